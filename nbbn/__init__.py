@@ -1,0 +1,1 @@
+"""nbbn: batch-normalised networks on the CPU, on Numba."""
