@@ -1,0 +1,215 @@
+"""The arithmetic of folding: arrays in, arrays out; float64 inside, one cast at the end."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+
+# Kind -> the kernel axes that make up an output channel, slowest first. `transposed` speaks of the kernel seen as
+# (..., out / groups, groups, in / groups): the group of an output channel is written on the input axis.
+CHANNEL_AXES = {"dense": (-1,), "conv": (-1,), "depthwise": (-2, -1), "transposed": (-2, -3)}
+
+_CONV_KINDS = ("conv", "depthwise", "transposed")
+
+
+class Affine(NamedTuple):
+    """`y = gain * (x - mean) + offset` per channel; three float64 arrays of shape (channels,).
+
+    The mean is kept apart: multiplied out, `gain * x + shift` cancels where the mean is large against the deviation.
+    """
+
+    gain: np.ndarray
+    mean: np.ndarray
+    offset: np.ndarray
+
+
+def affine_of(gamma, beta, mean, var, epsilon) -> Affine:
+    """What a batch norm does in inference; None stands for an absent gamma or beta."""
+    mean, var = np.asarray(mean, np.float64), np.asarray(var, np.float64)
+    gain = 1.0 / np.sqrt(var + epsilon)
+    if gamma is not None:
+        gain = np.asarray(gamma, np.float64) * gain
+    return Affine(gain, mean, np.zeros_like(mean) if beta is None else np.asarray(beta, np.float64))
+
+
+def fold_after(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias (float64) of a layer and of the batch norm that follows it."""
+    kernel = np.asarray(kernel, np.float64)
+    view = kernel
+    if kind == "transposed":
+        view = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
+    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
+    folded = view * _spread(affine.gain, view, CHANNEL_AXES[kind])
+    return folded.reshape(kernel.shape), (bias - affine.mean) * affine.gain + affine.offset
+
+
+def fold_before_dense(kernel, bias, affine: Affine) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias (float64) of a dense layer and of the batch norm that stands before it."""
+    kernel = np.asarray(kernel, np.float64)
+    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
+    shift = affine.offset - affine.mean * affine.gain
+    return kernel * affine.gain[:, None], bias + shift @ kernel
+
+
+def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
+    """A C-contiguous copy of `array` in `dtype`.
+
+    Raises
+    ------
+    ValueError
+        Where a value does not fit the dtype; `what` names the array.
+    """
+    with np.errstate(over="ignore"):
+        out = np.array(array, dtype=dtype, order="C")
+    if not np.isfinite(out).all():
+        raise ValueError(
+            f"{what} is not finite in {np.dtype(dtype)} after folding: a gain gamma / sqrt(var + epsilon) is too large; "
+            "re-estimate the running statistics or use a larger epsilon"
+        )
+    return out
+
+
+def fold_dense(kernel, bias, gamma, beta, mean, var, epsilon):
+    """Fold the batch norm that follows a dense layer into the layer.
+
+    Parameters
+    ----------
+    kernel : array of shape (in, out), float32 or float64
+    bias : array of shape (out,) or None
+        None for a layer without bias.
+    gamma, beta : arrays of shape (out,) or None
+        None where the batch norm has no scale, no center.
+    mean, var : arrays of shape (out,)
+        Running statistics; the variance is not negative.
+    epsilon : float
+        Added to the variance inside the root, above 0.
+
+    Returns
+    -------
+    kernel : array of shape (in, out), dtype of `kernel`
+    bias : array of shape (out,), dtype of `kernel`
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is not numeric, or a kernel that is not float32 or float64.
+    ValueError
+        For a wrong shape or value, or a result that is not finite in the kernel's dtype.
+
+    Notes
+    -----
+    `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`, in float64, cast last.
+    The inputs are not written.
+    """
+    kernel = _check_kernel(kernel, "dense", (2,))
+    return _fold(kernel, kernel.shape[-1], bias, gamma, beta, mean, var, epsilon, "dense", 1)
+
+
+def fold_conv(kernel, bias, gamma, beta, mean, var, epsilon, *, groups=1, kind="conv"):
+    """Fold the batch norm that follows a convolution (1, 2 or 3 spatial axes) into the convolution.
+
+    Parameters
+    ----------
+    kernel : array, float32 or float64
+        `"conv"`: `(..., in / groups, out)`. `"depthwise"`: `(..., in, multiplier)`; the output channel is
+        `i * multiplier + m`. `"transposed"`: `(..., out / groups, in)`; the inputs of group `g` are the g-th of
+        `groups` equal runs of the last axis, and its outputs are the channels `g * (out / groups) + j`.
+        The dots stand for the spatial axes.
+    bias, gamma, beta, mean, var, epsilon
+        As for `fold_dense`, one value per output channel.
+    groups : int
+        Number of groups; a depthwise kernel takes 1 or its number of input channels, which mean the same.
+    kind : {"conv", "depthwise", "transposed"}
+
+    Returns
+    -------
+    kernel : array, shape and dtype of `kernel`
+    bias : array of shape (out,), dtype of `kernel`
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `fold_dense`, and for an unknown kind or groups that do not divide the channels.
+    """
+    if kind not in _CONV_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_CONV_KINDS)}, got {kind!r}")
+    kernel = _check_kernel(kernel, kind, (3, 4, 5))
+    channels = _conv_channels(kernel, kind, groups)
+    return _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, int(groups))
+
+
+def _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, groups):
+    """`fold_dense` and `fold_conv` once the kernel is known to be good."""
+    given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    per_channel = {name: _check_channels(name, value, channels, kernel) for name, value in given.items()}
+    if (per_channel["var"] < 0).any():
+        raise ValueError(f"var must not be negative, got a minimum of {per_channel['var'].min()}; pass the variance")
+    bias = per_channel.pop("bias")
+    # What overflows here is caught by `cast`, with a message that says so.
+    with np.errstate(over="ignore", invalid="ignore"):
+        affine = affine_of(**per_channel, epsilon=_check_epsilon(epsilon))
+        folded, shifted = fold_after(kernel, bias, affine, kind, groups)
+    return cast(folded, kernel.dtype, "kernel"), cast(shifted, kernel.dtype, "bias")
+
+
+def _spread(gain: np.ndarray, view: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The gain shaped to multiply `view`, one value per output channel made up of `axes` (slowest first)."""
+    spread = gain.reshape([view.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+    return spread.reshape([n if axis - view.ndim in axes else 1 for axis, n in enumerate(view.shape)])
+
+
+def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:
+    """Number of output channels of a convolution kernel; checks `groups`."""
+    if not isinstance(groups, Integral) or isinstance(groups, bool):
+        raise TypeError(f"groups must be an int, got {type(groups).__name__}")
+    inner, last = kernel.shape[-2:]
+    if kind == "depthwise":
+        if groups not in (1, inner):
+            raise ValueError(f"groups of a depthwise kernel {kernel.shape} must be 1 or {inner}, got {groups}")
+        return inner * last
+    if groups < 1 or last % groups:
+        what = "input" if kind == "transposed" else "output"
+        raise ValueError(f"groups must be at least 1 and divide the {last} {what} channels, got {groups}")
+    return inner * groups if kind == "transposed" else last
+
+
+def _check_kernel(kernel, kind: str, ranks: tuple[int, ...]) -> np.ndarray:
+    kernel = np.asarray(kernel)
+    if kernel.dtype not in (np.float32, np.float64):
+        raise TypeError(f"kernel must be float32 or float64, got {kernel.dtype}; convert it with astype")
+    if kernel.ndim not in ranks:
+        axes = " or ".join(str(rank) for rank in ranks)
+        raise ValueError(f"a {kind} kernel must have {axes} axes, got shape {kernel.shape}")
+    return _finite("kernel", kernel)
+
+
+def _check_channels(name: str, value, channels: int, kernel: np.ndarray) -> np.ndarray | None:
+    if value is None:
+        if name in ("mean", "var"):
+            raise ValueError(f"{name} must be given: a batch norm folds only with its running statistics")
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got {array.dtype}")
+    if array.shape != (channels,):
+        raise ValueError(
+            f"{name} must have shape ({channels},), one value per output channel of the kernel {kernel.shape}, "
+            f"got {array.shape}"
+        )
+    return _finite(name, array.astype(np.float64))
+
+
+def _check_epsilon(epsilon) -> float:
+    if not isinstance(epsilon, Real):
+        raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
+    if not 0 < epsilon < np.inf:
+        raise ValueError(f"epsilon must be above 0 and finite, got {epsilon}; pass the batch norm's own")
+    return float(epsilon)
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity; only finite weights can be folded")
+    return array

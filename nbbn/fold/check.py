@@ -1,0 +1,182 @@
+"""Every fold is checked on numbers: the same rows through both networks, against what rounding can explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from nbbn.fold.engine import fold_network
+from nbbn.fold.report import FoldReport
+from nbbn.layers import BatchNormalization
+from nbbn.network import Network
+
+Run = Callable[[Network], Callable[[np.ndarray], np.ndarray]]
+
+_RANDOM_ROWS = 64
+_SEED = 20150211
+# The bound: this many times the spread that perturbed weights show. Correct folds of 1500 random networks (1 to 4
+# hidden layers, 1 to 784 wide, gains up to 300) stayed below 2.
+_FACTOR = 4.0
+_PERTURBATIONS = 4
+# Enough rows to meet the largest difference, few enough that the bound costs little beside the check itself.
+_BOUND_ROWS = 256
+# Exponentials, and outputs that saturate and so show no spread: a few roundings of the largest output.
+_FLOOR = 8.0
+
+
+class FoldCheckFailed(ValueError):
+    """A folded network whose outputs differ from the source's by more than rounding."""
+
+
+class Check(NamedTuple):
+    """Outcome of a numeric check.
+
+    Attributes
+    ----------
+    max_abs : float
+        Largest difference of an output.
+    max_rel : float
+        The same, as a fraction of the largest output of the unfolded network.
+    bound : float
+        What rounding may account for, in the unit of `max_abs`.
+    rows : int
+        Number of rows compared.
+    """
+
+    max_abs: float
+    max_rel: float
+    bound: float
+    rows: int
+
+
+def check_fold(before: Network, after: Network, rows, run: Run) -> Check:
+    """Compare two networks that should be the same function.
+
+    Parameters
+    ----------
+    before, after : Network
+        The source and the folded network.
+    rows : array of shape (n, *before.input_shape) or None
+        Rows to compare on, besides 64 random ones, which are always used; converted to the network's dtype.
+    run : callable
+        `run(network)` is a callable from rows to outputs, both in the network's dtype.
+
+    Returns
+    -------
+    Check
+        `max_abs <= bound` says that the fold holds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For rows that are not numeric, of another shape, or not finite.
+    FoldCheckFailed
+        Where outputs are not finite, so that nothing can be compared.
+
+    Notes
+    -----
+    The random rows are normal, or, where the network begins with a batch norm, follow its running statistics.
+
+    The bound is measured, not derived layer by layer (Monte Carlo arithmetic; Parker, 1997): each weight of both
+    networks is multiplied by `1 +- eps * sqrt(n)`, eps the dtype's machine epsilon and n the fan-in, which moves an
+    output as the roundings of a sum of n terms would. Gains, cancellation against a large mean and depth thus count
+    as much as they do in this network on these rows, and a layer type needs no rule of its own. The largest of 4
+    such moves of each network, times 8, plus 16 eps of the largest output, is the bound. It is taken on the 256 rows
+    that differ most.
+    """
+    rows = np.concatenate([_random_rows(before), _given_rows(before, rows)])
+    ref, got = _outputs(before, rows, run, "unfolded"), _outputs(after, rows, run, "folded")
+    difference = np.abs(got - ref).reshape(len(rows), -1)
+    largest = float(np.abs(ref).max(initial=0.0))
+    max_abs = float(difference.max(initial=0.0))
+    worst = np.argsort(-difference.max(axis=1, initial=0.0), kind="stable")[:_BOUND_ROWS]
+    spread = _spread(before, rows[worst], ref[worst], run) + _spread(after, rows[worst], got[worst], run)
+    bound = _FACTOR * spread + _FLOOR * float(np.finfo(before.dtype).eps) * largest
+    return Check(max_abs, max_abs / largest if largest else 0.0, bound, len(rows))
+
+
+def fold_checked(network: Network, *, strict: bool = False, check=None, run: Run) -> tuple[Network, FoldReport]:
+    """`fold_network`, then `check_fold` on random rows and on the rows `check`.
+
+    Returns
+    -------
+    network : Network
+    report : FoldReport
+        With the figures of the check.
+
+    Raises
+    ------
+    FoldRefused, FoldCheckFailed, LayerError, TypeError, ValueError
+        As `fold_network` and `check_fold`; `FoldCheckFailed` also where the difference exceeds the bound.
+    """
+    folded, report = fold_network(network, strict=strict)
+    found = check_fold(network, folded, check, run)
+    if found.max_abs > found.bound:
+        raise FoldCheckFailed(
+            f"the folded network differs by {found.max_abs:.3g} on {found.rows} rows, where rounding explains "
+            f"{found.bound:.3g} (largest gain {report.largest_gain:.3g}): do not use it; keep the unfolded network "
+            "and report the layers as a bug"
+        )
+    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
+    return folded, replace(report, **figures, rows_checked=found.rows)
+
+
+def _random_rows(network: Network) -> np.ndarray:
+    rows = np.random.default_rng(_SEED).standard_normal((_RANDOM_ROWS, *network.input_shape))
+    if network.layers and isinstance(network.layers[0], BatchNormalization):
+        axis = network.layers[0].axis % rows.ndim
+        arrays = network.weights[0]
+        shape = [-1 if i == axis else 1 for i in range(rows.ndim)]
+        rows = rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
+    return rows.astype(network.dtype)
+
+
+def _given_rows(network: Network, rows) -> np.ndarray:
+    """The caller's rows in the network's dtype; none for None."""
+    if rows is None:
+        return np.empty((0, *network.input_shape), network.dtype)
+    rows = np.asarray(rows)
+    if rows.dtype.kind not in "fiub":
+        raise TypeError(f"check must hold real numbers, got {rows.dtype}; convert the rows first")
+    if rows.shape[1:] != network.input_shape or rows.ndim == 0:
+        want = ", ".join(["n", *map(str, network.input_shape)])
+        raise ValueError(f"check must have shape ({want}), the rows that the network takes; got {rows.shape}")
+    with np.errstate(over="ignore"):
+        rows = rows.astype(network.dtype)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"check holds NaN, infinity or values beyond {network.dtype}; pass finite rows")
+    return rows
+
+
+def _outputs(network: Network, rows: np.ndarray, run: Run, which: str) -> np.ndarray:
+    """Outputs as float64, so that differences are not rounded."""
+    outputs = np.asarray(run(network)(rows), np.float64)
+    if not np.isfinite(outputs).all():
+        bad = (~np.isfinite(outputs).reshape(len(rows), -1).all(axis=1)).sum()
+        raise FoldCheckFailed(
+            f"outputs of the {which} network are not finite on {bad} of {len(rows)} rows, so the fold cannot be "
+            "checked; use smaller weights or rows, or float64"
+        )
+    return outputs
+
+
+def _spread(network: Network, rows: np.ndarray, outputs: np.ndarray, run: Run) -> float:
+    """How far the outputs move when each weight moves by about the roundings it takes part in."""
+    rng = np.random.default_rng(_SEED)
+    moves = (
+        np.abs(np.asarray(run(_perturbed(network, rng))(rows), np.float64) - outputs) for _ in range(_PERTURBATIONS)
+    )
+    return max(float(move.max(initial=0.0)) for move in moves)
+
+
+def _perturbed(network: Network, rng: np.random.Generator) -> Network:
+    def moved(array: np.ndarray) -> np.ndarray:
+        fan_in = max(1, int(np.prod(array.shape[:-1])))
+        step = np.finfo(array.dtype).eps * np.sqrt(fan_in)
+        return (array * (1 + step * rng.choice((-1.0, 1.0), size=array.shape))).astype(array.dtype)
+
+    weights = [{name: moved(array) for name, array in arrays.items()} for arrays in network.weights]
+    return replace(network, weights=weights)

@@ -1,0 +1,147 @@
+"""What a fold did, batch norm by batch norm, and how far the outputs moved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from io import StringIO
+from typing import NamedTuple
+
+_SHOWN_CHANNELS = 5
+
+
+class FoldRefused(ValueError):
+    """A batch norm could not be folded, and the caller asked for all or nothing."""
+
+
+@dataclass(frozen=True)
+class FoldEntry:
+    """What became of one batch norm.
+
+    Attributes
+    ----------
+    name : str
+    into : str or None
+        The layer that took it in; None where it stayed.
+    direction : {"backward", "forward", "merged"} or None
+        `backward` into a layer before it, `forward` into one after it, `merged` with a batch norm that stayed.
+    folded : bool
+        Whether the folded network is rid of it.
+    reason : str
+        Why it stayed; empty where it was folded.
+    """
+
+    name: str
+    into: str | None
+    direction: str | None
+    folded: bool
+    reason: str = ""
+
+
+class SuspiciousChannel(NamedTuple):
+    """A channel whose running variance is below epsilon, and its gain `|gamma| / sqrt(var + epsilon)`."""
+
+    name: str
+    channel: int
+    var: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """Outcome of a fold; `str` makes a table of it.
+
+    Attributes
+    ----------
+    entries : tuple of FoldEntry
+        One per batch norm, in the order of the network.
+    suspicious_channels : tuple of SuspiciousChannel
+        Channels with `var < epsilon`, largest gain first: they were constant in training, and whatever they do in
+        use is blown up.
+    largest_gain : float
+        Over all channels of all batch norms; 0 without a batch norm.
+    max_abs_error : float or None
+        Largest difference between an output before and after; None before the check.
+    max_rel_error : float or None
+        The same, as a fraction of the largest output.
+    bound : float or None
+        What rounding may account for (`nbbn.fold.check`).
+    rows_checked : int
+    """
+
+    entries: tuple[FoldEntry, ...] = ()
+    suspicious_channels: tuple[SuspiciousChannel, ...] = ()
+    largest_gain: float = 0.0
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+    bound: float | None = None
+    rows_checked: int = 0
+
+    @property
+    def n_total(self) -> int:
+        """Number of batch norms in the source."""
+        return len(self.entries)
+
+    @property
+    def n_folded(self) -> int:
+        """Number of them that are gone."""
+        return sum(entry.folded for entry in self.entries)
+
+    def to_dict(self) -> dict:
+        """The report as JSON-ready values."""
+        suspicious = [channel._asdict() for channel in self.suspicious_channels]
+        return {**asdict(self), "entries": [asdict(e) for e in self.entries], "suspicious_channels": suspicious}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> FoldReport:
+        """The report that `to_dict` wrote.
+
+        Raises
+        ------
+        ValueError
+            For anything else.
+        """
+        try:
+            entries = tuple(FoldEntry(**entry) for entry in values["entries"])
+            suspicious = tuple(SuspiciousChannel(**channel) for channel in values["suspicious_channels"])
+            return cls(**{**values, "entries": entries, "suspicious_channels": suspicious})
+        except (TypeError, KeyError) as err:
+            raise ValueError(f"not a fold report: {err}") from err
+
+    def __str__(self) -> str:
+        lines = [f"{self.n_folded} of {self.n_total} batch norms folded"]
+        if self.entries:
+            lines.append(_table(self.entries))
+        if self.max_abs_error is not None:
+            lines.append(
+                f"largest difference {self.max_abs_error:.3g} (relative {self.max_rel_error:.3g}) "
+                f"on {self.rows_checked} rows, bound {self.bound:.3g}"
+            )
+        if self.entries:
+            lines.append(f"largest gain {self.largest_gain:.4g}, channels with var < epsilon: {self._suspicious()}")
+        return "\n".join(lines)
+
+    def _suspicious(self) -> str:
+        channels = self.suspicious_channels
+        if not channels:
+            return "none"
+        shown = [f"{c.name}[{c.channel}] var {c.var:.3g} gain {c.gain:.3g}" for c in channels[:_SHOWN_CHANNELS]]
+        more = [f"{len(channels) - len(shown)} more"] if len(channels) > len(shown) else []
+        return f"{len(channels)} ({'; '.join(shown + more)})"
+
+
+def _table(entries: tuple[FoldEntry, ...]) -> str:
+    """One line per batch norm, plain ASCII."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = ["batch norm", "folded", "direction", "into"]
+    with_reason = not all(entry.folded for entry in entries)
+    table = Table(*columns, *(["reason"] if with_reason else []), box=box.ASCII)
+    for entry in entries:
+        cells = [entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-"]
+        table.add_row(*(Text(cell) for cell in cells + ([entry.reason] if with_reason else [])))
+    out = StringIO()
+    Console(file=out, width=110, color_system=None, force_terminal=False, force_jupyter=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

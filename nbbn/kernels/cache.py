@@ -1,0 +1,116 @@
+"""Where compiled kernels are kept between processes.
+
+One folder per state of the kernel sources: Numba's own cache watches a function's file alone, and a kernel depends on others
+(`simd.py`, `tile.py`), so the folder's name carries a hash of them all. A file that cannot be read is compiled anew; a folder
+that cannot be written means no cache, and one log line.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+
+log = logging.getLogger("nbbn")
+
+
+@functools.cache
+def source_hash() -> str:
+    """A hash of every kernel source."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_root() -> Path:
+    """The folder that holds one folder per state of the sources: in `$NUMBA_CACHE_DIR`, or the user's cache folder."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen) / "nbbn"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(os.environ["HOME"], ".cache") if "HOME" in os.environ else None)
+    return Path(base) / "nbbn" if base else Path(tempfile.gettempdir()) / f"nbbn-{_user()}"
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """The folder of this state of the sources, made if need be; None where nothing can be written or trusted."""
+    folder = cache_root() / source_hash()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
+        log.warning("no kernel cache: %s cannot be written (%s); kernels are compiled in every process", folder, e.strerror)
+        return None
+    if hasattr(os, "getuid") and folder.stat().st_uid not in (os.getuid(), 0):
+        log.warning("no kernel cache: %s belongs to another user", folder)
+        return None
+    return folder
+
+
+class _Locator(_CacheLocator):
+    def __init__(self, folder):
+        self._folder = str(folder)
+
+    def get_cache_path(self):
+        return self._folder
+
+    def get_source_stamp(self):
+        return source_hash()
+
+    def get_disambiguator(self):
+        return "kernel"
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls(cache_folder())
+
+
+class _Impl(CompileResultCacheImpl):
+    _locator_classes = (_Locator,)
+
+
+class KernelCache(FunctionCache):
+    """Numba's function cache in our folder; a damaged entry counts as absent."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as e:  # a truncated pickle can raise nearly anything
+            log.warning("a damaged entry of the kernel cache is compiled anew (%s: %s)", type(e).__name__, e)
+            self._forget()
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError as e:
+            log.warning("a kernel could not be cached (%s)", e)
+        except Exception:  # a damaged index: start it anew, the entry is saved next time
+            self._forget()
+
+    def _forget(self):
+        try:
+            self.flush()
+        except OSError:
+            pass
+
+
+def kernel_cache(py_func):
+    """The cache for a function; a cache that keeps nothing where no folder can be written."""
+    return KernelCache(py_func) if cache_folder() is not None else NullCache()

@@ -1,0 +1,129 @@
+"""The executor: runs any program, for any number of steps, on a team of threads. The only parallel code there is.
+
+`run_team` walks a training program: all threads call each kernel, each for its own part, with a barrier where the program
+says so. `run_blocks` walks an inference program: each thread takes the next block of rows and runs all layers on it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int64, njit, prange
+
+from nbbn.kernels.cache import kernel_cache
+from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
+from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
+from nbbn.kernels.team import LINE, SIZE, atomic_load, barrier, join
+
+
+# Columns of the step table.
+ROWS, FIRST, STEP, RATE = 0, 1, 2, 3
+STEP_WORDS = 4
+# Segments that an inference program reads and writes (program.Segment).
+PARAMS, WORK, X, OUT = 0, 1, 2, 7
+
+
+@inline
+def walk(program, operations, width, context, team, threads, passed):
+    """Call each kernel of the program once; return the barrier count."""
+    row = program
+    for _ in range(operations):
+        words = pointer_to(row, int64)
+        call_kernel(words[0], words, pointer_to(context, int64))
+        if words[1] != 0:
+            passed = barrier(team, threads, passed)
+        row += 8 * width
+    return passed
+
+
+@inline
+def run_member(program, operations, width, steps, n_steps, contexts, team, me, threads):
+    """One thread's way through all the steps."""
+    context = contexts + 8 * CONTEXT_WORDS * me
+    words = pointer_to(context, int64)
+    words[0], words[1] = me, threads
+    passed = 0
+    for s in range(n_steps):
+        step = pointer_to(steps + 8 * STEP_WORDS * s, int64)
+        for k in range(STEP_WORDS):
+            words[2 + k] = step[k]
+        passed = walk(program, operations, width, context, team, threads, passed)
+
+
+def _run_team(program, operations, width, steps, n_steps, contexts, team, threads):
+    for _ in prange(threads):
+        me = join(team, threads)
+        if me >= 0:
+            size = atomic_load(team + SIZE)
+            run_member(program, operations, width, steps, n_steps, contexts, team, me, size)
+
+
+def _run_alone(program, operations, width, steps, n_steps, contexts, team):
+    run_member(program, operations, width, steps, n_steps, contexts, team, 0, 1)
+
+
+@inline
+def address(array):
+    """The array's address as a signed integer (a mix with unsigned ones would turn into floats)."""
+    return int64(array.ctypes.data)
+
+
+@inline
+def run_some_blocks(table, params, x, out, work, block, context, counter):
+    """Take blocks of rows until none is left; all of a block's layers run here, in `work`."""
+    words = pointer_to(context, int64)
+    words[0], words[1] = 0, 1
+    words[BASES + PARAMS], words[BASES + WORK] = address(params), work
+    rows = x.shape[0]
+    while True:
+        first = atomic_add(counter, 1) * block
+        if first >= rows:
+            break
+        words[2], words[3] = min(block, rows - first), first
+        words[BASES + X] = address(x) + first * x.strides[0]
+        words[BASES + OUT] = address(out) + first * out.strides[0]
+        walk(address(table), table.shape[0], table.shape[1], context, 0, 1, 0)
+
+
+@inline
+def room(bytes_needed, copies):
+    """Memory for `copies` pieces of `bytes_needed` bytes, the address of the first on a cache line, and their distance."""
+    piece = (bytes_needed + LINE - 1) // LINE * LINE
+    memory = np.empty(piece * copies + LINE, np.uint8)
+    start = address(memory)
+    return memory, start + -start % LINE, piece
+
+
+def _run_blocks(table, params, x, out, work_bytes, block, threads):
+    contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
+    counter = np.zeros(1, np.int64)
+    memory, work, piece = room(work_bytes, threads)
+    for t in prange(threads):
+        run_some_blocks(table, params, x, out, work + int64(t) * piece, block, address(contexts[t]), address(counter))
+    return memory.size  # keeps the memory alive until here
+
+
+def _run_blocks_alone(table, params, x, out, work_bytes, block):
+    context = np.zeros(CONTEXT_WORDS + 1, np.int64)
+    memory, work, _ = room(work_bytes, 1)
+    run_some_blocks(table, params, x, out, work, block, address(context), address(context[CONTEXT_WORDS:]))
+    return memory.size
+
+
+class _Lazy:
+    """A dispatcher whose cache folder is looked up at the first call, not at import."""
+
+    def __init__(self, function, **options):
+        self._function, self._options, self._call = function, options, None
+
+    def __call__(self, *args):
+        if self._call is None:
+            dispatcher = njit(nogil=True, **OPTIONS, **self._options)(self._function)
+            dispatcher._cache = kernel_cache(self._function)
+            self._call = dispatcher
+        return self._call(*args)
+
+
+run_team = _Lazy(_run_team, parallel=True)
+run_alone = _Lazy(_run_alone)
+run_blocks = _Lazy(_run_blocks, parallel=True)
+run_blocks_alone = _Lazy(_run_blocks_alone)

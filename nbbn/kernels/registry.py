@@ -1,0 +1,144 @@
+"""Kernels by name: how a plain function becomes a C function that the executor calls by address.
+
+A kernel is a function whose parameters are, told apart by annotation and name:
+
+- buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this, and nothing else, the
+  program knows where a barrier is due.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate`.
+- `Real` numbers and, without annotation, integers: constants of the program row.
+
+All compiled kernels share the signature `void (row, context)`: a row of the program holds one 8-byte word an argument, the
+context the step's words and the base address of each segment. `context` is typed as a pointer to the program's dtype; that is
+how one source serves float32 and float64.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numba import njit, types
+from numba.core.ccallback import CFunc
+
+from nbbn.kernels import simd
+from nbbn.kernels.cache import kernel_cache
+
+# Without `nnan` and `ninf`: a NaN must stay visible. Without `reassoc`: sums keep their order.
+FAST = {"contract", "nsz"}
+OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
+
+CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5}
+BASES = 8  # first of the segments' base addresses in the context
+CONTEXT_WORDS = 32
+OPERANDS = 2  # first operand of a row, after the kernel's address and the barrier flag
+SEGMENT_SHIFT = 48
+OFFSET_MASK = (1 << SEGMENT_SHIFT) - 1
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a kernel uses a buffer.
+
+    `split` says which part a thread touches: its `columns` or `rows`, `steps` (whole depth steps of every panel), or `all`.
+    `dtype` is None for the program's own.
+    """
+
+    writes: bool
+    split: str
+    dtype: str | None = None
+
+
+class Real:
+    """Annotation of a floating-point constant."""
+
+
+READ_ALL = Access(False, "all")
+READ_COLUMNS, WRITE_COLUMNS = Access(False, "columns"), Access(True, "columns")
+READ_ROWS, WRITE_ROWS = Access(False, "rows"), Access(True, "rows")
+WRITE_STEPS = Access(True, "steps")
+INDICES = Access(False, "all", "int64")
+SOURCE = Access(False, "all", "source")
+WRITE_ROWS_F64 = Access(True, "rows", "float64")
+WRITE_COLUMNS_F64 = Access(True, "columns", "float64")
+
+
+def inline(function):
+    """A helper that kernels call; compiled into them."""
+    return njit(forceinline=True, **OPTIONS)(function)
+
+
+class Kernel:
+    """A kernel's body, its parameters, and the C functions compiled from it so far."""
+
+    def __init__(self, function):
+        self.name = function.__name__
+        self.body = njit(**OPTIONS)(function)
+        self.function = function
+        annotations = inspect.get_annotations(function, eval_str=True)
+        self.parameters = {p: annotations.get(p, int) for p in inspect.signature(function).parameters}
+        self.operands = [p for p in self.parameters if p not in CONTEXT]
+        self._compiled: dict[tuple, CFunc] = {}
+
+    def buffers(self) -> dict[str, Access]:
+        """The parameters that are buffers."""
+        return {p: a for p, a in self.parameters.items() if isinstance(a, Access)}
+
+    def address(self, dtype: np.dtype, source: np.dtype | None = None) -> int:
+        """Address of the C function for a program of `dtype` reading input of dtype `source`; compiled at the first call."""
+        key = (np.dtype(dtype).name, np.dtype(source or dtype).name if self._reads_source else None)
+        with _COMPILING:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(*key)
+            return self._compiled[key].address
+
+    @property
+    def _reads_source(self) -> bool:
+        return any(a.dtype == "source" for a in self.buffers().values())
+
+    def _compile(self, dtype: str, source: str | None) -> CFunc:
+        entry = self._entry(source)
+        real = getattr(types, dtype)
+        signature = (types.CPointer(types.int64), types.CPointer(real)), types.void
+        compiled = CFunc(entry, signature, locals={}, options={"nopython": True, **OPTIONS})
+        compiled._cache = kernel_cache(entry)
+        compiled.compile()
+        return compiled
+
+    def _entry(self, source: str | None):
+        """`def NAME(row, ctx)`, which unpacks a row and calls the body."""
+        arguments = []
+        for parameter, kind in self.parameters.items():
+            at = OPERANDS + self.operands.index(parameter) if parameter in self.operands else CONTEXT[parameter]
+            if parameter == "rate":
+                arguments.append(f"real(ctx, {at})")
+            elif parameter in CONTEXT:
+                arguments.append(f"word(ctx, {at})")
+            elif isinstance(kind, Access):
+                address = f"word(ctx, {BASES} + (row[{at}] >> {SEGMENT_SHIFT})) + (row[{at}] & {OFFSET_MASK})"
+                dtype = source if kind.dtype == "source" else kind.dtype
+                arguments.append(f"pointer_to({address}, {dtype})" if dtype else f"pointer({address}, ctx)")
+            elif kind is Real:
+                arguments.append(f"real(row, {at})")
+            else:
+                arguments.append(f"row[{at}]")
+        name = self.name if source is None else f"{self.name}_{source}"
+        text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
+        names = {"__name__": self.function.__module__, "body": self.body, "int64": numba.int64, "float64": numba.float64}
+        names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
+        if source is not None:
+            names[source] = getattr(numba, source)
+        exec(compile(text, inspect.getfile(self.function), "exec"), names)
+        return names[name]
+
+
+KERNELS: dict[str, Kernel] = {}
+_COMPILING = threading.RLock()
+
+
+def kernel(function):
+    """Register a kernel under its function's name."""
+    KERNELS[function.__name__] = Kernel(function)
+    return KERNELS[function.__name__]

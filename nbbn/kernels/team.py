@@ -1,0 +1,78 @@
+"""A team of threads that walk one program together: joining, splitting work, waiting for each other.
+
+A team is three int64 words, each on a cache line of its own: arrivals, size, barrier count.
+"""
+
+from __future__ import annotations
+
+from nbbn.kernels.registry import inline
+from nbbn.kernels.simd import atomic_add, atomic_load, atomic_store, pause, yield_core
+
+LINE = 64  # bytes of a cache line
+ARRIVED, SIZE, WAITING = 0, LINE, 2 * LINE
+TEAM_BYTES = 3 * LINE
+CLOSED = 1 << 40
+# Pauses before a waiting thread yields its core: about 20 us, so that short waits never enter the kernel.
+SPINS = 1000
+# Turns that the first thread gives the others to come (about 2 ms); a parallel region may get fewer threads than asked.
+PATIENCE = 100_000
+
+
+@inline
+def join(team, expected):
+    """Enter the team; return this thread's number, or -1 if the team has started without it."""
+    me = atomic_add(team + ARRIVED, 1)
+    if me >= CLOSED:
+        return -1
+    if me > 0:
+        spins = 0
+        while atomic_load(team + SIZE) == 0:
+            spins = wait_a_little(spins)
+        return me
+    turns = 0
+    while atomic_load(team + ARRIVED) < expected and turns < PATIENCE:
+        pause()
+        turns += 1
+        if turns % SPINS == 0:
+            yield_core()
+    atomic_store(team + SIZE, atomic_add(team + ARRIVED, CLOSED))
+    return me
+
+
+@inline
+def wait_a_little(spins):
+    """One turn of a waiting loop."""
+    if spins < SPINS:
+        pause()
+    else:
+        yield_core()
+    return spins + 1
+
+
+@inline
+def barrier(team, threads, passed):
+    """Wait until every thread of the team is here; return the count to hand in next time (0 at first)."""
+    passed += threads
+    if threads > 1:
+        atomic_add(team + WAITING, 1)
+        spins = 0
+        while atomic_load(team + WAITING) < passed:
+            spins = wait_a_little(spins)
+    return passed
+
+
+@inline
+def share(count, thread, threads):
+    """First and last-plus-one of the consecutive items that a thread owns."""
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+# Rows that belong together in a split by rows: a multiple of every tile's height.
+ROW_GROUP = 8
+
+
+@inline
+def share_rows(rows, thread, threads):
+    """First and last-plus-one of the rows that a thread owns, in whole groups."""
+    first, end = share((rows + ROW_GROUP - 1) // ROW_GROUP, thread, threads)
+    return min(first * ROW_GROUP, rows), min(end * ROW_GROUP, rows)

@@ -1,0 +1,186 @@
+"""Optimisers: one step of SGD, RMSprop or Adam on vectors of parameters, alone or in the epilogue of a dense gradient.
+
+An optimiser is a function `(p, g, param, slots, i, size, hyper, rate)` that stores the new parameters at `param[i]`; its state
+stands in `slots`, one array of `size` floats after the other. `hyper` holds its constants.
+"""
+
+from __future__ import annotations
+
+from nbbn.kernels.registry import (
+    READ_ALL,
+    READ_COLUMNS,
+    WRITE_COLUMNS,
+    WRITE_COLUMNS_F64,
+    inline,
+    kernel,
+)
+from nbbn.kernels.simd import fma, lanes, load, multiply_tile, shift, splat, sqrt, stack, store, total
+from nbbn.kernels.team import share
+from nbbn.kernels.tile import HEIGHT
+
+# Constants in `hyper`: the optimiser's own, then these.
+DECAY = 6  # L2 penalty of a kernel: added to the gradient as `decay * p / rows`
+SHRINK = 7  # decoupled weight decay: `p -= rate * shrink * p`
+HYPER_WORDS = 8
+TILE_VECTORS = 2 * HEIGHT
+
+
+@inline
+def sgd(p, g, param, slots, i, size, hyper, rate):
+    """`v = momentum * v - rate * g; p += v`."""
+    momentum = splat(param, hyper[0])
+    v = fma(momentum, load(slots, i), splat(param, -rate) * g)
+    store(slots, i, v)
+    store(param, i, p + v)
+
+
+@inline
+def nesterov(p, g, param, slots, i, size, hyper, rate):
+    """`v = momentum * v - rate * g; p += momentum * v - rate * g` (Sutskever et al., 2013)."""
+    momentum, step = splat(param, hyper[0]), splat(param, -rate) * g
+    v = fma(momentum, load(slots, i), step)
+    store(slots, i, v)
+    store(param, i, p + fma(momentum, v, step))
+
+
+@inline
+def rmsprop(p, g, param, slots, i, size, hyper, rate):
+    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / (sqrt(v) + epsilon)` (Tieleman and Hinton, 2012)."""
+    v = fma(splat(param, hyper[0]), load(slots, i), splat(param, hyper[1]) * (g * g))
+    store(slots, i, v)
+    store(param, i, p - splat(param, rate) * g / (sqrt(v) + splat(param, hyper[2])))
+
+
+@inline
+def adam(p, g, param, slots, i, size, hyper, rate):
+    """Kingma and Ba (2015), algorithm 1 in the form of section 2's end: `rate` holds both bias corrections.
+
+    `hyper` is beta_1, beta_2, epsilon, 1 - beta_1, 1 - beta_2 (the differences taken in float64).
+    """
+    m = fma(splat(param, hyper[0]), load(slots, i), splat(param, hyper[3]) * g)
+    v = fma(splat(param, hyper[1]), load(slots, size + i), splat(param, hyper[4]) * (g * g))
+    store(slots, i, m)
+    store(slots, size + i, v)
+    store(param, i, p - splat(param, rate) * m / (sqrt(v) + splat(param, hyper[2])))
+
+
+@inline
+def update_columns(step, param, grad, slots, hyper, count, panels, rate, thread, threads):
+    """One step on `count` arrays of `panels` vectors each, own columns."""
+    v = lanes(param)
+    first, end = share(panels, thread, threads)
+    size = count * panels * v
+    for c in range(count):
+        for panel in range(first, end):
+            i = (c * panels + panel) * v
+            step(load(param, i), load(grad, i), param, slots, i, size, hyper, rate)
+
+
+@kernel
+def update_sgd(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+               thread, threads):
+    """SGD with momentum on biases, gammas and betas."""
+    update_columns(sgd, param, grad, slots, hyper, count, panels, rate, thread, threads)
+
+
+@kernel
+def update_nesterov(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+                    thread, threads):
+    """SGD with Nesterov's momentum on biases, gammas and betas."""
+    update_columns(nesterov, param, grad, slots, hyper, count, panels, rate, thread, threads)
+
+
+@kernel
+def update_rmsprop(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+                   thread, threads):
+    """RMSprop on biases, gammas and betas."""
+    update_columns(rmsprop, param, grad, slots, hyper, count, panels, rate, thread, threads)
+
+
+@kernel
+def update_adam(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+                thread, threads):
+    """Adam on biases, gammas and betas."""
+    update_columns(adam, param, grad, slots, hyper, count, panels, rate, thread, threads)
+
+
+@inline
+def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads):
+    """`step(weights, x.T @ dz + decay * weights / rows)`, own columns; the gradient never leaves the registers' tile.
+
+    Adds the sum of squares of the weights before the step to `squares`, one number a panel.
+    """
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    padded = (depth + v - 1) // v * v
+    size = panels * padded * v
+    grad = stack(x, TILE_VECTORS)
+    nothing = stack(x, 2)
+    for q in range(2):
+        store(nothing, q * v, splat(x, 0.0))
+    decay, kept = splat(x, hyper[DECAY] / rows), splat(x, 1.0 - rate * hyper[SHRINK])
+    panel = first
+    while panel < end:
+        width = min(2, end - panel)
+        norm = splat(x, 0.0)
+        norm2 = splat(x, 0.0)
+        k = 0
+        while k < padded:
+            tall = min(HEIGHT, padded - k)
+            b = shift(dz, panel * v)
+            if tall == HEIGHT and width == 2:
+                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, nothing, grad, 2 * v)
+            elif tall == HEIGHT:
+                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, nothing, grad, 2 * v)
+            else:
+                tall = min(tall, 2)
+                for q in range(width):
+                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, shift(b, q * v), v, dz_stride, nothing,
+                                  shift(grad, q * v), 2 * v)
+            for q in range(width):
+                for t in range(tall):
+                    i = ((panel + q) * padded + k + t) * v
+                    p = load(weights, i)
+                    g = fma(decay, p, load(grad, (2 * t + q) * v))
+                    if q == 0:
+                        norm = fma(p, p, norm)
+                    else:
+                        norm2 = fma(p, p, norm2)
+                    step(kept * p, g, weights, slots, i, size, hyper, rate)
+            k += tall
+        squares[panel] += total(norm)
+        if width == 2:
+            squares[panel + 1] += total(norm2)
+        panel += width
+
+
+@kernel
+def dense_update_sgd(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
+                     slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
+    """A dense kernel's gradient and its SGD step."""
+    dense_update(sgd, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads)
+
+
+@kernel
+def dense_update_nesterov(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
+                          slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread,
+                          threads):
+    """A dense kernel's gradient and its Nesterov step."""
+    dense_update(nesterov, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
+                 threads)
+
+
+@kernel
+def dense_update_rmsprop(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
+                         slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread,
+                         threads):
+    """A dense kernel's gradient and its RMSprop step."""
+    dense_update(rmsprop, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
+                 threads)
+
+
+@kernel
+def dense_update_adam(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
+                      slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
+    """A dense kernel's gradient and its Adam step."""
+    dense_update(adam, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads)

@@ -1,0 +1,52 @@
+"""The engine's own layouts: padded widths, panel-major kernels, and strides that keep off powers of two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbbn.kernels.simd import lanes_of
+
+
+def lanes(dtype) -> int:
+    """Floats of `dtype` in one vector."""
+    return lanes_of(np.dtype(dtype).itemsize)
+
+
+def panels_of(width: int, dtype) -> int:
+    """Vectors that hold `width` columns."""
+    return -(-width // lanes(dtype))
+
+
+def padded(width: int, dtype) -> int:
+    """`width` rounded up to whole vectors."""
+    return panels_of(width, dtype) * lanes(dtype)
+
+
+def stride_of(width: int, dtype) -> int:
+    """Items from row to row of a buffer: whole vectors, and off multiples of 1 KiB, whose rows would share cache sets."""
+    items = padded(width, dtype)
+    if items * np.dtype(dtype).itemsize % 1024 == 0:
+        items += lanes(dtype)
+    return items
+
+
+def pack_kernel(kernel: np.ndarray, out: np.ndarray) -> None:
+    """`(depth, units)` into panels `(panels, padded depth, lanes)`; the padding of `out` stays as it is."""
+    depth, units = kernel.shape
+    v = out.shape[2]
+    for panel in range(out.shape[0]):
+        columns = kernel[:, panel * v : (panel + 1) * v]
+        out[panel, :depth, : columns.shape[1]] = columns
+
+
+def unpack_kernel(panels: np.ndarray, depth: int, units: int) -> np.ndarray:
+    """The inverse of `pack_kernel`: a new C-contiguous array of shape `(depth, units)`."""
+    whole = panels.transpose(1, 0, 2).reshape(panels.shape[1], -1)
+    return np.ascontiguousarray(whole[:depth, :units])
+
+
+def aligned_bytes(size: int) -> np.ndarray:
+    """A zeroed uint8 array of `size` bytes on a 64-byte boundary."""
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]

@@ -1,0 +1,148 @@
+"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own declarations demand them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from nbbn.kernels import KERNELS
+from nbbn.kernels.registry import OPERANDS, SEGMENT_SHIFT, Access, Real
+
+ALIGNMENT = 64  # bytes: a cache line and the widest vector
+
+
+class Segment(IntEnum):
+    """What a buffer lives in; each has a base address that is bound when the program runs."""
+
+    PARAMS = 0  # parameters and optimiser state
+    WORK = 1  # activations and gradients
+    X = 2
+    Y = 3
+    ORDER = 4
+    LOSSES = 5
+    HITS = 6
+    OUT = 7
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A named piece of a segment."""
+
+    name: str
+    segment: Segment
+    offset: int = 0  # bytes
+
+    @property
+    def operand(self) -> int:
+        """The word that stands for it in a program row."""
+        return (int(self.segment) << SEGMENT_SHIFT) | self.offset
+
+    def at(self, items: int, itemsize: int) -> Buffer:
+        """The same buffer from an item on."""
+        return Buffer(self.name, self.segment, self.offset + items * itemsize)
+
+
+@dataclass
+class Operation:
+    """One kernel call of a step."""
+
+    kernel: str
+    operands: dict[str, object]
+    barrier: bool = False  # wait for all threads after it
+
+    def accesses(self):
+        """`(buffer name, Access, panels)` of each buffer it touches."""
+        for name, access in KERNELS[self.kernel].buffers().items():
+            yield self.operands[name].name, access, self.operands.get("panels")
+
+    def __str__(self):
+        shown = []
+        for name, value in self.operands.items():
+            shown.append(f"{name}={value.name}" if isinstance(value, Buffer) else f"{name}={value:g}")
+        return f"{self.kernel}({', '.join(shown)})"
+
+
+def _conflict(a: tuple[str, Access, int], b: tuple[str, Access, int]) -> bool:
+    """Must all threads be through with access `a` before `b` begins?"""
+    if a[0] != b[0] or not (a[1].writes or b[1].writes):
+        return False
+    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows")
+    return not (same_owner and (a[1].split == "rows" or a[2] == b[2]))
+
+
+@dataclass
+class Program:
+    """Operations over buffers of one dtype.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        float32 or float64.
+    operations : list of Operation
+    sizes : dict
+        Bytes of the segments that the program lays out itself.
+    """
+
+    dtype: np.dtype
+    operations: list[Operation] = field(default_factory=list)
+    sizes: dict[Segment, int] = field(default_factory=dict)
+
+    def buffer(self, name: str, segment: Segment, items: int, itemsize: int | None = None) -> Buffer:
+        """A new buffer at the end of a segment, on a cache line of its own."""
+        offset = self.sizes.get(segment, 0)
+        size = items * (itemsize or self.dtype.itemsize)
+        self.sizes[segment] = offset + -(-size // ALIGNMENT) * ALIGNMENT
+        return Buffer(name, segment, offset)
+
+    def add(self, kernel: str, **operands) -> None:
+        """Append a kernel call; every operand of the kernel must be named."""
+        wanted = KERNELS[kernel].operands
+        if set(wanted) != set(operands):
+            raise TypeError(f"{kernel} takes {wanted}, got {sorted(operands)}")
+        self.operations.append(Operation(kernel, {name: operands[name] for name in wanted}))
+
+    def place_barriers(self) -> None:
+        """Mark the operations after which all threads must meet, for steps that follow each other without end."""
+        for op in self.operations:
+            op.barrier = False
+        open_accesses: list[tuple] = []
+        for _ in range(2):  # the second round sees what the last operations of a step leave for the first of the next
+            for i, op in enumerate(self.operations):
+                accesses = list(op.accesses())
+                before = self.operations[i - 1]
+                if any(_conflict(a, b) for a in open_accesses for b in accesses):
+                    before.barrier = True
+                    open_accesses = []
+                open_accesses += accesses
+                if op.barrier:
+                    open_accesses = []
+
+    def table(self, source: np.dtype | None = None) -> np.ndarray:
+        """The rows as the executor reads them: int64, address, barrier flag, operands; compiles the kernels it names.
+
+        `source` is the dtype of the caller's rows, the program's own by default.
+        """
+        width = OPERANDS + max(len(op.operands) for op in self.operations)
+        table = np.zeros((len(self.operations), width), np.int64)
+        for row, op in zip(table, self.operations):
+            kernel = KERNELS[op.kernel]
+            reads_x = any(isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values())
+            row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), op.barrier
+            for k, (name, value) in enumerate(op.operands.items()):
+                if isinstance(value, Buffer):
+                    row[OPERANDS + k] = value.operand
+                elif kernel.parameters[name] is Real:
+                    row[OPERANDS + k] = np.float64(value).view(np.int64)
+                else:
+                    row[OPERANDS + k] = value
+        return table
+
+    def __str__(self):
+        lines = []
+        for op in self.operations:
+            lines.append(str(op))
+            if op.barrier:
+                lines.append("--")
+        return "\n".join(lines)

@@ -1,0 +1,206 @@
+"""Training: the loop over epochs, shuffling, validation, early stopping. The only loop a person would call training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nbbn.kernels.executor import STEP_WORDS
+from nbbn.layers import Layer
+from nbbn.network import Network, Weights
+from nbbn.optimizers import Optimizer
+from nbbn.predictor import blocks_of
+from nbbn.program.inference import InferenceProgram
+from nbbn.program.program import Segment
+from nbbn.program.training import TrainingProgram, lower_training
+from nbbn.runtime import Steps
+
+# Seconds between two returns to Python within an epoch: Ctrl-C and progress.
+CHUNK_SECONDS = 0.3
+
+
+def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
+    """First row of each batch and, at the end, `rows`.
+
+    With `merge_tail` a tail shorter than a quarter of a batch joins the batch before: batch statistics of a few rows would be
+    noise, of one row zero.
+    """
+    edges = np.arange(0, rows, batch_size)
+    if merge_tail and len(edges) > 1 and (rows - edges[-1]) * 4 < batch_size:
+        edges = edges[:-1]
+    return np.append(edges, rows)
+
+
+@dataclass
+class Epoch:
+    """What one epoch came to: sums over its rows, before each step's update."""
+
+    rows: int
+    loss: float
+    hits: float
+    seconds: float
+
+    @property
+    def mean_loss(self) -> float:
+        """Loss per row, penalty included."""
+        return self.loss / self.rows
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows whose largest output was the label's."""
+        return self.hits / self.rows
+
+
+class Trainer:
+    """A network under training: its compiled step, its parameters and the optimiser's state.
+
+    Parameters
+    ----------
+    layers, shapes
+        The layers and the row shape before each and after the last.
+    dtype : numpy.dtype
+        float32 or float64: what is computed in.
+    source : numpy.dtype
+        Dtype of the rows that `epoch` gets; converted batch by batch.
+    rows : int
+        The largest batch.
+    loss : str
+        `softmax_cross_entropy`, `sigmoid_cross_entropy` or `squared_error`.
+    optimizer : Optimizer
+    decay : float
+        L2 penalty of the kernels: adds `decay * sum(kernel**2) / 2 / rows` to each batch's loss.
+    debias : bool
+        Whether running averages forget their start.
+    """
+
+    def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
+                 decay: float = 0.0, debias: bool = False):
+        self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
+        self.optimizer, self.decay = optimizer, decay
+        self.lowered: TrainingProgram = lower_training(
+            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias
+        )
+        self.params = self.lowered.parameters.memory()
+        self._steps = Steps(self.lowered.program, np.dtype(source), self.params)
+        self._predictor = None
+        self.step = 0
+
+    # -- state
+
+    def upload(self, weights: Weights) -> None:
+        """Take the network's arrays."""
+        self.lowered.parameters.upload(self.params, weights)
+
+    def download(self) -> Weights:
+        """New arrays of the network's weights."""
+        return self.lowered.parameters.download(self.params)
+
+    def optimizer_state(self) -> dict[str, np.ndarray]:
+        """New arrays of the optimiser's state, by `layer.name.slot`."""
+        return {f"{i}.{name}.{s}": b.read(self.params, self.dtype) for (i, name, s), b in self.lowered.slots.items()}
+
+    def load_optimizer_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `optimizer_state` gave."""
+        for (i, name, s), block in self.lowered.slots.items():
+            block.write(self.params, self.dtype, state[f"{i}.{name}.{s}"])
+
+    def snapshot(self) -> np.ndarray:
+        """All parameters, running statistics and optimiser state, as they are."""
+        return self.params.copy()
+
+    def restore(self, snapshot: np.ndarray) -> None:
+        """Back to a snapshot of this trainer."""
+        self.params[:] = snapshot
+
+    # -- work
+
+    def epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray, rates: np.ndarray) -> Epoch:
+        """Train on the rows `order` of `x` and `y`, batch by batch.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, features)
+            C-contiguous, of the source dtype.
+        y : ndarray
+            int64 labels `(n,)`, or targets of the computing dtype `(n, outputs)`; C-contiguous.
+        order : ndarray of int64
+        edges : ndarray
+            Of `batches`.
+        rates : ndarray of float64
+            Learning rate of each batch, corrections included.
+        """
+        start = time.perf_counter()
+        steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
+        steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
+        steps[:, 2] = np.arange(self.step, self.step + len(steps))
+        steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
+        losses, hits = np.empty(len(order)), np.zeros(len(order))
+        arrays = {Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits}
+        squares = self._squares()
+        for panel_sums in squares:
+            panel_sums[:] = 0
+        done, chunk = 0, 1
+        while done < len(steps):
+            began = time.perf_counter()
+            self._steps.run(steps[done : done + chunk], arrays)
+            done += chunk
+            self.step = int(steps[min(done, len(steps)) - 1, 2]) + 1
+            pace = (time.perf_counter() - began) / chunk
+            chunk = max(1, min(8 * chunk, int(CHUNK_SECONDS / pace)))
+        penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
+        return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()), time.perf_counter() - start)
+
+    def _squares(self) -> list[np.ndarray]:
+        work = self._steps.work
+        return [work[b.offset : b.offset + 8 * panels].view(np.float64) for b, panels in self.lowered.squares]
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Inference with the parameters as they are now and the running statistics; rows of the computing dtype."""
+        if self._predictor is None:
+            lowered = InferenceProgram(self.layers, self.shapes, self.dtype, self.lowered.parameters)
+            network = Network(self.layers, self.shapes[0], [], self.dtype)
+            self._predictor = blocks_of(lowered, self.params, network)
+        return self._predictor.run(x)
+
+
+@dataclass
+class Stopping:
+    """Stop when a figure has not improved by `tol` for `patience` epochs in a row.
+
+    Attributes
+    ----------
+    tol, patience
+        As scikit-learn's `tol` and `n_iter_no_change`.
+    higher : bool
+        Whether more is better (a score) or less (a loss).
+    """
+
+    tol: float
+    patience: int
+    higher: bool
+    best: float = field(default=np.nan)
+    stale: int = 0
+
+    def __post_init__(self):
+        if np.isnan(self.best):
+            self.best = -np.inf if self.higher else np.inf
+
+    def update(self, value: float) -> bool:
+        """Take an epoch's figure; return whether it is the best so far."""
+        sign = 1 if self.higher else -1
+        self.stale = self.stale + 1 if sign * value < sign * self.best + self.tol else 0
+        better = sign * value > sign * self.best
+        if better:
+            self.best = value
+        return better
+
+    @property
+    def over(self) -> bool:
+        """Whether patience is at its end."""
+        return self.stale > self.patience
+
+
+Callback = Callable[[object, dict], object]

@@ -1,0 +1,205 @@
+"""Threads, forks, processes and caches: the same bits, and no hang, in every one of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+import nbbn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What the subprocesses below share: data, a small network, and a hash of everything that training made.
+PRELUDE = """
+    import hashlib, os, sys, warnings
+    import numpy as np
+    import nbbn
+
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 12)).astype(np.float32)
+    y = X[:, 0] > X[:, 1]
+
+    def trained():
+        return nbbn.MLPClassifier((9,), max_iter=2, batch_size=32, random_state=0).fit(X, y)
+
+    def digest(model):
+        return hashlib.sha256(model.coefs_[0].tobytes() + model.predict_proba(X).tobytes()).hexdigest()
+"""
+
+
+def run_python(code, prelude=PRELUDE, **environment):
+    """Run `code` after the prelude in a fresh interpreter; None removes a variable. Return the words it printed."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    env = {name: str(value) for name, value in env.items() if value is not None}
+    source = textwrap.dedent(prelude) + textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-c", source], env=env, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def make_data(rows, features, classes, dtype=np.float32):
+    rng = np.random.default_rng(11)
+    X = rng.normal(size=(rows, features)).astype(dtype)
+    return X, (X @ rng.normal(size=(features, classes))).argmax(axis=1)
+
+
+def fit(X, y, units=(31, 17), **params):
+    defaults = {"batch_size": 64, "max_iter": 3, "random_state": 0}
+    return nbbn.MLPClassifier(units, **{**defaults, **params}).fit(X, y)
+
+
+def bits(estimator, X):
+    """Everything training made, and a prediction, as bytes."""
+    names = ("coefs_", "intercepts_", "gammas_", "betas_", "running_means_", "running_vars_")
+    arrays = [a for name in names for a in getattr(estimator, name) if a is not None]
+    return b"".join(a.tobytes() for a in [*arrays, np.array(estimator.loss_curve_), estimator.predict_proba(X)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch_norm", [True, "post", False])
+@pytest.mark.parametrize(
+    ("rows", "features", "units", "classes"),
+    [(501, 37, (61, 33, 7), 10), (333, 65, (300, 130), 3), (1003, 5, (1,), 2), (997, 784, (128, 64, 32), 10)],
+    ids=str,
+)
+def test_same_bits_with_any_number_of_threads(rows, features, units, classes, batch_norm, dtype):
+    X, y = make_data(rows, features, classes, dtype)
+    one, two, four = (bits(fit(X, y, units, batch_norm=batch_norm, n_jobs=n, max_iter=4), X) for n in (1, 2, 4))
+    assert one == two
+    assert one == four
+
+
+@pytest.mark.parametrize("solver", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("batch_size", [32, 200, 1000])
+def test_same_bits_for_each_solver_and_batch(solver, batch_size):
+    X, y = make_data(1000, 50, 10)
+    one, two = (bits(fit(X, y, (70, 40), solver=solver, batch_size=batch_size, n_jobs=n), X) for n in (1, 2))
+    assert one == two
+
+
+def test_same_bits_again():
+    """Ten runs with two threads: a race shows sooner or later."""
+    X, y = make_data(700, 40, 10)
+    assert len({bits(fit(X, y, (65, 33), batch_size=32, n_jobs=2), X) for _ in range(10)}) == 1
+
+
+def test_fits_in_two_threads_at_once():
+    X, y = make_data(500, 20, 3)
+    params = [{"random_state": seed, "batch_norm": norm} for seed, norm in enumerate([True, "post", False, True])]
+    ref = [bits(fit(X, y, **p), X) for p in params]
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda p: bits(fit(X, y, **p), X), params))
+    assert got == ref
+
+
+def test_eight_threads_predict_at_once():
+    X, y = make_data(3000, 20, 3)
+    model = fit(X, y)
+    ref = model.predict_proba(X)
+    with ThreadPoolExecutor(8) as pool:
+        for got in pool.map(lambda _: model.predict_proba(X), range(40)):
+            np.testing.assert_array_equal(got, ref)
+
+
+def test_predict_while_another_thread_fits():
+    X, y = make_data(1000, 20, 3)
+    model = fit(X, y)
+    ref, ref_fit = model.predict_proba(X), bits(fit(X, y, max_iter=20), X)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(lambda: bits(fit(X, y, max_iter=20), X))
+        for _ in range(20):
+            np.testing.assert_array_equal(model.predict_proba(X), ref)
+        assert running.result() == ref_fit
+
+
+def test_thread_count_is_the_callers():
+    """A call with n_jobs leaves the number of threads as it was, after an error too."""
+    X, y = make_data(200, 20, 3)
+    with nbbn.num_threads(1):
+        fit(X, y, n_jobs=2)
+        assert nbbn.get_num_threads() == 1
+        with pytest.raises(ZeroDivisionError):
+            fit(X, y, n_jobs=2, callbacks=[lambda *_: 1 / 0])
+        assert nbbn.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_grid_search_under_joblib(backend):
+    X, y = make_data(300, 10, 3)
+    model = nbbn.MLPClassifier((9,), max_iter=3, batch_size=32, random_state=0)
+    grid = {"batch_norm": [True, False], "alpha": [0.0, 0.1]}
+    ref = GridSearchCV(model, grid, cv=2).fit(X, y)
+    with joblib.parallel_config(backend, n_jobs=2):
+        got = GridSearchCV(model, grid, cv=2).fit(X, y)
+    np.testing.assert_array_equal(got.cv_results_["mean_test_score"], ref.cv_results_["mean_test_score"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_after_fit():
+    """The child of a process that has run parallel kernels predicts and trains, with the parent's bits."""
+    got = run_python("""
+        model = trained()
+        nbbn.MLPClassifier((90, 70), max_iter=1, n_jobs=2, random_state=0).fit(X, y)
+        print(digest(model), flush=True)
+        child = os.fork()
+        if child == 0:
+            same = digest(model) == digest(trained())
+            print(digest(trained()), flush=True)
+            os._exit(0 if same else 3)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(digest(trained()))
+        sys.exit(status)
+    """)
+    assert len(got) == 3
+    assert len(set(got)) == 1
+
+
+def test_import_compiles_nothing(tmp_path):
+    code = """
+        import sys
+        from numba.core import event
+        with event.install_recorder("numba:compile") as compiled, event.install_recorder("numba:compiler_lock") as lock:
+            import nbbn
+        heavy = {"h5py", "jax", "keras", "matplotlib", "onnx", "onnxruntime", "tensorflow", "torch"}
+        print(len(compiled.buffer), len(lock.buffer), *sorted(heavy & set(sys.modules)))
+    """
+    assert run_python(code, prelude="", HOME=tmp_path, NUMBA_CACHE_DIR=tmp_path / "cache") == ["0", "0"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_home_is_unset():
+    ref = run_python("print(digest(trained()))")
+    assert run_python("print(digest(trained()))", HOME=None, XDG_CACHE_HOME=None) == ref
+
+
+def test_no_place_for_a_cache(tmp_path):
+    """Folders below a file cannot be made, by root neither: kernels are compiled for the one process."""
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    nowhere = file / "below"
+    ref = run_python("print(digest(trained()))")
+    got = run_python("print(digest(trained()))", HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere)
+    assert got == ref
+
+
+def test_truncated_cache(tmp_path):
+    """An index or a kernel cut short, by a full disk for one, is compiled again."""
+    ref = run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path)
+    files = [f for pattern in ("*.nbi", "*.nbc") for f in tmp_path.rglob(pattern)]
+    assert files
+    for i, file in enumerate(sorted(files)):
+        content = file.read_bytes()
+        file.write_bytes(content[: (0, len(content) // 2)[i % 2]])
+    assert run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path) == ref
