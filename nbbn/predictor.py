@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbbn.fold.report import FoldReport
 from nbbn.layers import Dense
 from nbbn.network import Network
 from nbbn.program.inference import BLOCK_ROWS, InferenceProgram
 from nbbn.runtime import Blocks
+
+KINDS = (None, "classifier", "multilabel", "regressor")
 
 
 class Predictor:
@@ -19,8 +22,6 @@ class Predictor:
     """
 
     def __init__(self, network: Network):
-        self.features, self.outputs = network.input_shape[0], network.output_shape[0]
-        self.dtype = network.dtype
         lowered = InferenceProgram(network.layers, network.shapes, network.dtype)
         memory = lowered.parameters.memory()
         lowered.parameters.upload(memory, network.weights)
@@ -36,3 +37,135 @@ def blocks_of(lowered: InferenceProgram, memory: np.ndarray, network: Network) -
     shapes = network.shapes
     work = sum(shape[-1] * layer.units for layer, shape in zip(network.layers, shapes) if isinstance(layer, Dense))
     return Blocks(lowered.program, memory, lowered.outputs, BLOCK_ROWS, work + 16 * shapes[0][0])
+
+
+class FoldedModel:
+    """A network for inference alone; what `nbbn.fold` makes and `nbbn.load` opens.
+
+    Many threads may call it at once. It cannot be trained.
+
+    Parameters
+    ----------
+    network : Network
+        Folded or not.
+    kind : {None, "classifier", "multilabel", "regressor"}
+        What the outputs mean; None for a plain network.
+    classes : ndarray of shape (n_classes,), optional
+        Of a classifier: what `predict` answers with.
+    report : FoldReport, optional
+        How the fold went.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Of a classifier.
+    report : FoldReport
+    network : Network
+    """
+
+    def __init__(self, network: Network, *, kind: str | None = None, classes=None, report: FoldReport | None = None):
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+        self.network, self.kind = network.check(), kind
+        self.report = report if report is not None else FoldReport()
+        if classes is not None:
+            self.classes_ = np.asarray(classes)
+        self._features, self._dtype = network.input_shape[0], network.dtype
+        self._predictor: Predictor | None = None
+
+    def _outputs(self, x) -> np.ndarray:
+        """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
+        if not (
+            type(x) is np.ndarray and x.dtype == self._dtype and x.ndim == 2 and x.flags.c_contiguous and x.flags.aligned
+        ):
+            x = self._converted(x)
+        if x.shape[1] != self._features:
+            raise ValueError(f"X has {x.shape[1]} features, but the model expects {self._features} features as input")
+        if self._predictor is None:
+            self._predictor = Predictor(self.network)
+        return self._predictor(x)
+
+    def _converted(self, x) -> np.ndarray:
+        x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
+        if x.ndim != 2:
+            raise ValueError(f"X must have shape (rows, {self._features}), got {x.shape}; reshape it")
+        return np.require(x, self._dtype, ["C", "A"])
+
+    def predict(self, X) -> np.ndarray:
+        """Classes `(rows,)`, an indicator matrix of a multilabel model, or the outputs of any other.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features)
+            A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives NaN, or the first class.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        TypeError
+            For rows that are not numeric.
+        ValueError
+            For another shape.
+        """
+        outputs = self._outputs(X)
+        if self.kind == "multilabel":
+            return (outputs > 0.5).astype(np.int64)
+        if self.kind == "classifier":
+            index = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
+            return self.classes_[index]
+        if self.kind == "regressor" and outputs.shape[1] == 1:
+            return outputs[:, 0]
+        return outputs
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Probabilities `(rows, n_classes)` of a classifier, in the order of `classes_`.
+
+        Raises
+        ------
+        AttributeError
+            For a model that is no classifier.
+        TypeError, ValueError
+            As `predict`.
+        """
+        if self.kind not in ("classifier", "multilabel"):
+            raise AttributeError(f"predict_proba needs a classifier, this model is {self.kind or 'a plain network'}")
+        outputs = self._outputs(X)
+        if self.kind == "classifier" and outputs.shape[1] == 1:
+            return np.hstack([1 - outputs, outputs])
+        return outputs
+
+    def fit(self, *_args, **_kwargs):
+        """Not possible: raises TypeError."""
+        raise TypeError("a folded model cannot be trained: its batch norms are gone; train the source and fold again")
+
+    partial_fit = fit
+
+    def save(self, path) -> None:
+        """Write one safetensors file with a JSON header; `nbbn.load` opens it."""
+        from nbbn.saving import save_folded
+
+        save_folded(self, path)
+
+    def to_onnx(self, path=None):
+        """Write an ONNX model (needs the extra `onnx`); return the `onnx.ModelProto`.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            None writes no file.
+        """
+        from nbbn.interop.onnx import to_onnx
+
+        return to_onnx(self.network, path, classes=getattr(self, "classes_", None), kind=self.kind)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_predictor": None}
+
+    def __repr__(self):
+        layers = " -> ".join(str(n) for n in (self._features, *(x.units for x in self.network.layers if isinstance(x, Dense))))
+        return f"<FoldedModel {layers}, {self._dtype}, {self.kind or 'network'}>"

@@ -1,10 +1,9 @@
-"""Training: the loop over epochs, shuffling, validation, early stopping. The only loop a person would call training."""
+"""Training: a network, its compiled step and its optimiser, epoch by epoch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,11 +24,12 @@ CHUNK_SECONDS = 0.3
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
     """First row of each batch and, at the end, `rows`.
 
-    With `merge_tail` a tail shorter than a quarter of a batch joins the batch before: batch statistics of a few rows would be
-    noise, of one row zero.
+    With `merge_tail` a tail of one row, or shorter than a quarter of a batch, joins the batch before: batch statistics of a few
+    rows are noise, of one row they do not exist.
     """
     edges = np.arange(0, rows, batch_size)
-    if merge_tail and len(edges) > 1 and (rows - edges[-1]) * 4 < batch_size:
+    tail = rows - edges[-1]
+    if merge_tail and len(edges) > 1 and (tail == 1 or 4 * tail < batch_size):
         edges = edges[:-1]
     return np.append(edges, rows)
 
@@ -164,43 +164,3 @@ class Trainer:
             network = Network(self.layers, self.shapes[0], [], self.dtype)
             self._predictor = blocks_of(lowered, self.params, network)
         return self._predictor.run(x)
-
-
-@dataclass
-class Stopping:
-    """Stop when a figure has not improved by `tol` for `patience` epochs in a row.
-
-    Attributes
-    ----------
-    tol, patience
-        As scikit-learn's `tol` and `n_iter_no_change`.
-    higher : bool
-        Whether more is better (a score) or less (a loss).
-    """
-
-    tol: float
-    patience: int
-    higher: bool
-    best: float = field(default=np.nan)
-    stale: int = 0
-
-    def __post_init__(self):
-        if np.isnan(self.best):
-            self.best = -np.inf if self.higher else np.inf
-
-    def update(self, value: float) -> bool:
-        """Take an epoch's figure; return whether it is the best so far."""
-        sign = 1 if self.higher else -1
-        self.stale = self.stale + 1 if sign * value < sign * self.best + self.tol else 0
-        better = sign * value > sign * self.best
-        if better:
-            self.best = value
-        return better
-
-    @property
-    def over(self) -> bool:
-        """Whether patience is at its end."""
-        return self.stale > self.patience
-
-
-Callback = Callable[[object, dict], object]

@@ -1,0 +1,5 @@
+"""scikit-learn estimators."""
+
+from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
+
+__all__ = ["MLPClassifier", "MLPRegressor"]

@@ -65,8 +65,8 @@ def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         out = np.array(array, dtype=dtype, order="C")
     if not np.isfinite(out).all():
         raise ValueError(
-            f"{what} is not finite in {np.dtype(dtype)} after folding: a gain gamma / sqrt(var + epsilon) is too large; "
-            "re-estimate the running statistics or use a larger epsilon"
+            f"{what} is not finite in {np.dtype(dtype)} after folding: a gain gamma / sqrt(var + epsilon) is too "
+            "large; re-estimate the running statistics or use a larger epsilon"
         )
     return out
 
@@ -100,8 +100,8 @@ def fold_dense(kernel, bias, gamma, beta, mean, var, epsilon):
 
     Notes
     -----
-    `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`, in float64, cast last.
-    The inputs are not written.
+    `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`, in float64, cast
+    last. The inputs are not written.
     """
     kernel = _check_kernel(kernel, "dense", (2,))
     return _fold(kernel, kernel.shape[-1], bias, gamma, beta, mean, var, epsilon, "dense", 1)

@@ -78,7 +78,7 @@ def layer_names(layers: tuple[Layer, ...]) -> list[str]:
 def _nodes(network: Network) -> list[Node]:
     nodes = []
     names = layer_names(network.layers)
-    for name, layer, arrays, shape in zip(names, network.layers, network.weights, network.shapes):
+    for name, layer, arrays, shape in zip(names, network.layers, network.weights, network.shapes[:-1], strict=True):
         norms = (name,) if isinstance(layer, BatchNormalization) else ()
         arrays = {key: np.array(array, np.float64) for key, array in arrays.items()}
         nodes.append(Node(name, layer, arrays, len(shape) + 1, norms))

@@ -78,7 +78,7 @@ def _with_weights(node: Node, norm: Node, arithmetic: Callable) -> Node:
 
 
 def _other_axis(dense: Node, norm: Node) -> str | None:
-    """The reason if the batch norm is not over the last axis, on which a dense layer acts; sizes may match by chance."""
+    """The reason if the batch norm is not over the axis on which the dense layer acts; sizes may match by chance."""
     if _axis(norm) != dense.rank - 1:
         return f"it normalises axis {_axis(norm)}, {dense.name} acts on axis {dense.rank - 1}"
     return None

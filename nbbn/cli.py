@@ -1,0 +1,109 @@
+"""The command line: which commands there are, and what becomes of their errors.
+
+Exit status: 0 done, 1 the work failed (a check did not hold), 2 unusable arguments or input, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+import warnings
+
+from nbbn.commands.errors import UnusableInput, WorkFailed
+from nbbn.fold import FoldRefused
+
+# Each is a module of `nbbn.commands` with HELP, add_arguments(parser) and run(args) -> exit status or None for 0.
+COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "warmup", "cache")
+
+# An OSError of these is the machine's, not the user's argument.
+_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def program_name() -> str:
+    """What the user types to get here."""
+    if "NBBN_COMMAND" in os.environ:  # scripts/run.py, whose environment the user has not activated
+        return os.environ["NBBN_COMMAND"]
+    return "python -m nbbn" if os.path.basename(sys.argv[0]) == "__main__.py" else "nbbn"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `args.run` is the chosen command's function."""
+    from nbbn import __version__
+
+    parser = _Parser(prog=program_name(), description="Batch-normalised networks on the CPU.")
+    parser.add_argument("--version", action="version", version=f"nbbn {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for name in COMMANDS:
+        module = importlib.import_module(f"nbbn.commands.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run, name=command.prog)
+    return parser
+
+
+def status_of(error: BaseException) -> int:
+    """The exit status that an error means."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, (WorkFailed, FoldRefused)):
+        return 1
+    if isinstance(error, OSError):
+        return 1 if error.errno in _MACHINE_ERRORS else 2
+    return 2 if isinstance(error, (UnusableInput, ValueError, TypeError, ImportError)) else 1
+
+
+def message_of(error: BaseException) -> str:
+    """What to tell the user about an error, in one line."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split()) or type(error).__name__
+    known = (UnusableInput, WorkFailed, ValueError, TypeError, ImportError, OSError)
+    return text if isinstance(error, known) else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        The arguments; those of the process by default.
+    """
+    args = build_parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line_warning
+        try:
+            status = args.run(args) or 0
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # The reader of our output left, as `| head` does. What is still buffered goes nowhere, so that Python's own
+            # flush at exit does not complain; 141 is what a shell shows for SIGPIPE.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except (Exception, KeyboardInterrupt) as error:
+            if args.debug or os.environ.get("NBBN_DEBUG"):
+                traceback.print_exc()
+            else:
+                print(f"{args.name}: {message_of(error)}", file=sys.stderr)
+            return status_of(error)

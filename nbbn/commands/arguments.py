@@ -1,0 +1,72 @@
+"""Types of command-line arguments, and arguments that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that NumPy takes as a seed."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
+    return value
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Layer widths: `128,64,32`."""
+    try:
+        return tuple(count(part.strip()) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        message = f"{text!r} is not a list of layer widths such as 128,64,32"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add `--threads`."""
+    parser.add_argument("--threads", type=count, metavar="N", help="threads to use (default: all cores)")
+
+
+def threads_of(args: argparse.Namespace):
+    """A context in which nbbn uses `--threads` threads."""
+    import nbbn
+
+    return nullcontext() if args.threads is None else nbbn.num_threads(args.threads)
+
+
+def add_network(parser: argparse.ArgumentParser, *, epochs: str) -> None:
+    """Add the arguments that describe a network and its training; `epochs` describes the default of `--epochs`."""
+    activations = ("relu", "tanh", "logistic")
+    parser.add_argument("--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...", help="hidden layers (128,64,32)")
+    parser.add_argument("--epochs", type=count, metavar="N", help=f"passes over the training rows ({epochs})")
+    parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="rows a step (32)")
+    parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="Adam's step size (0.001)")
+    parser.add_argument("--activation", choices=activations, default="relu", help="of the hidden layers (relu)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of every random choice (0)")
+    add_threads(parser)

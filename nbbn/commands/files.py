@@ -1,0 +1,65 @@
+"""Files that commands read and write: an output appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nbbn.commands.errors import UnusableInput
+
+
+def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
+    """Raise UnusableInput unless the name ends with one of the suffixes."""
+    if path.suffix.lower() not in suffixes:
+        raise UnusableInput(f"{path}: the name must end with {' or '.join(suffixes)}")
+
+
+def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
+    """Raise UnusableInput where a file cannot be written there, or would replace one of `inputs`; before any work."""
+    if path.is_dir():
+        raise UnusableInput(f"{path} is a folder; name the file to write")
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UnusableInput(f"{path} is the input itself; name another file to write")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UnusableInput where the folder is neither there nor can be made; makes nothing."""
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise UnusableInput(f"{there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UnusableInput(f"{there} cannot be written to")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed."""
+    check_output(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_model(path: Path):
+    """What `nbbn.load` reads from the file.
+
+    Raises
+    ------
+    UnusableInput
+        For a missing file, a folder, or a file that nbbn did not write.
+    """
+    import nbbn
+
+    if path.is_dir():
+        raise UnusableInput(f"{path} is a folder, not a model file")
+    if not path.exists():
+        raise UnusableInput(f"{path} does not exist")
+    return nbbn.load(path)

@@ -1,0 +1,77 @@
+"""Predict for the rows of a file with a saved model, in chunks: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.commands import tables
+from nbbn.commands.arguments import add_threads, threads_of
+from nbbn.commands.errors import UnusableInput
+from nbbn.commands.files import check_output, check_suffix, load_model, whole_file
+from nbbn.commands.progress import fraction_bar
+
+HELP = "predict for the rows of a file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `nbbn predict`."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file that nbbn saved")
+    parser.add_argument("rows", type=Path, metavar="IN", help="rows: .npy, .csv or .tsv (a line of names may come first)")
+    parser.add_argument("out", metavar="OUT", help="predictions: .npy, .csv or .tsv; - writes CSV to standard output")
+    parser.add_argument("--proba", action="store_true", help="probabilities of the classes instead of the class")
+    add_threads(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `nbbn predict`."""
+    if args.out != "-":
+        check_suffix(Path(args.out), tables.SUFFIXES)
+        check_output(Path(args.out), inputs=[args.model, args.rows])
+    model = load_model(args.model)
+    if args.proba and not hasattr(model, "predict_proba"):
+        raise UnusableInput(f"{args.model} is a regressor: it has no probabilities")
+    predict = model.predict_proba if args.proba else model.predict
+    chunks = tables.read_chunks(args.rows)
+    with threads_of(args), fraction_bar("predicting") as show:
+        # The first chunk is predicted before OUT is opened: a file that does not fit the model leaves no folder behind.
+        first, fraction = next(chunks)
+        predictions = predict(first)
+        names = _names(model, predictions, args.proba)
+        rows = 0
+        with _writer(args.out, names) as out:
+            while True:
+                out.write(np.asarray(predictions, dtype=None if predictions.dtype != object else str))
+                rows += len(predictions)
+                show(fraction)
+                chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                predictions, fraction = predict(chunk[0]), chunk[1]
+    if args.out != "-":
+        print(f"{rows} rows predicted, written to {args.out}")
+
+
+def _names(model, predictions: np.ndarray, proba: bool) -> list[str]:
+    if proba:
+        return [f"probability of {label}" for label in model.classes_]
+    kind = "class" if hasattr(model, "predict_proba") else "prediction"
+    return [kind] if predictions.ndim == 1 else [f"{kind} {i}" for i in range(predictions.shape[1])]
+
+
+@contextmanager
+def _writer(out: str, names: list[str]):
+    if out == "-":
+        yield tables.TextWriter(sys.stdout, names, ",")
+        return
+    with whole_file(Path(out)) as part:
+        if part.suffix.lower() == ".npy":
+            with tables.NpyWriter(part) as writer:
+                yield writer
+        else:
+            with open(part, "w", encoding="utf-8", newline="") as file:
+                yield tables.TextWriter(file, names, tables.DELIMITERS[part.suffix.lower()])

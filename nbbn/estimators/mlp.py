@@ -1,0 +1,534 @@
+"""MLPClassifier and MLPRegressor: scikit-learn's estimators on our engine, with batch norm."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from nbbn import losses, optimizers
+from nbbn.estimators import data, loop
+from nbbn.estimators.architecture import Architecture, collect, initial_weights, mlp, publish
+from nbbn.estimators.loop import Plan, Record
+from nbbn.network import Network
+from nbbn.predictor import Predictor
+from nbbn.runtime import num_threads
+from nbbn.trainer import Trainer
+
+_BATCH_NORM = ("pre", "post")
+
+
+class _MLP(BaseEstimator):
+    """What both estimators share: parameters, the fit, the network behind the attributes."""
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+        "solver": [StrOptions({"sgd", "adam", "rmsprop"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "batch_norm": ["boolean", StrOptions(set(_BATCH_NORM)), list, tuple],
+        "bn_momentum": [Interval(Real, 0, 1, closed="left")],
+        "bn_epsilon": [Interval(Real, 0, None, closed="neither")],
+        "dtype": [None, StrOptions({"float32", "float64"})],
+        "n_jobs": [None, Integral],
+        "callbacks": [None, list, tuple, HasMethods("__call__")],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        batch_norm=True,
+        bn_momentum=0.9,
+        bn_epsilon=1e-5,
+        dtype=None,
+        n_jobs=None,
+        callbacks=None,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.batch_norm = batch_norm
+        self.bn_momentum = bn_momentum
+        self.bn_epsilon = bn_epsilon
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.callbacks = callbacks
+
+    # -- fitting
+
+    def fit(self, X, y, *, X_val=None, y_val=None):
+        """Fit to rows and targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            float32 rows are computed in float32, all others in float64, unless `dtype` says otherwise; integers are converted
+            batch by batch.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels or an indicator matrix (classifier), numbers (regressor).
+        X_val, y_val : array-like, optional
+            Rows and targets that are evaluated after every epoch; with `early_stopping` they take the place of the split.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity, shapes that do not fit, one sample with batch norm, or weights that became infinite.
+        """
+        return self._fit(X, y, X_val, y_val, incremental=False)
+
+    def _fit(self, X, y, X_val, y_val, *, incremental: bool):
+        self._validate_params()
+        hidden = self._hidden()
+        norms = self._norms(len(hidden))
+        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together: give both or neither")
+        X = data.check_rows(self, X, reset=first)
+        dtype = data.computing_dtype(X, self.dtype)
+        y = self._check_y(y, len(X), dtype, first and not incremental)
+        random_state = check_random_state(self.random_state)
+        self.n_outputs_ = 1 if y.ndim == 1 and self._binary else y.shape[1] if y.ndim == 2 else len(self.classes_)
+        architecture = mlp(X.shape[1], hidden, self.n_outputs_, self.activation, norms, self.bn_momentum, self.bn_epsilon,
+                           self._out_activation())
+        if first:
+            self._start(architecture, random_state, dtype)
+        x, targets, validation = X, y, None
+        if X_val is not None:
+            x_val = data.check_rows(self, X_val, reset=False)
+            validation = x_val, self._check_y(y_val, len(x_val), dtype, False)
+        elif self.early_stopping:
+            x, x_val, targets, y_val = self._split(X, y, random_state)
+            validation = x_val, y_val
+        with num_threads(self._threads()):
+            self._train(architecture, dtype, x, targets, validation, random_state, incremental)
+        return self
+
+    def _hidden(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if any(isinstance(n, bool) or not isinstance(n, (Integral, np.integer)) for n in sizes) or any(n <= 0 for n in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(n) for n in sizes]
+
+    def _norms(self, count: int) -> list:
+        """`"pre"`, `"post"` or False for each hidden layer."""
+        given = self.batch_norm
+        entries = list(given) if isinstance(given, (list, tuple)) else [given] * count
+        if len(entries) != count:
+            raise ValueError(
+                f"batch_norm has {len(entries)} entries for {count} hidden layers; give one value, or one per hidden layer"
+            )
+        for entry in entries:
+            if entry not in (True, False, *_BATCH_NORM):
+                raise ValueError(f"batch_norm entries must be True, False, 'pre' or 'post', got {entry!r}")
+        if any(entries) and self.bn_momentum < 0.5:
+            warnings.warn(
+                f"bn_momentum={self.bn_momentum} weights the old running value; PyTorch's momentum weights the new one: its "
+                f"{self.bn_momentum} is {1 - self.bn_momentum:g} here",
+                stacklevel=4,
+            )
+        return ["pre" if entry is True else entry for entry in entries]
+
+    def _threads(self) -> int | None:
+        if self.n_jobs is None:
+            return None
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None")
+        return self.n_jobs if self.n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + self.n_jobs)
+
+    def _start(self, architecture: Architecture, random_state, dtype: np.dtype) -> None:
+        """Weights and counters of a first fit."""
+        publish(self, architecture, initial_weights(architecture, self.activation, random_state, dtype))
+        self._start_counters()
+
+    def _start_counters(self) -> None:
+        self.n_layers_ = len(self._hidden()) + 2
+        self.out_activation_ = self._out_activation()
+        self._record = Record()
+        self._training = None
+
+    def _split(self, X, y, random_state):
+        """scikit-learn's split of the training rows for early stopping."""
+        stratify = y if self._stratified else None
+        rows = np.arange(len(X))
+        train, val = train_test_split(rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify)
+        if len(val) < 2:
+            raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+        return X[train], X[val], np.ascontiguousarray(y[train]), np.ascontiguousarray(y[val])
+
+    def _train(self, architecture, dtype, x, y, validation, random_state, incremental: bool) -> None:
+        rows = len(x)
+        if architecture.has_norm and rows < 2:
+            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
+        batch_size = self._batch_size(rows)
+        if architecture.has_norm and batch_size < 2:
+            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, or batch_norm=False")
+        trainer = self._trainer(architecture, dtype, x.dtype, min(rows, batch_size + max(1, batch_size // 4)), incremental)
+        record = self._record
+        if not incremental:
+            record.epochs = record.stale = 0
+        plan = Plan(
+            x, self._trainer_targets(y, dtype), epochs=self.max_iter, batch_size=batch_size, merge_tail=architecture.has_norm,
+            shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
+            adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
+            validate=self._validator(trainer, validation, dtype), stop_by_score=self.early_stopping,
+            callbacks=self._callbacks(), publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
+        )
+        try:
+            loop.run(self, trainer, plan, record, self._rates(trainer, record))
+        finally:
+            self._finish(architecture, trainer)
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5)
+        return int(np.clip(self.batch_size, 1, rows))
+
+    def _optimizer(self):
+        if self.solver == "sgd":
+            return optimizers.SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+        if self.solver == "rmsprop":
+            return optimizers.RMSprop(self.learning_rate_init, 0.9, self.epsilon)
+        return optimizers.Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+
+    def _rates(self, trainer: Trainer, record: Record):
+        """Learning rate by step number; `invscaling` looks at the rows seen before the epoch, as scikit-learn does."""
+        if self.solver == "sgd" and self.learning_rate == "invscaling":
+            return lambda steps: trainer.optimizer.rates(steps) / (record.rows_seen + 1) ** self.power_t
+        return trainer.optimizer.rates
+
+    def _trainer(self, architecture, dtype, source, batch_rows: int, incremental: bool) -> Trainer:
+        """A trainer with this estimator's weights; `partial_fit` goes on with optimiser state and step count."""
+        optimizer = self._optimizer()
+        trainer = Trainer(architecture.layers, architecture.shapes, dtype, source, batch_rows, self._loss, optimizer,
+                          decay=self.alpha, debias=True)
+        trainer.upload(collect(self, architecture, dtype))
+        if incremental and self._training is not None and self._training["solver"] == self.solver:
+            trainer.load_optimizer_state(self._training["state"])
+            trainer.step = self._training["step"]
+        return trainer
+
+    def _callbacks(self) -> tuple:
+        if self.callbacks is None:
+            return ()
+        callbacks = tuple(self.callbacks) if isinstance(self.callbacks, (list, tuple)) else (self.callbacks,)
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks must be functions (estimator, logs), got {callback!r}")
+        return callbacks
+
+    def _finish(self, architecture: Architecture, trainer: Trainer) -> None:
+        """Publish what the trainer holds, whatever ended the fit."""
+        publish(self, architecture, trainer.download())
+        self._training = {"solver": self.solver, "state": trainer.optimizer_state(), "step": trainer.step}
+        self._publish_record(architecture, trainer.dtype)
+
+    def _publish_record(self, architecture: Architecture, dtype: np.dtype) -> None:
+        """The attributes that say how the fit went."""
+        record = self._record
+        self._architecture, self._dtype, self._predictor = architecture, dtype, None
+        self.n_iter_, self.t_ = record.epochs, record.rows_seen
+        self.loss_curve_ = record.losses
+        if record.losses:
+            self.loss_ = record.losses[-1]
+        self.best_loss_ = None if self.early_stopping else record.best_loss
+        self.validation_scores_ = record.scores if record.scores or self.early_stopping else None
+        self.validation_loss_curve_ = record.validation_losses if record.scores or self.early_stopping else None
+        self.best_validation_score_ = record.best_score if self.early_stopping else None
+
+    def _validator(self, trainer: Trainer, validation, dtype):
+        if validation is None:
+            return None
+        x, y = validation
+        x = np.ascontiguousarray(x, dtype)
+        targets = self._trainer_targets(y, dtype)
+
+        def validate():
+            outputs = trainer.outputs(x)
+            return losses.LOSSES[self._loss](targets, outputs), self._score_of(y, outputs)
+
+        return validate
+
+    # -- inference
+
+    def _outputs(self, X) -> np.ndarray:
+        """The network's outputs for rows of any kind."""
+        check_is_fitted(self)
+        X = data.check_rows(self, X, reset=False)
+        predictor = self._ready()
+        with num_threads(self._threads()):
+            return predictor(np.ascontiguousarray(X, self._dtype))
+
+    def _ready(self) -> Predictor:
+        """The compiled network; made anew when an attribute holds another array than it was made from."""
+        arrays = [id(a) for a in (*self.coefs_, *self.intercepts_)]
+        if getattr(self, "_predictor", None) is None or self._predictor[0] != arrays:
+            self._predictor = arrays, Predictor(self.network())
+        return self._predictor[1]
+
+    def network(self) -> Network:
+        """The fitted network: layers and weights, as folding and files take it."""
+        check_is_fitted(self)
+        weights = collect(self, self._architecture, self._dtype)
+        return Network(self._architecture.layers, (self._architecture.features,), weights, self._dtype).check()
+
+    def fold(self, *, strict: bool = False, check=None):
+        """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more."""
+        from nbbn.saving import fold
+
+        return fold(self, strict=strict, check=check)
+
+    def save(self, path) -> None:
+        """Write the estimator to one safetensors file; `nbbn.load` opens it. Nothing in it is executed.
+
+        The optimiser's state is not written: training goes on with a fresh one.
+        """
+        from nbbn.saving import save_estimator
+
+        check_is_fitted(self)
+        save_estimator(self, path)
+
+    def _restore(self, network: Network, classes, meta: dict):
+        """Become what a file holds; `nbbn.load` calls it on a new estimator."""
+        hidden, outputs = self._hidden(), network.output_shape[0]
+        self._validate_params()
+        self.n_features_in_ = network.input_shape[0]
+        if meta.get("feature_names"):
+            self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
+        self._restore_classes(classes, meta["kind"])
+        self._start_counters()
+        self.n_outputs_ = outputs
+        architecture = mlp(self.n_features_in_, hidden, outputs, self.activation, self._norms(len(hidden)), self.bn_momentum,
+                           self.bn_epsilon, self._out_activation())
+        if architecture.layers != network.layers:
+            raise ValueError("its layers are not those that its parameters describe")
+        publish(self, architecture, network.weights)
+        record = self._record
+        record.losses, record.epochs = [float(v) for v in meta["loss_curve"]], int(meta["epochs"])
+        record.rows_seen, record.best_loss = int(meta["rows_seen"]), min(record.losses, default=np.inf)
+        self._publish_record(architecture, network.dtype)
+        return self
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_predictor", None)
+        return state
+
+
+class MLPClassifier(ClassifierMixin, _MLP):
+    """PLACEHOLDER_CLASSIFIER"""
+
+    @property
+    def _stratified(self) -> bool:
+        return not self._is_multilabel
+
+    @property
+    def _binary(self) -> bool:
+        return len(self.classes_) == 2 and not self._is_multilabel
+
+    @property
+    def _loss(self) -> str:
+        return "softmax_cross_entropy" if self._out_activation() == "softmax" else "sigmoid_cross_entropy"
+
+    def _out_activation(self) -> str:
+        return "logistic" if self._is_multilabel or len(self.classes_) <= 2 else "softmax"
+
+    def _check_y(self, y, rows: int, dtype, reset: bool) -> np.ndarray:
+        """Labels as indices, or the indicator matrix."""
+        y = data.check_labels(y, rows)
+        if reset or not hasattr(self, "classes_"):
+            self._is_multilabel = y.ndim == 2
+            self.classes_ = data.classes_of(y)
+        if (y.ndim == 2) != self._is_multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes_)):
+            expected = f"an indicator matrix of {len(self.classes_)} columns" if self._is_multilabel else "labels (n,)"
+            raise ValueError(f"y must be {expected}, as at the first fit; got shape {y.shape}")
+        if y.ndim == 2:
+            return np.ascontiguousarray(y, dtype=np.int64)
+        return data.encode(y, self.classes_)
+
+    def _trainer_targets(self, y: np.ndarray, dtype) -> np.ndarray:
+        """int64 labels for a softmax; 0 and 1 as numbers for a sigmoid."""
+        if self._loss == "softmax_cross_entropy":
+            return y
+        return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+
+    def _score_of(self, y, outputs) -> float:
+        """Accuracy of outputs against encoded targets."""
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return float(accuracy_score(y, self._decide(outputs)))
+
+    def _decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Encoded answers: indices, or indicators."""
+        if self._is_multilabel:
+            return (outputs > 0.5).astype(np.int64)
+        return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
+
+    def _restore_classes(self, classes, kind: str) -> None:
+        self.classes_, self._is_multilabel = classes, kind == "multilabel"
+
+    def partial_fit(self, X, y, classes=None):
+        """One more epoch over the rows given; optimiser state and running statistics go on from the last call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+        classes : array-like of shape (n_classes,), optional
+            All classes of all calls; required at the first call unless `y` is an indicator matrix.
+
+        Returns
+        -------
+        self : object
+        """
+        if not hasattr(self, "classes_"):
+            multilabel = getattr(y, "ndim", 1) == 2 and y.shape[1] > 1
+            if classes is None and not multilabel:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            if not multilabel:
+                self.classes_ = np.unique(np.asarray(classes))
+                self._is_multilabel = False
+        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+            )
+        return self._fit(X, y, None, None, incremental=True)
+
+    def predict(self, X):
+        """Classes of the rows `X`: `(n_samples,)`, or an indicator matrix of a multilabel fit."""
+        answers = self._decide(self._outputs(X))
+        return answers if self._is_multilabel else self.classes_[answers]
+
+    def predict_proba(self, X):
+        """Probabilities `(n_samples, n_classes)`, in the order of `classes_`."""
+        outputs = self._outputs(X)
+        if outputs.shape[1] == 1:
+            return np.hstack([1 - outputs, outputs])
+        return outputs
+
+    def predict_log_proba(self, X):
+        """The logarithm of `predict_proba`; minus infinity for a probability of 0."""
+        p = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(p, out=p)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class MLPRegressor(RegressorMixin, _MLP):
+    """PLACEHOLDER_REGRESSOR"""
+
+    _stratified = False
+    _binary = False
+    _loss = "squared_error"
+
+    def _out_activation(self) -> str:
+        return "identity"
+
+    def _restore_classes(self, classes, kind: str) -> None:
+        """A regressor has none."""
+
+    def _check_y(self, y, rows: int, dtype, reset: bool) -> np.ndarray:
+        y = data.check_targets(y, rows, dtype)
+        if not reset and hasattr(self, "coefs_") and y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} columns, as at the first fit; got {y.shape[1]}")
+        return y
+
+    def _trainer_targets(self, y: np.ndarray, dtype) -> np.ndarray:
+        return y
+
+    def _score_of(self, y, outputs) -> float:
+        """R^2 of outputs against targets."""
+        return float(r2_score(y, outputs)) if np.isfinite(outputs).all() else float("nan")
+
+    def partial_fit(self, X, y):
+        """One more epoch over the rows given; optimiser state and running statistics go on from the last call."""
+        return self._fit(X, y, None, None, incremental=True)
+
+    def predict(self, X):
+        """Predicted targets, `(n_samples,)`, or `(n_samples, n_outputs)` for several."""
+        outputs = self._outputs(X)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

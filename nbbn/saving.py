@@ -1,0 +1,135 @@
+"""From models to files and back, and from models to folded ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
+from nbbn.fold import FoldReport, fold_checked
+from nbbn.interop import native
+from nbbn.interop.files import FileError
+from nbbn.predictor import FoldedModel, Predictor
+
+_ESTIMATORS = {cls.__name__: cls for cls in (MLPClassifier, MLPRegressor)}
+# Parameters that a file does not hold: functions, and the state of a random generator.
+_NOT_SAVED = ("callbacks", "random_state")
+
+
+def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
+    """Fold every batch norm into the layers next to it; the source stays as it is.
+
+    Parameters
+    ----------
+    model : MLPClassifier, MLPRegressor or FoldedModel
+        Fitted.
+    strict : bool
+        Raise where a batch norm cannot be folded.
+    check : array-like of shape (rows, features), optional
+        Rows to compare both networks on, besides the random ones always used.
+
+    Returns
+    -------
+    FoldedModel
+        `report` says what was folded into what, and the largest difference.
+
+    Raises
+    ------
+    TypeError
+        For anything that is no model.
+    FoldRefused
+        With `strict`, where a batch norm could not be folded.
+    FoldCheckFailed
+        Where the outputs differ by more than rounding explains.
+
+    Notes
+    -----
+    Computed in float64 and cast last.
+    """
+    if isinstance(model, FoldedModel):
+        network, kind, classes = model.network, model.kind, getattr(model, "classes_", None)
+    elif isinstance(model, tuple(_ESTIMATORS.values())):
+        network, (kind, classes) = model.network(), _meaning(model)
+    else:
+        names = ", ".join([*_ESTIMATORS, "FoldedModel"])
+        raise TypeError(f"fold takes a fitted {names}, got {type(model).__name__}")
+    folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
+    return FoldedModel(folded, kind=kind, classes=classes, report=report)
+
+
+def _meaning(estimator) -> tuple[str, np.ndarray | None]:
+    """Kind and classes of an estimator's outputs."""
+    if isinstance(estimator, MLPRegressor):
+        return "regressor", None
+    return "multilabel" if estimator._is_multilabel else "classifier", estimator.classes_
+
+
+def save_folded(model: FoldedModel, path) -> None:
+    """Write a folded model."""
+    classes = getattr(model, "classes_", None)
+    meta = {
+        "model": "FoldedModel",
+        "kind": model.kind,
+        "classes": None if classes is None else native.labels_to_json(classes),
+        "report": model.report.to_dict(),
+    }
+    native.save(path, model.network, meta)
+
+
+def save_estimator(estimator, path) -> None:
+    """Write a fitted estimator: parameters, weights, running statistics and curves."""
+    kind, classes = _meaning(estimator)
+    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in _NOT_SAVED}
+    meta = {
+        "model": type(estimator).__name__,
+        "kind": kind,
+        "classes": None if classes is None else native.labels_to_json(classes),
+        "params": {k: _plain(v) for k, v in params.items()},
+        "epochs": estimator.n_iter_,
+        "rows_seen": estimator.t_,
+        "loss_curve": [float(v) for v in estimator.loss_curve_],
+        "feature_names": [str(n) for n in getattr(estimator, "feature_names_in_", [])],
+    }
+    native.save(path, estimator.network(), meta)
+
+
+def _plain(value):
+    """A parameter as a JSON value; infinity as text, since JSON has none."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return "inf" if value == float("inf") and isinstance(value, float) else value
+
+
+def load(path):
+    """Open what `save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        One safetensors file; nothing in it is executed.
+
+    Returns
+    -------
+    FoldedModel, MLPClassifier or MLPRegressor
+        What was saved.
+
+    Raises
+    ------
+    FileError
+        For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
+    """
+    network, meta = native.load(path)
+    name = meta.get("model")
+    try:
+        classes = None if meta.get("classes") is None else native.labels_from_json(meta["classes"])
+        if name == "FoldedModel":
+            report = FoldReport.from_dict(meta["report"])
+            return FoldedModel(network, kind=meta["kind"], classes=classes, report=report)
+        if name in _ESTIMATORS:
+            params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
+            params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+            return _ESTIMATORS[name](**params)._restore(network, classes, meta)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
+    raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn")
