@@ -14,7 +14,7 @@ import traceback
 import warnings
 
 from nbbn.commands.errors import UnusableInput, WorkFailed
-from nbbn.fold import FoldRefused
+from nbbn.fold import FoldCheckFailed, FoldRefused
 
 # Each is a module of `nbbn.commands` with HELP, add_arguments(parser) and run(args) -> exit status or None for 0.
 COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "warmup", "cache")
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)")
         module.add_arguments(command)
-        command.set_defaults(run=module.run, name=command.prog)
+        command.set_defaults(run=module.run, name=command.prog, program=parser.prog)
     return parser
 
 
@@ -57,7 +57,7 @@ def status_of(error: BaseException) -> int:
     """The exit status that an error means."""
     if isinstance(error, KeyboardInterrupt):
         return 130
-    if isinstance(error, (WorkFailed, FoldRefused)):
+    if isinstance(error, (WorkFailed, FoldRefused, FoldCheckFailed)):
         return 1
     if isinstance(error, OSError):
         return 1 if error.errno in _MACHINE_ERRORS else 2

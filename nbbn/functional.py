@@ -1,0 +1,363 @@
+"""Kernels as NumPy functions: batch norm forward, backward and inference on arrays of any shape."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, INVSTD, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
+from nbbn.program.layout import lanes
+from nbbn.program.program import Buffer, Program, Segment
+from nbbn.runtime import call_program
+
+ACTIVATIONS = (None, "relu")
+# A virtual row has at least so many floats: enough independent sums to hide the latency of adding to memory.
+_WIDE = 256
+# Floats of a block that one thread takes, and the largest number of blocks.
+_BLOCK_FLOATS, _MOST_BLOCKS = 1 << 15, 64
+# Floats of a run of rows that is read twice: half of a small L2.
+_RUN_FLOATS = 1 << 15
+# Below so many floats one thread is faster than two.
+_TEAM_FLOATS = 1 << 16
+# Results larger than this are written past the caches: they would only drive out what is needed.
+_STREAM_BYTES = 24 << 20
+
+
+@dataclass(frozen=True)
+class BatchNormCache:
+    """What the backward pass needs.
+
+    Attributes
+    ----------
+    mean, var : ndarray of shape (channels,)
+        Of the batch; the variance is the biased one.
+    """
+
+    mean: np.ndarray
+    var: np.ndarray
+    _x: np.ndarray
+    _state: np.ndarray
+    _plan: _Plan
+    _axis: int
+
+
+class _Plan:
+    """How an array of a shape is split, and the programs that run on it."""
+
+    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float, streamable: bool):
+        v = lanes(dtype)
+        group = v // math.gcd(channels, v)
+        group *= max(1, -(-_WIDE // (channels * group)))
+        self.rows, self.channels, self.dtype, self.epsilon = rows, channels, dtype, epsilon
+        self.width = channels * group
+        self.virtual_rows = rows // group
+        self.tail = (rows - self.virtual_rows * group) * channels
+        floats = rows * channels
+        self.blocks = max(1, min(_MOST_BLOCKS, floats // _BLOCK_FLOATS, max(1, self.virtual_rows // 2)))
+        self.run = max(2, _RUN_FLOATS // self.width)
+        self.parallel = floats > _TEAM_FLOATS
+        streamed = floats * dtype.itemsize > _STREAM_BYTES and streamable and self.width * dtype.itemsize % 64 == 0
+        self.state_floats = STATE_ROWS * self.width
+        self.work_bytes = PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
+        self._suffix = ("_relu" if activation == "relu" else "", "_streamed" if streamed else "")
+
+    def _sizes(self) -> dict:
+        return {"width": self.width, "rows_total": self.virtual_rows}
+
+    def _state(self) -> Buffer:
+        return Buffer("state", Segment.PARAMS)
+
+    @functools.cached_property
+    def forward(self) -> np.ndarray:
+        """Table of the forward program."""
+        relu, streamed = self._suffix
+        x, state, partial = Buffer("x", Segment.X), self._state(), Buffer("partial", Segment.WORK)
+        p = Program(self.dtype)
+        p.add("block_moments", x=x, channels=self.channels, **self._sizes(), run=self.run, blocks=self.blocks,
+              partial=partial)
+        p.add("merge_moments", x=x, channels=self.channels, **self._sizes(), tail=self.tail, blocks=self.blocks,
+              partial=partial, state=state, gamma=Buffer("gamma", Segment.GAMMA), beta=Buffer("beta", Segment.BETA),
+              epsilon=self.epsilon)
+        p.add(f"normalise{relu}_rows{streamed}", x=x, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
+              y=Buffer("y", Segment.OUT))
+        return self._table(p)
+
+    @functools.cached_property
+    def apply(self) -> np.ndarray:
+        """Table of the program that normalises with a state already filled."""
+        relu, streamed = self._suffix
+        p = Program(self.dtype)
+        p.add(f"normalise{relu}_rows{streamed}", x=Buffer("x", Segment.X), **self._sizes(), tail=self.tail,
+              blocks=self.blocks, state=self._state(), y=Buffer("y", Segment.OUT))
+        return self._table(p)
+
+    @functools.cached_property
+    def backward(self) -> np.ndarray:
+        """Table of the backward program."""
+        relu, streamed = self._suffix
+        rows = {"x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y)}
+        state, partial = self._state(), Buffer("partial", Segment.WORK)
+        p = Program(self.dtype)
+        p.add(f"gradient_sums{relu}", **rows, **self._sizes(), blocks=self.blocks, state=state, partial=partial)
+        p.add("merge_gradients", **rows, channels=self.channels, **self._sizes(), tail=self.tail, blocks=self.blocks,
+              clip=int(bool(relu)), partial=partial, state=state)
+        p.add(f"input_gradient{relu}{streamed}", **rows, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
+              dx=Buffer("dx", Segment.OUT))
+        return self._table(p)
+
+    @staticmethod
+    def _table(program: Program) -> np.ndarray:
+        program.place_barriers()
+        program.operations[-1].barrier = False  # the end of a call is barrier enough
+        return program.table()
+
+
+_plan = functools.lru_cache(maxsize=256)(_Plan)
+
+
+def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activation=None, out=None):
+    """Normalise by the batch's own mean and variance: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, two dimensions or more
+        Fastest when C-contiguous with the channels last; other layouts are copied.
+    gamma, beta : array-like of shape (channels,), optional
+        1 and 0 where absent.
+    epsilon : float
+        Added to the variance inside the root, above 0.
+    axis : int
+        The channel axis.
+    activation : {None, "relu"}
+    out : ndarray, optional
+        Where to write `y`: of x's shape and dtype. May be `x`, which is then copied for the backward pass.
+
+    Returns
+    -------
+    y : ndarray
+        `out`, or a new array of x's shape.
+    cache : BatchNormCache
+        For `batch_norm_backward`; `cache.mean` and `cache.var` (biased), of shape (channels,). Holds `x` itself: a change to
+        `x` before the backward pass changes the gradient.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64, or an `out` of another dtype.
+    ValueError
+        For an empty array, a single sample, or shapes that do not fit.
+
+    Notes
+    -----
+    Two passes over values shifted by the first row, in the dtype of `x`, merged by Chan, Golub and LeVeque (1983), eq. 2.1; the
+    blocks that are merged depend on the shape alone, so the bits do not depend on the number of threads.
+
+    References
+    ----------
+    Ioffe and Szegedy (2015), algorithm 1.
+    """
+    x, axis = _check_x(x, axis)
+    channels = x.shape[axis]
+    rows = x.size // channels
+    if rows < 2:
+        raise ValueError(f"x has 1 sample per channel (shape {x.shape}, axis {axis}): its variance is not defined; use 2 or more")
+    plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
+    rows_first = _channels_last(x, axis)
+    if out is not None and rows_first is x and np.may_share_memory(x, out):
+        rows_first = x.copy()
+    state = np.empty(plan.state_floats, x.dtype)
+    _call(plan, plan.forward, rows_first, rows_first, target, gamma, beta, state)
+    w = plan.width
+    mean, var = state[MEAN * w : MEAN * w + channels], state[VAR * w : VAR * w + channels]
+    return _deliver(target, axis, x, out), BatchNormCache(mean, var, rows_first, state, plan, axis)
+
+
+def batch_norm_backward(dy, cache, *, out=None):
+    """Gradients of `batch_norm_train`, its activation included.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient with respect to `y`, of x's shape and dtype.
+    cache : BatchNormCache
+        From the forward pass; may be used again.
+    out : ndarray, optional
+        Where to write `dx`. May be `dy`.
+
+    Returns
+    -------
+    dx : ndarray
+        `out`, or a new array of x's shape.
+    dgamma, dbeta : ndarray of shape (channels,)
+
+    Raises
+    ------
+    TypeError
+        For a `cache` that is none, or another dtype.
+    ValueError
+        For another shape.
+
+    Notes
+    -----
+    `dx = gamma / std * (g - mean(g) - xhat * mean(g * xhat))` with `g` the gradient behind the activation's mask; the sums are
+    taken in the dtype of `x` by block and merged in float64.
+
+    References
+    ----------
+    Ioffe and Szegedy (2015), section 3.
+    """
+    if not isinstance(cache, BatchNormCache):
+        raise TypeError(f"cache must come from batch_norm_train, got {type(cache).__name__}")
+    plan, axis = cache._plan, cache._axis
+    dy = np.asarray(dy)
+    shape = _shape_with(cache._x.shape, axis)
+    if dy.shape != shape:
+        raise ValueError(f"dy must have x's shape {shape}, got {dy.shape}")
+    if dy.dtype != plan.dtype:
+        raise TypeError(f"dy must have x's dtype {plan.dtype}, got {dy.dtype}")
+    _check_out(out, shape, plan.dtype)
+    rows_first = _channels_last(dy, axis)
+    if not rows_first.flags.aligned:
+        rows_first = rows_first.copy()
+    state = cache._state.copy()
+    target = _target(out, cache._x, axis)
+    _call(plan, plan.backward, cache._x, rows_first, target, state, state, state)
+    w, c = plan.width, plan.channels
+    return _deliver(target, axis, dy, out), state[DGAMMA * w : DGAMMA * w + c], state[DBETA * w : DBETA * w + c]
+
+
+def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, activation=None, out=None):
+    """Normalise by given statistics: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, two dimensions or more
+    gamma, beta : array-like of shape (channels,) or None
+        1 and 0 where None.
+    mean, var : array-like of shape (channels,)
+        `var` is not negative.
+    epsilon : float
+        Added to the variance inside the root, above 0.
+    axis : int
+        The channel axis.
+    activation : {None, "relu"}
+    out : ndarray, optional
+        Where to write `y`: of x's shape and dtype. May be `x`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array of x's shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batch_norm_train`, and for a negative variance; one sample is enough here.
+    """
+    x, axis = _check_x(x, axis)
+    channels = x.shape[axis]
+    plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
+    mean, var = _per_channel("mean", mean, channels, np.float64), _per_channel("var", var, channels, np.float64)
+    if (var < 0).any():
+        raise ValueError(f"var must not be negative, got {var.min():g}")
+    invstd = 1 / np.sqrt(var + epsilon)
+    state = np.zeros((STATE_ROWS, plan.width), x.dtype)
+    origin = mean.astype(x.dtype)
+    repeat = plan.width // channels
+    for row, values in ((ORIGIN, origin), (SHIFT, mean - origin), (INVSTD, invstd), (GAIN, gamma * invstd), (BETA, beta)):
+        state[row] = np.tile(values, repeat)
+    _call(plan, plan.apply, _channels_last(x, axis), x, target, gamma, beta, state.reshape(-1))
+    return _deliver(target, axis, x, out)
+
+
+def _check_x(x, axis: int) -> tuple[np.ndarray, int]:
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}; convert it")
+    if x.ndim < 2:
+        raise ValueError(f"x must have 2 dimensions or more, got shape {x.shape}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis {axis} is not an axis of shape {x.shape}")
+    if x.size == 0:
+        raise ValueError(f"x is empty: shape {x.shape}")
+    return x, axis % x.ndim
+
+
+def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
+    """The plan, gamma and beta as arrays, and the array that the kernels write."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise ValueError(f"epsilon must be above 0, got {epsilon}")
+    _check_out(out, x.shape, x.dtype)
+    gamma, beta = _per_channel("gamma", gamma, channels, x.dtype), _per_channel("beta", beta, channels, x.dtype)
+    target = _target(out, x, axis)
+    plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon), target.ctypes.data % 64 == 0
+                 if x.nbytes > _STREAM_BYTES else False)
+    return plan, gamma, beta, target
+
+
+def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
+    if values is None:
+        return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
+    array = np.ascontiguousarray(values, dtype)
+    if array.shape != (channels,):
+        raise ValueError(f"{name} must have shape ({channels},), one number a channel, got {array.shape}")
+    return array
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(value: float, channels: int, dtype: np.dtype) -> np.ndarray:
+    array = np.full(channels, value, dtype)
+    array.flags.writeable = False
+    return array
+
+
+def _check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if out is None:
+        return
+    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+        raise TypeError(f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only: give a writeable array")
+
+
+def _channels_last(x: np.ndarray, axis: int) -> np.ndarray:
+    """`x` itself, or an aligned, C-contiguous copy with the channels last."""
+    if axis == x.ndim - 1 and x.flags.c_contiguous and x.flags.aligned:
+        return x
+    return np.require(np.moveaxis(x, axis, -1), None, ["C", "A"])
+
+
+def _target(out, x: np.ndarray, axis: int) -> np.ndarray:
+    """`out` where the kernels can write it, else a new C-contiguous array with the channels last."""
+    if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
+        return out
+    return np.empty(x.size, x.dtype)
+
+
+def _deliver(target: np.ndarray, axis: int, x: np.ndarray, out) -> np.ndarray:
+    """What the kernels wrote, in x's shape."""
+    if target is out:
+        return out
+    shape = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
+    y = np.moveaxis(target.reshape(shape), -1, axis)
+    if out is None:
+        return y if axis == x.ndim - 1 else np.ascontiguousarray(y)
+    out[...] = y
+    return out
+
+
+def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The shape whose channel axis `_channels_last` moved to the end."""
+    rest = channels_last[:-1]
+    return (*rest[:axis], channels_last[-1], *rest[axis:])
+
+
+def _call(plan: _Plan, table, x, y, out, gamma, beta, state) -> None:
+    call_program(table, x.reshape(-1), y.reshape(-1), out.reshape(-1), gamma, beta, state, plan.work_bytes, plan.parallel)

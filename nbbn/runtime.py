@@ -162,6 +162,16 @@ class Blocks:
         return out
 
 
+def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: int, parallel: bool) -> None:
+    """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
+    threads = usable_threads(get_num_threads()) if parallel else 1
+    if threads == 1:
+        executor.run_call_alone(table, x, y, out, gamma, beta, state, work_bytes)
+    else:
+        with _team(threads):
+            executor.run_call(table, x, y, out, gamma, beta, state, work_bytes, threads)
+
+
 def show_config() -> str:
     """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
     import llvmlite

@@ -46,20 +46,3 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def load_model(path: Path):
-    """What `nbbn.load` reads from the file.
-
-    Raises
-    ------
-    UnusableInput
-        For a missing file, a folder, or a file that nbbn did not write.
-    """
-    import nbbn
-
-    if path.is_dir():
-        raise UnusableInput(f"{path} is a folder, not a model file")
-    if not path.exists():
-        raise UnusableInput(f"{path} does not exist")
-    return nbbn.load(path)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import tables
+from nbbn.commands import tables, writers
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import UnusableInput
-from nbbn.commands.files import check_output, check_suffix, load_model, whole_file
+from nbbn.commands.files import check_output, check_suffix, whole_file
 from nbbn.commands.progress import fraction_bar
 
 HELP = "predict for the rows of a file"
@@ -29,11 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn predict`."""
+    import nbbn
+
     if args.out != "-":
         check_suffix(Path(args.out), tables.SUFFIXES)
         check_output(Path(args.out), inputs=[args.model, args.rows])
-    model = load_model(args.model)
-    if args.proba and not hasattr(model, "predict_proba"):
+    model = nbbn.load(args.model)
+    classes = getattr(model, "classes_", None)
+    if args.proba and classes is None:
         raise UnusableInput(f"{args.model} is a regressor: it has no probabilities")
     predict = model.predict_proba if args.proba else model.predict
     chunks = tables.read_chunks(args.rows)
@@ -41,11 +44,13 @@ def run(args: argparse.Namespace) -> None:
         # The first chunk is predicted before OUT is opened: a file that does not fit the model leaves no folder behind.
         first, fraction = next(chunks)
         predictions = predict(first)
-        names = _names(model, predictions, args.proba)
+        names = _names(classes, predictions, args.proba)
+        # Labels of Python objects are written as text, as wide as the longest of them.
+        dtype = np.asarray(classes, str).dtype if predictions.dtype == object else predictions.dtype
         rows = 0
         with _writer(args.out, names) as out:
             while True:
-                out.write(np.asarray(predictions, dtype=None if predictions.dtype != object else str))
+                out.write(predictions.astype(dtype, copy=False))
                 rows += len(predictions)
                 show(fraction)
                 chunk = next(chunks, None)
@@ -56,22 +61,23 @@ def run(args: argparse.Namespace) -> None:
         print(f"{rows} rows predicted, written to {args.out}")
 
 
-def _names(model, predictions: np.ndarray, proba: bool) -> list[str]:
+def _names(classes: np.ndarray | None, predictions: np.ndarray, proba: bool) -> list[str]:
+    """The columns' names."""
     if proba:
-        return [f"probability of {label}" for label in model.classes_]
-    kind = "class" if hasattr(model, "predict_proba") else "prediction"
+        return [f"probability of {label}" for label in classes]
+    kind = "prediction" if classes is None else "class"
     return [kind] if predictions.ndim == 1 else [f"{kind} {i}" for i in range(predictions.shape[1])]
 
 
 @contextmanager
 def _writer(out: str, names: list[str]):
     if out == "-":
-        yield tables.TextWriter(sys.stdout, names, ",")
+        yield writers.TextWriter(sys.stdout, names, ",")
         return
     with whole_file(Path(out)) as part:
         if part.suffix.lower() == ".npy":
-            with tables.NpyWriter(part) as writer:
+            with writers.NpyWriter(part) as writer:
                 yield writer
         else:
             with open(part, "w", encoding="utf-8", newline="") as file:
-                yield tables.TextWriter(file, names, tables.DELIMITERS[part.suffix.lower()])
+                yield writers.TextWriter(file, names, tables.DELIMITERS[part.suffix.lower()])

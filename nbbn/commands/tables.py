@@ -1,8 +1,7 @@
-"""Rows of numbers in `.npy`, `.csv` and `.tsv` files: read in chunks, predictions written as they come."""
+"""Tables of numbers in `.npy`, `.csv` and `.tsv` files, read in chunks."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -83,7 +82,8 @@ def _text_chunks(path):
             number += len(block)
 
 
-def _fields(path, line, number, delimiter) -> list[str]:
+def fields(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:
+    """The fields of a line; a delimiter within quotes is not looked for."""
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
@@ -91,7 +91,8 @@ def _fields(path, line, number, delimiter) -> list[str]:
     return [field.strip().strip('"') for field in text.strip("\r\n").split(delimiter)]
 
 
-def _number(field: str) -> float | None:
+def number(field: str) -> float | None:
+    """The number that a field holds, or None."""
     try:
         return float(field)
     except ValueError:
@@ -100,8 +101,8 @@ def _number(field: str) -> float | None:
 
 def _is_header(path, line, delimiter) -> bool:
     """Whether the first line names the columns: not one of its fields is a number."""
-    fields = _fields(path, line, 1, delimiter)
-    return any(fields) and all(_number(field) is None for field in fields)
+    fields = fields(path, line, 1, delimiter)
+    return any(fields) and all(number(field) is None for field in fields)
 
 
 def _parse(path, lines, delimiter, number, columns) -> np.ndarray:
@@ -122,12 +123,12 @@ def _complaint(path, lines, delimiter, number, columns) -> str:
     for i, line in enumerate(lines, number):
         if not line.strip():
             continue
-        fields = _fields(path, line, i, delimiter)
+        fields = fields(path, line, i, delimiter)
         columns = columns or len(fields)
         if len(fields) != columns:
             return f"line {i} has {len(fields)} columns, the lines before have {columns}"
         for column, field in enumerate(fields, 1):
-            if _number(field) is None:
+            if number(field) is None:
                 return f"line {i}, column {column}: {field[:40]!r} is not a number"
     return f"the lines from {number} on cannot be read"
 
@@ -139,72 +140,3 @@ def _check_finite(path, rows, first, line):
     row, column = np.argwhere(~np.isfinite(flat))[0]
     where = f"row {first + row + 1}" if line is None else f"row {first + row + 1} (from line {line + row} on)"
     raise UnusableInput(f"{path}: {where}, column {column + 1} is {flat[row, column]}; rows must be finite numbers")
-
-
-class NpyWriter:
-    """Rows appended to a `.npy` file whose number is known at the end."""
-
-    def __init__(self, path: Path):
-        self._file = open(path, "wb")  # noqa: SIM115, closed in __exit__
-        self._rows, self._shape, self._dtype = 0, None, None
-
-    def __enter__(self):
-        return self
-
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows; their dtype and shape are those of the first call."""
-        if self._shape is None:
-            self._shape, self._dtype = rows.shape[1:], rows.dtype
-            self._file.write(self._header())
-        self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
-        self._rows += len(rows)
-
-    def _header(self) -> bytes:
-        # NumPy leaves room in a header for the number of rows to grow: the last one is as long as the first.
-        buffer = io.BytesIO()
-        description = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(buffer, {**description, "shape": (self._rows, *self._shape)})
-        return buffer.getvalue()
-
-    def __exit__(self, *exc):
-        try:
-            if self._shape is not None:
-                self._file.seek(0)
-                self._file.write(self._header())
-        finally:
-            self._file.close()
-
-
-class TextWriter:
-    """Rows appended to a text table.
-
-    Parameters
-    ----------
-    file : text file
-        Open for writing; closed by the caller.
-    names : list of str
-        The columns' names, written first.
-    delimiter : str
-    """
-
-    def __init__(self, file, names: list[str], delimiter: str):
-        self._file, self._delimiter = file, delimiter
-        self._file.write(self._line(names))
-
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows; numbers with as many digits as their dtype needs to be read back."""
-        for row in rows.reshape(len(rows), -1).tolist() if rows.dtype.kind not in "f" else self._floats(rows):
-            self._file.write(self._line(row))
-
-    @staticmethod
-    def _floats(rows):
-        # str of a NumPy scalar is the shortest text that reads back as the same float32 or float64.
-        return ([str(value) for value in row] for row in rows.reshape(len(rows), -1))
-
-    def _line(self, fields) -> str:
-        return self._delimiter.join(self._quoted(str(field)) for field in fields) + "\n"
-
-    def _quoted(self, text: str) -> str:
-        if self._delimiter in text or '"' in text or "\n" in text:
-            return '"' + text.replace('"', '""') + '"'
-        return text

@@ -221,8 +221,8 @@ class _MLP(BaseEstimator):
         self._training = None
 
     def _split(self, X, y, random_state):
-        """scikit-learn's split of the training rows for early stopping."""
-        stratify = y if self._stratified else None
+        """scikit-learn's split of the training rows for early stopping: stratified for two classes."""
+        stratify = y if self._binary else None
         rows = np.arange(len(X))
         train, val = train_test_split(rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify)
         if len(val) < 2:
@@ -394,10 +394,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
     """PLACEHOLDER_CLASSIFIER"""
 
     @property
-    def _stratified(self) -> bool:
-        return not self._is_multilabel
-
-    @property
     def _binary(self) -> bool:
         return len(self.classes_) == 2 and not self._is_multilabel
 
@@ -496,7 +492,6 @@ class MLPClassifier(ClassifierMixin, _MLP):
 class MLPRegressor(RegressorMixin, _MLP):
     """PLACEHOLDER_REGRESSOR"""
 
-    _stratified = False
     _binary = False
     _loss = "squared_error"
 

@@ -117,16 +117,15 @@ class FoldReport:
                 f"on {self.rows_checked} rows, bound {self.bound:.3g}"
             )
         if self.entries:
-            lines.append(f"largest gain {self.largest_gain:.4g}, channels with var < epsilon: {self._suspicious()}")
+            channels = self.suspicious_channels
+            lines.append(
+                f"largest gain {self.largest_gain:.4g}, channels with var < epsilon: {len(channels) or 'none'}"
+            )
+            shown = channels[:_SHOWN_CHANNELS]
+            lines += [f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}" for c in shown]
+            if len(channels) > len(shown):
+                lines.append(f"  and {len(channels) - len(shown)} more with smaller gains")
         return "\n".join(lines)
-
-    def _suspicious(self) -> str:
-        channels = self.suspicious_channels
-        if not channels:
-            return "none"
-        shown = [f"{c.name}[{c.channel}] var {c.var:.3g} gain {c.gain:.3g}" for c in channels[:_SHOWN_CHANNELS]]
-        more = [f"{len(channels) - len(shown)} more"] if len(channels) > len(shown) else []
-        return f"{len(channels)} ({'; '.join(shown + more)})"
 
 
 def _table(entries: tuple[FoldEntry, ...]) -> str:

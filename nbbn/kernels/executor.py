@@ -12,14 +12,14 @@ from numba import int64, njit, prange
 from nbbn.kernels.cache import kernel_cache
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
-from nbbn.kernels.team import LINE, SIZE, atomic_load, barrier, join
+from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
 
 
 # Columns of the step table.
 ROWS, FIRST, STEP, RATE = 0, 1, 2, 3
 STEP_WORDS = 4
-# Segments that an inference program reads and writes (program.Segment).
-PARAMS, WORK, X, OUT = 0, 1, 2, 7
+# Segments by number (program.Segment) that the functions below bind.
+PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
 
 
 @inline
@@ -109,6 +109,40 @@ def _run_blocks_alone(table, params, x, out, work_bytes, block):
     return memory.size
 
 
+@inline
+def bind(contexts, me, x, y, out, gamma, beta, state, work):
+    """Base addresses of a call on the caller's arrays."""
+    words = pointer_to(contexts + 8 * CONTEXT_WORDS * me, int64)
+    words[BASES + X], words[BASES + Y], words[BASES + OUT] = x, y, out
+    words[BASES + GAMMA], words[BASES + BETA] = gamma, beta
+    words[BASES + PARAMS], words[BASES + WORK] = state, work
+
+
+def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
+    contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
+    steps = np.zeros(STEP_WORDS, np.int64)
+    memory, work, _ = room(work_bytes, 1)
+    team_memory, team, _ = room(TEAM_BYTES, 1)
+    team_memory[:] = 0
+    for t in range(threads):
+        bind(address(contexts), t, address(x), address(y), address(out), address(gamma), address(beta), address(state), work)
+    for _ in prange(threads):
+        me = join(team, threads)
+        if me >= 0:
+            size = atomic_load(team + SIZE)
+            run_member(address(table), table.shape[0], table.shape[1], address(steps), 1, address(contexts), team, me, size)
+    return memory.size + team_memory.size  # keeps the memory alive until here
+
+
+def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
+    contexts = np.zeros((1, CONTEXT_WORDS), np.int64)
+    steps = np.zeros(STEP_WORDS, np.int64)
+    memory, work, _ = room(work_bytes, 1)
+    bind(address(contexts), 0, address(x), address(y), address(out), address(gamma), address(beta), address(state), work)
+    run_member(address(table), table.shape[0], table.shape[1], address(steps), 1, address(contexts), 0, 0, 1)
+    return memory.size
+
+
 class _Lazy:
     """A dispatcher whose cache folder is looked up at the first call, not at import."""
 
@@ -127,3 +161,5 @@ run_team = _Lazy(_run_team, parallel=True)
 run_alone = _Lazy(_run_alone)
 run_blocks = _Lazy(_run_blocks, parallel=True)
 run_blocks_alone = _Lazy(_run_blocks_alone)
+run_call = _Lazy(_run_call, parallel=True)
+run_call_alone = _Lazy(_run_call_alone)

@@ -42,7 +42,8 @@ OFFSET_MASK = (1 << SEGMENT_SHIFT) - 1
 class Access:
     """How a kernel uses a buffer.
 
-    `split` says which part a thread touches: its `columns` or `rows`, `steps` (whole depth steps of every panel), or `all`.
+    `split` says which part a thread touches: its `columns` or `rows`, `steps` (whole depth steps of every panel), or `all`;
+    `alone` is the first thread's.
     `dtype` is None for the program's own.
     """
 
@@ -59,6 +60,7 @@ READ_ALL = Access(False, "all")
 READ_COLUMNS, WRITE_COLUMNS = Access(False, "columns"), Access(True, "columns")
 READ_ROWS, WRITE_ROWS = Access(False, "rows"), Access(True, "rows")
 WRITE_STEPS = Access(True, "steps")
+WRITE_ALONE = Access(True, "alone")
 INDICES = Access(False, "all", "int64")
 SOURCE = Access(False, "all", "source")
 WRITE_ROWS_F64 = Access(True, "rows", "float64")

@@ -108,6 +108,7 @@ def update_adam(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, 
 def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads):
     """`step(weights, x.T @ dz + decay * weights / rows)`, own columns; the gradient never leaves the registers' tile.
 
+    The padding of the weights' depth stays 0: the padding of `x` need not be (a sigmoid makes it 0.5).
     Adds the sum of squares of the weights before the step to `squares`, one number a panel.
     """
     v = lanes(x)
@@ -125,7 +126,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
         norm = splat(x, 0.0)
         norm2 = splat(x, 0.0)
         k = 0
-        while k < padded:
+        while k < depth:
             tall = min(HEIGHT, padded - k)
             b = shift(dz, panel * v)
             if tall == HEIGHT and width == 2:
@@ -138,7 +139,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
                     multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, shift(b, q * v), v, dz_stride, nothing,
                                   shift(grad, q * v), 2 * v)
             for q in range(width):
-                for t in range(tall):
+                for t in range(min(tall, depth - k)):
                     i = ((panel + q) * padded + k + t) * v
                     p = load(weights, i)
                     g = fma(decay, p, load(grad, (2 * t + q) * v))

@@ -24,6 +24,8 @@ class Segment(IntEnum):
     LOSSES = 5
     HITS = 6
     OUT = 7
+    GAMMA = 8
+    BETA = 9
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,8 @@ def _conflict(a: tuple[str, Access, int], b: tuple[str, Access, int]) -> bool:
     """Must all threads be through with access `a` before `b` begins?"""
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
-    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows")
-    return not (same_owner and (a[1].split == "rows" or a[2] == b[2]))
+    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows", "alone")
+    return not (same_owner and (a[1].split != "columns" or a[2] == b[2]))
 
 
 @dataclass

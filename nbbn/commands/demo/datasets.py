@@ -1,0 +1,81 @@
+"""The images that the demonstration trains on: scikit-learn's digits, or MNIST from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nbbn.commands.errors import UnusableInput
+from nbbn.commands.labelled import read_archive
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+class Images(NamedTuple):
+    """A data set, ready to train on.
+
+    Attributes
+    ----------
+    name : str
+    x_train, x_test : ndarray of float32, shape (rows, pixels)
+        Grey values in [0, 1].
+    y_train, y_test : ndarray of int64, shape (rows,)
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def digits(seed: int) -> Images:
+    """scikit-learn's bundled 8 x 8 digits, a fifth of them to test on."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype(np.float32)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, stratify=y, random_state=seed)
+    return Images("digits", x_train, y_train, x_test, y_test)
+
+
+def mnist(path: Path) -> Images:
+    """Images of a file in Keras's `mnist.npz` layout: x_train, y_train, x_test, y_test; grey values 0 to 255.
+
+    Raises
+    ------
+    UnusableInput
+        What in the file is not as it should be.
+    """
+    arrays = read_archive(path)
+    missing = [name for name in _ARRAYS if name not in arrays]
+    if missing:
+        wanted = ", ".join(_ARRAYS)
+        raise UnusableInput(f"{path} lacks {', '.join(missing)}; it must hold {wanted}, as Keras's mnist.npz does")
+    arrays = {name: arrays[name] for name in _ARRAYS}
+    _check(path, arrays)
+    pixels = {k: (v.reshape(len(v), -1) / np.float32(255)).astype(np.float32) for k, v in arrays.items() if k[0] == "x"}
+    labels = {k: v.astype(np.int64) for k, v in arrays.items() if k[0] == "y"}
+    return Images(path.stem, **pixels, **labels)
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    for part in ("train", "test"):
+        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if x.ndim not in (2, 3) or x.dtype.kind not in "uif" or 0 in x.shape:
+            raise UnusableInput(f"{path}: x_{part} must hold images (rows, height, width) of numbers, got {x.dtype} {x.shape}")
+        if y.shape != (len(x),) or y.dtype.kind not in "ui":
+            raise UnusableInput(f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, got {y.dtype} {y.shape}")
+        if not np.isfinite(x).all() or x.min() < 0 or x.max() > 255:
+            raise UnusableInput(f"{path}: x_{part} must hold grey values from 0 to 255")
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
+        raise UnusableInput(f"{path}: images to train and to test on must have one shape, got {shapes}")
+    if len(np.unique(arrays["y_train"])) < 2:
+        raise UnusableInput(f"{path}: y_train holds a single class; nothing can be learned from it")
+    unknown = np.setdiff1d(arrays["y_test"], arrays["y_train"])
+    if len(unknown):
+        raise UnusableInput(f"{path}: y_test holds class {unknown[0]}, which y_train does not")

@@ -1,0 +1,36 @@
+"""The tables of the demonstration."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from nbbn.commands.demo.training import Run
+
+
+def epochs(runs: list[Run]) -> Table:
+    """Accuracy and loss of both runs, a row an epoch (about 12 rows at most), and the seconds."""
+    table = Table(title="validation accuracy and loss after each epoch", title_justify="left")
+    table.add_column("epoch", justify="right")
+    for run in runs:
+        table.add_column(run.name, justify="right")
+        table.add_column("loss", justify="right")
+    count = len(runs[0].loss)
+    step = -(-count // 12)
+    for epoch in sorted({*range(0, count, step), count - 1}):
+        cells = [(f"{run.val_accuracy[epoch]:.2%}", f"{run.val_loss[epoch]:.4f}") for run in runs]
+        table.add_row(str(epoch + 1), *(cell for pair in cells for cell in pair))
+    table.add_section()
+    table.add_row("best", *(cell for run in runs for cell in (f"{max(run.val_accuracy):.2%}", f"{min(run.val_loss):.4f}")))
+    table.add_row("seconds", *(cell for run in runs for cell in (f"{run.total:.2f}", "")))
+    return table
+
+
+def inference(times: list[dict]) -> Table:
+    """Microseconds a call of the estimator, the unfolded and the folded network."""
+    table = Table(title="predict_proba, microseconds a call", title_justify="left")
+    for name in ("rows", "estimator", "unfolded", "folded", "unfolded / folded"):
+        table.add_column(name, justify="right")
+    for entry in times:
+        cells = [f"{entry[name] * 1e6:,.1f}" for name in ("estimator", "unfolded", "folded")]
+        table.add_row(f"{entry['rows']:,}", *cells, f"{entry['unfolded'] / entry['folded']:.2f}")
+    return table

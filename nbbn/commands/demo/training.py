@@ -1,0 +1,87 @@
+"""Training the same network with and without batch norm, and what each epoch came to."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sklearn.exceptions import ConvergenceWarning
+
+from nbbn.commands.demo.datasets import Images
+from nbbn.estimators import MLPClassifier
+
+
+@dataclass
+class Run:
+    """One fit: the estimator and its figures, an entry an epoch.
+
+    Attributes
+    ----------
+    name : str
+    model : MLPClassifier
+    loss, val_loss : list of float
+        Mean cross-entropy of the training rows during the epoch, and of the test rows after it.
+    accuracy, val_accuracy : list of float
+        Share of rows classified rightly, of the same rows at the same times.
+    seconds : list of float
+        Of training alone, without validation.
+    total : float
+        Seconds of the whole fit.
+    """
+
+    name: str
+    model: MLPClassifier
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    total: float = 0.0
+
+    def add(self, logs: dict) -> None:
+        """Keep an epoch's figures."""
+        for curve, name in (("loss", "loss"), ("val_loss", "val_loss"), ("accuracy", "accuracy"),
+                            ("val_accuracy", "val_score"), ("seconds", "seconds")):  # fmt: skip
+            getattr(self, curve).append(float(logs[name]))
+
+    def curves(self) -> dict[str, list[float]]:
+        """The figures by name, JSON-ready."""
+        return {name: getattr(self, name) for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
+
+
+def compile_kernels(images: Images, **params) -> None:
+    """One epoch on a few rows, with and without batch norm, so that no figure of a fit contains compilation."""
+    few = slice(0, 4 * params["batch_size"])
+    for batch_norm in (True, False):
+        _fit(MLPClassifier(batch_norm=batch_norm, **{**params, "max_iter": 1}), images, few)
+
+
+def train(name: str, batch_norm: bool, images: Images, show: Callable, **params) -> Run:
+    """Fit with the same parameters, seed and rows in the same order, but for batch norm.
+
+    Parameters
+    ----------
+    show : callable
+        Called after each epoch as the estimator's callbacks are.
+    """
+    run = Run(name, MLPClassifier(batch_norm=batch_norm, **params))
+
+    def epoch_done(estimator, logs):
+        run.add(logs)
+        show(estimator, logs)
+
+    run.model.callbacks = [epoch_done]
+    start = time.perf_counter()
+    _fit(run.model, images)
+    run.total = time.perf_counter() - start
+    run.model.callbacks = None
+    return run
+
+
+def _fit(model: MLPClassifier, images: Images, rows: slice = slice(None)) -> None:
+    with warnings.catch_warnings():
+        # The number of epochs was chosen; that more would help is no news.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(images.x_train[rows], images.y_train[rows], X_val=images.x_test, y_val=images.y_test)

@@ -1,0 +1,111 @@
+"""Rows with targets to train on: a text table with a target column, or the arrays of an `.npz` file."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.commands import tables
+from nbbn.commands.errors import UnusableInput
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file by name; arrays of Python objects are refused.
+
+    Raises
+    ------
+    UnusableInput
+        For any other file.
+    """
+    if path.is_dir():
+        raise UnusableInput(f"{path} is a folder; give an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        # A single array has no names: TypeError or AttributeError.
+        raise UnusableInput(f"{path} is no readable .npz file ({error})") from None
+
+
+def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays X and y of a `.npz` file, rows flattened.
+
+    Raises
+    ------
+    UnusableInput
+        Where they are missing or do not go together.
+    """
+    arrays = read_archive(path)
+    if not {"X", "y"} <= set(arrays):
+        raise UnusableInput(f"{path} must hold arrays X and y; it holds {', '.join(sorted(arrays)) or 'none'}")
+    x, y = arrays["X"], arrays["y"]
+    if x.ndim < 2 or y.ndim < 1 or len(x) != len(y) or len(x) == 0:
+        raise UnusableInput(f"{path}: X must have rows and columns, and y an entry a row; got {x.shape} and {y.shape}")
+    return x.reshape(len(x), -1), y
+
+
+def read_table(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """A text table with one column apart: the last, or the one that the first line calls `target`.
+
+    Parameters
+    ----------
+    target : str or None
+    kind : {float, str}
+        What the column holds. Texts that are all whole numbers become integers.
+
+    Raises
+    ------
+    UnusableInput
+        Which line cannot be used, and why.
+    """
+    delimiter = tables.DELIMITERS[path.suffix.lower()]
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    names = tables.fields(path, lines[0], 1, delimiter) if lines else []
+    column = len(names) - 1
+    header = target is not None or all(tables.number(name) is None for name in names[:column])
+    if target is not None:
+        if target not in names:
+            raise UnusableInput(f"{path} has no column {target!r}; its first line names {', '.join(names)[:200]}")
+        column = names.index(target)
+    others = [i for i in range(len(names)) if i != column]
+    body = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not (header and i == 1)]
+    if not body or not others:
+        raise UnusableInput(f"{path} must hold rows of at least two columns, one of them the target")
+    _check_columns(path, body, len(names), delimiter)
+    x, y = _parse(path, body, delimiter, others, float), _parse(path, body, delimiter, [column], kind)[:, 0]
+    if kind is str and all(label.lstrip("-").isdecimal() for label in y):
+        y = y.astype(np.int64)
+    return x, y
+
+
+def _check_columns(path, body, columns, delimiter) -> None:
+    """Refuse a line of another number of columns; a line with quotes is left to the parser."""
+    mark = delimiter.encode()
+    for i, line in body:
+        if b'"' not in line and line.count(mark) + 1 != columns:
+            raise UnusableInput(f"{path}: line {i} has {line.count(mark) + 1} columns, the first line has {columns}")
+
+
+def _parse(path, body, delimiter, columns, kind) -> np.ndarray:
+    options = {"delimiter": delimiter, "comments": None, "quotechar": '"', "encoding": "utf-8-sig", "ndmin": 2}
+    try:
+        values = np.loadtxt([line for _, line in body], dtype=kind, usecols=columns, **options)
+    except ValueError:
+        raise UnusableInput(f"{path}: {_complaint(path, body, delimiter, columns)}") from None
+    if kind is float and not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise UnusableInput(f"{path}: line {body[row][0]} holds NaN or infinity; use finite numbers only")
+    return values
+
+
+def _complaint(path, body, delimiter, columns) -> str:
+    for i, line in body:
+        fields = tables.fields(path, line, i, delimiter)
+        for column in columns:
+            if column >= len(fields) or tables.number(fields[column]) is None:
+                return f"line {i}, column {column + 1} is not a number"
+    return "a column holds what is not a number"

@@ -1,0 +1,100 @@
+"""Train a classifier or regressor on a table, say how well it does on rows kept aside, and save it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.commands import labelled, tables
+from nbbn.commands.arguments import add_network, threads_of
+from nbbn.commands.errors import UnusableInput
+from nbbn.commands.files import check_output, check_suffix, whole_file
+from nbbn.commands.progress import epoch_bar
+
+HELP = "train on a table and save the model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `nbbn train`."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="a .csv or .tsv table, or an .npz with arrays X and y")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the model file: .safetensors")
+    parser.add_argument("--target", metavar="COLUMN", help="name of the table's column to predict (default: the last)")
+    parser.add_argument("--regression", action="store_true", help="predict a number instead of a class")
+    parser.add_argument("--no-batch-norm", action="store_true", help="leave batch norm out")
+    parser.add_argument("--validation", type=_share, default=0.1, metavar="SHARE", help="of the rows, kept aside (0.1)")
+    add_network(parser, epochs="20")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `nbbn train`."""
+    import nbbn
+
+    check_suffix(args.out, (".safetensors",))
+    check_output(args.out, inputs=[args.data])
+    x, y = _read(args.data, args.target, args.regression)
+    (x, y), held = _keep_aside(x, y, args)
+    epochs = args.epochs or 20
+    kind = nbbn.MLPRegressor if args.regression else nbbn.MLPClassifier
+    start = time.perf_counter()
+    with threads_of(args), epoch_bar("training", epochs) as show, warnings.catch_warnings():
+        # The number of epochs was chosen; that more would help is no news.
+        warnings.filterwarnings("ignore", message="Stochastic Optimizer")
+        model = kind(
+            args.hidden, activation=args.activation, batch_size=min(args.batch_size, len(x)), max_iter=epochs,
+            learning_rate_init=args.learning_rate, random_state=args.seed, batch_norm=not args.no_batch_norm,
+            tol=0.0, n_iter_no_change=epochs, callbacks=[show],
+        ).fit(x, y, **held)  # fmt: skip
+    with whole_file(args.out) as part:
+        model.save(part)
+    print(f"{epochs} epochs on {len(x):,} rows of {x.shape[1]} columns in {time.perf_counter() - start:.1f} s")
+    print(f"training loss {model.loss_:.6g}{_score(model, held, args.regression)}")
+    print(f"written to {args.out}")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
+
+
+def _read(path: Path, target: str | None, regression: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and targets of the file."""
+    check_suffix(path, (*tables.DELIMITERS, ".npz"))
+    if path.suffix.lower() != ".npz":
+        return labelled.read_table(path, target, float if regression else str)
+    if target is not None:
+        raise UnusableInput("--target names a column of a table; an .npz holds the targets in its array y")
+    return labelled.read_npz(path)
+
+
+def _keep_aside(x, y, args):
+    """Rows to train on, and the others as keyword arguments of `fit`."""
+    from sklearn.model_selection import train_test_split
+
+    if args.validation == 0:
+        return (x, y), {}
+    stratify = None if args.regression else y
+    try:
+        x, x_val, y, y_val = train_test_split(
+            x, y, test_size=args.validation, random_state=args.seed, stratify=stratify
+        )  # fmt: skip
+    except ValueError as error:
+        raise UnusableInput(f"no rows can be kept aside ({error}); use --validation 0, or more rows") from None
+    return (x, y), {"X_val": x_val, "y_val": y_val}
+
+
+def _score(model, held: dict, regression: bool) -> str:
+    """What to say about the rows kept aside."""
+    if not held:
+        return ""
+    name = "R2" if regression else "accuracy"
+    score = model.score(held["X_val"], held["y_val"])
+    return f", {name} {score:.4f} on the {len(held['y_val']):,} rows kept aside"

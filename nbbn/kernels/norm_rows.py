@@ -1,0 +1,339 @@
+"""Batch norm of whole arrays, split by blocks of rows: for functions on the caller's own arrays.
+
+The array is seen as rows of `width` floats, whole vectors: `width` is the number of channels times as many rows as it takes, so
+that each channel sits in `width / channels` virtual columns and the sums of a row do not wait for each other. Rows that do not
+fill a virtual row are the `tail`, counted in floats. All values are taken relative to the first row (the origin), which makes a
+constant channel exact and keeps a mean of 1e6 harmless. The number of blocks depends on the shape alone; partial results are
+merged in their order.
+
+`state` has rows of `width` floats: ORIGIN, SHIFT (mean - origin), GAIN (gamma / std), BETA, INVSTD, SLOPE and DROP (backward)
+repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number a channel.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nbbn.kernels.registry import READ_ALL, READ_ROWS, WRITE_ALONE, WRITE_ROWS, Real, inline, kernel
+from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, stream, where_positive
+from nbbn.kernels.team import share
+
+ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range(11)
+STATE_ROWS = 11
+
+
+@inline
+def _sum_run(x, width, first, end, origin, mean):
+    """`mean = (x[first:end] - origin).mean(0)`."""
+    v = lanes(x)
+    for j in range(0, width, v):
+        store(mean, j, splat(x, 0.0))
+    for r in range(first, end - 1, 2):
+        row, after = shift(x, r * width), shift(x, (r + 1) * width)
+        for j in range(0, width, v):
+            o = load(origin, j)
+            store(mean, j, load(mean, j) + ((load(row, j) - o) + (load(after, j) - o)))
+    scale = splat(x, 1.0 / (end - first))
+    odd = (end - first) % 2 == 1
+    row = shift(x, (end - 1) * width)
+    for j in range(0, width, v):
+        total = load(mean, j)
+        if odd:
+            total = total + (load(row, j) - load(origin, j))
+        store(mean, j, total * scale)
+
+
+@inline
+def _square_run(x, width, first, end, origin, mean, m2):
+    """`m2 = ((x[first:end] - origin - mean)**2).sum(0)`."""
+    v = lanes(x)
+    for j in range(0, width, v):
+        store(m2, j, splat(x, 0.0))
+    for r in range(first, end - 1, 2):
+        row, after = shift(x, r * width), shift(x, (r + 1) * width)
+        for j in range(0, width, v):
+            o, m = load(origin, j), load(mean, j)
+            t, u = (load(row, j) - o) - m, (load(after, j) - o) - m
+            store(m2, j, fma(u, u, fma(t, t, load(m2, j))))
+    if (end - first) % 2 == 1:
+        row = shift(x, (end - 1) * width)
+        for j in range(0, width, v):
+            t = (load(row, j) - load(origin, j)) - load(mean, j)
+            store(m2, j, fma(t, t, load(m2, j)))
+
+
+@inline
+def _merge(count, before, mean, m2, width, into_mean, into_m2):
+    """Join `count` rows' moments to those of `before` rows (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
+    v = lanes(mean)
+    part, weight = splat(mean, count / (before + count)), splat(mean, before * count / (before + count))
+    for j in range(0, width, v):
+        old = load(into_mean, j)
+        delta = load(mean, j) - old
+        store(into_mean, j, fma(delta, part, old))
+        store(into_m2, j, fma(delta * delta, weight, load(into_m2, j) + load(m2, j)))
+
+
+PARTIAL_ROWS = 5
+
+
+@kernel
+def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partial: WRITE_ROWS, thread, threads):
+    """Moments of each block, `partial[block] = mean, m2` and three rows of scratch; runs of `run` rows stay in the cache."""
+    first_block, end_block = share(blocks, thread, threads)
+    for block in range(first_block, end_block):
+        first, end = share(rows_total, block, blocks)
+        mean = shift(partial, PARTIAL_ROWS * block * width)
+        m2, new_mean, new_m2, origin = shift(mean, width), shift(mean, 2 * width), shift(mean, 3 * width), shift(mean, 4 * width)
+        for at in range(0, width, channels):
+            for c in range(channels):
+                origin[at + c] = x[c]
+        for start in range(first, end, run):
+            stop = min(start + run, end)
+            if start == first:
+                _sum_run(x, width, start, stop, origin, mean)
+                _square_run(x, width, start, stop, origin, mean, m2)
+            else:
+                _sum_run(x, width, start, stop, origin, new_mean)
+                _square_run(x, width, start, stop, origin, new_mean, new_m2)
+                _merge(float(stop - start), float(start - first), new_mean, new_m2, width, mean, m2)
+
+
+@kernel
+def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partial: WRITE_ALONE, state: WRITE_ALONE,
+                  gamma: READ_ALL, beta: READ_ALL, epsilon: Real, thread):
+    """Merge the blocks, then each channel's virtual columns and the tail in float64; fill the state."""
+    if thread != 0:
+        return
+    mean, m2 = shift(partial, 0), shift(partial, width)
+    before = 0
+    for block in range(blocks):
+        first, end = share(rows_total, block, blocks)
+        if block > 0:
+            _merge(float(end - first), float(before), shift(partial, PARTIAL_ROWS * block * width),
+                   shift(partial, (PARTIAL_ROWS * block + 1) * width), width, mean, m2)
+        before += end - first
+    rest = shift(x, rows_total * width)
+    for c in range(channels):
+        origin = float(x[c])
+        n, center, spread = 0.0, 0.0, 0.0
+        if rows_total > 0:
+            n, center, spread = float(rows_total), float(mean[c]), float(m2[c])
+            for j in range(c + channels, width, channels):
+                delta = float(mean[j]) - center
+                center += delta * (rows_total / (n + rows_total))
+                spread += float(m2[j]) + delta * delta * (n * rows_total / (n + rows_total))
+                n += rows_total
+        for j in range(c, tail, channels):
+            n += 1.0
+            value = float(rest[j]) - origin
+            delta = value - center
+            center += delta / n
+            spread += delta * (value - center)
+        var = spread / n
+        invstd = 1.0 / math.sqrt(var + epsilon)
+        state[MEAN * width + c], state[VAR * width + c] = scalar(x, origin + center), scalar(x, var)
+        for j in range(c, width, channels):
+            state[ORIGIN * width + j] = x[c]
+            state[SHIFT * width + j], state[INVSTD * width + j] = scalar(x, center), scalar(x, invstd)
+            state[GAIN * width + j], state[BETA * width + j] = scalar(x, gamma[c] * invstd), beta[c]
+
+
+def _normalise(clip: bool, past_caches: bool):
+    @inline
+    def normalise_row(row, y, state, width):
+        v = lanes(row)
+        zero = splat(row, 0.0)
+        for j in range(0, width, v):
+            t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
+            out = fma(load(state, GAIN * width + j), t, load(state, BETA * width + j))
+            if clip:
+                out = maximum(out, zero)
+            if past_caches:
+                stream(y, j, out)
+            else:
+                store(y, j, out)
+
+    @inline
+    def normalise(x, width, rows_total, tail, blocks, state, y, thread, threads):
+        first, _ = share(rows_total, share(blocks, thread, threads)[0], blocks)
+        end, _ = share(rows_total, share(blocks, thread, threads)[1], blocks)
+        for back in range(end - first):  # the rows read last are still in the cache
+            r = end - 1 - back
+            normalise_row(shift(x, r * width), shift(y, r * width), state, width)
+        if thread == threads - 1:
+            at = rows_total * width
+            for j in range(tail):
+                t = (x[at + j] - state[ORIGIN * width + j]) - state[SHIFT * width + j]
+                out = state[GAIN * width + j] * t + state[BETA * width + j]
+                if clip and out < 0:
+                    out = scalar(x, 0.0)
+                y[at + j] = out
+
+    return normalise
+
+
+_plain, _relu = _normalise(False, False), _normalise(True, False)
+_plain_streamed, _relu_streamed = _normalise(False, True), _normalise(True, True)
+
+
+@kernel
+def normalise_rows(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
+    """`y = GAIN * (x - mean) + BETA`, own blocks in reverse."""
+    _plain(x, width, rows_total, tail, blocks, state, y, thread, threads)
+
+
+@kernel
+def normalise_relu_rows(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
+    """The same, then ReLU."""
+    _relu(x, width, rows_total, tail, blocks, state, y, thread, threads)
+
+
+@kernel
+def normalise_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
+    """The same past the caches, for arrays larger than they are."""
+    _plain_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
+
+
+@kernel
+def normalise_relu_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread,
+                                 threads):
+    """The same past the caches, then ReLU."""
+    _relu_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
+
+
+def _sums(clip: bool):
+    @inline
+    def gradient_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads):
+        v = lanes(x)
+        zero = splat(x, 0.0)
+        first_block, end_block = share(blocks, thread, threads)
+        for block in range(first_block, end_block):
+            first, end = share(rows_total, block, blocks)
+            dbeta, dgamma = shift(partial, PARTIAL_ROWS * block * width), shift(partial, (PARTIAL_ROWS * block + 1) * width)
+            for j in range(0, 2 * width, v):
+                store(dbeta, j, zero)
+            for r in range(first, end):
+                row, drow = shift(x, r * width), shift(dy, r * width)
+                for j in range(0, width, v):
+                    t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
+                    g = load(drow, j)
+                    if clip:
+                        out = fma(load(state, GAIN * width + j), t, load(state, BETA * width + j))
+                        g = where_positive(out, g, zero)
+                    store(dbeta, j, load(dbeta, j) + g)
+                    store(dgamma, j, fma(g, t, load(dgamma, j)))
+
+    return gradient_sums
+
+
+def _apply(clip: bool, past_caches: bool):
+    @inline
+    def gradient_row(row, drow, dx, state, width):
+        v = lanes(row)
+        zero = splat(row, 0.0)
+        for j in range(0, width, v):
+            t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
+            gain = load(state, GAIN * width + j)
+            g = load(drow, j)
+            if clip:
+                g = where_positive(fma(gain, t, load(state, BETA * width + j)), g, zero)
+            out = gain * ((g - load(state, DROP * width + j)) - t * load(state, SLOPE * width + j))
+            if past_caches:
+                stream(dx, j, out)
+            else:
+                store(dx, j, out)
+
+    @inline
+    def apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads):
+        first, _ = share(rows_total, share(blocks, thread, threads)[0], blocks)
+        end, _ = share(rows_total, share(blocks, thread, threads)[1], blocks)
+        for back in range(end - first):
+            r = end - 1 - back
+            gradient_row(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
+        if thread == threads - 1:
+            at = rows_total * width
+            for j in range(tail):
+                t = (x[at + j] - state[ORIGIN * width + j]) - state[SHIFT * width + j]
+                g = dy[at + j]
+                if clip and not state[GAIN * width + j] * t + state[BETA * width + j] > 0:
+                    g = scalar(x, 0.0)
+                slip = (g - state[DROP * width + j]) - t * state[SLOPE * width + j]
+                dx[at + j] = state[GAIN * width + j] * slip
+
+    return apply
+
+
+_plain_sums, _relu_sums = _sums(False), _sums(True)
+_plain_apply, _relu_apply = _apply(False, False), _apply(True, False)
+_plain_apply_streamed, _relu_apply_streamed = _apply(False, True), _apply(True, True)
+
+
+@kernel
+def gradient_sums(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
+                  threads):
+    """Sums of `dy` and of `dy * (x - mean)` of each block."""
+    _plain_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
+
+
+@kernel
+def gradient_sums_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
+                       threads):
+    """The same behind a ReLU, whose mask is made anew."""
+    _relu_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
+
+
+@kernel
+def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip, partial: READ_ALL,
+                    state: WRITE_ALONE, thread):
+    """Add up the blocks, each channel's virtual columns and the tail in float64: dgamma, dbeta, and what `dx` needs."""
+    if thread != 0:
+        return
+    rest, drest = shift(x, rows_total * width), shift(dy, rows_total * width)
+    for c in range(channels):
+        invstd = float(state[INVSTD * width + c])
+        origin, center = state[ORIGIN * width + c], state[SHIFT * width + c]
+        dbeta, slope = 0.0, 0.0
+        count = rows_total * (width // channels)
+        for block in range(blocks):
+            for j in range(c, width, channels):
+                dbeta += float(partial[PARTIAL_ROWS * block * width + j])
+                slope += float(partial[(PARTIAL_ROWS * block + 1) * width + j])
+        for j in range(c, tail, channels):
+            count += 1
+            t = (rest[j] - origin) - center
+            if clip == 0 or state[GAIN * width + c] * t + state[BETA * width + c] > 0:
+                dbeta += float(drest[j])
+                slope += float(drest[j]) * float(t)
+        state[DGAMMA * width + c], state[DBETA * width + c] = scalar(x, slope * invstd), scalar(x, dbeta)
+        drop, tilt = dbeta / count, slope * invstd * invstd / count
+        for j in range(c, width, channels):
+            state[DROP * width + j], state[SLOPE * width + j] = scalar(x, drop), scalar(x, tilt)
+
+
+@kernel
+def input_gradient(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
+                   threads):
+    """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))` (Ioffe and Szegedy, 2015, section 3), blocks in reverse."""
+    _plain_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
+
+
+@kernel
+def input_gradient_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
+                        threads):
+    """The same behind a ReLU."""
+    _relu_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
+
+
+@kernel
+def input_gradient_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS,
+                            thread, threads):
+    """The same past the caches."""
+    _plain_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
+
+
+@kernel
+def input_gradient_relu_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL,
+                                 dx: WRITE_ROWS, thread, threads):
+    """The same past the caches, behind a ReLU."""
+    _relu_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
