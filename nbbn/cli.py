@@ -47,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         module = importlib.import_module(f"nbbn.commands.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)")
+        command.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)"
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run, name=command.prog, program=parser.prog)
     return parser

@@ -123,7 +123,9 @@ def prepare(extras):
     # 21.3 is the first pip that installs such a project in place.
     for arguments in (["pip>=21.3"], ["--editable", target]):
         if subprocess.run(pip + arguments, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL).returncode:
-            raise SetupError("pip could not install nbbn: its message stands above; what is missing is tried again next time")
+            raise SetupError(
+                "pip could not install nbbn: its message stands above; what is missing is tried again next time"
+            )
     with open(STAMP, "w") as file:
         json.dump({"project": project, "extras": wanted}, file)
 

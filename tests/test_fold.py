@@ -300,6 +300,16 @@ def test_check_passes_and_is_tight(dtype, largest, seed):
     np.testing.assert_allclose(run(folded)(x), run(network)(x), rtol=0, atol=report.bound)
 
 
+def test_check_allows_for_cancellation_and_gains():
+    """A relu far from zero, centred by a batch norm of gain 59: rounding moves outputs by 1e-4, and the fold is right."""
+    network = make([Dense(30, "relu"), BN, Dense(3)], (20,), np.float32)
+    network.weights[0]["bias"][:] = 300
+    network.weights[1].update(mean=np.full(30, 300, np.float32), var=np.full(30, 1e-5, np.float32))
+    _, report = fold_checked(network, run=run)
+    assert report.max_rel_error > 8 * np.finfo(np.float32).eps
+    assert report.bound < 0.01 * report.max_abs_error / report.max_rel_error
+
+
 @pytest.mark.parametrize(("layer", "name", "factor"), [(0, "bias", 1.01), (0, "kernel", 1.001), (4, "bias", 0.99)])
 def test_check_catches_a_wrong_fold(monkeypatch, layer, name, factor):
     def wrong(network, strict):

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -458,6 +459,13 @@ def test_labels_from_anything_else(labels):
 
 
 def test_wide_labels_ask_for_no_gigabytes():
-    got = labels_from_json({"dtype": "<U500000000", "values": ["a", "bc"]})
+    tracemalloc.start()
+    try:
+        got = labels_from_json({"dtype": "<U100000000", "values": ["a", "bc"]})
+        with pytest.raises(ValueError, match="not class labels: dtype"):
+            labels_from_json({"dtype": "S100000000", "values": ["a"]})
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
     assert got.dtype == "U2"
     assert got.tolist() == ["a", "bc"]

@@ -63,7 +63,9 @@ def threads_of(args: argparse.Namespace):
 def add_network(parser: argparse.ArgumentParser, *, epochs: str) -> None:
     """Add the arguments that describe a network and its training; `epochs` describes the default of `--epochs`."""
     activations = ("relu", "tanh", "logistic")
-    parser.add_argument("--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...", help="hidden layers (128,64,32)")
+    parser.add_argument(
+        "--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...", help="hidden layers (128,64,32)"
+    )
     parser.add_argument("--epochs", type=count, metavar="N", help=f"passes over the training rows ({epochs})")
     parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="rows a step (32)")
     parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="Adam's step size (0.001)")

@@ -10,7 +10,9 @@ HELP = "show or clear the folder of compiled kernels"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn cache`."""
-    parser.add_argument("--clear", action="store_true", help="remove all compiled kernels; they are compiled anew when used")
+    parser.add_argument(
+        "--clear", action="store_true", help="remove all compiled kernels; they are compiled anew when used"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

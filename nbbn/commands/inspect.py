@@ -60,7 +60,9 @@ def _layers(network) -> Table:
 
 def _norms(network, norms) -> Table:
     title = "batch norms (suspicious: variance below epsilon)"
-    table = Table("layer", "channels", "epsilon", "variance", "largest gain", "suspicious", title=title, title_justify="left")
+    table = Table(
+        "layer", "channels", "epsilon", "variance", "largest gain", "suspicious", title=title, title_justify="left"
+    )
     for i in norms:
         layer, arrays = network.layers[i], network.weights[i]
         var = arrays["var"].astype(np.float64)

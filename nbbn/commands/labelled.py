@@ -64,9 +64,9 @@ def read_table(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, 
     delimiter = tables.DELIMITERS[path.suffix.lower()]
     with open(path, "rb") as file:
         lines = file.readlines()
-    names = tables.fields(path, lines[0], 1, delimiter) if lines else []
+    names = tables.split_line(path, lines[0], 1, delimiter) if lines else []
     column = len(names) - 1
-    header = target is not None or all(tables.number(name) is None for name in names[:column])
+    header = target is not None or all(tables.parse_number(name) is None for name in names[:column])
     if target is not None:
         if target not in names:
             raise UnusableInput(f"{path} has no column {target!r}; its first line names {', '.join(names)[:200]}")
@@ -104,8 +104,8 @@ def _parse(path, body, delimiter, columns, kind) -> np.ndarray:
 
 def _complaint(path, body, delimiter, columns) -> str:
     for i, line in body:
-        fields = tables.fields(path, line, i, delimiter)
+        fields = tables.split_line(path, line, i, delimiter)
         for column in columns:
-            if column >= len(fields) or tables.number(fields[column]) is None:
+            if column >= len(fields) or tables.parse_number(fields[column]) is None:
                 return f"line {i}, column {column + 1} is not a number"
     return "a column holds what is not a number"

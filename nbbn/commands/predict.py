@@ -21,7 +21,9 @@ HELP = "predict for the rows of a file"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn predict`."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model file that nbbn saved")
-    parser.add_argument("rows", type=Path, metavar="IN", help="rows: .npy, .csv or .tsv (a line of names may come first)")
+    parser.add_argument(
+        "rows", type=Path, metavar="IN", help="rows: .npy, .csv or .tsv (a line of names may come first)"
+    )
     parser.add_argument("out", metavar="OUT", help="predictions: .npy, .csv or .tsv; - writes CSV to standard output")
     parser.add_argument("--proba", action="store_true", help="probabilities of the classes instead of the class")
     add_threads(parser)

@@ -21,7 +21,12 @@ def console(stream=None) -> Console:
 @contextmanager
 def epoch_bar(title: str, epochs: int) -> Iterator[Callable]:
     """A bar of `epochs` epochs on stderr; gives the callback for an estimator's `callbacks`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
     err = console(sys.stderr)
     with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(title, total=epochs, figures="")

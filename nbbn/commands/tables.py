@@ -70,7 +70,11 @@ def _text_chunks(path):
     with open(path, "rb") as file:
         first = file.readline()
         header = _is_header(path, first, delimiter)
-        lines, number, done = (file if header else chain([first], file)), 2 if header else 1, len(first) if header else 0
+        lines, number, done = (
+            (file if header else chain([first], file)),
+            2 if header else 1,
+            len(first) if header else 0,
+        )
         columns = None
         step = max(1, _CHUNK_BYTES // (8 * (first.count(delimiter.encode()) + 1)))
         while block := list(islice(lines, step)):
@@ -82,7 +86,7 @@ def _text_chunks(path):
             number += len(block)
 
 
-def fields(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:
+def split_line(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:
     """The fields of a line; a delimiter within quotes is not looked for."""
     try:
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -91,7 +95,7 @@ def fields(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:
     return [field.strip().strip('"') for field in text.strip("\r\n").split(delimiter)]
 
 
-def number(field: str) -> float | None:
+def parse_number(field: str) -> float | None:
     """The number that a field holds, or None."""
     try:
         return float(field)
@@ -101,8 +105,8 @@ def number(field: str) -> float | None:
 
 def _is_header(path, line, delimiter) -> bool:
     """Whether the first line names the columns: not one of its fields is a number."""
-    fields = fields(path, line, 1, delimiter)
-    return any(fields) and all(number(field) is None for field in fields)
+    fields = split_line(path, line, 1, delimiter)
+    return any(fields) and all(parse_number(field) is None for field in fields)
 
 
 def _parse(path, lines, delimiter, number, columns) -> np.ndarray:
@@ -123,12 +127,12 @@ def _complaint(path, lines, delimiter, number, columns) -> str:
     for i, line in enumerate(lines, number):
         if not line.strip():
             continue
-        fields = fields(path, line, i, delimiter)
+        fields = split_line(path, line, i, delimiter)
         columns = columns or len(fields)
         if len(fields) != columns:
             return f"line {i} has {len(fields)} columns, the lines before have {columns}"
         for column, field in enumerate(fields, 1):
-            if number(field) is None:
+            if parse_number(field) is None:
                 return f"line {i}, column {column}: {field[:40]!r} is not a number"
     return f"the lines from {number} on cannot be read"
 

@@ -34,7 +34,11 @@ def run(args: argparse.Namespace) -> None:
             job(np.random.default_rng(0), np.dtype(dtype))
             show(done / len(jobs))
     where = cache_folder()
-    print(f"kernels ready after {time.perf_counter() - start:.1f} s, kept in {where}" if where else "kernels cannot be kept")
+    print(
+        f"kernels ready after {time.perf_counter() - start:.1f} s, kept in {where}"
+        if where
+        else "kernels cannot be kept"
+    )
 
 
 def _rows(rng, dtype, rows=64):

@@ -81,7 +81,7 @@ def initial_weights(architecture: Architecture, activation: str, random_state, d
     return weights
 
 
-_NORM_ATTRIBUTES = {"gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var"}
+NORM_ATTRIBUTES = {"gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var"}
 
 
 def publish(estimator, architecture: Architecture, weights: Weights) -> None:
@@ -90,7 +90,7 @@ def publish(estimator, architecture: Architecture, weights: Weights) -> None:
     estimator.intercepts_ = [
         weights[i].get("bias", np.zeros(k.shape[1], k.dtype)) for i, k in zip(architecture.dense, estimator.coefs_)
     ]
-    for attribute, name in _NORM_ATTRIBUTES.items():
+    for attribute, name in NORM_ATTRIBUTES.items():
         setattr(estimator, attribute, [None if i is None else weights[i][name] for i in architecture.norms])
 
 
@@ -103,5 +103,5 @@ def collect(estimator, architecture: Architecture, dtype: np.dtype) -> Weights:
             weights[i]["bias"] = np.asarray(bias, dtype)
     for h, i in enumerate(architecture.norms):
         if i is not None:
-            weights[i] = {name: np.asarray(getattr(estimator, a)[h], dtype) for a, name in _NORM_ATTRIBUTES.items()}
+            weights[i] = {name: np.asarray(getattr(estimator, a)[h], dtype) for a, name in NORM_ATTRIBUTES.items()}
     return weights

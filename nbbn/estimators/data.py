@@ -18,6 +18,12 @@ def computing_dtype(x: np.ndarray, dtype: str | None) -> np.dtype:
     return np.dtype("float32" if x.dtype == np.float32 else "float64")
 
 
+def require_y(estimator, y) -> None:
+    """ValueError without targets."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+
+
 def check_rows(estimator, x, *, reset: bool) -> np.ndarray:
     """Rows as a C-contiguous 2-D array of a numeric dtype, all finite.
 

@@ -46,6 +46,7 @@ class Plan:
     stop_by_score: bool = False
     callbacks: tuple[Callable, ...] = ()
     publish: Callable[[], None] = lambda: None
+    classifies: bool = False
     verbose: bool = False
     incremental: bool = False
 
@@ -89,8 +90,9 @@ def run(estimator, trainer: Trainer, plan: Plan, record: Record, rates: Callable
                     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                     "preprocessed."
                 )
-            logs = {"epoch": record.epochs, "epochs": plan.epochs, "loss": epoch.mean_loss, "accuracy": epoch.accuracy,
-                    "seconds": epoch.seconds}
+            logs = {"epoch": record.epochs, "epochs": plan.epochs, "loss": epoch.mean_loss, "seconds": epoch.seconds}
+            if plan.classifies:
+                logs["accuracy"] = epoch.accuracy
             if plan.validate is not None:
                 logs["val_loss"], logs["val_score"] = plan.validate()
                 record.validation_losses.append(logs["val_loss"])

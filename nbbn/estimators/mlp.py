@@ -7,7 +7,7 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nbbn import losses, optimizers
 from nbbn.estimators import data, loop
-from nbbn.estimators.architecture import Architecture, collect, initial_weights, mlp, publish
+from nbbn.estimators.architecture import NORM_ATTRIBUTES, Architecture, collect, initial_weights, mlp, publish
 from nbbn.estimators.loop import Plan, Record
 from nbbn.network import Network
 from nbbn.predictor import Predictor
@@ -156,6 +156,7 @@ class _MLP(BaseEstimator):
             raise ValueError("partial_fit does not support early_stopping=True")
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together: give both or neither")
+        data.require_y(self, y)
         X = data.check_rows(self, X, reset=first)
         dtype = data.computing_dtype(X, self.dtype)
         y = self._check_y(y, len(X), dtype, first and not incremental)
@@ -163,6 +164,7 @@ class _MLP(BaseEstimator):
         self.n_outputs_ = 1 if y.ndim == 1 and self._binary else y.shape[1] if y.ndim == 2 else len(self.classes_)
         architecture = mlp(X.shape[1], hidden, self.n_outputs_, self.activation, norms, self.bn_momentum, self.bn_epsilon,
                            self._out_activation())
+        self._check_rows_for_norm(architecture, len(X))
         if first:
             self._start(architecture, random_state, dtype)
         x, targets, validation = X, y, None
@@ -231,11 +233,8 @@ class _MLP(BaseEstimator):
 
     def _train(self, architecture, dtype, x, y, validation, random_state, incremental: bool) -> None:
         rows = len(x)
-        if architecture.has_norm and rows < 2:
-            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
+        self._check_rows_for_norm(architecture, rows)
         batch_size = self._batch_size(rows)
-        if architecture.has_norm and batch_size < 2:
-            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, or batch_norm=False")
         trainer = self._trainer(architecture, dtype, x.dtype, min(rows, batch_size + max(1, batch_size // 4)), incremental)
         record = self._record
         if not incremental:
@@ -245,12 +244,20 @@ class _MLP(BaseEstimator):
             shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
             adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
             validate=self._validator(trainer, validation, dtype), stop_by_score=self.early_stopping,
-            callbacks=self._callbacks(), publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
+            callbacks=self._callbacks(), classifies=is_classifier(self), publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
         )
         try:
             loop.run(self, trainer, plan, record, self._rates(trainer, record))
         finally:
             self._finish(architecture, trainer)
+
+    def _check_rows_for_norm(self, architecture: Architecture, rows: int) -> None:
+        if not architecture.has_norm:
+            return
+        if rows < 2:
+            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
+        if self.batch_size == 1:
+            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, or batch_norm=False")
 
     def _batch_size(self, rows: int) -> int:
         if self.batch_size == "auto":
@@ -301,7 +308,7 @@ class _MLP(BaseEstimator):
     def _publish_record(self, architecture: Architecture, dtype: np.dtype) -> None:
         """The attributes that say how the fit went."""
         record = self._record
-        self._architecture, self._dtype, self._predictor = architecture, dtype, None
+        self._architecture, self._dtype, self._compiled = architecture, dtype, {}
         self.n_iter_, self.t_ = record.epochs, record.rows_seen
         self.loss_curve_ = record.losses
         if record.losses:
@@ -336,10 +343,13 @@ class _MLP(BaseEstimator):
 
     def _ready(self) -> Predictor:
         """The compiled network; made anew when an attribute holds another array than it was made from."""
-        arrays = [id(a) for a in (*self.coefs_, *self.intercepts_)]
-        if getattr(self, "_predictor", None) is None or self._predictor[0] != arrays:
-            self._predictor = arrays, Predictor(self.network())
-        return self._predictor[1]
+        arrays = [a for name in NORM_ATTRIBUTES for a in getattr(self, name) if a is not None]
+        arrays += [*self.coefs_, *self.intercepts_]
+        held, predictor = self._compiled.get("predictor", ([], None))
+        if len(held) != len(arrays) or any(a is not b for a, b in zip(held, arrays)):
+            predictor = Predictor(self.network())
+            self._compiled["predictor"] = arrays, predictor
+        return predictor
 
     def network(self) -> Network:
         """The fitted network: layers and weights, as folding and files take it."""
@@ -386,7 +396,8 @@ class _MLP(BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__().copy()
-        state.pop("_predictor", None)
+        if "_compiled" in state:
+            state["_compiled"] = {}
         return state
 
 

@@ -109,9 +109,8 @@ def _fold_one(nodes: list[Node], entries: dict[str, FoldEntry]) -> list[Node] | 
             taken = _take_in(norm, _neighbour(nodes, i, step), direction)
             if isinstance(taken, str):
                 continue
-            # A merged batch norm is not yet folded: its names are recorded with the fold that ends it.
-            if not taken.norms:
-                entries.update({name: FoldEntry(name, taken.name, direction, True) for name in norm.norms})
+            # Of a batch norm that is only merged so far this is overwritten by what becomes of the two.
+            entries.update({name: FoldEntry(name, taken.name, direction, True) for name in norm.norms})
             first = min(i, i + step)
             return [*nodes[:first], taken, *nodes[first + 2 :]]
     return None

@@ -102,7 +102,7 @@ class _Graph:
     def constant(self, array: np.ndarray) -> str:
         """A constant, as it is."""
         name = f"c{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes) -> str:

@@ -19,14 +19,18 @@ HELP = "train with and without batch norm, fold, compare"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn demo`."""
-    parser.add_argument("--data", type=Path, metavar="PATH", help="an mnist.npz in Keras's layout (default: small digits)")
-    parser.add_argument("--output", type=Path, default=Path("nbbn-demo"), metavar="FOLDER", help="for the files (nbbn-demo)")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="an mnist.npz in Keras's layout (default: small digits)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("nbbn-demo"), metavar="FOLDER", help="for the files (nbbn-demo)"
+    )
     add_network(parser, epochs="20 on the small digits, else 10")
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn demo`."""
-    from nbbn.commands.demo import datasets, tables, timing, training
+    from nbbn.commands.demo import datasets, tables, timing
 
     check_folder(args.output)
     images = datasets.digits(args.seed) if args.data is None else datasets.mnist(args.data)
@@ -37,7 +41,9 @@ def run(args: argparse.Namespace) -> None:
     params = _parameters(args, rows)
     layers = " - ".join(map(str, (pixels, *args.hidden, len(np.unique(images.y_train)))))
     out.print(f"{images.name}: {rows:,} images to train on, {len(images.x_test):,} to validate and test on")
-    out.print(f"network: {layers}, {args.activation}, Adam, batches of {params['batch_size']}, {params['max_iter']} epochs")
+    out.print(
+        f"network: {layers}, {args.activation}, Adam, batches of {params['batch_size']}, {params['max_iter']} epochs"
+    )
     with threads_of(args):
         runs = _train(images, params)
         out.print(tables.epochs(runs))

@@ -66,9 +66,13 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.ndim not in (2, 3) or x.dtype.kind not in "uif" or 0 in x.shape:
-            raise UnusableInput(f"{path}: x_{part} must hold images (rows, height, width) of numbers, got {x.dtype} {x.shape}")
+            raise UnusableInput(
+                f"{path}: x_{part} must hold images (rows, height, width) of numbers, got {x.dtype} {x.shape}"
+            )
         if y.shape != (len(x),) or y.dtype.kind not in "ui":
-            raise UnusableInput(f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, got {y.dtype} {y.shape}")
+            raise UnusableInput(
+                f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, got {y.dtype} {y.shape}"
+            )
         if not np.isfinite(x).all() or x.min() < 0 or x.max() > 255:
             raise UnusableInput(f"{path}: x_{part} must hold grey values from 0 to 255")
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:

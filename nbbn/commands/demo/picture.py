@@ -37,7 +37,9 @@ def _panel(axes, runs: list[Run], curve: str, title: str, label: str) -> None:
     for run, colour in zip(runs, _COLOURS):
         epochs = range(1, len(run.loss) + 1)
         axes.plot(epochs, getattr(run, curve), "--", color=colour, marker=".", label=f"{run.name}, training")
-        axes.plot(epochs, getattr(run, f"val_{curve}"), "-", color=colour, marker="o", ms=4, label=f"{run.name}, validation")
+        axes.plot(
+            epochs, getattr(run, f"val_{curve}"), "-", color=colour, marker="o", ms=4, label=f"{run.name}, validation"
+        )
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -20,7 +20,9 @@ def epochs(runs: list[Run]) -> Table:
         cells = [(f"{run.val_accuracy[epoch]:.2%}", f"{run.val_loss[epoch]:.4f}") for run in runs]
         table.add_row(str(epoch + 1), *(cell for pair in cells for cell in pair))
     table.add_section()
-    table.add_row("best", *(cell for run in runs for cell in (f"{max(run.val_accuracy):.2%}", f"{min(run.val_loss):.4f}")))
+    table.add_row(
+        "best", *(cell for run in runs for cell in (f"{max(run.val_accuracy):.2%}", f"{min(run.val_loss):.4f}"))
+    )
     table.add_row("seconds", *(cell for run in runs for cell in (f"{run.total:.2f}", "")))
     return table
 
