@@ -156,6 +156,7 @@ def main(arguments):
         say(str(error))
         return 1
     if name not in TOOLS:
+        os.environ["NBBN_COMMAND"] = "python3 scripts/run.py"  # what nbbn calls itself in its messages
         return run([PYTHON] + python_arguments + arguments)
     os.chdir(ROOT)
     return run([PYTHON] + python_arguments + arguments[1:])

@@ -310,6 +310,31 @@ def test_check_allows_for_cancellation_and_gains():
     assert report.bound < 0.01 * report.max_abs_error / report.max_rel_error
 
 
+def test_bound_is_taken_on_the_rows_that_differ_most():
+    """One row among 464 whose roundings are magnified; no output is large, so only its own spread explains them."""
+
+    def wave(network):
+        return lambda rows: np.sin(forward(network, rows))
+
+    rows = np.random.default_rng(0).normal(size=(400, 5))
+    rows[123] *= 1e4
+    network = make([Dense(8), BN], dtype=np.float32)
+    _, report = fold_checked(network, check=rows, run=wave)
+    assert report.max_abs_error > 10 * fold_checked(network, run=wave)[1].bound
+
+
+def test_check_allows_for_the_last_bits_of_an_activation():
+    """No weight, so no spread: two kernels for one tanh may still round differently."""
+    before = make([Activation("tanh")], dtype=np.float32)
+    after = make([Activation("tanh"), LINEAR], dtype=np.float32)
+
+    def rounded(network):
+        return lambda rows: forward(network, rows) + np.float32(1e-7) * (len(network.layers) - 1)
+
+    found = check_fold(before, after, None, rounded)
+    assert 0 < found.max_abs <= found.bound < 1e-6
+
+
 @pytest.mark.parametrize(("layer", "name", "factor"), [(0, "bias", 1.01), (0, "kernel", 1.001), (4, "bias", 0.99)])
 def test_check_catches_a_wrong_fold(monkeypatch, layer, name, factor):
     def wrong(network, strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 from nbbn.layers.base import Layer, LayerError, Shape, register
 
@@ -44,8 +45,8 @@ class Dense(Layer):
     use_bias: bool = True
 
     def __post_init__(self):
-        if self.units < 1:
-            raise LayerError(f"Dense: units must be at least 1, got {self.units}")
+        if isinstance(self.units, bool) or not isinstance(self.units, Integral) or self.units < 1:
+            raise LayerError(f"Dense: units must be a whole number of at least 1, got {self.units!r}")
         object.__setattr__(self, "activation", activation_name(self.activation))
 
     def output_shape(self, input_shape: Shape) -> Shape:
