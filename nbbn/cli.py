@@ -9,9 +9,11 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 import warnings
+from contextlib import contextmanager
 
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.fold import FoldCheckFailed, FoldRefused
@@ -21,6 +23,10 @@ COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "warmup", "
 
 # An OSError of these is the machine's, not the user's argument.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE}
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. Not a KeyboardInterrupt: a fit takes that one, as scikit-learn's do, for the wish to stop training and go on."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def status_of(error: BaseException) -> int:
     """The exit status that an error means."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
         return 130
     if isinstance(error, (WorkFailed, FoldRefused, FoldCheckFailed)):
         return 1
@@ -68,7 +74,7 @@ def status_of(error: BaseException) -> int:
 
 def message_of(error: BaseException) -> str:
     """What to tell the user about an error, in one line."""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
         return "interrupted"
     if isinstance(error, MemoryError):
         return "not enough memory"
@@ -83,6 +89,22 @@ def _one_line_warning(message, category, filename, lineno, file=None, line=None)
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+@contextmanager
+def _ctrl_c_ends_the_command():
+    def interrupt(signum, frame):
+        raise Interrupted
+
+    try:
+        before = signal.signal(signal.SIGINT, interrupt)
+    except ValueError:  # not the main thread, which alone gets signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
@@ -92,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         The arguments; those of the process by default.
     """
     args = build_parser().parse_args(argv)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _ctrl_c_ends_the_command():
         warnings.showwarning = _one_line_warning
         try:
             status = args.run(args) or 0
@@ -103,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
             # flush at exit does not complain; 141 is what a shell shows for SIGPIPE.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, Interrupted) as error:
             if args.debug or os.environ.get("NBBN_DEBUG"):
                 traceback.print_exc()
             else:

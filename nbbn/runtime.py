@@ -66,16 +66,18 @@ def num_threads(n: int | None):
         _local.threads = before
 
 
-@contextlib.contextmanager
-def _team(threads: int):
-    """Hold the machine for one parallel region of `threads` threads; Numba's own setting is restored."""
+def _run_on(threads: int, function, *args) -> None:
+    """Call a parallel function with `threads` of Numba's threads; Numba's own setting is restored."""
     global _used_threads
     with _parallel:
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
         _used_threads = True
+        before = numba.get_num_threads()
+        if before == threads:
+            function(*args, threads)
+            return
+        numba.set_num_threads(threads)
         try:
-            yield
+            function(*args, threads)
         finally:
             numba.set_num_threads(before)
 
@@ -127,8 +129,7 @@ class Steps:
         if threads == 1:
             executor.run_alone(*call)
         else:
-            with _team(threads):
-                executor.run_team(*call, threads)
+            _run_on(threads, executor.run_team, *call)
 
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
@@ -157,8 +158,7 @@ class Blocks:
         else:
             # Two blocks a thread at least, so that both finish together.
             block = min(self.block, max(8, -(-rows // (2 * threads)) // 8 * 8))
-            with _team(threads):
-                executor.run_blocks(self.table, self.params, x, out, self._work, block, threads)
+            _run_on(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
         return out
 
 
@@ -168,8 +168,7 @@ def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: i
     if threads == 1:
         executor.run_call_alone(table, x, y, out, gamma, beta, state, work_bytes)
     else:
-        with _team(threads):
-            executor.run_call(table, x, y, out, gamma, beta, state, work_bytes, threads)
+        _run_on(threads, executor.run_call, table, x, y, out, gamma, beta, state, work_bytes)
 
 
 def show_config() -> str:

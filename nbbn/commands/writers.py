@@ -12,7 +12,7 @@ class NpyWriter:
     """Rows appended to a `.npy` file whose number is known at the end."""
 
     def __init__(self, path: Path):
-        self._file = open(path, "wb")  # noqa: SIM115, closed in __exit__
+        self._file = open(path, "wb")
         self._rows, self._shape, self._dtype = 0, None, None
 
     def __enter__(self):

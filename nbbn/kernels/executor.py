@@ -18,6 +18,7 @@ from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
 # Columns of the step table.
 ROWS, FIRST, STEP, RATE = 0, 1, 2, 3
 STEP_WORDS = 4
+CONTEXT_BYTES = 8 * CONTEXT_WORDS
 # Segments by number (program.Segment) that the functions below bind.
 PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
 
@@ -68,20 +69,18 @@ def address(array):
 
 
 @inline
-def run_some_blocks(table, params, x, out, work, block, context, counter):
-    """Take blocks of rows until none is left; all of a block's layers run here, in `work`."""
+def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work, block, context, counter):
+    """Take blocks of rows until none is left; all of a block's layers run here, in `work`. Strides are bytes a row."""
     words = pointer_to(context, int64)
     words[0], words[1] = 0, 1
-    words[BASES + PARAMS], words[BASES + WORK] = address(params), work
-    rows = x.shape[0]
+    words[BASES + PARAMS], words[BASES + WORK] = params, work
     while True:
         first = atomic_add(counter, 1) * block
         if first >= rows:
             break
         words[2], words[3] = min(block, rows - first), first
-        words[BASES + X] = address(x) + first * x.strides[0]
-        words[BASES + OUT] = address(out) + first * out.strides[0]
-        walk(address(table), table.shape[0], table.shape[1], context, 0, 1, 0)
+        words[BASES + X], words[BASES + OUT] = x + first * x_stride, out + first * out_stride
+        walk(program, operations, width, context, 0, 1, 0)
 
 
 @inline
@@ -93,53 +92,63 @@ def room(bytes_needed, copies):
     return memory, start + -start % LINE, piece
 
 
+# Within `prange` stand integers alone: every array that a parallel loop captures costs 1 us a call.
+
+
 def _run_blocks(table, params, x, out, work_bytes, block, threads):
-    contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
+    memory, work, piece = room(work_bytes + CONTEXT_BYTES, threads)
     counter = np.zeros(1, np.int64)
-    memory, work, piece = room(work_bytes, threads)
+    program, operations, width = address(table), table.shape[0], table.shape[1]
+    base, rows, ticket = address(params), x.shape[0], address(counter)
+    source, x_stride, target, out_stride = address(x), x.strides[0], address(out), out.strides[0]
     for t in prange(threads):
-        run_some_blocks(table, params, x, out, work + int64(t) * piece, block, address(contexts[t]), address(counter))
-    return memory.size  # keeps the memory alive until here
+        context = work + int64(t) * piece
+        run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride, rows, context + CONTEXT_BYTES,
+                        block, context, ticket)
+    return memory.size + counter[0]  # keeps the memory alive until here
 
 
 def _run_blocks_alone(table, params, x, out, work_bytes, block):
-    context = np.zeros(CONTEXT_WORDS + 1, np.int64)
-    memory, work, _ = room(work_bytes, 1)
-    run_some_blocks(table, params, x, out, work, block, address(context), address(context[CONTEXT_WORDS:]))
-    return memory.size
+    memory, context, _ = room(work_bytes + CONTEXT_BYTES, 1)
+    counter = np.zeros(1, np.int64)
+    run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x), x.strides[0], address(out),
+                    out.strides[0], x.shape[0], context + CONTEXT_BYTES, block, context, address(counter))
+    return memory.size + counter[0]
 
 
 @inline
-def bind(contexts, me, x, y, out, gamma, beta, state, work):
+def bind(context, x, y, out, gamma, beta, state, work):
     """Base addresses of a call on the caller's arrays."""
-    words = pointer_to(contexts + 8 * CONTEXT_WORDS * me, int64)
+    words = pointer_to(context, int64)
     words[BASES + X], words[BASES + Y], words[BASES + OUT] = x, y, out
     words[BASES + GAMMA], words[BASES + BETA] = gamma, beta
     words[BASES + PARAMS], words[BASES + WORK] = state, work
 
 
 def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
-    contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
-    steps = np.zeros(STEP_WORDS, np.int64)
-    memory, work, _ = room(work_bytes, 1)
-    team_memory, team, _ = room(TEAM_BYTES, 1)
-    team_memory[:] = 0
+    memory, team, _ = room(TEAM_BYTES + LINE + threads * CONTEXT_BYTES + work_bytes, 1)
+    memory[: TEAM_BYTES + 2 * LINE] = 0
+    steps = team + TEAM_BYTES
+    contexts = steps + LINE
+    work = contexts + threads * CONTEXT_BYTES
+    program, operations, width = address(table), table.shape[0], table.shape[1]
     for t in range(threads):
-        bind(address(contexts), t, address(x), address(y), address(out), address(gamma), address(beta), address(state), work)
+        bind(contexts + t * CONTEXT_BYTES, address(x), address(y), address(out), address(gamma), address(beta),
+             address(state), work)
     for _ in prange(threads):
         me = join(team, threads)
         if me >= 0:
-            size = atomic_load(team + SIZE)
-            run_member(address(table), table.shape[0], table.shape[1], address(steps), 1, address(contexts), team, me, size)
-    return memory.size + team_memory.size  # keeps the memory alive until here
+            run_member(program, operations, width, steps, 1, contexts, team, me, atomic_load(team + SIZE))
+    return memory.size  # keeps the memory alive until here
 
 
 def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
-    contexts = np.zeros((1, CONTEXT_WORDS), np.int64)
-    steps = np.zeros(STEP_WORDS, np.int64)
-    memory, work, _ = room(work_bytes, 1)
-    bind(address(contexts), 0, address(x), address(y), address(out), address(gamma), address(beta), address(state), work)
-    run_member(address(table), table.shape[0], table.shape[1], address(steps), 1, address(contexts), 0, 0, 1)
+    memory, steps, _ = room(LINE + CONTEXT_BYTES + work_bytes, 1)
+    memory[: 2 * LINE] = 0
+    context = steps + LINE
+    bind(context, address(x), address(y), address(out), address(gamma), address(beta), address(state),
+         context + CONTEXT_BYTES)
+    run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
     return memory.size
 
 
