@@ -19,7 +19,7 @@ _WIDE = 256
 # Floats of a block that one thread takes, and the largest number of blocks.
 _BLOCK_FLOATS, _MOST_BLOCKS = 1 << 15, 64
 # Floats of a run of rows that is read twice: half of a small L2.
-_RUN_FLOATS = 1 << 15
+_RUN_FLOATS = 1 << 13
 # Below so many floats one thread is faster than two.
 _TEAM_FLOATS = 1 << 16
 # Results larger than this are written past the caches: they would only drive out what is needed.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,12 @@ from nbbn.cli import main
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def command_name(monkeypatch):
+    """The name that messages begin with, whatever started the tests."""
+    monkeypatch.setenv("NBBN_COMMAND", "nbbn")
 
 
 @pytest.fixture(scope="session")
@@ -206,8 +213,6 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("name", BAD_ROWS)
 def test_predict_refuses_bad_rows(models, tmp_path, capsys, name):
-    import re
-
     data, message = BAD_ROWS[name]
     (tmp_path / name).write_bytes(data)
     line = fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / name, tmp_path / "new" / "out.csv")
@@ -215,7 +220,9 @@ def test_predict_refuses_bad_rows(models, tmp_path, capsys, name):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("array", [np.zeros(64), np.zeros((2, 64), complex), np.array([["a"]]), np.full((2, 64), np.nan)])
+@pytest.mark.parametrize(
+    "array", [np.zeros(64), np.zeros((2, 64), complex), np.array([["a"]]), np.full((2, 64), np.nan)]
+)
 def test_predict_refuses_bad_arrays(models, tmp_path, capsys, array):
     np.save(tmp_path / "x.npy", array)
     fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.npy", tmp_path / "out.npy")
@@ -235,7 +242,9 @@ def test_a_late_bad_row_leaves_the_old_output(models, tmp_path, capsys, monkeypa
 
 
 def test_predict_proba_of_a_regressor(models, tmp_path, capsys):
-    line = fails(capsys, 2, "predict", "--proba", models / "number.safetensors", models / "rows.npy", tmp_path / "o.csv")
+    line = fails(
+        capsys, 2, "predict", "--proba", models / "number.safetensors", models / "rows.npy", tmp_path / "o.csv"
+    )
     assert "is a regressor" in line
 
 
@@ -315,7 +324,9 @@ def test_bad_model_files(tmp_path, models, capsys):
             ("predict", path, models / "rows.npy", tmp_path / "o.npy"),
         ):
             assert str(path) in fails(capsys, 2, *argv)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in bad if p.parent == tmp_path and p.exists())
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        p.name for p in bad if p.parent == tmp_path and p.exists()
+    )
 
 
 def test_bad_outputs(tmp_path, models, capsys):
@@ -379,27 +390,26 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(models, capsys, m
     assert "Traceback" in capsys.readouterr().err
 
 
-def run_cli(*argv, **options):
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-m", "nbbn", *map(str, argv)], env=env, **pipes, **options)
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch):
+    @contextmanager
+    def bar(title, epochs):
+        yield lambda estimator, logs: os.kill(os.getpid(), signal.SIGINT) if logs["epoch"] == 2 else None
 
-
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path, digits):
+    monkeypatch.setattr("nbbn.commands.train.epoch_bar", bar)
     X, y = digits
-    np.savez(tmp_path / "d.npz", X=X.astype(np.float32), y=y)
-    process = run_cli("train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000")
-    time.sleep(4)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines() == ["python -m nbbn train: interrupted"]
+    np.savez(tmp_path / "d.npz", X=X, y=y)
+    line = fails(capsys, 130, "train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000")
+    assert line == "nbbn train: interrupted"
     assert not (tmp_path / "m.safetensors").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(models, tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((300_000, 64), np.float32))
-    process = run_cli("predict", models / "digits.safetensors", tmp_path / "many.npy", "-")
+    argv = ["-m", "nbbn", "predict", models / "digits.safetensors", tmp_path / "many.npy", "-"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, *map(str, argv)], env=env, **pipes)
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""

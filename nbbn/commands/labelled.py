@@ -23,7 +23,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     if path.is_dir():
         raise UnusableInput(f"{path} is a folder; give an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return dict(file)
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         # A single array has no names: TypeError or AttributeError.

@@ -12,10 +12,8 @@ repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number a chan
 
 from __future__ import annotations
 
-import math
-
 from nbbn.kernels.registry import READ_ALL, READ_ROWS, WRITE_ALONE, WRITE_ROWS, Real, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, stream, where_positive
+from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, sqrt, store, stream, where_positive
 from nbbn.kernels.team import share
 
 ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range(11)
@@ -102,7 +100,7 @@ def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partia
 @kernel
 def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partial: WRITE_ALONE, state: WRITE_ALONE,
                   gamma: READ_ALL, beta: READ_ALL, epsilon: Real, thread):
-    """Merge the blocks, then each channel's virtual columns and the tail in float64; fill the state."""
+    """Merge the blocks, then each channel's virtual columns and the tail; fill the state."""
     if thread != 0:
         return
     mean, m2 = shift(partial, 0), shift(partial, width)
@@ -113,30 +111,62 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
             _merge(float(end - first), float(before), shift(partial, PARTIAL_ROWS * block * width),
                    shift(partial, (PARTIAL_ROWS * block + 1) * width), width, mean, m2)
         before += end - first
-    rest = shift(x, rows_total * width)
+    center, var = shift(state, SHIFT * width), shift(state, VAR * width)
+    if width == channels and tail == 0:
+        _copy(mean, center, width, 1.0)
+        _copy(m2, var, width, 1.0 / rows_total)
+    else:
+        _merge_columns(x, channels, width, rows_total, tail, mean, m2, center, var)
+    v = lanes(x)
     for c in range(channels):
-        origin = float(x[c])
-        n, center, spread = 0.0, 0.0, 0.0
-        if rows_total > 0:
-            n, center, spread = float(rows_total), float(mean[c]), float(m2[c])
-            for j in range(c + channels, width, channels):
+        state[ORIGIN * width + c], state[GAIN * width + c], state[BETA * width + c] = x[c], gamma[c], beta[c]
+    one = splat(x, 1.0)
+    for j in range(0, channels, v):  # a row of the state is whole vectors
+        invstd = one / sqrt(load(var, j) + splat(x, epsilon))
+        store(state, INVSTD * width + j, invstd)
+        store(state, GAIN * width + j, load(state, GAIN * width + j) * invstd)
+        store(state, MEAN * width + j, load(state, ORIGIN * width + j) + load(center, j))
+    for row in range(INVSTD + 1):
+        _repeat(shift(state, row * width), channels, width)
+
+
+@inline
+def _copy(source, target, width, factor):
+    """`target = factor * source` of one row."""
+    scale = splat(source, factor)
+    for j in range(0, width, lanes(source)):
+        store(target, j, load(source, j) * scale)
+
+
+@inline
+def _repeat(row, channels, width):
+    """Repeat the first `channels` numbers of a row over its virtual columns."""
+    for at in range(channels, width, channels):
+        for c in range(channels):
+            row[at + c] = row[c]
+
+
+@inline
+def _merge_columns(x, channels, width, rows_total, tail, mean, m2, center_out, var_out):
+    """Moments of each channel from those of its virtual columns, of `rows_total` rows each, and the tail; in float64."""
+    rest = shift(x, rows_total * width)
+    columns = width // channels if rows_total > 0 else 0
+    for c in range(channels):
+        center, spread, n = 0.0, 0.0, float(columns * rows_total)
+        if columns > 0:
+            for j in range(c, width, channels):
+                center += float(mean[j])
+            center /= columns
+            for j in range(c, width, channels):
                 delta = float(mean[j]) - center
-                center += delta * (rows_total / (n + rows_total))
-                spread += float(m2[j]) + delta * delta * (n * rows_total / (n + rows_total))
-                n += rows_total
-        for j in range(c, tail, channels):
+                spread += float(m2[j]) + rows_total * (delta * delta)
+        for j in range(c, tail, channels):  # Welford (1962)
             n += 1.0
-            value = float(rest[j]) - origin
+            value = float(rest[j]) - float(x[c])
             delta = value - center
             center += delta / n
             spread += delta * (value - center)
-        var = spread / n
-        invstd = 1.0 / math.sqrt(var + epsilon)
-        state[MEAN * width + c], state[VAR * width + c] = scalar(x, origin + center), scalar(x, var)
-        for j in range(c, width, channels):
-            state[ORIGIN * width + j] = x[c]
-            state[SHIFT * width + j], state[INVSTD * width + j] = scalar(x, center), scalar(x, invstd)
-            state[GAIN * width + j], state[BETA * width + j] = scalar(x, gamma[c] * invstd), beta[c]
+        center_out[c], var_out[c] = scalar(x, center), scalar(x, spread / n)
 
 
 def _normalise(clip: bool, past_caches: bool):
@@ -284,31 +314,49 @@ def gradient_sums_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, s
 
 
 @kernel
-def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip, partial: READ_ALL,
+def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip, partial: WRITE_ALONE,
                     state: WRITE_ALONE, thread):
-    """Add up the blocks, each channel's virtual columns and the tail in float64: dgamma, dbeta, and what `dx` needs."""
+    """Add up the blocks, each channel's virtual columns and the tail: dgamma, dbeta, and what `dx` needs."""
     if thread != 0:
         return
+    v = lanes(x)
+    for block in range(1, blocks):
+        part = shift(partial, PARTIAL_ROWS * block * width)
+        for j in range(0, 2 * width, v):
+            store(partial, j, load(partial, j) + load(part, j))
+    dbeta, slope = shift(state, DBETA * width), shift(state, DGAMMA * width)
+    if width == channels and tail == 0:
+        _copy(partial, dbeta, width, 1.0)
+        _copy(shift(partial, width), slope, width, 1.0)
+    else:
+        _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta, slope)
+    per_row = splat(x, 1.0 / ((rows_total * width + tail) // channels))
+    for j in range(0, channels, v):
+        invstd = load(state, INVSTD * width + j)
+        dgamma = load(slope, j) * invstd
+        store(slope, j, dgamma)
+        store(state, DROP * width + j, load(dbeta, j) * per_row)
+        store(state, SLOPE * width + j, dgamma * invstd * per_row)
+    _repeat(shift(state, DROP * width), channels, width)
+    _repeat(shift(state, SLOPE * width), channels, width)
+
+
+@inline
+def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta_out, slope_out):
+    """Sums of each channel from those of its virtual columns and the tail, in float64."""
     rest, drest = shift(x, rows_total * width), shift(dy, rows_total * width)
     for c in range(channels):
-        invstd = float(state[INVSTD * width + c])
-        origin, center = state[ORIGIN * width + c], state[SHIFT * width + c]
         dbeta, slope = 0.0, 0.0
-        count = rows_total * (width // channels)
-        for block in range(blocks):
+        if rows_total > 0:
             for j in range(c, width, channels):
-                dbeta += float(partial[PARTIAL_ROWS * block * width + j])
-                slope += float(partial[(PARTIAL_ROWS * block + 1) * width + j])
+                dbeta += float(partial[j])
+                slope += float(partial[width + j])
         for j in range(c, tail, channels):
-            count += 1
-            t = (rest[j] - origin) - center
+            t = (rest[j] - state[ORIGIN * width + c]) - state[SHIFT * width + c]
             if clip == 0 or state[GAIN * width + c] * t + state[BETA * width + c] > 0:
                 dbeta += float(drest[j])
                 slope += float(drest[j]) * float(t)
-        state[DGAMMA * width + c], state[DBETA * width + c] = scalar(x, slope * invstd), scalar(x, dbeta)
-        drop, tilt = dbeta / count, slope * invstd * invstd / count
-        for j in range(c, width, channels):
-            state[DROP * width + j], state[SLOPE * width + j] = scalar(x, drop), scalar(x, tilt)
+        dbeta_out[c], slope_out[c] = scalar(x, dbeta), scalar(x, slope)
 
 
 @kernel
