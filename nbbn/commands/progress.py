@@ -21,20 +21,9 @@ def console(stream=None) -> Console:
 @contextmanager
 def epoch_bar(title: str, epochs: int) -> Iterator[Callable]:
     """A bar of `epochs` epochs on stderr; gives the callback for an estimator's `callbacks`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    err = console(sys.stderr)
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(title, total=epochs, figures="")
-
-        def epoch_done(estimator, logs):
-            bar.update(task, completed=logs["epoch"], figures=_figures(logs))
-
-        yield epoch_done
+    columns = (MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    with _bar(title, epochs, columns, figures="") as update:
+        yield lambda estimator, logs: update(completed=logs["epoch"], figures=_figures(logs))
 
 
 def _figures(logs: dict) -> str:
@@ -45,8 +34,17 @@ def _figures(logs: dict) -> str:
 @contextmanager
 def fraction_bar(title: str) -> Iterator[Callable[[float], None]]:
     """A bar on stderr; gives the function that takes the fraction done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with _bar(title, 1.0, (TaskProgressColumn(), TimeRemainingColumn())) as update:
+        yield lambda fraction: update(completed=fraction)
+
+
+@contextmanager
+def _bar(title: str, total: float, columns: tuple, **fields) -> Iterator[Callable[..., None]]:
+    """A bar that goes when it is done; gives the function that updates it. Nothing at all where stderr is a log."""
     err = console(sys.stderr)
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(title, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+    if not err.is_terminal:
+        yield lambda **changes: None
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=err, transient=True) as bar:
+        task = bar.add_task(title, total=total, **fields)
+        yield lambda **changes: bar.update(task, **changes)

@@ -20,44 +20,81 @@ ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range
 STATE_ROWS = 11
 
 
+def _add_rows(height: int):
+    """`total += (x - origin).sum(0)` of `height` rows: each number per channel is loaded once for all of them."""
+
+    @inline
+    def add_rows(x, width, origin, total):
+        for j in range(0, width, lanes(x)):
+            o, t = load(origin, j), load(total, j)
+            for k in range(height):
+                t = t + (load(x, k * width + j) - o)
+            store(total, j, t)
+
+    return add_rows
+
+
+def _add_squares(height: int):
+    """`total += ((x - origin - mean)**2).sum(0)` of `height` rows."""
+
+    @inline
+    def add_squares(x, width, origin, mean, total):
+        for j in range(0, width, lanes(x)):
+            o, m, t = load(origin, j), load(mean, j), load(total, j)
+            for k in range(height):
+                d = (load(x, k * width + j) - o) - m
+                t = fma(d, d, t)
+            store(total, j, t)
+
+    return add_squares
+
+
+# Rows taken at once.
+TALL = 4
+_add_rows_tall, _add_row = _add_rows(TALL), _add_rows(1)
+_add_squares_tall, _add_square = _add_squares(TALL), _add_squares(1)
+
+
 @inline
 def _sum_run(x, width, first, end, origin, mean):
     """`mean = (x[first:end] - origin).mean(0)`."""
-    v = lanes(x)
-    for j in range(0, width, v):
-        store(mean, j, splat(x, 0.0))
-    for r in range(first, end - 1, 2):
-        row, after = shift(x, r * width), shift(x, (r + 1) * width)
-        for j in range(0, width, v):
-            o = load(origin, j)
-            store(mean, j, load(mean, j) + ((load(row, j) - o) + (load(after, j) - o)))
-    scale = splat(x, 1.0 / (end - first))
-    odd = (end - first) % 2 == 1
-    row = shift(x, (end - 1) * width)
-    for j in range(0, width, v):
-        total = load(mean, j)
-        if odd:
-            total = total + (load(row, j) - load(origin, j))
-        store(mean, j, total * scale)
+    _fill(mean, width, 0.0)
+    r = first
+    while r + TALL <= end:
+        _add_rows_tall(shift(x, r * width), width, origin, mean)
+        r += TALL
+    while r < end:
+        _add_row(shift(x, r * width), width, origin, mean)
+        r += 1
+    _copy(mean, mean, width, 1.0 / (end - first))
 
 
 @inline
 def _square_run(x, width, first, end, origin, mean, m2):
     """`m2 = ((x[first:end] - origin - mean)**2).sum(0)`."""
-    v = lanes(x)
-    for j in range(0, width, v):
-        store(m2, j, splat(x, 0.0))
-    for r in range(first, end - 1, 2):
-        row, after = shift(x, r * width), shift(x, (r + 1) * width)
-        for j in range(0, width, v):
-            o, m = load(origin, j), load(mean, j)
-            t, u = (load(row, j) - o) - m, (load(after, j) - o) - m
-            store(m2, j, fma(u, u, fma(t, t, load(m2, j))))
-    if (end - first) % 2 == 1:
-        row = shift(x, (end - 1) * width)
-        for j in range(0, width, v):
-            t = (load(row, j) - load(origin, j)) - load(mean, j)
-            store(m2, j, fma(t, t, load(m2, j)))
+    _fill(m2, width, 0.0)
+    r = first
+    while r + TALL <= end:
+        _add_squares_tall(shift(x, r * width), width, origin, mean, m2)
+        r += TALL
+    while r < end:
+        _add_square(shift(x, r * width), width, origin, mean, m2)
+        r += 1
+
+
+@inline
+def _fill(row, width, value):
+    """Every number of a row."""
+    for j in range(0, width, lanes(row)):
+        store(row, j, splat(row, value))
+
+
+@inline
+def _copy(source, target, width, factor):
+    """`target = factor * source` of one row."""
+    scale = splat(source, factor)
+    for j in range(0, width, lanes(source)):
+        store(target, j, load(source, j) * scale)
 
 
 @inline
@@ -131,14 +168,6 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
 
 
 @inline
-def _copy(source, target, width, factor):
-    """`target = factor * source` of one row."""
-    scale = splat(source, factor)
-    for j in range(0, width, lanes(source)):
-        store(target, j, load(source, j) * scale)
-
-
-@inline
 def _repeat(row, channels, width):
     """Repeat the first `channels` numbers of a row over its virtual columns."""
     for at in range(channels, width, channels):
@@ -169,28 +198,37 @@ def _merge_columns(x, channels, width, rows_total, tail, mean, m2, center_out, v
         center_out[c], var_out[c] = scalar(x, center), scalar(x, spread / n)
 
 
-def _normalise(clip: bool, past_caches: bool):
+def _normalise_rows(height: int, clip: bool, past_caches: bool):
     @inline
-    def normalise_row(row, y, state, width):
-        v = lanes(row)
-        zero = splat(row, 0.0)
-        for j in range(0, width, v):
-            t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
-            out = fma(load(state, GAIN * width + j), t, load(state, BETA * width + j))
-            if clip:
-                out = maximum(out, zero)
-            if past_caches:
-                stream(y, j, out)
-            else:
-                store(y, j, out)
+    def normalise_rows(x, y, state, width):
+        zero = splat(x, 0.0)
+        for j in range(0, width, lanes(x)):
+            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
+            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
+            for k in range(height):
+                out = fma(gain, (load(x, k * width + j) - origin) - center, beta)
+                if clip:
+                    out = maximum(out, zero)
+                if past_caches:
+                    stream(y, k * width + j, out)
+                else:
+                    store(y, k * width + j, out)
+
+    return normalise_rows
+
+
+def _normalise(clip: bool, past_caches: bool):
+    tall, single = _normalise_rows(TALL, clip, past_caches), _normalise_rows(1, clip, past_caches)
 
     @inline
     def normalise(x, width, rows_total, tail, blocks, state, y, thread, threads):
-        first, _ = share(rows_total, share(blocks, thread, threads)[0], blocks)
-        end, _ = share(rows_total, share(blocks, thread, threads)[1], blocks)
-        for back in range(end - first):  # the rows read last are still in the cache
-            r = end - 1 - back
-            normalise_row(shift(x, r * width), shift(y, r * width), state, width)
+        first, r = own_rows(rows_total, blocks, thread, threads)
+        while r - TALL >= first:  # backwards: the rows read last are still in the cache
+            r -= TALL
+            tall(shift(x, r * width), shift(y, r * width), state, width)
+        while r > first:
+            r -= 1
+            single(shift(x, r * width), shift(y, r * width), state, width)
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):
@@ -201,6 +239,13 @@ def _normalise(clip: bool, past_caches: bool):
                 y[at + j] = out
 
     return normalise
+
+
+@inline
+def own_rows(rows_total, blocks, thread, threads):
+    """First and last-plus-one of the rows of a thread's blocks."""
+    first_block, end_block = share(blocks, thread, threads)
+    return rows_total * first_block // blocks, rows_total * end_block // blocks
 
 
 _plain, _relu = _normalise(False, False), _normalise(True, False)
@@ -232,55 +277,81 @@ def normalise_relu_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, 
     _relu_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
 
 
+def _add_gradients(height: int, clip: bool):
+    @inline
+    def add_gradients(x, dy, width, state, dbeta, dgamma):
+        zero = splat(x, 0.0)
+        for j in range(0, width, lanes(x)):
+            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
+            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
+            a, b = load(dbeta, j), load(dgamma, j)
+            for k in range(height):
+                t = (load(x, k * width + j) - origin) - center
+                g = load(dy, k * width + j)
+                if clip:
+                    g = where_positive(fma(gain, t, beta), g, zero)
+                a, b = a + g, fma(g, t, b)
+            store(dbeta, j, a)
+            store(dgamma, j, b)
+
+    return add_gradients
+
+
 def _sums(clip: bool):
+    tall, single = _add_gradients(TALL, clip), _add_gradients(1, clip)
+
     @inline
     def gradient_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads):
-        v = lanes(x)
-        zero = splat(x, 0.0)
         first_block, end_block = share(blocks, thread, threads)
         for block in range(first_block, end_block):
-            first, end = share(rows_total, block, blocks)
-            dbeta, dgamma = shift(partial, PARTIAL_ROWS * block * width), shift(partial, (PARTIAL_ROWS * block + 1) * width)
-            for j in range(0, 2 * width, v):
-                store(dbeta, j, zero)
-            for r in range(first, end):
-                row, drow = shift(x, r * width), shift(dy, r * width)
-                for j in range(0, width, v):
-                    t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
-                    g = load(drow, j)
-                    if clip:
-                        out = fma(load(state, GAIN * width + j), t, load(state, BETA * width + j))
-                        g = where_positive(out, g, zero)
-                    store(dbeta, j, load(dbeta, j) + g)
-                    store(dgamma, j, fma(g, t, load(dgamma, j)))
+            r, end = share(rows_total, block, blocks)
+            dbeta = shift(partial, PARTIAL_ROWS * block * width)
+            dgamma = shift(dbeta, width)
+            _fill(dbeta, 2 * width, 0.0)
+            while r + TALL <= end:
+                tall(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
+                r += TALL
+            while r < end:
+                single(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
+                r += 1
 
     return gradient_sums
 
 
-def _apply(clip: bool, past_caches: bool):
+def _gradient_rows(height: int, clip: bool, past_caches: bool):
     @inline
-    def gradient_row(row, drow, dx, state, width):
-        v = lanes(row)
-        zero = splat(row, 0.0)
-        for j in range(0, width, v):
-            t = (load(row, j) - load(state, ORIGIN * width + j)) - load(state, SHIFT * width + j)
-            gain = load(state, GAIN * width + j)
-            g = load(drow, j)
-            if clip:
-                g = where_positive(fma(gain, t, load(state, BETA * width + j)), g, zero)
-            out = gain * ((g - load(state, DROP * width + j)) - t * load(state, SLOPE * width + j))
-            if past_caches:
-                stream(dx, j, out)
-            else:
-                store(dx, j, out)
+    def gradient_rows(x, dy, dx, state, width):
+        zero = splat(x, 0.0)
+        for j in range(0, width, lanes(x)):
+            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
+            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
+            drop, slope = load(state, DROP * width + j), load(state, SLOPE * width + j)
+            for k in range(height):
+                t = (load(x, k * width + j) - origin) - center
+                g = load(dy, k * width + j)
+                if clip:
+                    g = where_positive(fma(gain, t, beta), g, zero)
+                out = gain * ((g - drop) - t * slope)
+                if past_caches:
+                    stream(dx, k * width + j, out)
+                else:
+                    store(dx, k * width + j, out)
+
+    return gradient_rows
+
+
+def _apply(clip: bool, past_caches: bool):
+    tall, single = _gradient_rows(TALL, clip, past_caches), _gradient_rows(1, clip, past_caches)
 
     @inline
     def apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads):
-        first, _ = share(rows_total, share(blocks, thread, threads)[0], blocks)
-        end, _ = share(rows_total, share(blocks, thread, threads)[1], blocks)
-        for back in range(end - first):
-            r = end - 1 - back
-            gradient_row(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
+        first, r = own_rows(rows_total, blocks, thread, threads)
+        while r - TALL >= first:
+            r -= TALL
+            tall(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
+        while r > first:
+            r -= 1
+            single(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):

@@ -1,0 +1,87 @@
+#!/usr/bin/env python
+"""Write the README's speed table from what a side-by-side measurement printed: `speed_table.py OUTPUT [OUTPUT ...]`.
+
+Each OUTPUT is a text file with lines such as
+
+    train (784, 128) batch 32, 2 epochs: nbbn 0.1s  torch 0.9s (x9.00)  fastest peer / nbbn = 9.00
+
+The table stands between the two markers in README.md; machine and versions are those of the environment that runs this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- speed table: scripts/speed_table.py -->", "<!-- end of the speed table -->"
+LINE = re.compile(r"^(?P<work>[^:]+): nbbn (?P<own>\S+?)(?P<unit>us|s)  (?P<peers>.*?)  fastest peer / nbbn = (?P<ratio>\S+)$")
+PEER = re.compile(r"(?P<name>\S.*?) (?P<value>\S+?)(?:us|s) \(x(?P<ratio>[^)]+)\)(?:  |$)")
+PACKAGES = ("numba", "numpy", "torch", "jax", "onnxruntime", "scikit-learn")
+
+
+def rows_of(text: str) -> list[str]:
+    """A Markdown table row of each measured line."""
+    rows = []
+    for line in text.splitlines():
+        found = LINE.match(line.strip())
+        if found:
+            peers = [f"{p['name']} {p['value']} {found['unit']}" for p in PEER.finditer(found["peers"])]
+            rows.append(f"| {found['work']} | {found['own']} {found['unit']} | {', '.join(peers)} | {found['ratio']} |")
+    return rows
+
+
+def machine() -> str:
+    """Processor, cores, operating system, Python."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = dict(re.findall(r"^([^\t:]+)\s*: (.*)$", cpuinfo.read_text(), re.M))
+        name = f"{fields.get('model name', name)} (family {fields.get('cpu family', '?')})"
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def versions() -> str:
+    """Versions of what was compared, as installed here."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def main() -> int:
+    """Replace the table in the README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("outputs", nargs="+", type=Path, metavar="OUTPUT")
+    parser.add_argument("--note", default="", help="a sentence about the run, for instance the state of the machine")
+    args = parser.parse_args()
+    rows = [row for path in args.outputs for row in rows_of(path.read_text())]
+    if not rows:
+        print("no measured line found; nothing was changed", file=sys.stderr)
+        return 2
+    before, rest = README.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    table = [
+        BEGIN,
+        f"Measured on {machine()}; {versions()}; 2 threads, float32, medians of rounds in turn, each contestant in a process of",
+        f"its own. A ratio is the fastest peer's time divided by nbbn's: above 1, nbbn is faster. {args.note}".rstrip(),
+        "",
+        "| work | nbbn | peers | fastest peer / nbbn |",
+        "|---|---|---|---|",
+        *rows,
+        END,
+    ]
+    README.write_text(before + "\n".join(table) + after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
