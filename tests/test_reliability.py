@@ -203,3 +203,21 @@ def test_truncated_cache(tmp_path):
         content = file.read_bytes()
         file.write_bytes(content[: (0, len(content) // 2)[i % 2]])
     assert run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path) == ref
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_more_threads_than_cores(layer, tmp_path):
+    """Same bits, no hang and no crash up to 64 threads; a parallel region's memory once was freed under its threads."""
+    code = """
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((600, 37)).astype("f4")
+        y = (X[:, :3] ** 2).argmax(1)
+        for n in (1, 9, 33, 64):
+            clf = nbbn.MLPClassifier((300, 100), batch_size=50, max_iter=2, random_state=0, n_jobs=n).fit(X, y)
+            proba = clf.predict_proba(np.repeat(X, 4, axis=0))
+            print(hashlib.sha256(clf.coefs_[1].tobytes() + proba.tobytes()).hexdigest())
+    """
+    env = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "64"}
+    prelude = "import hashlib, warnings; import numpy as np, nbbn; warnings.simplefilter('ignore')"
+    digests = run_python(code, prelude=prelude, **env)
+    assert len(digests) == 4 and len(set(digests)) == 1

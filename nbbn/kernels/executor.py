@@ -92,6 +92,13 @@ def room(bytes_needed, copies):
     return memory, start + -start % LINE, piece
 
 
+@inline
+def keep(memory, counter):
+    """Use both arrays: Numba frees an array after its last use, and an address is none (nor is `size`, which it computes)."""
+    memory[0] = 0
+    counter[0] = 0
+
+
 # Within `prange` stand integers alone: every array that a parallel loop captures costs 1 us a call.
 
 
@@ -105,7 +112,7 @@ def _run_blocks(table, params, x, out, work_bytes, block, threads):
         context = work + int64(t) * piece
         run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride, rows, context + CONTEXT_BYTES,
                         block, context, ticket)
-    return memory.size + counter[0]  # keeps the memory alive until here
+    keep(memory, counter)
 
 
 def _run_blocks_alone(table, params, x, out, work_bytes, block):
@@ -113,7 +120,7 @@ def _run_blocks_alone(table, params, x, out, work_bytes, block):
     counter = np.zeros(1, np.int64)
     run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x), x.strides[0], address(out),
                     out.strides[0], x.shape[0], context + CONTEXT_BYTES, block, context, address(counter))
-    return memory.size + counter[0]
+    keep(memory, counter)
 
 
 @inline
@@ -139,7 +146,7 @@ def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
         me = join(team, threads)
         if me >= 0:
             run_member(program, operations, width, steps, 1, contexts, team, me, atomic_load(team + SIZE))
-    return memory.size  # keeps the memory alive until here
+    keep(memory, memory)
 
 
 def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
@@ -149,7 +156,7 @@ def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
     bind(context, address(x), address(y), address(out), address(gamma), address(beta), address(state),
          context + CONTEXT_BYTES)
     run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
-    return memory.size
+    keep(memory, memory)
 
 
 class _Lazy:
