@@ -111,7 +111,7 @@ class Steps:
         self.params = params
         self.work = aligned_bytes(program.sizes.get(Segment.WORK, 0))
 
-    def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray]) -> None:
+    def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
         """Run one step for each row of `steps`: rows, first row, step number, rate (a float64's bits).
 
         Parameters
@@ -119,8 +119,10 @@ class Steps:
         steps : ndarray of int64, shape (n, 4)
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
+        threads : int
+            How many to use; fewer where not so many can be had.
         """
-        threads = usable_threads(get_num_threads())
+        threads = usable_threads(threads)
         contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
         for segment, array in {Segment.PARAMS: self.params, Segment.WORK: self.work, **arrays}.items():
             contexts[:, BASES + segment] = array.ctypes.data

@@ -15,10 +15,12 @@ from nbbn.predictor import blocks_of
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.program import Segment
 from nbbn.program.training import TrainingProgram, lower_training
-from nbbn.runtime import Steps
+from nbbn.runtime import Steps, get_num_threads
 
 # Seconds between two returns to Python within an epoch: Ctrl-C and progress.
 CHUNK_SECONDS = 0.3
+# Seconds of a trial run, and chunks between two trials of the slower way.
+TRIAL_SECONDS, TRIAL_EVERY = 1e-3, 20
 
 
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
@@ -54,6 +56,41 @@ class Epoch:
         return self.hits / self.rows
 
 
+class Pace:
+    """How many steps to run next, and on how many threads: on all, or on one where that is faster.
+
+    One is faster for a small network, and where other programs keep the cores busy: a team waits at every barrier for the
+    thread that has no core (three times slower beside one busy process on two cores). The bits do not depend on it.
+    """
+
+    def __init__(self):
+        self._seconds: dict[int, float] = {}  # of a step, by number of threads
+        self._runs: dict[int, int] = {}
+        self._since_trial = 0
+
+    def next(self, threads: int, left: int) -> tuple[int, int]:
+        """Threads and steps of the next run."""
+        ways = (threads, 1) if threads > 1 else (1,)
+        for way in ways:
+            if self._runs.get(way, 0) < 2:  # the first run of each way compiles, wakes threads and fills caches
+                return way, self._trial(way, left)
+        best = min(ways, key=self._seconds.__getitem__)
+        self._since_trial += 1
+        if len(ways) > 1 and self._since_trial > TRIAL_EVERY:
+            self._since_trial = 0
+            other = ways[best == ways[0]]
+            return other, self._trial(other, left)
+        return best, max(1, min(left, int(CHUNK_SECONDS / self._seconds[best])))
+
+    def _trial(self, way: int, left: int) -> int:
+        return max(1, min(left, int(TRIAL_SECONDS / self._seconds.get(way, TRIAL_SECONDS))))
+
+    def note(self, way: int, steps: int, seconds: float) -> None:
+        """Take the time of a run."""
+        self._seconds[way] = seconds / steps
+        self._runs[way] = self._runs.get(way, 0) + 1
+
+
 class Trainer:
     """A network under training: its compiled step, its parameters and the optimiser's state.
 
@@ -86,6 +123,7 @@ class Trainer:
         self.params = self.lowered.parameters.memory()
         self._steps = Steps(self.lowered.program, np.dtype(source), self.params)
         self._predictor = None
+        self._pace = Pace()
         self.step = 0
 
     # -- state
@@ -142,14 +180,14 @@ class Trainer:
         squares = self._squares()
         for panel_sums in squares:
             panel_sums[:] = 0
-        done, chunk = 0, 1
+        done, limit = 0, get_num_threads()
         while done < len(steps):
+            threads, chunk = self._pace.next(limit, len(steps) - done)
             began = time.perf_counter()
-            self._steps.run(steps[done : done + chunk], arrays)
+            self._steps.run(steps[done : done + chunk], arrays, threads)
+            self._pace.note(threads, chunk, time.perf_counter() - began)
             done += chunk
-            self.step = int(steps[min(done, len(steps)) - 1, 2]) + 1
-            pace = (time.perf_counter() - began) / chunk
-            chunk = max(1, min(8 * chunk, int(CHUNK_SECONDS / pace)))
+            self.step += chunk
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()), time.perf_counter() - start)
 

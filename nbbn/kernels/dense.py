@@ -5,7 +5,16 @@ Kernels are stored panel-major, `[panels][depth][lanes]`: a thread owns whole pa
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import READ_ALL, READ_COLUMNS, READ_ROWS, WRITE_COLUMNS, WRITE_ROWS, WRITE_STEPS, inline, kernel
+from nbbn.kernels.registry import (
+    READ_ALL,
+    READ_COLUMNS,
+    READ_ROWS,
+    WRITE_COLUMNS,
+    WRITE_ROWS,
+    WRITE_STEPS,
+    inline,
+    kernel,
+)
 from nbbn.kernels.simd import lanes, load, shift, store
 from nbbn.kernels.team import share, share_rows
 from nbbn.kernels.tile import product, product_relu

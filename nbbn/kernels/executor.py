@@ -14,7 +14,6 @@ from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
 from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
 
-
 # Columns of the step table.
 ROWS, FIRST, STEP, RATE = 0, 1, 2, 3
 STEP_WORDS = 4

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     out.print(
         f"network: {layers}, {args.activation}, Adam, batches of {params['batch_size']}, {params['max_iter']} epochs"
     )
+    out.print("getting the kernels ready (the first run compiles them, later runs find them)")
     with threads_of(args):
         runs = _train(images, params)
         out.print(tables.epochs(runs))

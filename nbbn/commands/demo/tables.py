@@ -29,7 +29,9 @@ def epochs(runs: list[Run]) -> Table:
 
 def inference(times: list[dict]) -> Table:
     """Microseconds a call of the estimator, the unfolded and the folded network."""
-    table = Table(title="predict_proba, microseconds a call", title_justify="left")
+    caption = "estimator: scikit-learn's checks included; unfolded: the same network with its batch norms, without the checks"
+    title = "predict_proba, microseconds a call"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for name in ("rows", "estimator", "unfolded", "folded", "unfolded / folded"):
         table.add_column(name, justify="right")
     for entry in times:
