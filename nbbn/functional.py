@@ -83,7 +83,7 @@ class _Plan:
               epsilon=self.epsilon)
         p.add(f"normalise{relu}_rows{streamed}", x=x, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
               y=Buffer("y", Segment.OUT))
-        return self._table(p)
+        return p.table(repeats=False)
 
     @functools.cached_property
     def apply(self) -> np.ndarray:
@@ -92,7 +92,7 @@ class _Plan:
         p = Program(self.dtype)
         p.add(f"normalise{relu}_rows{streamed}", x=Buffer("x", Segment.X), **self._sizes(), tail=self.tail,
               blocks=self.blocks, state=self._state(), y=Buffer("y", Segment.OUT))
-        return self._table(p)
+        return p.table(repeats=False)
 
     @functools.cached_property
     def backward(self) -> np.ndarray:
@@ -106,13 +106,8 @@ class _Plan:
               clip=int(bool(relu)), partial=partial, state=state)
         p.add(f"input_gradient{relu}{streamed}", **rows, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
               dx=Buffer("dx", Segment.OUT))
-        return self._table(p)
+        return p.table(repeats=False)
 
-    @staticmethod
-    def _table(program: Program) -> np.ndarray:
-        program.place_barriers()
-        program.operations[-1].barrier = False  # the end of a call is barrier enough
-        return program.table()
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)

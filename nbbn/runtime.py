@@ -108,8 +108,11 @@ class Steps:
 
     def __init__(self, program, source: np.dtype, params: np.ndarray):
         self.table = program.table(source)
+        self.parallelism = program.parallelism
         self.params = params
         self.work = aligned_bytes(program.sizes.get(Segment.WORK, 0))
+        self._private_bytes = program.sizes.get(Segment.PRIVATE, 0)
+        self._private: list[np.ndarray] = []  # one piece a thread, made when a run first asks for so many
 
     def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
         """Run one step for each row of `steps`: rows, first row, step number, rate (a float64's bits).
@@ -126,6 +129,9 @@ class Steps:
         contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
         for segment, array in {Segment.PARAMS: self.params, Segment.WORK: self.work, **arrays}.items():
             contexts[:, BASES + segment] = array.ctypes.data
+        while len(self._private) < threads:
+            self._private.append(aligned_bytes(self._private_bytes))
+        contexts[:, BASES + Segment.PRIVATE] = [piece.ctypes.data for piece in self._private[:threads]]
         team = aligned_bytes(TEAM_BYTES)
         call = (self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps), contexts.ctypes.data, team.ctypes.data)
         if threads == 1:

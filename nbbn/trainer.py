@@ -57,9 +57,9 @@ class Epoch:
 
 
 class Pace:
-    """How many steps to run next, and on how many threads: on all, or on one where that is faster.
+    """How many steps to run next, and on how many threads: on all, or on one where that was faster lately.
 
-    One is faster for a small network, and where other programs keep the cores busy: a team waits at every barrier for the
+    One is faster for a small network, and beside other programs that keep the cores busy: a team waits at every barrier for the
     thread that has no core (three times slower beside one busy process on two cores). The bits do not depend on it.
     """
 
@@ -72,11 +72,11 @@ class Pace:
         """Threads and steps of the next run."""
         ways = (threads, 1) if threads > 1 else (1,)
         for way in ways:
-            if self._runs.get(way, 0) < 2:  # the first run of each way compiles, wakes threads and fills caches
+            if self._runs.get(way, 0) < 2:  # the first run of each compiles, wakes threads and fills caches
                 return way, self._trial(way, left)
         best = min(ways, key=self._seconds.__getitem__)
         self._since_trial += 1
-        if len(ways) > 1 and self._since_trial > TRIAL_EVERY:
+        if self._since_trial > TRIAL_EVERY and len(ways) > 1:
             self._since_trial = 0
             other = ways[best == ways[0]]
             return other, self._trial(other, left)
@@ -85,10 +85,10 @@ class Pace:
     def _trial(self, way: int, left: int) -> int:
         return max(1, min(left, int(TRIAL_SECONDS / self._seconds.get(way, TRIAL_SECONDS))))
 
-    def note(self, way: int, steps: int, seconds: float) -> None:
+    def note(self, threads: int, steps: int, seconds: float) -> None:
         """Take the time of a run."""
-        self._seconds[way] = seconds / steps
-        self._runs[way] = self._runs.get(way, 0) + 1
+        self._seconds[threads] = seconds / steps
+        self._runs[threads] = self._runs.get(threads, 0) + 1
 
 
 class Trainer:
@@ -180,7 +180,7 @@ class Trainer:
         squares = self._squares()
         for panel_sums in squares:
             panel_sums[:] = 0
-        done, limit = 0, get_num_threads()
+        done, limit = 0, min(get_num_threads(), self._steps.parallelism)
         while done < len(steps):
             threads, chunk = self._pace.next(limit, len(steps) - done)
             began = time.perf_counter()

@@ -125,8 +125,10 @@ def main() -> int:
     results = measure(args.quick)
     args.output.mkdir(parents=True, exist_ok=True)
     draw(results, args.output / "growth.png")
-    (args.output / "growth.json").write_text(json.dumps({"config": config, "base": BASE, "results": results}, indent=1))
-    page = f"<!doctype html><title>nbbn: growth</title><h1>nbbn: growth</h1><pre>{config}</pre><img src='growth.png' width='100%'>"
+    found = {"config": config, "base": BASE, "results": results}
+    (args.output / "growth.json").write_text(json.dumps(found, indent=1))
+    title = "<!doctype html><title>nbbn: growth</title><h1>nbbn: growth</h1>"
+    page = f"{title}<pre>{config}</pre><img src='growth.png' width='100%'>"
     (args.output / "index.html").write_text(page)
     print(f"written: {args.output / 'index.html'}")
     return 0

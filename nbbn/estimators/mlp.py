@@ -244,7 +244,8 @@ class _MLP(BaseEstimator):
             shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
             adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
             validate=self._validator(trainer, validation, dtype), stop_by_score=self.early_stopping,
-            callbacks=self._callbacks(), classifies=is_classifier(self), publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
+            callbacks=self._callbacks(), classifies=is_classifier(self),
+            publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
         )
         try:
             loop.run(self, trainer, plan, record, self._rates(trainer, record))
@@ -469,7 +470,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
         Threads; -1 for all cores, None for `nbbn.get_num_threads()`.
     callbacks : list of callables or None, default=None
         Each is called as `callback(estimator, logs)` after every epoch; `logs` holds `epoch` (from 1), `epochs`, `loss`,
-        `seconds`, `accuracy` (of the training batches), and `val_loss` and `val_score` where there are validation rows. Training stops if one returns True.
+        `seconds`, `accuracy` (of the training batches), and `val_loss` and `val_score` where there are validation rows.
+        Training stops if one returns True.
 
     Attributes
     ----------

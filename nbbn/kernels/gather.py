@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_ROWS, kernel
+from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_ROWS, inline, kernel
 from nbbn.kernels.simd import lanes, scalar, shift
 from nbbn.kernels.team import share_rows
 
 
-@kernel
-def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread, threads):
-    """`out[r, :width] = x[order[first + r]]`, converted; the rest of a row is 0. `x` is C-contiguous."""
-    begin, end = share_rows(rows, thread, threads)
+@inline
+def gather(x, order, out, width, out_stride, first, begin, end):
+    """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted; the rest of a row is 0."""
     v = lanes(out)
     padded = (width + v - 1) // v * v
     for r in range(begin, end):
@@ -19,6 +18,23 @@ def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, f
             target[j] = scalar(out, source[j])
         for j in range(width, padded):
             target[j] = scalar(out, 0.0)
+
+
+@kernel
+def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread, threads):
+    """The step's rows of a C-contiguous array, split by rows."""
+    begin, end = share_rows(rows, thread, threads)
+    gather(x, order, out, width, out_stride, first, begin, end)
+
+
+@kernel
+def gather_all_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows):
+    """All of the step's rows, by every thread for itself.
+
+    The caller's array is clean in every cache; rows that another thread has gathered are dirty in its own, and 784 such lines a
+    step cost more than gathering twice.
+    """
+    gather(x, order, out, width, out_stride, first, 0, rows)
 
 
 @kernel

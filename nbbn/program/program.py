@@ -26,6 +26,7 @@ class Segment(IntEnum):
     OUT = 7
     GAMMA = 8
     BETA = 9
+    PRIVATE = 10  # working memory that each thread has for itself
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Operation:
 
     kernel: str
     operands: dict[str, object]
-    barrier: bool = False  # wait for all threads after it
 
     def accesses(self):
-        """`(buffer name, Access, panels)` of each buffer it touches."""
+        """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
-            yield self.operands[name].name, access, self.operands.get("panels")
+            if self.operands[name].segment != Segment.PRIVATE:
+                yield self.operands[name].name, access, self.operands.get("panels")
 
     def __str__(self):
         shown = []
@@ -105,33 +106,42 @@ class Program:
             raise TypeError(f"{kernel} takes {wanted}, got {sorted(operands)}")
         self.operations.append(Operation(kernel, {name: operands[name] for name in wanted}))
 
-    def place_barriers(self) -> None:
-        """Mark the operations after which all threads must meet, for steps that follow each other without end."""
-        for op in self.operations:
-            op.barrier = False
+    @property
+    def parallelism(self) -> int:
+        """The most threads that any operation has work for; more would only wait."""
+        return max((op.operands.get("panels") or op.operands.get("blocks") or 1) for op in self.operations)
+
+    def barriers(self, *, repeats: bool = True) -> list[bool]:
+        """After which operations all threads must meet; `repeats` for steps that follow each other without end."""
+        due = [False] * len(self.operations)
         open_accesses: list[tuple] = []
-        for _ in range(2):  # the second round sees what the last operations of a step leave for the first of the next
+        for _ in range(2 if repeats else 1):  # the second round sees what a step's end leaves for the next one's beginning
             for i, op in enumerate(self.operations):
                 accesses = list(op.accesses())
-                before = self.operations[i - 1]
                 if any(_conflict(a, b) for a in open_accesses for b in accesses):
-                    before.barrier = True
+                    due[i - 1] = True
                     open_accesses = []
                 open_accesses += accesses
-                if op.barrier:
+                if due[i]:
                     open_accesses = []
+        return due
 
-    def table(self, source: np.dtype | None = None) -> np.ndarray:
+    def table(self, source: np.dtype | None = None, *, repeats: bool = True) -> np.ndarray:
         """The rows as the executor reads them: int64, address, barrier flag, operands; compiles the kernels it names.
 
-        `source` is the dtype of the caller's rows, the program's own by default.
+        Parameters
+        ----------
+        source : numpy.dtype, optional
+            Of the caller's rows; the program's own by default.
+        repeats : bool
+            Whether the program runs step after step.
         """
         width = OPERANDS + max(len(op.operands) for op in self.operations)
         table = np.zeros((len(self.operations), width), np.int64)
-        for row, op in zip(table, self.operations):
+        for row, op, barrier in zip(table, self.operations, self.barriers(repeats=repeats)):
             kernel = KERNELS[op.kernel]
             reads_x = any(isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values())
-            row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), op.barrier
+            row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), barrier
             for k, (name, value) in enumerate(op.operands.items()):
                 if isinstance(value, Buffer):
                     row[OPERANDS + k] = value.operand
@@ -143,8 +153,8 @@ class Program:
 
     def __str__(self):
         lines = []
-        for op in self.operations:
+        for op, barrier in zip(self.operations, self.barriers()):
             lines.append(str(op))
-            if op.barrier:
+            if barrier:
                 lines.append("--")
         return "\n".join(lines)

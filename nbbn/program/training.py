@@ -110,14 +110,13 @@ class _Lowering:
         inputs, outputs = self._forward()
         self._loss(outputs[-1])
         self._backward(inputs, outputs)
-        self.program.place_barriers()
         return self.result
 
     # -- helpers
 
-    def _tensor(self, name: str, width: int) -> Tensor:
+    def _tensor(self, name: str, width: int, segment: Segment = Segment.WORK) -> Tensor:
         stride = stride_of(width, self.program.dtype)
-        return Tensor(self.program.buffer(name, Segment.WORK, self.rows * stride), stride, width)
+        return Tensor(self.program.buffer(name, segment, self.rows * stride), stride, width)
 
     def _panels(self, width: int) -> int:
         return panels_of(width, self.program.dtype)
@@ -125,10 +124,10 @@ class _Lowering:
     def _block(self, node: Node, name: str) -> Buffer:
         return self.result.parameters.blocks[node.layer, name].buffer
 
-    def _gather(self, name: str, source: Buffer, width: int) -> Tensor:
-        """The step's rows of an array of the caller's."""
-        x = self._tensor(name, width)
-        self.program.add("gather_rows", x=source, order=Buffer("order", Segment.ORDER), out=x.buffer, width=width,
+    def _gather(self, name: str, source: Buffer, width: int, *, private: bool = False) -> Tensor:
+        """The step's rows of an array of the caller's; `private` gives each thread a copy of its own."""
+        x = self._tensor(name, width, Segment.PRIVATE if private else Segment.WORK)
+        self.program.add("gather_all_rows" if private else "gather_rows", x=source, order=Buffer("order", Segment.ORDER), out=x.buffer, width=width,
                          out_stride=x.stride)
         return x
 
@@ -137,7 +136,8 @@ class _Lowering:
     def _forward(self) -> tuple[list[Tensor], list[Tensor]]:
         """Emit the forward pass; return each node's input and output. A norm's input holds xhat afterwards."""
         width = self.nodes[0].depth
-        x = self._gather("x", Buffer("X", Segment.X), width)
+        # A norm writes over its input, column by column, and its threads must meet over one copy.
+        x = self._gather("x", Buffer("X", Segment.X), width, private=self.nodes[0].kind == "dense")
         if self.loss != "softmax_cross_entropy":
             self.result.targets = self.nodes[-1].width
             self.target = self._gather("target", Buffer("Y", Segment.Y), self.result.targets)
