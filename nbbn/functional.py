@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +25,6 @@ _TEAM_FLOATS = 1 << 16
 _STREAM_BYTES = 24 << 20
 
 
-@dataclass(frozen=True)
 class BatchNormCache:
     """What the backward pass needs.
 
@@ -36,12 +34,20 @@ class BatchNormCache:
         Of the batch; the variance is the biased one.
     """
 
-    mean: np.ndarray
-    var: np.ndarray
-    _x: np.ndarray
-    _state: np.ndarray
-    _plan: _Plan
-    _axis: int
+    __slots__ = ("_axis", "_plan", "_state", "_x")
+
+    def __init__(self, x: np.ndarray, state: np.ndarray, plan: _Plan, axis: int):
+        self._x, self._state, self._plan, self._axis = x, state, plan, axis
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each channel."""
+        return self._plan.row(self._state, MEAN)
+
+    @property
+    def var(self) -> np.ndarray:
+        """Biased variance of each channel."""
+        return self._plan.row(self._state, VAR)
 
 
 class _Plan:
@@ -63,6 +69,10 @@ class _Plan:
         self.state_floats = STATE_ROWS * self.width
         self.work_bytes = PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
         self._suffix = ("_relu" if activation == "relu" else "", "_streamed" if streamed else "")
+
+    def row(self, state: np.ndarray, row: int) -> np.ndarray:
+        """One number a channel of a state."""
+        return state[row * self.width : row * self.width + self.channels]
 
     def _sizes(self) -> dict:
         return {"width": self.width, "rows_total": self.virtual_rows}
@@ -165,9 +175,7 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
         rows_first = x.copy()
     state = np.empty(plan.state_floats, x.dtype)
     _call(plan, plan.forward, rows_first, rows_first, target, gamma, beta, state)
-    w = plan.width
-    mean, var = state[MEAN * w : MEAN * w + channels], state[VAR * w : VAR * w + channels]
-    return _deliver(target, axis, x, out), BatchNormCache(mean, var, rows_first, state, plan, axis)
+    return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)
 
 
 def batch_norm_backward(dy, cache, *, out=None):
@@ -220,8 +228,7 @@ def batch_norm_backward(dy, cache, *, out=None):
     state = cache._state.copy()
     target = _target(out, cache._x, axis)
     _call(plan, plan.backward, cache._x, rows_first, target, state, state, state)
-    w, c = plan.width, plan.channels
-    return _deliver(target, axis, dy, out), state[DGAMMA * w : DGAMMA * w + c], state[DBETA * w : DBETA * w + c]
+    return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
 
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, activation=None, out=None):
@@ -296,6 +303,8 @@ def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
 
 
 def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
+    if type(values) is np.ndarray and values.dtype == dtype and values.shape == (channels,) and values.flags.c_contiguous:
+        return values  # the usual case, told apart fast
     if values is None:
         return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
     array = np.ascontiguousarray(values, dtype)

@@ -16,6 +16,7 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.layout import aligned_bytes
 from nbbn.program.program import Segment
 
+_LIMIT = numba.config.NUMBA_NUM_THREADS
 _local = threading.local()
 _default: int | None = None
 # One parallel region at a time: two teams at once on the same cores wait for each other's time slices (ten times slower), and
@@ -47,12 +48,11 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a call from this thread uses."""
-    limit = numba.config.NUMBA_NUM_THREADS
     wanted = getattr(_local, "threads", None) or _default
-    if wanted is None:
+    if wanted is None and _used_threads and not _serial_only:
         # Asking Numba would start its threads; before anything has, nobody can have changed their number.
-        wanted = numba.get_num_threads() if _used_threads and not _serial_only else limit
-    return min(wanted, limit)
+        wanted = numba.get_num_threads()
+    return min(wanted or _LIMIT, _LIMIT)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from nbbn.program.program import Buffer, Program, Segment
 LOSSES = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "linear"}
 # An output layer of at most so many vectors is split by rows: its columns would occupy one or two threads.
 FEW_PANELS = 4
+# Batches up to this size are gathered by each thread for itself; memory must not grow with rows times threads beyond it.
+PRIVATE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ class _Lowering:
     def _gather(self, name: str, source: Buffer, width: int, *, private: bool = False) -> Tensor:
         """The step's rows of an array of the caller's; `private` gives each thread a copy of its own."""
         x = self._tensor(name, width, Segment.PRIVATE if private else Segment.WORK)
-        self.program.add("gather_all_rows" if private else "gather_rows", x=source, order=Buffer("order", Segment.ORDER), out=x.buffer, width=width,
-                         out_stride=x.stride)
+        self.program.add("gather_all_rows" if private else "gather_rows", x=source, order=Buffer("order", Segment.ORDER),
+                         out=x.buffer, width=width, out_stride=x.stride)
         return x
 
     # -- forward
@@ -137,7 +139,8 @@ class _Lowering:
         """Emit the forward pass; return each node's input and output. A norm's input holds xhat afterwards."""
         width = self.nodes[0].depth
         # A norm writes over its input, column by column, and its threads must meet over one copy.
-        x = self._gather("x", Buffer("X", Segment.X), width, private=self.nodes[0].kind == "dense")
+        small = self.rows * stride_of(width, self.program.dtype) * self.program.dtype.itemsize <= PRIVATE_BYTES
+        x = self._gather("x", Buffer("X", Segment.X), width, private=small and self.nodes[0].kind == "dense")
         if self.loss != "softmax_cross_entropy":
             self.result.targets = self.nodes[-1].width
             self.target = self._gather("target", Buffer("Y", Segment.Y), self.result.targets)

@@ -1,0 +1,164 @@
+"""Programs: where barriers fall, how they print, and how many threads they can use; the pace that picks threads."""
+
+import numpy as np
+import pytest
+
+from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
+from nbbn.optimizers import SGD, Adam
+from nbbn.program.layout import lanes, padded, stride_of
+from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.training import lower_training
+from nbbn.trainer import Pace, batches
+
+F32 = np.dtype("float32")
+
+
+def buffer(name, segment=Segment.WORK):
+    return Buffer(name, segment)
+
+
+def dense(program, x, z, weights="w", panels=2):
+    program.add(
+        "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights), weight_depth=32, bias=buffer("b"),
+        z=buffer(z), z_stride=32, panels=panels,
+    )  # fmt: skip
+
+
+def relu(program, x, panels=2):
+    program.add("relu_forward", x=buffer(x), x_stride=32, panels=panels)
+
+
+def test_own_columns_need_no_barrier():
+    p = Program(F32)
+    dense(p, "x", "z")
+    relu(p, "z")
+    assert p.barriers(repeats=False) == [False, False]
+
+
+def test_all_columns_of_the_layer_before_need_one():
+    p = Program(F32)
+    dense(p, "x", "z")
+    relu(p, "z")
+    dense(p, "z", "a")
+    assert p.barriers(repeats=False) == [False, True, False]
+
+
+def test_other_split_of_the_same_columns_needs_one():
+    p = Program(F32)
+    dense(p, "x", "z", panels=2)
+    relu(p, "z", panels=3)
+    assert p.barriers(repeats=False) == [True, False]
+
+
+def test_the_next_step_counts():
+    """The last operation writes what the first of the next step reads as a whole, so the threads must meet at the end too."""
+    p = Program(F32)
+    dense(p, "x", "z")
+    dense(p, "z", "x")
+    assert p.barriers(repeats=False) == [True, False]
+    assert p.barriers() == [True, True]
+
+
+def test_private_buffers_never_need_one():
+    p = Program(F32)
+    own = Buffer("x", Segment.PRIVATE)
+    p.add("gather_all_rows", x=buffer("X", Segment.X), order=buffer("o", Segment.ORDER), out=own, width=30, out_stride=32)
+    p.add("dense_forward", x=own, x_stride=32, depth=30, weights=buffer("w"), weight_depth=32, bias=buffer("b"),
+          z=buffer("z"), z_stride=32, panels=2)  # fmt: skip
+    assert p.barriers() == [False, False]
+
+
+def test_unknown_or_missing_operand():
+    with pytest.raises(TypeError, match="relu_forward takes"):
+        Program(F32).add("relu_forward", x=buffer("z"), panels=1)
+
+
+def small_training(optimizer=Adam(), loss="softmax_cross_entropy", last="softmax", rows=40):
+    layers = (Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3), Activation(last))
+    shapes = [(37,), (100,), (100,), (100,), (3,), (3,)]
+    return lower_training(layers, shapes, F32, rows, loss, optimizer)
+
+
+def test_training_program_reads_as_a_text():
+    text = str(small_training().program)
+    lines = [line.split("(")[0] for line in text.splitlines()]
+    assert lines[:4] == ["gather_all_rows", "dense_forward", "norm_relu_forward", "--"]
+    assert lines.count("dense_update_adam") == 2
+    assert "x_stride=48" in text or lanes(F32) != 16
+
+
+def test_relu_joins_the_norm_and_the_output_activation_joins_the_loss():
+    kernels = [op.kernel for op in small_training().program.operations]
+    assert "relu_forward" not in kernels and "softmax_forward" not in kernels
+    assert {"norm_relu_forward", "norm_relu_backward", "softmax_cross_entropy"} <= set(kernels)
+
+
+def test_large_batches_are_gathered_once():
+    assert small_training(rows=40).program.operations[0].kernel == "gather_all_rows"
+    assert small_training(rows=10**6).program.operations[0].kernel == "gather_rows"
+
+
+def test_weights_are_updated_after_every_thread_has_used_them():
+    """The transposed kernel is written in another split than it is read in: a barrier stands between."""
+    program = small_training(SGD()).program
+    names = [op.kernel for op in program.operations]
+    barriers = program.barriers()
+    read = max(i for i, op in enumerate(program.operations) if getattr(op.operands.get("weights"), "name", "") == "kernel3T")
+    write = names.index("transpose_weights")
+    assert any(barriers[read:write])
+
+
+def test_parallelism_is_that_of_the_widest_layer():
+    assert small_training().program.parallelism == -(-100 // lanes(F32))
+
+
+def test_loss_and_output_must_fit():
+    with pytest.raises(LayerError, match="needs a network that ends with softmax, this one ends with linear"):
+        small_training(last="linear")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 15, 16, 37, 256, 1024])
+def test_strides_hold_whole_vectors_off_powers_of_two(width, dtype):
+    stride = stride_of(width, dtype)
+    assert stride >= padded(width, dtype) >= width
+    assert stride % lanes(dtype) == 0
+    assert stride * np.dtype(dtype).itemsize % 1024 != 0
+
+
+@pytest.mark.parametrize(
+    "rows, size, sizes",
+    [(64, 32, [32, 32]), (65, 32, [32, 33]), (71, 32, [32, 39]), (72, 32, [32, 32, 8]), (5, 4, [5]), (3, 8, [3])],
+)
+def test_batches_merge_a_short_tail(rows, size, sizes):
+    assert np.diff(batches(rows, size, merge_tail=True)).tolist() == sizes
+
+
+def test_batches_without_batch_norm_are_scikit_learns():
+    assert np.diff(batches(65, 32, merge_tail=False)).tolist() == [32, 32, 1]
+
+
+class TestPace:
+    def run(self, pace, seconds_a_step, steps, threads=2):
+        """Let the pace run so many steps; return how many each number of threads got."""
+        got = {}
+        while steps:
+            way, chunk = pace.next(threads, steps)
+            pace.note(way, chunk, chunk * seconds_a_step[way])
+            got[way] = got.get(way, 0) + chunk
+            steps -= chunk
+        return got
+
+    @pytest.mark.parametrize("fast, slow", [(2, 1), (1, 2)])
+    def test_takes_the_faster_way(self, fast, slow):
+        got = self.run(Pace(), {fast: 1e-4, slow: 3e-4}, 100_000)
+        assert got[fast] > 0.99 * 100_000
+
+    def test_comes_back_when_the_machine_changes(self):
+        pace = Pace()
+        self.run(pace, {1: 3e-4, 2: 1e-4}, 10_000)
+        got = self.run(pace, {1: 1e-4, 2: 3e-4}, 400_000)
+        assert got[1] > got[2]
+
+    def test_one_thread_needs_no_choice(self):
+        assert set(self.run(Pace(), {1: 1e-4}, 1000, threads=1)) == {1}
