@@ -17,10 +17,10 @@ from nbbn.program.program import Segment
 from nbbn.program.training import TrainingProgram, lower_training
 from nbbn.runtime import Steps, get_num_threads
 
-# Seconds between two returns to Python within an epoch: Ctrl-C and progress.
-CHUNK_SECONDS = 0.3
-# Seconds of a trial run, and chunks between two trials of the slower way.
-TRIAL_SECONDS, TRIAL_EVERY = 1e-3, 20
+# Most seconds between two returns to Python within an epoch (Ctrl-C and progress), and seconds of the first run.
+CHUNK_SECONDS, FIRST_SECONDS = 0.3, 0.01
+# Seconds of a trial of the other way, and how much faster it must be to be taken.
+TRIAL_SECONDS, TRIAL_MARGIN = 1e-3, 0.9
 
 
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
@@ -61,34 +61,47 @@ class Pace:
 
     One is faster for a small network, and beside other programs that keep the cores busy: a team waits at every barrier for the
     thread that has no core (three times slower beside one busy process on two cores). The bits do not depend on it.
+
+    Runs of one way alternate with short trials of the other; they grow longer while no trial wins, and begin short again when
+    one does, since a machine may be busy for a moment only.
     """
 
     def __init__(self):
-        self._seconds: dict[int, float] = {}  # of a step, by number of threads
-        self._runs: dict[int, int] = {}
-        self._since_trial = 0
+        self._seconds: dict[int, float] = {}  # of a step, by number of threads; none until a second run
+        self._started: set[int] = set()
+        self._best: int | None = None
+        self._span = FIRST_SECONDS
+        self._trial_is_due = False
 
     def next(self, threads: int, left: int) -> tuple[int, int]:
         """Threads and steps of the next run."""
-        ways = (threads, 1) if threads > 1 else (1,)
-        for way in ways:
-            if self._runs.get(way, 0) < 2:  # the first run of each compiles, wakes threads and fills caches
-                return way, self._trial(way, left)
-        best = min(ways, key=self._seconds.__getitem__)
-        self._since_trial += 1
-        if self._since_trial > TRIAL_EVERY and len(ways) > 1:
-            self._since_trial = 0
-            other = ways[best == ways[0]]
-            return other, self._trial(other, left)
-        return best, max(1, min(left, int(CHUNK_SECONDS / self._seconds[best])))
+        if self._best not in (1, threads):
+            self._best = threads
+        way = self._best
+        if threads > 1 and self._trial_is_due:
+            way = threads if way == 1 else 1
+        if way not in self._seconds:
+            return way, 1 if way not in self._started else min(left, self._steps(TRIAL_SECONDS, self._best))
+        span = TRIAL_SECONDS if way != self._best else CHUNK_SECONDS if threads == 1 else self._span
+        return way, min(left, self._steps(span, way))
 
-    def _trial(self, way: int, left: int) -> int:
-        return max(1, min(left, int(TRIAL_SECONDS / self._seconds.get(way, TRIAL_SECONDS))))
+    def _steps(self, span: float, way: int) -> int:
+        return max(1, int(span / self._seconds[way])) if way in self._seconds else 1
 
     def note(self, threads: int, steps: int, seconds: float) -> None:
-        """Take the time of a run."""
+        """Take the time of a run. The first of each way does not count: it compiles, wakes threads and fills caches."""
+        if threads not in self._started:
+            self._started.add(threads)
+            return
         self._seconds[threads] = seconds / steps
-        self._runs[threads] = self._runs.get(threads, 0) + 1
+        if threads == self._best:
+            self._trial_is_due = True
+            return
+        self._trial_is_due = False
+        if seconds / steps < TRIAL_MARGIN * self._seconds[self._best]:
+            self._best, self._span = threads, FIRST_SECONDS
+        else:
+            self._span = min(2 * self._span, CHUNK_SECONDS)
 
 
 class Trainer:

@@ -73,10 +73,10 @@ def test_unknown_or_missing_operand():
         Program(F32).add("relu_forward", x=buffer("z"), panels=1)
 
 
-def small_training(optimizer=Adam(), loss="softmax_cross_entropy", last="softmax", rows=40):
+def small_training(optimizer=None, loss="softmax_cross_entropy", last="softmax", rows=40):
     layers = (Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3), Activation(last))
     shapes = [(37,), (100,), (100,), (100,), (3,), (3,)]
-    return lower_training(layers, shapes, F32, rows, loss, optimizer)
+    return lower_training(layers, shapes, F32, rows, loss, optimizer or Adam())
 
 
 def test_training_program_reads_as_a_text():

@@ -221,3 +221,26 @@ def test_more_threads_than_cores(layer, tmp_path):
     prelude = "import hashlib, warnings; import numpy as np, nbbn; warnings.simplefilter('ignore')"
     digests = run_python(code, prelude=prelude, **env)
     assert len(digests) == 4 and len(set(digests)) == 1
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_concurrent_callers_on_every_layer(layer):
+    """Fits, predictions and batch norms from four Python threads at once give what they give one after the other."""
+    code = """
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((3000, 60)).astype("f4")
+        y = (X[:, :4] ** 2).argmax(1)
+
+        def work(seed):
+            clf = nbbn.MLPClassifier((64, 33), batch_size=64, max_iter=2, random_state=seed).fit(X, y)
+            proba = [clf.fold().predict_proba(X) for _ in range(5)][-1]
+            out, cache = nbbn.functional.batch_norm_train(X, activation="relu")
+            dx, *_ = nbbn.functional.batch_norm_backward(out, cache)
+            return [a.tobytes() for a in (clf.coefs_[0], clf.running_vars_[1], proba, out, dx)]
+
+        alone = [work(seed) for seed in range(4)]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            print(list(pool.map(work, range(4))) == alone)
+    """
+    prelude = "import concurrent.futures, warnings; import numpy as np, nbbn; warnings.simplefilter('ignore')"
+    assert run_python(code, prelude=prelude, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == ["True"]

@@ -1,0 +1,26 @@
+"""Are all numbers of a large array finite?"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from nbbn.program.program import Buffer, Program, Segment
+from nbbn.runtime import call_program
+
+_BLOCKS = 256
+
+
+@functools.lru_cache(maxsize=16)
+def _table(size: int, dtype: np.dtype) -> np.ndarray:
+    p = Program(dtype)
+    p.add("scan_finite", x=Buffer("x", Segment.X), size=size, blocks=_BLOCKS, out=Buffer("out", Segment.OUT))
+    return p.table(repeats=False)
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Whether a C-contiguous float32 or float64 array holds neither NaN nor infinity."""
+    flat, out = x.reshape(-1), np.empty(_BLOCKS, x.dtype)
+    call_program(_table(flat.size, x.dtype), flat, flat, out, out, out, out, 0, True)
+    return bool(np.isfinite(out).all())
