@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_ROWS, inline, kernel
-from nbbn.kernels.simd import lanes, scalar, shift
+from nbbn.kernels.simd import lanes, prefetch, scalar, shift
 from nbbn.kernels.team import share_rows
+
+
+# Rows whose lines are asked for before they are copied: rows in random order come at memory's latency otherwise.
+AHEAD = 8
+CHUNK = 16  # items copied at once
 
 
 @inline
@@ -12,9 +17,15 @@ def gather(x, order, out, width, out_stride, first, begin, end):
     """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted; the rest of a row is 0."""
     v = lanes(out)
     padded = (width + v - 1) // v * v
+    whole = width // CHUNK * CHUNK
     for r in range(begin, end):
         source, target = shift(x, order[first + r] * width), shift(out, r * out_stride)
-        for j in range(width):
+        later = shift(x, order[first + min(r + AHEAD, end - 1)] * width)
+        for j in range(0, whole, CHUNK):
+            prefetch(later, j)
+            for k in range(CHUNK):
+                target[j + k] = scalar(out, source[j + k])
+        for j in range(whole, width):
             target[j] = scalar(out, source[j])
         for j in range(width, padded):
             target[j] = scalar(out, 0.0)

@@ -236,6 +236,20 @@ def stream(tyctx, pointer, index, value):
 
 
 @intrinsic
+def prefetch(tyctx, pointer, index):
+    """Ask for the cache line of `pointer[index]`; the address need not be valid."""
+
+    def gen(ctx, builder, sig, args):
+        i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
+        address = builder.bitcast(_at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype)), i8p)
+        fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
+        builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"), [address, i32(0), i32(3), i32(1)])
+        return ctx.get_dummy_value()
+
+    return types.void(pointer, types.int64), gen
+
+
+@intrinsic
 def splat(tyctx, pointer, value):
     """A vector of the pointer's dtype with every lane `value`."""
     vector = Vector(pointer.dtype)
