@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, INVSTD, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
-from nbbn.program.layout import lanes
+from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.runtime import call_program
 
@@ -53,7 +53,7 @@ class BatchNormCache:
 class _Plan:
     """How an array of a shape is split, and the programs that run on it."""
 
-    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float, streamable: bool):
+    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float):
         v = lanes(dtype)
         group = v // math.gcd(channels, v)
         group *= max(1, -(-_WIDE // (channels * group)))
@@ -65,10 +65,11 @@ class _Plan:
         self.blocks = max(1, min(_MOST_BLOCKS, floats // _BLOCK_FLOATS, max(1, self.virtual_rows // 2)))
         self.run = max(2, _RUN_FLOATS // self.width)
         self.parallel = floats > _TEAM_FLOATS
-        streamed = floats * dtype.itemsize > _STREAM_BYTES and streamable and self.width * dtype.itemsize % 64 == 0
+        self.large = floats * dtype.itemsize > _STREAM_BYTES
         self.state_floats = STATE_ROWS * self.width
         self.work_bytes = PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
-        self._suffix = ("_relu" if activation == "relu" else "", "_streamed" if streamed else "")
+        self._relu = "_relu" if activation == "relu" else ""
+        self._tables: dict[tuple[str, bool], np.ndarray] = {}
 
     def row(self, state: np.ndarray, row: int) -> np.ndarray:
         """One number a channel of a state."""
@@ -80,10 +81,18 @@ class _Plan:
     def _state(self) -> Buffer:
         return Buffer("state", Segment.PARAMS)
 
-    @functools.cached_property
-    def forward(self) -> np.ndarray:
-        """Table of the forward program."""
-        relu, streamed = self._suffix
+    def table(self, program: str, target: np.ndarray) -> np.ndarray:
+        """Table of the `forward`, `apply` or `backward` program for an array to write to.
+
+        Stores past the caches need an address aligned to the vector.
+        """
+        streamed = self.large and self.width * self.dtype.itemsize % 64 == 0 and target.ctypes.data % 64 == 0
+        if (program, streamed) not in self._tables:
+            made = getattr(self, f"_{program}")(self._relu, "_streamed" if streamed else "")
+            self._tables[program, streamed] = made.table(repeats=False)
+        return self._tables[program, streamed]
+
+    def _forward(self, relu: str, streamed: str) -> Program:
         x, state, partial = Buffer("x", Segment.X), self._state(), Buffer("partial", Segment.WORK)
         p = Program(self.dtype)
         p.add("block_moments", x=x, channels=self.channels, **self._sizes(), run=self.run, blocks=self.blocks,
@@ -93,21 +102,15 @@ class _Plan:
               epsilon=self.epsilon)
         p.add(f"normalise{relu}_rows{streamed}", x=x, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
               y=Buffer("y", Segment.OUT))
-        return p.table(repeats=False)
+        return p
 
-    @functools.cached_property
-    def apply(self) -> np.ndarray:
-        """Table of the program that normalises with a state already filled."""
-        relu, streamed = self._suffix
+    def _apply(self, relu: str, streamed: str) -> Program:
         p = Program(self.dtype)
         p.add(f"normalise{relu}_rows{streamed}", x=Buffer("x", Segment.X), **self._sizes(), tail=self.tail,
               blocks=self.blocks, state=self._state(), y=Buffer("y", Segment.OUT))
-        return p.table(repeats=False)
+        return p
 
-    @functools.cached_property
-    def backward(self) -> np.ndarray:
-        """Table of the backward program."""
-        relu, streamed = self._suffix
+    def _backward(self, relu: str, streamed: str) -> Program:
         rows = {"x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y)}
         state, partial = self._state(), Buffer("partial", Segment.WORK)
         p = Program(self.dtype)
@@ -116,8 +119,7 @@ class _Plan:
               clip=int(bool(relu)), partial=partial, state=state)
         p.add(f"input_gradient{relu}{streamed}", **rows, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
               dx=Buffer("dx", Segment.OUT))
-        return p.table(repeats=False)
-
+        return p
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
@@ -171,10 +173,10 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
         raise ValueError(f"x has 1 sample per channel (shape {x.shape}, axis {axis}): its variance is not defined; use 2 or more")
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
-    if out is not None and rows_first is x and np.may_share_memory(x, out):
+    if out is not None and np.may_share_memory(rows_first, out):
         rows_first = x.copy()
     state = np.empty(plan.state_floats, x.dtype)
-    _call(plan, plan.forward, rows_first, rows_first, target, gamma, beta, state)
+    _call(plan, "forward", rows_first, rows_first, target, gamma, beta, state)
     return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)
 
 
@@ -227,7 +229,7 @@ def batch_norm_backward(dy, cache, *, out=None):
         rows_first = rows_first.copy()
     state = cache._state.copy()
     target = _target(out, cache._x, axis)
-    _call(plan, plan.backward, cache._x, rows_first, target, state, state, state)
+    _call(plan, "backward", cache._x, rows_first, target, state, state, state)
     return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
 
 
@@ -271,7 +273,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, ac
     repeat = plan.width // channels
     for row, values in ((ORIGIN, origin), (SHIFT, mean - origin), (INVSTD, invstd), (GAIN, gamma * invstd), (BETA, beta)):
         state[row] = np.tile(values, repeat)
-    _call(plan, plan.apply, _channels_last(x, axis), x, target, gamma, beta, state.reshape(-1))
+    _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state.reshape(-1))
     return _deliver(target, axis, x, out)
 
 
@@ -297,8 +299,7 @@ def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
     _check_out(out, x.shape, x.dtype)
     gamma, beta = _per_channel("gamma", gamma, channels, x.dtype), _per_channel("beta", beta, channels, x.dtype)
     target = _target(out, x, axis)
-    plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon), target.ctypes.data % 64 == 0
-                 if x.nbytes > _STREAM_BYTES else False)
+    plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon))
     return plan, gamma, beta, target
 
 
@@ -315,9 +316,7 @@ def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def _constant(value: float, channels: int, dtype: np.dtype) -> np.ndarray:
-    array = np.full(channels, value, dtype)
-    array.flags.writeable = False
-    return array
+    return np.full(channels, value, dtype)
 
 
 def _check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -342,6 +341,8 @@ def _target(out, x: np.ndarray, axis: int) -> np.ndarray:
     """`out` where the kernels can write it, else a new C-contiguous array with the channels last."""
     if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
         return out
+    if x.nbytes > _STREAM_BYTES:
+        return aligned_bytes(x.nbytes).view(x.dtype)
     return np.empty(x.size, x.dtype)
 
 
@@ -363,5 +364,6 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*rest[:axis], channels_last[-1], *rest[axis:])
 
 
-def _call(plan: _Plan, table, x, y, out, gamma, beta, state) -> None:
-    call_program(table, x.reshape(-1), y.reshape(-1), out.reshape(-1), gamma, beta, state, plan.work_bytes, plan.parallel)
+def _call(plan: _Plan, program: str, x, y, out, gamma, beta, state) -> None:
+    flat = x.reshape(-1), y.reshape(-1), out.reshape(-1)
+    call_program(plan.table(program, out), *flat, gamma, beta, state, plan.work_bytes, plan.parallel)

@@ -7,8 +7,8 @@ import numpy as np
 from nbbn.fold.report import FoldReport
 from nbbn.layers import Dense
 from nbbn.network import Network
-from nbbn.program.inference import BLOCK_ROWS, InferenceProgram
-from nbbn.runtime import Blocks
+from nbbn.program.inference import InferenceProgram
+from nbbn.runtime import blocks_of
 
 KINDS = (None, "classifier", "multilabel", "regressor")
 
@@ -25,18 +25,12 @@ class Predictor:
         lowered = InferenceProgram(network.layers, network.shapes, network.dtype)
         memory = lowered.parameters.memory()
         lowered.parameters.upload(memory, network.weights)
-        self._blocks = blocks_of(lowered, memory, network)
+        self._blocks = blocks_of(lowered, memory)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Outputs, `(rows, outputs)` of the network's dtype, for C-contiguous rows of that dtype."""
+        """Outputs, `(rows, outputs)` of the network's dtype, for numeric rows; others than writeable C-contiguous ones of that
+        dtype are converted a few thousand at a time."""
         return self._blocks.run(x)
-
-
-def blocks_of(lowered: InferenceProgram, memory: np.ndarray, network: Network) -> Blocks:
-    """The runnable form of an inference program over a parameter segment."""
-    shapes = network.shapes
-    work = sum(shape[-1] * layer.units for layer, shape in zip(network.layers, shapes) if isinstance(layer, Dense))
-    return Blocks(lowered.program, memory, lowered.outputs, BLOCK_ROWS, work + 16 * shapes[0][0])
 
 
 class FoldedModel:
@@ -70,28 +64,30 @@ class FoldedModel:
         self.report = report if report is not None else FoldReport()
         if classes is not None:
             self.classes_ = np.asarray(classes)
+        if kind == "classifier" and (classes is None or len(classes) != max(2, network.output_shape[0])):
+            raise ValueError(
+                f"a classifier with {network.output_shape[0]} outputs needs a class for each (2 for one), got {classes!r}"
+            )
         self._features, self._dtype = network.input_shape[0], network.dtype
         self._predictor: Predictor | None = None
 
     def _outputs(self, x) -> np.ndarray:
         """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
-        if not (
-            type(x) is np.ndarray and x.dtype == self._dtype and x.ndim == 2 and x.flags.c_contiguous and x.flags.aligned
-        ):
-            x = self._converted(x)
+        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.ndim == 2):
+            x = self._checked(x)
         if x.shape[1] != self._features:
             raise ValueError(f"X has {x.shape[1]} features, but the model expects {self._features} features as input")
         if self._predictor is None:
             self._predictor = Predictor(self.network)
         return self._predictor(x)
 
-    def _converted(self, x) -> np.ndarray:
+    def _checked(self, x) -> np.ndarray:
         x = np.asarray(x)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
         if x.ndim != 2:
             raise ValueError(f"X must have shape (rows, {self._features}), got {x.shape}; reshape it")
-        return np.require(x, self._dtype, ["C", "A"])
+        return x
 
     def predict(self, X) -> np.ndarray:
         """Classes `(rows,)`, an indicator matrix of a multilabel model, or the outputs of any other.

@@ -10,9 +10,10 @@ import warnings
 import numba
 import numpy as np
 
-from nbbn.kernels import executor
+from nbbn.kernels import executor, registry
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
+from nbbn.program.inference import BLOCK_ROWS
 from nbbn.program.layout import aligned_bytes
 from nbbn.program.program import Segment
 
@@ -49,8 +50,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """How many threads a call from this thread uses."""
     wanted = getattr(_local, "threads", None) or _default
-    if wanted is None and _used_threads and not _serial_only:
-        # Asking Numba would start its threads; before anything has, nobody can have changed their number.
+    if wanted is None and not _serial_only and _started():
+        # Asking Numba starts its threads, and so does changing their number: before either there is nothing to ask.
         wanted = numba.get_num_threads()
     return min(wanted or _LIMIT, _LIMIT)
 
@@ -82,10 +83,18 @@ def _run_on(threads: int, function, *args) -> None:
             numba.set_num_threads(before)
 
 
+def _started() -> bool:
+    """Whether Numba's threads run, whoever started them."""
+    from numba.np.ufunc import parallel
+
+    return _used_threads or bool(parallel._is_initialized)
+
+
 def _after_fork_in_child() -> None:
     global _parallel, _serial_only
     _parallel = threading.Lock()
-    _serial_only = _used_threads
+    registry.renew_lock()
+    _serial_only = _started()
 
 
 if hasattr(os, "register_at_fork"):
@@ -142,6 +151,8 @@ class Steps:
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
 _WORTH_A_TEAM = 1 << 20
+# Rows of another dtype or layout that are converted at a time.
+_CONVERTED_ROWS = 4096
 
 
 class Blocks:
@@ -155,9 +166,20 @@ class Blocks:
         self._work = program.sizes.get(Segment.WORK, 0)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Outputs for rows `x`, C-contiguous and of the program's dtype."""
+        """Outputs for numeric rows."""
         rows = len(x)
         out = np.empty((rows, self.outputs), self.dtype)
+        if x.dtype == self.dtype and x.flags.carray:
+            self._fill(x, out)
+            return out
+        for first in range(0, rows, _CONVERTED_ROWS):
+            part = slice(first, first + _CONVERTED_ROWS)
+            self._fill(np.array(x[part], self.dtype, order="C"), out[part])
+        return out
+
+    def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Outputs into `out`; both C-contiguous, aligned, writeable (or Numba would compile anew) and of the program's dtype."""
+        rows = len(x)
         threads = 1
         if rows * self._work_per_row > _WORTH_A_TEAM:
             threads = usable_threads(get_num_threads())
@@ -167,7 +189,11 @@ class Blocks:
             # Two blocks a thread at least, so that both finish together.
             block = min(self.block, max(8, -(-rows // (2 * threads)) // 8 * 8))
             _run_on(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
-        return out
+
+
+def blocks_of(lowered, memory: np.ndarray) -> Blocks:
+    """The runnable form of an `InferenceProgram` over a parameter segment."""
+    return Blocks(lowered.program, memory, lowered.outputs, BLOCK_ROWS, lowered.work_per_row)
 
 
 def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: int, parallel: bool) -> None:

@@ -48,19 +48,12 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
     if isinstance(model, FoldedModel):
         network, kind, classes = model.network, model.kind, getattr(model, "classes_", None)
     elif isinstance(model, tuple(_ESTIMATORS.values())):
-        network, (kind, classes) = model.network(), _meaning(model)
+        network, kind, classes = model.network(), model._meaning.kind, model._meaning.classes
     else:
         names = ", ".join([*_ESTIMATORS, "FoldedModel"])
         raise TypeError(f"fold takes a fitted {names}, got {type(model).__name__}")
     folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
     return FoldedModel(folded, kind=kind, classes=classes, report=report)
-
-
-def _meaning(estimator) -> tuple[str, np.ndarray | None]:
-    """Kind and classes of an estimator's outputs."""
-    if isinstance(estimator, MLPRegressor):
-        return "regressor", None
-    return "multilabel" if estimator._is_multilabel else "classifier", estimator.classes_
 
 
 def save_folded(model: FoldedModel, path) -> None:
@@ -77,19 +70,20 @@ def save_folded(model: FoldedModel, path) -> None:
 
 def save_estimator(estimator, path) -> None:
     """Write a fitted estimator: parameters, weights, running statistics and curves."""
-    kind, classes = _meaning(estimator)
+    network, meaning = estimator.network(), estimator._meaning
+    if estimator._described(network.input_shape[0]).layers != network.layers:
+        raise ValueError(
+            "hidden_layer_sizes, activation or a parameter of batch norm was changed after the fit: set it back, or fit again"
+        )
     params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in _NOT_SAVED}
     meta = {
         "model": type(estimator).__name__,
-        "kind": kind,
-        "classes": None if classes is None else native.labels_to_json(classes),
+        "kind": meaning.kind,
+        "classes": None if meaning.classes is None else native.labels_to_json(meaning.classes),
         "params": {k: _plain(v) for k, v in params.items()},
-        "epochs": estimator.n_iter_,
-        "rows_seen": estimator.t_,
-        "loss_curve": [float(v) for v in estimator.loss_curve_],
-        "feature_names": [str(n) for n in getattr(estimator, "feature_names_in_", [])],
+        **estimator._file_meta(),
     }
-    native.save(path, estimator.network(), meta)
+    native.save(path, network, meta)
 
 
 def _plain(value):
@@ -129,7 +123,7 @@ def load(path):
         if name in _ESTIMATORS:
             params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
             params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-            return _ESTIMATORS[name](**params)._restore(network, classes, meta)
+            return _ESTIMATORS[name](**params)._restore(network, meta["kind"], classes, meta)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
     raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn")

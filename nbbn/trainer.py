@@ -9,13 +9,12 @@ import numpy as np
 
 from nbbn.kernels.executor import STEP_WORDS
 from nbbn.layers import Layer
-from nbbn.network import Network, Weights
+from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
-from nbbn.predictor import blocks_of
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.program import Segment
 from nbbn.program.training import TrainingProgram, lower_training
-from nbbn.runtime import Steps, get_num_threads
+from nbbn.runtime import Steps, blocks_of, get_num_threads
 
 # Most seconds between two returns to Python within an epoch (Ctrl-C and progress), and seconds of the first run.
 CHUNK_SECONDS, FIRST_SECONDS = 0.3, 0.01
@@ -76,7 +75,7 @@ class Pace:
     def next(self, threads: int, left: int) -> tuple[int, int]:
         """Threads and steps of the next run."""
         if self._best not in (1, threads):
-            self._best = threads
+            self._best, self._trial_is_due = threads, False
         way = self._best
         if threads > 1 and self._trial_is_due:
             way = threads if way == 1 else 1
@@ -137,7 +136,8 @@ class Trainer:
         self._steps = Steps(self.lowered.program, np.dtype(source), self.params)
         self._predictor = None
         self._pace = Pace()
-        self.step = 0
+        self.step = 0  # of the optimiser
+        self.norm_step = 0  # of the running statistics
 
     # -- state
 
@@ -157,6 +157,10 @@ class Trainer:
         """Take what `optimizer_state` gave."""
         for (i, name, s), block in self.lowered.slots.items():
             block.write(self.params, self.dtype, state[f"{i}.{name}.{s}"])
+
+    def is_finite(self) -> bool:
+        """Whether all weights and running statistics are."""
+        return all(np.isfinite(block.view(self.params, self.dtype)).all() for block in self.lowered.parameters.blocks.values())
 
     def snapshot(self) -> np.ndarray:
         """All parameters, running statistics and optimiser state, as they are."""
@@ -186,7 +190,7 @@ class Trainer:
         start = time.perf_counter()
         steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
         steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
-        steps[:, 2] = np.arange(self.step, self.step + len(steps))
+        steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits}
@@ -201,6 +205,7 @@ class Trainer:
             self._pace.note(threads, chunk, time.perf_counter() - began)
             done += chunk
             self.step += chunk
+            self.norm_step += chunk
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()), time.perf_counter() - start)
 
@@ -209,9 +214,8 @@ class Trainer:
         return [work[b.offset : b.offset + 8 * panels].view(np.float64) for b, panels in self.lowered.squares]
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
-        """Inference with the parameters as they are now and the running statistics; rows of the computing dtype."""
+        """Inference with the parameters as they are now and the running statistics."""
         if self._predictor is None:
             lowered = InferenceProgram(self.layers, self.shapes, self.dtype, self.lowered.parameters)
-            network = Network(self.layers, self.shapes[0], [], self.dtype)
-            self._predictor = blocks_of(lowered, self.params, network)
+            self._predictor = blocks_of(lowered, self.params)
         return self._predictor.run(x)

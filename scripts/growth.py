@@ -60,10 +60,10 @@ def fit_seconds(rounds: int, **settings) -> float:
 def peak_megabytes(rows: int) -> float:
     """MB by which a fit raises the peak of a fresh process, the rows themselves not counted."""
     code = (
-        "import resource, warnings, nbbn, numpy as np, sys; warnings.simplefilter('ignore');"
+        "import re, warnings, nbbn, numpy as np, sys; warnings.simplefilter('ignore');"
         "from growth import make, BASE; x, y = make(int(sys.argv[1]), BASE['features']);"
         "nbbn.MLPClassifier((128, 128), batch_size=128, max_iter=1).fit(x[:256], y[:256]);"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024;"
+        "peak = lambda: int(re.search('VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024;"
         "a = peak(); nbbn.MLPClassifier((128, 128), batch_size=128, max_iter=1).fit(x, y); print(peak() - a)"
     )
     folder = Path(__file__).resolve().parent

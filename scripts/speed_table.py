@@ -67,8 +67,11 @@ def main() -> int:
     if not rows:
         print("no measured line found; nothing was changed", file=sys.stderr)
         return 2
-    before, rest = README.read_text().split(BEGIN)
-    after = rest.split(END)[1]
+    text = README.read_text()
+    if BEGIN not in text or END not in text:
+        print(f"{README} has no markers {BEGIN!r} and {END!r}; nothing was changed", file=sys.stderr)
+        return 2
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
     table = [
         BEGIN,
         f"Measured on {machine()}; {versions()}; 2 threads, float32, medians of rounds in turn, each contestant in a process of",

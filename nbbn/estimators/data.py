@@ -7,7 +7,7 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from nbbn.program.scan import all_finite
+from nbbn.scan import all_finite
 
 # Rows of these dtypes are converted batch by batch; others as a whole.
 CONVERTED_BY_BATCH = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")

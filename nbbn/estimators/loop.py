@@ -14,6 +14,9 @@ from nbbn.trainer import Trainer, batches
 
 # A learning rate below this ends an adaptive schedule (scikit-learn's).
 SMALLEST_RATE = 1e-6
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
 
 
 @dataclass
@@ -63,6 +66,8 @@ class Record:
     stale: int = 0
     rows_seen: int = 0
     epochs: int = 0
+    rate_factor: float = 1.0
+    steps: int = 0  # of the running statistics, whatever became of the optimiser
 
 
 def run(estimator, trainer: Trainer, plan: Plan, record: Record, rates: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -74,22 +79,19 @@ def run(estimator, trainer: Trainer, plan: Plan, record: Record, rates: Callable
     rows = len(plan.x)
     order = np.arange(rows)
     edges = batches(rows, plan.batch_size, merge_tail=plan.merge_tail)
-    best, factor = None, 1.0
+    best = trainer.snapshot() if plan.stop_by_score and record.best_score > -np.inf else None
     record.epochs = 0
     try:
         for _ in range(plan.epochs):
             if plan.shuffle:
                 order = shuffle(order, random_state=plan.random_state)
             steps = np.arange(trainer.step, trainer.step + len(edges) - 1)
-            epoch = trainer.epoch(plan.x, plan.y, order, edges, factor * rates(steps))
+            epoch = trainer.epoch(plan.x, plan.y, order, edges, record.rate_factor * rates(steps))
             record.epochs += 1
             record.rows_seen += rows
             record.losses.append(epoch.mean_loss)
             if not np.isfinite(epoch.mean_loss):
-                raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-                    "preprocessed."
-                )
+                raise ValueError(NOT_FINITE)
             logs = {"epoch": record.epochs, "epochs": plan.epochs, "loss": epoch.mean_loss, "seconds": epoch.seconds}
             if plan.classifies:
                 logs["accuracy"] = epoch.accuracy
@@ -107,8 +109,7 @@ def run(estimator, trainer: Trainer, plan: Plan, record: Record, rates: Callable
             if any(stop is True for stop in wanted_stop):
                 break
             if record.stale > plan.patience:
-                factor = _give_up_or_slow_down(plan, record, factor, rates, trainer.step)
-                if factor == 0:
+                if not _slowed_down(plan, record, rates, trainer.step):
                     break
             if plan.incremental:
                 break
@@ -122,6 +123,8 @@ def run(estimator, trainer: Trainer, plan: Plan, record: Record, rates: Callable
         warnings.warn("Training interrupted by user.", stacklevel=4)
     if best is not None:
         trainer.restore(best)
+    if not trainer.is_finite():
+        raise ValueError(NOT_FINITE)
 
 
 def _improved(plan: Plan, record: Record) -> bool:
@@ -139,18 +142,20 @@ def _improved(plan: Plan, record: Record) -> bool:
     return False
 
 
-def _give_up_or_slow_down(plan: Plan, record: Record, factor: float, rates, step: int) -> float:
-    """The new factor on the learning rate: a fifth of it for an adaptive schedule, 0 to stop."""
+def _slowed_down(plan: Plan, record: Record, rates, step: int) -> bool:
+    """Take a fifth of the learning rate for an adaptive schedule; False to stop."""
     what = "Validation score" if plan.stop_by_score else "Training loss"
     message = f"{what} did not improve more than tol={plan.tol:f} for {plan.patience} consecutive epochs."
-    if plan.adaptive and factor * rates(np.array([step]))[0] > SMALLEST_RATE:
+    rate = record.rate_factor * rates(np.array([step]))[0]
+    if plan.adaptive and rate > SMALLEST_RATE:
         record.stale = 0
+        record.rate_factor /= 5
         if plan.verbose:
-            print(f"{message} Setting learning rate to {factor / 5 * rates(np.array([step]))[0]:f}")
-        return factor / 5
+            print(f"{message} Setting learning rate to {rate / 5:f}")
+        return True
     if plan.verbose:
         print(f"{message} Stopping.")
-    return 0.0
+    return False
 
 
 def _say(logs: dict) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from nbbn import losses, optimizers
+from nbbn import optimizers
 from nbbn.estimators import data, loop
 from nbbn.estimators.architecture import NORM_ATTRIBUTES, Architecture, collect, initial_weights, mlp, publish
 from nbbn.estimators.loop import Plan, Record
+from nbbn.estimators.meaning import Meaning
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.runtime import num_threads
@@ -145,38 +146,69 @@ class _MLP(BaseEstimator):
         ValueError
             For NaN or infinity, shapes that do not fit, one sample with batch norm, or weights that became infinite.
         """
-        return self._fit(X, y, X_val, y_val, incremental=False)
+        return self._fit(X, y, X_val, y_val)
 
-    def _fit(self, X, y, X_val, y_val, *, incremental: bool):
+    def _fit(self, X, y, X_val=None, y_val=None, *, incremental: bool = False, meaning: Meaning | None = None):
+        """Check everything, then train; attributes change only once all is checked."""
         self._validate_params()
-        hidden = self._hidden()
-        norms = self._norms(len(hidden))
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        hidden, norms, callbacks = self._hidden(), self._norms(), self._callbacks()
+        goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if (X_val is None) != (y_val is None):
-            raise ValueError("X_val and y_val go together: give both or neither")
+            raise ValueError(f"X_val and y_val go together: {'X_val' if X_val is None else 'y_val'} is missing")
         data.require_y(self, y)
-        X = data.check_rows(self, X, reset=first)
-        dtype = data.computing_dtype(X, self.dtype)
-        y = self._check_y(y, len(X), dtype, first and not incremental)
-        random_state = check_random_state(self.random_state)
-        self.n_outputs_ = 1 if y.ndim == 1 and self._binary else y.shape[1] if y.ndim == 2 else len(self.classes_)
-        architecture = mlp(X.shape[1], hidden, self.n_outputs_, self.activation, norms, self.bn_momentum, self.bn_epsilon,
-                           self._out_activation())
-        self._check_rows_for_norm(architecture, len(X))
-        if first:
-            self._start(architecture, random_state, dtype)
-        x, targets, validation = X, y, None
-        if X_val is not None:
-            x_val = data.check_rows(self, X_val, reset=False)
-            validation = x_val, self._check_y(y_val, len(x_val), dtype, False)
-        elif self.early_stopping:
-            x, x_val, targets, y_val = self._split(X, y, random_state)
-            validation = x_val, y_val
         with num_threads(self._threads()):
-            self._train(architecture, dtype, x, targets, validation, random_state, incremental)
+            X = data.check_rows(self, X, reset=not goes_on)
+            self._check_enough_rows(norms, len(X))
+            dtype = self._dtype if goes_on and self.dtype is None else data.computing_dtype(X, self.dtype)
+            meaning = meaning or (self._meaning if goes_on else self._meaning_of(y, len(X), dtype))
+            y = meaning.encode(y, len(X), dtype)
+            architecture = mlp(X.shape[1], hidden, meaning.outputs, self.activation, norms, self.bn_momentum,
+                               self.bn_epsilon, meaning.activation)
+            if goes_on:
+                self._check_same(architecture)
+            random_state = check_random_state(self.random_state)
+            weights = (
+                collect(self, architecture, dtype) if goes_on
+                else initial_weights(architecture, self.activation, random_state, dtype)
+            )  # fmt: skip
+            x, targets, validation = X, y, None
+            if X_val is not None:
+                x_val = data.check_rows(self, X_val, reset=False)
+                validation = x_val, meaning.encode(y_val, len(x_val), dtype)
+            elif self.early_stopping:
+                two_classes = meaning.kind == "classifier" and meaning.outputs == 1
+                x, x_val, targets, y_val = self._split(X, y, random_state, stratify=two_classes)
+                validation = x_val, y_val
+                self._check_enough_rows(norms, len(x))
+            record = copy.deepcopy(self._record) if goes_on else Record()
+            if not incremental:
+                record.epochs, record.stale, record.rate_factor = 0, 0, 1.0
+            optimizer_state = self._training if goes_on and incremental else None
+            rows, batch_size = len(x), self._batch_size(len(x))
+            trainer = self._trainer(architecture, weights, x.dtype, min(rows, batch_size + max(1, batch_size // 4)), meaning,
+                                    record, optimizer_state)
+            plan = Plan(
+                x, meaning.targets(targets, dtype), epochs=self.max_iter, batch_size=batch_size,
+                merge_tail=architecture.has_norm, shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
+                adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
+                validate=self._validator(trainer, meaning, validation), stop_by_score=self.early_stopping,
+                callbacks=callbacks, classifies=meaning.kind != "regressor",
+                publish=lambda: self._finish(architecture, meaning, trainer, record), verbose=bool(self.verbose),
+                incremental=incremental,
+            )  # fmt: skip
+            loop.run(self, trainer, plan, record, self._rates(trainer, record))
+            self._finish(architecture, meaning, trainer, record)
         return self
+
+    def _check_same(self, architecture: Architecture) -> None:
+        """What goes on must be the network that was fitted."""
+        if architecture.layers != self._architecture.layers:
+            raise ValueError(
+                "hidden_layer_sizes, activation, batch_norm, bn_momentum or bn_epsilon differ from the fitted network's: "
+                "set them back, or call fit with warm_start=False"
+            )
 
     def _hidden(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -185,24 +217,29 @@ class _MLP(BaseEstimator):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(n) for n in sizes]
 
-    def _norms(self, count: int) -> list:
+    def _norms(self) -> list:
         """`"pre"`, `"post"` or False for each hidden layer."""
-        given = self.batch_norm
+        given, count = self.batch_norm, len(self._hidden())
         entries = list(given) if isinstance(given, (list, tuple)) else [given] * count
         if len(entries) != count:
             raise ValueError(
                 f"batch_norm has {len(entries)} entries for {count} hidden layers; give one value, or one per hidden layer"
             )
+        norms = []
         for entry in entries:
-            if entry not in (True, False, *_BATCH_NORM):
+            if isinstance(entry, (bool, np.bool_)):
+                norms.append("pre" if entry else False)
+            elif isinstance(entry, str) and entry in _BATCH_NORM:
+                norms.append(entry)
+            else:
                 raise ValueError(f"batch_norm entries must be True, False, 'pre' or 'post', got {entry!r}")
-        if any(entries) and self.bn_momentum < 0.5:
+        if any(norms) and self.bn_momentum < 0.5:
             warnings.warn(
                 f"bn_momentum={self.bn_momentum} weights the old running value; PyTorch's momentum weights the new one: its "
                 f"{self.bn_momentum} is {1 - self.bn_momentum:g} here",
                 stacklevel=4,
             )
-        return ["pre" if entry is True else entry for entry in entries]
+        return norms
 
     def _threads(self) -> int | None:
         if self.n_jobs is None:
@@ -211,49 +248,23 @@ class _MLP(BaseEstimator):
             raise ValueError("n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None")
         return self.n_jobs if self.n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + self.n_jobs)
 
-    def _start(self, architecture: Architecture, random_state, dtype: np.dtype) -> None:
-        """Weights and counters of a first fit."""
-        publish(self, architecture, initial_weights(architecture, self.activation, random_state, dtype))
-        self._start_counters()
+    def _set_meaning(self, meaning: Meaning) -> None:
+        self._meaning = meaning
+        self.n_outputs_, self.out_activation_, self.n_layers_ = meaning.outputs, meaning.activation, len(self._hidden()) + 2
+        if meaning.classes is not None:
+            self.classes_ = meaning.classes
 
-    def _start_counters(self) -> None:
-        self.n_layers_ = len(self._hidden()) + 2
-        self.out_activation_ = self._out_activation()
-        self._record = Record()
-        self._training = None
-
-    def _split(self, X, y, random_state):
+    def _split(self, X, y, random_state, *, stratify: bool):
         """scikit-learn's split of the training rows for early stopping: stratified for two classes."""
-        stratify = y if self._binary else None
-        rows = np.arange(len(X))
-        train, val = train_test_split(rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify)
+        train, val = train_test_split(
+            np.arange(len(X)), random_state=random_state, test_size=self.validation_fraction, stratify=y if stratify else None
+        )
         if len(val) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
         return X[train], X[val], np.ascontiguousarray(y[train]), np.ascontiguousarray(y[val])
 
-    def _train(self, architecture, dtype, x, y, validation, random_state, incremental: bool) -> None:
-        rows = len(x)
-        self._check_rows_for_norm(architecture, rows)
-        batch_size = self._batch_size(rows)
-        trainer = self._trainer(architecture, dtype, x.dtype, min(rows, batch_size + max(1, batch_size // 4)), incremental)
-        record = self._record
-        if not incremental:
-            record.epochs = record.stale = 0
-        plan = Plan(
-            x, self._trainer_targets(y, dtype), epochs=self.max_iter, batch_size=batch_size, merge_tail=architecture.has_norm,
-            shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
-            adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
-            validate=self._validator(trainer, validation, dtype), stop_by_score=self.early_stopping,
-            callbacks=self._callbacks(), classifies=is_classifier(self),
-            publish=lambda: self._finish(architecture, trainer), verbose=bool(self.verbose), incremental=incremental,
-        )
-        try:
-            loop.run(self, trainer, plan, record, self._rates(trainer, record))
-        finally:
-            self._finish(architecture, trainer)
-
-    def _check_rows_for_norm(self, architecture: Architecture, rows: int) -> None:
-        if not architecture.has_norm:
+    def _check_enough_rows(self, norms: list, rows: int) -> None:
+        if not any(norms):
             return
         if rows < 2:
             raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
@@ -280,15 +291,16 @@ class _MLP(BaseEstimator):
             return lambda steps: trainer.optimizer.rates(steps) / (record.rows_seen + 1) ** self.power_t
         return trainer.optimizer.rates
 
-    def _trainer(self, architecture, dtype, source, batch_rows: int, incremental: bool) -> Trainer:
-        """A trainer with this estimator's weights; `partial_fit` goes on with optimiser state and step count."""
-        optimizer = self._optimizer()
-        trainer = Trainer(architecture.layers, architecture.shapes, dtype, source, batch_rows, self._loss, optimizer,
+    def _trainer(self, architecture, weights, source, batch_rows: int, meaning, record: Record, state: dict | None) -> Trainer:
+        """A trainer with these weights; it goes on with the optimiser's state and step count, if there are any."""
+        dtype = next(iter(weights[0].values())).dtype
+        trainer = Trainer(architecture.layers, architecture.shapes, dtype, source, batch_rows, meaning.loss, self._optimizer(),
                           decay=self.alpha, debias=True)
-        trainer.upload(collect(self, architecture, dtype))
-        if incremental and self._training is not None and self._training["solver"] == self.solver:
-            trainer.load_optimizer_state(self._training["state"])
-            trainer.step = self._training["step"]
+        trainer.upload(weights)
+        trainer.norm_step = record.steps
+        if state is not None and state["solver"] == self.solver:
+            trainer.load_optimizer_state(state["state"])
+            trainer.step = state["step"]
         return trainer
 
     def _callbacks(self) -> tuple:
@@ -300,10 +312,13 @@ class _MLP(BaseEstimator):
                 raise TypeError(f"callbacks must be functions (estimator, logs), got {callback!r}")
         return callbacks
 
-    def _finish(self, architecture: Architecture, trainer: Trainer) -> None:
-        """Publish what the trainer holds, whatever ended the fit."""
-        publish(self, architecture, trainer.download())
+    def _finish(self, architecture: Architecture, meaning: Meaning, trainer: Trainer, record: Record) -> None:
+        """Make the attributes what the trainer holds."""
+        record.steps = trainer.norm_step
+        self._record = record
         self._training = {"solver": self.solver, "state": trainer.optimizer_state(), "step": trainer.step}
+        self._set_meaning(meaning)
+        publish(self, architecture, trainer.download())
         self._publish_record(architecture, trainer.dtype)
 
     def _publish_record(self, architecture: Architecture, dtype: np.dtype) -> None:
@@ -319,28 +334,20 @@ class _MLP(BaseEstimator):
         self.validation_loss_curve_ = record.validation_losses if record.scores or self.early_stopping else None
         self.best_validation_score_ = record.best_score if self.early_stopping else None
 
-    def _validator(self, trainer: Trainer, validation, dtype):
+    def _validator(self, trainer: Trainer, meaning: Meaning, validation):
         if validation is None:
             return None
         x, y = validation
-        x = np.ascontiguousarray(x, dtype)
-        targets = self._trainer_targets(y, dtype)
-
-        def validate():
-            outputs = trainer.outputs(x)
-            return losses.LOSSES[self._loss](targets, outputs), self._score_of(y, outputs)
-
-        return validate
+        return lambda: meaning.loss_and_score(y, trainer.outputs(x))
 
     # -- inference
 
     def _outputs(self, X) -> np.ndarray:
         """The network's outputs for rows of any kind."""
         check_is_fitted(self)
-        X = data.check_rows(self, X, reset=False)
-        predictor = self._ready()
         with num_threads(self._threads()):
-            return predictor(np.ascontiguousarray(X, self._dtype))
+            X = data.check_rows(self, X, reset=False)
+            return self._ready()(X)
 
     def _ready(self) -> Predictor:
         """The compiled network; made anew when an attribute holds another array than it was made from."""
@@ -374,26 +381,45 @@ class _MLP(BaseEstimator):
         check_is_fitted(self)
         save_estimator(self, path)
 
-    def _restore(self, network: Network, classes, meta: dict):
+    def _file_meta(self) -> dict:
+        """What a file keeps besides parameters and network."""
+        record = self._record
+        return {
+            "epochs": record.epochs,
+            "rows_seen": record.rows_seen,
+            "steps": record.steps,
+            "loss_curve": [float(v) for v in record.losses],
+            "validation_loss_curve": [float(v) for v in record.validation_losses],
+            "validation_scores": [float(v) for v in record.scores],
+            "feature_names": [str(n) for n in getattr(self, "feature_names_in_", [])],
+        }
+
+    def _restore(self, network: Network, kind: str, classes, meta: dict):
         """Become what a file holds; `nbbn.load` calls it on a new estimator."""
-        hidden, outputs = self._hidden(), network.output_shape[0]
         self._validate_params()
         self.n_features_in_ = network.input_shape[0]
-        if meta.get("feature_names"):
+        if meta["feature_names"]:
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
-        self._restore_classes(classes, meta["kind"])
-        self._start_counters()
-        self.n_outputs_ = outputs
-        architecture = mlp(self.n_features_in_, hidden, outputs, self.activation, self._norms(len(hidden)), self.bn_momentum,
-                           self.bn_epsilon, self._out_activation())
+        self._set_meaning(Meaning(kind, network.output_shape[0], classes))
+        architecture = self._described(self.n_features_in_)
         if architecture.layers != network.layers:
             raise ValueError("its layers are not those that its parameters describe")
         publish(self, architecture, network.weights)
-        record = self._record
-        record.losses, record.epochs = [float(v) for v in meta["loss_curve"]], int(meta["epochs"])
-        record.rows_seen, record.best_loss = int(meta["rows_seen"]), min(record.losses, default=np.inf)
+        losses, val_losses, scores = (
+            [float(v) for v in meta[name]] for name in ("loss_curve", "validation_loss_curve", "validation_scores")
+        )
+        self._record = Record(
+            losses, val_losses, scores, min(losses, default=np.inf), max(scores, default=-np.inf),
+            rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]), steps=int(meta["steps"]),
+        )  # fmt: skip
+        self._training = None
         self._publish_record(architecture, network.dtype)
         return self
+
+    def _described(self, features: int) -> Architecture:
+        """The architecture that the parameters describe at this moment."""
+        return mlp(features, self._hidden(), self.n_outputs_, self.activation, self._norms(), self.bn_momentum,
+                   self.bn_epsilon, self.out_activation_)
 
     def __getstate__(self):
         state = super().__getstate__().copy()
@@ -517,50 +543,8 @@ class MLPClassifier(ClassifierMixin, _MLP):
     >>> folded = classifier.fold()  # the same answers without batch norm
     """
 
-    @property
-    def _binary(self) -> bool:
-        return len(self.classes_) == 2 and not self._is_multilabel
-
-    @property
-    def _loss(self) -> str:
-        return "softmax_cross_entropy" if self._out_activation() == "softmax" else "sigmoid_cross_entropy"
-
-    def _out_activation(self) -> str:
-        return "logistic" if self._is_multilabel or len(self.classes_) <= 2 else "softmax"
-
-    def _check_y(self, y, rows: int, dtype, reset: bool) -> np.ndarray:
-        """Labels as indices, or the indicator matrix."""
-        y = data.check_labels(y, rows)
-        if reset or not hasattr(self, "classes_"):
-            self._is_multilabel = y.ndim == 2
-            self.classes_ = data.classes_of(y)
-        if (y.ndim == 2) != self._is_multilabel or (y.ndim == 2 and y.shape[1] != len(self.classes_)):
-            expected = f"an indicator matrix of {len(self.classes_)} columns" if self._is_multilabel else "labels (n,)"
-            raise ValueError(f"y must be {expected}, as at the first fit; got shape {y.shape}")
-        if y.ndim == 2:
-            return np.ascontiguousarray(y, dtype=np.int64)
-        return data.encode(y, self.classes_)
-
-    def _trainer_targets(self, y: np.ndarray, dtype) -> np.ndarray:
-        """int64 labels for a softmax; 0 and 1 as numbers for a sigmoid."""
-        if self._loss == "softmax_cross_entropy":
-            return y
-        return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
-
-    def _score_of(self, y, outputs) -> float:
-        """Accuracy of outputs against encoded targets."""
-        if not np.isfinite(outputs).all():
-            return float("nan")
-        return float(accuracy_score(y, self._decide(outputs)))
-
-    def _decide(self, outputs: np.ndarray) -> np.ndarray:
-        """Encoded answers: indices, or indicators."""
-        if self._is_multilabel:
-            return (outputs > 0.5).astype(np.int64)
-        return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
-
-    def _restore_classes(self, classes, kind: str) -> None:
-        self.classes_, self._is_multilabel = classes, kind == "multilabel"
+    def _meaning_of(self, y, rows: int, dtype) -> Meaning:
+        return Meaning.of_labels(data.check_labels(y, rows))
 
     def partial_fit(self, X, y, classes=None):
         """One more epoch over the rows given; optimiser state and running statistics go on from the last call.
@@ -576,28 +560,28 @@ class MLPClassifier(ClassifierMixin, _MLP):
         -------
         self : object
         """
-        if not hasattr(self, "classes_"):
-            multilabel = getattr(y, "ndim", 1) == 2 and y.shape[1] > 1
-            if classes is None and not multilabel:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            if not multilabel:
-                self.classes_ = np.unique(np.asarray(classes))
-                self._is_multilabel = False
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
-            )
-        return self._fit(X, y, None, None, incremental=True)
+        if hasattr(self, "classes_"):
+            if classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+                )
+            return self._fit(X, y, incremental=True)
+        if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
+            return self._fit(X, y, incremental=True)
+        if classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._fit(X, y, incremental=True, meaning=Meaning.of_classes(np.unique(np.asarray(classes))))
 
     def predict(self, X):
         """Classes of the rows `X`: `(n_samples,)`, or an indicator matrix of a multilabel fit."""
-        answers = self._decide(self._outputs(X))
-        return answers if self._is_multilabel else self.classes_[answers]
+        outputs = self._outputs(X)
+        answers = self._meaning.decide(outputs)
+        return answers if self._meaning.kind == "multilabel" else self.classes_[answers]
 
     def predict_proba(self, X):
         """Probabilities `(n_samples, n_classes)`, in the order of `classes_`."""
         outputs = self._outputs(X)
-        if outputs.shape[1] == 1:
+        if self._meaning.kind == "classifier" and outputs.shape[1] == 1:
             return np.hstack([1 - outputs, outputs])
         return outputs
 
@@ -723,36 +707,17 @@ class MLPRegressor(RegressorMixin, _MLP):
     True
     """
 
-    _binary = False
-    _loss = "squared_error"
-
-    def _out_activation(self) -> str:
-        return "identity"
-
-    def _restore_classes(self, classes, kind: str) -> None:
-        """A regressor has none."""
-
-    def _check_y(self, y, rows: int, dtype, reset: bool) -> np.ndarray:
-        y = data.check_targets(y, rows, dtype)
-        if not reset and hasattr(self, "coefs_") and y.shape[1] != self.n_outputs_:
-            raise ValueError(f"y must have {self.n_outputs_} columns, as at the first fit; got {y.shape[1]}")
-        return y
-
-    def _trainer_targets(self, y: np.ndarray, dtype) -> np.ndarray:
-        return y
-
-    def _score_of(self, y, outputs) -> float:
-        """R^2 of outputs against targets."""
-        return float(r2_score(y, outputs)) if np.isfinite(outputs).all() else float("nan")
+    def _meaning_of(self, y, rows: int, dtype) -> Meaning:
+        return Meaning("regressor", data.check_targets(y, rows, dtype).shape[1])
 
     def partial_fit(self, X, y):
         """One more epoch over the rows given; optimiser state and running statistics go on from the last call."""
-        return self._fit(X, y, None, None, incremental=True)
+        return self._fit(X, y, incremental=True)
 
     def predict(self, X):
         """Predicted targets, `(n_samples,)`, or `(n_samples, n_outputs)` for several."""
         outputs = self._outputs(X)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return self._meaning.decide(outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

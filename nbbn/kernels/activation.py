@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from nbbn.kernels import elementary
 from nbbn.kernels.registry import READ_COLUMNS, WRITE_COLUMNS, WRITE_ROWS, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store, total, where_positive
+from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, total, where_positive
 from nbbn.kernels.team import share, share_rows
+
+# A logit whose exponential is 0: what lanes beyond the last unit hold.
+NO_LOGIT = -1e30
 
 
 @inline
@@ -107,12 +110,14 @@ def softmax_row(z, panels):
 
 
 @kernel
-def softmax_forward(x: WRITE_ROWS, x_stride, panels, rows, thread, threads):
-    """Softmax of each row, in place, split by rows."""
+def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, threads):
+    """Softmax of each row, in place, split by rows; lanes beyond the last unit become 0."""
     from_row, to_row = share_rows(rows, thread, threads)
     v = lanes(x)
     for r in range(from_row, to_row):
         row = shift(x, r * x_stride)
+        for j in range(units, panels * v):
+            row[j] = scalar(x, NO_LOGIT)
         _, norm = softmax_row(row, panels)
         scale = splat(x, 1.0 / norm)
         for panel in range(panels):

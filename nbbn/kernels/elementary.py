@@ -22,6 +22,16 @@ def _reduced(like, x):
     """`(exp(r) - 1, 2 ** n)` with x = n * log(2) + r, x bounded to the normal range."""
 
 
+def _limit(like):
+    """Where `exp` ends, by dtype."""
+
+
+@overload(_limit)
+def _limit_overload(like):
+    limit = _LIMIT[like.dtype.bitwidth]
+    return lambda like: limit
+
+
 @overload(_reduced)
 def _reduced_overload(like, x):
     bits = like.dtype.bitwidth
@@ -45,9 +55,10 @@ def _reduced_overload(like, x):
 
 @inline
 def exp(like, x):
-    """`e ** x`; 0 below -86 (float32) or -707 (float64)."""
+    """`e ** x`; 0 below -87 (float32) or -708 (float64), NaN for NaN."""
     m, power = _reduced(like, x)
-    return where_positive(power - splat(like, 2e-38), fma(m, power, power), splat(like, 0.0))
+    zero = splat(like, 0.0)
+    return where_positive(zero - x - splat(like, _limit(like)), zero, fma(m, power, power))
 
 
 @inline

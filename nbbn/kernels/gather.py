@@ -6,7 +6,6 @@ from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_ROWS, inline
 from nbbn.kernels.simd import lanes, prefetch, scalar, shift
 from nbbn.kernels.team import share_rows
 
-
 # Rows whose lines are asked for before they are copied: rows in random order come at memory's latency otherwise.
 AHEAD = 8
 CHUNK = 16  # items copied at once

@@ -14,8 +14,6 @@ from nbbn.kernels.registry import INDICES, READ_ROWS, WRITE_ROWS, WRITE_ROWS_F64
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
 from nbbn.kernels.team import share_rows
 
-NO_LOGIT = -1e30
-
 
 @kernel
 def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, order: INDICES, losses: WRITE_ROWS_F64,

@@ -140,6 +140,12 @@ KERNELS: dict[str, Kernel] = {}
 _COMPILING = threading.RLock()
 
 
+def renew_lock() -> None:
+    """For the child of a fork: another thread of the parent may have held the lock."""
+    global _COMPILING
+    _COMPILING = threading.RLock()
+
+
 def kernel(function):
     """Register a kernel under its function's name."""
     KERNELS[function.__name__] = Kernel(function)

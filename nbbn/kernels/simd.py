@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import platform
+import sys
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -34,7 +35,6 @@ VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
 REGISTERS = 32 if VECTOR_BYTES == 64 or "neon" in FEATURES else 16
 # Without FMA hardware `llvm.fma` is a library call (1 GFLOP/s); `llvm.fmuladd` lets LLVM split it.
 _FUSED = "llvm.fma" if FEATURES & {"fma", "avx512f", "neon"} else "llvm.fmuladd"
-F32_LANES = VECTOR_BYTES // 4
 
 
 def lanes_of(itemsize: int) -> int:
@@ -524,9 +524,10 @@ def pause(tyctx):
 @intrinsic
 def yield_core(tyctx):
     """Let another thread of the system run on this core."""
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
     def gen(ctx, builder, sig, args):
-        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield")
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), name)
         builder.call(fn, [])
         return ctx.get_dummy_value()
 

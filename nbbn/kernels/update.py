@@ -20,7 +20,6 @@ from nbbn.kernels.tile import HEIGHT
 
 # Constants in `hyper`: the optimiser's own, then these.
 DECAY = 6  # L2 penalty of a kernel: added to the gradient as `decay * p / rows`
-SHRINK = 7  # decoupled weight decay: `p -= rate * shrink * p`
 HYPER_WORDS = 8
 TILE_VECTORS = 2 * HEIGHT
 
@@ -65,43 +64,40 @@ def adam(p, g, param, slots, i, size, hyper, rate):
 
 
 @inline
-def update_columns(step, param, grad, slots, hyper, count, panels, rate, thread, threads):
-    """One step on `count` arrays of `panels` vectors each, own columns."""
+def update_columns(step, param, grad, slots, hyper, panels, rate, thread, threads):
+    """One step on an array of `panels` vectors, own columns."""
     v = lanes(param)
     first, end = share(panels, thread, threads)
-    size = count * panels * v
-    for c in range(count):
-        for panel in range(first, end):
-            i = (c * panels + panel) * v
-            step(load(param, i), load(grad, i), param, slots, i, size, hyper, rate)
+    for i in range(first * v, end * v, v):
+        step(load(param, i), load(grad, i), param, slots, i, panels * v, hyper, rate)
 
 
 @kernel
-def update_sgd(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+def update_sgd(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
                thread, threads):
     """SGD with momentum on biases, gammas and betas."""
-    update_columns(sgd, param, grad, slots, hyper, count, panels, rate, thread, threads)
+    update_columns(sgd, param, grad, slots, hyper, panels, rate, thread, threads)
 
 
 @kernel
-def update_nesterov(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+def update_nesterov(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
                     thread, threads):
     """SGD with Nesterov's momentum on biases, gammas and betas."""
-    update_columns(nesterov, param, grad, slots, hyper, count, panels, rate, thread, threads)
+    update_columns(nesterov, param, grad, slots, hyper, panels, rate, thread, threads)
 
 
 @kernel
-def update_rmsprop(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+def update_rmsprop(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
                    thread, threads):
     """RMSprop on biases, gammas and betas."""
-    update_columns(rmsprop, param, grad, slots, hyper, count, panels, rate, thread, threads)
+    update_columns(rmsprop, param, grad, slots, hyper, panels, rate, thread, threads)
 
 
 @kernel
-def update_adam(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, count, panels, rate,
+def update_adam(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
                 thread, threads):
     """Adam on biases, gammas and betas."""
-    update_columns(adam, param, grad, slots, hyper, count, panels, rate, thread, threads)
+    update_columns(adam, param, grad, slots, hyper, panels, rate, thread, threads)
 
 
 @inline
@@ -119,7 +115,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
     nothing = stack(x, 2)
     for q in range(2):
         store(nothing, q * v, splat(x, 0.0))
-    decay, kept = splat(x, hyper[DECAY] / rows), splat(x, 1.0 - rate * hyper[SHRINK])
+    decay = splat(x, hyper[DECAY] / rows)
     panel = first
     while panel < end:
         width = min(2, end - panel)
@@ -147,7 +143,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
                         norm = fma(p, p, norm)
                     else:
                         norm2 = fma(p, p, norm2)
-                    step(kept * p, g, weights, slots, i, size, hyper, rate)
+                    step(p, g, weights, slots, i, size, hyper, rate)
             k += tall
         squares[panel] += total(norm)
         if width == 2:

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbbn.layers import BatchNormalization, Layer
 from nbbn.program.layout import padded, panels_of, stride_of
-from nbbn.program.nodes import Node, logits_layer, nodes_of
+from nbbn.program.nodes import Node, nodes_of
 from nbbn.program.parameters import Parameters
 from nbbn.program.program import Buffer, Program, Segment
 
@@ -31,8 +31,10 @@ class InferenceProgram:
         self.layers = layers
         self.program = Program(np.dtype(dtype))
         nodes = nodes_of(layers, shapes)
-        self.parameters = parameters or Parameters(self.program, layers, shapes, logits_layer(nodes))
+        self.parameters = parameters or Parameters(self.program, layers, shapes)
         self.features, self.outputs = shapes[0][0], shapes[-1][0]
+        # Multiply-adds a row, and reading it.
+        self.work_per_row = sum(node.depth * node.width for node in nodes if node.kind == "dense") + 16 * self.features
         self._x, self._stride = Buffer("X", Segment.X), self.features
         if nodes and nodes[0].kind != "dense":
             self._copy_in()
@@ -68,5 +70,6 @@ class InferenceProgram:
                          panels=panels_of(node.width, self.program.dtype), epsilon=layer.epsilon)
 
     def _activation(self, node: Node) -> None:
-        self.program.add(f"{node.activation}_forward", x=self._x, x_stride=self._stride,
+        units = {"units": node.width} if node.activation == "softmax" else {}
+        self.program.add(f"{node.activation}_forward", x=self._x, x_stride=self._stride, **units,
                          panels=panels_of(node.width, self.program.dtype))

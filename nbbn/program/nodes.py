@@ -66,10 +66,3 @@ def output_activation(nodes: list[Node]) -> str:
     """Name of the activation that ends the network, `linear` without one."""
     last = nodes[-1]
     return last.activation if last.kind == "activation" else "relu" if last.relu else "linear"
-
-
-def logits_layer(nodes: list[Node]) -> int | None:
-    """The dense layer right before a final softmax or sigmoid, whose padding must not take part."""
-    if output_activation(nodes) in ("softmax", "sigmoid") and len(nodes) > 1 and nodes[-2].kind == "dense":
-        return nodes[-2].layer
-    return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.kernels.loss import NO_LOGIT
+from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.layers import BatchNormalization, Dense, Layer
 from nbbn.network import Weights
@@ -59,7 +59,8 @@ class Parameters:
         Index of the dense layer whose outputs go into a softmax or a sigmoid: its padding never wins.
     """
 
-    def __init__(self, program: Program, layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], logits: int | None):
+    def __init__(self, program: Program, layers: tuple[Layer, ...], shapes: list[tuple[int, ...]],
+                 logits: int | None = None):
         self.dtype = program.dtype
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}

@@ -97,6 +97,9 @@ class _Lowering:
             self.nodes.pop()
         if self.nodes[-1].kind != "dense" or self.nodes[-1].relu:
             raise LayerError("the last layer before the output's activation must be Dense")
+        for node in self.nodes:
+            if node.activation == "softmax":
+                raise LayerError(f"layer {node.layer}: softmax is supported at the end of a trained network only")
         self.program = p = Program(np.dtype(dtype))
         logits = self.nodes[-1].layer if ends_with != "linear" else None
         self.result = TrainingProgram(p, Parameters(p, layers, shapes, logits))
@@ -275,5 +278,4 @@ class _Lowering:
 
     def _update_vector(self, node: Node, name: str, param: Buffer, grad: Buffer) -> None:
         self.program.add(f"update_{self.optimizer.kernel}", param=param, grad=grad,
-                         slots=self._slots(node, name, 0, node.width), hyper=self.hyper, count=1,
-                         panels=self._panels(node.width))
+                         slots=self._slots(node, name, 0, node.width), hyper=self.hyper, panels=self._panels(node.width))
