@@ -13,7 +13,7 @@ repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number a chan
 from __future__ import annotations
 
 from nbbn.kernels.registry import READ_ALL, READ_ROWS, WRITE_ALONE, WRITE_ROWS, Real, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, sqrt, store, stream, where_positive
+from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, sqrt, store, stream
 from nbbn.kernels.team import share
 
 ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range(11)
@@ -58,7 +58,7 @@ _add_squares_tall, _add_square = _add_squares(TALL), _add_squares(1)
 @inline
 def _sum_run(x, width, first, end, origin, mean):
     """`mean = (x[first:end] - origin).mean(0)`."""
-    _fill(mean, width, 0.0)
+    fill_row(mean, width, 0.0)
     r = first
     while r + TALL <= end:
         _add_rows_tall(shift(x, r * width), width, origin, mean)
@@ -66,13 +66,13 @@ def _sum_run(x, width, first, end, origin, mean):
     while r < end:
         _add_row(shift(x, r * width), width, origin, mean)
         r += 1
-    _copy(mean, mean, width, 1.0 / (end - first))
+    copy_row(mean, mean, width, 1.0 / (end - first))
 
 
 @inline
 def _square_run(x, width, first, end, origin, mean, m2):
     """`m2 = ((x[first:end] - origin - mean)**2).sum(0)`."""
-    _fill(m2, width, 0.0)
+    fill_row(m2, width, 0.0)
     r = first
     while r + TALL <= end:
         _add_squares_tall(shift(x, r * width), width, origin, mean, m2)
@@ -83,14 +83,14 @@ def _square_run(x, width, first, end, origin, mean, m2):
 
 
 @inline
-def _fill(row, width, value):
+def fill_row(row, width, value):
     """Every number of a row."""
     for j in range(0, width, lanes(row)):
         store(row, j, splat(row, value))
 
 
 @inline
-def _copy(source, target, width, factor):
+def copy_row(source, target, width, factor):
     """`target = factor * source` of one row."""
     scale = splat(source, factor)
     for j in range(0, width, lanes(source)):
@@ -150,8 +150,8 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
         before += end - first
     center, var = shift(state, SHIFT * width), shift(state, VAR * width)
     if width == channels and tail == 0:
-        _copy(mean, center, width, 1.0)
-        _copy(m2, var, width, 1.0 / rows_total)
+        copy_row(mean, center, width, 1.0)
+        copy_row(m2, var, width, 1.0 / rows_total)
     else:
         _merge_columns(x, channels, width, rows_total, tail, mean, m2, center, var)
     v = lanes(x)
@@ -164,11 +164,11 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
         store(state, GAIN * width + j, load(state, GAIN * width + j) * invstd)
         store(state, MEAN * width + j, load(state, ORIGIN * width + j) + load(center, j))
     for row in range(INVSTD + 1):
-        _repeat(shift(state, row * width), channels, width)
+        repeat_row(shift(state, row * width), channels, width)
 
 
 @inline
-def _repeat(row, channels, width):
+def repeat_row(row, channels, width):
     """Repeat the first `channels` numbers of a row over its virtual columns."""
     for at in range(channels, width, channels):
         for c in range(channels):
@@ -275,184 +275,3 @@ def normalise_relu_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, 
                                  threads):
     """The same past the caches, then ReLU."""
     _relu_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
-
-
-def _add_gradients(height: int, clip: bool):
-    @inline
-    def add_gradients(x, dy, width, state, dbeta, dgamma):
-        zero = splat(x, 0.0)
-        for j in range(0, width, lanes(x)):
-            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
-            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
-            a, b = load(dbeta, j), load(dgamma, j)
-            for k in range(height):
-                t = (load(x, k * width + j) - origin) - center
-                g = load(dy, k * width + j)
-                if clip:
-                    g = where_positive(fma(gain, t, beta), g, zero)
-                a, b = a + g, fma(g, t, b)
-            store(dbeta, j, a)
-            store(dgamma, j, b)
-
-    return add_gradients
-
-
-def _sums(clip: bool):
-    tall, single = _add_gradients(TALL, clip), _add_gradients(1, clip)
-
-    @inline
-    def gradient_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads):
-        first_block, end_block = share(blocks, thread, threads)
-        for block in range(first_block, end_block):
-            r, end = share(rows_total, block, blocks)
-            dbeta = shift(partial, PARTIAL_ROWS * block * width)
-            dgamma = shift(dbeta, width)
-            _fill(dbeta, 2 * width, 0.0)
-            while r + TALL <= end:
-                tall(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
-                r += TALL
-            while r < end:
-                single(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
-                r += 1
-
-    return gradient_sums
-
-
-def _gradient_rows(height: int, clip: bool, past_caches: bool):
-    @inline
-    def gradient_rows(x, dy, dx, state, width):
-        zero = splat(x, 0.0)
-        for j in range(0, width, lanes(x)):
-            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
-            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
-            drop, slope = load(state, DROP * width + j), load(state, SLOPE * width + j)
-            for k in range(height):
-                t = (load(x, k * width + j) - origin) - center
-                g = load(dy, k * width + j)
-                if clip:
-                    g = where_positive(fma(gain, t, beta), g, zero)
-                out = gain * ((g - drop) - t * slope)
-                if past_caches:
-                    stream(dx, k * width + j, out)
-                else:
-                    store(dx, k * width + j, out)
-
-    return gradient_rows
-
-
-def _apply(clip: bool, past_caches: bool):
-    tall, single = _gradient_rows(TALL, clip, past_caches), _gradient_rows(1, clip, past_caches)
-
-    @inline
-    def apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads):
-        first, r = own_rows(rows_total, blocks, thread, threads)
-        while r - TALL >= first:
-            r -= TALL
-            tall(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
-        while r > first:
-            r -= 1
-            single(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
-        if thread == threads - 1:
-            at = rows_total * width
-            for j in range(tail):
-                t = (x[at + j] - state[ORIGIN * width + j]) - state[SHIFT * width + j]
-                g = dy[at + j]
-                if clip and not state[GAIN * width + j] * t + state[BETA * width + j] > 0:
-                    g = scalar(x, 0.0)
-                slip = (g - state[DROP * width + j]) - t * state[SLOPE * width + j]
-                dx[at + j] = state[GAIN * width + j] * slip
-
-    return apply
-
-
-_plain_sums, _relu_sums = _sums(False), _sums(True)
-_plain_apply, _relu_apply = _apply(False, False), _apply(True, False)
-_plain_apply_streamed, _relu_apply_streamed = _apply(False, True), _apply(True, True)
-
-
-@kernel
-def gradient_sums(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
-                  threads):
-    """Sums of `dy` and of `dy * (x - mean)` of each block."""
-    _plain_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
-
-
-@kernel
-def gradient_sums_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
-                       threads):
-    """The same behind a ReLU, whose mask is made anew."""
-    _relu_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
-
-
-@kernel
-def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip, partial: WRITE_ALONE,
-                    state: WRITE_ALONE, thread):
-    """Add up the blocks, each channel's virtual columns and the tail: dgamma, dbeta, and what `dx` needs."""
-    if thread != 0:
-        return
-    v = lanes(x)
-    for block in range(1, blocks):
-        part = shift(partial, PARTIAL_ROWS * block * width)
-        for j in range(0, 2 * width, v):
-            store(partial, j, load(partial, j) + load(part, j))
-    dbeta, slope = shift(state, DBETA * width), shift(state, DGAMMA * width)
-    if width == channels and tail == 0:
-        _copy(partial, dbeta, width, 1.0)
-        _copy(shift(partial, width), slope, width, 1.0)
-    else:
-        _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta, slope)
-    per_row = splat(x, 1.0 / ((rows_total * width + tail) // channels))
-    for j in range(0, channels, v):
-        invstd = load(state, INVSTD * width + j)
-        dgamma = load(slope, j) * invstd
-        store(slope, j, dgamma)
-        store(state, DROP * width + j, load(dbeta, j) * per_row)
-        store(state, SLOPE * width + j, dgamma * invstd * per_row)
-    _repeat(shift(state, DROP * width), channels, width)
-    _repeat(shift(state, SLOPE * width), channels, width)
-
-
-@inline
-def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta_out, slope_out):
-    """Sums of each channel from those of its virtual columns and the tail, in float64."""
-    rest, drest = shift(x, rows_total * width), shift(dy, rows_total * width)
-    for c in range(channels):
-        dbeta, slope = 0.0, 0.0
-        if rows_total > 0:
-            for j in range(c, width, channels):
-                dbeta += float(partial[j])
-                slope += float(partial[width + j])
-        for j in range(c, tail, channels):
-            t = (rest[j] - state[ORIGIN * width + c]) - state[SHIFT * width + c]
-            if clip == 0 or state[GAIN * width + c] * t + state[BETA * width + c] > 0:
-                dbeta += float(drest[j])
-                slope += float(drest[j]) * float(t)
-        dbeta_out[c], slope_out[c] = scalar(x, dbeta), scalar(x, slope)
-
-
-@kernel
-def input_gradient(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
-                   threads):
-    """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))` (Ioffe and Szegedy, 2015, section 3), blocks in reverse."""
-    _plain_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
-                        threads):
-    """The same behind a ReLU."""
-    _relu_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS,
-                            thread, threads):
-    """The same past the caches."""
-    _plain_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_relu_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL,
-                                 dx: WRITE_ROWS, thread, threads):
-    """The same past the caches, behind a ReLU."""
-    _relu_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
