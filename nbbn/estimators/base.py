@@ -162,8 +162,9 @@ class BaseMLP(BaseEstimator):
             X = data.check_rows(self, X, reset=not goes_on)
             self._check_enough_rows(norms, len(X))
             dtype = self._dtype if goes_on and self.dtype is None else data.computing_dtype(X, self.dtype)
-            meaning = meaning or (self._meaning if goes_on else self._meaning_of(y, len(X), dtype))
-            y = meaning.encode(y, len(X), dtype)
+            y = self._check_y(y, len(X), dtype)
+            meaning = meaning or (self._meaning if goes_on else self._meaning_of(y))
+            y = meaning.encode(y)
             architecture = mlp(X.shape[1], hidden, meaning.outputs, self.activation, norms, self.bn_momentum,
                                self.bn_epsilon, meaning.activation)
             if goes_on:
@@ -176,7 +177,7 @@ class BaseMLP(BaseEstimator):
             x, targets, validation = X, y, None
             if X_val is not None:
                 x_val = data.check_rows(self, X_val, reset=False)
-                validation = x_val, meaning.encode(y_val, len(x_val), dtype)
+                validation = x_val, meaning.encode(self._check_y(y_val, len(x_val), dtype))
             elif self.early_stopping:
                 two_classes = meaning.kind == "classifier" and meaning.outputs == 1
                 x, x_val, targets, y_val = self._split(X, y, random_state, stratify=two_classes)

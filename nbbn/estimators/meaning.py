@@ -63,20 +63,18 @@ class Meaning:
         """Name of the loss."""
         return _LOSSES[self.activation]
 
-    def encode(self, y, rows: int, dtype: np.dtype) -> np.ndarray:
-        """Targets of the user's as indices `(n,)`, indicators or numbers `(n, outputs)`.
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Checked targets as indices `(n,)`, indicators or numbers `(n, outputs)`.
 
         Raises
         ------
         ValueError
-            For unknown classes, another number of columns or rows, NaN.
+            For unknown classes or another number of columns.
         """
         if self.kind == "regressor":
-            y = data.check_targets(y, rows, dtype)
             if y.shape[1] != self.outputs:
                 raise ValueError(f"y must have {self.outputs} columns, as at the first fit; got {y.shape[1]}")
             return y
-        y = data.check_labels(y, rows)
         if self.kind == "classifier" and y.ndim == 1:
             return data.encode(y, self.classes)
         if self.kind == "multilabel" and y.ndim == 2 and y.shape[1] == self.outputs:

@@ -125,8 +125,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     >>> folded = classifier.fold()  # the same answers without batch norm
     """
 
-    def _meaning_of(self, y, rows: int, dtype) -> Meaning:
-        return Meaning.of_labels(data.check_labels(y, rows))
+    def _check_y(self, y, rows: int, dtype) -> np.ndarray:
+        return data.check_labels(y, rows)
+
+    def _meaning_of(self, y: np.ndarray) -> Meaning:
+        return Meaning.of_labels(y)
 
     def partial_fit(self, X, y, classes=None):
         """One more epoch over the rows given; optimiser state and running statistics go on from the last call.
@@ -289,8 +292,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    def _meaning_of(self, y, rows: int, dtype) -> Meaning:
-        return Meaning("regressor", data.check_targets(y, rows, dtype).shape[1])
+    def _check_y(self, y, rows: int, dtype) -> np.ndarray:
+        return data.check_targets(y, rows, dtype)
+
+    def _meaning_of(self, y: np.ndarray) -> Meaning:
+        return Meaning("regressor", y.shape[1])
 
     def partial_fit(self, X, y):
         """One more epoch over the rows given; optimiser state and running statistics go on from the last call."""
