@@ -174,34 +174,40 @@ class BaseMLP(BaseEstimator):
                 collect(self, architecture, dtype) if goes_on
                 else initial_weights(architecture, self.activation, random_state, dtype)
             )  # fmt: skip
-            x, targets, validation = X, y, None
+            validation = None
             if X_val is not None:
-                x_val = data.check_rows(self, X_val, reset=False)
-                validation = x_val, meaning.encode(self._check_y(y_val, len(x_val), dtype))
+                X_val = data.check_rows(self, X_val, reset=False)
+                validation = X_val, meaning.encode(self._check_y(y_val, len(X_val), dtype))
             elif self.early_stopping:
-                two_classes = meaning.kind == "classifier" and meaning.outputs == 1
-                x, x_val, targets, y_val = self._split(X, y, random_state, stratify=two_classes)
-                validation = x_val, y_val
-                self._check_enough_rows(norms, len(x))
+                X, y, validation = self._split(X, y, meaning, random_state)
+                self._check_enough_rows(norms, len(X))
             record = copy.deepcopy(self._record) if goes_on else Record()
             if not incremental:
                 record.epochs, record.stale, record.rate_factor = 0, 0, 1.0
-            optimizer_state = self._training if goes_on and incremental else None
-            rows, batch_size = len(x), self._batch_size(len(x))
-            trainer = self._trainer(architecture, weights, x.dtype, min(rows, batch_size + max(1, batch_size // 4)), meaning,
-                                    record, optimizer_state)
-            plan = Plan(
-                x, meaning.targets(targets, dtype), epochs=self.max_iter, batch_size=batch_size,
-                merge_tail=architecture.has_norm, shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
-                adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
-                validate=self._validator(trainer, meaning, validation), stop_by_score=self.early_stopping,
-                callbacks=callbacks, classifies=meaning.kind != "regressor",
-                publish=lambda: self._finish(architecture, meaning, trainer, record), verbose=bool(self.verbose),
-                incremental=incremental,
-            )  # fmt: skip
+            trainer = self._trainer(architecture, weights, X, meaning, record)
+            if goes_on and incremental and self._training is not None and self._training["solver"] == self.solver:
+                trainer.load_optimizer_state(self._training["state"])
+                trainer.step = self._training["step"]
+
+            def publish_all():
+                self._finish(architecture, meaning, trainer, record)
+
+            plan = self._plan(X, meaning.targets(y, dtype), architecture, random_state, incremental)
+            plan.callbacks, plan.publish, plan.classifies = callbacks, publish_all, meaning.kind != "regressor"
+            if validation is not None:
+                plan.validate = lambda: meaning.loss_and_score(validation[1], trainer.outputs(validation[0]))
             loop.run(self, trainer, plan, record, self._rates(trainer, record))
-            self._finish(architecture, meaning, trainer, record)
+            publish_all()
         return self
+
+    def _plan(self, x, targets, architecture: Architecture, random_state, incremental: bool) -> Plan:
+        """What the parameters say of the loop."""
+        return Plan(
+            x, targets, epochs=self.max_iter, batch_size=self._batch_size(len(x)), merge_tail=architecture.has_norm,
+            shuffle=self.shuffle, tol=self.tol, patience=self.n_iter_no_change,
+            adaptive=self.learning_rate == "adaptive" and self.solver == "sgd", random_state=random_state,
+            stop_by_score=self.early_stopping, verbose=bool(self.verbose), incremental=incremental,
+        )  # fmt: skip
 
     def _check_same(self, architecture: Architecture) -> None:
         """What goes on must be the network that was fitted."""
@@ -255,14 +261,15 @@ class BaseMLP(BaseEstimator):
         if meaning.classes is not None:
             self.classes_ = meaning.classes
 
-    def _split(self, X, y, random_state, *, stratify: bool):
-        """scikit-learn's split of the training rows for early stopping: stratified for two classes."""
+    def _split(self, X, y, meaning: Meaning, random_state):
+        """scikit-learn's split for early stopping, stratified for two classes: rows and targets to train on, and to validate."""
         train, val = train_test_split(
-            np.arange(len(X)), random_state=random_state, test_size=self.validation_fraction, stratify=y if stratify else None
-        )
+            np.arange(len(X)), random_state=random_state, test_size=self.validation_fraction,
+            stratify=y if meaning.kind == "classifier" and meaning.outputs == 1 else None,
+        )  # fmt: skip
         if len(val) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-        return X[train], X[val], np.ascontiguousarray(y[train]), np.ascontiguousarray(y[val])
+        return X[train], np.ascontiguousarray(y[train]), (X[val], np.ascontiguousarray(y[val]))
 
     def _check_enough_rows(self, norms: list, rows: int) -> None:
         if not any(norms):
@@ -292,16 +299,15 @@ class BaseMLP(BaseEstimator):
             return lambda steps: trainer.optimizer.rates(steps) / (record.rows_seen + 1) ** self.power_t
         return trainer.optimizer.rates
 
-    def _trainer(self, architecture, weights, source, batch_rows: int, meaning, record: Record, state: dict | None) -> Trainer:
-        """A trainer with these weights; it goes on with the optimiser's state and step count, if there are any."""
+    def _trainer(self, architecture, weights, x, meaning: Meaning, record: Record) -> Trainer:
+        """A trainer with these weights and a fresh optimiser."""
         dtype = next(iter(weights[0].values())).dtype
-        trainer = Trainer(architecture.layers, architecture.shapes, dtype, source, batch_rows, meaning.loss, self._optimizer(),
+        batch_size = min(self.batch_size if self.batch_size != "auto" else 200, len(x))
+        largest = min(len(x), batch_size + max(1, batch_size // 4))  # with a merged tail
+        trainer = Trainer(architecture.layers, architecture.shapes, dtype, x.dtype, largest, meaning.loss, self._optimizer(),
                           decay=self.alpha, debias=True)
         trainer.upload(weights)
         trainer.norm_step = record.steps
-        if state is not None and state["solver"] == self.solver:
-            trainer.load_optimizer_state(state["state"])
-            trainer.step = state["step"]
         return trainer
 
     def _callbacks(self) -> tuple:
@@ -334,12 +340,6 @@ class BaseMLP(BaseEstimator):
         self.validation_scores_ = record.scores if record.scores or self.early_stopping else None
         self.validation_loss_curve_ = record.validation_losses if record.scores or self.early_stopping else None
         self.best_validation_score_ = record.best_score if self.early_stopping else None
-
-    def _validator(self, trainer: Trainer, meaning: Meaning, validation):
-        if validation is None:
-            return None
-        x, y = validation
-        return lambda: meaning.loss_and_score(y, trainer.outputs(x))
 
     # -- inference
 
