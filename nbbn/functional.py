@@ -174,7 +174,7 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
     if out is not None and np.may_share_memory(rows_first, out):
-        rows_first = x.copy()
+        rows_first = rows_first.copy()
     state = np.empty(plan.state_floats, x.dtype)
     _call(plan, "forward", rows_first, rows_first, target, gamma, beta, state)
     return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)

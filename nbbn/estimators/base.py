@@ -148,8 +148,17 @@ class BaseMLP(BaseEstimator):
         """
         return self._fit(X, y, X_val, y_val)
 
-    def _fit(self, X, y, X_val=None, y_val=None, *, incremental: bool = False, meaning: Meaning | None = None):
-        """Check everything, then train; attributes change only once all is checked."""
+    def _fit(self, X, y, X_val=None, y_val=None, **how):
+        """A fit that raises leaves the estimator as it was."""
+        before = self.__dict__.copy()
+        try:
+            return self._fit_all(X, y, X_val, y_val, **how)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _fit_all(self, X, y, X_val, y_val, *, incremental: bool = False, meaning: Meaning | None = None):
+        """Check everything, then train."""
         self._validate_params()
         hidden, norms, callbacks = self._hidden(), self._norms(), self._callbacks()
         goes_on = hasattr(self, "coefs_") and (self.warm_start or incremental)
@@ -197,6 +206,8 @@ class BaseMLP(BaseEstimator):
             if validation is not None:
                 plan.validate = lambda: meaning.loss_and_score(validation[1], trainer.outputs(validation[0]))
             loop.run(self, trainer, plan, record, self._rates(trainer, record))
+            if not np.isfinite(trainer.outputs(X[:64])).all():
+                raise ValueError(loop.NOT_FINITE)
             publish_all()
         return self
 
@@ -421,6 +432,9 @@ class BaseMLP(BaseEstimator):
         """The architecture that the parameters describe at this moment."""
         return mlp(features, self._hidden(), self.n_outputs_, self.activation, self._norms(), self.bn_momentum,
                    self.bn_epsilon, self.out_activation_)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")
 
     def __getstate__(self):
         state = super().__getstate__().copy()

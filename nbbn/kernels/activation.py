@@ -57,40 +57,25 @@ def chain_columns(slope, dy, dy_stride, y, y_stride, panels, rows, thread, threa
             store(dy, i, slope(dy, load(y, j), load(dy, i)))
 
 
-@kernel
-def relu_forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
-    """ReLU in place."""
-    apply_columns(relu, x, x_stride, panels, rows, thread, threads)
+def _kernels_of(name: str, function, slope) -> None:
+    """Register `NAME_forward` and `NAME_backward` of one activation."""
+
+    def forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
+        """The activation in place."""
+        apply_columns(function, x, x_stride, panels, rows, thread, threads)
+
+    def backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread, threads):
+        """Its slope on `dy`, in place."""
+        chain_columns(slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads)
+
+    forward.__name__, backward.__name__ = f"{name}_forward", f"{name}_backward"
+    kernel(forward)
+    kernel(backward)
 
 
-@kernel
-def relu_backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread, threads):
-    """ReLU's mask on `dy`, in place."""
-    chain_columns(relu_slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads)
-
-
-@kernel
-def sigmoid_forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
-    """The logistic function in place."""
-    apply_columns(elementary.sigmoid, x, x_stride, panels, rows, thread, threads)
-
-
-@kernel
-def sigmoid_backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread, threads):
-    """The logistic function's slope on `dy`, in place."""
-    chain_columns(sigmoid_slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads)
-
-
-@kernel
-def tanh_forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
-    """The hyperbolic tangent in place."""
-    apply_columns(elementary.tanh, x, x_stride, panels, rows, thread, threads)
-
-
-@kernel
-def tanh_backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread, threads):
-    """The hyperbolic tangent's slope on `dy`, in place."""
-    chain_columns(tanh_slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads)
+_kernels_of("relu", relu, relu_slope)
+_kernels_of("sigmoid", elementary.sigmoid, sigmoid_slope)
+_kernels_of("tanh", elementary.tanh, tanh_slope)
 
 
 @inline

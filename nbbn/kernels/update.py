@@ -72,34 +72,6 @@ def update_columns(step, param, grad, slots, hyper, panels, rate, thread, thread
         step(load(param, i), load(grad, i), param, slots, i, panels * v, hyper, rate)
 
 
-@kernel
-def update_sgd(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
-               thread, threads):
-    """SGD with momentum on biases, gammas and betas."""
-    update_columns(sgd, param, grad, slots, hyper, panels, rate, thread, threads)
-
-
-@kernel
-def update_nesterov(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
-                    thread, threads):
-    """SGD with Nesterov's momentum on biases, gammas and betas."""
-    update_columns(nesterov, param, grad, slots, hyper, panels, rate, thread, threads)
-
-
-@kernel
-def update_rmsprop(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
-                   thread, threads):
-    """RMSprop on biases, gammas and betas."""
-    update_columns(rmsprop, param, grad, slots, hyper, panels, rate, thread, threads)
-
-
-@kernel
-def update_adam(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate,
-                thread, threads):
-    """Adam on biases, gammas and betas."""
-    update_columns(adam, param, grad, slots, hyper, panels, rate, thread, threads)
-
-
 @inline
 def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads):
     """`step(weights, x.T @ dz + decay * weights / rows)`, own columns; the gradient never leaves the registers' tile.
@@ -151,33 +123,23 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
         panel += width
 
 
-@kernel
-def dense_update_sgd(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-                     slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
-    """A dense kernel's gradient and its SGD step."""
-    dense_update(sgd, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads)
+def _kernels_of(step) -> None:
+    """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
+
+    def update(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, hyper: READ_ALL, panels, rate, thread, threads):
+        """One step on a bias, gamma or beta."""
+        update_columns(step, param, grad, slots, hyper, panels, rate, thread, threads)
+
+    def dense(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS, slots: WRITE_COLUMNS,
+              hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
+        """A dense kernel's gradient and one step on it."""
+        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
+                     threads)
+
+    update.__name__, dense.__name__ = f"update_{step.__name__}", f"dense_update_{step.__name__}"
+    kernel(update)
+    kernel(dense)
 
 
-@kernel
-def dense_update_nesterov(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-                          slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread,
-                          threads):
-    """A dense kernel's gradient and its Nesterov step."""
-    dense_update(nesterov, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
-                 threads)
-
-
-@kernel
-def dense_update_rmsprop(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-                         slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread,
-                         threads):
-    """A dense kernel's gradient and its RMSprop step."""
-    dense_update(rmsprop, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
-                 threads)
-
-
-@kernel
-def dense_update_adam(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-                      slots: WRITE_COLUMNS, hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
-    """A dense kernel's gradient and its Adam step."""
-    dense_update(adam, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads)
+for _step in (sgd, nesterov, rmsprop, adam):
+    _kernels_of(_step)
