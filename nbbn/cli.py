@@ -89,11 +89,16 @@ def _one_line_warning(message, category, filename, lineno, file=None, line=None)
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+_interrupts: list[int] = []
+
+
 @contextmanager
 def _ctrl_c_ends_the_command():
     def interrupt(signum, frame):
+        _interrupts.append(signum)
         raise Interrupted
 
+    _interrupts.clear()
     try:
         before = signal.signal(signal.SIGINT, interrupt)
     except ValueError:  # not the main thread, which alone gets signals
@@ -119,7 +124,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             status = args.run(args) or 0
             sys.stdout.flush()
-            return status
+            # A callback from C code drops an exception raised in it: the signal alone is left of it.
+            return 130 if _interrupts else status
         except BrokenPipeError:
             # The reader of our output left, as `| head` does. What is still buffered goes nowhere, so that Python's own
             # flush at exit does not complain; 141 is what a shell shows for SIGPIPE.

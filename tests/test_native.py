@@ -469,3 +469,13 @@ def test_wide_labels_ask_for_no_gigabytes():
         tracemalloc.stop()
     assert got.dtype == "U2"
     assert got.tolist() == ["a", "bc"]
+
+
+@pytest.mark.parametrize("back", [1, 5, 40])
+def test_load_refuses_damaged_numbers(saved, back):
+    """One flipped bit among the numbers once went unnoticed."""
+    data = bytearray(saved.read_bytes())
+    data[-back] ^= 1
+    saved.write_bytes(data)
+    with pytest.raises(FileError, match="damaged .the checksum differs.|broken"):
+        load(saved)

@@ -27,7 +27,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
             return dict(file)
     except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         # A single array has no names: TypeError or AttributeError.
-        raise UnusableInput(f"{path} is no readable .npz file ({error})") from None
+        raise UnusableInput(f"{path} is no readable .npz file, or holds more than plain numbers") from error
 
 
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -40,8 +40,8 @@ def open_array(path: Path) -> np.ndarray:
     """The array of a `.npy` file, memory-mapped, of numbers and with a row axis."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UnusableInput(f"{path} is not a NumPy array file: {error}") from None
+    except (ValueError, EOFError):
+        raise UnusableInput(f"{path} is not a NumPy array file, or holds more than plain numbers") from None
     if not isinstance(array, np.ndarray):
         raise UnusableInput(f"{path} is not a NumPy array file")
     if array.dtype.kind not in "fiub":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -52,6 +53,7 @@ def save(path, network: Network, meta: dict) -> None:
     if not isinstance(meta, dict):
         raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
     header = {"format": FORMAT, "version": VERSION, "network": network.check().config(), "meta": meta}
+    header["sha256"] = _digest(_named(network.weights))
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as err:
@@ -60,8 +62,11 @@ def save(path, network: Network, meta: dict) -> None:
     tensors = {name: np.ascontiguousarray(array) for name, array in _named(network.weights).items()}
 
     def verify(temporary: Path) -> None:
-        written = _named(load(temporary)[0].weights)
-        if not all(np.array_equal(written[name], array) for name, array in tensors.items()):
+        try:
+            written = _named(load(temporary)[0].weights)
+        except FileError:
+            written = {}
+        if not all(np.array_equal(written.get(name), array) for name, array in tensors.items()):
             raise FileError(f"{path}: the file does not read back equal; the disk or safetensors is at fault")
 
     write_whole(path, to_bytes(tensors, {_KEY: text}), verify)
@@ -96,9 +101,12 @@ def load(path) -> tuple[Network, dict]:
         for name, array in arrays.items():
             i, key = name.split(".", 1)
             weights[int(i)][key] = array
-        return Network.from_config(config, weights), meta
+        network = Network.from_config(config, weights)
     except (SafetensorError, *_NOT_A_NETWORK) as err:
         raise FileError(f"{path}: broken ({_line(err)}); {_ADVICE}") from err
+    if header.get("sha256") != _digest(arrays):
+        raise FileError(f"{path}: its numbers are damaged (the checksum differs); {_ADVICE}")
+    return network, meta
 
 
 def labels_to_json(classes) -> dict:
@@ -155,6 +163,15 @@ def labels_from_json(labels: dict) -> np.ndarray:
     if not same:
         raise ValueError(f"not class labels: values do not fit the dtype {dtype}")
     return array
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    """Checksum of all arrays, by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _named(per_layer: list[dict]) -> dict:
