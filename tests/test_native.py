@@ -477,5 +477,5 @@ def test_load_refuses_damaged_numbers(saved, back):
     data = bytearray(saved.read_bytes())
     data[-back] ^= 1
     saved.write_bytes(data)
-    with pytest.raises(FileError, match="damaged .the checksum differs.|broken"):
+    with pytest.raises(FileError, match=r"damaged|broken"):
         load(saved)
