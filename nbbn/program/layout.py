@@ -45,8 +45,15 @@ def unpack_kernel(panels: np.ndarray, depth: int, units: int) -> np.ndarray:
     return np.ascontiguousarray(whole[:depth, :units])
 
 
+# Memory that fills a good part of an L2 is taken in huge pages, where the system has them (NumPy asks for them from 4 MB on):
+# scattered small pages collide in the cache, differently in each process. A fit of two epochs of 784-128-64-32-10 at batch 256
+# took 0.160 to 0.172 s in nine processes out of ten, against 0.201 to 0.211 s in four out of five.
+_HUGE, _ASKED, _LARGE = 2 << 20, 4 << 20, 1 << 17
+
+
 def aligned_bytes(size: int) -> np.ndarray:
-    """A zeroed uint8 array of `size` bytes on a 64-byte boundary."""
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
+    """A zeroed uint8 array of `size` bytes on a 64-byte boundary; a large one on that of a huge page."""
+    boundary = 64 if size < _LARGE else _HUGE
+    raw = np.zeros(size + 64 if boundary == 64 else max(size, _ASKED) + _HUGE, np.uint8)
+    start = -raw.ctypes.data % boundary
     return raw[start : start + size]
