@@ -93,9 +93,11 @@ def test_relu_joins_the_norm_and_the_output_activation_joins_the_loss():
     assert {"norm_relu_forward", "norm_relu_backward", "softmax_cross_entropy"} <= set(kernels)
 
 
-def test_large_batches_are_gathered_once():
-    assert small_training(rows=40).program.operations[0].kernel == "gather_all_rows"
-    assert small_training(rows=10**6).program.operations[0].kernel == "gather_rows"
+@pytest.mark.parametrize("rows", [40, 10**5])
+def test_every_thread_gathers_the_rows_of_a_dense_network_for_itself(rows):
+    program = small_training(rows=rows).program
+    assert program.operations[0].kernel == "gather_all_rows"
+    assert not program.barriers()[0]
 
 
 def test_weights_are_updated_after_every_thread_has_used_them():
