@@ -1,30 +1,187 @@
-"""Optimisers as plain specifications."""
+"""Optimisers as plain specifications, with Keras's names, arguments and defaults."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 
+from nbbn import schedules
+from nbbn.schedules import Schedule
 
-@dataclass(frozen=True)
-class SGD:
+# Arguments of Keras's that no kernel computes, and the value at which they do nothing.
+_ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None, "amsgrad": False, "centered": False}
+_NOT_WRITTEN = (*_ABSENT, "ema_momentum")
+
+
+@dataclass(kw_only=True, repr=False)
+class Optimizer:
+    """What every optimiser has; made once, and only `learning_rate` may be set afterwards.
+
+    Parameters
+    ----------
+    weight_decay : float or None
+        Decoupled: before each update every trained array shrinks by `learning_rate * weight_decay` of itself.
+    clipnorm, clipvalue, global_clipnorm : float or None
+        At most one of them: bound of each array's gradient norm, of each gradient value, of the norm of all gradients together.
+    use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor
+        Keras's, not supported: taken at the values that do nothing.
+    gradient_accumulation_steps : int or None
+        Batches that make one update, at least 2. All data are in memory, so they are computed as one batch: the statistics of a
+        batch norm are those of all their rows together, exactly.
+    name : str or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that breaks its rule.
+    """
+
+    weight_decay: float | None = None
+    clipnorm: float | None = None
+    clipvalue: float | None = None
+    global_clipnorm: float | None = None
+    use_ema: bool = False
+    ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
+    loss_scale_factor: float | None = None
+    gradient_accumulation_steps: int | None = None
+    name: str | None = None
+
+    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old values.
+    slots: ClassVar[int]
+    kernel: ClassVar[str]
+    shares: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        for name in self.shares:
+            object.__setattr__(self, name, self._number(name, most=1.0))
+        for name in ("epsilon", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
+            if getattr(self, name, None) is not None:
+                object.__setattr__(self, name, self._number(name))
+        clips = {n: getattr(self, n) for n in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, n) is not None}
+        if len(clips) > 1:
+            raise ValueError(f"{self._class}: only one of clipnorm, clipvalue and global_clipnorm can be given, got {clips}")
+        for name, value in clips.items():
+            if value == 0:
+                raise ValueError(f"{self._class}: {name} must be above 0, got 0; leave it out to clip nothing")
+        k = self.gradient_accumulation_steps
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 2):
+            raise ValueError(f"{self._class}: gradient_accumulation_steps must be None or a whole number above 1, got {k!r}")
+        for name, nothing in _ABSENT.items():
+            value = getattr(self, name, nothing)
+            if value is not nothing and value != nothing:
+                raise ValueError(f"{self._class}: {name} is not supported, got {value!r}; leave it out")
+        self.__dict__["_made"] = True
+
+    def __repr__(self):
+        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"{self._class}({', '.join(shown)})"
+
+    def __setattr__(self, name, value):
+        if name == "learning_rate":
+            value = self._checked_rate(value)
+        elif "_made" in self.__dict__:
+            raise AttributeError(f"{self._class}: only learning_rate can be set; make a new {self._class} and call compile")
+        object.__setattr__(self, name, value)
+
+    @property
+    def _class(self) -> str:
+        return type(self).__name__
+
+    def _number(self, name: str, most: float = math.inf) -> float:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= most or value == math.inf:
+            rule = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most:g}]"
+            raise ValueError(f"{self._class}: {name} must be {rule}, got {value!r}")
+        return float(value)
+
+    def _checked_rate(self, value) -> float | Callable:
+        if callable(value):
+            return value
+        if "_made" in self.__dict__ and callable(self.learning_rate):
+            raise TypeError(
+                f"{self._class}: its learning_rate is a schedule, which a number cannot replace; make the optimizer with a number"
+            )
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{self._class}: learning_rate must be a number, a schedule or a function of the step, got {value!r}")
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{self._class}: learning_rate must be a finite number of at least 0, got {value}")
+        return float(value)
+
+    def learning_rates(self, steps: np.ndarray) -> np.ndarray:
+        """The learning rate of each step, counted from 0: the number, or what the schedule says.
+
+        Raises
+        ------
+        ValueError
+            For a function that answers anything but a finite number of at least 0.
+        """
+        given = self.learning_rate
+        if isinstance(given, Schedule):
+            return given(np.asarray(steps))
+        if not callable(given):
+            return np.full(len(steps), given)
+        rates = np.array([given(int(step)) for step in steps], np.float64)
+        if not (np.isfinite(rates) & (rates >= 0)).all():
+            raise ValueError(f"{self._class}: the function learning_rate must give finite numbers of at least 0, got {rates}")
+        return rates
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """What the kernels multiply by in each step: the learning rate, corrections included."""
+        return self.learning_rates(steps)
+
+    def shrinks(self, steps: np.ndarray) -> np.ndarray | None:
+        """The share of itself that every array loses before each step; None without weight decay."""
+        return self.weight_decay * self.learning_rates(steps) if self.weight_decay else None
+
+    def constants(self) -> list[float]:
+        """What its kernels read."""
+        raise NotImplementedError
+
+    def config(self) -> dict:
+        """The arguments, JSON-ready; `from_config` reads them.
+
+        Raises
+        ------
+        ValueError
+            For a learning rate that is a function: only numbers and schedules of `nbbn.schedules` can be written.
+        """
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
+        given = {name: value for name, value in given.items() if value is not None or name == "weight_decay"}
+        if isinstance(self.learning_rate, Schedule):
+            given["learning_rate"] = self.learning_rate.config()
+        elif callable(self.learning_rate):
+            raise ValueError(f"{self._class}: a learning_rate that is a function cannot be written to a file; use nbbn.schedules")
+        return {"class_name": self._class, "config": given}
+
+
+@dataclass(repr=False)
+class SGD(Optimizer):
     """Stochastic gradient descent: `v = momentum * v - rate * g; p += v` (Nesterov: `p += momentum * v - rate * g`).
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
     momentum : float
-        In [0, 1).
+        In [0, 1].
     nesterov : bool
         Look ahead by one momentum step (Sutskever et al., 2013); needs a momentum.
+    **base
+        See `Optimizer`.
     """
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule | Callable = 0.01
     momentum: float = 0.0
     nesterov: bool = False
 
     slots = 1
+    shares = ("momentum",)
 
     @property
     def kernel(self) -> str:
@@ -32,72 +189,142 @@ class SGD:
         return "nesterov" if self.nesterov and self.momentum > 0 else "sgd"
 
     def constants(self) -> list[float]:
-        """What its kernels read."""
         return [self.momentum]
 
-    def rates(self, steps: np.ndarray) -> np.ndarray:
-        """Learning rate of each step, counted from 0, corrections included."""
-        return np.full(len(steps), self.learning_rate)
 
-
-@dataclass(frozen=True)
-class RMSprop:
+@dataclass(repr=False)
+class RMSprop(Optimizer):
     """`v = rho * v + (1 - rho) * g^2; p -= rate * g / (sqrt(v) + epsilon)` (Tieleman and Hinton, 2012).
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
     rho : float
-        Weight of the old mean square, in [0, 1).
+        Weight of the old mean square, in [0, 1].
+    momentum : float
+        Not supported: 0.
     epsilon : float
         Added outside the root.
+    centered : bool
+        Not supported: False.
+    **base
+        See `Optimizer`.
     """
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule | Callable = 0.001
     rho: float = 0.9
+    momentum: float = 0.0
     epsilon: float = 1e-7
+    centered: bool = False
 
     slots = 1
     kernel = "rmsprop"
+    shares = ("rho",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.momentum != 0:
+            raise ValueError(f"RMSprop: momentum is not supported, got {self.momentum!r}; use SGD with momentum, or Adam")
 
     def constants(self) -> list[float]:
-        """What its kernels read."""
         return [self.rho, 1 - self.rho, self.epsilon]
 
-    def rates(self, steps: np.ndarray) -> np.ndarray:
-        """Learning rate of each step, counted from 0."""
-        return np.full(len(steps), self.learning_rate)
 
-
-@dataclass(frozen=True)
-class Adam:
+@dataclass(repr=False)
+class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015, algorithm 1, in the form at the end of section 2).
 
     Parameters
     ----------
-    learning_rate : float
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
     beta_1, beta_2 : float
         Weights of the old first and second moment, in [0, 1).
     epsilon : float
         Added outside the root.
+    amsgrad : bool
+        Not supported: False.
+    **base
+        See `Optimizer`.
     """
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule | Callable = 0.001
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
+    amsgrad: bool = False
 
     slots = 2
     kernel = "adam"
+    shares = ("beta_1", "beta_2")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if 1.0 in (self.beta_1, self.beta_2):
+            raise ValueError(f"{self._class}: beta_1 and beta_2 must lie below 1, got {self.beta_1} and {self.beta_2}")
 
     def constants(self) -> list[float]:
-        """What its kernels read."""
         return [self.beta_1, self.beta_2, self.epsilon, 1 - self.beta_1, 1 - self.beta_2]
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
-        """Learning rate of each step, counted from 0, with both bias corrections."""
+        """The learning rate of each step, counted from 0, with both bias corrections."""
         t = np.asarray(steps, np.float64) + 1
-        return self.learning_rate * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
+        return self.learning_rates(steps) * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
 
 
-Optimizer = SGD | RMSprop | Adam
+@dataclass(repr=False)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon, amsgrad
+        See `Adam`.
+    weight_decay : float
+        See `Optimizer`.
+    **base
+        See `Optimizer`.
+    """
+
+    weight_decay: float | None = 0.004
+
+
+_OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adam, AdamW)}
+
+
+def get(identifier) -> Optimizer:
+    """The optimiser that a name, an object or a config stands for.
+
+    Parameters
+    ----------
+    identifier : str, Optimizer or dict
+        A name as in `"adam"` or `"Adam"`, which has the default arguments; what `Optimizer.config` gave.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For any other type.
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, dict):
+        return _class(identifier.get("class_name"))(**_arguments(identifier["config"]))
+    if isinstance(identifier, str):
+        return _class(identifier)()
+    if isinstance(identifier, type) and issubclass(identifier, Optimizer):
+        raise TypeError(f"optimizer is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
+    raise TypeError(f"optimizer must be a name or an object of nbbn.optimizers, got {type(identifier).__name__}")
+
+
+def _class(name) -> type[Optimizer]:
+    if str(name).lower() not in _OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(_OPTIMIZERS)}")
+    return _OPTIMIZERS[str(name).lower()]
+
+
+def _arguments(config: dict) -> dict:
+    rate = config.get("learning_rate")
+    return {**config, "learning_rate": schedules.from_config(rate)} if isinstance(rate, dict) else config

@@ -13,7 +13,6 @@ import numpy as np
 from nbbn.kernels import executor, registry
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
-from nbbn.program.inference import BLOCK_ROWS
 from nbbn.program.layout import aligned_bytes
 from nbbn.program.program import Segment
 
@@ -124,11 +123,11 @@ class Steps:
         self._private: list[np.ndarray] = []  # one piece a thread, made when a run first asks for so many
 
     def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
-        """Run one step for each row of `steps`: rows, first row, step number, rate (a float64's bits).
+        """Run one step for each row of `steps`: rows, first row, step number, rate and shrink (a float64's bits).
 
         Parameters
         ----------
-        steps : ndarray of int64, shape (n, 4)
+        steps : ndarray of int64, shape (n, 5)
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int
@@ -166,8 +165,10 @@ class Blocks:
         self._work = program.sizes.get(Segment.WORK, 0)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Outputs for numeric rows."""
+        """Outputs for numeric rows of any shape, a row each."""
         rows = len(x)
+        if x.ndim != 2:
+            x = x.reshape(rows, -1)
         out = np.empty((rows, self.outputs), self.dtype)
         if x.dtype == self.dtype and x.flags.carray:
             self._fill(x, out)
@@ -187,13 +188,14 @@ class Blocks:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
         else:
             # Two blocks a thread at least, so that both finish together.
-            block = min(self.block, max(8, -(-rows // (2 * threads)) // 8 * 8))
+            block = min(self.block, max(8, -(-rows // (2 * threads)) // 8 * 8)) if self.block >= 8 else self.block
+            block = min(block, -(-rows // threads))
             _run_on(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
 
 
 def blocks_of(lowered, memory: np.ndarray) -> Blocks:
     """The runnable form of an `InferenceProgram` over a parameter segment."""
-    return Blocks(lowered.program, memory, lowered.outputs, BLOCK_ROWS, lowered.work_per_row)
+    return Blocks(lowered.program, memory, lowered.outputs, lowered.block, lowered.work_per_row)
 
 
 def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: int, parallel: bool) -> None:

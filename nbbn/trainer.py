@@ -12,6 +12,7 @@ from nbbn.layers import Layer
 from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
 from nbbn.program.inference import InferenceProgram
+from nbbn.program.nodes import has_windows
 from nbbn.program.program import Segment
 from nbbn.program.training import TrainingProgram, lower_training
 from nbbn.runtime import Steps, blocks_of, get_num_threads
@@ -123,14 +124,21 @@ class Trainer:
         L2 penalty of the kernels: adds `decay * sum(kernel**2) / 2 / rows` to each batch's loss.
     debias : bool
         Whether running averages forget their start.
+    seed : int
+        Of dropout and noise.
+    delta : float
+        Where the Huber loss turns linear.
+    weighted : bool
+        Whether `epoch` gets weights of rows.
     """
 
     def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
-                 decay: float = 0.0, debias: bool = False):
+                 decay: float = 0.0, debias: bool = False, seed: int = 0, delta: float = 1.0, weighted: bool = False):
         self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
         self.optimizer, self.decay = optimizer, decay
         self.lowered: TrainingProgram = lower_training(
-            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias
+            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed, delta=delta,
+            weighted=weighted,
         )
         self.params = self.lowered.parameters.memory()
         self._steps = Steps(self.lowered.program, np.dtype(source), self.params)
@@ -172,12 +180,13 @@ class Trainer:
 
     # -- work
 
-    def epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray, rates: np.ndarray) -> Epoch:
+    def epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray, rates: np.ndarray,
+              weights: np.ndarray | None = None, shrink: np.ndarray | None = None) -> Epoch:
         """Train on the rows `order` of `x` and `y`, batch by batch.
 
         Parameters
         ----------
-        x : ndarray, shape (n, features)
+        x : ndarray, shape (n, ...)
             C-contiguous, of the source dtype.
         y : ndarray
             int64 labels `(n,)`, or targets of the computing dtype `(n, outputs)`; C-contiguous.
@@ -186,17 +195,24 @@ class Trainer:
             Of `batches`.
         rates : ndarray of float64
             Learning rate of each batch, corrections included.
+        weights : ndarray of float64, shape (n,)
+            Of the rows, where the trainer is weighted.
+        shrink : ndarray of float64
+            Decoupled weight decay of each batch, the learning rate included.
         """
         start = time.perf_counter()
         steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
         steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
+        steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits}
-        squares = self._squares()
-        for panel_sums in squares:
-            panel_sums[:] = 0
+        if weights is not None:
+            arrays[Segment.WEIGHTS] = weights
+        squares, penalties = self._sums(self.lowered.squares), self._sums(self.lowered.penalties)
+        for sums in (*squares, *penalties):
+            sums[:] = 0
         done, limit = 0, min(get_num_threads(), self._steps.parallelism)
         while done < len(steps):
             threads, chunk = self._pace.next(limit, len(steps) - done)
@@ -207,15 +223,23 @@ class Trainer:
             self.step += chunk
             self.norm_step += chunk
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
+        penalty += float(sum(s.sum() for s in penalties)) / len(steps) * len(order)
         return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()), time.perf_counter() - start)
 
-    def _squares(self) -> list[np.ndarray]:
+    def _sums(self, buffers) -> list[np.ndarray]:
         work = self._steps.work
-        return [work[b.offset : b.offset + 8 * panels].view(np.float64) for b, panels in self.lowered.squares]
+        return [work[b.offset : b.offset + 8 * count].view(np.float64) for b, count in buffers]
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
         if self._predictor is None:
-            lowered = InferenceProgram(self.layers, self.shapes, self.dtype, self.lowered.parameters)
-            self._predictor = blocks_of(lowered, self.params)
+            self._own = None
+            if has_windows(self.lowered.nodes):  # constants of its own, so parameters of its own
+                lowered = InferenceProgram(self.layers, self.shapes, self.dtype)
+                self._own = lowered.parameters, lowered.parameters.memory()
+            else:
+                lowered = InferenceProgram(self.layers, self.shapes, self.dtype, self.lowered.parameters)
+            self._predictor = blocks_of(lowered, self._own[1] if self._own else self.params)
+        if self._own:
+            self._own[0].upload(self._own[1], self.download())
         return self._predictor.run(x)

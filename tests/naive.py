@@ -144,9 +144,9 @@ def adam(grad, state, step, *, learning_rate, beta_1=0.9, beta_2=0.999, epsilon=
 
 
 def rmsprop(grad, state, step, *, learning_rate, rho=0.9, epsilon=1e-8):
-    """The change of a parameter under RMSprop; epsilon stands outside the root."""
+    """The change of a parameter under RMSprop; epsilon stands inside the root, as in Keras."""
     state["mean_square"] = rho * state.get("mean_square", 0.0) + (1 - rho) * grad**2
-    return -learning_rate * grad / (np.sqrt(state["mean_square"]) + epsilon)
+    return -learning_rate * grad / np.sqrt(state["mean_square"] + epsilon)
 
 
 OPTIMIZERS = {"sgd": sgd, "adam": adam, "rmsprop": rmsprop}

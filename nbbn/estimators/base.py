@@ -301,7 +301,7 @@ class BaseMLP(BaseEstimator):
         if self.solver == "sgd":
             return optimizers.SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
         if self.solver == "rmsprop":
-            return optimizers.RMSprop(self.learning_rate_init, 0.9, self.epsilon)
+            return optimizers.RMSprop(self.learning_rate_init, 0.9, epsilon=self.epsilon)
         return optimizers.Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
 
     def _rates(self, trainer: Trainer, record: Record):

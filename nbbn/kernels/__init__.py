@@ -2,12 +2,19 @@
 
 from nbbn.kernels import (  # noqa: F401  (each registers its kernels)
     activation,
+    activation_images,
+    conv,
     dense,
     gather,
+    gradient,
     loss,
+    noise,
     norm,
+    norm_groups,
+    norm_images,
     norm_rows,
     norm_rows_backward,
+    pool,
     scan,
     update,
 )

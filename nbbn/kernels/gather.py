@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_ROWS, inline, kernel
+from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_IMAGES, WRITE_ROWS, inline, kernel
 from nbbn.kernels.simd import lanes, prefetch, scalar, shift
 from nbbn.kernels.team import share_rows
+from nbbn.kernels.window import share_images
 
 # Rows whose lines are asked for before they are copied: rows in random order come at memory's latency otherwise.
 AHEAD = 8
@@ -34,6 +35,13 @@ def gather(x, order, out, width, out_stride, first, begin, end):
 def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread, threads):
     """The step's rows of a C-contiguous array, split by rows."""
     begin, end = share_rows(rows, thread, threads)
+    gather(x, order, out, width, out_stride, first, begin, end)
+
+
+@kernel
+def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_stride, blocks, first, rows, thread, threads):
+    """The step's images, each by the thread that owns it."""
+    begin, end = share_images(rows, blocks, thread, threads)
     gather(x, order, out, width, out_stride, first, begin, end)
 
 

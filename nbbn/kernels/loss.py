@@ -10,7 +10,7 @@ import math
 
 from nbbn.kernels import elementary
 from nbbn.kernels.activation import softmax_row
-from nbbn.kernels.registry import INDICES, READ_ROWS, WRITE_ROWS, WRITE_ROWS_F64, kernel
+from nbbn.kernels.registry import INDICES, READ_ROWS, WEIGHTS, WRITE_ROWS, WRITE_ROWS_F64, Real, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
 from nbbn.kernels.team import share_rows
 
@@ -78,3 +78,111 @@ def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_
         losses[first + r] = 0.5 * loss / units
         for panel in range(panels):
             store(row, panel * v, (load(row, panel * v) - load(target, panel * v)) * share_of_row)
+
+
+@kernel
+def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64,
+                              hits: WRITE_ROWS_F64, first, rows, thread, threads):
+    """`-sum(t * log softmax(z))` and, over `z`, its gradient by the mean loss; a hit is a row whose largest two agree."""
+    v = lanes(z)
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
+        mass, cross, best, wanted = 0.0, 0.0, 0, 0
+        for j in range(panels * v):
+            t = float(target[j])
+            mass += t
+            if t != 0.0:
+                cross += t * float(row[j])
+            if row[j] > row[best]:
+                best = j
+            if target[j] > target[wanted]:
+                wanted = j
+        top, norm = softmax_row(row, panels)
+        losses[first + r] = mass * (math.log(norm) + top) - cross
+        hits[first + r] = 1.0 if best == wanted else 0.0
+        scale, part = splat(z, mass / (norm * rows)), splat(z, 1.0 / rows)
+        for panel in range(panels):
+            at = panel * v
+            store(row, at, load(row, at) * scale - load(target, at) * part)
+
+
+@kernel
+def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64,
+                         hits: WRITE_ROWS_F64, first, rows, thread, threads):
+    """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient; hits are shares of right units."""
+    v = lanes(z)
+    begin, end = share_rows(rows, thread, threads)
+    part = splat(z, 1.0 / (rows * units))
+    for r in range(begin, end):
+        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
+        loss, right = 0.0, 0.0
+        for j in range(units):
+            logit = float(row[j])
+            loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
+            if (logit > 0.0) == (target[j] > 0.5):
+                right += 1.0
+        losses[first + r] = loss / units
+        hits[first + r] = right / units
+        for panel in range(panels):
+            p = elementary.sigmoid(z, load(row, panel * v))
+            store(row, panel * v, (p - load(target, panel * v)) * part)
+
+
+@inline
+def squared(slip, delta):
+    """`slip**2` and its slope."""
+    return slip * slip, 2.0 * slip
+
+
+@inline
+def absolute(slip, delta):
+    """`|slip|` and its slope, 0 at 0."""
+    return abs(slip), 1.0 if slip > 0.0 else -1.0 if slip < 0.0 else 0.0
+
+
+@inline
+def huber(slip, delta):
+    """Huber (1964): quadratic up to `delta`, linear beyond."""
+    if abs(slip) <= delta:
+        return 0.5 * slip * slip, slip
+    return delta * (abs(slip) - 0.5 * delta), delta if slip > 0.0 else -delta
+
+
+def _regression(name: str, function) -> None:
+    """Register a loss that is a mean over the units of a function of `y - t`."""
+
+    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, delta: Real, dy: WRITE_ROWS, dy_stride,
+             losses: WRITE_ROWS_F64, first, rows, thread, threads):
+        """Each row's loss, and the gradient of the batch's mean by the outputs."""
+        begin, end = share_rows(rows, thread, threads)
+        for r in range(begin, end):
+            row, target, grad = shift(y, r * y_stride), shift(targets, r * t_stride), shift(dy, r * dy_stride)
+            mean = 0.0
+            for j in range(units):
+                value, slope = function(float(row[j]) - float(target[j]), delta)
+                mean += value
+                grad[j] = scalar(dy, slope / (units * rows))
+            losses[first + r] = mean / units
+
+    loss.__name__ = name
+    kernel(loss)
+
+
+_regression("mean_squared_error", squared)
+_regression("mean_absolute_error", absolute)
+_regression("huber", huber)
+
+
+@kernel
+def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, weights: WEIGHTS, order: INDICES, losses: WRITE_ROWS_F64, first, rows, thread,
+               threads):
+    """Each row's loss and gradient times its sample weight."""
+    v = lanes(dz)
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        weight = weights[order[first + r]]
+        losses[first + r] *= weight
+        for panel in range(panels):
+            at = r * dz_stride + panel * v
+            store(dz, at, load(dz, at) * splat(dz, weight))

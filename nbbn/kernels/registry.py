@@ -4,7 +4,7 @@ A kernel is a function whose parameters are, told apart by annotation and name:
 
 - buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this, and nothing else, the
   program knows where a barrier is due.
-- the words of the running step (`CONTEXT`): `thread threads rows first step rate`.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
 All compiled kernels share the signature `void (row, context)`: a row of the program holds one 8-byte word an argument, the
@@ -30,7 +30,7 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5}
+CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5, "shrink": 6}
 BASES = 8  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
 OPERANDS = 2  # first operand of a row, after the kernel's address and the barrier flag
@@ -42,8 +42,8 @@ OFFSET_MASK = (1 << SEGMENT_SHIFT) - 1
 class Access:
     """How a kernel uses a buffer.
 
-    `split` says which part a thread touches: its `columns` or `rows`, `steps` (whole depth steps of every panel), or `all`;
-    `alone` is the first thread's.
+    `split` says which part a thread touches: its `columns`, `rows` or `images` (whole ones, in blocks), `steps` (whole depth
+    steps of every panel), or `all`; `alone` is the first thread's.
     `dtype` is None for the program's own.
     """
 
@@ -59,12 +59,17 @@ class Real:
 READ_ALL = Access(False, "all")
 READ_COLUMNS, WRITE_COLUMNS = Access(False, "columns"), Access(True, "columns")
 READ_ROWS, WRITE_ROWS = Access(False, "rows"), Access(True, "rows")
+READ_IMAGES, WRITE_IMAGES = Access(False, "images"), Access(True, "images")
+WRITE_ALL = Access(True, "all")
 WRITE_STEPS = Access(True, "steps")
 WRITE_ALONE = Access(True, "alone")
 INDICES = Access(False, "all", "int64")
 SOURCE = Access(False, "all", "source")
 WRITE_ROWS_F64 = Access(True, "rows", "float64")
 WRITE_COLUMNS_F64 = Access(True, "columns", "float64")
+WRITE_ALONE_F64 = Access(True, "alone", "float64")
+NORM = Access(False, "all", "float64")
+WEIGHTS = Access(False, "all", "float64")
 
 
 def inline(function):
@@ -114,7 +119,7 @@ class Kernel:
         arguments = []
         for parameter, kind in self.parameters.items():
             at = OPERANDS + self.operands.index(parameter) if parameter in self.operands else CONTEXT[parameter]
-            if parameter == "rate":
+            if parameter in ("rate", "shrink"):
                 arguments.append(f"real(ctx, {at})")
             elif parameter in CONTEXT:
                 arguments.append(f"word(ctx, {at})")

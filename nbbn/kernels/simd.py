@@ -371,85 +371,123 @@ for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul
 # --- matrix tile ------------------------------------------------------------------------------------------------------
 
 
+def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, operands) -> None:
+    """The loops of one register tile; the builder stands behind them afterwards."""
+    i64 = ir.IntType(64)
+    pa, row, step, run, n_runs, n, pb, b_pan, b_st, b_next, start, pc, out, out_pan = operands
+    scale = lambda stride, k: builder.mul(stride, ir.Constant(i64, k))  # noqa: E731
+    element = _llvm_float(vector.dtype)
+    places = [builder.add(scale(out, i), scale(out_pan, p)) for i in range(height) for p in range(width)]
+    if start is not None:
+        first = [_load(builder, start, ir.Constant(i64, p * vector.lanes), vector) for p in range(width)] * height
+    else:
+        first = [_load(builder, pc, at, vector) for at in places]
+    rows_at = [scale(row, r) for r in range(height)]
+    panels_at = [scale(b_pan, p) for p in range(width)]
+    before, outer, inner = builder.basic_block, builder.append_basic_block("run"), builder.append_basic_block("step")
+    latch, done = builder.append_basic_block("next_run"), builder.append_basic_block("done")
+    builder.branch(outer)
+
+    builder.position_at_end(outer)
+    r = builder.phi(i64)
+    a0, b0 = builder.phi(pa.type), builder.phi(pb.type)
+    acc0 = [builder.phi(vector.llvm) for _ in range(height * width)]
+    builder.branch(inner)
+
+    builder.position_at_end(inner)
+    k = builder.phi(i64)
+    a1, b1 = builder.phi(pa.type), builder.phi(pb.type)
+    acc1 = [builder.phi(vector.llvm) for _ in range(height * width)]
+    bs = [_load(builder, b1, at, vector) for at in panels_at]
+    acc2 = []
+    for i in range(height):
+        value = builder.load(_at(builder, a1, rows_at[i], element), align=vector.dtype.bitwidth // 8)
+        value = _broadcast(builder, value, vector)
+        acc2 += [_call(builder, _FUSED, [value, bs[p], acc1[i * width + p]]) for p in range(width)]
+    k2 = builder.add(k, ir.Constant(i64, 1))
+    a2, b2 = _at(builder, a1, step, element), _at(builder, b1, b_st, element)
+    builder.cbranch(builder.icmp_signed("<", k2, n), inner, latch)
+
+    builder.position_at_end(latch)
+    r2 = builder.add(r, ir.Constant(i64, 1))
+    a3, b3 = _at(builder, a0, run, element), _at(builder, b0, b_next, element)
+    builder.cbranch(builder.icmp_signed("<", r2, n_runs), outer, done)
+
+    for phi, begin, again in [
+        (r, ir.Constant(i64, 0), r2), (a0, pa, a3), (b0, pb, b3),
+        *((acc0[i], first[i], acc2[i]) for i in range(height * width)),
+    ]:
+        phi.add_incoming(begin, before)
+        phi.add_incoming(again, latch)
+    for phi, begin, again in [
+        (k, ir.Constant(i64, 0), k2), (a1, a0, a2), (b1, b0, b2),
+        *((acc1[i], acc0[i], acc2[i]) for i in range(height * width)),
+    ]:
+        phi.add_incoming(begin, outer)
+        phi.add_incoming(again, inner)
+
+    builder.position_at_end(done)
+    for i, value in enumerate(acc2):
+        if clip:
+            zero = _splat(0.0, vector)
+            value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+        _store(builder, value, pc, places[i], vector)
+
+
+def _operands(args, bias) -> list:
+    """The tile's operands, None for the bias that there is not."""
+    operands = list(args)
+    if isinstance(bias, types.NoneType | types.Omitted):
+        operands[10] = None
+    return operands
+
+
 @intrinsic(prefer_literal=True)
-def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row):
+def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row,
+                  c_panel):
     """`c = a @ b + bias`, then ReLU if asked: a register tile of `rows` x `panels` vectors.
 
     `a` is read as `runs` runs of `depth` scalars, `a_step` apart, the runs `a_run` apart (a dense layer has one run, a
-    convolution one a kernel row); its rows are `a_row` apart. `b` holds one vector a step, `b_step` apart, its panels
-    `b_panel` apart. `c` has its panels side by side and rows `c_row` apart. `rows`, `panels` and `relu` are literals;
-    `bias` is a pointer to `panels` vectors, or None.
+    convolution one a kernel row); its rows are `a_row` apart. `b` holds one vector a step, `b_step` apart, its runs `b_run` and
+    its panels `b_panel` apart. `c` has rows `c_row` and panels `c_panel` apart. `rows`, `panels` and `relu` are literals;
+    `bias` is a pointer to `panels` vectors, or None: then the product is added to `c`.
     """
     if not all(isinstance(t, types.Literal) for t in (rows, panels, relu)):
         return None
-    height, width, clip = rows.literal_value, panels.literal_value, relu.literal_value
     vector = Vector(a.dtype)
-    with_bias = not isinstance(bias, (types.NoneType, types.Omitted))
 
     def gen(ctx, builder, sig, args):
-        i64 = ir.IntType(64)
-        (pa, row, step, run, n_runs, n, pb, b_pan, b_st, start, pc, out) = args[3:]
-        scale = lambda stride, k: builder.mul(stride, ir.Constant(i64, k))  # noqa: E731
-        element = _llvm_float(vector.dtype)
-        first = [
-            _load(builder, start, ir.Constant(i64, p * vector.lanes), vector) if with_bias else _splat(0.0, vector)
-            for p in range(width)
-        ]
-        rows_at = [scale(row, r) for r in range(height)]
-        panels_at = [scale(b_pan, p) for p in range(width)]
-        before, outer, inner = builder.basic_block, builder.append_basic_block("run"), builder.append_basic_block("step")
-        latch, done = builder.append_basic_block("next_run"), builder.append_basic_block("done")
-        builder.branch(outer)
-
-        builder.position_at_end(outer)
-        r = builder.phi(i64)
-        a0, b0 = builder.phi(pa.type), builder.phi(pb.type)
-        acc0 = [builder.phi(vector.llvm) for _ in range(height * width)]
-        builder.branch(inner)
-
-        builder.position_at_end(inner)
-        k = builder.phi(i64)
-        a1, b1 = builder.phi(pa.type), builder.phi(pb.type)
-        acc1 = [builder.phi(vector.llvm) for _ in range(height * width)]
-        bs = [_load(builder, b1, at, vector) for at in panels_at]
-        acc2 = []
-        for i in range(height):
-            value = builder.load(_at(builder, a1, rows_at[i], element), align=vector.dtype.bitwidth // 8)
-            value = _broadcast(builder, value, vector)
-            acc2 += [_call(builder, _FUSED, [value, bs[p], acc1[i * width + p]]) for p in range(width)]
-        k2 = builder.add(k, ir.Constant(i64, 1))
-        a2, b2 = _at(builder, a1, step, element), _at(builder, b1, b_st, element)
-        builder.cbranch(builder.icmp_signed("<", k2, n), inner, latch)
-
-        builder.position_at_end(latch)
-        r2 = builder.add(r, ir.Constant(i64, 1))
-        a3 = _at(builder, a0, run, element)
-        builder.cbranch(builder.icmp_signed("<", r2, n_runs), outer, done)
-
-        for phi, begin, again in [
-            (r, ir.Constant(i64, 0), r2), (a0, pa, a3), (b0, pb, b2),
-            *((acc0[i], first[i % width], acc2[i]) for i in range(height * width)),
-        ]:
-            phi.add_incoming(begin, before)
-            phi.add_incoming(again, latch)
-        for phi, begin, again in [
-            (k, ir.Constant(i64, 0), k2), (a1, a0, a2), (b1, b0, b2),
-            *((acc1[i], acc0[i], acc2[i]) for i in range(height * width)),
-        ]:
-            phi.add_incoming(begin, outer)
-            phi.add_incoming(again, inner)
-
-        builder.position_at_end(done)
-        for i, value in enumerate(acc2):
-            if clip:
-                zero = _splat(0.0, vector)
-                value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
-            at = builder.add(scale(out, i // width), ir.Constant(i64, i % width * vector.lanes))
-            _store(builder, value, pc, at, vector)
+        _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value, _operands(args[3:], bias))
         return ctx.get_dummy_value()
 
     i8 = types.int64
-    return types.void(rows, panels, relu, a, i8, i8, i8, i8, i8, b, i8, i8, bias, c, i8), gen
+    return types.void(rows, panels, relu, a, i8, i8, i8, i8, i8, b, i8, i8, i8, bias, c, i8, i8), gen
+
+
+@intrinsic(prefer_literal=True)
+def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c,
+                   c_row, c_panel):
+    """`multiply_tile` with a height chosen at run time, one of those whose bits are set in the literal `heights`."""
+    if not all(isinstance(t, types.Literal) for t in (heights, panels)):
+        return None
+    vector = Vector(a.dtype)
+    choices = [h for h in range(heights.literal_value.bit_length()) if heights.literal_value >> h & 1]
+
+    def gen(ctx, builder, sig, args):
+        operands = _operands(args[3:], bias)
+        end = builder.append_basic_block("end")
+        switch = builder.switch(args[2], end)
+        for choice in choices:
+            block = builder.append_basic_block(f"height_{choice}")
+            switch.add_case(ir.Constant(ir.IntType(64), choice), block)
+            builder.position_at_end(block)
+            _emit_tile(builder, vector, choice, panels.literal_value, False, operands)
+            builder.branch(end)
+        builder.position_at_end(end)
+        return ctx.get_dummy_value()
+
+    i8 = types.int64
+    return types.void(heights, panels, i8, a, i8, i8, i8, i8, i8, b, i8, i8, i8, bias, c, i8, i8), gen
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

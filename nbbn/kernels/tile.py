@@ -8,7 +8,7 @@ split.
 from __future__ import annotations
 
 from nbbn.kernels.registry import inline
-from nbbn.kernels.simd import REGISTERS, lanes, multiply_tile, shift
+from nbbn.kernels.simd import REGISTERS, lanes, multiply_strip, multiply_tile, shift
 
 # Rows of the main tile, two panels wide. 32 registers: 16 accumulators, 239 GFLOP/s on a Zen 5 core where 14 x 2 gives 248
 # but divides fewer sizes. 16 registers: 12 accumulators.
@@ -26,11 +26,11 @@ def _columns(height: int, width: int, relu: bool):
         p = 0
         while p + width <= panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, start, cp, c_row)
+            multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, 0, start, cp, c_row, v)
             p += width
         while p < panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, start, cp, c_row)
+            multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, 0, start, cp, c_row, v)
             p += 1
 
     return columns
@@ -61,3 +61,59 @@ def _product(relu: bool):
 
 product = _product(False)
 product_relu = _product(True)
+
+
+# Heights of the tiles that images' rows are cut into, all two panels wide, the tallest with as many accumulators as registers
+# allow. Few, because each is compiled into every kernel that multiplies.
+HEIGHTS = (1, 4, 8, 11, 13, 14) if REGISTERS == 32 else (1, 4, 6)
+HEIGHTS_ONTO = (1, 3, 4, 8) if REGISTERS == 32 else (1, 3, 4, 6)
+_CHOICES, _CHOICES_ONTO = sum(1 << h for h in HEIGHTS), sum(1 << h for h in HEIGHTS_ONTO)
+
+
+@inline
+def best_height(rows):
+    """The height whose strips, the last of which may overlap the one before, cover the rows with the least work."""
+    best, least = 1, rows * 4  # a single row waits for its own sums
+    for height in HEIGHTS[1:]:
+        work = (rows + height - 1) // height * height
+        if height <= rows and work <= least:
+            best, least = height, work
+    return best
+
+
+@inline
+def strips(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row, c_panel, rows, panels):
+    """`c = a @ b + bias` in strips of `height` rows; what two strips share is computed twice."""
+    v = lanes(a)
+    for start in range(0, rows, height):
+        first = min(start, rows - height)
+        at, ct = shift(a, first * a_row), shift(c, first * c_row)
+        p = 0
+        while p + 2 <= panels:
+            multiply_strip(_CHOICES, 2, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel, b_step,
+                           b_run, shift(bias, p * v), shift(ct, p * c_panel), c_row, c_panel)
+            p += 2
+        if p < panels:
+            multiply_strip(_CHOICES, 1, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel, b_step,
+                           b_run, shift(bias, p * v), shift(ct, p * c_panel), c_row, c_panel)
+
+
+@inline
+def strips_onto(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, c, c_row, c_panel, rows, panels):
+    """`c += a @ b`."""
+    first = 0
+    while first < rows:
+        height = 1
+        for taller in HEIGHTS_ONTO[1:]:
+            if first + taller <= rows:
+                height = taller
+        at, ct = shift(a, first * a_row), shift(c, first * c_row)
+        p = 0
+        while p + 2 <= panels:
+            multiply_strip(_CHOICES_ONTO, 2, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel,
+                           b_step, b_run, None, shift(ct, p * c_panel), c_row, c_panel)
+            p += 2
+        if p < panels:
+            multiply_strip(_CHOICES_ONTO, 1, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel,
+                           b_step, b_run, None, shift(ct, p * c_panel), c_row, c_panel)
+        first += height

@@ -44,10 +44,10 @@ def nesterov(p, g, param, slots, i, size, hyper, rate):
 
 @inline
 def rmsprop(p, g, param, slots, i, size, hyper, rate):
-    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / (sqrt(v) + epsilon)` (Tieleman and Hinton, 2012)."""
+    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / sqrt(v + epsilon)` (Tieleman and Hinton, 2012, as in Keras)."""
     v = fma(splat(param, hyper[0]), load(slots, i), splat(param, hyper[1]) * (g * g))
     store(slots, i, v)
-    store(param, i, p - splat(param, rate) * g / (sqrt(v) + splat(param, hyper[2])))
+    store(param, i, p - splat(param, rate) * g / sqrt(v + splat(param, hyper[2])))
 
 
 @inline
@@ -61,6 +61,12 @@ def adam(p, g, param, slots, i, size, hyper, rate):
     store(slots, i, m)
     store(slots, size + i, v)
     store(param, i, p - splat(param, rate) * m / (sqrt(v) + splat(param, hyper[2])))
+
+
+@inline
+def gradient(p, g, param, slots, i, size, hyper, rate):
+    """No step: the gradient goes to `slots`."""
+    store(slots, i, g)
 
 
 @inline
@@ -98,14 +104,16 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
             tall = min(HEIGHT, padded - k)
             b = shift(dz, panel * v)
             if tall == HEIGHT and width == 2:
-                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, nothing, grad, 2 * v)
+                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, 0, nothing, grad, 2 * v,
+                              v)
             elif tall == HEIGHT:
-                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, nothing, grad, 2 * v)
+                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride, 0, nothing, grad, 2 * v,
+                              v)
             else:
                 tall = min(tall, 2)
                 for q in range(width):
-                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, shift(b, q * v), v, dz_stride, nothing,
-                                  shift(grad, q * v), 2 * v)
+                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, shift(b, q * v), v, dz_stride, 0, nothing,
+                                  shift(grad, q * v), 2 * v, v)
             for q in range(width):
                 for t in range(min(tall, depth - k)):
                     i = ((panel + q) * padded + k + t) * v
@@ -141,5 +149,5 @@ def _kernels_of(step) -> None:
     kernel(dense)
 
 
-for _step in (sgd, nesterov, rmsprop, adam):
+for _step in (gradient, sgd, nesterov, rmsprop, adam):
     _kernels_of(_step)

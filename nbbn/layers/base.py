@@ -1,34 +1,182 @@
 """What every layer declares: its weights' shapes, its output's shape, how it is written to a file."""
 
-from __future__ import annotations
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from typing import ClassVar
 
-from dataclasses import dataclass, fields
+import numpy as np
+
+from nbbn.layers.arguments import Dtype, Flag, LayerError, Name, RowShape, Rule
 
 Shape = tuple[int, ...]
 
 
-class LayerError(ValueError):
-    """A layer that does not fit the shape it is given."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """A plain specification: no arrays, no arithmetic.
 
-    A shape here is that of one row, without the batch axis, channels last: `(features,)` or `(h, w, c)`.
+    A shape here is that of one row, without the batch axis, channels last: `(features,)` or `(height, width, channels)`.
+    Axes are counted with the batch axis in front, as in Keras.
+
+    Parameters
+    ----------
+    name : str, optional
+        Keyword only, as all of these. None: the model names the layer after its class.
+    trainable : bool
+        Whether training changes the layer's weights.
+    input_shape : tuple of int, optional
+        Shape of one row that goes in; on the first layer of a model it replaces an `Input`.
+    dtype : {None, "float32", "float64"}
+        What the layer computes in; None: what the model computes in.
+
+    Raises
+    ------
+    LayerError
+        For an argument that breaks its rule.
     """
 
+    name: Name = field(default=None, kw_only=True)
+    trainable: Flag = field(default=True, kw_only=True)
+    input_shape: RowShape = field(default=None, kw_only=True)
+    dtype: Dtype = field(default=None, kw_only=True)
+
+    # Arguments that `config` writes even at their defaults: files say what a layer is, whatever a later default may be.
+    written: ClassVar[tuple[str, ...]] = ()
+    # What an array is called in the names of its arguments (`<name>_initializer`), where that is not its own name.
+    argument_names: ClassVar[dict[str, str]] = {}
+    # Arrays that training never changes by gradients.
+    statistics: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        for f in fields(self):
+            if rule := _rule(f):
+                value = rule.apply(f"{type(self).__name__}: {f.name}", getattr(self, f.name), f.default)
+                object.__setattr__(self, f.name, value)
+
+    def __repr__(self):
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
+        return f"{type(self).__name__}({shown})"
+
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one output row for one input row of `input_shape`."""
-        return input_shape
+        """Shape of one output row for one input row of `input_shape`.
+
+        Raises
+        ------
+        LayerError
+            Where the layer cannot take such rows.
+        """
+        return tuple(input_shape)
 
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Name and shape of each array of the layer, in Keras's order; empty for a layer without weights."""
         return {}
 
+    def trainable_names(self, input_shape: Shape) -> tuple[str, ...]:
+        """Names of the arrays that training changes by gradients, in the order of `weight_shapes`."""
+        names = self.weight_shapes(input_shape) if self.trainable else ()
+        return tuple(name for name in names if name not in self.statistics)
+
+    def initial_weights(self, input_shape: Shape, rng: np.random.Generator, dtype) -> dict[str, np.ndarray]:
+        """New arrays, as the layer's initializers make them.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Shape of one row that goes in.
+        rng : numpy.random.Generator
+            Read array by array, in the order of `weight_shapes`; initializers with a seed of their own leave it alone.
+        dtype : dtype
+            float32 or float64; the values in float32 are the rounded ones of float64.
+
+        Returns
+        -------
+        dict of arrays
+            C-contiguous, in the order and of the shapes of `weight_shapes`.
+        """
+        return {
+            name: getattr(self, self._field_of(name, "initializer"))(shape, rng, dtype)
+            for name, shape in self.weight_shapes(input_shape).items()
+        }
+
+    def regularizers(self, input_shape: Shape) -> dict:
+        """The `nbbn.regularizers` object of each trained array that has one."""
+        found = {
+            name: getattr(self, self._field_of(name, "regularizer"), None) for name in self.trainable_names(input_shape)
+        }
+        return {name: regularizer for name, regularizer in found.items() if regularizer is not None}
+
     def config(self) -> dict:
-        """The arguments as JSON-ready values; `layer_from_config` reads them."""
-        return {"layer": type(self).__name__, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        """The arguments as JSON-ready values; `layer_from_config` reads them. Most defaults are left out."""
+        return {"layer": type(self).__name__, **{name: _json_ready(value) for name, value in self._given(self.written)}}
+
+    def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
+        """Names and values of the arguments that are not at their defaults, or that are in `always`."""
+        for f in sorted(fields(self), key=lambda f: f.kw_only):
+            value, default = getattr(self, f.name), f.default
+            if default is not MISSING and (rule := _rule(f)):
+                default = rule.apply(f.name, default, default)
+            if f.name in always or default is MISSING or value != default:
+                yield f.name, value
+
+    def _field_of(self, array: str, what: str) -> str:
+        return f"{self.argument_names.get(array, array)}_{what}"
+
+    def _error(self, message: str) -> LayerError:
+        """An error that says which layer it is about."""
+        name = f" {self.name!r}" if self.name else ""
+        return LayerError(f"{type(self).__name__}{name}: {message}")
+
+    def _row(self, input_shape: Shape, rank: int | None = None) -> Shape:
+        """`input_shape`, checked: positive, and of `rank` axes where given.
+
+        Raises
+        ------
+        LayerError
+            What came and what the layer needs.
+        """
+        shape = tuple(input_shape)
+        needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[rank]
+        if len(shape) != rank if rank else not shape:
+            raise self._error(f"needs {needs}, got rows of shape {shape}")
+        return shape
+
+    def _row_axis(self, axis: int, input_shape: Shape) -> int:
+        """Index into a row's shape of an axis that is counted with the batch axis in front.
+
+        Raises
+        ------
+        LayerError
+            For the batch axis, and for an axis that rows do not have.
+        """
+        rank = len(input_shape) + 1
+        at = axis + rank if axis < 0 else axis
+        if not 1 <= at < rank:
+            raise self._error(f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} (axis 0 is the batch)")
+        return at - 1
+
+    def _row_axes(self, axes: int | tuple[int, ...], input_shape: Shape) -> tuple[int, ...]:
+        """`_row_axis` of each of the axes, ascending.
+
+        Raises
+        ------
+        LayerError
+            As `_row_axis`, and for an axis that is named twice.
+        """
+        axes = axes if isinstance(axes, tuple) else (axes,)
+        found = tuple(sorted({self._row_axis(axis, input_shape) for axis in axes}))
+        if len(found) < len(axes):
+            raise self._error(f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice")
+        return found
+
+
+def _rule(f) -> Rule | None:
+    return next((m for m in getattr(f.type, "__metadata__", ()) if isinstance(m, Rule)), None)
+
+
+def _json_ready(value):
+    if isinstance(value, tuple | list):
+        return [_json_ready(v) for v in value]
+    return value.config() if hasattr(value, "config") else value
 
 
 _LAYERS: dict[str, type[Layer]] = {}
@@ -50,9 +198,11 @@ def layer_from_config(config: dict) -> Layer:
     """
     config = dict(config)
     name = config.pop("layer", None)
-    if name not in _LAYERS:
+    if not isinstance(name, str) or name not in _LAYERS:
         raise LayerError(f"unknown layer {name!r}; known layers: {', '.join(sorted(_LAYERS))}")
-    known = {f.name for f in fields(_LAYERS[name])}
-    if set(config) - known:
-        raise LayerError(f"{name} does not take {', '.join(sorted(set(config) - known))}")
-    return _LAYERS[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+    known = {f.name: f for f in fields(_LAYERS[name])}
+    if unknown := set(config) - set(known):
+        raise LayerError(f"{name} does not take {', '.join(sorted(map(str, unknown)))}")
+    if missing := [n for n, f in known.items() if f.default is MISSING and n not in config]:
+        raise LayerError(f"{name} needs {', '.join(missing)}")
+    return _LAYERS[name](**config)

@@ -1,74 +1,142 @@
-"""Dense and Activation."""
+"""Input, Dense and Activation."""
 
-from __future__ import annotations
+from dataclasses import InitVar, dataclass, field
+from typing import ClassVar
 
-from dataclasses import dataclass
-from numbers import Integral
-
-from nbbn.layers.base import Layer, LayerError, Shape, register
-
-ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "softmax")
-_SYNONYMS = {None: "linear", "identity": "linear", "logistic": "sigmoid"}
-
-
-def activation_name(activation: str | None) -> str:
-    """The canonical name of an activation: Keras's, or scikit-learn's `identity` and `logistic`.
-
-    Raises
-    ------
-    LayerError
-        For a name that is none of these.
-    """
-    name = _SYNONYMS.get(activation, activation)
-    if name not in ACTIVATIONS:
-        raise LayerError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
-    return name
+from nbbn.layers.arguments import (
+    ActivationName,
+    Count,
+    Flag,
+    Initializer,
+    NotSupported,
+    Regularizer,
+    RowShape,
+)
+from nbbn.layers.base import Layer, Shape, register
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
+class Input(Layer):
+    """The shape of a model's rows; hands them on as they are.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one row, without the batch axis; the same as `input_shape`.
+    batch_size : int, optional
+        Taken as in Keras, and ignored: batches are as long as `fit` and `predict` make them.
+    **base
+        `name`, `dtype`: see `Layer`.
+    """
+
+    shape: RowShape = None
+    batch_size: InitVar[int | None] = None
+
+    def __post_init__(self, batch_size):
+        super().__post_init__()
+        shape = self.shape or self.input_shape
+        if shape is None:
+            raise self._error("shape must be given: the shape of one row without the batch axis")
+        if self.input_shape not in (None, shape):
+            raise self._error(f"shape {shape} and input_shape {self.input_shape} differ; give one")
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "input_shape", shape)
+
+    def _given(self, always=()):
+        return ((name, value) for name, value in super()._given(always) if name != "input_shape")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if tuple(input_shape) != self.shape:
+            raise self._error(f"needs rows of shape {self.shape}, got rows of shape {tuple(input_shape)}")
+        return self.shape
+
+
+@register
+@dataclass(frozen=True, repr=False)
 class Dense(Layer):
     """`y = activation(x @ kernel + bias)`; kernel `(in, units)`, bias `(units,)`.
+
+    Rows of any shape `(..., in)` become `(..., units)`.
 
     Parameters
     ----------
     units : int
         Number of outputs, at least 1.
     activation : str or None
-        Name of the activation; None is the identity.
+        Name of the activation (`ACTIVATIONS`); None is the identity.
     use_bias : bool
         Whether a bias is added.
+    kernel_initializer, bias_initializer : str or Initializer
+        Of `nbbn.initializers`.
+    kernel_regularizer, bias_regularizer : str, Regularizer or None
+        Of `nbbn.regularizers`.
+    activity_regularizer, kernel_constraint, bias_constraint : None
+        Not supported.
+    input_dim : int, optional
+        Keyword only; `input_dim=n` is `input_shape=(n,)`.
+    **base
+        `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
     """
 
-    units: int
-    activation: str | None = None
-    use_bias: bool = True
+    units: Count
+    activation: ActivationName = None
+    use_bias: Flag = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: NotSupported = None
+    kernel_constraint: NotSupported = None
+    bias_constraint: NotSupported = None
+    input_dim: InitVar[int | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self):
-        if isinstance(self.units, bool) or not isinstance(self.units, Integral) or self.units < 1:
-            raise LayerError(f"Dense: units must be a whole number of at least 1, got {self.units!r}")
-        object.__setattr__(self, "activation", activation_name(self.activation))
+    written: ClassVar = ("units", "activation", "use_bias")
+
+    def __post_init__(self, input_dim):
+        if input_dim is not None:
+            object.__setattr__(self, "input_shape", (input_dim,))
+        super().__post_init__()
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.units)
+        return (*self._row(input_shape)[:-1], self.units)
 
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        shapes = {"kernel": (input_shape[-1], self.units)}
+        shapes = {"kernel": (self._row(input_shape)[-1], self.units)}
         return {**shapes, "bias": (self.units,)} if self.use_bias else shapes
 
 
 @register
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation(Layer):
     """An activation on its own.
 
     Parameters
     ----------
     activation : str
-        `linear` (`identity`), `relu`, `sigmoid` (`logistic`), `tanh` or `softmax`.
+        One of `ACTIVATIONS`, each as in `keras.activations`, or a synonym.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Notes
+    -----
+    ============ ==============================================================================================
+    name         function
+    ============ ==============================================================================================
+    linear       x (`identity`, None)
+    relu         max(x, 0)
+    leaky_relu   x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 unless told otherwise)
+    elu          x where x > 0, else exp(x) - 1 (Clevert et al., 2016)
+    selu         1.0507 x where x > 0, else 1.0507 * 1.67326 (exp(x) - 1) (Klambauer et al., 2017)
+    gelu         x Phi(x) = x (1 + erf(x / sqrt(2))) / 2, exact (Hendrycks and Gimpel, 2016)
+    silu         x sigmoid(x) (`swish`)
+    softplus     log(1 + exp(x))
+    sigmoid      1 / (1 + exp(-x)) (`logistic`)
+    tanh         tanh(x)
+    softmax      exp(x) / sum(exp(x)) over the last axis
+    ============ ==============================================================================================
     """
 
-    activation: str
+    activation: ActivationName
 
-    def __post_init__(self):
-        object.__setattr__(self, "activation", activation_name(self.activation))
+    written: ClassVar = ("activation",)

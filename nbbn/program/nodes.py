@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-from nbbn.layers import Activation, BatchNormalization, Dense, Layer, LayerError
+from nbbn.layers import (
+    ELU,
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    GroupNormalization,
+    Input,
+    Layer,
+    LayerError,
+    LayerNormalization,
+    LeakyReLU,
+    MaxPooling2D,
+    ReLU,
+    Reshape,
+    Softmax,
+    ZeroPadding2D,
+)
+from nbbn.layers.base import Shape
+
+# Activations with kernels of their own for rows of features, computed in place; all others go image by image.
+IN_PLACE = ("relu", "sigmoid", "tanh", "softmax")
+# Nodes that a ReLU joins.
+_TAKES_RELU = ("dense", "norm", "conv", "image_norm")
 
 
 @dataclass(frozen=True)
@@ -14,55 +46,133 @@ class Node:
     Attributes
     ----------
     kind : str
-        `dense`, `norm` or `activation`.
+        `dense`, `norm` and `activation` work on rows of features, split by columns; `conv`, `depthwise`, `image_norm`,
+        `group_norm`, `max_pool`, `average_pool`, `image_activation`, `repack`, `permute`, `pad`, `dropout` and `noise` on rows
+        of any shape, split by blocks of rows.
     layer : int
         Index of the layer that it comes from.
+    before, after : tuple of int
+        Shape of a row that goes in and that comes out.
     relu : bool
         A ReLU follows within the same kernel.
     activation : str
-        Name of the activation of an `activation` node.
-    width : int
-        Columns that come out.
-    depth : int
-        Columns that go in.
+        Name of the activation of an `activation` or `image_activation` node.
+    numbers : tuple of float
+        Its parameters, or the order of the axes of a `permute`.
     """
 
     kind: str
     layer: int
-    depth: int
-    width: int
+    before: Shape
+    after: Shape
     relu: bool = False
     activation: str = ""
+    numbers: tuple[float, ...] = (0.0,)
+
+    @property
+    def depth(self) -> int:
+        """Numbers of a row that goes in."""
+        return math.prod(self.before)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row that comes out."""
+        return math.prod(self.after)
 
 
-def nodes_of(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]]) -> list[Node]:
-    """The nodes of a chain of layers; linear activations vanish, ReLU joins a dense or norm node before it."""
+def nodes_of(layers: tuple[Layer, ...], shapes: list[Shape], *, training: bool = False) -> list[Node]:
+    """The nodes of a chain of layers; linear activations vanish, and what does nothing in inference unless `training`."""
     nodes: list[Node] = []
     for i, (layer, before, after) in enumerate(zip(layers, shapes, shapes[1:])):
-        if len(before) != 1:
-            raise LayerError(f"layer {i} ({type(layer).__name__}): rows of shape {before} are not supported, only (features,)")
-        if isinstance(layer, Dense):
-            nodes.append(Node("dense", i, before[0], after[0]))
-            _activate(nodes, i, layer.activation, after[0])
-        elif isinstance(layer, BatchNormalization):
-            nodes.append(Node("norm", i, before[0], after[0]))
-        elif isinstance(layer, Activation):
-            _activate(nodes, i, layer.activation, after[0])
-        else:
-            raise LayerError(f"layer {i}: {type(layer).__name__} is not supported")
+        kind = _kind(i, layer, before, training)
+        if kind == "repack" and not nodes and len(after) == 1:
+            kind = None  # the caller's rows stand in order
+        if kind == "norm_over":
+            nodes += _norm_over(i, layer, tuple(before))
+        elif kind:
+            nodes.append(Node(kind, i, tuple(before), tuple(after)))
+        for name, numbers in _activations(i, layer, after):
+            _activate(nodes, i, name, numbers, tuple(after))
     return nodes
 
 
-def _activate(nodes: list[Node], layer: int, name: str, width: int) -> None:
-    if name == "linear":
-        return
-    if name == "relu" and nodes and nodes[-1].kind in ("dense", "norm") and not nodes[-1].relu:
+def _norm_over(i: int, layer: BatchNormalization, shape: Shape) -> list[Node]:
+    """A batch norm over an axis that is not the last: the axes change places before and after it."""
+    axis = layer.axis % (len(shape) + 1) - 1
+    order = (*(k for k in range(len(shape)) if k != axis), axis)
+    inner = tuple(shape[k] for k in order)
+    back = tuple(order.index(k) for k in range(len(shape)))
+    return [Node("permute", i, shape, inner, numbers=order), Node("image_norm", i, inner, inner),
+            Node("permute", i, inner, shape, numbers=back)]
+
+
+_KINDS = {
+    Conv2D: "conv", Conv2DTranspose: "conv", DepthwiseConv2D: "depthwise", MaxPooling2D: "max_pool",
+    GlobalMaxPooling2D: "max_pool", AveragePooling2D: "average_pool", GlobalAveragePooling2D: "average_pool",
+    Flatten: "repack", Reshape: "repack", ZeroPadding2D: "pad", LayerNormalization: "group_norm",
+    GroupNormalization: "group_norm",
+}  # fmt: skip
+
+
+def _kind(i: int, layer: Layer, before: Shape, training: bool) -> str | None:
+    if isinstance(layer, Dense):
+        return "dense" if len(before) == 1 else "conv"
+    if isinstance(layer, BatchNormalization):
+        if layer.axis % (len(before) + 1) != len(before):
+            return "norm_over"
+        plain = not training or (layer.updates_running and not layer.uses_running)
+        return "norm" if len(before) == 1 and plain else "image_norm"
+    if isinstance(layer, Dropout):
+        if training and layer.noise_shape is not None:
+            raise LayerError(f"layer {i} (Dropout): noise_shape is not supported in training; leave it out")
+        return "dropout" if training and layer.rate > 0 else None
+    if isinstance(layer, GaussianNoise):
+        return "noise" if training and layer.stddev > 0 else None
+    if isinstance(layer, LayerNormalization) and layer.axes(before) not in ((len(before) - 1,),):
+        raise LayerError(f"layer {i} (LayerNormalization): only the last axis is supported, got axis={layer.axis}")
+    if isinstance(layer, GroupNormalization) and layer.axis % (len(before) + 1) != len(before):
+        raise LayerError(f"layer {i} (GroupNormalization): only the last axis is supported, got axis={layer.axis}")
+    if isinstance(layer, (Input, Activation, ReLU, LeakyReLU, ELU, Softmax)):
+        return None
+    if type(layer) not in _KINDS:
+        raise LayerError(f"layer {i}: {type(layer).__name__} is not supported")
+    return _KINDS[type(layer)]
+
+
+def _activations(i: int, layer: Layer, shape: Shape) -> list[tuple[str, tuple[float, ...]]]:
+    if isinstance(layer, ReLU):
+        if layer.max_value is None and layer.threshold == 0:
+            return [("leaky_relu", (layer.negative_slope,)) if layer.negative_slope else ("relu", (0.0,))]
+        top = math.inf if layer.max_value is None else layer.max_value
+        return [("clipped_relu", (layer.negative_slope, top, layer.threshold))]
+    if isinstance(layer, LeakyReLU):
+        return [("leaky_relu", (layer.negative_slope,))]
+    if isinstance(layer, ELU):
+        return [("elu", (layer.alpha,))]
+    if isinstance(layer, Softmax):
+        if layer.axes(shape) != (len(shape) - 1,):
+            raise LayerError(f"layer {i} (Softmax): only the last axis is supported, got axis={layer.axis}")
+        return [("softmax", (0.0,))]
+    name = getattr(layer, "activation", "linear")
+    return [] if name == "linear" else [(name, ({"leaky_relu": 0.2, "elu": 1.0}.get(name, 0.0),))]
+
+
+def _activate(nodes: list[Node], layer: int, name: str, numbers: tuple[float, ...], shape: Shape) -> None:
+    if name == "relu" and nodes and nodes[-1].kind in _TAKES_RELU and not nodes[-1].relu:
         nodes[-1] = replace(nodes[-1], relu=True)
-    else:
-        nodes.append(Node("activation", layer, width, width, activation=name))
+        return
+    if name == "softmax" and len(shape) != 1:
+        raise LayerError(f"layer {layer}: softmax is supported on rows of one axis, got rows of shape {shape}")
+    kind = "activation" if len(shape) == 1 and name in IN_PLACE else "image_activation"
+    nodes.append(Node(kind, layer, shape, shape, activation=name, numbers=numbers))
+
+
+def has_windows(nodes: list[Node]) -> bool:
+    """Whether a node needs constants of its own beside the parameters."""
+    return any(node.kind in ("conv", "depthwise", "max_pool", "average_pool", "pad") for node in nodes)
 
 
 def output_activation(nodes: list[Node]) -> str:
     """Name of the activation that ends the network, `linear` without one."""
     last = nodes[-1]
-    return last.activation if last.kind == "activation" else "relu" if last.relu else "linear"
+    return last.activation if last.activation else "relu" if last.relu else "linear"

@@ -8,42 +8,42 @@ import numpy as np
 
 from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
-from nbbn.layers import BatchNormalization, Dense, Layer
+from nbbn.layers import Conv2DTranspose, Layer
 from nbbn.network import Weights
-from nbbn.program.layout import aligned_bytes, lanes, pack_kernel, padded, panels_of, unpack_kernel
+from nbbn.program.forms import ConvForm, Form, MatrixForm, RowsForm, VectorForm
+from nbbn.program.layout import aligned_bytes, padded
+from nbbn.program.nodes import Node
 from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.windows import kernel_size
 
 _STATE_ROW = {"gamma": GAMMA, "beta": BETA, "mean": RUNNING_MEAN, "var": RUNNING_VAR}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A dense kernel `(depth, units)` in panels, or a vector of `units` (depth 0)."""
+    """Where an array of a layer stands, and in which form."""
 
     buffer: Buffer
-    depth: int
-    units: int
+    form: Form
 
     def view(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The block within the segment's bytes: `(panels, padded depth, lanes)`, or `(padded units,)`."""
-        width = padded(self.units, dtype)
-        items = padded(self.depth, dtype) * width if self.depth else width
+        """The block within the segment's bytes, flat."""
         start = self.buffer.offset
-        flat = memory[start : start + items * dtype.itemsize].view(dtype)
-        return flat.reshape(panels_of(self.units, dtype), -1, lanes(dtype)) if self.depth else flat
+        return memory[start : start + self.form.items(dtype) * dtype.itemsize].view(dtype)
 
     def read(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy in the user's layout."""
-        block = self.view(memory, dtype)
-        return unpack_kernel(block, self.depth, self.units) if self.depth else block[: self.units].copy()
+        return self.form.read(self.view(memory, dtype))
 
     def write(self, memory: np.ndarray, dtype: np.dtype, array: np.ndarray) -> None:
         """Take an array of the user's layout; the padding stays as it is."""
-        block = self.view(memory, dtype)
-        if self.depth:
-            pack_kernel(array, block)
-        else:
-            block[: self.units] = array
+        self.form.write(self.view(memory, dtype), array)
+
+
+def input_pixel(nodes: list[Node], at: int, dtype) -> int:
+    """Floats from pixel to pixel of what a node reads: whole vectors, but a convolution reads the caller's images as they are."""
+    channels = nodes[at].before[-1]
+    return channels if at == 0 and nodes[at].kind == "conv" else padded(channels, dtype)
 
 
 class Parameters:
@@ -53,36 +53,46 @@ class Parameters:
     ----------
     program : Program
         Whose parameter segment is laid out.
-    layers, shapes
-        The layers and the row shape before each.
+    layers, shapes, nodes
+        The layers, the row shape before each, and their nodes.
     logits : int or None
         Index of the dense layer whose outputs go into a softmax or a sigmoid: its padding never wins.
     """
 
-    def __init__(self, program: Program, layers: tuple[Layer, ...], shapes: list[tuple[int, ...]],
+    def __init__(self, program: Program, layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], nodes: list[Node],
                  logits: int | None = None):
         self.dtype = program.dtype
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}
-        self._program, self._logits, self._layers = program, logits, layers
+        self._program, self._logits, self._layers, self._shapes = program, logits, layers, shapes
         self._constants: list[tuple[Buffer, np.ndarray]] = []
-        for i, (layer, shape) in enumerate(zip(layers, shapes)):
-            if isinstance(layer, Dense):
-                self._add(i, "kernel", shape[-1], layer.units)
-                self._add(i, "bias", 0, layer.units)
-            elif isinstance(layer, BatchNormalization):
-                self._add_state(i, shape[-1])
+        for at, node in enumerate(nodes):
+            if node.kind in ("dense", "conv", "depthwise"):
+                self._add(node.layer, "kernel", self._kernel_form(node, input_pixel(nodes, at, self.dtype)))
+                self._add(node.layer, "bias", VectorForm(node.after[-1]))
+            elif node.kind in ("norm", "image_norm", "group_norm"):
+                self._add_state(node.layer, layers[node.layer])
 
-    def _add(self, layer: int, name: str, depth: int, units: int) -> None:
-        width = padded(units, self.dtype)
-        buffer = self._buffer(f"{name}{layer}", padded(depth, self.dtype) * width if depth else width)
-        self.blocks[layer, name] = Block(buffer, depth, units)
+    def _kernel_form(self, node: Node, pixel: int) -> Form:
+        layer, channels, units = self._layers[node.layer], node.before[-1], node.after[-1]
+        if node.kind == "dense":
+            return MatrixForm(channels, units)
+        if node.kind == "depthwise":
+            size = layer.kernel_size
+            return RowsForm((*size, channels, layer.depth_multiplier), size[0] * size[1])
+        return ConvForm(kernel_size(layer), channels, pixel, units, getattr(layer, "groups", 1),
+                        isinstance(layer, Conv2DTranspose))
 
-    def _add_state(self, layer: int, channels: int) -> None:
+    def _add(self, layer: int, name: str, form: Form) -> None:
+        self.blocks[layer, name] = Block(self._buffer(f"{name}{layer}", form.items(self.dtype)), form)
+
+    def _add_state(self, layer: int, spec: Layer) -> None:
+        shape = self._shapes[layer]
+        channels = spec.channels(shape) if hasattr(spec, "channels") else shape[-1]
         width = padded(channels, self.dtype)
         state = self._buffer(f"state{layer}", STATE_ROWS * width)
         for name, row in _STATE_ROW.items():
-            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), 0, channels)
+            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), VectorForm(channels))
 
     def _buffer(self, name: str, items: int) -> Buffer:
         return self._program.buffer(name, Segment.PARAMS, items)
@@ -93,15 +103,16 @@ class Parameters:
 
     def add_transposed(self, layer: int) -> Block:
         """Room for the transpose of a dense kernel, kept up to date by the program."""
-        kernel = self.blocks[layer, "kernel"]
-        items = padded(kernel.depth, self.dtype) * padded(kernel.units, self.dtype)
-        block = Block(self._buffer(f"kernel{layer}T", items), kernel.units, kernel.depth)
+        kernel = self.blocks[layer, "kernel"].form
+        form = MatrixForm(kernel.units, kernel.depth)
+        block = Block(self._buffer(f"kernel{layer}T", form.items(self.dtype)), form)
         self.transposed[layer] = block
         return block
 
     def add_constant(self, name: str, values: np.ndarray) -> Buffer:
-        """A buffer with fixed contents."""
-        buffer = self._buffer(name, len(values))
+        """A buffer with fixed contents: integers as int64, floats in the program's dtype."""
+        values = values.astype(np.int64 if values.dtype.kind == "i" else self.dtype)
+        buffer = self._program.buffer(name, Segment.PARAMS, len(values), values.itemsize)
         self._constants.append((buffer, values))
         return buffer
 
@@ -110,12 +121,12 @@ class Parameters:
         memory = aligned_bytes(self._program.sizes.get(Segment.PARAMS, 0))
         for buffer, values in self._constants:
             start = buffer.offset
-            memory[start : start + len(values) * self.dtype.itemsize].view(self.dtype)[:] = values
+            memory[start : start + values.nbytes].view(values.dtype)[:] = values
         for (layer, name), block in self.blocks.items():
             if name in ("gamma", "var"):
                 block.view(memory, self.dtype)[:] = 1
             elif name == "bias" and layer == self._logits:
-                block.view(memory, self.dtype)[block.units :] = NO_LOGIT
+                block.view(memory, self.dtype)[block.form.units :] = NO_LOGIT
         return memory
 
     def upload(self, memory: np.ndarray, weights: Weights) -> None:
@@ -135,6 +146,4 @@ class Parameters:
         return weights
 
     def _declared(self, layer: int, name: str) -> bool:
-        spec = self._layers[layer]
-        switch = {"bias": "use_bias", "gamma": "scale", "beta": "center"}.get(name)
-        return switch is None or getattr(spec, switch)
+        return name in self._layers[layer].weight_shapes(self._shapes[layer])

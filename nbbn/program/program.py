@@ -27,6 +27,7 @@ class Segment(IntEnum):
     GAMMA = 8
     BETA = 9
     PRIVATE = 10  # working memory that each thread has for itself
+    WEIGHTS = 11  # of the caller's rows
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _conflict(a: tuple[str, Access, int], b: tuple[str, Access, int]) -> bool:
     """Must all threads be through with access `a` before `b` begins?"""
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
-    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows", "alone")
+    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows", "images", "alone")
     return not (same_owner and (a[1].split != "columns" or a[2] == b[2]))
 
 
@@ -109,7 +110,8 @@ class Program:
     @property
     def parallelism(self) -> int:
         """The most threads that any operation has work for; more would only wait."""
-        return max((op.operands.get("panels") or op.operands.get("blocks") or 1) for op in self.operations)
+        blocks = max(op.operands.get("blocks", 0) for op in self.operations)
+        return blocks or max(op.operands.get("panels", 1) for op in self.operations)
 
     def barriers(self, *, repeats: bool = True) -> list[bool]:
         """After which operations all threads must meet; `repeats` for steps that follow each other without end."""

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nbbn.kernels.update import DECAY, HYPER_WORDS
 from nbbn.layers import BatchNormalization, Layer, LayerError
 from nbbn.optimizers import Optimizer
+from nbbn.program.image_training import ImageTraining
+from nbbn.program.images import Images
 from nbbn.program.layout import lanes, padded, panels_of, stride_of
 from nbbn.program.nodes import Node, nodes_of, output_activation
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.tensors import Tensor, layout_of
 
 # Loss -> the activation that must end the network; the loss kernel starts from what stands before it.
-LOSSES = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "linear"}
+# None: any, since the kernel starts from the outputs.
+LOSSES = {
+    "softmax_cross_entropy": "softmax", "categorical_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid",
+    "binary_cross_entropy": "sigmoid", "squared_error": "linear", "mean_squared_error": None, "mean_absolute_error": None,
+    "huber": None,
+}  # fmt: skip
+# Blocks of rows whose partial sums are merged in order: as many threads as can share images. Fewer for large kernels.
+BLOCKS, PARTIAL_BYTES = 16, 16 << 20
 # An output layer of at most so many vectors is split by rows: its columns would occupy one or two threads.
 FEW_PANELS = 4
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A buffer of rows."""
-
-    buffer: Buffer
-    stride: int
-    width: int
 
 
 @dataclass
@@ -37,18 +38,23 @@ class TrainingProgram:
     ----------
     program : Program
     parameters : Parameters
+    nodes : list of Node
     slots : dict
         Optimiser state: (layer, array name, slot) -> block in the parameter segment.
     squares : list of (Buffer, int)
         Running sums of squares of each kernel's panels (float64), before each step.
+    penalties : list of (Buffer, int)
+        Sums over steps of each regularised array's penalty, a number a vector (float64), before each step.
     targets : int
         Columns of the target matrix; 0 where labels are used.
     """
 
     program: Program
     parameters: Parameters
+    nodes: list[Node]
     slots: dict[tuple[int, str, int], Block] = field(default_factory=dict)
     squares: list[tuple[Buffer, int]] = field(default_factory=list)
+    penalties: list[tuple[Buffer, int]] = field(default_factory=list)
     targets: int = 0
 
 
@@ -62,6 +68,9 @@ def lower_training(
     *,
     decay: float = 0.0,
     debias: bool = False,
+    seed: int = 0,
+    delta: float = 1.0,
+    weighted: bool = False,
 ) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
@@ -80,27 +89,28 @@ def lower_training(
         L2 penalty: `decay * kernel / rows` joins a kernel's gradient.
     debias : bool
         Whether the running averages are corrected for their start.
+    seed : int
+        Of dropout and noise.
+    delta : float
+        Where the Huber loss turns linear.
+    weighted : bool
+        Whether rows have weights.
     """
-    return _Lowering(layers, shapes, dtype, rows, loss, optimizer, decay, debias).build()
+    return _Lowering(layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted).build()
 
 
-class _Lowering:
-    def __init__(self, layers, shapes, dtype, rows, loss, optimizer, decay, debias):
+class _Lowering(ImageTraining):
+    def __init__(self, layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted):
         self.layers, self.rows, self.loss, self.optimizer, self.debias = layers, rows, loss, optimizer, debias
-        self.nodes = nodes_of(layers, shapes)
-        ends_with = output_activation(self.nodes)
-        if ends_with != LOSSES[loss]:
-            raise LayerError(f"loss {loss} needs a network that ends with {LOSSES[loss]}, this one ends with {ends_with}")
-        if ends_with != "linear":
-            self.nodes.pop()
-        if self.nodes[-1].kind != "dense" or self.nodes[-1].relu:
-            raise LayerError("the last layer before the output's activation must be Dense")
-        for node in self.nodes:
-            if node.activation == "softmax":
-                raise LayerError(f"layer {node.layer}: softmax is supported at the end of a trained network only")
+        self.seed, self.delta, self.weighted = seed, delta, weighted
+        self.nodes = nodes_of(layers, shapes, training=True)
+        self._check_end()
         self.program = p = Program(np.dtype(dtype))
-        logits = self.nodes[-1].layer if ends_with != "linear" else None
-        self.result = TrainingProgram(p, Parameters(p, layers, shapes, logits))
+        logits = self.nodes[-1].layer if LOSSES[loss] in ("softmax", "sigmoid") else None
+        self.result = TrainingProgram(p, Parameters(p, layers, shapes, self.nodes, logits), self.nodes)
+        self.images = Images(p, self.result.parameters, layers, self._blocks(), Segment.PRIVATE)
+        if any(node.kind in ("conv", "depthwise") for node in self.nodes):
+            self.images.reserve_scratch(self.nodes, gradients=True)
         constants = np.zeros(HYPER_WORDS)
         constants[: len(optimizer.constants())] = optimizer.constants()
         self.hyper = self.result.parameters.add_constant("hyper", constants)
@@ -108,18 +118,55 @@ class _Lowering:
         constants[DECAY] = decay
         self.hyper_decay = self.result.parameters.add_constant("hyper_decay", constants)
         self.pending: list = []  # updates that wait until every thread has used the old weights
+        self.clipped: list = []  # gradients that wait for the norm of all of them, and what follows
+        self._windows, self._xhats, self._batches, self._repeats = {}, {}, {}, {}
+        trained = [i for i, node in enumerate(self.nodes) if self._trained(node)]
+        self._first_trained = trained[0] if trained else len(self.nodes)
+
+    def _check_end(self) -> None:
+        """Take the output's activation away where the loss starts before it."""
+        wanted, ends_with = LOSSES[self.loss], output_activation(self.nodes) if self.nodes else "linear"
+        if wanted is None:
+            if ends_with == "softmax":
+                raise LayerError(f"loss {self.loss} after a softmax is not supported; use a cross-entropy, or end linear")
+            return
+        if ends_with != wanted:
+            raise LayerError(f"loss {self.loss} needs a network that ends with {wanted}, this one ends with {ends_with}")
+        if ends_with != "linear":
+            self.nodes.pop()
+        for node in self.nodes:
+            if node.activation == "softmax":
+                raise LayerError(f"layer {node.layer}: softmax is supported at the end of a trained network only")
+        if wanted != "linear" and (not self.nodes or self.nodes[-1].kind != "dense" or self.nodes[-1].relu):
+            raise LayerError(f"the layer before the output's {wanted} must be Dense on rows of one axis")
+
+    def _blocks(self) -> int:
+        largest = max((self.result.parameters.blocks[k].form.items(self.program.dtype) for k in self.result.parameters.blocks),
+                      default=1) * self.program.dtype.itemsize
+        return max(2, min(BLOCKS, PARTIAL_BYTES // max(largest, 1)))
 
     def build(self) -> TrainingProgram:
         inputs, outputs = self._forward()
-        self._loss(outputs[-1])
-        self._backward(inputs, outputs)
+        d = self._loss(outputs[-1])
+        self._backward(inputs, outputs, d)
         return self.result
 
     # -- helpers
 
-    def _tensor(self, name: str, width: int, segment: Segment = Segment.WORK) -> Tensor:
-        stride = stride_of(width, self.program.dtype)
-        return Tensor(self.program.buffer(name, segment, self.rows * stride), stride, width)
+    def _tensor(self, name: str, shape, segment: Segment = Segment.WORK, *, kept: bool = False) -> Tensor:
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        stride, pixel = layout_of(shape, self.program.dtype)
+        return Tensor(self.program.buffer(name, segment, self.rows * stride), stride, shape, pixel, kept)
+
+    def _nothing(self, width: int) -> Buffer:
+        """A bias of zeros."""
+        return self.result.parameters.add_constant(f"zeros{len(self.program.operations)}", np.zeros(width))
+
+    def _trained(self, node: Node) -> tuple[str, ...]:
+        """Names of the node's arrays that training changes."""
+        if node.kind in ("dense", "conv", "depthwise", "norm", "image_norm", "group_norm"):
+            return self.layers[node.layer].trainable_names(node.before)
+        return ()
 
     def _panels(self, width: int) -> int:
         return panels_of(width, self.program.dtype)
@@ -134,13 +181,29 @@ class _Lowering:
                          out=x.buffer, width=width, out_stride=x.stride)
         return x
 
+    def _gather_input(self) -> Tensor:
+        """The step's rows as the first node takes them."""
+        first, source = self.nodes[0], Buffer("X", Segment.X)
+        if len(first.before) == 1:
+            # A norm writes over its input, column by column, and its threads must meet over one copy.
+            return self._gather("x", source, first.depth, private=first.kind == "dense")
+        stride = stride_of(first.depth, self.program.dtype)
+        raw = Tensor(self.program.buffer("x", Segment.WORK, self.rows * stride), stride, first.before, first.before[-1])
+        self.program.add("gather_images", x=source, order=Buffer("order", Segment.ORDER), out=raw.buffer, width=first.depth,
+                         out_stride=stride, blocks=self.images.blocks)
+        if first.kind == "conv":
+            return raw
+        x = self._tensor("x_padded", first.before)
+        self.images.repack(raw, x)
+        return x
+
     # -- forward
 
     def _forward(self) -> tuple[list[Tensor], list[Tensor]]:
         """Emit the forward pass; return each node's input and output. A norm's input holds xhat afterwards."""
-        width = self.nodes[0].depth
-        # A norm writes over its input, column by column, and its threads must meet over one copy.
-        x = self._gather("x", Buffer("X", Segment.X), width, private=self.nodes[0].kind == "dense")
+        if not self.nodes:
+            raise LayerError("a network without a layer that computes cannot be trained; add a Dense layer")
+        x = self._gather_input()
         if self.loss != "softmax_cross_entropy":
             self.result.targets = self.nodes[-1].width
             self.target = self._gather("target", Buffer("Y", Segment.Y), self.result.targets)
@@ -154,7 +217,7 @@ class _Lowering:
         return inputs, outputs
 
     def _forward_dense(self, i: int, node: Node, x: Tensor) -> Tensor:
-        z = self._tensor(f"z{node.layer}", node.width)
+        z = self._tensor(f"z{node.layer}", node.width, kept=node.relu)
         panels = self._panels(node.width)
         kernel = "dense_relu_forward" if node.relu else "dense_forward"
         if i == len(self.nodes) - 1 and panels <= FEW_PANELS:
@@ -168,41 +231,72 @@ class _Lowering:
         layer: BatchNormalization = self.layers[node.layer]
         y = self._tensor(f"y{node.layer}", node.width)
         # xhat may overwrite the input unless the backward pass of the node before needs its output.
-        before = self.nodes[i - 1] if i else None
-        keep = before is not None and (before.kind == "activation" or before.relu)
-        self._saved_xhat = xhat = self._tensor(f"xhat{node.layer}", node.width) if keep else x
+        self._saved_xhat = xhat = self._like(f"xhat{node.layer}", x) if x.kept else x
+        momentum, debias = (1.0, 1) if layer.momentum is None else (layer.momentum, int(self.debias))
         self.program.add("norm_relu_forward" if node.relu else "norm_forward", x=x.buffer, x_stride=x.stride,
                          xhat=xhat.buffer, xhat_stride=xhat.stride, y=y.buffer, y_stride=y.stride,
                          state=self.result.parameters.state(node.layer), panels=self._panels(node.width),
-                         epsilon=layer.epsilon, momentum=layer.momentum, debias=int(self.debias))
+                         epsilon=layer.epsilon, momentum=momentum, debias=debias)
         return y
 
     def _forward_activation(self, i: int, node: Node, x: Tensor) -> Tensor:
+        if x.kept:
+            y = self._like(f"a{node.layer}", x)
+            self.images.activate(node.activation, node.numbers, x, y)
+            return replace(y, kept=True)
         self.program.add(f"{node.activation}_forward", x=x.buffer, x_stride=x.stride, panels=self._panels(node.width))
-        return x
+        return replace(x, kept=True)
 
     # -- loss
 
-    def _loss(self, z: Tensor) -> None:
+    def _loss(self, z: Tensor) -> Tensor:
+        """Emit the loss; return the gradient by `z`, over `z` itself where the loss starts from logits."""
         losses, hits = Buffer("losses", Segment.LOSSES), Buffer("hits", Segment.HITS)
         order = Buffer("order", Segment.ORDER)
+        d = self._emit_loss(z, losses, hits, order)
+        if self.weighted:
+            self.program.add("weigh_rows", dz=d.buffer, dz_stride=d.stride, panels=self._panels(d.width),
+                             weights=Buffer("weights", Segment.WEIGHTS), order=order, losses=losses)
+        return d
+
+    def _emit_loss(self, z: Tensor, losses: Buffer, hits: Buffer, order: Buffer) -> Tensor:
+        if LOSSES[self.loss] is None:
+            return self._regression_loss(z, losses)
         common = {"z": z.buffer, "z_stride": z.stride, "panels": self._panels(z.width), "losses": losses}
         if self.loss == "softmax_cross_entropy":
             self.program.add(self.loss, labels=Buffer("Y", Segment.Y), order=order, hits=hits, **common)
-            return
-        common |= {"units": z.width, "targets": self.target.buffer, "t_stride": self.target.stride}
-        if self.loss == "sigmoid_cross_entropy":
+            return z
+        common |= {"targets": self.target.buffer, "t_stride": self.target.stride}
+        if self.loss != "categorical_cross_entropy":
+            common["units"] = z.width
+        if self.loss != "squared_error":
             common["hits"] = hits
         self.program.add(self.loss, **common)
+        return z
+
+    def _regression_loss(self, y: Tensor, losses: Buffer) -> Tensor:
+        """The mean over all numbers of a row; a row of several axes is flattened for it."""
+        flat = y
+        if len(y.shape) > 1:
+            flat = self._tensor("outputs", y.width)
+            self.images.repack(y, flat)
+        d = self._tensor("doutputs", y.width)
+        self.program.add(self.loss, y=flat.buffer, y_stride=flat.stride, units=y.width, targets=self.target.buffer,
+                         t_stride=self.target.stride, delta=self.delta, dy=d.buffer, dy_stride=d.stride, losses=losses)
+        if len(y.shape) == 1:
+            return d
+        shaped = self._like("dshaped", y)
+        self.images.repack(d, shaped)
+        return shaped
 
     # -- backward
 
-    def _backward(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+    def _backward(self, inputs: list[Tensor], outputs: list[Tensor], d: Tensor) -> None:
         """Emit the backward pass, the updates each one phase late: by then all threads have used the old weights."""
-        d = outputs[-1]  # the loss kernel left the gradient there
-        for i in range(len(self.nodes) - 1, -1, -1):
+        for i in range(len(self.nodes) - 1, self._first_trained - 1, -1):
             d = getattr(self, f"_backward_{self.nodes[i].kind}")(i, self.nodes[i], inputs[i], outputs[i], d)
         self._emit_pending(0)
+        self._emit_clipped()
 
     def _emit_pending(self, keep: int) -> None:
         while len(self.pending) > keep:
@@ -213,10 +307,10 @@ class _Lowering:
             self._mask("relu", node, y, d)
         self._emit_pending(1)
         dx = d
-        if i > 0:
-            dx = self._tensor(f"d{node.layer}", node.depth)
+        if i > self._first_trained:
+            dx = self._like(f"d{node.layer}", x)
             transposed = self.result.parameters.add_transposed(node.layer)
-            nothing = self.result.parameters.add_constant(f"zeros{node.layer}", np.zeros(padded(node.depth, self.program.dtype)))
+            nothing = self._nothing(padded(node.depth, self.program.dtype))
             self.program.add("dense_forward", x=d.buffer, x_stride=d.stride, depth=node.width,
                              weights=transposed.buffer, weight_depth=padded(node.width, self.program.dtype), bias=nothing,
                              z=dx.buffer, z_stride=dx.stride, panels=self._panels(node.depth))
@@ -224,19 +318,20 @@ class _Lowering:
         return dx
 
     def _backward_norm(self, i: int, node: Node, xhat: Tensor, y: Tensor, d: Tensor) -> Tensor:
-        layer: BatchNormalization = self.layers[node.layer]
         panels = self._panels(node.width)
         state = self.result.parameters.state(node.layer)
         grad = self.program.buffer(f"dstate{node.layer}", Segment.WORK, 2 * panels * lanes(self.program.dtype))
         self.program.add("norm_relu_backward" if node.relu else "norm_backward", dy=d.buffer, dy_stride=d.stride,
                          xhat=xhat.buffer, xhat_stride=xhat.stride, state=state, dstate=grad, panels=panels)
-        for name, there in (("gamma", layer.scale), ("beta", layer.center)):
-            if there:
-                row = self._block(node, name)
-                self._update_vector(node, name, row, Buffer(grad.name, grad.segment, grad.offset + row.offset - state.offset))
+        for name in self._trained(node):
+            row = self._block(node, name)
+            self._train(node, name, Buffer(grad.name, grad.segment, grad.offset + row.offset - state.offset), panels)
         return d
 
     def _backward_activation(self, i: int, node: Node, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
+        if x.buffer is not y.buffer:
+            self.images.activation_slope(node.activation, node.numbers, x, d)
+            return d
         self._mask(node.activation, node, y, d)
         return d
 
@@ -246,33 +341,94 @@ class _Lowering:
 
     # -- updates
 
-    def _slots(self, node: Node, name: str, depth: int, width: int) -> Buffer:
+    def _slots(self, node: Node, name: str) -> Buffer:
         """Optimiser state of one array: its slots follow each other."""
-        dtype = self.program.dtype
-        items = padded(depth, dtype) * padded(width, dtype) if depth else padded(width, dtype)
+        dtype, form = self.program.dtype, self.result.parameters.blocks[node.layer, name].form
+        items = form.items(dtype)
         buffer = self.program.buffer(f"slots_{name}{node.layer}", Segment.PARAMS, items * self.optimizer.slots)
         for s in range(self.optimizer.slots):
-            self.result.slots[node.layer, name, s] = Block(buffer.at(s * items, dtype.itemsize), depth, width)
+            self.result.slots[node.layer, name, s] = Block(buffer.at(s * items, dtype.itemsize), form)
         return buffer
+
+    def _clips(self) -> bool:
+        return any(getattr(self.optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm"))
+
+    def _penalty(self, node: Node, name: str):
+        """The regulariser of one array, if it has one."""
+        return self.layers[node.layer].regularizers(node.before).get(name)
 
     def _update_dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         panels = self._panels(node.width)
-        weights = self._block(node, "kernel")
+        weights, trained = self._block(node, "kernel"), self._trained(node)
         squares = self.program.buffer(f"squares{node.layer}", Segment.WORK, panels, itemsize=8)
-        self.result.squares.append((squares, panels))
-        self.program.add(f"dense_update_{self.optimizer.kernel}", x=x.buffer, x_stride=x.stride, depth=node.depth,
-                         dz=dz.buffer, dz_stride=dz.stride, weights=weights,
-                         slots=self._slots(node, "kernel", node.depth, node.width), hyper=self.hyper_decay, squares=squares,
-                         panels=panels)
-        if node.layer in self.result.parameters.transposed:
-            self.program.add("transpose_weights", weights=weights, weight_depth=padded(node.depth, self.program.dtype),
-                             out=self.result.parameters.transposed[node.layer].buffer,
-                             out_depth=padded(node.width, self.program.dtype), panels=panels)
-        if self.layers[node.layer].use_bias:
+        fused = not self._clips() and self._penalty(node, "kernel") is None
+        common = {"x": x.buffer, "x_stride": x.stride, "depth": node.depth, "dz": dz.buffer, "dz_stride": dz.stride,
+                  "weights": weights, "squares": squares, "panels": panels}
+        if "kernel" in trained and fused:
+            self._shrink(weights, self._vectors(node, "kernel"))
+            self.program.add(f"dense_update_{self.optimizer.kernel}", slots=self._slots(node, "kernel"), hyper=self.hyper_decay,
+                             **common)
+            self.result.squares.append((squares, panels))
+        elif "kernel" in trained:
+            form = self.result.parameters.blocks[node.layer, "kernel"].form
+            grad = self.program.buffer(f"dkernel{node.layer}", Segment.WORK, form.items(self.program.dtype))
+            self.program.add("dense_update_gradient", slots=grad, hyper=self.hyper_decay, **common)
+            self.result.squares.append((squares, panels))
+            self._train(node, "kernel", grad, self._vectors(node, "kernel"))
+        if "bias" in trained:
             grad = self.program.buffer(f"dbias{node.layer}", Segment.WORK, panels * lanes(self.program.dtype))
             self.program.add("column_sum", x=dz.buffer, x_stride=dz.stride, out=grad, panels=panels)
-            self._update_vector(node, "bias", self._block(node, "bias"), grad)
+            self._train(node, "bias", grad, panels)
+        if not self.clipped:
+            self._transpose(node)
 
-    def _update_vector(self, node: Node, name: str, param: Buffer, grad: Buffer) -> None:
-        self.program.add(f"update_{self.optimizer.kernel}", param=param, grad=grad,
-                         slots=self._slots(node, name, 0, node.width), hyper=self.hyper, panels=self._panels(node.width))
+    def _transpose(self, node: Node) -> None:
+        """Bring the transpose of a dense kernel up to date."""
+        if node.kind == "dense" and node.layer in self.result.parameters.transposed and "kernel" in self._trained(node):
+            self.program.add("transpose_weights", weights=self._block(node, "kernel"),
+                             weight_depth=padded(node.depth, self.program.dtype),
+                             out=self.result.parameters.transposed[node.layer].buffer,
+                             out_depth=padded(node.width, self.program.dtype), panels=self._panels(node.width))
+
+    def _vectors(self, node: Node, name: str) -> int:
+        return self.result.parameters.blocks[node.layer, name].form.items(self.program.dtype) // lanes(self.program.dtype)
+
+    def _train(self, node: Node, name: str, grad: Buffer, vectors: int) -> None:
+        """One step on an array whose gradient is in memory."""
+        if penalty := self._penalty(node, name):
+            sums = self.program.buffer(f"penalty_{name}{node.layer}", Segment.WORK, vectors, itemsize=8)
+            self.result.penalties.append((sums, vectors))
+            self.program.add("add_penalty", grad=grad, param=self._block(node, name), l1=penalty.l1, l2=penalty.l2,
+                             penalties=sums, panels=vectors)
+        if self._clips():
+            self.clipped.append((node, name, grad, vectors))
+        else:
+            self._step(node, name, grad, vectors)
+
+    def _step(self, node: Node, name: str, grad: Buffer, vectors: int) -> None:
+        self._shrink(self._block(node, name), vectors)
+        self.program.add(f"update_{self.optimizer.kernel}", param=self._block(node, name), grad=grad,
+                         slots=self._slots(node, name), hyper=self.hyper, panels=vectors)
+
+    def _shrink(self, param: Buffer, vectors: int) -> None:
+        if getattr(self.optimizer, "weight_decay", None):
+            self.program.add("shrink_columns", param=param, panels=vectors)
+
+    def _emit_clipped(self) -> None:
+        """Bound the gradients, then take the steps that waited for it."""
+        optimizer = self.optimizer
+        norm = self.program.buffer("norm", Segment.WORK, 1, itemsize=8)
+        for k, (_, _, grad, vectors) in enumerate(self.clipped):
+            if optimizer.clipvalue:
+                self.program.add("clip_by_value", grad=grad, bound=optimizer.clipvalue, panels=vectors)
+            else:
+                self.program.add("add_to_norm", grad=grad, norm=norm, restart=int(k == 0 or bool(optimizer.clipnorm)),
+                                 panels=vectors)
+            if optimizer.clipnorm:
+                self.program.add("clip_by_norm", grad=grad, norm=norm, bound=optimizer.clipnorm, panels=vectors)
+        for node, name, grad, vectors in self.clipped:
+            if optimizer.global_clipnorm:
+                self.program.add("clip_by_norm", grad=grad, norm=norm, bound=optimizer.global_clipnorm, panels=vectors)
+            self._step(node, name, grad, vectors)
+            if name == "kernel":
+                self._transpose(node)

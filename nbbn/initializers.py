@@ -1,0 +1,511 @@
+"""Initial values of a layer's arrays: Keras's initializers, drawn with NumPy's generators.
+
+Every initializer draws in float64 and rounds once, so that float32 weights are the rounded float64 ones of the same seed.
+The names in lower case (`he_normal`, ...) are the same classes, as in `keras.initializers`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+# Standard deviation of a standard normal that is cut off at -2 and 2.
+_TRUNCATED_STDDEV = 0.87962566103423978
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """What every initializer does: `initializer(shape, rng, dtype)` is a new C-contiguous array."""
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "seed":
+                value = _seed(self, value)
+            elif isinstance(f.default, float):
+                value = _number(self, f.name, value)
+            object.__setattr__(self, f.name, value)
+
+    def __call__(self, shape: Shape, rng: np.random.Generator | None = None, dtype="float32") -> np.ndarray:
+        """The initial values.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the array, in Keras's layout: kernels end in `(..., in, out)`.
+        rng : numpy.random.Generator, optional
+            Where the random numbers come from; left alone by an initializer with a seed of its own, and by one that draws none.
+            None is a fresh generator that the system seeds.
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        array of `shape` and `dtype`
+        """
+        seed = getattr(self, "seed", None)
+        rng = np.random.default_rng(seed) if seed is not None or rng is None else rng
+        return np.ascontiguousarray(self._draw(tuple(shape), rng), dtype=dtype)
+
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        raise NotImplementedError
+
+    def config(self) -> dict:
+        """The initializer as JSON-ready values, in Keras's form; `get` reads them."""
+        return {"class_name": type(self).__name__, "config": {f.name: getattr(self, f.name) for f in fields(self)}}
+
+
+@dataclass(frozen=True)
+class Zeros(Initializer):
+    """All zeros."""
+
+    def _draw(self, shape, rng):
+        return np.zeros(shape)
+
+
+@dataclass(frozen=True)
+class Ones(Initializer):
+    """All ones."""
+
+    def _draw(self, shape, rng):
+        return np.ones(shape)
+
+
+@dataclass(frozen=True)
+class Constant(Initializer):
+    """One value everywhere.
+
+    Parameters
+    ----------
+    value : float
+    """
+
+    value: float = 0.0
+
+    def _draw(self, shape, rng):
+        return np.full(shape, self.value)
+
+
+@dataclass(frozen=True)
+class RandomNormal(Initializer):
+    """Normal values.
+
+    Parameters
+    ----------
+    mean, stddev : float
+        Mean and standard deviation, the latter at least 0.
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_zero(self, "stddev")
+
+    def _draw(self, shape, rng):
+        return self.mean + self.stddev * rng.standard_normal(shape)
+
+
+@dataclass(frozen=True)
+class RandomUniform(Initializer):
+    """Uniform values in `[minval, maxval)`.
+
+    Parameters
+    ----------
+    minval, maxval : float
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+    """
+
+    minval: float = -0.05
+    maxval: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.minval > self.maxval:
+            raise ValueError(f"RandomUniform: minval must not lie above maxval, got {self.minval} and {self.maxval}")
+
+    def _draw(self, shape, rng):
+        return rng.uniform(self.minval, self.maxval, shape)
+
+
+@dataclass(frozen=True)
+class TruncatedNormal(Initializer):
+    """Normal values, those farther than two standard deviations from the mean drawn again.
+
+    Parameters
+    ----------
+    mean, stddev : float
+        Of the normal distribution before it is cut: the values' own standard deviation is 0.8796 times `stddev`.
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_zero(self, "stddev")
+
+    def _draw(self, shape, rng):
+        return self.mean + self.stddev * _truncated_normal(shape, rng)
+
+
+@dataclass(frozen=True)
+class VarianceScaling(Initializer):
+    """Values of variance `scale / n`, with `n` taken from the shape.
+
+    Parameters
+    ----------
+    scale : float
+        Above 0.
+    mode : str
+        What `n` is: `fan_in`, `fan_out`, or `fan_avg`, their mean.
+    distribution : str
+        `truncated_normal` (`normal`), `untruncated_normal`, or `uniform` in `[-limit, limit)`, `limit = sqrt(3 * scale / n)`.
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    Notes
+    -----
+    `fan_in` and `fan_out` of a `(..., in, out)` kernel are `in` and `out` times the product of the axes before them, whatever the
+    kind of layer: those of a depthwise kernel `(kh, kw, in, multiplier)` and of a transposed one `(kh, kw, out, in)` follow from
+    their layout, as in Keras.
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    seed: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.scale > 0:
+            raise ValueError(f"{type(self).__name__}: scale must be above 0, got {self.scale}")
+        _one_of(self, "mode", _MODES)
+        if self.distribution == "normal":
+            object.__setattr__(self, "distribution", "truncated_normal")
+        _one_of(self, "distribution", tuple(_DISTRIBUTIONS))
+
+    def _draw(self, shape, rng):
+        return _scaled(shape, rng, self.scale, self.mode, self.distribution)
+
+
+@dataclass(frozen=True)
+class _Preset(Initializer):
+    """A `VarianceScaling` of which only the seed is free."""
+
+    scale: ClassVar[float] = 1.0
+    mode: ClassVar[str] = "fan_in"
+    distribution: ClassVar[str] = "uniform"
+
+    seed: int | None = None
+
+    def _draw(self, shape, rng):
+        return _scaled(shape, rng, self.scale, self.mode, self.distribution)
+
+
+@dataclass(frozen=True)
+class GlorotUniform(_Preset):
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / (fan_in + fan_out))` [1]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 16.
+    """
+
+    mode: ClassVar[str] = "fan_avg"
+
+
+@dataclass(frozen=True)
+class GlorotNormal(_Preset):
+    """Truncated normal of standard deviation `sqrt(2 / (fan_in + fan_out))` [1]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 12.
+    """
+
+    mode: ClassVar[str] = "fan_avg"
+    distribution: ClassVar[str] = "truncated_normal"
+
+
+@dataclass(frozen=True)
+class HeUniform(_Preset):
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / fan_in)` [1]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    """
+
+    scale: ClassVar[float] = 2.0
+
+
+@dataclass(frozen=True)
+class HeNormal(_Preset):
+    """Truncated normal of standard deviation `sqrt(2 / fan_in)` [1]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    """
+
+    scale: ClassVar[float] = 2.0
+    distribution: ClassVar[str] = "truncated_normal"
+
+
+@dataclass(frozen=True)
+class LecunUniform(_Preset):
+    """Uniform in `[-limit, limit)`, `limit = sqrt(3 / fan_in)` [1]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
+    """
+
+
+@dataclass(frozen=True)
+class LecunNormal(_Preset):
+    """Truncated normal of standard deviation `sqrt(1 / fan_in)` [1]_; the one that SELU is made for [2]_.
+
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    References
+    ----------
+    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
+    .. [2] Klambauer, Unterthiner, Mayr and Hochreiter (2017), Self-normalizing neural networks.
+    """
+
+    distribution: ClassVar[str] = "truncated_normal"
+
+
+@dataclass(frozen=True)
+class Orthogonal(Initializer):
+    """`gain` times a matrix with orthonormal columns, or rows where it has fewer rows than columns [1]_.
+
+    An array of more than two axes is one matrix `(product of all axes but the last, last axis)`.
+
+    Parameters
+    ----------
+    gain : float
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+
+    Raises
+    ------
+    ValueError
+        When called for an array of fewer than two axes.
+
+    References
+    ----------
+    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep linear networks.
+    """
+
+    gain: float = 1.0
+    seed: int | None = None
+
+    def _draw(self, shape, rng):
+        from threadpoolctl import threadpool_limits
+
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal: needs an array of at least two axes, got shape {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        normal = rng.standard_normal((max(rows, columns), min(rows, columns)))
+        # On one thread: the last bits of a factorisation depend on how BLAS divides it.
+        with threadpool_limits(1, user_api="blas"):
+            q, r = np.linalg.qr(normal)
+        # With the signs of R's diagonal Q is uniform among all such matrices.
+        q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+        return self.gain * (q.T if rows < columns else q).reshape(shape)
+
+
+_MODES = ("fan_in", "fan_out", "fan_avg")
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    """`fan_in` and `fan_out` of an array of this shape."""
+    if len(shape) < 2:
+        return (math.prod(shape),) * 2
+    receptive = math.prod(shape[:-2])
+    return shape[-2] * receptive, shape[-1] * receptive
+
+
+def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str) -> np.ndarray:
+    fan_in, fan_out = _fans(shape)
+    n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
+    return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
+
+
+def _uniform(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Uniform values of variance 1."""
+    return rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), shape)
+
+
+def _normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(shape)
+
+
+def _truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Standard normal values, those outside [-2, 2] drawn again."""
+    values = np.atleast_1d(rng.standard_normal(shape))
+    while (outside := np.abs(values) > 2.0).any():
+        values[outside] = rng.standard_normal(np.count_nonzero(outside))
+    return values.reshape(shape)
+
+
+def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Truncated normal values of variance 1."""
+    return _truncated_normal(shape, rng) / _TRUNCATED_STDDEV
+
+
+_DISTRIBUTIONS = {"uniform": _uniform, "truncated_normal": _unit_truncated_normal, "untruncated_normal": _normal}
+
+
+def _number(initializer: Initializer, name: str, value) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _seed(initializer: Initializer, value) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(
+            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, got {value!r}"
+        )
+    return int(value)
+
+
+def _at_least_zero(initializer: Initializer, name: str) -> None:
+    if getattr(initializer, name) < 0:
+        raise ValueError(f"{type(initializer).__name__}: {name} must be at least 0, got {getattr(initializer, name)}")
+
+
+def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(initializer, name)
+    if value not in allowed:
+        raise ValueError(f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+zeros, ones, constant = Zeros, Ones, Constant
+random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
+variance_scaling, orthogonal = VarianceScaling, Orthogonal
+glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
+he_uniform, he_normal = HeUniform, HeNormal
+lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+
+_NAMES: dict[str, type[Initializer]] = {
+    "zeros": Zeros,
+    "ones": Ones,
+    "constant": Constant,
+    "random_normal": RandomNormal,
+    "random_uniform": RandomUniform,
+    "truncated_normal": TruncatedNormal,
+    "variance_scaling": VarianceScaling,
+    "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
+    "he_uniform": HeUniform,
+    "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform,
+    "lecun_normal": LecunNormal,
+    "orthogonal": Orthogonal,
+}
+_ALIASES = {
+    **{cls.__name__: cls for cls in _NAMES.values()},
+    "zero": Zeros,
+    "one": Ones,
+    "normal": RandomNormal,
+    "uniform": RandomUniform,
+}
+
+
+def get(identifier) -> Initializer | None:
+    """The initializer that a name, a class, an object or a config stands for.
+
+    Parameters
+    ----------
+    identifier : str, Initializer, type, dict or None
+        A name as in `"he_normal"` or `"HeNormal"`; what `Initializer.config` gave; None stays None.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the nearest known one, or a config of something else.
+    TypeError
+        For any other type.
+    """
+    if identifier is None or isinstance(identifier, Initializer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Initializer):
+        return identifier()
+    if isinstance(identifier, str):
+        return _class(identifier)()
+    if isinstance(identifier, dict):
+        return _from_config(identifier)
+    raise TypeError(
+        f"an initializer is a name, an object of nbbn.initializers or None, got {type(identifier).__name__}"
+    )
+
+
+def _class(name: str) -> type[Initializer]:
+    known = {**_NAMES, **_ALIASES}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), _NAMES, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_NAMES)}"
+    raise ValueError(f"unknown initializer {name!r}; {hint}")
+
+
+def _from_config(config: dict) -> Initializer:
+    name, arguments = config.get("class_name"), config.get("config", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError("an initializer's config must be a dict of class_name (a string) and config (a dict)")
+    cls = _class(name)
+    unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
+    if unknown:
+        raise ValueError(f"{cls.__name__} does not take {', '.join(unknown)}")
+    return cls(**arguments)

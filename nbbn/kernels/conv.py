@@ -1,0 +1,254 @@
+"""Convolutions of images: forward (also the input's gradient, with the flipped kernel) and the kernel's gradient.
+
+A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile with an outer loop over the
+kernel's rows, and no patch is ever copied. Kernels are panel-major, `[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`.
+Threads own whole images; gradients are summed by block of images and merged in block order.
+"""
+
+from __future__ import annotations
+
+from nbbn.kernels.registry import (
+    INDICES,
+    READ_ALL,
+    READ_IMAGES,
+    WRITE_ALL,
+    WRITE_IMAGES,
+    inline,
+    kernel,
+)
+from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store
+from nbbn.kernels.team import share
+from nbbn.kernels.tile import best_height, strips, strips_onto
+from nbbn.kernels.window import (
+    BORDERED_W,
+    DILATION_H,
+    DILATION_W,
+    KERNEL_H,
+    KERNEL_W,
+    OUT_H,
+    OUT_PIXEL,
+    OUT_W,
+    PIXEL,
+    STRIDE_H,
+    STRIDE_W,
+    bordered,
+    clear,
+    clear_border,
+    share_images,
+)
+
+
+@inline
+def _convolve(w, source, weights, weight_depth, bias, relu, z, panels):
+    """One bordered image."""
+    v = lanes(source)
+    pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
+    step, out_row, run, height = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(w[OUT_W])
+    for i in range(w[OUT_H]):
+        at, out = shift(source, i * w[STRIDE_H] * row), shift(z, i * out_row)
+        if w[DILATION_W] == 1:
+            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v, run * v, bias, out,
+                   w[OUT_PIXEL], v, w[OUT_W], panels)
+        else:
+            _convolve_by_cells(w, at, weights, panel, bias, out, panels)
+        if relu != 0:
+            rectify(out, out_row)
+
+
+@inline
+def rectify(x, count):
+    """`x = max(x, 0)`, while it is hot."""
+    zero = splat(x, 0.0)
+    for i in range(0, count, lanes(x)):
+        store(x, i, maximum(load(x, i), zero))
+
+
+@inline
+def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
+    """One output row where a kernel row is no single run: cell by cell."""
+    v = lanes(at)
+    pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
+    for j in range(w[OUT_W]):
+        for p in range(panels):
+            store(out, j * w[OUT_PIXEL] + p * v, load(bias, p * v))
+    for k in range(w[KERNEL_H]):
+        for m in range(w[KERNEL_W]):
+            a = shift(at, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
+            b = shift(weights, (k * w[KERNEL_W] + m) * pixel * v)
+            strips_onto(a, w[STRIDE_W] * pixel, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL], v, w[OUT_W], panels)
+
+
+@kernel
+def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
+                 z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
+    """`z = x * weights + bias` (cross-correlation), with `relu` its positive part, over own images."""
+    first, end = share_images(rows, blocks, thread, threads)
+    clear_border(window, scratch)
+    for n in range(first, end):
+        source = bordered(window, shift(x, n * x_image), scratch)
+        _convolve(window, source, weights, weight_depth, bias, relu, shift(z, n * z_image), panels)
+
+
+@inline
+def _add_gradient(w, source, dz, partial, weight_depth, panels):
+    """`partial += x.T @ dz` of one bordered image, one row of the kernel at a time."""
+    v = lanes(source)
+    pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
+    cells = 1 if w[DILATION_W] == 1 else w[KERNEL_W]  # runs in a kernel row
+    run = w[KERNEL_W] * pixel // cells
+    for k in range(w[KERNEL_H]):
+        for m in range(cells):
+            a = shift(source, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
+            c = shift(partial, (k * w[KERNEL_W] * pixel + m * run) * v)
+            strips_onto(a, 1, w[STRIDE_W] * pixel, w[STRIDE_H] * row, w[OUT_H], w[OUT_W], dz, v, w[OUT_PIXEL],
+                        w[OUT_W] * w[OUT_PIXEL], c, v, weight_depth * v, run, panels)
+
+
+@kernel
+def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image, partial: WRITE_IMAGES, weight_depth,
+                  panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
+    """`partial[block] = sum of x.T @ dz` over the images of each own block."""
+    size = panels * weight_depth * lanes(x)
+    begin, stop = share(blocks, thread, threads)
+    clear_border(window, scratch)
+    for block in range(begin, stop):
+        sum_out = shift(partial, block * size)
+        clear(sum_out, size)
+        first, end = share(rows, block, blocks)
+        for n in range(first, end):
+            source = bordered(window, shift(x, n * x_image), scratch)
+            _add_gradient(window, source, shift(dz, n * dz_image), sum_out, weight_depth, panels)
+
+
+@kernel
+def flip_weights(weights: READ_ALL, weight_depth, cells, pixel, units_pixel, out: WRITE_ALL, out_depth, panels,
+                 thread, threads):
+    """`out[cell, unit, channel] = weights[last - cell, channel, unit]`: what the input's gradient is convolved with."""
+    v = lanes(weights)
+    first, end = share(cells, thread, threads)
+    for cell in range(first, end):
+        source, target = (cells - 1 - cell) * pixel, cell * units_pixel
+        for panel in range(panels):
+            for channel in range(pixel):
+                at = shift(weights, (panel * weight_depth + source + channel) * v)
+                to = shift(out, (channel // v * out_depth + target + panel * v) * v + channel % v)
+                for j in range(v):
+                    to[j * v] = at[j]
+
+
+@inline
+def _depthwise(w, source, weights, bias, z, panels):
+    """One bordered image, channel by channel."""
+    v = lanes(source)
+    pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
+    for i in range(w[OUT_H]):
+        for j in range(w[OUT_W]):
+            at = shift(source, i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel)
+            out = shift(z, (i * w[OUT_W] + j) * w[OUT_PIXEL])
+            for panel in range(panels):
+                total = load(bias, panel * v)
+                for k in range(w[KERNEL_H]):
+                    for m in range(w[KERNEL_W]):
+                        value = load(at, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel + panel * v)
+                        total = fma(value, load(weights, ((k * w[KERNEL_W] + m) * panels + panel) * v), total)
+                store(out, panel * v, total)
+
+
+@kernel
+def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL, z: WRITE_IMAGES, z_image,
+                      panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
+    """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    clear_border(window, scratch)
+    for n in range(first, end):
+        source = bordered(window, shift(x, n * x_image), scratch)
+        _depthwise(window, source, weights, bias, shift(z, n * z_image), panels)
+
+
+@kernel
+def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image, partial: WRITE_IMAGES, panels,
+                       scratch: WRITE_ALL, blocks, rows, thread, threads):
+    """The kernel's gradient, `partial[block]` over the images of each own block."""
+    w, v = window, lanes(x)
+    cells = w[KERNEL_H] * w[KERNEL_W]
+    size = cells * panels * v
+    begin, stop = share(blocks, thread, threads)
+    clear_border(w, scratch)
+    pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
+    for block in range(begin, stop):
+        sum_out = shift(partial, block * size)
+        clear(sum_out, size)
+        first, end = share(rows, block, blocks)
+        for n in range(first, end):
+            source, grad = bordered(w, shift(x, n * x_image), scratch), shift(dz, n * dz_image)
+            for cell in range(cells):
+                k, m = cell // w[KERNEL_W], cell % w[KERNEL_W]
+                at = shift(source, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
+                for panel in range(panels):
+                    to = (cell * panels + panel) * v
+                    total = load(sum_out, to)
+                    for i in range(w[OUT_H]):
+                        for j in range(w[OUT_W]):
+                            value = load(at, i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel + panel * v)
+                            total = fma(value, load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL] + panel * v), total)
+                    store(sum_out, to, total)
+
+
+@kernel
+def flip_cells(weights: READ_ALL, cells, panels, out: WRITE_ALL, thread, threads):
+    """`out[cell] = weights[last - cell]` of a depthwise kernel."""
+    size = panels * lanes(weights)
+    first, end = share(cells, thread, threads)
+    for cell in range(first, end):
+        for i in range(size):
+            out[cell * size + i] = weights[(cells - 1 - cell) * size + i]
+
+
+@kernel
+def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_IMAGES, y_image, y_pixel, pixels, blocks, rows,
+                    thread, threads):
+    """`y[c * times + t] = x[c]` for each pixel: the input of a depthwise layer with a multiplier."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        for p in range(pixels):
+            source, target = shift(x, n * x_image + p * x_pixel), shift(y, n * y_image + p * y_pixel)
+            for c in range(channels):
+                for t in range(times):
+                    target[c * times + t] = source[c]
+
+
+@kernel
+def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_IMAGES, dx_image, dx_pixel, pixels, blocks,
+                rows, thread, threads):
+    """`dx[c] = dy[c * times : (c + 1) * times].sum()` for each pixel."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        for p in range(pixels):
+            source, target = shift(dy, n * dy_image + p * dy_pixel), shift(dx, n * dx_image + p * dx_pixel)
+            for c in range(channels):
+                total = source[c * times]
+                for t in range(1, times):
+                    total += source[c * times + t]
+                target[c] = total
+
+
+@kernel
+def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, blocks, rows, thread, threads):
+    """`y`: the bordered image, or with negative borders the inner part of one."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        target = shift(y, n * y_image)
+        clear_border(window, target)
+        bordered(window, shift(x, n * x_image), target)
+
+
+@kernel
+def permute(x: READ_IMAGES, x_image, y: WRITE_IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c, blocks, rows, thread, threads):
+    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image: axes in another order."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        source, target = shift(x, n * x_image), shift(y, n * y_image)
+        for i in range(a):
+            for j in range(b):
+                for k in range(c):
+                    target[i * y_a + j * y_b + k * y_c] = source[i * x_a + j * x_b + k]

@@ -1,0 +1,127 @@
+"""Gradients in memory: partial sums merged in block order, penalties, clipping."""
+
+from __future__ import annotations
+
+import math
+
+from nbbn.kernels.registry import (
+    NORM,
+    READ_ALL,
+    READ_COLUMNS,
+    READ_IMAGES,
+    WRITE_ALONE_F64,
+    WRITE_COLUMNS,
+    WRITE_COLUMNS_F64,
+    WRITE_IMAGES,
+    Real,
+    kernel,
+)
+from nbbn.kernels.simd import fma, lanes, load, maximum, minimum, splat, store, total, where_positive
+from nbbn.kernels.team import share
+
+
+@kernel
+def merge_partials(partial: READ_ALL, blocks, out: WRITE_COLUMNS, panels, thread, threads):
+    """`out = partial.sum(0)`, in block order; own columns."""
+    v = lanes(partial)
+    first, end = share(panels, thread, threads)
+    for i in range(first * v, end * v, v):
+        merged = load(partial, i)
+        for block in range(1, blocks):
+            merged = merged + load(partial, block * panels * v + i)
+        store(out, i, merged)
+
+
+@kernel
+def mask_columns(x: WRITE_COLUMNS, mask: READ_ALL, panels, thread, threads):
+    """`x *= mask` on own columns: keeps the zeros of a grouped kernel."""
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    for i in range(first * v, end * v, v):
+        store(x, i, load(x, i) * load(mask, i))
+
+
+@kernel
+def add_squares(param: READ_ALL, panels, squares: WRITE_COLUMNS_F64, thread, threads):
+    """`squares[i] += sum(param[i]**2)` of each vector."""
+    v = lanes(param)
+    first, end = share(panels, thread, threads)
+    for i in range(first, end):
+        value = load(param, i * v)
+        squares[i] += total(value * value)
+
+
+@kernel
+def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows, thread, threads):
+    """`partial[block] = sum of own pixels`: a bias's gradient, by block of images."""
+    v = lanes(x)
+    begin, stop = share(blocks, thread, threads)
+    for block in range(begin, stop):
+        first, end = share(rows, block, blocks)
+        for panel in range(panels):
+            column = splat(x, 0.0)
+            for r in range(first * pixels, end * pixels):
+                column = column + load(x, r * x_pixel + panel * v)
+            store(partial, (block * panels + panel) * v, column)
+
+
+@kernel
+def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, penalties: WRITE_COLUMNS_F64, panels, thread,
+                threads):
+    """`grad += 2 * l2 * param + l1 * sign(param)`; `penalties[i] += l2 * sum(param**2) + l1 * sum(abs(param))` of each vector."""
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    zero, one, two = splat(grad, 0.0), splat(grad, l1), splat(grad, 2.0 * l2)
+    for i in range(first, end):
+        p, g = load(param, i * v), load(grad, i * v)
+        slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
+        store(grad, i * v, g + fma(two, p, slope))
+        size = where_positive(p, p, zero - p)
+        penalties[i] += l2 * total(p * p) + l1 * total(size)
+
+
+@kernel
+def add_to_norm(grad: READ_ALL, norm: WRITE_ALONE_F64, restart, panels, thread):
+    """`norm[0] += sum(grad**2)`, from 0 with `restart`."""
+    if thread != 0:
+        return
+    v = lanes(grad)
+    squares = 0.0 if restart != 0 else norm[0]
+    for i in range(panels):
+        value = load(grad, i * v)
+        squares += total(value * value)
+    norm[0] = squares
+
+
+@kernel
+def clip_by_norm(grad: WRITE_COLUMNS, norm: NORM, bound: Real, panels, thread, threads):
+    """`grad *= bound / |grad|` where the norm is above `bound` (Pascanu, Mikolov and Bengio, 2013, algorithm 1)."""
+    length = math.sqrt(norm[0])
+    if length <= bound:
+        return
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    scale = splat(grad, bound / length)
+    for i in range(first * v, end * v, v):
+        store(grad, i, load(grad, i) * scale)
+
+
+@kernel
+def clip_by_value(grad: WRITE_COLUMNS, bound: Real, panels, thread, threads):
+    """`grad` within `[-bound, bound]`."""
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    low, high = splat(grad, -bound), splat(grad, bound)
+    for i in range(first * v, end * v, v):
+        store(grad, i, maximum(minimum(load(grad, i), high), low))
+
+
+@kernel
+def shrink_columns(param: WRITE_COLUMNS, panels, shrink, thread, threads):
+    """`param -= shrink * param`: decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    v = lanes(param)
+    first, end = share(panels, thread, threads)
+    factor = splat(param, shrink)
+    for i in range(first * v, end * v, v):
+        p = load(param, i)
+        store(param, i, p - p * factor)

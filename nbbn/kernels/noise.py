@@ -1,0 +1,63 @@
+"""Dropout and Gaussian noise from a counter: a number depends on the seed, the step, the row and the column, and on no thread."""
+
+from __future__ import annotations
+
+import math
+
+from numba import uint64
+
+from nbbn.kernels.registry import READ_IMAGES, WRITE_IMAGES, Real, inline, kernel
+from nbbn.kernels.simd import scalar
+from nbbn.kernels.window import share_images
+
+_GOLDEN = uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = uint64(0xBF58476D1CE4E5B9), uint64(0x94D049BB133111EB)
+
+
+@inline
+def mix(seed, counter):
+    """64 well-mixed bits (SplitMix64: Steele, Lea and Flood, 2014, fig. 15)."""
+    z = uint64(seed) + (uint64(counter) + uint64(1)) * _GOLDEN
+    z = (z ^ (z >> uint64(30))) * _FIRST
+    z = (z ^ (z >> uint64(27))) * _SECOND
+    return z ^ (z >> uint64(31))
+
+
+@inline
+def uniform(seed, counter):
+    """A number in [0, 1)."""
+    return float(mix(seed, counter) >> uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@kernel
+def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_loss: Real, seed, blocks, rows, step, thread,
+            threads):
+    """`y = x / (1 - rate)`, or 0 with probability `rate` (Srivastava et al., 2014); run again on `dy` for the gradient."""
+    first, end = share_images(rows, blocks, thread, threads)
+    key = mix(seed, step)
+    keep = scalar(x, 1.0 / (1.0 - rate_of_loss))
+    bound = uint64(rate_of_loss * 9007199254740992.0)
+    pixels = image // pixel
+    for n in range(first, end):
+        for p in range(pixels):
+            at = n * image + p * pixel
+            number = (n * pixels + p) * channels
+            for c in range(channels):
+                lost = (mix(key, number + c) >> uint64(11)) < bound
+                y[at + c] = scalar(x, 0.0) if lost else x[at + c] * keep
+
+
+@kernel
+def gaussian_noise(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, stddev: Real, seed, blocks, rows, step, thread,
+                   threads):
+    """`y = x + stddev * normal` (Box and Muller, 1958)."""
+    first, end = share_images(rows, blocks, thread, threads)
+    key = mix(seed, step)
+    pixels = image // pixel
+    for n in range(first, end):
+        for p in range(pixels):
+            at = n * image + p * pixel
+            for c in range(channels):
+                number = 2 * ((n * pixels + p) * channels + c)
+                radius = math.sqrt(-2.0 * math.log(1.0 - uniform(key, number)))
+                y[at + c] = scalar(x, x[at + c] + stddev * (radius * math.cos(2.0 * math.pi * uniform(key, number + 1))))

@@ -1,0 +1,75 @@
+"""Windows that move over images: where a convolution or a pool reads, and the bordered copy that padding asks for.
+
+Images stand one behind the other, channels last, each pixel `PIXEL` floats. A convolution reads a *bordered* image: source
+pixel (i, j) at (TOP + i * SPREAD_H, LEFT + j * SPREAD_W), zero elsewhere. Output pixel (i, j) reads, for every kernel cell
+(k, l), the bordered pixel (i * STRIDE_H + k * DILATION_H, j * STRIDE_W + l * DILATION_W). Where nothing is padded or spread the
+image itself is read.
+"""
+
+from __future__ import annotations
+
+from nbbn.kernels.registry import inline
+from nbbn.kernels.simd import lanes, scalar, shift
+from nbbn.kernels.team import share
+
+(HEIGHT, WIDTH, PIXEL, TOP, LEFT, SPREAD_H, SPREAD_W, BORDERED_H, BORDERED_W, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
+ DILATION_H, DILATION_W, OUT_H, OUT_W, OUT_PIXEL, DIRECT) = range(19)
+WINDOW_WORDS = 19
+
+
+@inline
+def share_images(images, blocks, thread, threads):
+    """First and last-plus-one of a thread's images: whole blocks, whose number does not depend on the threads."""
+    first, end = share(blocks, thread, threads)
+    return images * first // blocks, images * end // blocks
+
+
+@inline
+def clear(x, count):
+    """`x[:count] = 0`."""
+    for i in range(count):
+        x[i] = scalar(x, 0.0)
+
+
+@inline
+def copy(x, y, count):
+    """`y[:count] = x[:count]`."""
+    for i in range(count):
+        y[i] = x[i]
+
+
+@inline
+def clear_border(w, scratch):
+    """Zeros for a bordered image, once for all images of a thread."""
+    if w[DIRECT] == 0:
+        clear(scratch, w[BORDERED_H] * w[BORDERED_W] * w[PIXEL])
+
+
+@inline
+def bordered(w, image, scratch):
+    """The image as the window reads it: itself, or its copy in `scratch`, whose zeros stay."""
+    if w[DIRECT] != 0:
+        return image
+    pixel, width = w[PIXEL], w[BORDERED_W]
+    first = max(0, -w[LEFT])  # pixels beyond the border are never read
+    count = min(w[WIDTH], width - w[LEFT]) - first
+    for i in range(w[HEIGHT]):
+        row = w[TOP] + i * w[SPREAD_H]
+        if 0 <= row < w[BORDERED_H]:
+            source = shift(image, (i * w[WIDTH]) * pixel)
+            target = shift(scratch, (row * width + w[LEFT]) * pixel)
+            if w[SPREAD_W] == 1:
+                copy(shift(source, first * pixel), shift(target, first * pixel), count * pixel)
+            else:
+                for j in range(w[WIDTH]):
+                    column = w[LEFT] + j * w[SPREAD_W]
+                    if 0 <= column < width:
+                        copy(shift(source, j * pixel), shift(target, j * w[SPREAD_W] * pixel), pixel)
+    return scratch
+
+
+@inline
+def vectors(x, floats):
+    """How many vectors hold `floats`."""
+    v = lanes(x)
+    return (floats + v - 1) // v

@@ -1,0 +1,94 @@
+"""Activations with arguments: ReLU, LeakyReLU, ELU, Softmax."""
+
+from dataclasses import InitVar, dataclass, field
+
+from nbbn.layers.arguments import Axes, Limit, NonNegative
+from nbbn.layers.base import Layer, Shape, register
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class ReLU(Layer):
+    """`max_value` where `x >= max_value`, `x` where `x >= threshold`, else `negative_slope * (x - threshold)`.
+
+    `ReLU(max_value=6)` is ReLU6 (Krizhevsky, 2010).
+
+    Parameters
+    ----------
+    max_value : float or None
+        Largest output, at least 0; None: no bound.
+    negative_slope : float
+        Slope below the threshold, at least 0.
+    threshold : float
+        At least 0.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    max_value: Limit = None
+    negative_slope: NonNegative = 0.0
+    threshold: NonNegative = 0.0
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class LeakyReLU(Layer):
+    """`x` where `x >= 0`, else `negative_slope * x` (Maas, Hannun and Ng, 2013).
+
+    Parameters
+    ----------
+    negative_slope : float
+        At least 0.
+    alpha : float, optional
+        Keyword only; the older name of `negative_slope`.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    negative_slope: NonNegative = 0.3
+    alpha: InitVar[float | None] = field(default=None, kw_only=True)
+
+    def __post_init__(self, alpha):
+        if alpha is not None:
+            object.__setattr__(self, "negative_slope", alpha)
+        super().__post_init__()
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class ELU(Layer):
+    """`x` where `x >= 0`, else `alpha * (exp(x) - 1)` (Clevert, Unterthiner and Hochreiter, 2016).
+
+    Parameters
+    ----------
+    alpha : float
+        Minus the limit for large negative inputs, at least 0.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    alpha: NonNegative = 1.0
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class Softmax(Layer):
+    """`exp(x - max(x)) / sum(exp(x - max(x)))` over an axis.
+
+    Parameters
+    ----------
+    axis : int or tuple of int
+        Counted with the batch axis in front, which it cannot be; -1 is the last.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    axis: Axes = -1
+
+    def axes(self, input_shape: Shape) -> tuple[int, ...]:
+        """Indices into a row's shape of the axes that are summed over, ascending."""
+        return self._row_axes(self.axis, input_shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        self.axes(input_shape)
+        return tuple(input_shape)

@@ -1,0 +1,236 @@
+"""Rules for the arguments of layers: each is a type that says what a value must be and how a layer keeps it.
+
+`Layer.__post_init__` applies the rule of every field. The files of layers do without postponed annotations, so that the
+rules are there to be applied.
+"""
+
+import difflib
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from nbbn import initializers, regularizers
+
+ACTIVATIONS = (
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
+)  # fmt: skip
+_SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu"}
+
+
+class LayerError(ValueError):
+    """A layer that does not fit the shape it is given, or is given arguments that it does not take."""
+
+
+class Rule(NamedTuple):
+    """What an argument must be.
+
+    Attributes
+    ----------
+    convert : callable
+        The value in the form that a layer keeps; ValueError or TypeError where it breaks the rule.
+    text : str
+        The rule, as it goes on after "must be"; empty where the errors of `convert` say it.
+    none_is_default : bool
+        Whether None stands for the argument's default.
+    """
+
+    convert: Callable[[Any], Any]
+    text: str = ""
+    none_is_default: bool = False
+
+    def apply(self, where: str, value, default):
+        """The value as a layer keeps it.
+
+        Raises
+        ------
+        LayerError
+            `where`, the rule and what came.
+        """
+        if value is None and self.none_is_default:
+            value = default
+        try:
+            return self.convert(value)
+        except (TypeError, ValueError, OverflowError) as err:
+            what = f" must be {self.text}, got {value!r}" if self.text else f": {err}"
+            raise LayerError(where + what) from None
+
+
+def activation_name(activation: str | None) -> str:
+    """The canonical name of an activation: Keras's, or scikit-learn's `identity` and `logistic`.
+
+    Raises
+    ------
+    LayerError
+        For a name that is none of these.
+    """
+    if activation is None:
+        return "linear"
+    if not isinstance(activation, str):
+        raise LayerError(
+            f"an activation is given by name, got {activation!r}; add ReLU, LeakyReLU, ELU or Softmax as a layer of its own"
+        )
+    name = _SYNONYMS.get(activation, activation)
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *_SYNONYMS), 1)
+        hint = f"did you mean {near[0]!r}? All of them: " if near else "choose one of "
+        raise LayerError(f"unknown activation {activation!r}; {hint}{', '.join(ACTIVATIONS)}")
+    return name
+
+
+def whole(value, least: int) -> int:
+    """`value` as an int of at least `least`; no bool, no float."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError
+    return int(value)
+
+
+def number(value, least: float = -math.inf, most: float = math.inf) -> float:
+    """`value` as a finite float within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+        raise ValueError
+    return float(value)
+
+
+def _flag(value) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError
+    return bool(value)
+
+
+def _optional(convert: Callable) -> Callable:
+    return lambda value: None if value is None else convert(value)
+
+
+def sequence(value) -> tuple:
+    """A tuple or list (or an array of one axis) as a tuple; no string, no set."""
+    if not isinstance(value, tuple | list | np.ndarray):
+        raise TypeError
+    return tuple(value)
+
+
+def _pair(value, least: int) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, Integral) else sequence(value)
+    return whole(first, least), whole(second, least)
+
+
+def _shape(value) -> tuple[int, ...]:
+    return (whole(value, 1),) if isinstance(value, Integral) else tuple(whole(n, 1) for n in sequence(value))
+
+
+def _any_axis(value) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ValueError
+    return int(value)
+
+
+def _one_axis(value) -> int:
+    if not isinstance(value, Integral):
+        (value,) = sequence(value)
+    return _any_axis(value)
+
+
+def _axes(value) -> int | tuple[int, ...]:
+    if isinstance(value, Integral):
+        return _any_axis(value)
+    axes = tuple(_any_axis(axis) for axis in sequence(value))
+    if not axes:
+        raise ValueError
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _padding_name(value) -> str:
+    if not isinstance(value, str) or value.lower() not in ("valid", "same"):
+        raise ValueError
+    return value.lower()
+
+
+def _data_format(value) -> str:
+    if value not in (None, "channels_last"):
+        raise ValueError
+    return "channels_last"
+
+
+def _dtype(value) -> str | None:
+    if value is None:
+        return None
+    name = np.dtype(value).name
+    if name not in ("float32", "float64"):
+        raise ValueError
+    return name
+
+
+def _text(value) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _above_zero(value) -> float:
+    if (value := number(value)) <= 0:
+        raise ValueError
+    return value
+
+
+def _noise_shape(value) -> tuple[int | None, ...]:
+    return tuple(None if n is None else whole(n, 1) for n in sequence(value))
+
+
+def _absent(default) -> Callable:
+    def convert(value):
+        if value is not None and value is not default:
+            raise ValueError(f"not supported, got {value!r}; leave it out")
+        return default
+
+    return convert
+
+
+Count = Annotated[int, Rule(lambda v: whole(v, 1), "a whole number of at least 1")]
+Flag = Annotated[bool, Rule(_flag, "True or False")]
+Switch = Annotated[bool | None, Rule(_optional(_flag), "True, False or None")]
+Name = Annotated[str | None, Rule(_optional(_text), "None or a string that is not empty")]
+Dtype = Annotated[str | None, Rule(_dtype, "None, 'float32' or 'float64'")]
+Seed = Annotated[int | None, Rule(_optional(lambda v: whole(v, 0)), "None or a whole number of at least 0")]
+
+Positive = Annotated[float, Rule(_above_zero, "a finite number above 0")]
+NonNegative = Annotated[float, Rule(lambda v: number(v, 0.0), "a finite number of at least 0")]
+Limit = Annotated[float | None, Rule(_optional(lambda v: number(v, 0.0)), "None or a finite number of at least 0")]
+Fraction = Annotated[float, Rule(lambda v: number(v, 0.0, 1.0), "a number in [0, 1]")]
+Momentum = Annotated[float | None, Rule(_optional(lambda v: number(v, 0.0, 1.0)), "None or lie in [0, 1]")]
+
+RowShape = Annotated[
+    tuple[int, ...] | None,
+    Rule(_optional(_shape), "the shape of one row, whole numbers of at least 1 without the batch axis"),
+]
+Axis = Annotated[int, Rule(_one_axis, "a whole number, or a list of one")]
+Axes = Annotated[int | tuple[int, ...], Rule(_axes, "a whole number or a list of them")]
+NoiseShape = Annotated[
+    tuple[int | None, ...] | None,
+    Rule(_optional(_noise_shape), "None or a list of whole numbers of at least 1 and None"),
+]
+
+Pair = Annotated[
+    tuple[int, int], Rule(lambda v: _pair(v, 1), "a whole number of at least 1 or two of them, (height, width)")
+]
+OptionalPair = Annotated[
+    tuple[int, int] | None,
+    Rule(_optional(lambda v: _pair(v, 1)), "None, a whole number of at least 1 or two of them, (height, width)"),
+]
+OutputPadding = Annotated[
+    tuple[int, int] | None,
+    Rule(_optional(lambda v: _pair(v, 0)), "None, a whole number of at least 0 or two of them, (height, width)"),
+]
+Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
+DataFormat = Annotated[
+    str | None, Rule(_data_format, "None or 'channels_last' (transpose the data to (rows, height, width, channels))")
+]
+
+ActivationName = Annotated[str | None, Rule(activation_name)]
+Initializer = Annotated[initializers.Initializer | None, Rule(initializers.get, none_is_default=True)]
+Regularizer = Annotated[regularizers.Regularizer | None, Rule(regularizers.get)]
+
+# Arguments of Keras's that exist here so that a program which spells out their defaults runs.
+NotSupported = Annotated[None, Rule(_absent(None))]
+NotSupportedFlag = Annotated[bool, Rule(_absent(False))]

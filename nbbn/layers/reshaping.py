@@ -1,0 +1,96 @@
+"""Layers that move values without changing them: Flatten, Reshape, ZeroPadding2D."""
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Annotated
+
+from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
+from nbbn.layers.base import Layer, Shape, register
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class Flatten(Layer):
+    """Rows of any shape as rows of one axis, in C order.
+
+    Parameters
+    ----------
+    data_format : {None, "channels_last"}
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    data_format: DataFormat = None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (math.prod(input_shape),)
+
+
+def _target(value) -> tuple[int, ...]:
+    sizes = (value,) if isinstance(value, Integral) else sequence(value)
+    sizes = tuple(-1 if n == -1 else whole(n, 1) for n in sizes)
+    if sizes.count(-1) > 1:
+        raise ValueError
+    return sizes
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class Reshape(Layer):
+    """Rows in another shape, in C order.
+
+    Parameters
+    ----------
+    target_shape : tuple of int
+        Shape of one row, without the batch axis; one size may be -1 and follows from the others.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    target_shape: Annotated[
+        tuple[int, ...], Rule(_target, "a list of whole numbers of at least 1, at most one of them -1")
+    ]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
+        if values % known or (values != known and -1 not in self.target_shape):
+            raise self._error(
+                f"needs rows that fill {self.target_shape}, got rows of shape {tuple(input_shape)} with {values} values"
+            )
+        return tuple(values // known if n == -1 else n for n in self.target_shape)
+
+
+def _sides(value) -> tuple[tuple[int, int], tuple[int, int]]:
+    height, width = (value, value) if isinstance(value, Integral) else sequence(value)
+    return _side(height), _side(width)
+
+
+def _side(value) -> tuple[int, int]:
+    before, after = (value, value) if isinstance(value, Integral) else sequence(value)
+    return whole(before, 0), whole(after, 0)
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class ZeroPadding2D(Layer):
+    """Zeros around height and width.
+
+    Parameters
+    ----------
+    padding : int, tuple of two ints, or tuple of two tuples of two ints
+        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`, as which it is kept.
+    data_format : {None, "channels_last"}
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    padding: Annotated[
+        tuple[tuple[int, int], tuple[int, int]],
+        Rule(_sides, "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))"),
+    ] = (1, 1)
+    data_format: DataFormat = None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        height, width, channels = self._row(input_shape, 3)
+        return height + sum(self.padding[0]), width + sum(self.padding[1]), channels

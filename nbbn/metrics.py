@@ -1,0 +1,279 @@
+"""Metrics: Keras's classes and names for `compile`, on NumPy arrays in float64."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, replace
+from numbers import Integral
+from typing import ClassVar
+
+import numpy as np
+
+from nbbn import losses
+from nbbn.losses import Loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What every metric does: it measures each row, and the mean over the rows is the figure.
+
+    Parameters
+    ----------
+    name : str or None
+        What the figure is called in `History.history`; None: Keras's name of the class.
+    dtype : None
+        Taken as in Keras; figures are Python floats.
+
+    Attributes
+    ----------
+    takes_labels : bool
+        Whether targets are class indices `(n,)`, not a row of numbers for each row.
+    rises : bool
+        Whether larger is better.
+    """
+
+    name: str | None = None
+    dtype: str | None = None
+
+    default_name: ClassVar[str]
+    takes_labels: ClassVar[bool] = False
+    rises: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if self.name is None:
+            object.__setattr__(self, "name", self.default_name)
+        k = getattr(self, "k", 1)
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}")
+
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
+        raise NotImplementedError
+
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        """The figure of all rows."""
+        return float(self.rows(targets, outputs).mean(dtype=np.float64))
+
+    def config(self) -> dict:
+        """The metric as JSON-ready values; `get` reads them."""
+        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+
+@dataclass(frozen=True)
+class SparseCategoricalAccuracy(Metric):
+    """Share of rows whose largest output is the label's."""
+
+    default_name = "sparse_categorical_accuracy"
+    takes_labels = True
+    rises = True
+
+    def rows(self, targets, outputs):
+        return outputs.argmax(1) == targets
+
+
+@dataclass(frozen=True)
+class CategoricalAccuracy(Metric):
+    """Share of rows whose largest output is where the largest target is."""
+
+    default_name = "categorical_accuracy"
+    rises = True
+
+    def rows(self, targets, outputs):
+        return outputs.argmax(1) == targets.argmax(1)
+
+
+@dataclass(frozen=True)
+class BinaryAccuracy(Metric):
+    """Share of units on the right side of a threshold.
+
+    Parameters
+    ----------
+    threshold : float
+        Of the outputs; targets are 1 above 0.5.
+    **base
+        See `Metric`.
+    """
+
+    threshold: float = 0.5
+
+    default_name = "binary_accuracy"
+    rises = True
+
+    def rows(self, targets, outputs):
+        return ((outputs > self.threshold) == (targets > 0.5)).mean(1)
+
+
+@dataclass(frozen=True)
+class SparseTopKCategoricalAccuracy(Metric):
+    """Share of rows whose label is among the `k` largest outputs.
+
+    Parameters
+    ----------
+    k : int
+        At least 1.
+    **base
+        See `Metric`.
+    """
+
+    k: int = 5
+
+    default_name = "sparse_top_k_categorical_accuracy"
+    takes_labels = True
+    rises = True
+
+    def rows(self, targets, outputs):
+        return _in_top(targets, outputs, self.k)
+
+
+@dataclass(frozen=True)
+class TopKCategoricalAccuracy(Metric):
+    """Share of rows whose largest target is where one of the `k` largest outputs is.
+
+    Parameters
+    ----------
+    k : int
+        At least 1.
+    **base
+        See `Metric`.
+    """
+
+    k: int = 5
+
+    default_name = "top_k_categorical_accuracy"
+    rises = True
+
+    def rows(self, targets, outputs):
+        return _in_top(targets.argmax(1), outputs, self.k)
+
+
+def _in_top(labels: np.ndarray, outputs: np.ndarray, k: int) -> np.ndarray:
+    picked = np.take_along_axis(outputs, labels[:, None], 1)
+    return (outputs > picked).sum(1) < k
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Metric):
+    """`mean((y - t)^2)`."""
+
+    default_name = "mean_squared_error"
+
+    def rows(self, targets, outputs):
+        return losses.ROWS["mean_squared_error"](targets, outputs)
+
+
+@dataclass(frozen=True)
+class RootMeanSquaredError(MeanSquaredError):
+    """`sqrt(mean((y - t)^2))`."""
+
+    default_name = "root_mean_squared_error"
+
+    def __call__(self, targets, outputs):
+        return super().__call__(targets, outputs) ** 0.5
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(Metric):
+    """`mean(|y - t|)`."""
+
+    default_name = "mean_absolute_error"
+
+    def rows(self, targets, outputs):
+        return losses.ROWS["mean_absolute_error"](targets, outputs)
+
+
+@dataclass(frozen=True)
+class SparseCategoricalCrossentropy(Metric):
+    """`-log p[label]`."""
+
+    default_name = "sparse_categorical_crossentropy"
+    takes_labels = True
+
+    def rows(self, targets, outputs):
+        return losses.ROWS["softmax_cross_entropy"](targets, outputs)
+
+
+@dataclass(frozen=True)
+class CategoricalCrossentropy(Metric):
+    """`-sum(t * log p)`."""
+
+    default_name = "categorical_crossentropy"
+
+    def rows(self, targets, outputs):
+        return losses.ROWS["categorical_cross_entropy"](targets, outputs)
+
+
+@dataclass(frozen=True)
+class BinaryCrossentropy(Metric):
+    """`-mean(t * log p + (1 - t) * log(1 - p))`."""
+
+    default_name = "binary_crossentropy"
+
+    def rows(self, targets, outputs):
+        return losses.ROWS["binary_cross_entropy"](targets, outputs)
+
+
+_CLASSES = (
+    SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy, TopKCategoricalAccuracy,
+    MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, SparseCategoricalCrossentropy, CategoricalCrossentropy,
+    BinaryCrossentropy,
+)  # fmt: skip
+_NAMES = {cls.default_name: cls for cls in _CLASSES} | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
+_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {"MSE": MeanSquaredError, "MAE": MeanAbsoluteError}
+_ACCURACY = ("accuracy", "acc", "Accuracy")
+
+
+def get(identifier, loss: Loss, units: int | None) -> Metric:
+    """The metric that a name, an object or a config stands for, beside this loss.
+
+    Parameters
+    ----------
+    identifier : str, Metric or dict
+        `"accuracy"` and `"acc"` mean what the loss makes of them: sparse, categorical or binary accuracy; beside another loss,
+        binary for one unit and categorical for more. A name is what the figure is called.
+    loss : Loss
+    units : int or None
+        Outputs of the network; None: not known yet.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the nearest known one, and for a metric that takes other targets than the loss.
+    TypeError
+        For any other type.
+    """
+    metric = _of(identifier, loss, units)
+    if metric.takes_labels != loss.takes_labels:
+        forms = {True: "class indices (n,)", False: "a row of numbers for each row"}
+        raise ValueError(
+            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} takes "
+            f"{forms[loss.takes_labels]}; use 'accuracy', which follows the loss, or another metric"
+        )
+    return metric
+
+
+def _of(identifier, loss: Loss, units: int | None) -> Metric:
+    if isinstance(identifier, Metric):
+        return identifier
+    if isinstance(identifier, dict):
+        return _class(identifier.get("class_name"))(**identifier["config"])
+    if isinstance(identifier, str):
+        cls = _accuracy(loss, units) if identifier in _ACCURACY else _class(identifier)
+        return replace(cls(), name=identifier)
+    if isinstance(identifier, type) and issubclass(identifier, Metric):
+        raise TypeError(f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
+    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported")
+
+
+def _accuracy(loss: Loss, units: int | None) -> type[Metric]:
+    if loss.end == "softmax":
+        return SparseCategoricalAccuracy if loss.takes_labels else CategoricalAccuracy
+    return BinaryAccuracy if loss.end == "sigmoid" or units in (None, 1) else CategoricalAccuracy
+
+
+def _class(name) -> type[Metric]:
+    known = {**_NAMES, **_ALIASES}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(str(name).lower(), ("accuracy", *_NAMES), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(('accuracy', *_NAMES))}"
+    raise ValueError(f"unknown metric {name!r}; {hint}")

@@ -1,0 +1,58 @@
+"""Buffers of rows: a batch of feature vectors or images inside a program."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nbbn.layers.base import Shape
+from nbbn.program.layout import padded, stride_of
+from nbbn.program.program import Buffer
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A buffer of rows.
+
+    Attributes
+    ----------
+    buffer : Buffer
+    stride : int
+        Floats from row to row.
+    shape : tuple of int
+        Of a row.
+    pixel : int
+        Floats from pixel to pixel: the channels, padded. Of a feature vector, which is one pixel, the stride.
+    kept : bool
+        Whether the backward pass needs the contents as they are.
+    """
+
+    buffer: Buffer
+    stride: int
+    shape: Shape
+    pixel: int
+    kept: bool = False
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row."""
+        return math.prod(self.shape)
+
+    @property
+    def channels(self) -> int:
+        """Length of the last axis."""
+        return self.shape[-1]
+
+    @property
+    def pixels(self) -> int:
+        """Product of all axes but the last."""
+        return math.prod(self.shape[:-1])
+
+
+def layout_of(shape: Shape, dtype) -> tuple[int, int]:
+    """Stride and pixel of a new tensor."""
+    if len(shape) == 1:
+        stride = stride_of(shape[0], dtype)
+        return stride, stride
+    pixel = padded(shape[-1], dtype)
+    return math.prod(shape[:-1]) * pixel, pixel

@@ -1,0 +1,254 @@
+"""Learning rates as functions of the step: Keras's schedules, and the one-cycle policy.
+
+A schedule is called with step numbers, counted from 0: an array, or one number. It answers in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What every schedule does: `schedule(steps)` are the learning rates of these steps."""
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.type == "float":
+                if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                    raise ValueError(f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}")
+                object.__setattr__(self, f.name, float(value))
+            if f.name in ("decay_steps", "total_steps") and value <= 0:
+                raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
+
+    def __call__(self, step) -> np.ndarray | float:
+        """Learning rates of the steps.
+
+        Parameters
+        ----------
+        step : int or array of int
+            Counted from 0.
+
+        Returns
+        -------
+        float or ndarray of float64
+            As many as there are steps.
+        """
+        rates = self._rates(np.asarray(step, np.float64))
+        return rates if np.ndim(step) else float(rates)
+
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def config(self) -> dict:
+        """The schedule as JSON-ready values; `from_config` reads them."""
+        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+
+@dataclass(frozen=True)
+class ExponentialDecay(Schedule):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
+
+    Parameters
+    ----------
+    initial_learning_rate, decay_steps, decay_rate : float
+    staircase : bool
+        Round `step / decay_steps` down.
+    name : str
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "ExponentialDecay"
+
+    def _rates(self, step):
+        p = step / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate ** (np.floor(p) if self.staircase else p)
+
+
+@dataclass(frozen=True)
+class InverseTimeDecay(Schedule):
+    """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
+
+    Parameters
+    ----------
+    initial_learning_rate, decay_steps, decay_rate : float
+    staircase : bool
+        Round `step / decay_steps` down.
+    name : str
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = "InverseTimeDecay"
+
+    def _rates(self, step):
+        p = step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (np.floor(p) if self.staircase else p))
+
+
+@dataclass(frozen=True)
+class PolynomialDecay(Schedule):
+    """`(initial - end) * (1 - step / decay_steps) ** power + end`, and `end_learning_rate` from `decay_steps` on.
+
+    Parameters
+    ----------
+    initial_learning_rate, decay_steps, end_learning_rate, power : float
+    cycle : bool
+        Beyond `decay_steps` use the next multiple of it instead.
+    name : str
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    end_learning_rate: float = 0.0001
+    power: float = 1.0
+    cycle: bool = False
+    name: str = "PolynomialDecay"
+
+    def _rates(self, step):
+        steps = self.decay_steps
+        if self.cycle:
+            steps = steps * np.maximum(1, np.ceil(step / steps))
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * (1 - np.minimum(step, steps) / steps) ** self.power + self.end_learning_rate
+
+
+@dataclass(frozen=True)
+class CosineDecay(Schedule):
+    """Half a cosine from a rate down to `alpha` times it, after a linear warm-up (Loshchilov and Hutter, 2017).
+
+    Parameters
+    ----------
+    initial_learning_rate, decay_steps : float
+        The warm-up's steps are not counted among `decay_steps`.
+    alpha : float
+        Last rate as a share of the first.
+    name : str
+    warmup_target : float or None
+        Where the warm-up from `initial_learning_rate` ends and the decay begins; None: no warm-up.
+    warmup_steps : float
+    """
+
+    initial_learning_rate: float
+    decay_steps: float
+    alpha: float = 0.0
+    name: str = "CosineDecay"
+    warmup_target: float | None = None
+    warmup_steps: float = 0
+
+    def _rates(self, step):
+        if self.warmup_target is None:
+            return self.initial_learning_rate * self._share(step)
+        rise = self.warmup_target - self.initial_learning_rate
+        warm = self.initial_learning_rate + rise * step / max(self.warmup_steps, 1)
+        return np.where(step < self.warmup_steps, warm, self.warmup_target * self._share(step - self.warmup_steps))
+
+    def _share(self, step):
+        done = np.clip(step / self.decay_steps, 0, 1)
+        return (1 - self.alpha) * 0.5 * (1 + np.cos(np.pi * done)) + self.alpha
+
+
+@dataclass(frozen=True)
+class PiecewiseConstantDecay(Schedule):
+    """`values[0]` up to and with step `boundaries[0]`, then `values[1]` up to and with `boundaries[1]`, and so on.
+
+    Parameters
+    ----------
+    boundaries : sequence of float
+        Ascending.
+    values : sequence of float
+        One more than boundaries.
+    name : str
+    """
+
+    boundaries: tuple[float, ...]
+    values: tuple[float, ...]
+    name: str = "PiecewiseConstant"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("boundaries", "values"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        if len(self.boundaries) != len(self.values) - 1:
+            raise ValueError(
+                f"PiecewiseConstantDecay: needs one value more than boundaries, got {len(self.values)} values for "
+                f"{len(self.boundaries)} boundaries"
+            )
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:])):
+            raise ValueError(f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}")
+
+    def _rates(self, step):
+        return np.asarray(self.values, np.float64)[np.searchsorted(self.boundaries, step, side="left")]
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up to `max_learning_rate` and down to almost nothing, along half cosines [1]_.
+
+    Parameters
+    ----------
+    max_learning_rate, total_steps : float
+    warmup_share : float
+        Share of the steps that the rise takes, in (0, 1).
+    start_factor, end_factor : float
+        First and last rate as a share of the largest; PyTorch's `div_factor=25` and `final_div_factor=1e4` are 1/25 and 1/25e4.
+    name : str
+
+    References
+    ----------
+    .. [1] Smith and Topin (2018), Super-convergence.
+    """
+
+    max_learning_rate: float
+    total_steps: float
+    warmup_share: float = 0.3
+    start_factor: float = 0.04
+    end_factor: float = 4e-6
+    name: str = "OneCycle"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.warmup_share < 1:
+            raise ValueError(f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}")
+
+    def _rates(self, step):
+        last = max(self.total_steps - 1, 1)
+        top = self.warmup_share * last
+        up = np.clip(step / top, 0, 1)
+        down = np.clip((step - top) / (last - top), 0, 1)
+        share = np.where(step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down))
+        return self.max_learning_rate * share
+
+
+def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
+    return last + (first - last) * 0.5 * (1 + np.cos(np.pi * done))
+
+
+_SCHEDULES = {
+    cls.__name__: cls
+    for cls in (ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay, OneCycle)
+}
+
+
+def from_config(config: dict) -> Schedule:
+    """The schedule that `Schedule.config` described.
+
+    Raises
+    ------
+    ValueError
+        For an unknown schedule.
+    """
+    name = config.get("class_name")
+    if name not in _SCHEDULES:
+        raise ValueError(f"unknown schedule {name!r}; known schedules: {', '.join(_SCHEDULES)}")
+    return _SCHEDULES[name](**config["config"])

@@ -1,0 +1,73 @@
+"""Small helpers that programs written for Keras use."""
+
+from __future__ import annotations
+
+import random
+from numbers import Integral
+
+import numpy as np
+
+_seeds = np.random.SeedSequence()
+
+
+def set_random_seed(seed: int) -> None:
+    """Make everything random that follows repeatable: models made from now on, `random` and `numpy.random`.
+
+    Parameters
+    ----------
+    seed : int
+        At least 0. Each model takes a seed of its own from it when it is made: for its initial weights, its shuffles, its
+        dropout and its noise. Without this call the system's entropy decides.
+
+    Raises
+    ------
+    ValueError
+        For anything but a whole number of at least 0.
+    """
+    global _seeds
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
+    _seeds = np.random.SeedSequence(int(seed))
+    random.seed(int(seed))
+    np.random.seed(int(seed))  # noqa: NPY002  Keras does so, and programs draw their data from it
+
+
+def new_seed() -> int:
+    """The next model's seed, below 2**32."""
+    return int(_seeds.spawn(1)[0].generate_state(1)[0])
+
+
+def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
+    """Class indices as one-hot rows.
+
+    Parameters
+    ----------
+    x : array-like of int
+        Of any shape; a last axis of length 1 is dropped.
+    num_classes : int, optional
+        Length of a row; None: the largest index and one.
+
+    Returns
+    -------
+    ndarray of float64, shape (*x.shape, num_classes)
+
+    Raises
+    ------
+    TypeError
+        For indices that are not whole numbers.
+    ValueError
+        For an index below 0 or beyond `num_classes`.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "iub":
+        if x.dtype.kind != "f" or (x != np.floor(x)).any():
+            raise TypeError(f"x must hold class indices, whole numbers, got dtype {x.dtype}")
+        x = x.astype(np.int64)
+    if x.ndim > 1 and x.shape[-1] == 1:
+        x = x.reshape(x.shape[:-1])
+    classes = int(x.max(initial=-1)) + 1 if num_classes is None else num_classes
+    if x.size and not 0 <= x.min() <= x.max() < classes:
+        raise ValueError(f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, got {x.min()} to {x.max()}")
+    rows = np.zeros((x.size, classes))
+    rows[np.arange(x.size), x.ravel().astype(np.int64)] = 1
+    return rows.reshape(*x.shape, classes)
