@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from nbbn.fold.report import FoldReport
-from nbbn.layers import Dense
 from nbbn.network import Network
 from nbbn.program.inference import InferenceProgram
 from nbbn.runtime import blocks_of
@@ -28,8 +27,10 @@ class Predictor:
         self._blocks = blocks_of(lowered, memory)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Outputs, `(rows, outputs)` of the network's dtype, for numeric rows; others than writeable C-contiguous ones of that
-        dtype are converted a few thousand at a time."""
+        """Outputs, `(rows, numbers of an output)` of the network's dtype, for numeric rows.
+
+        Others than writeable C-contiguous ones of that dtype are converted a few thousand at a time.
+        """
         return self._blocks.run(x)
 
 
@@ -68,25 +69,27 @@ class FoldedModel:
             raise ValueError(
                 f"a classifier with {network.output_shape[0]} outputs needs a class for each (2 for one), got {classes!r}"
             )
-        self._features, self._dtype = network.input_shape[0], network.dtype
+        self._row, self._dtype = network.input_shape, network.dtype
+        self._out = network.output_shape
         self._predictor: Predictor | None = None
 
     def _outputs(self, x) -> np.ndarray:
         """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
-        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.ndim == 2):
+        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape[1:] == self._row):
             x = self._checked(x)
-        if x.shape[1] != self._features:
-            raise ValueError(f"X has {x.shape[1]} features, but the model expects {self._features} features as input")
         if self._predictor is None:
             self._predictor = Predictor(self.network)
-        return self._predictor(x)
+        outputs = self._predictor(x)
+        return outputs if len(self._out) == 1 else outputs.reshape(len(x), *self._out)
 
     def _checked(self, x) -> np.ndarray:
         x = np.asarray(x)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
-        if x.ndim != 2:
-            raise ValueError(f"X must have shape (rows, {self._features}), got {x.shape}; reshape it")
+        if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
+            raise ValueError(f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as input")
+        if x.shape[1:] != self._row or x.ndim == 0:
+            raise ValueError(f"X must have shape (rows, {', '.join(map(str, self._row))}), got {x.shape}; reshape it")
         return x
 
     def predict(self, X) -> np.ndarray:
@@ -94,7 +97,7 @@ class FoldedModel:
 
         Parameters
         ----------
-        X : array-like of shape (rows, features)
+        X : array-like of shape (rows, features) or (rows, height, width, channels)
             A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives NaN, or the first class.
 
         Returns
@@ -163,5 +166,6 @@ class FoldedModel:
         return {**self.__dict__, "_predictor": None}
 
     def __repr__(self):
-        layers = " -> ".join(str(n) for n in (self._features, *(x.units for x in self.network.layers if isinstance(x, Dense))))
+        sizes = [n for layer in self.network.layers if (n := getattr(layer, "units", getattr(layer, "filters", None)))]
+        layers = " -> ".join(["x".join(map(str, self._row)), *map(str, sizes)])
         return f"<FoldedModel {layers}, {self._dtype}, {self.kind or 'network'}>"

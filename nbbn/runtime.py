@@ -187,9 +187,9 @@ class Blocks:
         if threads == 1:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
         else:
-            # Two blocks a thread at least, so that both finish together.
-            block = min(self.block, max(8, -(-rows // (2 * threads)) // 8 * 8)) if self.block >= 8 else self.block
-            block = min(block, -(-rows // threads))
+            # Several blocks a thread, so that all finish together; of feature vectors in whole tiles.
+            block = -(-rows // (2 * threads)) // 8 * 8 if self.block >= 64 else -(-rows // (4 * threads))
+            block = max(8 if self.block >= 64 else 1, min(self.block, block))
             _run_on(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
 
 

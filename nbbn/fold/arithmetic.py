@@ -53,6 +53,21 @@ def fold_before_dense(kernel, bias, affine: Affine) -> tuple[np.ndarray, np.ndar
     return kernel * affine.gain[:, None], bias + shift @ kernel
 
 
+def fold_before_conv(kernel, bias, affine: Affine, kind="conv", groups=1) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias (float64) of an unpadded convolution and of the batch norm that stands before it."""
+    kernel = np.asarray(kernel, np.float64)
+    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
+    shift = affine.offset - affine.mean * affine.gain
+    if kind == "depthwise":  # (..., in, multiplier)
+        moved = kernel * shift[:, None]
+        return kernel * affine.gain[:, None], bias + moved.reshape(-1, moved.shape[-2] * moved.shape[-1]).sum(0)
+    # (..., in / groups, groups, out / groups): a group of outputs reads its own inputs.
+    view = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
+    gain, shift = (a.reshape(groups, -1).T[:, :, None] for a in (affine.gain, shift))
+    moved = (view * shift).sum(tuple(range(view.ndim - 2))).reshape(-1)
+    return (view * gain).reshape(kernel.shape), bias + moved
+
+
 def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
     """A C-contiguous copy of `array` in `dtype`.
 

@@ -10,9 +10,10 @@ import numpy as np
 from nbbn.fold.arithmetic import cast
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 from nbbn.fold.rules import RULES, Node, norm_affine, refusal
-from nbbn.layers import Activation, BatchNormalization, Layer
+from nbbn.layers import Activation, BatchNormalization, Dropout, GaussianNoise, Input, Layer
 from nbbn.network import Network
 
+_TRAINING_ONLY = (Input, Dropout, GaussianNoise)
 _NEIGHBOURS = (("backward", -1), ("forward", 1))
 
 
@@ -29,7 +30,7 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     Returns
     -------
     network : Network
-        Of the same dtype, without `Activation("linear")`.
+        Of the same dtype, without what does nothing in inference.
     report : FoldReport
         Without the numeric check, which needs an engine to run on (`fold_checked`).
 
@@ -65,12 +66,12 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
 
 
 def layer_names(layers: tuple[Layer, ...]) -> list[str]:
-    """Keras's default names: `dense`, `dense_1`, `batch_normalization`, in the order of the network."""
+    """The layers' names, or Keras's default ones: `dense`, `dense_1`, `batch_normalization`, in the order of the network."""
     seen: Counter[str] = Counter()
     names = []
     for layer in layers:
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
-        names.append(f"{name}_{seen[name]}" if seen[name] else name)
+        names.append(layer.name or (f"{name}_{seen[name]}" if seen[name] else name))
         seen[name] += 1
     return names
 
@@ -86,9 +87,13 @@ def _nodes(network: Network) -> list[Node]:
 
 
 def _without_linear(nodes: list[Node]) -> list[Node]:
-    """The nodes that do something; a network of none but linear activations keeps one."""
-    kept = [node for node in nodes if node.layer != Activation("linear")]
+    """The nodes that do something in inference; a network of none of these keeps one."""
+    kept = [node for node in nodes if not _does_nothing(node.layer)]
     return kept or nodes[:1]
+
+
+def _does_nothing(layer: Layer) -> bool:
+    return isinstance(layer, _TRAINING_ONLY) or (isinstance(layer, Activation) and layer.activation == "linear")
 
 
 def _neighbour(nodes: list[Node], i: int, step: int) -> Node | None:

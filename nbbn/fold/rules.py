@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from nbbn.fold.arithmetic import Affine, affine_of, fold_after, fold_before_dense
-from nbbn.layers import Activation, BatchNormalization, Dense, Layer
+from nbbn.fold.arithmetic import Affine, affine_of, fold_after, fold_before_conv, fold_before_dense
+from nbbn.layers import Activation, BatchNormalization, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Layer
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,25 @@ def _axis(norm: Node) -> int:
     return norm.layer.axis % norm.rank
 
 
+_KIND = {Conv2D: "conv", DepthwiseConv2D: "depthwise", Conv2DTranspose: "transposed"}
+
+
+def _conv_backward(conv: Node, norm: Node) -> Node | str:
+    if conv.layer.activation != "linear":
+        return f"{conv.name} ends in {conv.layer.activation}, which is not linear"
+    kind, groups = _KIND[type(conv.layer)], getattr(conv.layer, "groups", 1)
+    return _other_axis(conv, norm) or _with_weights(conv, norm, partial(fold_after, kind=kind, groups=groups))
+
+
+def _conv_forward(conv: Node, norm: Node) -> Node | str:
+    if isinstance(conv.layer, Conv2DTranspose):
+        return f"{conv.name} is a transposed convolution, whose border sees fewer of the normalised values"
+    if conv.layer.padding != "valid":
+        return f"{conv.name} pads with zeros, which the batch norm would have shifted"
+    kind, groups = _KIND[type(conv.layer)], getattr(conv.layer, "groups", 1)
+    return _other_axis(conv, norm) or _with_weights(conv, norm, partial(fold_before_conv, kind=kind, groups=groups))
+
+
 def _merge(first: Node, second: Node) -> Node | str:
     """Two batch norms in a row as one."""
     if _axis(first) != _axis(second):
@@ -110,6 +130,7 @@ def _activation(activation: Node, norm: Node) -> str:
 
 RULES: dict[type[Layer], Rules] = {
     Dense: Rules(_dense_backward, _dense_forward),
+    **dict.fromkeys(_KIND, Rules(_conv_backward, _conv_forward)),
     BatchNormalization: Rules(_merge, lambda second, first: _merge(first, second)),
     Activation: Rules(_activation, _activation),
 }

@@ -89,6 +89,45 @@ def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, we
         _convolve(window, source, weights, weight_depth, bias, relu, shift(z, n * z_image), panels)
 
 
+@kernel
+def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
+                      pool: INDICES, y: WRITE_IMAGES, y_image, panels, scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows,
+                      thread, threads):
+    """The maxima of the windows of `x * weights + bias`, with `relu` their positive part: for pools that do not overlap.
+
+    A window's rows are computed into `strip` and leave it as maxima; what no window covers is never computed.
+    """
+    first, end = share_images(rows, blocks, thread, threads)
+    clear_border(window, scratch)
+    for n in range(first, end):
+        source = bordered(window, shift(x, n * x_image), scratch)
+        _convolve_pooled(window, source, weights, weight_depth, bias, relu, pool, shift(y, n * y_image), panels, strip)
+
+
+@inline
+def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, panels, strip):
+    """One bordered image."""
+    v = lanes(source)
+    pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
+    step, line, run, height = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(w[OUT_W])
+    tall, wide, floor = pool[KERNEL_H], pool[KERNEL_W], splat(y, 0.0)
+    for i in range(pool[OUT_H]):
+        for k in range(tall):
+            at = shift(source, (i * tall + k) * w[STRIDE_H] * row)
+            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v, run * v, bias,
+                   shift(strip, k * line), w[OUT_PIXEL], v, w[OUT_W], panels)
+        for j in range(pool[OUT_W]):
+            for p in range(panels):
+                at = j * wide * w[OUT_PIXEL] + p * v
+                best = load(strip, at)
+                for k in range(tall):
+                    for m in range(wide):
+                        best = maximum(best, load(strip, k * line + m * w[OUT_PIXEL] + at))
+                if relu != 0:
+                    best = maximum(best, floor)
+                store(y, (i * pool[OUT_W] + j) * pool[OUT_PIXEL] + p * v, best)
+
+
 @inline
 def _add_gradient(w, source, dz, partial, weight_depth, panels):
     """`partial += x.T @ dz` of one bordered image, one row of the kernel at a time."""

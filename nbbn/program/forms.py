@@ -65,6 +65,7 @@ class ConvForm:
     filters: int
     groups: int = 1
     transposed: bool = False
+    dense: bool = False  # the user's layout is `(in, filters)`
 
     @property
     def depth(self) -> int:
@@ -99,6 +100,8 @@ class ConvForm:
         for g in range(self.groups):
             columns = slice(g * wide, (g + 1) * wide)
             array[..., columns] = whole[:, :, g * deep : (g + 1) * deep, columns]
+        if self.dense:
+            return array.reshape(self.channels, self.filters)
         return np.ascontiguousarray(array[::-1, ::-1].transpose(0, 1, 3, 2)) if self.transposed else array
 
     def mask(self, dtype) -> np.ndarray:

@@ -82,6 +82,18 @@ class Images:
                          weight_depth=padded(depth, self.program.dtype), bias=bias, relu=int(relu), z=z.buffer,
                          z_image=z.stride, panels=self.panels(z.channels), scratch=self._scratch, blocks=self.blocks)
 
+    def conv_pool(self, node: Node, pool: Node, x: Tensor, y: Tensor, words: np.ndarray) -> None:
+        """A convolution and the maxima of its windows in one go."""
+        blocks, pixel = self.parameters.blocks, padded(node.after[-1], self.program.dtype)
+        tall = windows.pool(self.layers[pool.layer], pool.before, pool.after, pixel, y.pixel)
+        strip = self.program.buffer(f"strip{node.layer}", self._segment, int(tall[windows.w.KERNEL_H]) * node.after[1] * pixel)
+        self.program.add("conv_pool_forward", x=x.buffer, x_image=x.stride, window=self.constant(f"window{node.layer}", words),
+                         weights=blocks[node.layer, "kernel"].buffer,
+                         weight_depth=padded(blocks[node.layer, "kernel"].form.depth, self.program.dtype),
+                         bias=blocks[node.layer, "bias"].buffer, relu=int(node.relu),
+                         pool=self.constant(f"window{pool.layer}", tall), y=y.buffer, y_image=y.stride,
+                         panels=self.panels(y.channels), scratch=self._scratch, strip=strip, blocks=self.blocks)
+
     @property
     def scratch(self) -> Buffer:
         """Room for a bordered image."""
@@ -165,6 +177,14 @@ class Images:
                          pixels=x.pixels, channels=x.channels, epsilon=self.layers[node.layer].epsilon, blocks=self.blocks,
                          **self.sets(node))
         self._clear(y)
+
+
+def pools_a_conv(conv: Node, pool: Node, layers: tuple[Layer, ...]) -> bool:
+    """Whether a pool's windows neither overlap nor leave gaps, and the convolution before it has whole runs."""
+    layer = layers[pool.layer]
+    if conv.kind != "conv" or pool.kind != "max_pool" or getattr(layers[conv.layer], "dilation_rate", (1, 1))[1] > 1:
+        return False
+    return getattr(layer, "padding", "") == "valid" and layer.strides == layer.pool_size
 
 
 def _named(name: str, numbers: tuple[float, ...]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from nbbn.layers import Layer
 from nbbn.program import windows
 from nbbn.program.image_training import as_view
-from nbbn.program.images import Images
+from nbbn.program.images import Images, pools_a_conv
 from nbbn.program.layout import padded, panels_of
 from nbbn.program.nodes import Node, nodes_of
 from nbbn.program.parameters import Parameters
@@ -47,8 +47,14 @@ class InferenceProgram:
         if any(node.kind in ("conv", "depthwise") for node in nodes):
             self.images.reserve_scratch(nodes, gradients=False)
         x = self._input(nodes, tuple(shapes[0]))
-        for i, node in enumerate(nodes):
-            x = getattr(self, f"_{node.kind}")(i, node, x)
+        i = 0
+        while i < len(nodes):
+            if i + 1 < len(nodes) and pools_a_conv(nodes[i], nodes[i + 1], layers):
+                x = self._conv_pool(nodes[i], nodes[i + 1], x)
+                i += 2
+            else:
+                x = getattr(self, f"_{nodes[i].kind}")(i, nodes[i], x)
+                i += 1
         self._output(x)
 
     def _work(self, node: Node) -> int:
@@ -116,6 +122,11 @@ class InferenceProgram:
         z = self._new(f"z{node.layer}", node.after)
         self.images.conv(node, x, z, self.images.convolution(node, x.pixel))
         return z
+
+    def _conv_pool(self, conv: Node, pool: Node, x: Tensor) -> Tensor:
+        y = self._new(f"y{pool.layer}", pool.after)
+        self.images.conv_pool(conv, pool, x, y, self.images.convolution(conv, x.pixel))
+        return y
 
     def _depthwise(self, i: int, node: Node, x: Tensor) -> Tensor:
         times = self.layers[node.layer].depth_multiplier

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
-from nbbn.layers import Conv2DTranspose, Layer
+from nbbn.layers import Conv2DTranspose, Dense, Layer
 from nbbn.network import Weights
 from nbbn.program.forms import ConvForm, Form, MatrixForm, RowsForm, VectorForm
 from nbbn.program.layout import aligned_bytes, padded
@@ -81,7 +81,7 @@ class Parameters:
             size = layer.kernel_size
             return RowsForm((*size, channels, layer.depth_multiplier), size[0] * size[1])
         return ConvForm(kernel_size(layer), channels, pixel, units, getattr(layer, "groups", 1),
-                        isinstance(layer, Conv2DTranspose))
+                        isinstance(layer, Conv2DTranspose), isinstance(layer, Dense))
 
     def _add(self, layer: int, name: str, form: Form) -> None:
         self.blocks[layer, name] = Block(self._buffer(f"{name}{layer}", form.items(self.dtype)), form)

@@ -1,0 +1,259 @@
+"""Networks of images: training, inference and folding against the oracle, at any number of threads."""
+
+import naive_layers as naive
+import numpy as np
+import pytest
+
+import nbbn
+from nbbn.fold import fold_checked
+from nbbn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    GroupNormalization,
+    LayerError,
+    LayerNormalization,
+    LeakyReLU,
+    MaxPooling2D,
+    ReLU,
+    Reshape,
+    ZeroPadding2D,
+)
+from nbbn.network import Network
+from nbbn.optimizers import SGD, Adam
+from nbbn.predictor import Predictor
+from nbbn.program.inference import InferenceProgram
+from nbbn.program.training import lower_training
+from nbbn.trainer import Trainer, batches
+
+IMAGE, ROWS, BATCH, RATE = (7, 6, 3), 27, 9, 0.01
+norm = BatchNormalization
+END = [Flatten(), Dense(5, activation="softmax")]
+NETWORKS = {
+    "convolution": (IMAGE, [Conv2D(10, (3, 3), activation="relu"), *END]),
+    "batch norm": (IMAGE, [Conv2D(17, 3, use_bias=False), norm(), Activation("relu"), *END]),
+    "two": (IMAGE, [Conv2D(6, 3), norm(), ReLU(), Conv2D(24, (2, 3)), norm(), ReLU(), *END]),
+    "same": (IMAGE, [Conv2D(6, 3, padding="same"), norm(), ReLU(), Conv2D(5, (2, 3), padding="same"), *END]),
+    "strides": (IMAGE, [Conv2D(6, 3, strides=2, padding="same"), Conv2D(5, 2, strides=(1, 2)), *END]),
+    "dilation": (IMAGE, [Conv2D(6, 3, padding="same"), Conv2D(5, (2, 2), dilation_rate=2, activation="relu"), *END]),
+    "groups": (IMAGE, [Conv2D(6, 3, padding="same"), Conv2D(9, 3, groups=3, padding="same"), *END]),
+    "max pool": (IMAGE, [Conv2D(6, 2), MaxPooling2D((2, 2)), Conv2D(5, 2), *END]),
+    "overlapping pools": (IMAGE, [Conv2D(6, 2), MaxPooling2D((3, 2), strides=(1, 2), padding="same"),
+                                  AveragePooling2D((2, 2), strides=1, padding="same"), *END]),
+    "global average": (IMAGE, [Conv2D(6, 2), GlobalAveragePooling2D(), END[1]]),
+    "global maximum": (IMAGE, [Conv2D(6, 2), GlobalMaxPooling2D(), END[1]]),
+    "depthwise": (IMAGE, [Conv2D(4, 1), DepthwiseConv2D((2, 3), depth_multiplier=2, padding="same", strides=2,
+                                                        activation="relu"), norm(), *END]),
+    "transposed": (IMAGE, [Conv2DTranspose(4, 3, strides=2, padding="same"), norm(), ReLU(), Conv2DTranspose(5, (2, 3)), *END]),
+    "transposed, padded output": ((4, 5, 3), [Conv2D(4, 1), Conv2DTranspose(6, 3, strides=(2, 3)),
+                                              Conv2DTranspose(2, 2, strides=2, output_padding=1), *END]),
+    "norm over rows": (IMAGE, [Conv2D(6, 2), norm(axis=1), *END]),
+    "norm over columns": (IMAGE, [Conv2D(6, 2), norm(axis=2, scale=False), *END]),
+    "layer norm": (IMAGE, [Conv2D(6, 2), LayerNormalization(), *END]),
+    "group norm": (IMAGE, [Conv2D(6, 2), GroupNormalization(groups=3), *END]),
+    "activations": (IMAGE, [Conv2D(6, 2, activation="elu"), Conv2D(6, 2, activation="gelu"),
+                            Conv2D(6, 2, activation="softplus"), Conv2D(6, 1, activation="sigmoid"),
+                            Conv2D(6, 1, activation="silu"), *END]),
+    "more activations": (IMAGE, [Conv2D(6, 2), LeakyReLU(), Conv2D(6, 2, activation="selu"),
+                                 ReLU(max_value=0.5, negative_slope=0.1, threshold=0.1), *END]),
+    "activations of features": ((12,), [Dense(9, activation="gelu"), Dense(8, activation="selu"), Dense(7), LeakyReLU(),
+                                        Dense(7, activation="sigmoid"), norm(), END[1]]),
+    "zero padding": (IMAGE, [Conv2D(6, 2), ZeroPadding2D(((1, 2), (0, 3))), Conv2D(4, 3), *END]),
+    "reshape": ((12,), [Dense(24), Reshape((2, 3, 4)), Conv2D(4, 2), *END]),
+    "dense on sequences": (IMAGE, [Conv2D(6, 2), Reshape((10, 18)), Dense(5, activation="relu"), norm(), *END]),
+    "frozen norm": (IMAGE, [Conv2D(6, 2), norm(trainable=False), *END]),
+    "frozen norm of features": ((12,), [Dense(8), norm(trainable=False), ReLU(), END[1]]),
+    "frozen convolution": (IMAGE, [Conv2D(6, 2, trainable=False), norm(), Conv2D(3, 2), *END]),
+    "flatten first": (IMAGE, [Flatten(), Dense(7), norm(), ReLU(), END[1]]),
+    "norm first": (IMAGE, [norm(), Conv2D(6, 2), *END]),
+    "a view that is masked": ((5, 5, 3), [Conv2D(16, 2, activation="relu"), Flatten(), norm(), END[1]]),
+}  # fmt: skip
+
+
+def shapes_of(layers, shape):
+    shapes = [tuple(shape)]
+    for layer in layers:
+        shapes.append(tuple(layer.output_shape(shapes[-1])))
+    return shapes
+
+
+def drawn(layers, shape, dtype, seed=3):
+    """An oracle with random weights, small at the end so that no probability is clipped, and the same weights in `dtype`."""
+    net = naive.NaiveNetwork(layers, shape).draw(np.random.default_rng(seed))
+    net.weights[-1]["kernel"] *= 0.05
+    weights = [{name: array.astype(dtype) for name, array in arrays.items()} for arrays in net.weights]
+    net.weights = [{name: array.astype(float) for name, array in arrays.items()} for arrays in weights]
+    return net, weights
+
+
+def trained(layers, shape, weights, dtype, x, y, threads, **settings):
+    with nbbn.num_threads(threads):
+        trainer = Trainer(tuple(layers), shapes_of(layers, shape), np.dtype(dtype), x.dtype, BATCH, "softmax_cross_entropy",
+                          SGD(RATE), **settings)
+        trainer.upload(weights)
+        edges = batches(len(x), BATCH, merge_tail=False)
+        epoch = trainer.epoch(x, y, np.arange(len(x)), edges, np.full(len(edges) - 1, RATE))
+        return epoch.loss, trainer.download(), trainer.outputs(x)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f8", 1e-10), ("f4", 2e-4)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_three_steps_equal_the_oracle(name, dtype, tolerance):
+    shape, layers = NETWORKS[name]
+    net, weights = drawn(layers, shape, dtype)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((ROWS, *shape)).astype(dtype), rng.integers(0, 5, ROWS)
+    loss, got, outputs = trained(layers, shape, weights, dtype, x, y, 1)
+    optimizer = naive.NaiveOptimizer(naive.describe("SGD", learning_rate=RATE, momentum=0.0, nesterov=False))
+    ref = sum(
+        BATCH * net.train_step(x[a : a + BATCH].astype(float), y[a : a + BATCH], "sparse_categorical_crossentropy", optimizer)
+        for a in range(0, ROWS, BATCH)
+    )
+    assert loss == pytest.approx(ref, rel=tolerance)
+    for arrays, wanted in zip(got, net.weights, strict=True):
+        assert set(arrays) == set(wanted)
+        for key in wanted:
+            np.testing.assert_allclose(arrays[key], wanted[key], rtol=tolerance, atol=tolerance * (1e-3 + abs(wanted[key]).max()))
+    np.testing.assert_allclose(outputs, net.forward(x.astype(float), False), atol=tolerance)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits_at_any_number_of_threads(name):
+    shape, layers = NETWORKS[name]
+    _, weights = drawn(layers, shape, "f4")
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((ROWS, *shape)).astype("f4"), rng.integers(0, 5, ROWS)
+    one = trained(layers, shape, weights, "f4", x, y, 1)
+    for threads in (2, 5):
+        more = trained(layers, shape, weights, "f4", x, y, threads)
+        assert one[0] == more[0]
+        for a, b in zip(one[1], more[1], strict=True):
+            for key in a:
+                np.testing.assert_array_equal(a[key], b[key])
+        np.testing.assert_array_equal(one[2], more[2])
+
+
+FORWARD = [Conv2D(6, 2, activation="relu"), norm(), Conv2D(8, 2, groups=2), norm(), *END]
+FOLDS = {
+    **{name: NETWORKS[name] for name in ("batch norm", "two", "same", "transposed", "norm first", "frozen norm")},
+    "forward into groups": (IMAGE, FORWARD),
+    "forward into depthwise": (IMAGE, [Conv2D(6, 2, activation="relu"), norm(), DepthwiseConv2D(2, depth_multiplier=2), *END]),
+    "past dropout": (IMAGE, [Conv2D(6, 2), Dropout(0.3), norm(), GaussianNoise(0.1), *END]),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f8", 1e-12), ("f4", 1e-5)])
+@pytest.mark.parametrize("name", FOLDS)
+def test_folded_equals_unfolded(name, dtype, tolerance):
+    shape, layers = FOLDS[name]
+    net, weights = drawn(layers, shape, dtype)
+    network = Network(tuple(layers), shape, weights, np.dtype(dtype))
+    folded, report = fold_checked(network, strict=True, run=Predictor)
+    assert report.n_folded == report.n_total > 0
+    assert not any(isinstance(layer, norm) for layer in folded.layers)
+    x = np.random.default_rng(1).standard_normal((5, *shape)).astype(dtype)
+    np.testing.assert_allclose(Predictor(folded)(x), net.forward(x.astype(float), False), atol=tolerance)
+
+
+def test_a_norm_before_a_padded_convolution_is_not_folded():
+    layers = [Conv2D(6, 2, activation="relu"), norm(), Conv2D(8, 2, padding="same"), *END]
+    _, weights = drawn(layers, IMAGE, "f8")
+    folded, report = fold_checked(Network(tuple(layers), IMAGE, weights, np.dtype("f8")), run=Predictor)
+    assert report.n_folded == 0
+    assert "pads with zeros" in report.entries[0].reason
+    assert any(isinstance(layer, norm) for layer in folded.layers)
+
+
+@pytest.mark.parametrize("pool", [MaxPooling2D(2), MaxPooling2D((1, 2)), MaxPooling2D((3, 2)), MaxPooling2D((2, 3), strides=1)])
+@pytest.mark.parametrize("rows", [1, 5, 33])
+def test_pools_in_the_convolution(pool, rows):
+    layers = [Conv2D(10, 3, activation="relu"), pool, Conv2D(5, 2, padding="same"), MaxPooling2D((1, 2)), *END]
+    net, weights = drawn(layers, (9, 11, 3), "f8")
+    network = Network(tuple(layers), (9, 11, 3), weights, np.dtype("f8"))
+    kernels = [op.kernel for op in InferenceProgram(network.layers, network.shapes, network.dtype).program.operations]
+    assert kernels.count("conv_pool_forward") == (2 if pool.strides == pool.pool_size else 1)
+    x = np.random.default_rng(1).standard_normal((rows, 9, 11, 3))
+    np.testing.assert_allclose(Predictor(network)(x), net.forward(x, False), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(40,), (4, 5, 7)])
+def test_dropout_keeps_the_mean_and_drops_its_share(shape):
+    """A network that hands its rows on: the loss's gradient by the bias shows what was dropped."""
+    layers = [Reshape(shape), Dropout(0.3), Flatten(), Dense(2, activation="softmax")]
+    size = int(np.prod(shape))
+    x, y = np.ones((200, size), "f4"), np.zeros(200, np.int64)
+    weights = [{}, {}, {}, {"kernel": np.zeros((size, 2), "f4"), "bias": np.zeros(2, "f4")}]
+    steps = {}
+    for seed in (1, 2):
+        for threads in (1, 2):
+            with nbbn.num_threads(threads):
+                trainer = Trainer(tuple(layers), shapes_of(layers, (size,)), np.dtype("f4"), x.dtype, 200,
+                                  "softmax_cross_entropy", SGD(1.0), seed=seed)
+                trainer.upload(weights)
+                trainer.epoch(x, y, np.arange(200), np.array([0, 200]), np.ones(1))
+                steps[seed, threads] = trainer.download()[3]["kernel"]
+    np.testing.assert_array_equal(steps[1, 1], steps[1, 2])
+    assert (steps[1, 1] != steps[2, 1]).any()
+    kept = 2 * steps[1, 1][:, 0] * 0.7  # the gradient is the mean over the rows of x / (1 - rate) / 2
+    assert abs(kept.mean() - 0.7) < 4 * np.sqrt(0.21 / (200 * size))
+    assert np.std(kept) == pytest.approx(np.sqrt(0.21 / 200), rel=0.35)
+
+
+def test_a_dropped_step_differs_from_the_one_before():
+    layers = [Dense(30), Dropout(0.5), Dense(2, activation="softmax")]
+    net, weights = drawn(layers, (8,), "f4")
+    x, y = np.random.default_rng(0).standard_normal((9, 8)).astype("f4"), np.zeros(9, np.int64)
+    trainer = Trainer(tuple(layers), shapes_of(layers, (8,)), np.dtype("f4"), x.dtype, 9, "softmax_cross_entropy", SGD(0.0))
+    trainer.upload(weights)
+    losses = [trainer.epoch(x, y, np.arange(9), np.array([0, 9]), np.zeros(1)).loss for _ in range(3)]
+    assert len(set(losses)) == 3
+    np.testing.assert_allclose(trainer.outputs(x), net.forward(x, False), atol=1e-5)
+
+
+def test_a_cumulative_average_weighs_every_batch_the_same():
+    layers = [norm(momentum=None), Flatten(), Dense(2, activation="softmax")]
+    for shape in [(6,), (2, 3, 4)]:
+        net, weights = drawn(layers, shape, "f8")
+        x = np.random.default_rng(0).standard_normal((ROWS, *shape)) * 3 + 1
+        _, got, _ = trained(layers, shape, weights, "f8", x, np.zeros(ROWS, np.int64), 2)
+        parts = x.reshape(3, -1, shape[-1])
+        np.testing.assert_allclose(got[0]["mean"], parts.mean(1).mean(0), rtol=1e-12)
+        np.testing.assert_allclose(got[0]["var"], parts.var(1).mean(0), rtol=1e-12)
+
+
+def test_image_moments_at_a_mean_of_a_million():
+    layers = [norm(momentum=None), Flatten(), Dense(2, activation="softmax")]
+    x = (np.random.default_rng(0).standard_normal((ROWS, 4, 5, 3)) + 1e6).astype("f4")
+    weights = [{"gamma": np.ones(3, "f4"), "beta": np.zeros(3, "f4"), "mean": np.zeros(3, "f4"), "var": np.ones(3, "f4")}, {},
+               {"kernel": np.zeros((60, 2), "f4"), "bias": np.zeros(2, "f4")}]  # fmt: skip
+    _, got, _ = trained(layers, (4, 5, 3), weights, "f4", x, np.zeros(ROWS, np.int64), 2)
+    parts = x.astype(float).reshape(3, -1, 3)
+    np.testing.assert_allclose(got[0]["var"], parts.var(1).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(got[0]["mean"], parts.mean(1).mean(0), rtol=1e-6)
+
+
+def test_working_memory_beyond_activations_stays_small():
+    """No patches of a whole batch: what is neither an activation nor a gradient stays below 32 MB at batch 128."""
+    layers = []
+    for filters in (32, 64):
+        layers += [Conv2D(filters, 3, use_bias=False), norm(), Activation("relu"), MaxPooling2D(2)]
+    layers += [Flatten(), Dense(64, use_bias=False), norm(), Activation("relu"), Dense(10, activation="softmax")]
+    shapes = shapes_of(layers, (28, 28, 1))
+    lowered = lower_training(tuple(layers), shapes, np.dtype("f4"), 128, "softmax_cross_entropy", Adam())
+    numbers = sum(int(np.prod(shape)) for shape in shapes)
+    assert sum(lowered.program.sizes.values()) - 2 * 128 * 4 * numbers < 32 << 20
+
+
+def test_softmax_within_a_network_of_images_is_refused_with_its_shape():
+    layers = [Conv2D(3, 2, activation="softmax"), *END]
+    with pytest.raises(LayerError, match=r"softmax is supported on rows of one axis, got rows of shape \(6, 5, 3\)"):
+        lower_training(tuple(layers), shapes_of(layers, IMAGE), np.dtype("f4"), 8, "softmax_cross_entropy", SGD())
