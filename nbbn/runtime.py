@@ -123,11 +123,11 @@ class Steps:
         self._private: list[np.ndarray] = []  # one piece a thread, made when a run first asks for so many
 
     def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
-        """Run one step for each row of `steps`: rows, first row, step number, rate and shrink (a float64's bits).
+        """Run one step for each row of `steps`: rows, first row, step number; rate, shrink and mass (a float64's bits).
 
         Parameters
         ----------
-        steps : ndarray of int64, shape (n, 5)
+        steps : ndarray of int64, shape (n, 6)
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int

@@ -128,14 +128,16 @@ class Trainer:
         Of dropout and noise.
     delta : float
         Where the Huber loss turns linear.
-    weighted : bool
-        Whether `epoch` gets weights of rows.
+    weighted : bool or "mean"
+        Whether `epoch` gets weights of rows. True: a batch's loss is the sum of its weighted losses over its rows, as Keras does.
+        "mean": over the sum of its weights, and batch norms' statistics are weighted, as if rows were repeated.
     """
 
     def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
-                 decay: float = 0.0, debias: bool = False, seed: int = 0, delta: float = 1.0, weighted: bool = False):
+                 decay: float = 0.0, debias: bool = False, seed: int = 0, delta: float = 1.0,
+                 weighted: bool | str = False):
         self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
-        self.optimizer, self.decay = optimizer, decay
+        self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
         self.lowered: TrainingProgram = lower_training(
             layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed, delta=delta,
             weighted=weighted,
@@ -206,6 +208,7 @@ class Trainer:
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
+        steps[:, 5] = self._masses(weights, order, edges).view(np.int64)
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits}
         if weights is not None:
@@ -225,6 +228,13 @@ class Trainer:
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties)) / len(steps) * len(order)
         return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()), time.perf_counter() - start)
+
+    def _masses(self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray) -> np.ndarray:
+        """What each batch's losses are divided by: its rows, or the sum of their weights."""
+        if self._weighted != "mean":
+            return np.diff(edges).astype(np.float64)
+        masses = np.add.reduceat(weights[order], edges[:-1])
+        return np.where(masses > 0, masses, 1.0)
 
     def _sums(self, buffers) -> list[np.ndarray]:
         work = self._steps.work

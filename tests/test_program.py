@@ -8,7 +8,7 @@ from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.training import lower_training
-from nbbn.trainer import Pace, batches
+from nbbn.trainer import Pace, Trainer, batches
 
 F32 = np.dtype("float32")
 
@@ -164,3 +164,29 @@ class TestPace:
 
     def test_one_thread_needs_no_choice(self):
         assert set(self.run(Pace(), {1: 1e-4}, 1000, threads=1)) == {1}
+
+
+def test_a_weighted_step_is_the_step_on_repeated_rows():
+    """Loss, decay, batch statistics and running statistics: a row of weight 3 is three rows, one of weight 0 is none."""
+    layers = (Dense(9), BatchNormalization(), Activation("relu"), Dense(6), BatchNormalization(), Dense(3, activation="softmax"))
+    shapes = [(5,)]
+    for layer in layers:
+        shapes.append(layer.output_shape(shapes[-1]))
+    rng = np.random.default_rng(0)
+    x, y, weights = rng.standard_normal((20, 5)), rng.integers(0, 3, 20), rng.integers(0, 4, 20).astype(float)
+    start = [layer.initial_weights(shape, rng, "f8") for layer, shape in zip(layers, shapes)]
+
+    def train(rows, weighted):
+        trainer = Trainer(layers, shapes, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
+                          weighted="mean" if weighted else False)  # fmt: skip
+        trainer.upload(start)
+        edges, more = np.array([0, len(rows)]), {"weights": weights[rows]} if weighted else {}
+        epochs = [trainer.epoch(x[rows], y[rows], np.arange(len(rows)), edges, np.full(1, 0.1), **more) for _ in range(3)]
+        return epochs[-1].mean_loss, trainer.download()
+
+    loss, got = train(np.arange(20), True)
+    ref_loss, ref = train(np.repeat(np.arange(20), weights.astype(int)), False)
+    assert loss == pytest.approx(ref_loss, rel=1e-13)
+    for arrays, wanted in zip(got, ref, strict=True):
+        for name in wanted:
+            np.testing.assert_allclose(arrays[name], wanted[name], rtol=1e-12, atol=1e-13)

@@ -14,6 +14,7 @@ from nbbn.kernels import (  # noqa: F401  (each registers its kernels)
     norm_images,
     norm_rows,
     norm_rows_backward,
+    norm_weighted,
     pool,
     scan,
     update,

@@ -14,9 +14,9 @@ from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
 from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
 
-# Columns of the step table: rows, first row, step of the running statistics, rate and shrink (a float64's bits); they go into
-# the context behind thread and threads.
-STEP_WORDS = 5
+# Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass (a float64's bits). They go
+# into the context behind thread and threads.
+STEP_WORDS = 6
 CONTEXT_BYTES = 8 * CONTEXT_WORDS
 # Segments by number (program.Segment) that the functions below bind.
 PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9

@@ -175,13 +175,20 @@ _regression("huber", huber)
 
 
 @kernel
-def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, weights: WEIGHTS, order: INDICES, losses: WRITE_ROWS_F64, first, rows, thread,
-               threads):
-    """Each row's loss and gradient times its sample weight."""
+def gather_shares(weights: WEIGHTS, order: INDICES, shares: WRITE_ROWS, first, rows, mass, thread, threads):
+    """Each row's part of the batch's mass."""
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        shares[r] = scalar(shares, weights[order[first + r]] / mass)
+
+
+@kernel
+def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, shares: READ_ROWS, losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    """Each row's loss and gradient times its part of the mass, relative to an equal part."""
     v = lanes(dz)
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
-        weight = weights[order[first + r]]
+        weight = float(shares[r]) * rows
         losses[first + r] *= weight
         for panel in range(panels):
             at = r * dz_stride + panel * v

@@ -4,7 +4,7 @@ A kernel is a function whose parameters are, told apart by annotation and name:
 
 - buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this, and nothing else, the
   program knows where a barrier is due.
-- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink`.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
 All compiled kernels share the signature `void (row, context)`: a row of the program holds one 8-byte word an argument, the
@@ -30,7 +30,7 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5, "shrink": 6}
+CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5, "shrink": 6, "mass": 7}
 BASES = 8  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
 OPERANDS = 2  # first operand of a row, after the kernel's address and the barrier flag
@@ -119,7 +119,7 @@ class Kernel:
         arguments = []
         for parameter, kind in self.parameters.items():
             at = OPERANDS + self.operands.index(parameter) if parameter in self.operands else CONTEXT[parameter]
-            if parameter in ("rate", "shrink"):
+            if parameter in ("rate", "shrink", "mass"):
                 arguments.append(f"real(ctx, {at})")
             elif parameter in CONTEXT:
                 arguments.append(f"word(ctx, {at})")

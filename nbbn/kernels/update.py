@@ -19,7 +19,7 @@ from nbbn.kernels.team import share
 from nbbn.kernels.tile import HEIGHT
 
 # Constants in `hyper`: the optimiser's own, then these.
-DECAY = 6  # L2 penalty of a kernel: added to the gradient as `decay * p / rows`
+DECAY = 6  # L2 penalty of a kernel: added to the gradient as `decay * p / mass`; the mass is the rows', or their weights' sum
 HYPER_WORDS = 8
 TILE_VECTORS = 2 * HEIGHT
 
@@ -79,11 +79,12 @@ def update_columns(step, param, grad, slots, hyper, panels, rate, thread, thread
 
 
 @inline
-def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread, threads):
-    """`step(weights, x.T @ dz + decay * weights / rows)`, own columns; the gradient never leaves the registers' tile.
+def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, mass, thread,
+                 threads):
+    """`step(weights, x.T @ dz + decay * weights / mass)`, own columns; the gradient never leaves the registers' tile.
 
     The padding of the weights' depth stays 0: the padding of `x` need not be (a sigmoid makes it 0.5).
-    Adds the sum of squares of the weights before the step to `squares`, one number a panel.
+    Adds the sum of squares of the weights before the step, times `rows / mass`, to `squares`, one number a panel.
     """
     v = lanes(x)
     first, end = share(panels, thread, threads)
@@ -93,7 +94,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
     nothing = stack(x, 2)
     for q in range(2):
         store(nothing, q * v, splat(x, 0.0))
-    decay = splat(x, hyper[DECAY] / rows)
+    decay = splat(x, hyper[DECAY] / mass)
     panel = first
     while panel < end:
         width = min(2, end - panel)
@@ -125,9 +126,9 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper,
                         norm2 = fma(p, p, norm2)
                     step(p, g, weights, slots, i, size, hyper, rate)
             k += tall
-        squares[panel] += total(norm)
+        squares[panel] += total(norm) * (rows / mass)
         if width == 2:
-            squares[panel + 1] += total(norm2)
+            squares[panel + 1] += total(norm2) * (rows / mass)
         panel += width
 
 
@@ -139,10 +140,10 @@ def _kernels_of(step) -> None:
         update_columns(step, param, grad, slots, hyper, panels, rate, thread, threads)
 
     def dense(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS, slots: WRITE_COLUMNS,
-              hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, thread, threads):
+              hyper: READ_ALL, squares: WRITE_COLUMNS_F64, panels, rows, rate, mass, thread, threads):
         """A dense kernel's gradient and one step on it."""
-        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, thread,
-                     threads)
+        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, hyper, squares, panels, rows, rate, mass,
+                     thread, threads)
 
     update.__name__, dense.__name__ = f"update_{step.__name__}", f"dense_update_{step.__name__}"
     kernel(update)

@@ -70,7 +70,7 @@ def lower_training(
     debias: bool = False,
     seed: int = 0,
     delta: float = 1.0,
-    weighted: bool = False,
+    weighted: bool | str = False,
 ) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
@@ -93,8 +93,8 @@ def lower_training(
         Of dropout and noise.
     delta : float
         Where the Huber loss turns linear.
-    weighted : bool
-        Whether rows have weights.
+    weighted : bool or "mean"
+        Whether rows have weights; with "mean" batch norms' statistics are weighted too.
     """
     return _Lowering(layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted).build()
 
@@ -105,6 +105,8 @@ class _Lowering(ImageTraining):
         self.seed, self.delta, self.weighted = seed, delta, weighted
         self.nodes = nodes_of(layers, shapes, training=True)
         self._check_end()
+        if weighted == "mean" and any(node.kind == "image_norm" for node in self.nodes):
+            raise LayerError("weighted statistics are supported for batch norms of feature vectors only")
         self.program = p = Program(np.dtype(dtype))
         logits = self.nodes[-1].layer if LOSSES[loss] in ("softmax", "sigmoid") else None
         self.result = TrainingProgram(p, Parameters(p, layers, shapes, self.nodes, logits), self.nodes)
@@ -204,6 +206,10 @@ class _Lowering(ImageTraining):
         if not self.nodes:
             raise LayerError("a network without a layer that computes cannot be trained; add a Dense layer")
         x = self._gather_input()
+        if self.weighted:
+            self.shares = self.program.buffer("shares", Segment.WORK, self.rows)
+            self.program.add("gather_shares", weights=Buffer("weights", Segment.WEIGHTS), order=Buffer("order", Segment.ORDER),
+                             shares=self.shares)
         if self.loss != "softmax_cross_entropy":
             self.result.targets = self.nodes[-1].width
             self.target = self._gather("target", Buffer("Y", Segment.Y), self.result.targets)
@@ -233,10 +239,13 @@ class _Lowering(ImageTraining):
         # xhat may overwrite the input unless the backward pass of the node before needs its output.
         self._saved_xhat = xhat = self._like(f"xhat{node.layer}", x) if x.kept else x
         momentum, debias = (1.0, 1) if layer.momentum is None else (layer.momentum, int(self.debias))
-        self.program.add("norm_relu_forward" if node.relu else "norm_forward", x=x.buffer, x_stride=x.stride,
-                         xhat=xhat.buffer, xhat_stride=xhat.stride, y=y.buffer, y_stride=y.stride,
-                         state=self.result.parameters.state(node.layer), panels=self._panels(node.width),
-                         epsilon=layer.epsilon, momentum=momentum, debias=debias)
+        weights = {}
+        kernel = "norm_relu_forward" if node.relu else "norm_forward"
+        if self.weighted == "mean":
+            kernel, weights = "norm_weighted_forward", {"shares": self.shares, "relu": int(node.relu)}
+        self.program.add(kernel, x=x.buffer, x_stride=x.stride, xhat=xhat.buffer, xhat_stride=xhat.stride, y=y.buffer,
+                         y_stride=y.stride, state=self.result.parameters.state(node.layer), panels=self._panels(node.width),
+                         epsilon=layer.epsilon, momentum=momentum, debias=debias, **weights)
         return y
 
     def _forward_activation(self, i: int, node: Node, x: Tensor) -> Tensor:
@@ -255,8 +264,10 @@ class _Lowering(ImageTraining):
         order = Buffer("order", Segment.ORDER)
         d = self._emit_loss(z, losses, hits, order)
         if self.weighted:
-            self.program.add("weigh_rows", dz=d.buffer, dz_stride=d.stride, panels=self._panels(d.width),
-                             weights=Buffer("weights", Segment.WEIGHTS), order=order, losses=losses)
+            if len(d.shape) > 1:
+                raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
+            self.program.add("weigh_rows", dz=d.buffer, dz_stride=d.stride, panels=self._panels(d.width), shares=self.shares,
+                             losses=losses)
         return d
 
     def _emit_loss(self, z: Tensor, losses: Buffer, hits: Buffer, order: Buffer) -> Tensor:
@@ -321,8 +332,12 @@ class _Lowering(ImageTraining):
         panels = self._panels(node.width)
         state = self.result.parameters.state(node.layer)
         grad = self.program.buffer(f"dstate{node.layer}", Segment.WORK, 2 * panels * lanes(self.program.dtype))
-        self.program.add("norm_relu_backward" if node.relu else "norm_backward", dy=d.buffer, dy_stride=d.stride,
-                         xhat=xhat.buffer, xhat_stride=xhat.stride, state=state, dstate=grad, panels=panels)
+        weights = {}
+        kernel = "norm_relu_backward" if node.relu else "norm_backward"
+        if self.weighted == "mean":
+            kernel, weights = "norm_weighted_backward", {"shares": self.shares, "relu": int(node.relu)}
+        self.program.add(kernel, dy=d.buffer, dy_stride=d.stride, xhat=xhat.buffer, xhat_stride=xhat.stride, state=state,
+                         dstate=grad, panels=panels, **weights)
         for name in self._trained(node):
             row = self._block(node, name)
             self._train(node, name, Buffer(grad.name, grad.segment, grad.offset + row.offset - state.offset), panels)
