@@ -104,6 +104,18 @@ def tanh_slope(like, x, dy, alpha):
     return dy * fma(splat(like, 0.0) - t, t, splat(like, 1.0))
 
 
+@inline
+def exponential(like, x, alpha):
+    """`exp(x)`."""
+    return elementary.exp(like, x)
+
+
+@inline
+def exponential_slope(like, x, dy, alpha):
+    """`dy * exp(x)`."""
+    return dy * elementary.exp(like, x)
+
+
 def _vector_kernels(name: str, function, slope) -> None:
     """Register `image_NAME` and `image_NAME_slope`."""
 
@@ -126,7 +138,7 @@ def _vector_kernels(name: str, function, slope) -> None:
 
 for _function, _slope in [
     (relu, relu_slope), (leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope), (silu, silu_slope),
-    (sigmoid, sigmoid_slope), (tanh, tanh_slope),
+    (sigmoid, sigmoid_slope), (tanh, tanh_slope), (exponential, exponential_slope),
 ]:
     _vector_kernels(_function.__name__, _function, _slope)
 

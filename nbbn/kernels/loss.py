@@ -149,6 +149,14 @@ def huber(slip, delta):
     return delta * (abs(slip) - 0.5 * delta), delta if slip > 0.0 else -delta
 
 
+@inline
+def quantile(slip, level):
+    """The pinball loss of Koenker and Bassett (1978): `level` below the target, `1 - level` above."""
+    if slip < 0.0:
+        return -level * slip, -level
+    return (1.0 - level) * slip, 1.0 - level if slip > 0.0 else 0.0
+
+
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
 
@@ -172,6 +180,29 @@ def _regression(name: str, function) -> None:
 _regression("mean_squared_error", squared)
 _regression("mean_absolute_error", absolute)
 _regression("huber", huber)
+_regression("quantile", quantile)
+
+
+@kernel
+def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64, first, rows, thread,
+            threads):
+    """Half the Poisson deviance of `exp(z)`, mean over the units, and, over `z`, `(exp(z) - t) / rows` (scikit-learn's scaling)."""
+    v = lanes(z)
+    begin, end = share_rows(rows, thread, threads)
+    part = splat(z, 1.0 / rows)
+    for r in range(begin, end):
+        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
+        loss = 0.0
+        for j in range(units):
+            t, logit = float(target[j]), float(row[j])
+            loss += math.exp(logit) - t
+            if t > 0.0:
+                loss += t * (math.log(t) - logit)
+        losses[first + r] = loss / units
+        for panel in range(panels):
+            store(row, panel * v, (elementary.exp(z, load(row, panel * v)) - load(target, panel * v)) * part)
+        for j in range(units, panels * v):
+            row[j] = scalar(z, 0.0)
 
 
 @kernel

@@ -16,8 +16,9 @@ from nbbn import initializers, regularizers
 
 ACTIVATIONS = (
     "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
+    "exponential",
 )  # fmt: skip
-_SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu"}
+_SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential"}
 
 
 class LayerError(ValueError):

@@ -13,7 +13,7 @@ from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.tensors import Tensor
 
 # f(0) is not 0: what they leave behind the channels has to go.
-_LEAVES_PADDING = ("sigmoid", "softplus", "clipped_relu")
+_LEAVES_PADDING = ("sigmoid", "softplus", "clipped_relu", "exponential")
 
 
 class Images:

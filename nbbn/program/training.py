@@ -22,7 +22,7 @@ from nbbn.program.tensors import Tensor, layout_of
 LOSSES = {
     "softmax_cross_entropy": "softmax", "categorical_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid",
     "binary_cross_entropy": "sigmoid", "squared_error": "linear", "mean_squared_error": None, "mean_absolute_error": None,
-    "huber": None,
+    "huber": None, "quantile": None, "poisson": "exponential",
 }  # fmt: skip
 # Blocks of rows whose partial sums are merged in order: as many threads as can share images. Fewer for large kernels.
 BLOCKS, PARTIAL_BYTES = 16, 16 << 20
@@ -92,7 +92,7 @@ def lower_training(
     seed : int
         Of dropout and noise.
     delta : float
-        Where the Huber loss turns linear.
+        Where the Huber loss turns linear, or the level of the quantile.
     weighted : bool or "mean"
         Whether rows have weights; with "mean" batch norms' statistics are weighted too.
     """
@@ -280,7 +280,7 @@ class _Lowering(ImageTraining):
         common |= {"targets": self.target.buffer, "t_stride": self.target.stride}
         if self.loss != "categorical_cross_entropy":
             common["units"] = z.width
-        if self.loss != "squared_error":
+        if self.loss not in ("squared_error", "poisson"):
             common["hits"] = hits
         self.program.add(self.loss, **common)
         return z
