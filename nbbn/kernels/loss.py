@@ -186,7 +186,7 @@ _regression("quantile", quantile)
 @kernel
 def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64, first, rows, thread,
             threads):
-    """Half the Poisson deviance of `exp(z)`, mean over the units, and, over `z`, `(exp(z) - t) / rows` (scikit-learn's scaling)."""
+    """Half the Poisson deviance of `exp(z)`, mean over the units; over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     part = splat(z, 1.0 / rows)
