@@ -12,6 +12,7 @@ from nbbn.kernels import (  # noqa: F401  (each registers its kernels)
     norm,
     norm_groups,
     norm_images,
+    norm_pool,
     norm_rows,
     norm_rows_backward,
     norm_weighted,

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, _CacheLocator
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache, _CacheLocator
 
 log = logging.getLogger("nbbn")
 
@@ -87,6 +87,13 @@ class KernelCache(FunctionCache):
     """Numba's function cache in our folder; a damaged entry counts as absent."""
 
     _impl_class = _Impl
+
+    def _index_key(self, sig, codegen):
+        """The key, whose own index is used from here on: two processes that save at once would mix up entries of a shared one."""
+        key = super()._index_key(sig, codegen)
+        name = f"{self._impl.filename_base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
+        self._cache_file = IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+        return key
 
     def load_overload(self, sig, target_context):
         try:

@@ -23,14 +23,18 @@ from nbbn.kernels.window import (
     BORDERED_W,
     DILATION_H,
     DILATION_W,
+    HEIGHT,
     KERNEL_H,
     KERNEL_W,
+    LEFT,
     OUT_H,
     OUT_PIXEL,
     OUT_W,
     PIXEL,
     STRIDE_H,
     STRIDE_W,
+    TOP,
+    WIDTH,
     bordered,
     clear,
     clear_border,
@@ -160,19 +164,51 @@ def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_
 
 
 @kernel
-def flip_weights(weights: READ_ALL, weight_depth, cells, pixel, units_pixel, out: WRITE_ALL, out_depth, panels,
-                 thread, threads):
-    """`out[cell, unit, channel] = weights[last - cell, channel, unit]`: what the input's gradient is convolved with."""
+def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units_pixel, out: WRITE_ALL, out_depth, panels,
+                    thread, threads):
+    """`out[cell, unit, channel] = weights[cell, channel, unit]`, with `turned` of the cell opposite: for the input's gradient."""
     v = lanes(weights)
     first, end = share(cells, thread, threads)
     for cell in range(first, end):
-        source, target = (cells - 1 - cell) * pixel, cell * units_pixel
+        source = cells - 1 - cell if turned != 0 else cell
         for panel in range(panels):
             for channel in range(pixel):
-                at = shift(weights, (panel * weight_depth + source + channel) * v)
-                to = shift(out, (channel // v * out_depth + target + panel * v) * v + channel % v)
+                at = shift(weights, (panel * weight_depth + source * pixel + channel) * v)
+                to = shift(out, (channel // v * out_depth + cell * units_pixel + panel * v) * v + channel % v)
                 for j in range(v):
                     to[j * v] = at[j]
+
+
+@kernel
+def conv_input_gradient(dz: READ_IMAGES, dz_image, window: INDICES, weights: READ_ALL, weight_depth, dx: WRITE_IMAGES, dx_image,
+                        panels, blocks, rows, thread, threads):
+    """`dx = the sum over cells of dz @ weights[cell].T`, each row of `dz` added where the forward pass had read."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        out = shift(dx, n * dx_image)
+        clear(out, dx_image)
+        _add_input_gradient(window, shift(dz, n * dz_image), weights, weight_depth, out, panels)
+
+
+@inline
+def _add_input_gradient(w, dz, weights, weight_depth, dx, panels):
+    """One image; `w` is the forward window, of an image that was not spread."""
+    v = lanes(dz)
+    step, pixel, out_pixel = w[STRIDE_W], w[PIXEL], w[OUT_PIXEL]
+    for i in range(w[OUT_H]):
+        for k in range(w[KERNEL_H]):
+            row = i * w[STRIDE_H] + k * w[DILATION_H] - w[TOP]
+            if 0 <= row < w[HEIGHT]:
+                for m in range(w[KERNEL_W]):
+                    start = m * w[DILATION_W] - w[LEFT]  # where output column 0 reads
+                    first = max(0, (step - 1 - start) // step) if start < 0 else 0
+                    last = min(w[OUT_W], (w[WIDTH] - 1 - start) // step + 1)
+                    if first < last:
+                        a = shift(dz, (i * w[OUT_W] + first) * out_pixel)
+                        c = shift(dx, (row * w[WIDTH] + start + first * step) * pixel)
+                        b = shift(weights, (k * w[KERNEL_W] + m) * out_pixel * v)
+                        strips_onto(a, out_pixel, 1, 0, 1, out_pixel, b, weight_depth * v, v, 0, c, step * pixel, v, last - first,
+                                    panels)
 
 
 @inline

@@ -12,7 +12,7 @@ from numba import int64, njit, prange
 from nbbn.kernels.cache import kernel_cache
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
-from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
+from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join, share
 
 # Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass (a float64's bits). They go
 # into the context behind thread and threads.
@@ -22,17 +22,48 @@ CONTEXT_BYTES = 8 * CONTEXT_WORDS
 PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
 
 
+# What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row of a group of operations that
+# go image by image, their number and that of the blocks of images.
+BARRIER, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 8, 0xFFFF, 32
+
+
 @inline
 def walk(program, operations, width, context, team, threads, passed):
     """Call each kernel of the program once; return the barrier count."""
-    row = program
-    for _ in range(operations):
+    row, end = program, program + operations * 8 * width
+    while row < end:
         words = pointer_to(row, int64)
-        call_kernel(words[0], words, pointer_to(context, int64))
-        if words[1] != 0:
+        group = (words[1] >> GROUP_SHIFT) & GROUP_MASK
+        if group > 1:
+            walk_blocks(row, group, width, words[1] >> BLOCKS_SHIFT, context)
+            row += 8 * width * (group - 1)
+            words = pointer_to(row, int64)
+        else:
+            call_kernel(words[0], words, pointer_to(context, int64))
+        if words[1] & BARRIER != 0:
             passed = barrier(team, threads, passed)
         row += 8 * width
     return passed
+
+
+@inline
+def walk_blocks(program, operations, width, blocks, context):
+    """Call a group of kernels for each of a thread's blocks of images in turn: what one leaves in the cache the next one finds.
+
+    A kernel that is told it is thread `block` of `blocks` takes that block alone.
+    """
+    state = pointer_to(context, int64)
+    thread, threads = state[0], state[1]
+    first, end = share(blocks, thread, threads)
+    state[1] = blocks
+    for block in range(first, end):
+        state[0] = block
+        row = program
+        for _ in range(operations):
+            words = pointer_to(row, int64)
+            call_kernel(words[0], words, state)
+            row += 8 * width
+    state[0], state[1] = thread, threads
 
 
 @inline

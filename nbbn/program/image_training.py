@@ -44,7 +44,7 @@ class ImageTraining:
         partial = self._partial(f"dbias_parts{node.layer}", panels * padded(1, self.program.dtype))
         self.program.add("image_column_sums", x=d.buffer, x_pixel=d.pixel, pixels=d.pixels, partial=partial, panels=panels,
                          blocks=self.images.blocks)
-        self._train(node, "bias", self._merge(partial, f"dbias{node.layer}", panels), panels)
+        self.pending.append(lambda: self._train(node, "bias", self._merge(partial, f"dbias{node.layer}", panels), panels))
 
     # -- convolutions
 
@@ -67,22 +67,53 @@ class ImageTraining:
         dx = None
         if i > self._first_trained:
             dx = self._like(f"d{node.layer}", x)
-            cells = int(np.prod(windows.kernel_size(self.layers[node.layer])))
-            flipped_depth = padded(cells * d.pixel, self.program.dtype)
-            flipped = self.program.buffer(f"flipped{node.layer}", Segment.WORK, flipped_depth * x.pixel)
-            self.program.add("flip_weights", weights=block.buffer, weight_depth=depth, cells=cells, pixel=x.pixel,
-                             units_pixel=d.pixel, out=flipped, out_depth=flipped_depth, panels=panels)
-            self.images.convolve(d, dx, f"gradient_window{node.layer}", windows.input_gradient(words), flipped,
-                                 self._nothing(x.pixel))
+            self._conv_input_gradient(node, words, d, dx)
         self._bias_gradient(node, d)
         if "kernel" in self._trained(node):
-            vectors = block.form.items(self.program.dtype) // padded(1, self.program.dtype)
-            grad = self._merge(partial, f"dkernel{node.layer}", vectors)
-            if block.form.groups > 1:
-                mask = self.result.parameters.add_constant(f"mask{node.layer}", block.form.mask(self.program.dtype))
-                self.program.add("mask_columns", x=grad, mask=mask, panels=vectors)
-            self._train(node, "kernel", grad, vectors)
+            self.pending.append(lambda: self._update_conv(node, partial))
         return dx
+
+    def _update_conv(self, node: Node, partial: Buffer) -> None:
+        """One step on a convolution's kernel, from its gradient's parts."""
+        form = self.result.parameters.blocks[node.layer, "kernel"].form
+        vectors = form.items(self.program.dtype) // padded(1, self.program.dtype)
+        grad = self._merge(partial, f"dkernel{node.layer}", vectors)
+        if form.groups > 1:
+            mask = self.result.parameters.add_constant(f"mask{node.layer}", form.mask(self.program.dtype))
+            self.program.add("mask_columns", x=grad, mask=mask, panels=vectors)
+        self._train(node, "kernel", grad, vectors)
+
+    def _turn_kernels(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Before the backward pass: the kernels as the input's gradients multiply with them."""
+        for i, (node, x, z) in enumerate(zip(self.nodes, inputs, outputs)):
+            if node.kind == "conv" and i > self._first_trained:
+                block = self.result.parameters.blocks[node.layer, "kernel"]
+                cells = int(np.prod(windows.kernel_size(self.layers[node.layer])))
+                depth = padded(cells * z.pixel, self.program.dtype)
+                self._turned[node.layer] = self.program.buffer(f"turned{node.layer}", Segment.WORK, depth * x.pixel), depth
+                self.program.add("transpose_cells", weights=block.buffer,
+                                 weight_depth=padded(block.form.depth, self.program.dtype), cells=cells,
+                                 turned=int(_spread(self.images.convolution(node, x.pixel))), pixel=x.pixel,
+                                 units_pixel=z.pixel, out=self._turned[node.layer][0], out_depth=depth,
+                                 panels=self.images.panels(z.channels))
+            elif node.kind == "depthwise" and i > self._first_trained:
+                block = self.result.parameters.blocks[node.layer, "kernel"]
+                flipped = self.program.buffer(f"flipped{node.layer}", Segment.WORK, block.form.items(self.program.dtype))
+                self.program.add("flip_cells", weights=block.buffer, cells=block.form.rows,
+                                 panels=self.images.panels(z.channels), out=flipped)
+                self._turned[node.layer] = flipped, 0
+
+    def _conv_input_gradient(self, node: Node, words: np.ndarray, d: Tensor, dx: Tensor) -> None:
+        """`dx` from `d`: with the transpose of each cell, or, where the image was spread, by a convolution turned round."""
+        turned, turned_depth = self._turned[node.layer]
+        if _spread(words):
+            self.images.convolve(d, dx, f"gradient_window{node.layer}", windows.input_gradient(words), turned,
+                                 self._nothing(dx.pixel))
+        else:
+            self.program.add("conv_input_gradient", dz=d.buffer, dz_image=d.stride,
+                             window=self.images.constant(f"window{node.layer}", words), weights=turned,
+                             weight_depth=turned_depth, dx=dx.buffer, dx_image=dx.stride,
+                             panels=self.images.panels(dx.channels), blocks=self.images.blocks)
 
     def _forward_depthwise(self, i: int, node: Node, x: Tensor) -> Tensor:
         repeated = self._repeated(node, x)
@@ -113,8 +144,7 @@ class ImageTraining:
                              partial=partial, panels=panels, scratch=self.images.scratch, blocks=self.images.blocks)
         dx = None
         if i > self._first_trained:
-            flipped = self.program.buffer(f"flipped{node.layer}", Segment.WORK, block.form.items(self.program.dtype))
-            self.program.add("flip_cells", weights=block.buffer, cells=cells, panels=panels, out=flipped)
+            flipped, _ = self._turned[node.layer]
             dx = self._like(f"drepeated{node.layer}", repeated)
             self.images.depthwise(d, dx, f"gradient_window{node.layer}", windows.input_gradient(words), flipped,
                                   self._nothing(repeated.pixel))
@@ -125,7 +155,10 @@ class ImageTraining:
                                  dx_pixel=dx.pixel, pixels=x.pixels, blocks=self.images.blocks)
         self._bias_gradient(node, d)
         if "kernel" in self._trained(node):
-            self._train(node, "kernel", self._merge(partial, f"dkernel{node.layer}", cells * panels), cells * panels)
+            vectors = cells * panels
+            self.pending.append(
+                lambda: self._train(node, "kernel", self._merge(partial, f"dkernel{node.layer}", vectors), vectors)
+            )
         return dx
 
     # -- pools, and layers that move numbers
@@ -224,11 +257,11 @@ class ImageTraining:
 
     # -- norms
 
-    def _forward_image_norm(self, i: int, node: Node, x: Tensor) -> Tensor:
+    def _norm_statistics(self, node: Node, x: Tensor) -> Buffer:
+        """Emit the statistics that a batch norm normalises with; return where they stand."""
         layer: BatchNormalization = self.layers[node.layer]
-        panels, dtype = self.images.panels(x.channels), self.program.dtype
-        width, blocks = padded(x.channels, dtype), self.images.blocks
-        state = self.result.parameters.state(node.layer)
+        panels, dtype, blocks = self.images.panels(x.channels), self.program.dtype, self.images.blocks
+        width, state = padded(x.channels, dtype), self.result.parameters.state(node.layer)
         batch = self.program.buffer(f"batch{node.layer}", Segment.WORK, 3 * width)
         momentum, debias = (1.0, 1) if layer.momentum is None else (layer.momentum, int(self.debias))
         if not layer.uses_running or layer.updates_running:
@@ -240,12 +273,42 @@ class ImageTraining:
                              blocks=blocks)
         if layer.uses_running:
             self.program.add("frozen_norm_statistics", batch=batch, state=state, panels=panels, epsilon=layer.epsilon)
+        self._batches[node.layer] = batch
+        return batch
+
+    def _forward_image_norm(self, i: int, node: Node, x: Tensor) -> Tensor:
+        batch = self._norm_statistics(node, x)
         xhat = self._like(f"xhat{node.layer}", x) if x.kept else x
         y = self._like(f"y{node.layer}", x)
         self.program.add("image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer, xhat=xhat.buffer,
-                         y=y.buffer, batch=batch, state=state, pixel=x.pixel, pixels=x.pixels, panels=panels, blocks=blocks)
-        self._xhats[node.layer], self._batches[node.layer] = xhat, batch
+                         y=y.buffer, batch=batch, state=self.result.parameters.state(node.layer), pixel=x.pixel, pixels=x.pixels,
+                         panels=self.images.panels(x.channels), blocks=self.images.blocks)
+        self._xhats[node.layer] = xhat
         return y
+
+    def _norm_pool(self, node: Node, z: Tensor) -> dict:
+        """Operands that the three kernels of a batch norm with its pool share."""
+        return {"z": z.buffer, "z_image": z.stride, "window": self._windows[node.layer], "batch": self._batches[node.layer],
+                "state": self.result.parameters.state(node.layer), "relu": int(node.relu),
+                "panels": self.images.panels(z.channels), "blocks": self.images.blocks}
+
+    def _forward_norm_pool(self, i: int, node: Node, z: Tensor) -> Tensor:
+        self._norm_statistics(node, z)
+        y = self._tensor(f"y{node.layer}", node.after)
+        words = windows.pool(self.layers[int(node.numbers[0])], node.before, node.after, z.pixel, y.pixel)
+        self._windows[node.layer] = self.images.constant(f"window{node.layer}", words)
+        self.program.add("norm_pool_forward", y=y.buffer, y_image=y.stride, **self._norm_pool(node, z))
+        return y
+
+    def _backward_norm_pool(self, i: int, node: Node, z: Tensor, y: Tensor, d: Tensor) -> Tensor:
+        panels, common = self.images.panels(z.channels), self._norm_pool(node, z) | {"dy": d.buffer, "dy_image": d.stride}
+        partial = self._partial(f"dstate_parts{node.layer}", 2 * padded(z.channels, self.program.dtype))
+        self.program.add("norm_pool_sums", partial=partial, **common)
+        dstate = self._merge(partial, f"dstate{node.layer}", 2 * panels)
+        if i > self._first_trained:
+            self.program.add("norm_pool_backward", dstate=dstate, frozen=int(self.layers[node.layer].uses_running), **common)
+        self._train_state(node, dstate, panels)
+        return z
 
     def _backward_image_norm(self, i: int, node: Node, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
         layer: BatchNormalization = self.layers[node.layer]
@@ -287,7 +350,13 @@ class ImageTraining:
         width = padded(1, self.program.dtype) * panels
         for row, name in enumerate(("gamma", "beta")):
             if name in self._trained(node):
-                self._train(node, name, dstate.at(row * width, self.program.dtype.itemsize), panels)
+                grad = dstate.at(row * width, self.program.dtype.itemsize)
+                self.pending.append(lambda name=name, grad=grad: self._train(node, name, grad, panels))
+
+
+def _spread(words: np.ndarray) -> bool:
+    """Whether a window reads an image with zeros between its pixels."""
+    return bool((words[[windows.w.SPREAD_H, windows.w.SPREAD_W]] > 1).any())
 
 
 def as_view(x: Tensor, node: Node) -> Tensor | None:

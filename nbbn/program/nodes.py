@@ -47,8 +47,8 @@ class Node:
     ----------
     kind : str
         `dense`, `norm` and `activation` work on rows of features, split by columns; `conv`, `depthwise`, `image_norm`,
-        `group_norm`, `max_pool`, `average_pool`, `image_activation`, `repack`, `permute`, `pad`, `dropout` and `noise` on rows
-        of any shape, split by blocks of rows.
+        `norm_pool`, `group_norm`, `max_pool`, `average_pool`, `image_activation`, `repack`, `permute`, `pad`, `dropout` and
+        `noise` on rows of any shape, split by blocks of rows.
     layer : int
         Index of the layer that it comes from.
     before, after : tuple of int
@@ -58,7 +58,7 @@ class Node:
     activation : str
         Name of the activation of an `activation` or `image_activation` node.
     numbers : tuple of float
-        Its parameters, or the order of the axes of a `permute`.
+        Its parameters, the order of the axes of a `permute`, or the pool's layer of a `norm_pool`.
     """
 
     kind: str
@@ -93,7 +93,24 @@ def nodes_of(layers: tuple[Layer, ...], shapes: list[Shape], *, training: bool =
             nodes.append(Node(kind, i, tuple(before), tuple(after)))
         for name, numbers in _activations(i, layer, after):
             _activate(nodes, i, name, numbers, tuple(after))
-    return nodes
+    return _with_norm_pools(nodes, layers) if training else nodes
+
+
+def _with_norm_pools(nodes: list[Node], layers: tuple[Layer, ...]) -> list[Node]:
+    """A batch norm between a convolution and a pool whose windows do not overlap joins the pool."""
+    joined: list[Node] = []
+    for node in nodes:
+        norm, before = joined[-1] if joined else None, joined[-2] if len(joined) > 1 else None
+        if (
+            node.kind == "max_pool" and norm is not None and norm.kind == "image_norm" and norm.before == node.before
+            and before is not None and before.kind in ("conv", "depthwise") and not before.relu
+            and isinstance(layers[node.layer], MaxPooling2D) and layers[node.layer].padding == "valid"
+            and layers[node.layer].strides == layers[node.layer].pool_size
+        ):  # fmt: skip
+            joined[-1] = replace(norm, kind="norm_pool", after=node.after, numbers=(node.layer,))
+        else:
+            joined.append(node)
+    return joined
 
 
 def _norm_over(i: int, layer: BatchNormalization, shape: Shape) -> list[Node]:

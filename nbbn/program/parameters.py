@@ -70,7 +70,7 @@ class Parameters:
             if node.kind in ("dense", "conv", "depthwise"):
                 self._add(node.layer, "kernel", self._kernel_form(node, input_pixel(nodes, at, self.dtype)))
                 self._add(node.layer, "bias", VectorForm(node.after[-1]))
-            elif node.kind in ("norm", "image_norm", "group_norm"):
+            elif node.kind in ("norm", "image_norm", "norm_pool", "group_norm"):
                 self._add_state(node.layer, layers[node.layer])
 
     def _kernel_form(self, node: Node, pixel: int) -> Form:

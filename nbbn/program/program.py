@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from nbbn.kernels import KERNELS
+from nbbn.kernels.executor import BLOCKS_SHIFT, GROUP_SHIFT
 from nbbn.kernels.registry import OPERANDS, SEGMENT_SHIFT, Access, Real
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
@@ -60,6 +61,11 @@ class Operation:
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
                 yield self.operands[name].name, access, self.operands.get("panels")
+
+    def by_image(self) -> bool:
+        """Whether threads share it out by blocks of images, and by nothing else."""
+        splits = {access.split for _, access, _ in self.accesses() if access.writes}
+        return "blocks" in self.operands and splits == {"images"}
 
     def __str__(self):
         shown = []
@@ -128,6 +134,20 @@ class Program:
                     open_accesses = []
         return due
 
+    def groups(self, barriers: list[bool]) -> list[int]:
+        """For each operation the number of those, itself the first, that can go block by block of images; 0 within such a run."""
+        groups, i = [1] * len(self.operations), 0
+        while i < len(self.operations):
+            end = i
+            while end < len(self.operations) and self.operations[end].by_image():
+                end += 1
+                if barriers[end - 1]:
+                    break
+            for k in range(i, end):
+                groups[k] = end - i if k == i else 0
+            i = max(end, i + 1)
+        return groups
+
     def table(self, source: np.dtype | None = None, *, repeats: bool = True) -> np.ndarray:
         """The rows as the executor reads them: int64, address, barrier flag, operands; compiles the kernels it names.
 
@@ -140,10 +160,13 @@ class Program:
         """
         width = OPERANDS + max(len(op.operands) for op in self.operations)
         table = np.zeros((len(self.operations), width), np.int64)
-        for row, op, barrier in zip(table, self.operations, self.barriers(repeats=repeats)):
+        barriers = self.barriers(repeats=repeats)
+        for row, op, barrier, group in zip(table, self.operations, barriers, self.groups(barriers)):
             kernel = KERNELS[op.kernel]
             reads_x = any(isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values())
             row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), barrier
+            if group > 1 and op.operands["blocks"] > 1:
+                row[1] |= group << GROUP_SHIFT | op.operands["blocks"] << BLOCKS_SHIFT
             for k, (name, value) in enumerate(op.operands.items()):
                 if isinstance(value, Buffer):
                     row[OPERANDS + k] = value.operand

@@ -25,7 +25,7 @@ LOSSES = {
     "huber": None, "quantile": None, "poisson": "exponential",
 }  # fmt: skip
 # Blocks of rows whose partial sums are merged in order: as many threads as can share images. Fewer for large kernels.
-BLOCKS, PARTIAL_BYTES = 16, 16 << 20
+BLOCKS, PARTIAL_BYTES = 32, 16 << 20
 # An output layer of at most so many vectors is split by rows: its columns would occupy one or two threads.
 FEW_PANELS = 4
 
@@ -105,7 +105,7 @@ class _Lowering(ImageTraining):
         self.seed, self.delta, self.weighted = seed, delta, weighted
         self.nodes = nodes_of(layers, shapes, training=True)
         self._check_end()
-        if weighted == "mean" and any(node.kind == "image_norm" for node in self.nodes):
+        if weighted == "mean" and any(node.kind in ("image_norm", "norm_pool") for node in self.nodes):
             raise LayerError("weighted statistics are supported for batch norms of feature vectors only")
         self.program = p = Program(np.dtype(dtype))
         logits = self.nodes[-1].layer if LOSSES[loss] in ("softmax", "sigmoid") else None
@@ -121,7 +121,7 @@ class _Lowering(ImageTraining):
         self.hyper_decay = self.result.parameters.add_constant("hyper_decay", constants)
         self.pending: list = []  # updates that wait until every thread has used the old weights
         self.clipped: list = []  # gradients that wait for the norm of all of them, and what follows
-        self._windows, self._xhats, self._batches, self._repeats = {}, {}, {}, {}
+        self._windows, self._xhats, self._batches, self._repeats, self._turned = {}, {}, {}, {}, {}
         trained = [i for i, node in enumerate(self.nodes) if self._trained(node)]
         self._first_trained = trained[0] if trained else len(self.nodes)
 
@@ -150,6 +150,7 @@ class _Lowering(ImageTraining):
     def build(self) -> TrainingProgram:
         inputs, outputs = self._forward()
         d = self._loss(outputs[-1])
+        self._turn_kernels(inputs, outputs)
         self._backward(inputs, outputs, d)
         return self.result
 
@@ -166,7 +167,7 @@ class _Lowering(ImageTraining):
 
     def _trained(self, node: Node) -> tuple[str, ...]:
         """Names of the node's arrays that training changes."""
-        if node.kind in ("dense", "conv", "depthwise", "norm", "image_norm", "group_norm"):
+        if node.kind in ("dense", "conv", "depthwise", "norm", "image_norm", "norm_pool", "group_norm"):
             return self.layers[node.layer].trainable_names(node.before)
         return ()
 
