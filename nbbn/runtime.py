@@ -157,12 +157,12 @@ _CONVERTED_ROWS = 4096
 class Blocks:
     """An inference program ready to run on any number of rows, from any number of Python threads at once."""
 
-    def __init__(self, program, params: np.ndarray, outputs: int, block: int, work_per_row: int):
+    def __init__(self, program, params: np.ndarray, outputs: int, block: int, work_per_row: int, in_tiles: bool):
         self.table = program.table()
         self.dtype = program.dtype
         self.params = params
         self.outputs, self.block, self._work_per_row = outputs, block, work_per_row
-        self._work = program.sizes.get(Segment.WORK, 0)
+        self._work, self.in_tiles = program.sizes.get(Segment.WORK, 0), in_tiles
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs for numeric rows of any shape, a row each."""
@@ -183,19 +183,19 @@ class Blocks:
         rows = len(x)
         threads = 1
         if rows * self._work_per_row > _WORTH_A_TEAM:
-            threads = usable_threads(get_num_threads())
+            threads = usable_threads(min(get_num_threads(), rows))
         if threads == 1:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
         else:
-            # Several blocks a thread, so that all finish together; of feature vectors in whole tiles.
-            block = -(-rows // (2 * threads)) // 8 * 8 if self.block >= 64 else -(-rows // (4 * threads))
-            block = max(8 if self.block >= 64 else 1, min(self.block, block))
+            # Two blocks a thread at least, so that all finish together, in whole tiles; of few images one.
+            block = max(8, -(-rows // (2 * threads)) // 8 * 8) if self.in_tiles else -(-rows // threads)
+            block = min(self.block, block)
             _run_on(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
 
 
 def blocks_of(lowered, memory: np.ndarray) -> Blocks:
     """The runnable form of an `InferenceProgram` over a parameter segment."""
-    return Blocks(lowered.program, memory, lowered.outputs, lowered.block, lowered.work_per_row)
+    return Blocks(lowered.program, memory, lowered.outputs, lowered.block, lowered.work_per_row, lowered.in_tiles)
 
 
 def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: int, parallel: bool) -> None:

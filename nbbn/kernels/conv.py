@@ -113,13 +113,14 @@ def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, pane
     """One bordered image."""
     v = lanes(source)
     pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
-    step, line, run, height = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(w[OUT_W])
     tall, wide, floor = pool[KERNEL_H], pool[KERNEL_W], splat(y, 0.0)
+    columns = pool[OUT_W] * wide
+    step, line, run, height = w[STRIDE_W] * pixel, columns * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(columns)
     for i in range(pool[OUT_H]):
         for k in range(tall):
             at = shift(source, (i * tall + k) * w[STRIDE_H] * row)
             strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v, run * v, bias,
-                   shift(strip, k * line), w[OUT_PIXEL], v, w[OUT_W], panels)
+                   shift(strip, k * line), w[OUT_PIXEL], v, columns, panels)
         for j in range(pool[OUT_W]):
             for p in range(panels):
                 at = j * wide * w[OUT_PIXEL] + p * v

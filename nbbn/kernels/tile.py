@@ -65,7 +65,7 @@ product_relu = _product(True)
 
 # Heights of the tiles that images' rows are cut into, all two panels wide, the tallest with as many accumulators as registers
 # allow. Few, because each is compiled into every kernel that multiplies.
-HEIGHTS = (1, 4, 8, 11, 13, 14) if REGISTERS == 32 else (1, 4, 6)
+HEIGHTS = (1, 4, 8, 10, 11, 13, 14) if REGISTERS == 32 else (1, 4, 6)
 HEIGHTS_ONTO = (1, 3, 4, 8, 11, 12) if REGISTERS == 32 else (1, 3, 4, 6)
 _CHOICES, _CHOICES_ONTO = sum(1 << h for h in HEIGHTS), sum(1 << h for h in HEIGHTS_ONTO)
 

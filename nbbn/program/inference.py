@@ -42,6 +42,7 @@ class InferenceProgram:
         self.parameters = parameters or Parameters(self.program, layers, shapes, nodes)
         self.features, self.outputs = math.prod(shapes[0]), math.prod(shapes[-1])
         self.work_per_row = sum(self._work(node) for node in nodes) + 16 * self.features
+        self.in_tiles = all(len(node.before) == 1 for node in nodes)  # rows that are multiplied several at a time
         self.block = self._block_rows(nodes)
         self.images = Images(self.program, self.parameters, layers, 1, Segment.WORK)
         if any(node.kind in ("conv", "depthwise") for node in nodes):
@@ -67,9 +68,11 @@ class InferenceProgram:
         return node.width
 
     def _block_rows(self, nodes: list[Node]) -> int:
-        largest = max((max(node.depth, node.width) for node in nodes), default=1)
-        images = any(len(node.before) > 1 for node in nodes)
-        return max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // largest)) if images else BLOCK_ROWS
+        if self.in_tiles:
+            return BLOCK_ROWS
+        pooled = {i for i in range(len(nodes) - 1) if pools_a_conv(nodes[i], nodes[i + 1], self.layers)}
+        largest = max((node.width for i, node in enumerate(nodes) if i not in pooled), default=1)
+        return max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // largest))
 
     def _new(self, name: str, shape) -> Tensor:
         stride, pixel = layout_of(shape, self.program.dtype)
