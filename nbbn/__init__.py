@@ -1,17 +1,35 @@
 """nbbn: batch-normalised networks on the CPU, on Numba.
 
-Estimators (`MLPClassifier`, `MLPRegressor`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
+Estimators (`MLPClassifier`, `MLPRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`, `optimizers`,
+`metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`, `models`, `utils`), folding of batch norm
+(`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
 kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`, `show_config`).
 """
 
-from nbbn import functional, layers
+from nbbn import (
+    callbacks,
+    datasets,
+    functional,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    regularizers,
+    schedules,
+    utils,
+)
 from nbbn.estimators import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
 from nbbn.interop.files import FileError
+from nbbn.layers import Input
+from nbbn.models import Sequential
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
 from nbbn.saving import fold, load  # `fold` the function stands over `nbbn.fold` the package, imported above
+from nbbn.utils import set_random_seed
 
 __version__ = "0.1.0"
 
@@ -21,17 +39,30 @@ __all__ = [
     "FoldRefused",
     "FoldReport",
     "FoldedModel",
+    "Input",
     "MLPClassifier",
     "MLPRegressor",
     "Network",
+    "Sequential",
+    "callbacks",
+    "datasets",
     "fold",
     "fold_conv",
     "fold_dense",
     "functional",
     "get_num_threads",
+    "initializers",
     "layers",
     "load",
+    "losses",
+    "metrics",
+    "models",
     "num_threads",
+    "optimizers",
+    "regularizers",
+    "schedules",
     "set_num_threads",
+    "set_random_seed",
     "show_config",
+    "utils",
 ]

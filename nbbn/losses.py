@@ -67,6 +67,18 @@ def _huber(targets: np.ndarray, outputs: np.ndarray, delta: float = 1.0) -> np.n
     return np.where(slip <= delta, 0.5 * slip * slip, delta * (slip - 0.5 * delta)).mean(1)
 
 
+def _quantile(targets: np.ndarray, outputs: np.ndarray, delta: float = 0.5) -> np.ndarray:
+    """Mean over the units of `delta * s` where `s = t - y > 0`, else `(delta - 1) * s` (Koenker and Bassett, 1978)."""
+    slip = targets.astype(np.float64) - outputs
+    return np.where(slip > 0, delta * slip, (delta - 1) * slip).mean(1)
+
+
+def _poisson(targets: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Half the Poisson deviance `t * log(t / y) - t + y`, mean over the units; y are kept off 0 by the dtype's epsilon."""
+    t, y = targets.astype(np.float64), np.maximum(means, np.finfo(means.dtype).eps).astype(np.float64)
+    return (t * np.log(np.where(t > 0, t, 1) / np.where(t > 0, y, 1)) - t + y).mean(1)
+
+
 def mean_of(rows: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean over the rows of `weight * loss`: not divided by the weights' sum, as in Keras."""
     return float(rows.mean() if weights is None else (rows * weights).mean())
@@ -84,7 +96,7 @@ ROWS = {
     f.__name__[1:]: f
     for f in (
         _softmax_cross_entropy, _sigmoid_cross_entropy, _squared_error, _categorical_cross_entropy, _binary_cross_entropy,
-        _mean_squared_error, _mean_absolute_error, _huber,
+        _mean_squared_error, _mean_absolute_error, _huber, _quantile, _poisson,
     )
 }  # fmt: skip
 LOSSES = {name: _mean(rows_of) for name, rows_of in ROWS.items()}

@@ -194,7 +194,7 @@ class SGD(Optimizer):
 
 @dataclass(repr=False)
 class RMSprop(Optimizer):
-    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / (sqrt(v) + epsilon)` (Tieleman and Hinton, 2012).
+    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / sqrt(v + epsilon)` (Tieleman and Hinton, 2012).
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class RMSprop(Optimizer):
     momentum : float
         Not supported: 0.
     epsilon : float
-        Added outside the root.
+        Added inside the root.
     centered : bool
         Not supported: False.
     **base
@@ -273,7 +273,6 @@ class Adam(Optimizer):
         return self.learning_rates(steps) * np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
 
 
-@dataclass(repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
 
@@ -281,13 +280,14 @@ class AdamW(Adam):
     ----------
     learning_rate, beta_1, beta_2, epsilon, amsgrad
         See `Adam`.
-    weight_decay : float
+    weight_decay : float or None
         See `Optimizer`.
     **base
         See `Optimizer`.
     """
 
-    weight_decay: float | None = 0.004
+    def __init__(self, learning_rate=0.001, weight_decay=0.004, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False, **base):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base)
 
 
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adam, AdamW)}

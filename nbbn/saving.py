@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.interop import native
 from nbbn.interop.files import FileError
+from nbbn.models import Sequential
+from nbbn.network import Network
 from nbbn.predictor import FoldedModel, Predictor
 
 _ESTIMATORS = {cls.__name__: cls for cls in (MLPClassifier, MLPRegressor)}
@@ -20,7 +24,7 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor or FoldedModel
+    model : MLPClassifier, MLPRegressor, Sequential or FoldedModel
         Fitted.
     strict : bool
         Raise where a batch norm cannot be folded.
@@ -49,8 +53,10 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
         network, kind, classes = model.network, model.kind, getattr(model, "classes_", None)
     elif isinstance(model, tuple(_ESTIMATORS.values())):
         network, kind, classes = model.network(), model._meaning.kind, model._meaning.classes
+    elif isinstance(model, Sequential):
+        network, kind, classes = model.network(), None, None
     else:
-        names = ", ".join([*_ESTIMATORS, "FoldedModel"])
+        names = ", ".join([*_ESTIMATORS, "Sequential", "FoldedModel"])
         raise TypeError(f"fold takes a fitted {names}, got {type(model).__name__}")
     folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
     return FoldedModel(folded, kind=kind, classes=classes, report=report)
@@ -86,6 +92,23 @@ def save_estimator(estimator, path) -> None:
     native.save(path, network, meta)
 
 
+def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
+    """Write a `Sequential`: layers and weights and, with `training`, what a fit goes on from."""
+    network, meta = model.network(), {"model": "Sequential", "name": model.name}
+    if training:
+        try:
+            meta["training"] = model.training_state()
+        except ValueError as err:
+            warnings.warn(f"{path}: saved without the arguments of compile: {err}", stacklevel=3)
+    native.save(path, network, meta)
+
+
+def _load_sequential(network: Network, meta: dict) -> Sequential:
+    model = Sequential(name=meta["name"])
+    model.restore(network, meta.get("training"))
+    return model
+
+
 def _plain(value):
     """A parameter as a JSON value; infinity as text, since JSON has none."""
     if isinstance(value, (list, tuple, np.ndarray)):
@@ -105,7 +128,7 @@ def load(path):
 
     Returns
     -------
-    FoldedModel, MLPClassifier or MLPRegressor
+    FoldedModel, MLPClassifier, MLPRegressor or Sequential
         What was saved.
 
     Raises
@@ -120,6 +143,8 @@ def load(path):
         if name == "FoldedModel":
             report = FoldReport.from_dict(meta["report"])
             return FoldedModel(network, kind=meta["kind"], classes=classes, report=report)
+        if name == "Sequential":
+            return _load_sequential(network, meta)
         if name in _ESTIMATORS:
             params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
             params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}

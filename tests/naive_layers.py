@@ -681,7 +681,7 @@ class NaiveNetwork:
     def draw(self, rng):
         """Random weights, none 0 or 1 by accident, that float32 holds exactly; returns the network."""
         draws = {
-            "kernel": lambda shape: rng.normal(0, 1.5 / math.sqrt(max(math.prod(shape[:-1]), 2)), shape),
+            "kernel": lambda shape: rng.normal(0, 1 / math.sqrt(max(math.prod(shape[:-1]), 2)), shape),
             "bias": lambda shape: rng.normal(0, 0.3, shape),
             "gamma": lambda shape: rng.normal(1, 0.3, shape),
             "beta": lambda shape: rng.normal(0, 0.3, shape),

@@ -36,7 +36,9 @@ class Case:
             getattr(library.layers, kind)(**_with_regularizers(regularizer, arguments), **common)
             for kind, arguments in self.layers
         ]
-        return layers, self.loss if isinstance(self.loss, str) else getattr(library.losses, self.loss[0])(**self.loss[1])
+        if isinstance(self.loss, str):
+            return layers, self.loss
+        return layers, getattr(library.losses, self.loss[0])(**self.loss[1])
 
     def oracle(self, seed=5):
         """A network with random weights that float32 holds exactly."""
@@ -306,6 +308,8 @@ NETWORKS.update(
 )
 NETWORKS.update({"layer softmax, axis 1": image(conv(6), norm(), ("Softmax", {"axis": 1}))})
 
+# Small enough that no network here saturates in three steps: see `test_networks_are_tame`.
+SGD = "SGD", {"learning_rate": 0.02}
 OPTIMIZERS = {
     "sgd": ("SGD", {"learning_rate": 0.1}),
     "momentum": ("SGD", {"learning_rate": 0.1, "momentum": 0.8}),
@@ -321,7 +325,7 @@ OPTIMIZERS = {
     "adam, other betas": ("Adam", {"learning_rate": 0.1, "beta_1": 0.6, "beta_2": 0.8, "epsilon": 0.01}),
     "adam, amsgrad": ("Adam", {"learning_rate": 0.01, "amsgrad": True, "beta_2": 0.3}),
     "adam, decay": ("Adam", {"learning_rate": 0.01, "weight_decay": 0.3}),
-    "adamw": ("AdamW", {"learning_rate": 0.1}),
+    "adamw": ("AdamW", {"learning_rate": 0.02, "epsilon": 1e-4}),
     "adamw, decay": ("AdamW", {"learning_rate": 0.01, "weight_decay": 0.3}),
     "clipnorm": ("SGD", {"learning_rate": 0.1, "momentum": 0.8, "clipnorm": 0.05}),
     "clipnorm, adamw": ("AdamW", {"learning_rate": 0.01, "epsilon": 0.01, "clipnorm": 0.05}),
@@ -331,9 +335,11 @@ OPTIMIZERS = {
     "accumulation, adam": ("Adam", {"learning_rate": 0.01, "gradient_accumulation_steps": 2, "clipnorm": 0.05}),
 }
 # Five steps, so that a pair of accumulated gradients is left incomplete.
+# No bias stands in front of a batch norm: its gradient is zero but for rounding, which Adam would blow up to whole steps.
 OPTIMIZED = image(
-    conv(6, kernel_regularizer=("L2", {"l2": 0.05})), norm(), RELU, FLAT, dense(10, "tanh"), norm(), rows=(9, 9, 6, 9, 5)
-)
+    conv(6, kernel_regularizer=("L2", {"l2": 0.05}), use_bias=False), norm(), RELU, FLAT, dense(10, "tanh"), norm(),
+    rows=(9, 9, 6, 9, 5),
+)  # fmt: skip
 
 cases = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
 
@@ -346,6 +352,22 @@ def trained(case, optimizer):
 
 
 # The oracle itself
+
+
+@cases
+def test_networks_are_tame(case):
+    """They learn visibly, and no probability comes near the bounds where Keras's backends clip it or do not."""
+    oracle, losses = trained(case, SGD)
+    start = case.oracle()
+    changes = [np.abs(new - old).max() for new, old in zip(oracle.get_weights(), start.get_weights())]
+    assert 1e-3 < max(changes) < 2
+    assert np.isfinite(losses).all()
+    if case.layers[-1][1].get("activation") in ("softmax", "sigmoid"):
+        for network in (start, oracle):
+            for x, _, _ in case.batches():
+                p = network.forward(x, training=True)
+                assert p.min() > 1e-5
+                assert p.max() < 1 - 1e-5
 
 
 def assert_slope(function, array, gradient, rng, h=1e-6):
@@ -441,7 +463,8 @@ def test_values_by_hand():
     kernel = {"kernel": np.array([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1), "bias": np.full(1, 0.5)}
     transposed = {"kernel_size": (1, 3), "filters": 1, "strides": (1, 2)}
     short = [[1.0, 2.0]]
-    np.testing.assert_array_equal(run("Conv2DTranspose", short, kernel, **transposed), [[1.5, 10.5, 102.5, 20.5, 200.5]])
+    full = run("Conv2DTranspose", short, kernel, **transposed)
+    np.testing.assert_array_equal(full, [[1.5, 10.5, 102.5, 20.5, 200.5]])
     same = run("Conv2DTranspose", short, kernel, **transposed, padding="same")
     np.testing.assert_array_equal(same, [[1.5, 10.5, 102.5, 20.5]])
     longer = run("Conv2DTranspose", short, kernel, **transposed, output_padding=(0, 1))
@@ -480,10 +503,10 @@ def test_optimisers_by_hand():
 
 @pytest.fixture(scope="module")
 def keras():
-    """Keras in float64, on jax or torch."""
+    """Keras in float64, on torch or jax."""
     if importlib.util.find_spec("keras") is None:
         pytest.skip("no Keras")
-    found = [name for name in ("jax", "torch") if importlib.util.find_spec(name)]
+    found = [name for name in ("torch", "jax") if importlib.util.find_spec(name)]
     if "KERAS_BACKEND" not in os.environ and not found:
         pytest.skip("no backend for Keras")
     os.environ.setdefault("KERAS_BACKEND", found[0] if found else "")
@@ -525,21 +548,23 @@ def compare_with_keras(keras, case, optimizer):
     assert_close(model.predict_on_batch(batches[1][0]), ref.forward(batches[1][0]))
 
 
-UNEVEN_ON_TORCH = {
-    name
-    for name, case in NETWORKS.items()
-    for kind, arguments in case.layers
-    if kind == "AveragePooling2D" and arguments["padding"] == "same"
+# What Keras itself gets wrong, or cannot run, on torch alone.
+BROKEN_ON_TORCH = {
+    "average pool, same": "divides by repeated border cells where the padding is uneven",
+    "average pool, overlapping, same": "divides by repeated border cells where the padding is uneven",
+    "average pool, strides 1": "divides by repeated border cells where the padding is uneven",
+    "layer norm, axis 1": "takes consecutive axes for the last ones",
+    "layer norm, axes 1 and 2": "takes consecutive axes for the last ones",
+    "loss, pixels": "needs a contiguous gradient",
 }
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_is_keras(keras, name):
-    """Average pooling that pads unevenly is left to the other backends: on torch Keras repeats the border there."""
-    if keras.backend.backend() == "torch" and name in UNEVEN_ON_TORCH:
-        pytest.skip("Keras on torch divides by padded cells")
-    compare_with_keras(keras, NETWORKS[name], ("SGD", {"learning_rate": 0.1}))
+    if keras.backend.backend() == "torch" and name in BROKEN_ON_TORCH:
+        pytest.skip(f"Keras on torch {BROKEN_ON_TORCH[name]}")
+    compare_with_keras(keras, NETWORKS[name], SGD)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,16 +1,44 @@
-"""ONNX models against a plain float64 forward pass, on onnxruntime."""
+"""ONNX models on onnxruntime, against the engine and plain float64 forward passes."""
 
 import os
 import sys
 
 import numpy as np
 import pytest
+from naive_layers import ELEMENTWISE, NaiveNetwork
 
+import nbbn.layers
 from nbbn.fold import fold_network
 from nbbn.interop.files import FileError
-from nbbn.interop.onnx import IR_VERSION, OPSET, to_onnx
-from nbbn.layers import Activation, BatchNormalization, Dense, Layer, LayerError
+from nbbn.interop.onnx import _EMIT, IR_VERSION, OPSET, to_onnx
+from nbbn.layers import (
+    ELU,
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    GroupNormalization,
+    Input,
+    Layer,
+    LayerError,
+    LayerNormalization,
+    LeakyReLU,
+    MaxPooling2D,
+    ReLU,
+    Reshape,
+    Softmax,
+    ZeroPadding2D,
+)
 from nbbn.network import Network
+from nbbn.predictor import FoldedModel, Predictor
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
@@ -253,10 +281,17 @@ def test_refuses(layers, changes, message):
         to_onnx(make(layers), **changes)
 
 
-def test_refuses_rows_of_more_axes():
-    network = make([Activation("relu")])
-    with pytest.raises(ValueError, match=r"rows of one axis, got rows of shape \(3, 2\)"):
-        to_onnx(Network(network.layers, (3, 2), [{}], network.dtype))
+def test_refuses_heads_on_outputs_of_more_axes():
+    network = drawn((5, 7, 3), [Conv2D(2, 3, activation="sigmoid")])
+    for kind, what in (("classifier", "classifier"), ("multilabel", "multilabel network")):
+        with pytest.raises(ValueError, match=rf"a {what} has outputs of one axis, got .* \(3, 5, 2\); add Flatten"):
+            to_onnx(network, kind=kind)
+
+
+def test_an_unknown_layer_is_named():
+    network = drawn((5, 7, 3), [Conv2D(2, 3), Unknown(name="mine")])
+    with pytest.raises(LayerError, match=r"^layer 1 'mine': to_onnx cannot write Unknown; it writes Dense, "):
+        to_onnx(network)
 
 
 def test_refuses_a_network_that_does_not_fit():
@@ -276,3 +311,277 @@ def test_without_onnx(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install 'nbbn\[onnx\]'"):
         to_onnx(make([Dense(2)]))
+
+
+# Networks of any layers
+
+
+IMAGE = (5, 7, 3)
+POOLS = [MaxPooling2D, AveragePooling2D]
+GLOBAL_POOLS = [GlobalAveragePooling2D, GlobalMaxPooling2D]
+NAMES = [name for name in nbbn.layers.ACTIVATIONS if name != "softmax"]
+CONV = Conv2D(6, 2)
+norm = BatchNormalization
+
+
+def windows(padding):
+    """Every layer that slides a window: sizes, strides, dilations."""
+    p = {"padding": padding}
+    for stride in (1, 2, (3, 2)):
+        for size in (1, 2, 3, (2, 3)):
+            yield Conv2D(6, size, stride, **p)
+            yield DepthwiseConv2D(size, stride, depth_multiplier=2, activation="tanh", **p)
+            yield Conv2DTranspose(6, size, stride, activation="relu", use_bias=False, **p)
+            yield from (pool(size, stride, **p) for pool in POOLS)
+    for dilation in (2, (1, 3)):
+        yield Conv2D(17, 2, dilation_rate=dilation, **p)
+        yield DepthwiseConv2D(2, dilation_rate=dilation, use_bias=False, **p)
+    for size, stride, extra in [(3, 2, 1), (2, 2, 0), (2, (3, 2), (2, 1)), ((4, 1), (3, 2), (0, 1)), (5, 4, 3)]:
+        yield Conv2DTranspose(6, size, stride, output_padding=extra, **p)
+
+
+MOBILE = [
+    Conv2D(6, 3, padding="same", use_bias=False), norm(), ReLU(6), DepthwiseConv2D(3, 2, "same"), norm(), ReLU(),
+    MaxPooling2D(2, padding="same"), AveragePooling2D(2, 1, "same"), Conv2DTranspose(10, 3, 2, "same"), ELU(),
+    Conv2D(17, 2, activation="silu"), Dropout(0.2), Flatten(), Dense(17, "selu"), norm(), Dense(10, "softmax"),
+]  # fmt: skip
+# Computed by the engine and by the oracle.
+NETWORKS = [
+    *((IMAGE, [layer]) for padding in ("valid", "same") for layer in windows(padding)),
+    ((5, 7, 6), [Conv2D(10, 3, groups=2)]),
+    ((5, 7, 6), [Conv2D(6, 3, groups=6, padding="same"), Conv2D(9, 1, groups=3)]),
+    *((IMAGE, [Conv2D(6, 2, activation=name)]) for name in ELEMENTWISE),
+    *((shape, [Activation(name)]) for name in ELEMENTWISE for shape in ((5,), (4, 5))),
+    *((shape, [layer]) for shape in (IMAGE, (6,)) for layer in (
+        ReLU(), ReLU(6), ReLU(0.5), ReLU(None, 0.2), ReLU(0.7, 0.2), ReLU(1.0, 0.3, 0.2), ReLU(None, 0, 0.4), ReLU(0.5, 0, 0.4),
+        LeakyReLU(), LeakyReLU(1.7), LeakyReLU(0), ELU(), ELU(0.4),
+    )),
+    ((5,), [Dense(3), Softmax(), Dropout(0.3)]),
+    *((IMAGE, [*before, norm(axis=axis, **k)]) for axis in (1, 2, 3) for before, k in (
+        ([], {}), ([CONV], {"scale": False}), ([CONV], {"center": False}),
+    )),
+    ((4, 6), [norm()]),
+    ((4, 6), [norm(axis=1)]),
+    *((shape, [layer]) for shape in ((6,), (4, 6), (5, 7, 6)) for layer in (
+        LayerNormalization(), LayerNormalization(scale=False), LayerNormalization(center=False), GroupNormalization(3),
+        GroupNormalization(1, center=False), GroupNormalization(-1, scale=False),
+    )),
+    (IMAGE, [CONV, LayerNormalization(), Conv2D(7, 2)]),
+    (IMAGE, [CONV, GroupNormalization(2), Conv2D(7, 2)]),
+    *((IMAGE, [*before, pool(keepdims=keep), *after]) for pool in GLOBAL_POOLS for keep in (False, True) for before, after in (
+        ([], []), ([CONV], []), ([CONV], [Dense(3)]), ([CONV], [Flatten(), Dense(3)]),
+    )),
+    *((IMAGE, [*before, ZeroPadding2D(padding)]) for before in ([], [CONV]) for padding in (1, (1, 2), ((1, 0), (2, 3)))),
+    (IMAGE, [Flatten()]),
+    (IMAGE, [Flatten(), Dense(4)]),
+    (IMAGE, [CONV, Flatten()]),
+    *((IMAGE, [CONV, Flatten(), layer, Dense(10)]) for layer in (
+        norm(), ReLU(), LayerNormalization(), GroupNormalization(12), Activation("softmax"), Reshape((12, 12)), Flatten(),
+    )),
+    (IMAGE, [CONV, Flatten(), Reshape((4, 6, 6)), Conv2D(3, 2)]),
+    (IMAGE, [Reshape((7, -1)), Dense(6, "relu"), Dense(2, use_bias=False)]),
+    ((105,), [Reshape(IMAGE), CONV]),
+    ((35,), [Reshape((5, 7, 1)), CONV]),
+    (IMAGE, [Conv2D(1, 2), Flatten(), Dense(6)]),
+    (IMAGE, [Conv2D(1, 2), Reshape((6, 4)), Dense(3)]),
+    (IMAGE, [Conv2D(6, (5, 7)), Flatten(), Dense(6)]),
+    (IMAGE, [Conv2D(6, (5, 7))]),
+    ((1, 1, 4), [Conv2D(3, 1)]),
+    ((5, 7, 1), [Conv2D(1, 3), Conv2D(5, 1)]),
+    (IMAGE, [Dense(6, "relu"), CONV, Dense(5, "tanh", use_bias=False), Conv2D(3, 2)]),
+    (IMAGE, [GaussianNoise(0.1), Dropout(0.5), CONV]),
+    ((9, 11, 3), MOBILE),
+]  # fmt: skip
+AXES = (1, 2, 3, (1, 2), (1, 3), (2, 3), (1, 2, 3))
+# Axes that the engine does not compute over: against the oracle alone.
+OTHER_AXES = [
+    *((IMAGE, [*before, LayerNormalization(axis=axis)]) for axis in AXES for before in ([], [CONV])),
+    *((IMAGE, [*before, Softmax(axis=axis)]) for axis in AXES for before in ([], [CONV])),
+    *(((6, 6, 6), [GroupNormalization(3, axis=axis)]) for axis in (1, 2)),
+    *(((7, 7, 6), [CONV, GroupNormalization(3, axis=axis)]) for axis in (1, 2)),
+    ((4, 6), [GroupNormalization(2, axis=1)]),
+    (IMAGE, [Activation("softmax")]),
+    (IMAGE, [Conv2D(4, 2, activation="softmax"), Conv2D(3, 2)]),
+    ((4, 5), [Dense(3, "softmax")]),
+    (IMAGE, [CONV, ZeroPadding2D(0), Conv2D(7, 2)]),
+    ((2, 3, 4, 5), [Dense(6), norm(axis=2), LayerNormalization((1, 3)), GroupNormalization(2), Softmax((1, 2)), Flatten()]),
+]  # fmt: skip
+
+
+def drawn(shape, layers, dtype=np.float32):
+    """A network with random weights; the layers may come before or after one that the oracle does not know."""
+    rng, weights, row = np.random.default_rng(3), [], shape
+    for layer in layers:
+        weights.append({})
+        for name, size in layer.weight_shapes(row).items():
+            scale = 1 / np.sqrt(max(np.prod(size[:-1]), 2)) if name == "kernel" else 0.4
+            array = rng.normal(name == "gamma", scale, size) if name != "var" else rng.uniform(0.5, 2, size)
+            weights[-1][name] = array.astype(dtype)
+        row = layer.output_shape(row)
+    return Network(tuple(layers), tuple(shape), weights, np.dtype(dtype))
+
+
+def run_anywhere(model, x):
+    """The model's output on onnxruntime, or where that has no float64 kernel on onnx's slow reference."""
+    try:
+        return run(model, x)["output"]
+    except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
+        assert x.dtype == np.float64
+        from onnx.reference import ReferenceEvaluator
+
+        return ReferenceEvaluator(model).run(None, {"x": x})[0]
+
+
+def identify(case):
+    shape, layers = case
+    return f"{'x'.join(map(str, shape))}-{'-'.join(map(repr, layers)) if len(layers) < 6 else len(layers)}"
+
+
+def check(case, dtype, *, engine):
+    network = drawn(*case, dtype)
+    x = rows(network, 5)
+    got = run_anywhere(to_onnx(network), x)
+    ref = NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x)
+    assert got.dtype == dtype
+    assert got.shape == (5, *network.output_shape)
+    # The reference's erf is that of float32.
+    exact = dtype == np.float64 and "gelu" not in str(case)
+    tolerance = (1e-13 if exact else 3e-6) * max(1, np.abs(ref).max())
+    np.testing.assert_allclose(got, ref, rtol=0, atol=tolerance)
+    if engine:
+        np.testing.assert_allclose(got, Predictor(network)(x).reshape(ref.shape), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", NETWORKS, ids=identify)
+def test_the_engine_and_the_oracle_agree(case, dtype):
+    check(case, dtype, engine=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", OTHER_AXES, ids=identify)
+def test_the_oracle_agrees_over_other_axes(case, dtype):
+    check(case, dtype, engine=False)
+
+
+def test_every_layer_is_written():
+    assert {layer.__name__ for layer in _EMIT} == {*nbbn.layers.__all__} - {
+        "ACTIVATIONS", "Layer", "LayerError", "activation_name", "layer_from_config",
+    }  # fmt: skip
+
+
+def test_an_input_layer_adds_nothing():
+    assert operators(to_onnx(drawn((5,), [Input((5,)), Dense(2)]))) == ["Gemm", "Identity"]
+
+
+RELUS = [
+    ReLU(*arguments) for arguments in ((1.5,), (None, 0.2), (1.5, 0.2), (1.5, 0.2, 0.5), (1.5, 0, 0.5), (0.5, 0.2, 1.5))
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layer", [*RELUS, ELU(), LeakyReLU(2), *map(Activation, NAMES)], ids=repr)
+def test_activations_at_their_corners(layer, dtype):
+    network = drawn((9,), [layer], dtype)
+    x = np.array([[-200, -1e-6, -0.0, 0, 1e-6, 0.5, 1, 1.5, 80]], dtype)
+    got, ref = run_anywhere(to_onnx(network), x), Predictor(network)(x)
+    np.testing.assert_allclose(
+        got, ref, rtol=2e-6 if "gelu" in repr(layer) or dtype == np.float32 else 1e-13, atol=1e-12
+    )
+
+
+# Layouts
+
+
+HEAD = ["Gemm", "Relu", "Gemm", "Softmax", "Identity"]
+
+
+def classic(bn, filters=6):
+    """A convolutional classifier, with batch norm or as it is once folded."""
+    conv = Conv2D(filters, 3, use_bias=not bn, activation=None if bn else "relu")
+    middle = [norm(), Activation("relu")] if bn else []
+    return [conv, *middle, MaxPooling2D(), Flatten(), Dense(17, "relu"), Dense(10, "softmax")]
+
+
+@pytest.mark.parametrize(("channels", "first"), [(1, "Reshape"), (3, "Transpose")])
+def test_images_are_turned_once(channels, first):
+    shape = (9, 11, channels)
+    folded = operators(to_onnx(drawn(shape, classic(bn=False))))
+    assert folded == [first, "Conv", "Relu", "MaxPool", "Flatten", *HEAD]
+    unfolded = operators(to_onnx(drawn(shape, classic(bn=True))))
+    assert unfolded == [first, "Conv", "BatchNormalization", "Relu", "MaxPool", "Flatten", *HEAD]
+
+
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        ([Flatten(), Dense(4)], ["Flatten", "Gemm"]),
+        ([ReLU(), Dense(4)], ["Relu", "MatMul", "Add"]),
+        ([CONV, ReLU(6), Dropout(0.5), Dense(4), CONV], ["Transpose", "Conv", "Clip", "Conv", "Conv", "Transpose"]),
+        ([CONV, ZeroPadding2D(), MaxPooling2D()], ["Transpose", "Conv", "Pad", "MaxPool", "Transpose"]),
+        ([CONV, GlobalAveragePooling2D(), Dense(4)], ["Transpose", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]),
+        ([GlobalAveragePooling2D(), Dense(4)], ["ReduceMean", "Flatten", "Gemm"]),
+        ([CONV, Flatten(), norm(), Dense(4)], ["Transpose", "Conv", "Flatten", "BatchNormalization", "Gemm"]),
+        ([CONV, Flatten()], ["Transpose", "Conv", "Flatten", "Reshape", "Transpose", "Flatten"]),
+        ([Conv2D(6, (5, 7)), Flatten()], ["Transpose", "Conv", "Flatten"]),
+        ([CONV, LayerNormalization()], ["Transpose", "Conv", "Transpose", "LayerNormalization"]),
+    ],
+    ids=str,
+)
+def test_layouts_change_where_they_must(layers, names):
+    assert operators(to_onnx(drawn(IMAGE, layers))) == [*names, "Identity"]
+
+
+def test_only_layer_norm_needs_a_newer_opset():
+    versions = [to_onnx(drawn(*case)).opset_import[0].version for case in NETWORKS]
+    assert set(versions) == {13, 17}
+    needs = [any(isinstance(layer, LayerNormalization) for layer in layers) for _, layers in NETWORKS]
+    assert [version == 17 for version in versions] == needs
+
+
+def test_a_folded_convolution_agrees():
+    network = drawn((9, 11, 3), classic(bn=True, filters=10))
+    folded, _ = fold_network(network, strict=True)
+    model = FoldedModel(folded, kind="classifier", classes=np.arange(10) + 3).to_onnx()
+    assert "BatchNormalization" not in operators(model)
+    got, x = run(model, rows(network)), rows(network)
+    np.testing.assert_allclose(got["probabilities"], Predictor(network)(x), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(got["label"], Predictor(network)(x).argmax(axis=1) + 3)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ([Dense(3), Softmax()], "classifier"),
+        ([Dense(3, "softmax"), Dropout(0.5), Reshape((3,)), Activation("linear")], "classifier"),
+        ([Dense(1), Activation("sigmoid"), Flatten()], "classifier"),
+        ([Dense(3, "sigmoid"), GaussianNoise(1)], "multilabel"),
+    ],
+)
+def test_heads_see_through_what_does_nothing(end, kind):
+    network = drawn(IMAGE, [CONV, Flatten(), *end])
+    got, x = run(to_onnx(network, kind=kind), rows(network)), rows(network)
+    np.testing.assert_allclose(got["probabilities"][:, -1], Predictor(network)(x)[:, -1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 130])
+def test_any_number_of_images(n):
+    network = drawn(
+        IMAGE, [Reshape((7, 5, 3)), CONV, GroupNormalization(2), GlobalMaxPooling2D(keepdims=True), Dense(3)]
+    )
+    got = run(to_onnx(network), rows(network, n))["output"]
+    assert got.shape == (n, 1, 1, 3)
+    if n:
+        np.testing.assert_allclose(got.reshape(n, 3), Predictor(network)(rows(network, n)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"), [((6,), LayerNormalization()), ((4, 6), GroupNormalization(2)), ((4, 6), norm(axis=2))]
+)
+def test_epsilon_is_kept_in_float64_by_every_norm(shape, layer):
+    """With an epsilon in float32, which a runtime's fused operator has, results of small variances differ by 1e-8."""
+    network = drawn(shape, [layer], np.float64)
+    network.weights[0].update({name: array * 1e-4 for name, array in network.weights[0].items() if name == "var"})
+    x = rows(network) * 1e-2
+    ref = NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x)
+    np.testing.assert_allclose(run(to_onnx(network), x)["output"], ref, rtol=0, atol=1e-13 * np.abs(ref).max())

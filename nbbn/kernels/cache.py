@@ -20,13 +20,20 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 log = logging.getLogger("nbbn")
 
 
-@functools.cache
-def source_hash() -> str:
-    """A hash of every kernel source."""
+def _hash_sources() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+# Taken when the sources are imported: a process that began before an edit must not fill the folder of what came after it.
+_SOURCES = _hash_sources()
+
+
+def source_hash() -> str:
+    """A hash of every kernel source, as this process imported them."""
+    return _SOURCES
 
 
 def cache_root() -> Path:

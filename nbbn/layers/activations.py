@@ -9,7 +9,7 @@ from nbbn.layers.base import Layer, Shape, register
 @register
 @dataclass(frozen=True, repr=False)
 class ReLU(Layer):
-    """`max_value` where `x >= max_value`, `x` where `x >= threshold`, else `negative_slope * (x - threshold)`.
+    """`min(x, max_value)` where `x > threshold`, else `negative_slope * (x - threshold)`.
 
     `ReLU(max_value=6)` is ReLU6 (Krizhevsky, 2010).
 

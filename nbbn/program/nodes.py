@@ -116,6 +116,11 @@ def _with_norm_pools(nodes: list[Node], layers: tuple[Layer, ...]) -> list[Node]
 def _norm_over(i: int, layer: BatchNormalization, shape: Shape) -> list[Node]:
     """A batch norm over an axis that is not the last: the axes change places before and after it."""
     axis = layer.axis % (len(shape) + 1) - 1
+    if len(shape) > 3:
+        raise LayerError(
+            f"layer {i} (BatchNormalization): an axis that is not the last is supported on rows of at most three axes, got "
+            f"axis={layer.axis} on rows of shape {shape}; put a Reshape before it"
+        )
     order = (*(k for k in range(len(shape)) if k != axis), axis)
     inner = tuple(shape[k] for k in order)
     back = tuple(order.index(k) for k in range(len(shape)))
@@ -150,6 +155,8 @@ def _kind(i: int, layer: Layer, before: Shape, training: bool) -> str | None:
     if isinstance(layer, GroupNormalization) and layer.axis % (len(before) + 1) != len(before):
         raise LayerError(f"layer {i} (GroupNormalization): only the last axis is supported, got axis={layer.axis}")
     if isinstance(layer, (Input, Activation, ReLU, LeakyReLU, ELU, Softmax)):
+        return None
+    if isinstance(layer, ZeroPadding2D) and layer.padding == ((0, 0), (0, 0)):
         return None
     if type(layer) not in _KINDS:
         raise LayerError(f"layer {i}: {type(layer).__name__} is not supported")

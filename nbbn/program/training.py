@@ -122,6 +122,7 @@ class _Lowering(ImageTraining):
         self.pending: list = []  # updates that wait until every thread has used the old weights
         self.clipped: list = []  # gradients that wait for the norm of all of them, and what follows
         self._windows, self._xhats, self._batches, self._repeats, self._turned = {}, {}, {}, {}, {}
+        self._no_bias_gradient = self._without_gradient()
         trained = [i for i, node in enumerate(self.nodes) if self._trained(node)]
         self._first_trained = trained[0] if trained else len(self.nodes)
 
@@ -165,8 +166,27 @@ class _Lowering(ImageTraining):
         """A bias of zeros."""
         return self.result.parameters.add_constant(f"zeros{len(self.program.operations)}", np.zeros(width))
 
+    def _without_gradient(self) -> set[int]:
+        """Layers whose bias a batch norm takes away again, so that its gradient is 0 but for rounding.
+
+        Adam would make whole steps of that noise, and the running mean would lag behind the bias.
+        """
+        found = set()
+        for node, after in zip(self.nodes, self.nodes[1:]):
+            normed = after.kind in ("norm", "image_norm", "norm_pool")
+            if normed and node.kind in ("dense", "conv", "depthwise") and not node.relu:
+                plain = getattr(self.layers[node.layer], "bias_regularizer", None) is None
+                batch = not self.layers[after.layer].uses_running
+                if plain and batch and not getattr(self.optimizer, "weight_decay", None):
+                    found.add(node.layer)
+        return found
+
     def _trained(self, node: Node) -> tuple[str, ...]:
         """Names of the node's arrays that training changes."""
+        names = self._trainable(node)
+        return tuple(name for name in names if name != "bias") if node.layer in self._no_bias_gradient else names
+
+    def _trainable(self, node: Node) -> tuple[str, ...]:
         if node.kind in ("dense", "conv", "depthwise", "norm", "image_norm", "norm_pool", "group_norm"):
             return self.layers[node.layer].trainable_names(node.before)
         return ()

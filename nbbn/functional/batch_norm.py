@@ -1,4 +1,4 @@
-"""Kernels as NumPy functions: batch norm forward, backward and inference on arrays of any shape."""
+"""Batch norm as NumPy functions, forward, backward and in inference, on arrays of any shape."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from nbbn.functional.checks import check_out, check_x
 from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, INVSTD, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
@@ -166,7 +167,7 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
     ----------
     Ioffe and Szegedy (2015), algorithm 1.
     """
-    x, axis = _check_x(x, axis)
+    x, axis = check_x(x, axis)
     channels = x.shape[axis]
     rows = x.size // channels
     if rows < 2:
@@ -223,7 +224,7 @@ def batch_norm_backward(dy, cache, *, out=None):
         raise ValueError(f"dy must have x's shape {shape}, got {dy.shape}")
     if dy.dtype != plan.dtype:
         raise TypeError(f"dy must have x's dtype {plan.dtype}, got {dy.dtype}")
-    _check_out(out, shape, plan.dtype)
+    check_out(out, shape, plan.dtype)
     rows_first = _channels_last(dy, axis)
     if not rows_first.flags.aligned:
         rows_first = rows_first.copy()
@@ -261,7 +262,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, ac
     TypeError, ValueError
         As `batch_norm_train`, and for a negative variance; one sample is enough here.
     """
-    x, axis = _check_x(x, axis)
+    x, axis = check_x(x, axis)
     channels = x.shape[axis]
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     mean, var = _per_channel("mean", mean, channels, np.float64), _per_channel("var", var, channels, np.float64)
@@ -277,26 +278,13 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, ac
     return _deliver(target, axis, x, out)
 
 
-def _check_x(x, axis: int) -> tuple[np.ndarray, int]:
-    x = np.asarray(x)
-    if x.dtype not in (np.float32, np.float64):
-        raise TypeError(f"x must be float32 or float64, got {x.dtype}; convert it")
-    if x.ndim < 2:
-        raise ValueError(f"x must have 2 dimensions or more, got shape {x.shape}")
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis {axis} is not an axis of shape {x.shape}")
-    if x.size == 0:
-        raise ValueError(f"x is empty: shape {x.shape}")
-    return x, axis % x.ndim
-
-
 def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
     """The plan, gamma and beta as arrays, and the array that the kernels write."""
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    _check_out(out, x.shape, x.dtype)
+    check_out(out, x.shape, x.dtype)
     gamma, beta = _per_channel("gamma", gamma, channels, x.dtype), _per_channel("beta", beta, channels, x.dtype)
     target = _target(out, x, axis)
     plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon))
@@ -317,17 +305,6 @@ def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def _constant(value: float, channels: int, dtype: np.dtype) -> np.ndarray:
     return np.full(channels, value, dtype)
-
-
-def _check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if out is None:
-        return
-    if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
-    if out.shape != shape:
-        raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only: give a writeable array")
 
 
 def _channels_last(x: np.ndarray, axis: int) -> np.ndarray:

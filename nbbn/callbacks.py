@@ -1,0 +1,520 @@
+"""Callbacks of `Sequential.fit`: Keras's, with Keras's names, arguments and defaults."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+
+class Callback:
+    """What is called while a model trains; a subclass overrides the methods it needs.
+
+    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python floats by name. With a method
+    of a training batch overridden, training returns to Python after every batch.
+    """
+
+    def __init__(self):
+        self.model, self.params = None, {}
+
+    def set_model(self, model) -> None:
+        """Take the model that is trained."""
+        self.model = model
+
+    def set_params(self, params: dict) -> None:
+        """Take `epochs`, `steps` and `verbose`."""
+        self.params = params
+
+    def on_train_begin(self, logs=None):
+        """Before the first epoch."""
+
+    def on_train_end(self, logs=None):
+        """After the last epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Before epoch `epoch`, counted from 0."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """After epoch `epoch`, validation included; what is put into `logs` is recorded."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Before batch `batch` of an epoch, counted from 0."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """After batch `batch`; `logs` are the means of the epoch so far."""
+
+    def on_batch_begin(self, batch, logs=None):
+        """The older name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch, logs=None):
+        """The older name of `on_train_batch_end`."""
+
+    def on_test_begin(self, logs=None):
+        """Before a validation or an `evaluate`."""
+
+    def on_test_end(self, logs=None):
+        """After it."""
+
+
+_BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+
+
+def _overrides(callback: Callback, method: str) -> bool:
+    return method in callback.__dict__ or getattr(type(callback), method) is not getattr(Callback, method)
+
+
+class CallbackList:
+    """Callbacks called one after the other, in the order given.
+
+    Parameters
+    ----------
+    callbacks : Callback, list of Callback or None
+    model, params
+        What they get to see.
+
+    Raises
+    ------
+    TypeError
+        For anything that is no callback.
+    """
+
+    def __init__(self, callbacks, model, params: dict):
+        if callbacks is None:
+            callbacks = []
+        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                hint = f"; make an object of it: {callback.__name__}(...)" if isinstance(callback, type) else ""
+                raise TypeError(f"callbacks must be objects of nbbn.callbacks.Callback, got {callback!r}{hint}")
+        for callback in self.callbacks:
+            callback.set_params(params)
+            callback.set_model(model)
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether any wants to be called for every batch."""
+        return any(_overrides(callback, name) for callback in self.callbacks for name in _BY_BATCH)
+
+    def call(self, name: str, *args) -> None:
+        """Call the method `name` of each."""
+        for callback in self.callbacks:
+            getattr(callback, name)(*args)
+
+    def batch_begin(self, batch: int) -> None:
+        """Before a training batch."""
+        for callback in self.callbacks:
+            callback.on_batch_begin(batch, {})
+            callback.on_train_batch_begin(batch, {})
+
+    def batch_end(self, batch: int, logs: dict) -> None:
+        """After a training batch."""
+        for callback in self.callbacks:
+            callback.on_batch_end(batch, logs)
+            callback.on_train_batch_end(batch, logs)
+
+
+class History(Callback):
+    """Records every epoch; what `fit` returns.
+
+    Attributes
+    ----------
+    history : dict of list of float
+        `loss`, the metrics, and the same of the validation rows with `val_` in front.
+    epoch : list of int
+        Counted from 0.
+    params : dict
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs=None):
+        self.history, self.epoch = {}, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+
+class _Monitor(Callback):
+    """A callback that looks whether a figure improves."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None):
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', got {mode!r}")
+        if not isinstance(monitor, str):
+            raise TypeError(f"{type(self).__name__}: monitor must be the name of a figure, got {monitor!r}")
+        self.monitor, self.mode, self.min_delta, self.best = monitor, mode, abs(min_delta), best
+
+    def _rises(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        name = self.monitor.removeprefix("val_")
+        if name in ("loss", "learning_rate"):
+            return False
+        directions = self.model.metric_directions()
+        if name not in directions:
+            raise ValueError(
+                f"{type(self).__name__}: whether {self.monitor!r} should rise or fall is not known; give mode='min' or mode='max'"
+            )
+        return directions[name]
+
+    def _improves(self, value: float, than: float | None) -> bool:
+        if math.isnan(value):
+            return False
+        if than is None:
+            return True
+        if self._rises():
+            return value - self.min_delta > than
+        return value + self.min_delta < than
+
+    def _value(self, logs: dict | None) -> float | None:
+        logs = logs or {}
+        if self.monitor not in logs:
+            warnings.warn(
+                f"{type(self).__name__}: {self.monitor!r} is not among the figures ({', '.join(logs)}); it does nothing",
+                stacklevel=3,
+            )
+        return logs.get(self.monitor)
+
+
+class EarlyStopping(_Monitor):
+    """Stops when a figure has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        Name of a figure, as in `History.history`.
+    min_delta : float
+        Smaller changes are no improvement.
+    patience : int
+        Epochs without improvement after which training stops.
+    verbose : {0, 1}
+        Whether to say so.
+    mode : {"auto", "min", "max"}
+        Which way is better; auto: the loss and errors fall, accuracies rise.
+    baseline : float or None
+        An epoch counts as improved only where the figure beats this, too.
+    restore_best_weights : bool
+        End with the weights of the best epoch, the running statistics of batch norms included.
+    start_from_epoch : int
+        Epochs to wait before looking.
+
+    Attributes
+    ----------
+    stopped_epoch : int
+        Counted from 0; 0 where it did not stop.
+    best_epoch : int
+    """
+
+    def __init__(self, monitor="val_loss", min_delta=0, patience=0, verbose=0, mode="auto", baseline=None,
+                 restore_best_weights=False, start_from_epoch=0):
+        super().__init__(monitor, mode, min_delta)
+        self.patience, self.verbose, self.baseline = patience, verbose, baseline
+        self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best_weights = None
+
+    def on_train_begin(self, logs=None):
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best = self.best_weights = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = self._value(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        self.wait += 1
+        improved = self._improves(value, self.best)
+        if self.restore_best_weights and (improved or self.best_weights is None):
+            self.best_weights, self.best_epoch = self.model.get_weights(), epoch
+        if improved:
+            self.best, self.best_epoch = value, epoch
+            if self.baseline is None or self._improves(value, self.baseline):
+                self.wait = 0
+            return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.stopped_epoch > 0 and self.verbose > 0:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.restore_best_weights and self.best_weights is not None:
+            if self.verbose > 0:
+                print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+            self.model.set_weights(self.best_weights)
+
+
+class ModelCheckpoint(_Monitor):
+    """Saves the model after every epoch, or after every best one; a file appears whole or not at all.
+
+    Parameters
+    ----------
+    filepath : path-like
+        Of any ending; `{epoch:02d}` (counted from 1), `{val_loss:.2f}` and the other figures are filled in. Missing folders are
+        made. The file is nbbn's own, whatever its name; `nbbn.load` opens it.
+    monitor : str
+        Name of a figure.
+    verbose : {0, 1}
+        Whether to say so.
+    save_best_only : bool
+        Save only where the figure has improved.
+    save_weights_only : bool
+        Leave optimiser and `compile`'s arguments out; `load_weights` reads the file.
+    mode : {"auto", "min", "max"}
+        Which way is better.
+    save_freq : "epoch"
+        A number of batches is not supported.
+    initial_value_threshold : float or None
+        What the first best must beat.
+    """
+
+    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, save_weights_only=False, mode="auto",
+                 save_freq="epoch", initial_value_threshold=None):
+        super().__init__(monitor, mode, best=initial_value_threshold)
+        if save_freq != "epoch":
+            raise ValueError(f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; batches are not supported")
+        self.filepath, self.verbose = os.fspath(filepath), verbose
+        self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        path = self._path(epoch, logs)
+        if not self._wanted(epoch, logs, path):
+            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+
+    def _path(self, epoch: int, logs: dict) -> str:
+        try:
+            return self.filepath.format(epoch=epoch + 1, **logs)
+        except KeyError as err:
+            raise ValueError(
+                f"ModelCheckpoint: filepath {self.filepath!r} names {err.args[0]!r}, which is not among the figures: epoch, "
+                f"{', '.join(logs)}"
+            ) from None
+
+    def _wanted(self, epoch: int, logs: dict, path: str) -> bool:
+        if not self.save_best_only:
+            self._say(f"Epoch {epoch + 1}: saving model to {path}")
+            return True
+        value = self._value(logs)
+        if value is None:
+            return False
+        best = "None" if self.best is None else f"{self.best:.5f}"
+        if not self._improves(value, self.best):
+            self._say(f"Epoch {epoch + 1}: {self.monitor} did not improve from {best}")
+            return False
+        self._say(f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, saving model to {path}")
+        self.best = value
+        return True
+
+    def _say(self, text: str) -> None:
+        if self.verbose > 0:
+            print(text)
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Lowers the learning rate when a figure has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        Name of a figure.
+    factor : float
+        Below 1; `new = rate * factor`.
+    patience : int
+        Epochs without improvement after which the rate falls.
+    verbose : {0, 1}
+        Whether to say so.
+    mode : {"auto", "min", "max"}
+        Which way is better.
+    min_delta : float
+        Smaller changes are no improvement.
+    cooldown : int
+        Epochs to wait after the rate has fallen.
+    min_lr : float
+        The rate does not fall below.
+    """
+
+    def __init__(self, monitor="val_loss", factor=0.1, patience=10, verbose=0, mode="auto", min_delta=1e-4, cooldown=0,
+                 min_lr=0.0):
+        super().__init__(monitor, mode, min_delta)
+        if not isinstance(factor, Real) or not 0 <= factor < 1:
+            raise ValueError(f"ReduceLROnPlateau: factor must be a number in [0, 1), got {factor!r}")
+        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = factor, patience, verbose, cooldown, min_lr
+        self.wait = self.cooldown_counter = 0
+
+    def on_train_begin(self, logs=None):
+        self.best, self.wait, self.cooldown_counter = None, 0, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        logs["learning_rate"] = self.model.learning_rate
+        value = self._value(logs)
+        if value is None:
+            return
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._improves(value, self.best):
+            self.best, self.wait = value, 0
+        elif self.cooldown_counter == 0:
+            self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(epoch)
+
+    def _reduce(self, epoch: int) -> None:
+        rate = self.model.learning_rate
+        if rate <= self.min_lr:
+            return
+        self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
+        if self.verbose > 0:
+            print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {self.model.learning_rate}.")
+        self.cooldown_counter, self.wait = self.cooldown, 0
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate before every epoch.
+
+    Parameters
+    ----------
+    schedule : callable
+        `schedule(epoch, rate)` or `schedule(epoch)`, epochs counted from 0, is the new rate.
+    verbose : {0, 1}
+        Whether to say so.
+    """
+
+    def __init__(self, schedule: Callable, verbose=0):
+        super().__init__()
+        if not callable(schedule):
+            raise TypeError(f"LearningRateScheduler: schedule must be a function of the epoch and the rate, got {schedule!r}")
+        self.schedule, self.verbose = schedule, verbose
+        self._takes_rate = _takes_two(schedule)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        rate = self.schedule(epoch, self.model.learning_rate) if self._takes_rate else self.schedule(epoch)
+        if isinstance(rate, bool) or not isinstance(rate, (Real, np.ndarray)) or np.ndim(rate):
+            raise ValueError(f"LearningRateScheduler: schedule must give a number, got {rate!r}")
+        self.model.optimizer.learning_rate = float(rate)
+        if self.verbose > 0:
+            print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}.")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["learning_rate"] = self.model.learning_rate
+
+
+def _takes_two(function: Callable) -> bool:
+    try:
+        inspect.signature(function).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        pass
+    return True
+
+
+class CSVLogger(Callback):
+    """Writes a line of figures for every epoch.
+
+    Parameters
+    ----------
+    filename : path-like
+    separator : str
+    append : bool
+        Go on at the end of an existing file.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        super().__init__()
+        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self._file = self._writer = None
+
+    def on_train_begin(self, logs=None):
+        self.on_train_end()
+        self._header = not (self.append and os.path.exists(self.filename) and os.path.getsize(self.filename))
+        self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if self._writer is None:
+            names = sorted(logs)
+            if not any(name.startswith("val_") for name in names):
+                names += [f"val_{name}" for name in names]
+            self._writer = csv.DictWriter(
+                self._file, ["epoch", *names], restval="NA", extrasaction="ignore", delimiter=self.separator, lineterminator="\n"
+            )
+            if self._header:
+                self._writer.writeheader()
+        self._writer.writerow({"epoch": epoch, **logs})
+        self._file.flush()
+
+    def on_train_end(self, logs=None):
+        if self._file is not None:
+            self._file.close()
+        self._file = self._writer = None
+
+
+class LambdaCallback(Callback):
+    """A callback of functions.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable, optional
+        Of `epoch, logs`.
+    on_train_begin, on_train_end : callable, optional
+        Of `logs`.
+    on_train_batch_begin, on_train_batch_end : callable, optional
+        Of `batch, logs`.
+    **methods
+        Other methods of `Callback`, by name.
+    """
+
+    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None, on_train_batch_begin=None,
+                 on_train_batch_end=None, **methods):
+        super().__init__()
+        given = {
+            "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end, "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end, "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
+            **methods,
+        }  # fmt: skip
+        for name, function in given.items():
+            if not name.startswith("on_") or not hasattr(Callback, name):
+                raise TypeError(f"LambdaCallback: unknown argument {name!r}; see the methods of Callback")
+            if function is not None:
+                setattr(self, name, function)
+
+
+class TerminateOnNaN(Callback):
+    """Stops as soon as the loss is NaN or infinite; looks after every batch.
+
+    Parameters
+    ----------
+    raise_error : bool
+        Raise RuntimeError instead of stopping.
+    """
+
+    def __init__(self, raise_error: bool = False):
+        super().__init__()
+        self.raise_error = raise_error
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = (logs or {}).get("loss", 0.0)
+        if math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise RuntimeError(f"the loss is {loss} at batch {batch}; lower the learning rate, or scale the data")
+        print(f"Batch {batch}: the loss is {loss}, training stops")
+        self.model.stop_training = True

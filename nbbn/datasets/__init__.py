@@ -1,0 +1,5 @@
+"""Data sets to try things on."""
+
+from nbbn.datasets import mnist
+
+__all__ = ["mnist"]

@@ -1,0 +1,100 @@
+"""What the functions ask of their arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def check_x(x, axis: int) -> tuple[np.ndarray, int]:
+    """`x` as an array, and `axis` counted from the front.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64.
+    ValueError
+        For fewer than two dimensions, an axis that `x` does not have, and an empty array.
+    """
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}; convert it")
+    if x.ndim < 2:
+        raise ValueError(f"x must have 2 dimensions or more, got shape {x.shape}")
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis {axis} is not an axis of shape {x.shape}")
+    if x.size == 0:
+        raise ValueError(f"x is empty: shape {x.shape}")
+    return x, axis % x.ndim
+
+
+def check_images(x) -> np.ndarray:
+    """`x` as an array of images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_x`, and for another number of dimensions than four.
+    """
+    x = np.asarray(x)
+    if x.ndim != 4:
+        raise ValueError(f"x must have 4 dimensions, (rows, height, width, channels), got shape {x.shape}; reshape it")
+    return check_x(x, -1)[0]
+
+
+def check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise TypeError or ValueError unless `out` is None or a writeable array of this shape and dtype."""
+    if out is None:
+        return
+    if not isinstance(out, np.ndarray) or out.dtype != dtype:
+        raise TypeError(f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only: give a writeable array")
+
+
+def target(out, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """`out`, which the kernels write as it is, or a new array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_out`, and for an `out` that is not C-contiguous.
+    """
+    check_out(out, shape, dtype)
+    if out is None:
+        return np.empty(shape, dtype)
+    if not (out.flags.c_contiguous and out.flags.aligned):
+        raise ValueError(f"out must be C-contiguous and aligned, got strides {out.strides}; use np.empty({shape}, '{dtype}')")
+    return out
+
+
+def like_x(name: str, values, dtype: np.dtype) -> np.ndarray:
+    """`values` as an array of x's dtype.
+
+    Raises
+    ------
+    TypeError
+        For another dtype: nothing is converted silently.
+    """
+    array = np.asarray(values)
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must have x's dtype {dtype}, got {array.dtype}; convert one of the two")
+    return array
+
+
+def per_channel(dtype: np.dtype, channels: int, **arrays) -> dict[str, np.ndarray]:
+    """The arrays that are not None, by name, each with one number a channel.
+
+    Raises
+    ------
+    TypeError
+        For another dtype than x's.
+    ValueError
+        For another shape.
+    """
+    given = {name: like_x(name, values, dtype) for name, values in arrays.items() if values is not None}
+    for name, array in given.items():
+        if array.shape != (channels,):
+            raise ValueError(f"{name} must have shape ({channels},), one number a channel, got {array.shape}; reshape it")
+    return given

@@ -1,0 +1,121 @@
+"""A layer as a function of arrays: the program of one layer, made once, run with the caller's weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import math
+
+import numpy as np
+
+from nbbn.layers import Activation, Layer, LayerError
+from nbbn.program.inference import InferenceProgram
+from nbbn.program.parameters import Parameters
+from nbbn.runtime import Blocks, blocks_of
+
+# Programs that are kept, one for each layer, row shape and dtype; they hold no weights and no rows.
+_KEPT = 256
+
+
+def layer_of(kind: type[Layer], **arguments) -> Layer:
+    """A layer with these arguments, made once.
+
+    Raises
+    ------
+    LayerError
+        A ValueError, for an argument that breaks the layer's rule for it.
+    """
+    rules = _rules(kind)
+    # What the rules leave is hashable, and of one type each: 1.0 never stands for 1.
+    return _layer(kind, **{name: rules[name].apply(name, value, None) for name, value in arguments.items()})
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _layer(kind: type[Layer], **arguments) -> Layer:
+    return kind(**arguments)
+
+
+@functools.cache
+def _rules(kind: type[Layer]) -> dict:
+    return {f.name: f.type.__metadata__[0] for f in dataclasses.fields(kind) if hasattr(f.type, "__metadata__")}
+
+
+def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
+    """Shape of `layer(x)`, rows in front.
+
+    Raises
+    ------
+    ValueError
+        Where the layer cannot take rows like x's.
+    """
+    try:
+        return len(x), *layer.output_shape(x.shape[1:])
+    except LayerError as err:
+        raise ValueError(f"x of shape {x.shape} does not fit: {err}") from None
+
+
+def activation_of(activation) -> Layer:
+    """The layer of an activation's name.
+
+    Raises
+    ------
+    TypeError
+        For what is no name.
+    LayerError
+        A ValueError, for an unknown name.
+    """
+    if activation is not None and not isinstance(activation, str):
+        raise TypeError(f"activation must be None or a name (nbbn.layers.ACTIVATIONS), got {activation!r}")
+    return layer_of(Activation, activation=activation)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype) -> tuple[Parameters, Blocks]:
+    shapes = [row]
+    for layer in layers:
+        shapes.append(layer.output_shape(shapes[-1]))
+    lowered = InferenceProgram(layers, shapes, dtype)
+    return lowered.parameters, blocks_of(lowered, np.empty(0, np.uint8))  # each call brings its own parameters
+
+
+def run(layer: Layer, activation: Layer, x: np.ndarray, row: tuple[int, ...], weights: dict[str, np.ndarray],
+        out: np.ndarray) -> None:
+    """Write `activation(layer(x))` to `out`.
+
+    Parameters
+    ----------
+    layer, activation : Layer
+        Of `layer_of` and `activation_of`.
+    x : ndarray
+        float32 or float64, any layout; is copied unless it is C-contiguous, aligned and writeable.
+    row : tuple of int
+        Shape of a row of the layer: `x` is read as `(-1, *row)`.
+    weights : dict of arrays
+        By name, in the user's layout; what is left out is 1 for gamma and 0 for all else.
+    out : ndarray
+        C-contiguous, of x's dtype; is written. May overlap with `x`.
+    """
+    if activation.activation == "softmax" and len(row) > 1:  # whose kernel takes rows of one axis
+        run(layer, activation_of(None), x, row, weights, out)
+        run_activation(activation, out)
+        return
+    layers = (layer,) if activation.activation == "linear" else (layer, activation)
+    parameters, ready = _lowered(layers, row, x.dtype)
+    memory = parameters.memory()
+    parameters.upload(memory, [weights])
+    blocks = copy.copy(ready)
+    blocks.params = memory
+    rows = np.require(x.reshape(-1, math.prod(row)), None, ["C", "A", "W"])  # others would make Numba compile anew
+    answers = np.asarray(out).reshape(len(rows), -1)
+    # A block of rows is written after all of it was read: in place is safe, any other overlap is not.
+    in_place = rows.ctypes.data == answers.ctypes.data and rows.shape == answers.shape
+    if not in_place and np.may_share_memory(rows, answers):
+        rows = rows.copy()
+    blocks._fill(rows, answers)
+
+
+def run_activation(activation: Layer, y: np.ndarray) -> None:
+    """`y = activation(y)`, in place; `y` is C-contiguous, and a softmax goes over its last axis."""
+    if activation.activation != "linear":
+        run(activation, activation_of(None), y, y.shape[-1:], {}, y)

@@ -1,0 +1,267 @@
+"""The layers of a model in order: their names, the shapes between them, and their arrays once shapes are known."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nbbn.layers import Input, Layer, LayerError
+from nbbn.network import Network
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Entry:
+    """One layer of a chain.
+
+    Attributes
+    ----------
+    spec : Layer
+        With a name.
+    number : int
+        How many layers the model had been given before; the initial weights follow from it and the model's seed.
+    arrays : dict or None
+        By name, in the order of `Layer.weight_shapes`; None while the shape of the rows is not known.
+    """
+
+    spec: Layer
+    number: int
+    arrays: dict[str, np.ndarray] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The layer in an error's words."""
+        return f"{self.spec.name!r} ({type(self.spec).__name__})"
+
+    def known_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays.
+
+        Raises
+        ------
+        ValueError
+            While there are none.
+        """
+        if self.arrays is None:
+            raise ValueError(f"layer {self.shown} has no weights yet: give the model an input shape, or fit it")
+        return self.arrays
+
+    def checked(self, given) -> dict[str, np.ndarray]:
+        """A list of new arrays, in the order of the layer's own, by name and as copies.
+
+        Raises
+        ------
+        ValueError
+            For another number of arrays, other shapes, a variance below 0, and while the layer has none.
+        """
+        arrays, given = self.known_arrays(), [np.asarray(array) for array in given]
+        if len(given) != len(arrays):
+            raise ValueError(f"layer {self.shown} has {len(arrays)} arrays ({', '.join(arrays) or 'none'}), got {len(given)}")
+        new = {}
+        for (name, old), array in zip(arrays.items(), given):
+            if array.shape != old.shape:
+                raise ValueError(f"layer {self.shown}: {name} must have shape {old.shape}, got {array.shape}")
+            new[name] = np.array(array, old.dtype, order="C")
+            if name == "var" and (new[name] < 0).any():
+                raise ValueError(f"layer {self.shown}: {name} is a variance and holds a number below 0")
+        return new
+
+
+class Chain:
+    """Layers in order.
+
+    Parameters
+    ----------
+    seed : int
+        Of the initial weights.
+
+    Attributes
+    ----------
+    entries : list of Entry
+    input_shape : tuple of int or None
+        Shape of one row; None until a layer or the first rows tell it.
+    made : int
+        Layers ever added.
+    """
+
+    def __init__(self, seed: int):
+        self.seed, self.made = seed, 0
+        self.entries: list[Entry] = []
+        self.input_shape: Shape | None = None
+
+    # -- changing
+
+    def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
+        """Put a layer at the end; an `Input` says the shape of the rows instead and gives no entry.
+
+        Raises
+        ------
+        TypeError, ValueError, LayerError
+            For no layer, a name that is taken, and a layer that does not fit.
+        """
+        if isinstance(layer, type) and issubclass(layer, Layer):
+            raise TypeError(f"add takes a layer, got the class {layer.__name__}; make an object of it: {layer.__name__}(...)")
+        if not isinstance(layer, Layer):
+            raise TypeError(f"add takes a layer of nbbn.layers, got {type(layer).__name__}")
+        if isinstance(layer, Input):
+            if self.entries or self.input_shape is not None:
+                raise ValueError("an Input must be the first layer, and the only one")
+            self.input_shape = layer.shape
+            return None
+        names = {entry.spec.name for entry in self.entries}
+        if layer.name in names:
+            raise ValueError(f"a model's layers need different names, {layer.name!r} is there already; give another name")
+        if layer.name is None:
+            layer = replace(layer, name=_free_name(type(layer).__name__, names))
+        before = self.input_shape
+        if not self.entries and layer.input_shape is not None:
+            if before not in (None, layer.input_shape):
+                raise LayerError(f"the model's rows have shape {before}, but its first layer has input_shape={layer.input_shape}")
+            self.input_shape = layer.input_shape
+        self.entries.append(Entry(layer, self.made, arrays))
+        try:
+            self._complete()
+        except Exception:
+            self.entries.pop()
+            self.input_shape = before
+            raise
+        self.made += 1
+        return self.entries[-1]
+
+    def pop(self) -> Entry:
+        """Take the last layer away.
+
+        Raises
+        ------
+        ValueError
+            Where there is none.
+        """
+        if not self.entries:
+            raise ValueError("pop: the model has no layers")
+        entry = self.entries.pop()
+        if not self.entries and entry.spec.input_shape is not None:
+            self.input_shape = None
+        return entry
+
+    def build(self, input_shape: Shape) -> None:
+        """Take the shape of one row, and make the arrays that this tells.
+
+        Raises
+        ------
+        LayerError
+            For rows that do not fit.
+        """
+        if not self.entries:
+            raise ValueError("the model has no layers; add some")
+        if self.input_shape not in (None, input_shape):
+            raise LayerError(f"the model's rows have shape {self.input_shape}, got {input_shape}")
+        with self.unbuilt_on_error():
+            self.input_shape = input_shape
+            self._complete()
+
+    @contextlib.contextmanager
+    def unbuilt_on_error(self):
+        """An error within the block leaves a chain that was not built as it was: the next rows may have another shape."""
+        shape, arrays = self.input_shape, [entry.arrays for entry in self.entries]
+        try:
+            yield
+        except Exception:
+            if shape is None:
+                self.input_shape = None
+                for entry, before in zip(self.entries, arrays):
+                    entry.arrays = before
+            raise
+
+    def _complete(self) -> None:
+        """Make the arrays that are missing, once the shape of the rows is known."""
+        dtype = self.dtype
+        if self.input_shape is None:
+            return
+        for entry, shape in zip(self.entries, self.shapes):
+            if entry.arrays is None:
+                rng = np.random.default_rng([self.seed, entry.number])
+                entry.arrays = entry.spec.initial_weights(shape, rng, dtype)
+                continue
+            wanted = entry.spec.weight_shapes(shape)
+            found = {name: array.shape for name, array in entry.arrays.items()}
+            if wanted != found:
+                raise LayerError(f"layer {entry.shown} has weights of shapes {found}; rows of shape {shape} need {wanted}")
+            # In the order that the layer declares: a file gives them in another.
+            entry.arrays = {name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted}
+
+    # -- reading
+
+    @property
+    def built(self) -> bool:
+        """Whether shapes are known and arrays there."""
+        return bool(self.entries) and self.input_shape is not None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The specifications."""
+        return tuple(entry.spec for entry in self.entries)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What the layers compute in: float32 unless they say otherwise.
+
+        Raises
+        ------
+        LayerError
+            Where they disagree.
+        """
+        given = {entry.spec.dtype: entry for entry in self.entries if entry.spec.dtype is not None}
+        if len(given) > 1:
+            both = " and ".join(f"{entry.shown} in {dtype}" for dtype, entry in given.items())
+            raise LayerError(f"all layers must compute in one dtype, got {both}")
+        return np.dtype(next(iter(given), "float32"))
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Shape of one row before each layer, and after the last.
+
+        Raises
+        ------
+        LayerError
+            Which layer does not fit after which other, and the shapes.
+        """
+        shapes, before = [self.input_shape], None
+        for entry in self.entries:
+            try:
+                shapes.append(entry.spec.output_shape(shapes[-1]))
+                entry.spec.weight_shapes(shapes[-2])
+            except LayerError as err:
+                where = f"after layer {before.shown}, whose rows have shape" if before else "the model's rows of shape"
+                raise LayerError(f"layer {entry.shown} does not fit {where} {shapes[-1]}: {err}") from None
+            before = entry
+        return shapes
+
+    def network(self) -> Network:
+        """The chain as the engine takes it; its arrays are not copied."""
+        return Network(self.layers, self.input_shape, [entry.arrays for entry in self.entries], self.dtype)
+
+    def flat(self) -> list[np.ndarray]:
+        """All arrays in Keras's order, not copied."""
+        return [array for entry in self.entries for array in entry.arrays.values()]
+
+    def count(self, trained: bool | None = None) -> int:
+        """Numbers in all arrays, or in those that training changes by gradients (True), or in the others (False)."""
+        total = 0
+        for entry, shape in zip(self.entries, self.shapes):
+            names = entry.spec.trainable_names(shape)
+            sizes = {name: math.prod(s) for name, s in entry.spec.weight_shapes(shape).items()}
+            total += sum(size for name, size in sizes.items() if trained is None or (name in names) == trained)
+        return total
+
+
+def _free_name(cls: str, taken: set[str]) -> str:
+    """Keras's name of a layer class, numbered where it is taken."""
+    name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", cls)).lower()
+    number = 0
+    while (found := f"{name}_{number}" if number else name) in taken:
+        number += 1
+    return found
