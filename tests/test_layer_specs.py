@@ -208,14 +208,16 @@ def test_activation_names(name):
 
 
 def test_activation_synonyms():
-    assert {a: activation_name(a) for a in (None, "identity", "logistic", "swish")} == {
+    assert {a: activation_name(a) for a in (None, "identity", "logistic", "swish", "exp")} == {
         None: "linear",
+        "exp": "exponential",
         "identity": "linear",
         "logistic": "sigmoid",
         "swish": "silu",
     }
     assert set(ACTIVATIONS) == {
-        *("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax")
+        *("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
+          "exponential")
     }
 
 

@@ -102,7 +102,7 @@ def train(kind, X, y, hidden=HIDDEN, **params):
     import nbbn
 
     params = {"batch_size": BATCH, "max_iter": EPOCHS, "learning_rate_init": RATE, "alpha": ALPHA, **params}
-    return getattr(nbbn, kind)(hidden, shuffle=False, random_state=0, **params).fit(X, y)
+    return getattr(nbbn, kind)(hidden_layer_sizes=hidden, shuffle=False, random_state=0, **params).fit(X, y)
 
 
 def outputs(model, X):
