@@ -1,8 +1,11 @@
 """Programs: where barriers fall, how they print, and how many threads they can use; the pace that picks threads."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from nbbn.kernels import KERNELS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
@@ -190,3 +193,13 @@ def test_a_weighted_step_is_the_step_on_repeated_rows():
     for arrays, wanted in zip(got, ref, strict=True):
         for name in wanted:
             np.testing.assert_allclose(arrays[name], wanted[name], rtol=1e-12, atol=1e-13)
+
+
+def test_compiled_functions_have_names_of_their_own():
+    """Code that two processes cached under one symbol would run in place of each other in a third."""
+    functions = [k.function for k in KERNELS.values()]
+    for module in {function.__module__ for function in functions}:
+        helpers = vars(sys.modules[module]).values()
+        functions += [h.py_func for h in helpers if hasattr(h, "py_func") and h.py_func.__module__ == module]
+    names = [f"{function.__module__}.{function.__qualname__}" for function in {id(f): f for f in functions}.values()]
+    assert len(names) == len(set(names))

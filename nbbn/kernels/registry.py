@@ -14,6 +14,7 @@ how one source serves float32 and float64.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import threading
 from dataclasses import dataclass
@@ -72,9 +73,25 @@ NORM = Access(False, "all", "float64")
 WEIGHTS = Access(False, "all", "float64")
 
 
+def named_apart(function):
+    """The function with a qualified name of its own, where a factory made several of one name.
+
+    Numba names compiled code after the qualified name and a counter of the process: code of two functions of one name, cached by
+    two processes, may bear the same symbol, and a third process would run one in place of the other.
+    """
+    marks = []
+    for cell in function.__closure__ or ():
+        value = getattr(cell.cell_contents, "py_func", cell.cell_contents)
+        marks.append(getattr(value, "__qualname__", None) or repr(value))
+    if marks:
+        mark = hashlib.sha256(" ".join(marks).encode()).hexdigest()[:8]
+        function.__qualname__ = f"{function.__qualname__}_{mark}"
+    return function
+
+
 def inline(function):
     """A helper that kernels call; compiled into them."""
-    return njit(forceinline=True, **OPTIONS)(function)
+    return njit(forceinline=True, **OPTIONS)(named_apart(function))
 
 
 class Kernel:
@@ -82,6 +99,7 @@ class Kernel:
 
     def __init__(self, function):
         self.name = function.__name__
+        function.__qualname__ = f"{self.name}_body"  # see `named_apart`: registered names are unique
         self.body = njit(**OPTIONS)(function)
         self.function = function
         annotations = inspect.get_annotations(function, eval_str=True)
@@ -152,6 +170,8 @@ def renew_lock() -> None:
 
 
 def kernel(function):
-    """Register a kernel under its function's name."""
+    """Register a kernel under its function's name, which must be its own."""
+    if function.__name__ in KERNELS:
+        raise ValueError(f"two kernels are named {function.__name__}")
     KERNELS[function.__name__] = Kernel(function)
     return KERNELS[function.__name__]
