@@ -1,8 +1,8 @@
 """nbbn: batch-normalised networks on the CPU, on Numba.
 
-Estimators (`MLPClassifier`, `MLPRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`, `optimizers`,
-`metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`, `models`, `utils`), folding of batch norm
-(`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
+Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`, `SequentialRegressor`), models of layers as
+in Keras (`Sequential`, `layers`, `losses`, `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`,
+`datasets`, `models`, `utils`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
 kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`, `show_config`).
 """
 
@@ -24,7 +24,7 @@ from nbbn.estimators import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
 from nbbn.interop.files import FileError
 from nbbn.layers import Input
-from nbbn.models import Sequential
+from nbbn.models import Sequential, SequentialClassifier, SequentialRegressor
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
@@ -44,6 +44,8 @@ __all__ = [
     "MLPRegressor",
     "Network",
     "Sequential",
+    "SequentialClassifier",
+    "SequentialRegressor",
     "callbacks",
     "datasets",
     "fold",

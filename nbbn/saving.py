@@ -10,7 +10,7 @@ from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.interop import native
 from nbbn.interop.files import FileError
-from nbbn.models import Sequential
+from nbbn.models import Sequential, SequentialClassifier, SequentialRegressor
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel, Predictor
 
@@ -24,7 +24,7 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential or FoldedModel
+    model : MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor or FoldedModel
         Fitted.
     strict : bool
         Raise where a batch norm cannot be folded.
@@ -55,8 +55,10 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
         network, kind, classes = model.network(), model._meaning.kind, model._meaning.classes
     elif isinstance(model, Sequential):
         network, kind, classes = model.network(), None, None
+    elif isinstance(model, (SequentialClassifier, SequentialRegressor)):
+        network, kind, classes = model.network(), model._kind, getattr(model, "classes_", None)
     else:
-        names = ", ".join([*_ESTIMATORS, "Sequential", "FoldedModel"])
+        names = ", ".join([*_ESTIMATORS, "Sequential", "SequentialClassifier", "SequentialRegressor", "FoldedModel"])
         raise TypeError(f"fold takes a fitted {names}, got {type(model).__name__}")
     folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
     return FoldedModel(folded, kind=kind, classes=classes, report=report)

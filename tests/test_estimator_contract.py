@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 
 import naive
@@ -47,15 +48,12 @@ def assert_same_bits(got, ref):
     assert got.loss_curve_ == ref.loss_curve_
 
 
-def expected_failed_checks(estimator):
-    """A repeated row weighs twice in a batch's statistics and moves every later row to another batch."""
-    reason = "minibatches of repeated rows are other minibatches"
-    return {f"check_sample_weight_equivalence_on_{kind}_data": reason for kind in ("dense", "sparse")}
-
-
 @parametrize_with_checks(
-    [getattr(nbbn, kind)((20,), max_iter=60, learning_rate_init=0.02, random_state=0) for kind in KINDS],
-    expected_failed_checks=expected_failed_checks,
+    [
+        getattr(nbbn, kind)(hidden_layer_sizes=(20,), max_iter=60, learning_rate_init=0.02, random_state=0, batch_norm=norm)
+        for kind in KINDS
+        for norm in (True, False)
+    ]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -73,20 +71,28 @@ def test_parameters(kind):
     assert getattr(nbbn, kind)().batch_norm is True
     assert clone(estimator).get_params() == params
     assert estimator.set_params(bn_epsilon=1e-3).bn_epsilon == 1e-3
-    assert getattr(nbbn, kind)((9,), "tanh").activation == "tanh"
+    first = () if kind == "MLPClassifier" else ("huber",)
+    assert getattr(nbbn, kind)(*first, (9,), "tanh").activation == "tanh"
     with pytest.raises(TypeError):
-        getattr(nbbn, kind)((9,), "relu", False)
+        getattr(nbbn, kind)(*first, (9,), "relu", False)
 
 
-def test_shares_scikit_learns_signature():
-    """The parameters that exist keep scikit-learn's defaults."""
+def test_shares_scikit_learns_signatures():
+    """Every parameter of scikit-learn's, in its place and with its default; the others by keyword alone."""
     from sklearn import neural_network
 
     for kind in KINDS:
-        ours, theirs = (getattr(library, kind)().get_params() for library in (nbbn, neural_network))
-        assert {name: value for name, value in ours.items() if name in theirs} == {
-            name: value for name, value in theirs.items() if name in ours
-        }
+        for method in ("__init__", "fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score"):
+            if kind == "MLPRegressor" and "proba" in method:
+                continue
+            ours, theirs = (
+                inspect.signature(getattr(getattr(library, kind), method)).parameters for library in (nbbn, neural_network)
+            )
+            shared = {name: (p.default, p.kind) for name, p in ours.items() if name in theirs}
+            assert shared == {name: (p.default, p.kind) for name, p in theirs.items()}, (kind, method)
+            positional = [name for name, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            assert positional == [name for name, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD], (kind, method)
+    assert nbbn.MLPClassifier().loss == neural_network.MLPClassifier().loss == "log_loss"
 
 
 @kinds

@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
         # The number of epochs was chosen; that more would help is no news.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer")
         model = kind(
-            args.hidden, activation=args.activation, batch_size=min(args.batch_size, len(x)), max_iter=epochs,
-            learning_rate_init=args.learning_rate, random_state=args.seed, batch_norm=not args.no_batch_norm,
+            hidden_layer_sizes=args.hidden, activation=args.activation, batch_size=min(args.batch_size, len(x)),
+            max_iter=epochs, learning_rate_init=args.learning_rate, random_state=args.seed, batch_norm=not args.no_batch_norm,
             tol=0.0, n_iter_no_change=epochs, callbacks=[show],
         ).fit(x, y, **held)  # fmt: skip
     with whole_file(args.out) as part:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nbbn.layers import Activation, BatchNormalization, Dense, Layer, activation_name
+from nbbn.estimators.parameters import Hidden
+from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
 from nbbn.network import Network, Weights
 
 
@@ -40,34 +41,54 @@ class Architecture:
         """Whether any layer has batch norm."""
         return any(i is not None for i in self.norms)
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws random numbers."""
+        return any(isinstance(layer, Dropout) for layer in self.layers)
 
-def mlp(features: int, hidden: list[int], outputs: int, activation: str, norms: list, momentum: float, epsilon: float,
+    def network(self, weights: Weights, dtype: np.dtype) -> Network:
+        """The network with these weights, checked."""
+        return Network(self.layers, (self.features,), weights, dtype).check()
+
+    def until(self, layer: int) -> int:
+        """How many of the layers lead to the activations of MLP layer `layer`: 0 the input, 1 the first hidden layer."""
+        return 0 if layer == 0 else (*self.dense, len(self.layers))[layer]
+
+    def of_whole_batches(self) -> Architecture:
+        """The same, its running statistics those of the last batch."""
+        layers = tuple(replace(x, momentum=0.0) if isinstance(x, BatchNormalization) else x for x in self.layers)
+        return replace(self, layers=layers)
+
+
+def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
         out_activation: str) -> Architecture:
-    """The layers of an MLP; `norms` holds `"pre"`, `"post"` or False for each hidden layer."""
+    """The layers of an MLP."""
     layers: list[Layer] = []
     dense, places = [], []
-    for units, norm in zip(hidden, norms):
+    for of in hidden:
         dense.append(len(layers))
-        layers.append(Dense(units, use_bias=not norm))
-        act, bn = Activation(activation_name(activation)), BatchNormalization(momentum=momentum, epsilon=epsilon)
-        layers += {"pre": [bn, act], "post": [act, bn]}.get(norm, [act])
+        layers.append(Dense(of.units, use_bias=not of.norm))
+        act, bn = Activation(activation_name(of.activation)), BatchNormalization(momentum=momentum, epsilon=epsilon)
+        layers += {"pre": [bn, act], "post": [act, bn]}.get(of.norm, [act])
+        if of.dropout:
+            layers.append(Dropout(of.dropout))
         places.append(next((i for i in range(dense[-1], len(layers)) if isinstance(layers[i], BatchNormalization)), None))
     dense.append(len(layers))
     layers += [Dense(outputs), Activation(activation_name(out_activation))]
     return Architecture(tuple(layers), features, tuple(dense), tuple(places))
 
 
-def initial_weights(architecture: Architecture, activation: str, random_state, dtype: np.dtype) -> Weights:
+def initial_weights(architecture: Architecture, activations: list[str], random_state, dtype: np.dtype) -> Weights:
     """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn draws them; batch norms at 1 and 0.
 
-    A layer with batch norm has no bias; its draws are made all the same, so that both networks start from the same kernels.
+    `activations` holds the name by which each dense layer's bound is chosen. A layer with batch norm has no bias; its draws are
+    made all the same, so that both networks start from the same kernels.
     """
     weights: Weights = [{} for _ in architecture.layers]
     shapes = architecture.shapes
-    factor = 2.0 if activation == "logistic" else 6.0
-    for i in architecture.dense:
+    for i, activation in zip(architecture.dense, activations):
         layer, fan_in = architecture.layers[i], shapes[i][0]
-        bound = np.sqrt(factor / (fan_in + layer.units))
+        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + layer.units))
         kernel = random_state.uniform(-bound, bound, (fan_in, layer.units))
         bias = random_state.uniform(-bound, bound, layer.units)
         weights[i]["kernel"] = kernel.astype(dtype)
@@ -75,27 +96,31 @@ def initial_weights(architecture: Architecture, activation: str, random_state, d
             weights[i]["bias"] = bias.astype(dtype)
     for i in architecture.norms:
         if i is not None:
-            c = shapes[i][0]
-            weights[i] = {"gamma": np.ones(c, dtype), "beta": np.zeros(c, dtype), "mean": np.zeros(c, dtype),
-                          "var": np.ones(c, dtype)}
+            weights[i] = _untrained_norm(shapes[i][0], dtype)
     return weights
+
+
+def _untrained_norm(units: int, dtype: np.dtype) -> dict[str, np.ndarray]:
+    return {"gamma": np.ones(units, dtype), "beta": np.zeros(units, dtype), "mean": np.zeros(units, dtype),
+            "var": np.ones(units, dtype)}
 
 
 NORM_ATTRIBUTES = {"gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var"}
 
 
-def publish(estimator, architecture: Architecture, weights: Weights) -> None:
-    """Set `coefs_`, `intercepts_` and the batch norms' attributes."""
-    estimator.coefs_ = [weights[i]["kernel"] for i in architecture.dense]
-    estimator.intercepts_ = [
-        weights[i].get("bias", np.zeros(k.shape[1], k.dtype)) for i, k in zip(architecture.dense, estimator.coefs_)
-    ]
-    for attribute, name in NORM_ATTRIBUTES.items():
-        setattr(estimator, attribute, [None if i is None else weights[i][name] for i in architecture.norms])
+def attributes(architecture: Architecture, weights: Weights) -> dict[str, list]:
+    """`coefs_`, `intercepts_` and the batch norms' attributes."""
+    coefs = [weights[i]["kernel"] for i in architecture.dense]
+    biases = [weights[i].get("bias", np.zeros(k.shape[1], k.dtype)) for i, k in zip(architecture.dense, coefs)]
+    norms = {
+        attribute: [None if i is None else weights[i][name] for i in architecture.norms]
+        for attribute, name in NORM_ATTRIBUTES.items()
+    }
+    return {"coefs_": coefs, "intercepts_": biases, **norms}
 
 
 def collect(estimator, architecture: Architecture, dtype: np.dtype) -> Weights:
-    """The weights that the estimator's attributes hold."""
+    """The weights that the estimator's attributes hold; an untrained batch norm where it has none."""
     weights: Weights = [{} for _ in architecture.layers]
     for i, kernel, bias in zip(architecture.dense, estimator.coefs_, estimator.intercepts_):
         weights[i]["kernel"] = np.asarray(kernel, dtype)
@@ -103,5 +128,8 @@ def collect(estimator, architecture: Architecture, dtype: np.dtype) -> Weights:
             weights[i]["bias"] = np.asarray(bias, dtype)
     for h, i in enumerate(architecture.norms):
         if i is not None:
-            weights[i] = {name: np.asarray(getattr(estimator, a)[h], dtype) for a, name in NORM_ATTRIBUTES.items()}
+            weights[i] = _untrained_norm(architecture.shapes[i][0], dtype)
+            for attribute, name in NORM_ATTRIBUTES.items():
+                if held := getattr(estimator, attribute, None):
+                    weights[i][name] = np.asarray(held[h], dtype)
     return weights

@@ -1,12 +1,14 @@
-"""What comes in at the door: rows and targets checked once, in the form that the trainer reads."""
+"""What comes in at the door: rows, targets and weights checked once, in the form that the trainer reads."""
 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_array, column_or_1d
+import scipy.sparse
+from sklearn.utils import assert_all_finite, check_array, column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from nbbn.estimators.rows import LazyRows, Rows
 from nbbn.scan import all_finite
 
 # Rows of these dtypes are converted batch by batch; others as a whole.
@@ -17,7 +19,7 @@ CONVERTED_BY_BATCH = ("float32", "float64", "uint8", "int8", "uint16", "int16", 
 _LARGE = 8 << 20
 
 
-def computing_dtype(x: np.ndarray, dtype: str | None) -> np.dtype:
+def computing_dtype(x: Rows, dtype: str | None) -> np.dtype:
     """float32 for float32 rows, float64 for all others, unless `dtype` says which."""
     if dtype is not None:
         return np.dtype(dtype)
@@ -30,34 +32,104 @@ def require_y(estimator, y) -> None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
 
 
-def check_rows(estimator, x, *, reset: bool) -> np.ndarray:
-    """Rows as a C-contiguous 2-D array of a numeric dtype, all finite.
+def check_rows(estimator, x, *, reset: bool, contiguous: bool = True) -> Rows:
+    """Rows of a numeric dtype, all finite: a 2-D array, or sparse or half-precision rows that become one a part at a time.
+
+    Parameters
+    ----------
+    estimator, x, reset
+        As of scikit-learn's `validate_data`.
+    contiguous : bool
+        Whether an array has to be C-contiguous.
 
     Raises
     ------
     ValueError
         For NaN, infinity, an empty array, a wrong number of dimensions or of features.
-    TypeError
-        For sparse rows.
     """
-    x = validate_data(estimator, x, reset=reset, dtype=None, order="C", ensure_all_finite=False)
+    order = "C" if contiguous else None
+    x = validate_data(estimator, x, reset=reset, accept_sparse="csr", dtype=None, order=order, ensure_all_finite=False)
+    if scipy.sparse.issparse(x):
+        dtype = "uint8" if x.dtype == bool else x.dtype.name
+        _check_finite(estimator, x.data)
+        return LazyRows(x, dtype if dtype in CONVERTED_BY_BATCH else "float64")
+    if x.dtype == np.float16:
+        _check_finite(estimator, x)
+        return LazyRows(x, "float64")
     if x.dtype == bool:
         x = x.view(np.uint8)
     elif x.dtype.name not in CONVERTED_BY_BATCH:
-        x = check_array(x, dtype=np.float64, order="C", ensure_all_finite=False)
+        x = check_array(x, dtype=np.float64, order=order, ensure_all_finite=False)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))
+    _check_finite(estimator, x)
+    return x
+
+
+def _check_finite(estimator, x: np.ndarray) -> None:
     if x.dtype.kind == "f" and not _surely_finite(x):
         assert_all_finite(x, estimator_name=type(estimator).__name__, input_name="X")
-    return x
 
 
 def _surely_finite(x: np.ndarray) -> bool:
     """Whether a quick look proves all rows finite; scikit-learn's slow one then finds out what is wrong."""
-    if x.nbytes > _LARGE and x.flags.aligned:
+    if x.nbytes > _LARGE and x.flags.c_contiguous and x.flags.aligned and x.dtype in (np.float32, np.float64):
         return all_finite(x)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(x.sum()))
+
+
+def check_weights(weights, x: Rows, *, positive: bool, name: str = "sample_weight") -> np.ndarray | None:
+    """Weights of the rows as float64 `(n,)`; None where there are none.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n,), number or None
+    x : Rows
+    positive : bool
+        Whether weights below 0 are refused.
+    name : str
+        Of the argument.
+
+    Raises
+    ------
+    ValueError
+        For another shape, NaN or infinity, weights that are all 0, and a negative one where that is refused.
+    """
+    if weights is None:
+        return None
+    weights = _check_sample_weight(weights, np.empty((len(x), 0)), dtype=np.float64)
+    if positive and (weights < 0).any():
+        raise ValueError(f"Negative values in {name}: the statistics of batch norm need weights of 0 or more")
+    if not weights.any():
+        raise ValueError(f"{name} is zero for every row: at least one weight must be above zero")
+    return np.ascontiguousarray(weights)
+
+
+def class_weights(class_weight, y: np.ndarray, *, incremental: bool) -> np.ndarray | None:
+    """The weight of each row by its label; None where `class_weight` is.
+
+    Raises
+    ------
+    ValueError
+        For a dict with a multilabel target or with other labels, and for 'balanced' in `partial_fit`.
+    """
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, dict) and y.ndim == 2:
+        raise ValueError("class_weight as a dict needs one label a row; for a multilabel target use sample_weight")
+    if incremental and class_weight == "balanced":
+        raise ValueError(
+            "class_weight='balanced' is not supported for partial_fit, which does not know all rows; give the dict of "
+            "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y)"
+        )
+    return compute_sample_weight(class_weight, y)
+
+
+def product(*weights: np.ndarray | None) -> np.ndarray | None:
+    """The product of weights, None counting as 1; None where all are."""
+    given = [w for w in weights if w is not None]
+    return np.ascontiguousarray(np.prod(given, axis=0)) if given else None
 
 
 def check_labels(y, rows: int) -> np.ndarray:
@@ -78,6 +150,8 @@ def check_labels(y, rows: int) -> np.ndarray:
         y = np.asarray(y)
     elif kind in ("binary", "multiclass"):
         y = column_or_1d(y, warn=True)
+    elif kind.endswith("multioutput"):
+        raise ValueError("Multioutput target data is not supported with label binarization")
     else:
         raise ValueError(
             f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which expects discrete classes on a "
@@ -105,18 +179,17 @@ def encode(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
         if len(classes) == int(classes[-1]) - first + 1:  # consecutive whole numbers: no search
             index = y.astype(np.int64) - first
             if len(index) and (index.min() < 0 or index.max() >= len(classes)):
-                raise ValueError(_unknown(np.setdiff1d(y, classes), classes))
+                raise ValueError(_unknown(y, classes))
             return index
     index = np.searchsorted(classes, y)
     index[index == len(classes)] = 0
-    wrong = classes[index] != y
-    if wrong.any():
-        raise ValueError(_unknown(np.unique(y[wrong]), classes))
+    if (classes[index] != y).any():
+        raise ValueError(_unknown(y, classes))
     return index.astype(np.int64)
 
 
-def _unknown(found: np.ndarray, classes: np.ndarray) -> str:
-    return f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has {found}."
+def _unknown(y: np.ndarray, classes: np.ndarray) -> str:
+    return f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has {np.unique(y)}."
 
 
 def check_targets(y, rows: int, dtype: np.dtype) -> np.ndarray:
@@ -130,6 +203,8 @@ def check_targets(y, rows: int, dtype: np.dtype) -> np.ndarray:
     y = check_array(y, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="y")
     if y.ndim > 2:
         raise ValueError(f"y must have 1 or 2 dimensions, got {y.ndim}")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
     _check_length(y, rows)
     return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
 

@@ -1,8 +1,9 @@
 """Models in the manner of Keras."""
 
+from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
 from nbbn.models.sequential import Sequential
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Sequential", "SequentialClassifier", "SequentialRegressor", "load_model"]
 
 
 def load_model(path):

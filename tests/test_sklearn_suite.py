@@ -1,0 +1,31 @@
+"""scikit-learn's own tests of its MLPs, on ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sklearn
+import sklearn_as_nbbn
+
+HERE = Path(__file__).parent
+# The suite of this version of scikit-learn was read; an older one lacks parameters that it tests.
+NEWEST = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) >= (1, 9)
+
+
+@pytest.mark.skipif(not NEWEST, reason="the tests of scikit-learn 1.9")
+def test_suite_passes(tmp_path):
+    """All items but the exceptions, each of which is there and named with its reason."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sklearn_as_nbbn", "--pyargs",
+         "sklearn.neural_network.tests.test_mlp"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1200,
+    )  # fmt: skip
+    last = done.stdout.strip().splitlines()[-1]
+    assert done.returncode == 0, done.stdout[-5000:]
+    count = len(sklearn_as_nbbn.EXCEPTED)
+    assert f"{59 - count} passed, {count} skipped" in last
