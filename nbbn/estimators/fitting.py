@@ -199,8 +199,9 @@ class Fitting:
         plan = self._plan(len(samples), random_state)
         self._make_trainer(start, plan, len(samples), random_state)
         best = None if checkpoint is None else checkpoint.resume(self.trainer, self.record)
+        report = reporter(estimator.verbose, plan.epochs, len(samples), self.steps, lambda: self.trainer.step)
         run = Loop(
-            self.trainer, samples, plan, self.record, self.rates, reporter(estimator.verbose, plan.epochs, len(samples)),
+            self.trainer, samples, plan, self.record, self.rates, report,
             validate=None if self.validation is None else self._measure, best=best, epoch_begins=self.hooks.epoch_begins,
             epoch_ends=self.hooks.epoch_ends,
         )  # fmt: skip
@@ -261,7 +262,8 @@ class Fitting:
         if self.architecture.has_dropout and not (self.goes_on and record.steps):
             record.seed = int(random_state.randint(2**31 - 1))
         edges = batches(rows, plan.batch_size, merge_tail=plan.merge_tail)
-        optimizer = optimizer_of(estimator, plan.epochs * (len(edges) - 1))
+        self.steps = len(edges) - 1
+        optimizer = optimizer_of(estimator, plan.epochs * self.steps)
         self.rates = Rates(estimator, optimizer, record)
         shapes, largest = self.architecture.shapes, int(np.diff(edges).max())
         self.trainer = Trainer(

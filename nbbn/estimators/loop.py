@@ -18,8 +18,6 @@ from nbbn.trainer import Epoch, Trainer, batches
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
-# Parts of an epoch between which a bar moves, at most.
-_MOVES = 50
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,6 @@ class Loop:
             part = self._train_part(order[edges[first] : edges[end]], edges[first : end + 1] - edges[first], rates[first:end],
                                     shrink)
             whole = Epoch(whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits, whole.seconds + part.seconds)
-            self.report.advance(end / (len(edges) - 1))
         return whole
 
     def _train_part(self, order: np.ndarray, edges: np.ndarray, rates: np.ndarray, shrink: np.ndarray | None) -> Epoch:
@@ -208,13 +205,11 @@ class Loop:
         return order[np.repeat(~empty, sizes)], np.append(0, np.cumsum(sizes[~empty]))
 
     def _parts(self, edges: np.ndarray) -> list[tuple[int, int]]:
-        """First and last batch of what is trained in one go: all, but for rows that become dense and for a bar that moves."""
-        steps = size = max(1, len(edges) - 1)
-        if self.report.moves:
-            size = max(1, size // _MOVES)
-        if isinstance(self.samples.x, LazyRows):
-            size = min(size, max(1, self.samples.x.rows_of_a_part // int(np.diff(edges).max())))
-        return [(first, min(first + size, steps)) for first in range(0, len(edges) - 1, size)]
+        """First and last batch of what is trained in one go: all, unless the rows become dense a part at a time."""
+        steps = size = len(edges) - 1
+        if isinstance(self.samples.x, LazyRows) and steps:
+            size = max(1, self.samples.x.rows_of_a_part // int(np.diff(edges).max()))
+        return [(first, min(first + size, steps)) for first in range(0, steps, max(1, size))]
 
     # -- judgement
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Silence:
     """Shows nothing."""
-
-    # Whether it wants to hear of an epoch before it is over.
-    moves = False
-
-    def advance(self, share: float) -> None:
-        """So much of the epoch is done."""
 
     def epoch(self, logs: dict) -> None:
         """An epoch is over, validation included."""
@@ -37,35 +33,47 @@ class Lines(Silence):
 class Bar(Silence):
     """A bar of all epochs: the last one's loss and score, rows a second, time left.
 
+    It moves within an epoch, too: the thread that draws it asks for the steps done.
+
     Parameters
     ----------
     epochs : int
     rows : int
         Of an epoch.
+    steps : int
+        Of an epoch.
+    step : callable
+        `() -> int`: steps done.
     console : rich.console.Console
     """
 
-    moves = True
-
-    def __init__(self, epochs: int, rows: int, console):
+    def __init__(self, epochs: int, rows: int, steps: int, step: Callable[[], int], console):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._rows, self._done = rows, 0
+        class Watching(Progress):
+            """Looks at the steps before it draws."""
+
+            def get_renderables(self):
+                for task in self.task_ids:
+                    self.update(task, completed=watch())
+                return super().get_renderables()
+
+        def watch() -> float:
+            return self._done + min(1.0, (step() - self._from) / steps) * (self._done < epochs)
+
+        self._rows, self._done, self._step, self._from = rows, 0, step, step()
         columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[figures]}"),
                    TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console)
+        self._bar = Watching(*columns, console=console)
         self._task = self._bar.add_task("", total=epochs, figures="")
         self._bar.start()
 
-    def advance(self, share):
-        self._bar.update(self._task, completed=self._done + share)
-
     def epoch(self, logs):
-        self._done = logs["epoch"]
         shown = [f"loss {logs['loss']:.4g}"]
         if "val_score" in logs:
             shown.append(f"validation {logs['val_score']:.4f}")
         shown.append(f"{self._rows / max(logs['seconds'], 1e-9):,.0f} rows/s")
+        self._done, self._from = logs["epoch"], self._step()
         self._bar.update(self._task, completed=self._done, figures=", ".join(shown))
 
     def say(self, message):
@@ -75,11 +83,11 @@ class Bar(Silence):
         self._bar.stop()
 
 
-def reporter(verbose, epochs: int, rows: int) -> Silence:
+def reporter(verbose, epochs: int, rows: int, steps: int = 1, step: Callable[[], int] = lambda: 0) -> Silence:
     """What shows the progress of a fit of so many epochs."""
     if not verbose:
         return Silence()
     from nbbn.commands.progress import console
 
     screen = console()
-    return Bar(epochs, rows, screen) if screen.is_terminal else Lines()
+    return Bar(epochs, rows, steps, step, screen) if screen.is_terminal else Lines()
