@@ -3,6 +3,7 @@
 
 Each OUTPUT is a text file with lines such as
 
+    2 threads; a cache line's way between cores and back: 90 ns
     train (784, 128) batch 32, 2 epochs: nbbn 0.1s  torch 0.9s (x9.00)  fastest peer / nbbn = 9.00
 
 The table stands between the two markers in README.md; machine and versions are those of the environment that runs this script.
@@ -22,6 +23,7 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- speed table: scripts/speed_table.py -->", "<!-- end of the speed table -->"
 LINE = re.compile(r"^(?P<work>[^:]+): nbbn (?P<own>\S+?)(?P<unit>us|s)  (?P<peers>.*?)  fastest peer / nbbn = (?P<ratio>\S+)$")
 PEER = re.compile(r"(?P<name>\S.*?) (?P<value>\S+?)(?:us|s) \(x(?P<ratio>[^)]+)\)(?:  |$)")
+MODE = re.compile(r"^(\d+) threads; a cache line's way between cores and back: (\d+) ns$", re.M)
 PACKAGES = ("numba", "numpy", "torch", "jax", "onnxruntime", "scikit-learn")
 
 
@@ -57,13 +59,23 @@ def versions() -> str:
     return ", ".join(found)
 
 
+def mode(texts: list[str]) -> str:
+    """Threads, and how far apart the cores were during the runs."""
+    found = [(int(threads), int(ns)) for text in texts for threads, ns in MODE.findall(text)]
+    if not found:
+        return "threads not stated"
+    threads, way = sorted({threads for threads, _ in found}), [ns for _, ns in found]
+    return f"{'/'.join(map(str, threads))} threads; a cache line's way between the cores and back: {min(way)} to {max(way)} ns"
+
+
 def main() -> int:
     """Replace the table in the README."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("outputs", nargs="+", type=Path, metavar="OUTPUT")
     parser.add_argument("--note", default="", help="a sentence about the run, for instance the state of the machine")
     args = parser.parse_args()
-    rows = [row for path in args.outputs for row in rows_of(path.read_text())]
+    texts = [path.read_text() for path in args.outputs]
+    rows = [row for text in texts for row in rows_of(text)]
     if not rows:
         print("no measured line found; nothing was changed", file=sys.stderr)
         return 2
@@ -74,8 +86,9 @@ def main() -> int:
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     table = [
         BEGIN,
-        f"Measured on {machine()}; {versions()}; 2 threads, float32, medians of rounds in turn, each contestant in a process of",
-        f"its own. A ratio is the fastest peer's time divided by nbbn's: above 1, nbbn is faster. {args.note}".rstrip(),
+        f"Measured on {machine()}; {versions()}; float32, {mode(texts)};",
+        "medians of rounds in turn, each contestant in a process of its own. A ratio is the fastest peer's time divided by",
+        f"nbbn's: above 1, nbbn is faster. {args.note}".rstrip(),
         "",
         "| work | nbbn | peers | fastest peer / nbbn |",
         "|---|---|---|---|",
