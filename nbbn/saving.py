@@ -11,9 +11,11 @@ from nbbn.fold import FoldReport, fold_checked
 from nbbn.interop import native
 from nbbn.interop.files import FileError
 from nbbn.models import Sequential, SequentialClassifier, SequentialRegressor
+from nbbn.models.estimators.stored import described, restored
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel, Predictor
 
+_AROUND_LAYERS = {cls.__name__: cls for cls in (SequentialClassifier, SequentialRegressor)}
 _ESTIMATORS = {cls.__name__: cls for cls in (MLPClassifier, MLPRegressor)}
 # Parameters that a file does not hold: functions, and the state of a random generator.
 _NOT_SAVED = ("callbacks", "random_state")
@@ -105,6 +107,17 @@ def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
     native.save(path, network, meta)
 
 
+def save_sequential_estimator(estimator, path) -> None:
+    """Write a fitted estimator around layers, and what its next fit goes on from."""
+    classes = getattr(estimator, "classes_", None)
+    meta = {
+        "model": type(estimator).__name__,
+        "classes": None if classes is None else native.labels_to_json(classes),
+        **described(estimator),
+    }
+    native.save(path, estimator.model_.network(), meta)
+
+
 def _load_sequential(network: Network, meta: dict) -> Sequential:
     model = Sequential(name=meta["name"])
     model.restore(network, meta.get("training"))
@@ -130,7 +143,7 @@ def load(path):
 
     Returns
     -------
-    FoldedModel, MLPClassifier, MLPRegressor or Sequential
+    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
         What was saved.
 
     Raises
@@ -147,6 +160,8 @@ def load(path):
             return FoldedModel(network, kind=meta["kind"], classes=classes, report=report)
         if name == "Sequential":
             return _load_sequential(network, meta)
+        if name in _AROUND_LAYERS:
+            return restored(_AROUND_LAYERS[name], network, classes, meta)
         if name in _ESTIMATORS:
             params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
             params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}

@@ -49,15 +49,10 @@ def numbers():
     return X, y / y.std(axis=0)
 
 
-def expected_to_fail(estimator):
-    """Rows that count twice are in other batches than the same rows given twice."""
-    return {"check_sample_weight_equivalence_on_dense_data": "batches differ, and batch norm does not weigh its statistics"}
-
-
 @parametrize_with_checks([
-    nbbn.SequentialClassifier(dense(20), epochs=40, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
-    nbbn.SequentialRegressor(dense(20), epochs=60, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
-], expected_failed_checks=expected_to_fail)  # fmt: skip
+    nbbn.SequentialClassifier(dense(20), epochs=40, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
+    nbbn.SequentialRegressor(dense(20), epochs=60, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
+])  # fmt: skip
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -491,3 +486,58 @@ def test_weights_that_are_not_finite(numbers):
     with pytest.raises(ValueError, match="not finite: lower the learning rate"):
         model.fit(X, y)
     assert not hasattr(model, "model_")
+
+
+def test_weights_are_repetitions(data):
+    X, y = data
+    weights = np.random.default_rng(0).integers(0, 4, 300)
+    params = {"batch_size": 2000, "epochs": 20, "dtype": "float64"}
+    weighted = classifier(**params).fit(X, y, sample_weight=weights)
+    repeated = classifier(**params).fit(X.repeat(weights, axis=0), y.repeat(weights))
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-7)
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
+    assert not np.allclose(weighted.predict_proba(X), classifier(**params).fit(X, y).predict_proba(X), rtol=1e-2)
+
+
+def test_weights_of_images_count_relative_to_each_other(digits):
+    X, y = digits
+    layers = [L.Conv2D(4, 3, input_shape=(8, 8, 1)), L.BatchNormalization(), L.ReLU(), L.Flatten()]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    one = classifier(layers, epochs=1).fit(X, y, sample_weight=weights)
+    other = classifier(layers, epochs=1).fit(X, y, sample_weight=4 * weights)
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    assert not np.array_equal(one.predict_proba(X), classifier(layers, epochs=1).fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor", "images", "frame"])
+def test_saved_and_loaded(tmp_path, data, numbers, digits, kind):
+    path = tmp_path / "model.safetensors"
+    if kind == "regressor":
+        (X, y), model = numbers, regressor(loss=nbbn.losses.Huber(0.5), optimizer=nbbn.optimizers.SGD(0.01, momentum=0.9))
+    elif kind == "images":
+        layers = [L.Conv2D(4, 3, input_shape=(8, 8, 1)), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dropout(0.3)]
+        (X, y), model = digits, classifier(layers, epochs=2)
+    else:
+        X, y = data
+        y, model = np.array(["a", "bb", "ccc"])[y], classifier(class_weight={"a": 1.0, "bb": 2, "ccc": 0.5})
+    if kind == "frame":
+        X = pytest.importorskip("pandas").DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])
+    model.fit(X, y)
+    model.save(path)
+    again = nbbn.load(path)
+    assert type(again) is type(model) and again.history_ == model.history_ and again.n_iter_ == model.n_iter_
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    for name, value in model.get_params().items():
+        if name not in ("random_state", "layers", "loss", "optimizer"):
+            assert again.get_params()[name] == value, name
+    assert again.score(X, y) == model.score(X, y)
+    # Training goes on bit for bit.
+    np.testing.assert_array_equal(again.partial_fit(X, y).predict(X), model.partial_fit(X, y).predict(X))
+    for ours, theirs in zip(again.model_.get_weights(), model.model_.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_unfitted_one_is_not_saved(tmp_path):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        classifier().save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

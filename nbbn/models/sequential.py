@@ -262,7 +262,8 @@ class Sequential(Stack):
             raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
 
     def _trainer(self, data: Rows, rows: int, *, exactly: bool) -> Trainer:
-        return self._session.trainer(self._chain, data.x.dtype, rows, weighted=data.weights is not None, exactly=exactly)
+        weighted = self._weighting if data.weights is not None else False
+        return self._session.trainer(self._chain, data.x.dtype, rows, weighted=weighted, exactly=exactly)
 
     def _order(self, rows: int, shuffle: bool) -> np.ndarray:
         """The next epoch's order: it follows from the model's seed and the number of shuffles so far, so that a resumed fit goes

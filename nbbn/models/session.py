@@ -126,7 +126,7 @@ class Session:
         tail = self.tail(network.layers)
         return Network(network.layers + tail, network.input_shape, network.weights + [{}] * len(tail), network.dtype)
 
-    def trainer(self, chain: Chain, source: np.dtype, rows: int, *, weighted: bool, exactly: bool) -> Trainer:
+    def trainer(self, chain: Chain, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, if it will do.
 
         Parameters
@@ -137,8 +137,8 @@ class Session:
             Of the rows.
         rows : int
             The largest batch.
-        weighted : bool
-            Whether rows have weights.
+        weighted : bool or "mean"
+            Whether rows have weights, and what they mean.
         exactly : bool
             Whether a trainer for larger batches will not do.
         """

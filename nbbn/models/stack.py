@@ -28,6 +28,8 @@ class Stack:
     The newest weights are the chain's, or the trainer's while the session says so.
     """
 
+    _weighting: bool | str = True  # what weights of rows mean in training: as `Trainer`'s `weighted`
+
     def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None):
         self.name = name or "sequential"
         self.stop_training = False
