@@ -241,8 +241,7 @@ class Sequential(Stack):
 
         Notes
         -----
-        `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this batch's own, where Keras 3
-        gives means over all calls so far.
+        `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this batch's own.
         """
         session = self._require_compiled("train_on_batch")
         with self._chain.unbuilt_on_error():
