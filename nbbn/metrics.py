@@ -212,10 +212,76 @@ class BinaryCrossentropy(Metric):
         return losses.ROWS["binary_cross_entropy"](targets, outputs)
 
 
+@dataclass(frozen=True)
+class Precision(Metric):
+    """Share of the units found that are in the targets, over all rows; 0 where none is found.
+
+    Parameters
+    ----------
+    thresholds : float
+        A unit is found where its output is above; it is in the targets where they are above 0.5.
+    **base
+        See `Metric`.
+    """
+
+    thresholds: float = 0.5
+
+    default_name = "precision"
+    rises = True
+
+    def __call__(self, targets, outputs):
+        found = outputs > self.thresholds
+        return float((targets > 0.5)[found].mean()) if found.any() else 0.0
+
+
+@dataclass(frozen=True)
+class Recall(Metric):
+    """Share of the units in the targets that are found, over all rows; 0 where the targets hold none.
+
+    Parameters
+    ----------
+    thresholds : float
+        As of `Precision`.
+    **base
+        See `Metric`.
+    """
+
+    thresholds: float = 0.5
+
+    default_name = "recall"
+    rises = True
+
+    def __call__(self, targets, outputs):
+        wanted = targets > 0.5
+        return float((outputs > self.thresholds)[wanted].mean()) if wanted.any() else 0.0
+
+
+@dataclass(frozen=True)
+class AUC(Metric):
+    """Area under the receiver operating characteristic, of all units together; 0 where the targets are all alike.
+
+    Exact, where Keras sums over 200 thresholds.
+
+    Parameters
+    ----------
+    **base
+        See `Metric`.
+    """
+
+    default_name = "auc"
+    rises = True
+
+    def __call__(self, targets, outputs):
+        from sklearn.metrics import roc_auc_score
+
+        wanted = np.ravel(targets > 0.5)
+        return float(roc_auc_score(wanted, np.ravel(outputs))) if 0 < wanted.sum() < wanted.size else 0.0
+
+
 _CLASSES = (
     SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy, TopKCategoricalAccuracy,
     MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, SparseCategoricalCrossentropy, CategoricalCrossentropy,
-    BinaryCrossentropy,
+    BinaryCrossentropy, Precision, Recall, AUC,
 )  # fmt: skip
 _NAMES = {cls.default_name: cls for cls in _CLASSES} | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
 _ALIASES = {cls.__name__: cls for cls in _CLASSES} | {"MSE": MeanSquaredError, "MAE": MeanAbsoluteError}

@@ -62,12 +62,12 @@ def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
     if x.dtype.kind not in "iub":
         if x.dtype.kind != "f" or (x != np.floor(x)).any():
             raise TypeError(f"x must hold class indices, whole numbers, got dtype {x.dtype}")
-        x = x.astype(np.int64)
+    x = x.astype(np.int64)
     if x.ndim > 1 and x.shape[-1] == 1:
         x = x.reshape(x.shape[:-1])
     classes = int(x.max(initial=-1)) + 1 if num_classes is None else num_classes
     if x.size and not 0 <= x.min() <= x.max() < classes:
         raise ValueError(f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, got {x.min()} to {x.max()}")
     rows = np.zeros((x.size, classes))
-    rows[np.arange(x.size), x.ravel().astype(np.int64)] = 1
+    rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 import nbbn
 from nbbn import Input, Sequential
@@ -480,6 +481,26 @@ def test_last_axis_of_length_one_may_be_missing(rng):
     np.testing.assert_array_equal(model.predict(x), model.predict(x[..., None]))
 
 
+def test_metrics_of_detection():
+    targets, outputs = np.array([[1], [1], [1], [0], [0]]), np.array([[0.9], [0.6], [0.2], [0.7], [0.1]], np.float32)
+    m = nbbn.metrics
+    assert m.Precision()(targets, outputs) == pytest.approx(2 / 3) and m.Recall()(targets, outputs) == pytest.approx(2 / 3)
+    assert m.Precision(thresholds=0.8)(targets, outputs) == 1
+    assert m.Recall(thresholds=0.8)(targets, outputs) == pytest.approx(1 / 3)
+    assert m.AUC()(targets, outputs) == pytest.approx(4 / 6)  # of six pairs, four are in order
+    for metric in (m.Precision(thresholds=1.0), m.Recall(), m.AUC()):
+        assert metric(np.zeros((5, 1)), outputs) == 0
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((80, 3)), rng.integers(0, 2, 80)
+    model = Sequential([Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=[m.Precision(), m.Recall(), m.AUC()])
+    history = model.fit(x, y, epochs=2, verbose=0).history
+    p = model.predict(x).ravel()
+    assert history["auc"][-1] == pytest.approx(roc_auc_score(y, p))
+    assert history["precision"][-1] == pytest.approx(precision_score(y, p > 0.5))
+    assert history["recall"][-1] == pytest.approx(recall_score(y, p > 0.5))
+
+
 def test_metrics_have_the_users_names(blobs):
     x, y = blobs
     accuracy = nbbn.metrics.SparseCategoricalAccuracy(name="right")
@@ -713,6 +734,7 @@ def test_load_weights_of_another_kind(digits, tmp_path):
 def test_to_categorical():
     np.testing.assert_array_equal(nbbn.utils.to_categorical([0, 2]), [[1, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(nbbn.utils.to_categorical([[1.0]], 3), [[0, 1, 0]])
+    np.testing.assert_array_equal(nbbn.utils.to_categorical(np.array([2, 0], np.uint8)), [[0, 0, 1], [1, 0, 0]])
     assert nbbn.utils.to_categorical(np.zeros((2, 3), int), 4).shape == (2, 3, 4)
     with pytest.raises(TypeError, match=r"class indices, whole numbers, got dtype float64"):
         nbbn.utils.to_categorical([0.5])
