@@ -29,11 +29,6 @@ TOLERANCE = {dtype: 256 * float(np.finfo(dtype).eps) for dtype in ("float32", "f
 
 # What Keras can and the library refuses to train, with a part of its message. A line goes when the refusal does.
 REFUSED = {
-    "layer norm, axis 1": "only the last axis",
-    "layer norm, axes": "only the last axis",
-    "layer norm, axes 1 and 2": "only the last axis",
-    "layer norm, sequence": "only the last axis",
-    "group norm, axis 2": "only the last axis",
     "loss, not softmax": "ends with softmax",
     "loss, pixels": "softmax is supported on rows of one axis",
     "activation, softmax": "softmax is supported at the end",

@@ -167,7 +167,7 @@ class Images:
         layer, pixels = self.layers[node.layer], int(np.prod(node.before[:-1]))
         channels = node.before[-1]
         if isinstance(layer, GroupNormalization):
-            return {"set_pixels": pixels, "set_channels": channels // layer.group_count(node.before)}
+            return {"set_pixels": pixels, "set_channels": 1 if layer.groups == -1 else channels // layer.groups}
         return {"set_pixels": 1, "set_channels": channels}
 
     def group_norm(self, node: Node, x: Tensor, xhat: Tensor, y: Tensor, invstd: Buffer) -> None:

@@ -87,8 +87,8 @@ def nodes_of(layers: tuple[Layer, ...], shapes: list[Shape], *, training: bool =
         kind = _kind(i, layer, before, training)
         if kind == "repack" and not nodes and len(after) == 1:
             kind = None  # the caller's rows stand in order
-        if kind == "norm_over":
-            nodes += _norm_over(i, layer, tuple(before))
+        if kind in _OVER:
+            nodes += _OVER[kind](i, layer, tuple(before))
         elif kind:
             nodes.append(Node(kind, i, tuple(before), tuple(after)))
         for name, numbers in _activations(i, layer, after):
@@ -116,16 +116,43 @@ def _with_norm_pools(nodes: list[Node], layers: tuple[Layer, ...]) -> list[Node]
 def _norm_over(i: int, layer: BatchNormalization, shape: Shape) -> list[Node]:
     """A batch norm over an axis that is not the last: the axes change places before and after it."""
     axis = layer.axis % (len(shape) + 1) - 1
+    there, inner, back = _moved_last(i, layer, shape, (axis,))
+    return [there, Node("image_norm", i, inner, inner), back]
+
+
+def _group_norm_over(i: int, layer: GroupNormalization, shape: Shape) -> list[Node]:
+    """A group norm over an axis that is not the last."""
+    there, inner, back = _moved_last(i, layer, shape, (layer.axis % (len(shape) + 1) - 1,))
+    return [there, Node("group_norm", i, inner, inner), back]
+
+
+def _layer_norm_over(i: int, layer: LayerNormalization, shape: Shape) -> list[Node]:
+    """A layer norm over other axes than the last: they become one, the last, before it, and are again what they were after it."""
+    axes, last = layer.axes(shape), len(shape) - len(layer.axes(shape))
+    before, after, inner = [], [], shape
+    if axes != tuple(range(last, len(shape))):
+        there, inner, back = _moved_last(i, layer, shape, axes)
+        before, after = [there], [back]
+    one = (*inner[:last], math.prod(inner[last:]))
+    if one != inner:
+        before, after = [*before, Node("repack", i, inner, one)], [Node("repack", i, one, inner), *after]
+    return [*before, Node("group_norm", i, one, one), *after]
+
+
+def _moved_last(i: int, layer: Layer, shape: Shape, axes: tuple[int, ...]) -> tuple[Node, Shape, Node]:
+    """The node that puts axes of a row behind the others, the shape that it gives, and the node that undoes it."""
     if len(shape) > 3:
         raise LayerError(
-            f"layer {i} (BatchNormalization): an axis that is not the last is supported on rows of at most three axes, got "
+            f"layer {i} ({type(layer).__name__}): an axis that is not the last is supported on rows of at most three axes, got "
             f"axis={layer.axis} on rows of shape {shape}; put a Reshape before it"
         )
-    order = (*(k for k in range(len(shape)) if k != axis), axis)
+    order = (*(k for k in range(len(shape)) if k not in axes), *axes)
     inner = tuple(shape[k] for k in order)
     back = tuple(order.index(k) for k in range(len(shape)))
-    return [Node("permute", i, shape, inner, numbers=order), Node("image_norm", i, inner, inner),
-            Node("permute", i, inner, shape, numbers=back)]
+    return Node("permute", i, shape, inner, numbers=order), inner, Node("permute", i, inner, shape, numbers=back)
+
+
+_OVER = {"norm_over": _norm_over, "group_norm_over": _group_norm_over, "layer_norm_over": _layer_norm_over}
 
 
 _KINDS = {
@@ -150,10 +177,10 @@ def _kind(i: int, layer: Layer, before: Shape, training: bool) -> str | None:
         return "dropout" if training and layer.rate > 0 else None
     if isinstance(layer, GaussianNoise):
         return "noise" if training and layer.stddev > 0 else None
-    if isinstance(layer, LayerNormalization) and layer.axes(before) not in ((len(before) - 1,),):
-        raise LayerError(f"layer {i} (LayerNormalization): only the last axis is supported, got axis={layer.axis}")
+    if isinstance(layer, LayerNormalization) and layer.axes(before) != (len(before) - 1,):
+        return "layer_norm_over"
     if isinstance(layer, GroupNormalization) and layer.axis % (len(before) + 1) != len(before):
-        raise LayerError(f"layer {i} (GroupNormalization): only the last axis is supported, got axis={layer.axis}")
+        return "group_norm_over"
     if isinstance(layer, (Input, Activation, ReLU, LeakyReLU, ELU, Softmax)):
         return None
     if isinstance(layer, ZeroPadding2D) and layer.padding == ((0, 0), (0, 0)):

@@ -71,7 +71,7 @@ class Parameters:
                 self._add(node.layer, "kernel", self._kernel_form(node, input_pixel(nodes, at, self.dtype)))
                 self._add(node.layer, "bias", VectorForm(node.after[-1]))
             elif node.kind in ("norm", "image_norm", "norm_pool", "group_norm"):
-                self._add_state(node.layer, layers[node.layer])
+                self._add_state(node)
 
     def _kernel_form(self, node: Node, pixel: int) -> Form:
         layer, channels, units = self._layers[node.layer], node.before[-1], node.after[-1]
@@ -86,13 +86,13 @@ class Parameters:
     def _add(self, layer: int, name: str, form: Form) -> None:
         self.blocks[layer, name] = Block(self._buffer(f"{name}{layer}", form.items(self.dtype)), form)
 
-    def _add_state(self, layer: int, spec: Layer) -> None:
-        shape = self._shapes[layer]
-        channels = spec.channels(shape) if hasattr(spec, "channels") else shape[-1]
-        width = padded(channels, self.dtype)
+    def _add_state(self, node: Node) -> None:
+        layer, width = node.layer, padded(node.before[-1], self.dtype)
         state = self._buffer(f"state{layer}", STATE_ROWS * width)
+        declared = self._layers[layer].weight_shapes(self._shapes[layer])
         for name, row in _STATE_ROW.items():
-            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), VectorForm(channels))
+            form = RowsForm(declared.get(name, (node.before[-1],)), 1)
+            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), form)
 
     def _buffer(self, name: str, items: int) -> Buffer:
         return self._program.buffer(name, Segment.PARAMS, items)

@@ -103,7 +103,7 @@ class _Lowering(ImageTraining):
     def __init__(self, layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted):
         self.layers, self.rows, self.loss, self.optimizer, self.debias = layers, rows, loss, optimizer, debias
         self.seed, self.delta, self.weighted = seed, delta, weighted
-        self.nodes = nodes_of(layers, shapes, training=True)
+        self.shapes, self.nodes = shapes, nodes_of(layers, shapes, training=True)
         self._check_end()
         if weighted == "mean" and any(node.kind in ("image_norm", "norm_pool") for node in self.nodes):
             raise LayerError("weighted statistics are supported for batch norms of feature vectors only")
@@ -188,7 +188,7 @@ class _Lowering(ImageTraining):
 
     def _trainable(self, node: Node) -> tuple[str, ...]:
         if node.kind in ("dense", "conv", "depthwise", "norm", "image_norm", "norm_pool", "group_norm"):
-            return self.layers[node.layer].trainable_names(node.before)
+            return self.layers[node.layer].trainable_names(self.shapes[node.layer])
         return ()
 
     def _panels(self, width: int) -> int:
@@ -391,7 +391,7 @@ class _Lowering(ImageTraining):
 
     def _penalty(self, node: Node, name: str):
         """The regulariser of one array, if it has one."""
-        return self.layers[node.layer].regularizers(node.before).get(name)
+        return self.layers[node.layer].regularizers(self.shapes[node.layer]).get(name)
 
     def _update_dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         panels = self._panels(node.width)
