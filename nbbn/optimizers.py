@@ -14,7 +14,7 @@ from nbbn import schedules
 from nbbn.schedules import Schedule
 
 # Arguments of Keras's that no kernel computes, and the value at which they do nothing.
-_ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None, "amsgrad": False, "centered": False}
+_ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None}
 _NOT_WRITTEN = (*_ABSENT, "ema_momentum")
 
 
@@ -52,14 +52,18 @@ class Optimizer:
     gradient_accumulation_steps: int | None = None
     name: str | None = None
 
-    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old values.
+    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old values; those that are bools.
     slots: ClassVar[int]
     kernel: ClassVar[str]
     shares: ClassVar[tuple[str, ...]] = ()
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         for name in self.shares:
             object.__setattr__(self, name, self._number(name, most=1.0))
+        for name in self.flags:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{self._class}: {name} must be True or False, got {getattr(self, name)!r}")
         for name in ("epsilon", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
             if getattr(self, name, None) is not None:
                 object.__setattr__(self, name, self._number(name))
@@ -182,6 +186,7 @@ class SGD(Optimizer):
 
     slots = 1
     shares = ("momentum",)
+    flags = ("nesterov",)
 
     @property
     def kernel(self) -> str:
@@ -203,11 +208,11 @@ class RMSprop(Optimizer):
     rho : float
         Weight of the old mean square, in [0, 1].
     momentum : float
-        Not supported: 0.
+        Weight of the old step in the new one, in [0, 1].
     epsilon : float
         Added inside the root.
     centered : bool
-        Not supported: False.
+        Whether the squared mean of the gradient, averaged like v, is taken off v.
     **base
         See `Optimizer`.
     """
@@ -218,17 +223,21 @@ class RMSprop(Optimizer):
     epsilon: float = 1e-7
     centered: bool = False
 
-    slots = 1
-    kernel = "rmsprop"
-    shares = ("rho",)
+    shares = ("rho", "momentum")
+    flags = ("centered",)
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.momentum != 0:
-            raise ValueError(f"RMSprop: momentum is not supported, got {self.momentum!r}; use SGD with momentum, or Adam")
+    @property
+    def slots(self) -> int:
+        """Arrays of state for each trained array."""
+        return 3 if self.momentum or self.centered else 1
+
+    @property
+    def kernel(self) -> str:
+        """The suffix of its kernels' names."""
+        return "rmsprop_momentum" if self.momentum or self.centered else "rmsprop"
 
     def constants(self) -> list[float]:
-        return [self.rho, 1 - self.rho, self.epsilon]
+        return [self.rho, 1 - self.rho, self.epsilon, self.momentum, float(self.centered)]
 
 
 @dataclass(repr=False)
@@ -244,7 +253,7 @@ class Adam(Optimizer):
     epsilon : float
         Added outside the root.
     amsgrad : bool
-        Not supported: False.
+        Whether to divide by the largest second moment so far (Reddi, Kale and Kumar, 2018).
     **base
         See `Optimizer`.
     """
@@ -255,9 +264,18 @@ class Adam(Optimizer):
     epsilon: float = 1e-7
     amsgrad: bool = False
 
-    slots = 2
-    kernel = "adam"
     shares = ("beta_1", "beta_2")
+    flags = ("amsgrad",)
+
+    @property
+    def slots(self) -> int:
+        """Arrays of state for each trained array."""
+        return 3 if self.amsgrad else 2
+
+    @property
+    def kernel(self) -> str:
+        """The suffix of its kernels' names."""
+        return "amsgrad" if self.amsgrad else "adam"
 
     def __post_init__(self):
         super().__post_init__()

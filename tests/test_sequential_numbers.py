@@ -37,18 +37,12 @@ REFUSED = {
     "layer softmax, axis 1": "only the last axis",
     "dense, four axes": "at most three axes",
 }
-REFUSED_OPTIMIZERS = {
-    "rmsprop, momentum": "momentum is not supported",
-    "rmsprop, centered": "centered is not supported",
-    "adam, amsgrad": "amsgrad is not supported",
-}
-
 IN_USE = {name: case for name, case in NETWORKS.items() if name not in REFUSED}
 # Accumulation is for `fit`: see `test_accumulation`.
 OPTIMIZERS_IN_USE = {
     name: optimizer
     for name, optimizer in OPTIMIZERS.items()
-    if name not in REFUSED_OPTIMIZERS and "gradient_accumulation_steps" not in optimizer[1]
+    if "gradient_accumulation_steps" not in optimizer[1]
 }
 SMALL = {"dense": vector(dense(19), norm(), RELU), "image": image(conv(10), norm(), RELU)}
 
@@ -120,12 +114,6 @@ def test_is_refused(name):
     """With a message, never with wrong numbers."""
     with pytest.raises(ValueError, match=REFUSED[name]):
         check(NETWORKS[name], "float32")
-
-
-@pytest.mark.parametrize("name", REFUSED_OPTIMIZERS)
-def test_optimizer_is_refused(name):
-    with pytest.raises(ValueError, match=REFUSED_OPTIMIZERS[name]):
-        check(OPTIMIZED, "float32", OPTIMIZERS[name])
 
 
 @cases

@@ -14,7 +14,7 @@ from nbbn.kernels.registry import (
     inline,
     kernel,
 )
-from nbbn.kernels.simd import fma, lanes, load, multiply_tile, shift, splat, sqrt, stack, store, total
+from nbbn.kernels.simd import fma, lanes, load, maximum, multiply_tile, shift, splat, sqrt, stack, store, total
 from nbbn.kernels.team import share
 from nbbn.kernels.tile import HEIGHT
 
@@ -61,6 +61,35 @@ def adam(p, g, param, slots, i, size, hyper, rate):
     store(slots, i, m)
     store(slots, size + i, v)
     store(param, i, p - splat(param, rate) * m / (sqrt(v) + splat(param, hyper[2])))
+
+
+@inline
+def rmsprop_momentum(p, g, param, slots, i, size, hyper, rate):
+    """RMSprop with momentum, centred or not: `step = rate * g / sqrt(v - centered * mean^2 + epsilon)`, as in Keras.
+
+    `hyper` is rho, 1 - rho, epsilon, momentum, centered (0 or 1); the slots are v, the gradient's mean, and the steps' sum.
+    """
+    rho, new = splat(param, hyper[0]), splat(param, hyper[1])
+    v = fma(rho, load(slots, i), new * (g * g))
+    mean = fma(rho, load(slots, size + i), new * g)
+    step = splat(param, rate) * g / sqrt(v - splat(param, hyper[4]) * (mean * mean) + splat(param, hyper[2]))
+    step = fma(splat(param, hyper[3]), load(slots, 2 * size + i), step)
+    store(slots, i, v)
+    store(slots, size + i, mean)
+    store(slots, 2 * size + i, step)
+    store(param, i, p - step)
+
+
+@inline
+def amsgrad(p, g, param, slots, i, size, hyper, rate):
+    """`adam`, divided by the root of the largest `v` so far (Reddi, Kale and Kumar, 2018)."""
+    m = fma(splat(param, hyper[0]), load(slots, i), splat(param, hyper[3]) * g)
+    v = fma(splat(param, hyper[1]), load(slots, size + i), splat(param, hyper[4]) * (g * g))
+    largest = maximum(load(slots, 2 * size + i), v)
+    store(slots, i, m)
+    store(slots, size + i, v)
+    store(slots, 2 * size + i, largest)
+    store(param, i, p - splat(param, rate) * m / (sqrt(largest) + splat(param, hyper[2])))
 
 
 @inline
@@ -150,5 +179,5 @@ def _kernels_of(step) -> None:
     kernel(dense)
 
 
-for _step in (gradient, sgd, nesterov, rmsprop, adam):
+for _step in (gradient, sgd, nesterov, rmsprop, rmsprop_momentum, adam, amsgrad):
     _kernels_of(_step)
