@@ -30,11 +30,7 @@ TOLERANCE = {dtype: 256 * float(np.finfo(dtype).eps) for dtype in ("float32", "f
 # What Keras can and the library refuses to train, with a part of its message. A line goes when the refusal does.
 REFUSED = {
     "loss, not softmax": "ends with softmax",
-    "loss, pixels": "softmax is supported on rows of one axis",
-    "activation, softmax": "softmax is supported at the end",
-    "activation, softmax, image": "softmax is supported on rows of one axis",
-    "layer softmax": "softmax is supported at the end",
-    "layer softmax, axis 1": "only the last axis",
+    "loss, pixels": "outputs have one axis",
     "dense, four axes": "at most three axes",
 }
 IN_USE = {name: case for name, case in NETWORKS.items() if name not in REFUSED}

@@ -204,6 +204,35 @@ def image_clipped_relu_slope(dy: WRITE_IMAGES, x: READ_IMAGES, image, alpha: Rea
 
 
 @kernel
+def channel_softmax(x: READ_IMAGES, y: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread, threads):
+    """`y = exp(x - max) / sum` over the channels of each pixel, in float64; `y` may be `x`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        peak = x[at]
+        for c in range(1, channels):
+            peak = max(peak, x[at + c])
+        norm = 0.0
+        for c in range(channels):
+            norm += math.exp(float(x[at + c]) - float(peak))
+        for c in range(channels):
+            y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / norm)
+
+
+@kernel
+def channel_softmax_slope(dy: WRITE_IMAGES, y: READ_IMAGES, pixel, channels, pixels, blocks, rows, thread, threads):
+    """`dx = y * (dy - sum(y * dy))` over the channels of each pixel, over `dy`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        total = 0.0
+        for c in range(channels):
+            total += float(y[at + c]) * float(dy[at + c])
+        for c in range(channels):
+            dy[at + c] = scalar(dy, float(y[at + c]) * (float(dy[at + c]) - total))
+
+
+@kernel
 def clear_padding(x: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread, threads):
     """Zeros behind the channels of each pixel: what a function with `f(0) != 0` left there."""
     first, end = share_images(rows, blocks, thread, threads)

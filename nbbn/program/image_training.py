@@ -229,6 +229,15 @@ class ImageTraining:
         self.images.activation_slope(node.activation, node.numbers, x, d)
         return d
 
+    def _forward_channel_softmax(self, i: int, node: Node, x: Tensor) -> Tensor:
+        y = self._like(f"a{node.layer}", x)
+        self.images.softmax(x, y)
+        return replace(y, kept=True)
+
+    def _backward_channel_softmax(self, i: int, node: Node, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
+        self.images.softmax_slope(y, d)
+        return d
+
     def _forward_dropout(self, i: int, node: Node, x: Tensor) -> Tensor:
         y = self._like(f"y{node.layer}", x)
         self._drop(node, x, y)

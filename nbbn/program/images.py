@@ -157,6 +157,16 @@ class Images:
         if name in _LEAVES_PADDING:
             self._clear(y, always=True)
 
+    def softmax(self, x: Tensor, y: Tensor) -> None:
+        """`y = softmax(x)` over the channels; `y` may be `x`."""
+        self.program.add("channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels, pixels=x.pixels,
+                         blocks=self.blocks)
+
+    def softmax_slope(self, y: Tensor, d: Tensor) -> None:
+        """The gradient before a softmax from the one after it."""
+        self.program.add("channel_softmax_slope", dy=d.buffer, y=y.buffer, pixel=d.pixel, channels=d.channels, pixels=d.pixels,
+                         blocks=self.blocks)
+
     def activation_slope(self, name: str, numbers: tuple[float, ...], x: Tensor, d: Tensor) -> None:
         """`d *= f'(x)`."""
         self.program.add(f"image_{name}_slope", dy=d.buffer, x=x.buffer, image=x.stride, blocks=self.blocks,

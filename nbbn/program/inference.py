@@ -167,6 +167,10 @@ class InferenceProgram:
         self.images.activate(node.activation, node.numbers, x, x)
         return x
 
+    def _channel_softmax(self, i: int, node: Node, x: Tensor) -> Tensor:
+        self.images.softmax(x, x)
+        return x
+
     def _repack(self, i: int, node: Node, x: Tensor) -> Tensor:
         if view := as_view(x, node):
             return view

@@ -47,8 +47,8 @@ class Node:
     ----------
     kind : str
         `dense`, `norm` and `activation` work on rows of features, split by columns; `conv`, `depthwise`, `image_norm`,
-        `norm_pool`, `group_norm`, `max_pool`, `average_pool`, `image_activation`, `repack`, `permute`, `pad`, `dropout` and
-        `noise` on rows of any shape, split by blocks of rows.
+        `norm_pool`, `group_norm`, `max_pool`, `average_pool`, `image_activation`, `channel_softmax`, `repack`, `permute`, `pad`,
+        `dropout` and `noise` on rows of any shape, split by blocks of rows.
     layer : int
         Index of the layer that it comes from.
     before, after : tuple of int
@@ -126,8 +126,9 @@ def _group_norm_over(i: int, layer: GroupNormalization, shape: Shape) -> list[No
     return [there, Node("group_norm", i, inner, inner), back]
 
 
-def _layer_norm_over(i: int, layer: LayerNormalization, shape: Shape) -> list[Node]:
-    """A layer norm over other axes than the last: they become one, the last, before it, and are again what they were after it."""
+def _within_rows_over(i: int, layer: LayerNormalization | Softmax, shape: Shape) -> list[Node]:
+    """A layer norm or softmax over other axes than the last: they become one, the last, before it, and again several after it."""
+    kind = "channel_softmax" if isinstance(layer, Softmax) else "group_norm"
     axes, last = layer.axes(shape), len(shape) - len(layer.axes(shape))
     before, after, inner = [], [], shape
     if axes != tuple(range(last, len(shape))):
@@ -136,7 +137,7 @@ def _layer_norm_over(i: int, layer: LayerNormalization, shape: Shape) -> list[No
     one = (*inner[:last], math.prod(inner[last:]))
     if one != inner:
         before, after = [*before, Node("repack", i, inner, one)], [Node("repack", i, one, inner), *after]
-    return [*before, Node("group_norm", i, one, one), *after]
+    return [*before, Node(kind, i, one, one), *after]
 
 
 def _moved_last(i: int, layer: Layer, shape: Shape, axes: tuple[int, ...]) -> tuple[Node, Shape, Node]:
@@ -152,7 +153,7 @@ def _moved_last(i: int, layer: Layer, shape: Shape, axes: tuple[int, ...]) -> tu
     return Node("permute", i, shape, inner, numbers=order), inner, Node("permute", i, inner, shape, numbers=back)
 
 
-_OVER = {"norm_over": _norm_over, "group_norm_over": _group_norm_over, "layer_norm_over": _layer_norm_over}
+_OVER = {"norm_over": _norm_over, "group_norm_over": _group_norm_over, "within_rows_over": _within_rows_over}
 
 
 _KINDS = {
@@ -177,8 +178,8 @@ def _kind(i: int, layer: Layer, before: Shape, training: bool) -> str | None:
         return "dropout" if training and layer.rate > 0 else None
     if isinstance(layer, GaussianNoise):
         return "noise" if training and layer.stddev > 0 else None
-    if isinstance(layer, LayerNormalization) and layer.axes(before) != (len(before) - 1,):
-        return "layer_norm_over"
+    if isinstance(layer, (LayerNormalization, Softmax)) and layer.axes(before) != (len(before) - 1,):
+        return "within_rows_over"
     if isinstance(layer, GroupNormalization) and layer.axis % (len(before) + 1) != len(before):
         return "group_norm_over"
     if isinstance(layer, (Input, Activation, ReLU, LeakyReLU, ELU, Softmax)):
@@ -201,9 +202,7 @@ def _activations(i: int, layer: Layer, shape: Shape) -> list[tuple[str, tuple[fl
     if isinstance(layer, ELU):
         return [("elu", (layer.alpha,))]
     if isinstance(layer, Softmax):
-        if layer.axes(shape) != (len(shape) - 1,):
-            raise LayerError(f"layer {i} (Softmax): only the last axis is supported, got axis={layer.axis}")
-        return [("softmax", (0.0,))]
+        return [("softmax", (0.0,))] if layer.axes(shape) == (len(shape) - 1,) else []
     name = getattr(layer, "activation", "linear")
     return [] if name == "linear" else [(name, ({"leaky_relu": 0.2, "elu": 1.0}.get(name, 0.0),))]
 
@@ -213,7 +212,8 @@ def _activate(nodes: list[Node], layer: int, name: str, numbers: tuple[float, ..
         nodes[-1] = replace(nodes[-1], relu=True)
         return
     if name == "softmax" and len(shape) != 1:
-        raise LayerError(f"layer {layer}: softmax is supported on rows of one axis, got rows of shape {shape}")
+        nodes.append(Node("channel_softmax", layer, shape, shape))
+        return
     kind = "activation" if len(shape) == 1 and name in IN_PLACE else "image_activation"
     nodes.append(Node(kind, layer, shape, shape, activation=name, numbers=numbers))
 

@@ -129,17 +129,13 @@ class _Lowering(ImageTraining):
     def _check_end(self) -> None:
         """Take the output's activation away where the loss starts before it."""
         wanted, ends_with = LOSSES[self.loss], output_activation(self.nodes) if self.nodes else "linear"
-        if wanted is None:
-            if ends_with == "softmax":
-                raise LayerError(f"loss {self.loss} after a softmax is not supported; use a cross-entropy, or end linear")
-            return
-        if ends_with != wanted:
+        if wanted is not None and ends_with != wanted:
             raise LayerError(f"loss {self.loss} needs a network that ends with {wanted}, this one ends with {ends_with}")
-        if ends_with != "linear":
+        if wanted not in (None, "linear"):
             self.nodes.pop()
-        for node in self.nodes:
-            if node.activation == "softmax":
-                raise LayerError(f"layer {node.layer}: softmax is supported at the end of a trained network only")
+        self.nodes = [replace(n, kind="channel_softmax", activation="") if n.activation == "softmax" else n for n in self.nodes]
+        if wanted is None:
+            return
         if wanted != "linear" and (not self.nodes or self.nodes[-1].kind != "dense" or self.nodes[-1].relu):
             raise LayerError(f"the layer before the output's {wanted} must be Dense on rows of one axis")
 
