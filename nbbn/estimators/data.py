@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import scipy.sparse
-from sklearn.utils import assert_all_finite, check_array, column_or_1d, compute_sample_weight
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length, column_or_1d, compute_sample_weight
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -29,7 +32,19 @@ def computing_dtype(x: Rows, dtype: str | None) -> np.dtype:
 def require_y(estimator, y) -> None:
     """ValueError without targets."""
     if y is None:
-        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Errors about an argument that is checked as X or y is begin with its own name."""
+    try:
+        yield
+    except (TypeError, ValueError) as err:
+        error = TypeError if isinstance(err, TypeError) else ValueError
+        raise error(f"{name}: {err}") from err
 
 
 def check_rows(estimator, x, *, reset: bool, contiguous: bool = True) -> Rows:
@@ -48,7 +63,9 @@ def check_rows(estimator, x, *, reset: bool, contiguous: bool = True) -> Rows:
         For NaN, infinity, an empty array, a wrong number of dimensions or of features.
     """
     order = "C" if contiguous else None
-    x = validate_data(estimator, x, reset=reset, accept_sparse="csr", dtype=None, order=order, ensure_all_finite=False)
+    # What has no dtype becomes float64 here, with scikit-learn's errors for what cannot.
+    dtype = None if hasattr(x, "dtype") or hasattr(x, "dtypes") else np.float64
+    x = validate_data(estimator, x, reset=reset, accept_sparse="csr", dtype=dtype, order=order, ensure_all_finite=False)
     if scipy.sparse.issparse(x):
         dtype = "uint8" if x.dtype == bool else x.dtype.name
         _check_finite(estimator, x.data)
@@ -79,7 +96,7 @@ def _surely_finite(x: np.ndarray) -> bool:
         return bool(np.isfinite(x.sum()))
 
 
-def check_weights(weights, x: Rows, *, positive: bool, name: str = "sample_weight") -> np.ndarray | None:
+def check_weights(weights, x: Rows, *, positive: bool) -> np.ndarray | None:
     """Weights of the rows as float64 `(n,)`; None where there are none.
 
     Parameters
@@ -88,8 +105,6 @@ def check_weights(weights, x: Rows, *, positive: bool, name: str = "sample_weigh
     x : Rows
     positive : bool
         Whether weights below 0 are refused.
-    name : str
-        Of the argument.
 
     Raises
     ------
@@ -100,9 +115,9 @@ def check_weights(weights, x: Rows, *, positive: bool, name: str = "sample_weigh
         return None
     weights = _check_sample_weight(weights, np.empty((len(x), 0)), dtype=np.float64)
     if positive and (weights < 0).any():
-        raise ValueError(f"Negative values in {name}: the statistics of batch norm need weights of 0 or more")
+        raise ValueError("Negative values in sample_weight: the statistics of batch norm need weights of 0 or more")
     if not weights.any():
-        raise ValueError(f"{name} is zero for every row: at least one weight must be above zero")
+        raise ValueError("sample_weight is zero for every row: at least one weight must be above zero")
     return np.ascontiguousarray(weights)
 
 
@@ -132,19 +147,22 @@ def product(*weights: np.ndarray | None) -> np.ndarray | None:
     return np.ascontiguousarray(np.prod(given, axis=0)) if given else None
 
 
-def check_labels(y, rows: int) -> np.ndarray:
+def check_labels(estimator, y, rows: int) -> np.ndarray:
     """Class labels `(n,)`, or a multilabel indicator matrix `(n, labels)`.
 
     Raises
     ------
+    TypeError
+        For a single value.
     ValueError
         For NaN, a wrong length, or targets that are no classes.
     """
     if hasattr(y, "toarray"):
         y = y.toarray()
-    y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite=False, ensure_min_samples=0, input_name="y")
-    if y.dtype.kind == "f":
+    y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite=False, input_name="y", estimator=estimator)
+    if y.dtype.kind in "fO":
         assert_all_finite(y, input_name="y")
+    check_consistent_length(range(rows), y)
     kind = type_of_target(y, input_name="y")
     if kind.startswith("multilabel"):
         y = np.asarray(y)
@@ -152,12 +170,16 @@ def check_labels(y, rows: int) -> np.ndarray:
         y = column_or_1d(y, warn=True)
     elif kind.endswith("multioutput"):
         raise ValueError("Multioutput target data is not supported with label binarization")
+    elif kind == "unknown":
+        raise ValueError(
+            f"Unknown label type: {kind}. y has dtype {y.dtype} and holds others than strings; convert it, as by y.astype(int) "
+            f"or y.astype(str)"
+        )
     else:
         raise ValueError(
             f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which expects discrete classes on a "
             f"regression target with continuous values."
         )
-    _check_length(y, rows)
     return y
 
 
@@ -192,23 +214,25 @@ def _unknown(y: np.ndarray, classes: np.ndarray) -> str:
     return f"`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has {np.unique(y)}."
 
 
-def check_targets(y, rows: int, dtype: np.dtype) -> np.ndarray:
+def check_targets(estimator, y, rows: int, dtype: np.dtype) -> np.ndarray:
     """Numeric targets as `(n, outputs)`, C-contiguous, of the computing dtype.
 
     Raises
     ------
+    TypeError
+        For strings, or a single value.
     ValueError
-        For NaN, infinity, a wrong length, or text.
+        For NaN, infinity, a wrong length, or objects that are no numbers.
     """
-    y = check_array(y, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="y")
-    if y.ndim > 2:
-        raise ValueError(f"y must have 1 or 2 dimensions, got {y.ndim}")
+    y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite=False, input_name="y", estimator=estimator)
+    if y.dtype.kind in "SU":
+        raise TypeError(
+            f"y must hold numbers, got dtype {y.dtype}: convert strings of digits by y.astype(float), or use MLPClassifier for "
+            f"labels"
+        )
+    assert_all_finite(y, input_name="y")
+    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    check_consistent_length(range(rows), y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
-    _check_length(y, rows)
     return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
-
-
-def _check_length(y: np.ndarray, rows: int) -> None:
-    if len(y) != rows:
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[rows, len(y)]}")

@@ -88,16 +88,17 @@ class Fitting:
         self._begin_record()
         estimator, given = self.estimator, self.given
         weights = None if given.sample_weight is None else {"sample_weight": given.sample_weight}
-        self.hooks = Hooks(estimator, self.functions, self._publish, self._attributes,
-                           {"X": given.X, "y": given.y, "metadata": weights})
+        # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive after the fit.
+        hooks = Hooks(estimator, self.functions, self._publish, self._attributes,
+                      {"X": given.X, "y": given.y, "metadata": weights})
         if not self.incremental:
-            self.hooks.begin(estimator.max_iter)
+            hooks.begin(estimator.max_iter)
         if estimator.solver == "lbfgs":
-            self._minimize()
+            self._minimize(hooks)
         else:
-            self._descend()
+            self._descend(hooks)
         self._publish()
-        self.hooks.end()
+        hooks.end()
 
     # -- data
 
@@ -125,9 +126,12 @@ class Fitting:
         given = self.given
         if given.X_val is None:
             return
-        x = data.check_rows(self.estimator, given.X_val, reset=False)
-        y = self.meaning.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
-        weights = data.check_weights(given.sample_weight_val, x, positive=False, name="sample_weight_val")
+        with data.named("X_val"):
+            x = data.check_rows(self.estimator, given.X_val, reset=False)
+        with data.named("y_val"):
+            y = self.meaning.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
+        with data.named("sample_weight_val"):
+            weights = data.check_weights(given.sample_weight_val, x, positive=False)
         self.validation = Validation(x, y, weights)
 
     @property
@@ -187,7 +191,7 @@ class Fitting:
 
     # -- stochastic solvers
 
-    def _descend(self) -> None:
+    def _descend(self, hooks: Hooks) -> None:
         estimator, random_state = self.estimator, self._random_state()
         checkpoint = None
         if estimator.checkpoint is not None:
@@ -202,8 +206,8 @@ class Fitting:
         report = reporter(estimator.verbose, plan.epochs, len(samples), self.steps, lambda: self.trainer.step)
         run = Loop(
             self.trainer, samples, plan, self.record, self.rates, report,
-            validate=None if self.validation is None else self._measure, best=best, epoch_begins=self.hooks.epoch_begins,
-            epoch_ends=self.hooks.epoch_ends,
+            validate=None if self.validation is None else self._measure, best=best, epoch_begins=hooks.epoch_begins,
+            epoch_ends=hooks.epoch_ends,
         )  # fmt: skip
         if checkpoint is not None:
             run.save = lambda best: checkpoint.save(self.trainer, self.record, best)
@@ -226,6 +230,10 @@ class Fitting:
 
     def _split(self, random_state) -> np.ndarray:
         """scikit-learn's split for early stopping, stratified for two classes: the rows to train on."""
+        if self.estimator.validation_fraction == 0:
+            raise ValueError(
+                "validation_fraction=0 leaves no rows to decide by with early_stopping: give a share above 0, or X_val and y_val"
+            )
         stratify = None
         if self.meaning.kind == "classifier" and self.meaning.outputs == 1:
             stratify = np.where(self.y == 1, "True", "False")
@@ -279,15 +287,16 @@ class Fitting:
 
     # -- lbfgs
 
-    def _minimize(self) -> None:
+    def _minimize(self, hooks: Hooks) -> None:
         estimator, record = self.estimator, self.record
         start = self._start(check_random_state(estimator.random_state))
-        targets = self.meaning.targets(self.y, np.dtype("float64"))
+        meaning, row_weights = self.meaning, self.row_weights
+        targets = meaning.targets(self.y, np.dtype("float64"))
         self.objective = objective = lbfgs.Objective(
-            self.architecture, estimator.alpha, self.x, targets, self.row_weights, start,
-            (lambda outputs: self.meaning.mean_loss(targets, outputs, self.row_weights)) if self.meaning.engine_differs else None,
+            self.architecture, estimator.alpha, self.x, targets, row_weights, start,
+            (lambda outputs: meaning.mean_loss(targets, outputs, row_weights)) if meaning.engine_differs else None,
         )  # fmt: skip
-        self.trainer = objective.trainer(self.meaning.engine_loss, self.meaning.level)
+        self.trainer = objective.trainer(meaning.engine_loss, meaning.level)
         report = reporter(estimator.verbose, estimator.max_iter, len(self.x))
         began = time.perf_counter()
 
@@ -303,9 +312,9 @@ class Fitting:
                 record.validation_losses.append(logs["val_loss"])
                 record.scores.append(logs["val_score"])
             report.epoch(logs)
-            self.hooks.epoch_begins()
+            hooks.epoch_begins()
             began = time.perf_counter()
-            return self.hooks.epoch_ends(logs)
+            return hooks.epoch_ends(logs)
 
         try:
             record.epochs = lbfgs.minimize(objective, max_iter=estimator.max_iter, max_fun=estimator.max_fun, tol=estimator.tol,

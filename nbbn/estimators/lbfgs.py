@@ -14,8 +14,8 @@ from nbbn.estimators.rows import LazyRows, Rows, outputs_of
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
 
-# Rows whose gradients are computed in one go, where no batch norm needs all rows together.
-_PART = 4096
+# Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm needs all rows together.
+_PART, _PART_BYTES = 4096, 16 << 20
 
 
 class Gradients:
@@ -71,7 +71,9 @@ class Objective:
     def trainer(self, loss: str, level: float) -> Trainer:
         """A trainer for it, which computes in float64; its batch norms' statistics are those of the last vector."""
         whole = self.architecture.of_whole_batches()
-        self._part = len(self.x) if self.architecture.has_norm else min(_PART, len(self.x))
+        self._part = len(self.x)
+        if not self.architecture.has_norm:
+            self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * self.x.shape[1])))
         self._trainer = Trainer(whole.layers, whole.shapes, np.float64, self.x.dtype, self._part, loss, Gradients(), delta=level,
                                 weighted=False if self.row_weights is None else "mean")
         self._trainer.upload(self.weights)

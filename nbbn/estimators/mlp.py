@@ -66,7 +66,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         keep(self, locals())
 
     def _check_y(self, y, rows: int, dtype) -> np.ndarray:
-        return data.check_labels(y, rows)
+        return data.check_labels(self, y, rows)
 
     def _meaning_of(self, y: np.ndarray, given) -> Meaning:
         return Meaning.of_labels(y, sparse=hasattr(given, "toarray"))
@@ -112,7 +112,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if hasattr(self, "classes_"):
             if classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
                 raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}")
-        elif getattr(y, "ndim", 1) != 2 or y.shape[1] == 1:
+        elif len(shape := np.shape(y)) != 2 or shape[1] == 1:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             meaning = Meaning.of_classes(np.unique(np.asarray(classes)))
@@ -227,7 +227,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         keep(self, locals())
 
     def _check_y(self, y, rows: int, dtype) -> np.ndarray:
-        return data.check_targets(y, rows, dtype)
+        return data.check_targets(self, y, rows, dtype)
 
     @property
     def _level(self) -> float:

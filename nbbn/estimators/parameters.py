@@ -81,11 +81,16 @@ def hidden_sizes(sizes) -> list[int]:
 
     Raises
     ------
+    TypeError
+        For anything but whole numbers.
     ValueError
-        For anything but whole numbers above 0.
+        For one that is not above 0.
     """
     sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-    if any(isinstance(n, bool) or not isinstance(n, Integral) or n <= 0 for n in sizes):
+    for n in sizes:
+        if isinstance(n, (bool, np.bool_)) or not isinstance(n, Integral):
+            raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {n!r}")
+    if any(n <= 0 for n in sizes):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return [int(n) for n in sizes]
 
@@ -147,6 +152,9 @@ def check_together(estimator, hidden: tuple[Hidden, ...], *, incremental: bool) 
         _warn_of_other_momentum(estimator.bn_momentum)
     if estimator.solver == "lbfgs":
         _check_lbfgs(estimator, hidden)
+    if isinstance(estimator.learning_rate, type):
+        name = estimator.learning_rate.__name__
+        raise TypeError(f"learning_rate is the class {name}; make an object of it: {name}(...)")
     if incremental and estimator.checkpoint is not None:
         raise ValueError("partial_fit does not support checkpoint: save or pickle the estimator between calls, or use fit")
 

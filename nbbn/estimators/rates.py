@@ -38,27 +38,27 @@ def optimizer_of(estimator, steps: int) -> Optimizer:
         Of the whole fit, for schedules that need to know.
     """
     rate = _learning_rate(estimator, steps)
-    clip = {"global_clipnorm": estimator.clip_norm}
+    clip = {"global_clipnorm": None if estimator.clip_norm is None else float(estimator.clip_norm)}
     if estimator.solver == "sgd":
-        return optimizers.SGD(rate, estimator.momentum, estimator.nesterovs_momentum, **clip)
+        return optimizers.SGD(rate, float(estimator.momentum), bool(estimator.nesterovs_momentum), **clip)
     if estimator.solver == "rmsprop":
-        return optimizers.RMSprop(rate, 0.9, epsilon=estimator.epsilon, **clip)
-    moments = {"beta_1": estimator.beta_1, "beta_2": estimator.beta_2, "epsilon": estimator.epsilon}
+        return optimizers.RMSprop(rate, 0.9, epsilon=float(estimator.epsilon), **clip)
+    moments = {name: float(getattr(estimator, name)) for name in ("beta_1", "beta_2", "epsilon")}
     if estimator.solver == "adamw":
-        return optimizers.AdamW(rate, weight_decay=estimator.alpha, **moments, **clip)
+        return optimizers.AdamW(rate, weight_decay=float(estimator.alpha), **moments, **clip)
     return optimizers.Adam(rate, **moments, **clip)
 
 
 def _learning_rate(estimator, steps: int):
     """A number, or a function of the step."""
-    given = estimator.learning_rate
+    given, initial = estimator.learning_rate, float(estimator.learning_rate_init)
     if callable(given):  # asked once for each step, by rates and by weight decay together
         return given if isinstance(given, schedules.Schedule) else functools.cache(given)
-    if estimator.learning_rate == "cosine":
-        return schedules.CosineDecay(estimator.learning_rate_init, steps)
-    if estimator.learning_rate == "one_cycle":
-        return schedules.OneCycle(estimator.learning_rate_init, steps)
-    return estimator.learning_rate_init
+    if given == "cosine":
+        return schedules.CosineDecay(initial, steps)
+    if given == "one_cycle":
+        return schedules.OneCycle(initial, steps)
+    return initial
 
 
 class Rates:
