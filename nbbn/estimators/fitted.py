@@ -1,16 +1,14 @@
-"""What a fitted estimator does besides predicting: its network, its files, hidden activations, exact statistics."""
+"""What a fitted estimator does besides predicting: its network, its files, exact statistics."""
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from nbbn.estimators import data
 from nbbn.estimators import record as records
 from nbbn.estimators.architecture import NORM_ATTRIBUTES, Architecture, attributes, collect, mlp
+from nbbn.estimators.hidden import HiddenActivations
 from nbbn.estimators.meaning import Meaning
 from nbbn.estimators.parameters import hidden_layers, threads
 from nbbn.estimators.record import Record
@@ -22,7 +20,7 @@ from nbbn.predictor import Predictor
 from nbbn.runtime import num_threads
 
 
-class FittedMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+class FittedMLP(HiddenActivations):
     """The part of an estimator that needs a fit."""
 
     # -- inference
@@ -47,39 +45,6 @@ class FittedMLP(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             predictor = Predictor(network) if network.layers else lambda x: np.array(x, network.dtype, order="C")
             self._compiled[layer] = arrays, predictor
         return predictor
-
-    def transform(self, X, layer=-2):
-        """Activations of one layer for the rows, as they are in inference.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The input data.
-        layer : int, default=-2
-            0 is the input, 1 the first hidden layer; -1 is the output layer, -2 the last hidden one.
-
-        Returns
-        -------
-        activations : ndarray of shape (n_samples, units)
-            Of the computing dtype; batch norm by the running statistics, no dropout.
-
-        Raises
-        ------
-        ValueError
-            For a layer that the network does not have.
-        """
-        check_is_fitted(self)
-        if isinstance(layer, bool) or not isinstance(layer, Integral) or not -self.n_layers_ <= layer < self.n_layers_:
-            raise ValueError(
-                f"layer must be a whole number from {-self.n_layers_} to {self.n_layers_ - 1}: the network has {self.n_layers_} "
-                f"layers, input and output included; got {layer!r}"
-            )
-        at = int(layer) % self.n_layers_
-        return self._outputs(X, -1 if at == self.n_layers_ - 1 else at)
-
-    @property
-    def _n_features_out(self) -> int:
-        return self._architecture.shapes[self._architecture.until(self.n_layers_ - 2)][0]
 
     def recalibrate(self, X):
         """Replace the running statistics of every batch norm by the exact ones of the rows `X`.
