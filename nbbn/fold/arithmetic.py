@@ -34,6 +34,20 @@ def affine_of(gamma, beta, mean, var, epsilon) -> Affine:
     return Affine(gain, mean, np.zeros_like(mean) if beta is None else np.asarray(beta, np.float64))
 
 
+def compose(first: Affine | None, second: Affine | None) -> Affine:
+    """`second(first(x))`; None stands for the identity, which one of the two may be."""
+    if first is None or second is None:
+        return second if first is None else first
+    return Affine(first.gain * second.gain, first.mean, (first.offset - second.mean) * second.gain + second.offset)
+
+
+def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
+    """Arrays and epsilon of a batch norm that does the same."""
+    # var + epsilon is exactly 1 in any precision, so that gamma is the gain.
+    var = np.full_like(affine.mean, 0.5)
+    return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
+
+
 def fold_after(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
     """Kernel and bias (float64) of a layer and of the batch norm that follows it."""
     kernel = np.asarray(kernel, np.float64)
@@ -45,19 +59,13 @@ def fold_after(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np
     return folded.reshape(kernel.shape), (bias - affine.mean) * affine.gain + affine.offset
 
 
-def fold_before_dense(kernel, bias, affine: Affine) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias (float64) of a dense layer and of the batch norm that stands before it."""
+def fold_before(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias (float64) of a dense layer or unpadded convolution and of the batch norm that stands before it."""
     kernel = np.asarray(kernel, np.float64)
     bias = 0.0 if bias is None else np.asarray(bias, np.float64)
     shift = affine.offset - affine.mean * affine.gain
-    return kernel * affine.gain[:, None], bias + shift @ kernel
-
-
-def fold_before_conv(kernel, bias, affine: Affine, kind="conv", groups=1) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias (float64) of an unpadded convolution and of the batch norm that stands before it."""
-    kernel = np.asarray(kernel, np.float64)
-    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
-    shift = affine.offset - affine.mean * affine.gain
+    if kind == "dense":
+        return kernel * affine.gain[:, None], bias + shift @ kernel
     if kind == "depthwise":  # (..., in, multiplier)
         moved = kernel * shift[:, None]
         return kernel * affine.gain[:, None], bias + moved.reshape(-1, moved.shape[-2] * moved.shape[-1]).sum(0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbbn.fold.engine import fold_network
+from nbbn.fold.chain import fold_network
 from nbbn.fold.report import FoldReport
 from nbbn.layers import BatchNormalization
 from nbbn.network import Network

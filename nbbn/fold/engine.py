@@ -1,135 +1,128 @@
-"""The fold engine: a network in, the same function with fewer batch norms out, and what was done."""
+"""The fold engine: batch norms leave a graph, one after the other, until none can."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from nbbn.fold.arithmetic import cast
+from nbbn.fold import rules
+from nbbn.fold.arithmetic import compose, fold_after, fold_before
+from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
-from nbbn.fold.rules import RULES, Node, norm_affine, refusal
-from nbbn.layers import Activation, BatchNormalization, Dropout, GaussianNoise, Input, Layer
-from nbbn.network import Network
 
-_TRAINING_ONLY = (Input, Dropout, GaussianNoise)
-_NEIGHBOURS = (("backward", -1), ("forward", 1))
+# Batch norm -> where it went: (name, direction), more than one where its output had several readers.
+_Fates = dict[str, list[tuple[str, str]]]
 
 
-def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, FoldReport]:
-    """Fold the batch norms of a network into their neighbours, as far as that is exact.
+def fold_graph(graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntry] = ()) -> FoldReport:
+    """Fold the batch norms of a graph into its linear nodes, as far as that is exact.
 
     Parameters
     ----------
-    network : Network
-        Not written; the result shares no array with it.
+    graph : Graph
+        Written: batch norms leave it, linear nodes note what they are to take in (`folded_weights`).
     strict : bool
         Whether a batch norm that stays is an error.
+    outside : sequence of FoldEntry
+        Batch norms that the graph does not show; for the report.
 
     Returns
     -------
-    network : Network
-        Of the same dtype, without what does nothing in inference.
-    report : FoldReport
-        Without the numeric check, which needs an engine to run on (`fold_checked`).
+    FoldReport
+        Without the numeric check.
 
     Raises
     ------
-    LayerError
-        For a network whose arrays do not fit its layers.
     FoldRefused
         Where `strict` and a batch norm stays.
-    ValueError
-        Where a folded weight does not fit the network's dtype.
 
     Notes
     -----
-    A batch norm folds backward into a layer right before it that is linear to its end, else forward into one right
-    after it; two in a row become one. Steps are taken until none is left, in float64, with one cast at the end.
+    A batch norm folds backward into the node right before it, if that is linear to its end and nobody else reads its
+    output; else forward, if all that its output reaches can take it in: linear nodes, other batch norms, and either
+    behind nodes with which an affine map changes places. Steps are taken until none is left.
     """
-    network.check()
-    nodes = _nodes(network)
-    order = [name for node in nodes for name in node.norms]
-    entries: dict[str, FoldEntry] = {}
-    # What overflows here is caught by `cast`, with a message that says so.
+    source, fates = graph.norms(), {}
+    # What overflows here is caught when the weights are cast, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious, largest = _gains(nodes)
-        nodes = _without_linear(nodes)
-        while (step := _fold_one(nodes, entries)) is not None:
-            nodes = step
-    _record_rest(nodes, entries)
-    report = FoldReport(tuple(entries[name] for name in order), suspicious, largest)
+        suspicious, largest = _gains(source)
+        while _round(graph, fates):
+            pass
+        entries = [_entry(graph, norm.name, fates) for norm in source]
+    report = FoldReport((*entries, *outside), suspicious, largest)
     if strict and report.n_folded < report.n_total:
         raise FoldRefused(_refused(report))
-    return _network(nodes, network), report
+    return report
 
 
-def layer_names(layers: tuple[Layer, ...]) -> list[str]:
-    """The layers' names, or Keras's default ones: `dense`, `dense_1`, `batch_normalization`, in the order of the network."""
-    seen: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
-        names.append(layer.name or (f"{name}_{seen[name]}" if seen[name] else name))
-        seen[name] += 1
-    return names
+def folded_weights(linear: Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel and bias (float64, nbbn's layout) of a linear node with everything folded in."""
+    kernel, bias = linear.kernel(), linear.bias
+    with np.errstate(over="ignore", invalid="ignore"):
+        if linear.before is not None:
+            kernel, bias = fold_before(kernel, bias, linear.before, linear.kind, linear.groups)
+        if linear.after is not None:
+            kernel, bias = fold_after(kernel, bias, linear.after, linear.kind, linear.groups)
+    return kernel, bias
 
 
-def _nodes(network: Network) -> list[Node]:
-    nodes = []
-    names = layer_names(network.layers)
-    for name, layer, arrays, shape in zip(names, network.layers, network.weights, network.shapes[:-1], strict=True):
-        norms = (name,) if isinstance(layer, BatchNormalization) else ()
-        arrays = {key: np.array(array, np.float64) for key, array in arrays.items()}
-        nodes.append(Node(name, layer, arrays, len(shape) + 1, norms))
-    return nodes
+def _round(graph: Graph, fates: _Fates) -> int:
+    """Try each batch norm once; returns how many left."""
+    return sum(_fold(graph, norm.name, fates) for norm in graph.norms())
 
 
-def _without_linear(nodes: list[Node]) -> list[Node]:
-    """The nodes that do something in inference; a network of none of these keeps one."""
-    kept = [node for node in nodes if not _does_nothing(node.layer)]
-    return kept or nodes[:1]
+def _fold(graph: Graph, name: str, fates: _Fates) -> bool:
+    """Take one batch norm out of the graph, if a rule allows it."""
+    norm = graph.nodes[name]
+    if norm.obstacle:
+        return False
+    linear = rules.backward(graph, norm)
+    if isinstance(linear, Linear):
+        graph.join_backward(norm, replace(linear, after=compose(linear.after, norm.affine)))
+        fates[name] = [(linear.name, "backward")]
+        return True
+    targets = rules.forward(graph, norm)
+    if isinstance(targets, str):
+        return False
+    graph.join_forward(norm)
+    fates[name] = [_put_before(graph, target, affine) for target, affine in targets.items()]
+    return True
 
 
-def _does_nothing(layer: Layer) -> bool:
-    return isinstance(layer, _TRAINING_ONLY) or (isinstance(layer, Activation) and layer.activation == "linear")
+def _put_before(graph: Graph, name: str, affine) -> tuple[str, str]:
+    """Let a node take in the map before it; returns the node and the direction."""
+    node = graph.nodes[name]
+    if isinstance(node, Norm):
+        graph.put(replace(node, affine=compose(affine, node.affine), merged=True))
+        return name, "merged"
+    graph.put(replace(node, before=compose(affine, node.before)))
+    return name, "forward"
 
 
-def _neighbour(nodes: list[Node], i: int, step: int) -> Node | None:
-    return nodes[i + step] if 0 <= i + step < len(nodes) else None
+def _entry(graph: Graph, name: str, fates: _Fates) -> FoldEntry:
+    """What became of one batch norm of the source."""
+    if name not in fates:
+        return FoldEntry(name, None, None, False, _reason(graph, graph.nodes[name]))
+    ends = list(dict.fromkeys(_ends(name, fates)))
+    directions = {direction for _, direction in ends}
+    into, direction = ", ".join(into for into, _ in ends), next(d for _, d in ends)
+    return FoldEntry(name, into, direction if len(directions) == 1 else "merged", True)
 
 
-def _take_in(norm: Node, neighbour: Node | None, direction: str) -> Node | str:
-    """The neighbour with the batch norm folded in, or the reason why not."""
-    if neighbour is None or type(neighbour.layer) not in RULES:
-        return refusal(neighbour)
-    return getattr(RULES[type(neighbour.layer)], direction)(neighbour, norm)
+def _ends(name: str, fates: _Fates) -> list[tuple[str, str]]:
+    """Where a batch norm is in the end: into what the one took it that it was merged with, if that is gone too."""
+    ends = []
+    for into, direction in fates[name]:
+        ends += _ends(into, fates) if into in fates else [(into, direction)]
+    return ends
 
 
-def _fold_one(nodes: list[Node], entries: dict[str, FoldEntry]) -> list[Node] | None:
-    """The nodes after the first fold that a rule allows; None where no rule applies any more."""
-    for i, norm in enumerate(nodes):
-        for direction, step in _NEIGHBOURS if norm.norms else ():
-            taken = _take_in(norm, _neighbour(nodes, i, step), direction)
-            if isinstance(taken, str):
-                continue
-            # Of a batch norm that is only merged so far this is overwritten by what becomes of the two.
-            entries.update({name: FoldEntry(name, taken.name, direction, True) for name in norm.norms})
-            first = min(i, i + step)
-            return [*nodes[:first], taken, *nodes[first + 2 :]]
-    return None
-
-
-def _record_rest(nodes: list[Node], entries: dict[str, FoldEntry]) -> None:
-    """Entries of the batch norms that stay, with the reason, and of those that were merged into one of them."""
-    for i, norm in enumerate(nodes):
-        if not norm.norms:
-            continue
-        before, after = (_take_in(norm, _neighbour(nodes, i, step), way) for way, step in _NEIGHBOURS)
-        *merged, stays = norm.norms
-        entries.update({name: FoldEntry(name, stays, "merged", True) for name in merged})
-        entries[stays] = FoldEntry(stays, None, None, False, f"before it: {before}; after it: {after}")
+def _reason(graph: Graph, norm: Norm) -> str:
+    if norm.obstacle:
+        return norm.obstacle
+    return f"before it: {rules.backward(graph, norm)}; after it: {rules.forward(graph, norm)}"
 
 
 def _refused(report: FoldReport) -> str:
@@ -140,23 +133,14 @@ def _refused(report: FoldReport) -> str:
     )
 
 
-def _gains(nodes: list[Node]) -> tuple[tuple[SuspiciousChannel, ...], float]:
+def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:
     """Channels with var < epsilon, largest gain first, and the largest gain of all."""
     suspicious, largest = [], 0.0
-    for node in nodes:
-        if not node.norms:
+    for norm in norms:
+        if norm.affine is None:
             continue
-        gain, var = np.abs(norm_affine(node).gain), node.arrays["var"]
+        gain = np.abs(norm.affine.gain)
         largest = max(largest, float(gain.max(initial=0.0)))
-        for channel in np.flatnonzero(var < node.layer.epsilon).tolist():
-            suspicious.append(SuspiciousChannel(node.name, channel, float(var[channel]), float(gain[channel])))
+        for channel in np.flatnonzero(norm.var < norm.epsilon).tolist():
+            suspicious.append(SuspiciousChannel(norm.name, channel, float(norm.var[channel]), float(gain[channel])))
     return tuple(sorted(suspicious, key=lambda c: -c.gain)), largest
-
-
-def _network(nodes: list[Node], source: Network) -> Network:
-    """The nodes as a network of the source's dtype."""
-    weights = [
-        {key: cast(array, source.dtype, f"{key} of {node.name}") for key, array in node.arrays.items()}
-        for node in nodes
-    ]
-    return Network(tuple(node.layer for node in nodes), source.input_shape, weights, source.dtype)

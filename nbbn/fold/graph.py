@@ -1,0 +1,169 @@
+"""The graph that folding works on: values by name, and between them nodes of which most are opaque."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nbbn.fold.arithmetic import Affine
+
+Carry = Callable[[Affine, int], "tuple[Affine, int] | str"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """Something that folding does not look into.
+
+    Attributes
+    ----------
+    name : str
+        Unique in its graph.
+    inputs, outputs : tuple of str
+        Values read and given.
+    what : str
+        What it is, as the end of a sentence that says why it takes in no batch norm.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Norm(Node):
+    """A batch norm in inference: `affine` along `axis` of its input.
+
+    Attributes
+    ----------
+    affine : Affine
+    axis : int
+        Counted with the batch axis in front, not negative.
+    var : array of shape (channels,)
+    epsilon : float
+    obstacle : str
+        Why it can never be folded; empty where it can.
+    merged : bool
+        Whether `affine` holds another batch norm besides.
+    """
+
+    affine: Affine | None = None
+    axis: int = 1
+    var: np.ndarray | None = None
+    epsilon: float = 0.0
+    obstacle: str = ""
+    merged: bool = False
+
+
+@dataclass(frozen=True)
+class Linear(Node):
+    """A dense layer or a convolution, and the affine maps to be folded into it.
+
+    Attributes
+    ----------
+    kind : {"dense", "conv", "depthwise", "transposed"}
+        And `groups`: as `nbbn.fold_conv` has them.
+    axis_in, axis_out : int or None
+        Channel axes of input and output, counted with the batch axis in front; None where they are not known.
+    channels_in, channels_out : int
+    kernel : callable
+        Makes the kernel, in nbbn's layout; called once, when the folding is done, so that memory holds few at a time.
+    bias : array of shape (channels_out,) or None
+    obstacle : str
+        Why its weights cannot be changed; empty where they can.
+    not_forward : str
+        Why it cannot take in the batch norm before it; empty where it can.
+    not_backward : str
+        Why not the one after it.
+    before, after : Affine or None
+        What is to be folded in.
+    """
+
+    kind: str = "dense"
+    groups: int = 1
+    axis_in: int | None = None
+    axis_out: int | None = None
+    channels_in: int = 0
+    channels_out: int = 0
+    kernel: Callable[[], np.ndarray] | None = None
+    bias: np.ndarray | None = None
+    obstacle: str = ""
+    not_forward: str = ""
+    not_backward: str = ""
+    before: Affine | None = None
+    after: Affine | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is to be folded in."""
+        return self.before is not None or self.after is not None
+
+
+@dataclass(frozen=True)
+class Pass(Node):
+    """A node with which an affine map may change places, such as a pooling: `f(a(x)) = b(f(x))`.
+
+    Attributes
+    ----------
+    carry : callable
+        From `a` and its axis to `b` and its axis, or to the reason why there is no `b`.
+    """
+
+    carry: Carry | None = None
+
+
+class Graph:
+    """Nodes in an order in which they can be computed, and who reads what.
+
+    Parameters
+    ----------
+    nodes : iterable of Node
+    outputs : iterable of str
+        Values that the graph gives out.
+    """
+
+    def __init__(self, nodes: Iterable[Node], outputs: Iterable[str]):
+        self.nodes = {node.name: node for node in nodes}
+        self.outputs = frozenset(outputs)
+        self._producer = {value: node.name for node in self.nodes.values() for value in node.outputs}
+        self._readers: dict[str, list[str]] = {}
+        for node in self.nodes.values():
+            for value in dict.fromkeys(node.inputs):
+                self._readers.setdefault(value, []).append(node.name)
+
+    def norms(self) -> list[Norm]:
+        """The batch norms that are left."""
+        return [node for node in self.nodes.values() if isinstance(node, Norm)]
+
+    def producer(self, value: str) -> Node | None:
+        """Who gives a value; None for an input of the graph."""
+        return self.nodes.get(self._producer.get(value))
+
+    def readers(self, value: str) -> list[Node]:
+        """Who reads a value, each once."""
+        return [self.nodes[name] for name in self._readers.get(value, ())]
+
+    def put(self, node: Node) -> None:
+        """Put a node in the place of the one of its name, which reads and gives the same."""
+        self.nodes[node.name] = node
+
+    def join_backward(self, norm: Norm, taken: Node) -> None:
+        """Drop a batch norm; `taken`, the node before it, gives its output."""
+        del self.nodes[norm.name], self._producer[norm.inputs[0]]
+        del self._readers[norm.inputs[0]]
+        self.nodes[taken.name] = replace(taken, outputs=norm.outputs)
+        self._producer[norm.outputs[0]] = taken.name
+
+    def join_forward(self, norm: Norm) -> None:
+        """Drop a batch norm; its readers read its input."""
+        old, new = norm.outputs[0], norm.inputs[0]
+        del self.nodes[norm.name], self._producer[old]
+        moved = self._readers.pop(old)
+        for name in moved:
+            node = self.nodes[name]
+            inputs = tuple(new if value == old else value for value in node.inputs)
+            self.nodes[name] = replace(node, inputs=inputs)
+        readers = [name for name in self._readers[new] if name != norm.name]
+        self._readers[new] = readers + [name for name in moved if name not in readers]
