@@ -21,22 +21,24 @@ _ESTIMATORS = {cls.__name__: cls for cls in (MLPClassifier, MLPRegressor)}
 _NOT_SAVED = ("callbacks", "random_state")
 
 
-def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
+def fold(model, *, strict: bool = False, check=None):
     """Fold every batch norm into the layers next to it; the source stays as it is.
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor or FoldedModel
-        Fitted.
+    model : MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor, FoldedModel or onnx.ModelProto
+        Fitted; of an ONNX model any graph.
     strict : bool
         Raise where a batch norm cannot be folded.
     check : array-like of shape (rows, features), optional
-        Rows to compare both networks on, besides the random ones always used.
+        Rows to compare both networks on, besides the random ones always used. Of an ONNX model with several inputs a
+        mapping from their names to arrays.
 
     Returns
     -------
-    FoldedModel
-        `report` says what was folded into what, and the largest difference.
+    FoldedModel or onnx.ModelProto
+        `report` says what was folded into what, and the largest difference. A `ModelProto` for a `ModelProto`;
+        `nbbn.interop.onnx_fold.fold_onnx` gives the report of that too.
 
     Raises
     ------
@@ -51,6 +53,10 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
     -----
     Computed in float64 and cast last.
     """
+    if type(model).__name__ == "ModelProto":
+        from nbbn.interop.onnx_fold import fold_onnx
+
+        return fold_onnx(model, strict=strict, check=check)[0]
     if isinstance(model, FoldedModel):
         network, kind, classes = model.network, model.kind, getattr(model, "classes_", None)
     elif isinstance(model, tuple(_ESTIMATORS.values())):
@@ -61,7 +67,7 @@ def fold(model, *, strict: bool = False, check=None) -> FoldedModel:
         network, kind, classes = model.network(), model._kind, getattr(model, "classes_", None)
     else:
         names = ", ".join([*_ESTIMATORS, "Sequential", "SequentialClassifier", "SequentialRegressor", "FoldedModel"])
-        raise TypeError(f"fold takes a fitted {names}, got {type(model).__name__}")
+        raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {type(model).__name__}")
     folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
     return FoldedModel(folded, kind=kind, classes=classes, report=report)
 

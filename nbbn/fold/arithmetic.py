@@ -48,15 +48,18 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
     return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
 
 
-def fold_after(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias (float64) of a layer and of the batch norm that follows it."""
+def scale_outputs(kernel, affine: Affine, kind="dense", groups=1) -> np.ndarray:
+    """Kernel (float64) of a layer and of the batch norm that follows it."""
     kernel = np.asarray(kernel, np.float64)
     view = kernel
     if kind == "transposed":
         view = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
-    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
-    folded = view * _spread(affine.gain, view, CHANNEL_AXES[kind])
-    return folded.reshape(kernel.shape), (bias - affine.mean) * affine.gain + affine.offset
+    return (view * _spread(affine.gain, view, CHANNEL_AXES[kind])).reshape(kernel.shape)
+
+
+def shift_outputs(bias, affine: Affine) -> np.ndarray:
+    """Bias (float64) of a layer and of the batch norm that follows it."""
+    return ((0.0 if bias is None else np.asarray(bias, np.float64)) - affine.mean) * affine.gain + affine.offset
 
 
 def fold_before(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +176,7 @@ def _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, groups)
     # What overflows here is caught by `cast`, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         affine = affine_of(**per_channel, epsilon=_check_epsilon(epsilon))
-        folded, shifted = fold_after(kernel, bias, affine, kind, groups)
+        folded, shifted = scale_outputs(kernel, affine, kind, groups), shift_outputs(bias, affine)
     return cast(folded, kernel.dtype, "kernel"), cast(shifted, kernel.dtype, "bias")
 
 

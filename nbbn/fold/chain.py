@@ -14,7 +14,7 @@ import numpy as np
 
 from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of, cast, standing_for
-from nbbn.fold.engine import fold_graph, folded_weights
+from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
 from nbbn.fold.report import FoldReport
 from nbbn.layers import (
@@ -137,8 +137,7 @@ def _graph(places: list[Place]) -> Graph:
 def _layer(place: Place, node: Node) -> tuple[Layer, dict[str, np.ndarray]]:
     """The layer and the arrays that a node has become."""
     if isinstance(node, Linear) and node.changed:
-        kernel, bias = folded_weights(node)
-        return replace(place.layer, use_bias=True), {"kernel": kernel, "bias": bias}
+        return replace(place.layer, use_bias=True), {"kernel": folded_kernel(node), "bias": folded_bias(node)}
     if isinstance(node, Norm) and node.merged:
         arrays, epsilon = standing_for(node.affine)
         return replace(place.layer, epsilon=epsilon, center=True, scale=True), arrays

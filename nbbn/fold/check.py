@@ -15,18 +15,18 @@ from nbbn.network import Network
 
 Run = Callable[[Network], Callable[[np.ndarray], np.ndarray]]
 
-_RANDOM_ROWS = 64
-_SEED = 20150211
+RANDOM_ROWS = 64
+SEED = 20150211
 # The bound: this many times the spread that perturbed weights show. Correct folds of random networks (1 to 4 hidden
 # layers, 1 to 784 wide, three in four float32, gains up to 650) differed by at most 0.11 of the bound in NumPy (2000
 # networks) and 0.18 on the engine (600). Of wrong ones, a bias or kernel off by 0.1 to 1 %, it caught 96 %; most of the
 # rest moved no output by more than a correct fold does.
-_FACTOR = 4.0
-_PERTURBATIONS = 4
+FACTOR = 4.0
+PERTURBATIONS = 4
 # Enough rows to meet the largest difference, few enough that the bound costs little beside the check itself.
-_BOUND_ROWS = 256
+BOUND_ROWS = 256
 # Exponentials, and outputs that saturate and so show no spread: a few roundings of the largest output.
-_FLOOR = 8.0
+FLOOR = 8.0
 
 
 class FoldCheckFailed(ValueError):
@@ -94,9 +94,9 @@ def check_fold(before: Network, after: Network, rows, run: Run) -> Check:
     difference = np.abs(got - ref).reshape(len(rows), -1)
     largest = float(np.abs(ref).max(initial=0.0))
     max_abs = float(difference.max(initial=0.0))
-    worst = np.argsort(-difference.max(axis=1, initial=0.0), kind="stable")[:_BOUND_ROWS]
+    worst = np.argsort(-difference.max(axis=1, initial=0.0), kind="stable")[:BOUND_ROWS]
     spread = _spread(before, rows[worst], ref[worst], run) + _spread(after, rows[worst], got[worst], run)
-    bound = _FACTOR * spread + _FLOOR * float(np.finfo(before.dtype).eps) * largest
+    bound = FACTOR * spread + FLOOR * float(np.finfo(before.dtype).eps) * largest
     return Check(max_abs, max_abs / largest if largest else 0.0, bound, len(rows))
 
 
@@ -127,7 +127,7 @@ def fold_checked(network: Network, *, strict: bool = False, check=None, run: Run
 
 
 def _random_rows(network: Network) -> np.ndarray:
-    rows = np.random.default_rng(_SEED).standard_normal((_RANDOM_ROWS, *network.input_shape))
+    rows = np.random.default_rng(SEED).standard_normal((RANDOM_ROWS, *network.input_shape))
     if network.layers and isinstance(network.layers[0], BatchNormalization):
         axis = network.layers[0].axis % rows.ndim
         arrays = network.weights[0]
@@ -167,9 +167,9 @@ def _outputs(network: Network, rows: np.ndarray, run: Run, which: str) -> np.nda
 
 def _spread(network: Network, rows: np.ndarray, outputs: np.ndarray, run: Run) -> float:
     """How far the outputs move when each weight moves by about the roundings it takes part in."""
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     moves = (
-        np.abs(np.asarray(run(_perturbed(network, rng))(rows), np.float64) - outputs) for _ in range(_PERTURBATIONS)
+        np.abs(np.asarray(run(_perturbed(network, rng))(rows), np.float64) - outputs) for _ in range(PERTURBATIONS)
     )
     return max(float(move.max(initial=0.0)) for move in moves)
 

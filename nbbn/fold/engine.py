@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nbbn.fold import rules
-from nbbn.fold.arithmetic import compose, fold_after, fold_before
+from nbbn.fold.arithmetic import compose, fold_before, scale_outputs, shift_outputs
 from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
@@ -57,15 +57,26 @@ def fold_graph(graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntr
     return report
 
 
-def folded_weights(linear: Linear) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias (float64, nbbn's layout) of a linear node with everything folded in."""
-    kernel, bias = linear.kernel(), linear.bias
+def folded_kernel(linear: Linear) -> np.ndarray:
+    """Kernel (float64, nbbn's layout) of a linear node with everything folded in."""
+    kernel = linear.kernel()
     with np.errstate(over="ignore", invalid="ignore"):
         if linear.before is not None:
-            kernel, bias = fold_before(kernel, bias, linear.before, linear.kind, linear.groups)
+            kernel, _ = fold_before(kernel, None, linear.before, linear.kind, linear.groups)
         if linear.after is not None:
-            kernel, bias = fold_after(kernel, bias, linear.after, linear.kind, linear.groups)
-    return kernel, bias
+            kernel = scale_outputs(kernel, linear.after, linear.kind, linear.groups)
+    return kernel
+
+
+def folded_bias(linear: Linear) -> np.ndarray:
+    """Bias (float64) of a linear node with everything folded in; reads the kernel only for what stood before it."""
+    bias = linear.bias
+    with np.errstate(over="ignore", invalid="ignore"):
+        if linear.before is not None:
+            _, bias = fold_before(linear.kernel(), bias, linear.before, linear.kind, linear.groups)
+        if linear.after is not None:
+            bias = shift_outputs(bias, linear.after)
+    return bias
 
 
 def _round(graph: Graph, fates: _Fates) -> int:

@@ -34,6 +34,17 @@ def largest_value(name: str) -> Carry:
     return carry
 
 
+def along(channels: int, carry: Carry, name: str) -> Carry:
+    """Carry as `carry`, for a node that treats the slices along axis `channels` each on its own."""
+
+    def carry_along(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        if axis != channels:
+            return f"{name} mixes values along axis {axis}, which the batch norm normalises"
+        return carry(affine, axis)
+
+    return carry_along
+
+
 def reduced(carry: Carry, axes: Sequence[int], keepdims: bool, name: str) -> Carry:
     """Carry through a reduction over `axes` (not negative), as `carry` for the values."""
 

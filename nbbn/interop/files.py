@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 class FileError(ValueError):
     """A file that cannot be read or written; the message names the path and says what to do."""
+
+
+@contextmanager
+def whole_file(path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place when the block ends well; else nothing is left behind.
+
+    Raises
+    ------
+    FileError
+        Where the system refuses.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: the folder {path.parent} does not exist; create it first")
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as err:
+        reason = err.strerror or err
+        raise FileError(f"{path}: cannot be written ({reason}); check the folder's permissions and space") from err
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_whole(path, data: bytes, verify: Callable[[Path], None] | None = None) -> None:
@@ -28,22 +54,10 @@ def write_whole(path, data: bytes, verify: Callable[[Path], None] | None = None)
     FileError
         Where the system refuses; nothing is left behind.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise FileError(f"{path}: is a folder; give the name of a file")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: the folder {path.parent} does not exist; create it first")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
+    with whole_file(path) as temporary:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if verify is not None:
             verify(temporary)
-        os.replace(temporary, path)
-    except OSError as err:
-        reason = err.strerror or err
-        raise FileError(f"{path}: cannot be written ({reason}); check the folder's permissions and space") from err
-    finally:
-        temporary.unlink(missing_ok=True)

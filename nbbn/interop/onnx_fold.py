@@ -1,0 +1,170 @@
+"""Folding the batch norms of ONNX models: in memory, and from file to file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.fold.check import FoldCheckFailed
+from nbbn.fold.engine import fold_graph
+from nbbn.fold.graph import Norm
+from nbbn.fold.report import FoldRefused, FoldReport
+from nbbn.interop.files import FileError, whole_file
+
+
+def fold_onnx(model, *, strict: bool = False, check=None):
+    """Fold the batch norms of an ONNX model, as far as that is exact.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Not written. Its data inside, as `onnx.load` reads it.
+    strict : bool
+        Raise where a batch norm cannot be folded.
+    check : array, or mapping of input name to array, optional
+        Rows to compare both models on, besides the random ones always used.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        With the same inputs, outputs, operator versions and metadata.
+    report : FoldReport
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    TypeError, ValueError
+        For a model that is not valid, or rows that do not fit it.
+    FoldRefused
+        With `strict`, where a batch norm could not be folded.
+    FoldCheckFailed
+        Where the outputs differ by more than rounding explains, or cannot be compared.
+
+    Notes
+    -----
+    Computed in float64 and cast last. Checked on ONNX Runtime where that is installed, else on onnx's own evaluator.
+    """
+    onnx = _import_onnx()
+    from nbbn.interop import onnx_fold_model as models
+
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"model must be an onnx.ModelProto, got {type(model).__name__}")
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        source = models.from_proto(model)
+        _write(source, before)
+        _check_format(before, "model")
+        folded, report, moments = _folded(source, strict)
+        _write(folded, after)
+        report = _checked(before, after, report, check, moments, Path(folder))
+        return models.to_proto(folded), report
+
+
+def fold_onnx_file(in_path, out_path, *, strict: bool = False, check=None) -> FoldReport:
+    """Fold the batch norms of an ONNX file into another file, which appears whole or not at all.
+
+    Parameters
+    ----------
+    in_path, out_path : path-like
+        Data that the model keeps in other files must be in its folder; the folded model is one file.
+    strict, check
+        As for `fold_onnx`.
+
+    Returns
+    -------
+    FoldReport
+
+    Raises
+    ------
+    FileError
+        For a missing, damaged or foreign file, and where the result cannot be written.
+    ImportError, TypeError, ValueError, FoldRefused, FoldCheckFailed
+        As `fold_onnx`.
+
+    Notes
+    -----
+    Weights are read, folded and written one after the other: memory holds the largest, not all.
+    """
+    _import_onnx()
+    from nbbn.interop import onnx_fold_model as models
+
+    path = Path(in_path)
+    if not path.is_file():
+        raise FileError(f"{path}: {'is no file' if path.exists() else 'does not exist'}; give the name of an ONNX file")
+    with whole_file(out_path) as temporary, tempfile.TemporaryDirectory() as folder:
+        try:
+            source = models.from_file(path)
+            _check_format(path, "it")
+            folded, report, moments = _folded(source, strict)
+            _write(folded, temporary)
+        except (FileError, FoldRefused):
+            raise
+        except ValueError as err:  # what is wrong with the model is wrong with the file
+            raise FileError(f"{path}: {err}") from err
+        return _checked(path, temporary, report, check, moments, Path(folder))
+
+
+def _import_onnx():
+    try:
+        import onnx
+    except ImportError as err:
+        raise ImportError("folding ONNX models needs the package onnx: pip install 'nbbn[onnx]'") from err
+    return onnx
+
+
+def _folded(source, strict: bool):
+    """The folded model, the report, and mean and deviation of the inputs that batch norms read."""
+    from nbbn.interop.onnx_fold_graph import graph_of, norms_within
+    from nbbn.interop.onnx_fold_rebuild import folded_model
+    from nbbn.interop.onnx_fold_values import Values
+
+    values = Values(source)
+    graph, places = graph_of(values)
+    norms = graph.norms()
+    report = fold_graph(graph, strict=strict, outside=norms_within(source.skeleton))
+    return folded_model(source, values, places, norms, graph), report, _moments(source, norms)
+
+
+def _moments(source, norms: list[Norm]) -> dict:
+    inputs = {value.name for value in source.skeleton.graph.input}
+    usable = [norm for norm in norms if not norm.obstacle and norm.inputs[0] in inputs]
+    return {norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var)) for norm in usable}
+
+
+def _write(model, path: Path) -> None:
+    from nbbn.interop import onnx_fold_model as models
+
+    with open(path, "xb") as file:
+        models.write(model, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_format(path: Path, what: str) -> None:
+    """Have onnx check a file."""
+    from onnx import checker
+
+    try:
+        checker.check_model(str(path))
+    except (checker.ValidationError, RuntimeError, ValueError) as err:
+        raise ValueError(f"{what} is no valid ONNX model: {' '.join(str(err).split())[:300]}") from err
+
+
+def _checked(before: Path, after: Path, report: FoldReport, rows, moments: dict, folder: Path) -> FoldReport:
+    """The report with the figures of the check."""
+    from nbbn.interop.onnx_fold_check import check_files
+
+    _check_format(after, "the folded model")
+    found = check_files(before, after, rows, moments, folder)
+    if not found.max_abs <= found.bound:
+        raise FoldCheckFailed(
+            f"the folded model differs by {found.max_abs:.3g} on {found.rows} rows, where rounding explains "
+            f"{found.bound:.3g} (largest gain {report.largest_gain:.3g}): do not use it; keep the unfolded model"
+        )
+    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
+    return replace(report, **figures, rows_checked=found.rows)

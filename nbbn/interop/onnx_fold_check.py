@@ -1,0 +1,239 @@
+"""A folded ONNX model against its source: the same numbers through both, and what rounding can explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
+from nbbn.interop import onnx_fold_model as models
+from nbbn.interop.onnx_fold_feeds import Feed, feeds_of
+from nbbn.interop.onnx_fold_values import names_read
+
+# Moved weights are written to a file each time: from this size on fewer times, so that a large model takes seconds.
+_LARGE = 1 << 25
+_FEW_PERTURBATIONS = 2
+# Operators whose inputs of more than one number are weights; others may be shapes, scales or exponents.
+_WEIGHTED = frozenset(
+    (
+        *(
+            "Conv",
+            "ConvTranspose",
+            "Gemm",
+            "MatMul",
+            "LSTM",
+            "GRU",
+            "RNN",
+            "Gather",
+            "Add",
+            "Sub",
+            "Mul",
+            "Div",
+            "PRelu",
+        ),
+        *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"),
+    )
+)
+
+Run = Callable[[Feed], list[np.ndarray]]
+
+
+class _Outputs(NamedTuple):
+    """How far one output of a graph moved: by the fold, and by the roundings that weights take part in."""
+
+    difference: float
+    largest: float
+    spread: float
+    eps: float
+
+    @property
+    def bound(self) -> float:
+        return FACTOR * self.spread + FLOOR * self.eps * self.largest
+
+
+def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], folder: Path) -> Check:
+    """Compare two model files that should be the same function.
+
+    Parameters
+    ----------
+    before, after : Path
+        The source and the folded model.
+    rows : array, mapping of input name to array, or None
+        Besides random numbers, which are always used.
+    moments : mapping of input name to (mean, deviation)
+        Per channel on axis 1, for inputs that a batch norm reads.
+    folder : Path
+        For models with moved weights.
+
+    Returns
+    -------
+    Check
+        Of the output that comes closest to its bound, or exceeds it most.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For rows that do not fit the model's inputs.
+    FoldCheckFailed
+        Where nothing can be compared.
+
+    Notes
+    -----
+    The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by `eps * sqrt(fan-in)`.
+    """
+    run = _loaded(before)
+    feeds, ref = feeds_of(models.from_file(before).skeleton, run, rows, moments)
+    del run
+    run = _loaded(after)
+    got = [_run(run, feed, "folded") for feed in feeds]
+    del run
+    worst = int(np.argmax([_distance(a, b) for a, b in zip(ref, got)]))
+    spreads = [_spreads(path, feeds[worst], out[worst], folder) for path, out in ((before, ref), (after, got))]
+    found = []
+    for i, of in enumerate(zip(*ref)):
+        if of[0].dtype.kind != "f":
+            continue
+        pairs = [(_wide(a), _wide(b[i])) for a, b in zip(of, got)]
+        difference = max(_difference(a, b) for a, b in pairs)
+        largest = max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a, _ in pairs)
+        eps = float(np.finfo(of[0].dtype).eps)
+        found.append(_Outputs(difference, largest, spreads[0][i] + spreads[1][i], eps))
+    if not found:
+        raise FoldCheckFailed("the model has no output of floating-point numbers, so the fold cannot be checked")
+    of = max(found, key=lambda o: o.difference / o.bound if o.bound else np.inf * (o.difference > 0) or 0.0)
+    count = sum(len(next(iter(feed.values()), ())) for feed in feeds)
+    return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
+
+
+def _loaded(path: Path) -> Run:
+    """A model file as a function, on ONNX Runtime where that is installed, else on onnx's own evaluator."""
+    import onnx
+
+    try:
+        import onnxruntime
+    except ImportError:
+        session = onnx.reference.ReferenceEvaluator(onnx.load(str(path)))
+        return lambda feed: session.run(None, feed)
+    options = onnxruntime.SessionOptions()
+    # As the graph says: the runtime folds batch norms too, and the memory for rewritten weights is not needed.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as err:  # the runtime's exceptions have no common class
+        raise FoldCheckFailed(f"ONNX Runtime cannot open the model: {_line(err)}") from err
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4
+    return lambda feed: session.run(None, feed, quiet)
+
+
+def _run(run: Run, feed: Feed, which: str) -> list[np.ndarray]:
+    try:
+        return run(feed)
+    except Exception as err:  # the runtime's exceptions have no common class
+        raise FoldCheckFailed(f"the {which} model cannot be run: {_line(err)}") from err
+
+
+def _line(err: Exception) -> str:
+    return " ".join(str(err).split())[:300]
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, np.float64)
+
+
+def _difference(ref: np.ndarray, got: np.ndarray) -> float:
+    """Largest difference; what is not finite in one must be the same in the other."""
+    finite = np.isfinite(ref)
+    if ref.shape != got.shape or not np.array_equal(ref[~finite], got[~finite], equal_nan=True):
+        raise FoldCheckFailed("the outputs of the folded model differ in shape or in what is not finite")
+    if not finite.any() and ref.size:
+        raise FoldCheckFailed(
+            "no output is finite, so the fold cannot be checked; pass rows that suit the model as check"
+        )
+    if not np.isfinite(got[finite]).all():
+        raise FoldCheckFailed("outputs of the folded model are not finite where the source's are")
+    return float(np.abs(got[finite] - ref[finite]).max(initial=0.0))
+
+
+def _distance(ref: list, got: list) -> float:
+    """How far the floating-point outputs of one feed are apart, relative to the largest of each."""
+    pairs = [(_wide(a), _wide(b)) for a, b in zip(ref, got) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    return max((_difference(a, b) / (np.abs(a[np.isfinite(a)]).max(initial=0.0) or 1.0) for a, b in pairs), default=0.0)
+
+
+def _spreads(path: Path, feed: Feed, outputs: list, folder: Path) -> list[float]:
+    """Per output, how far it moves when each weight moves by about the roundings it takes part in."""
+    rng = np.random.default_rng(SEED)
+    moved_file = folder / "moved.onnx"
+    spreads = [0.0] * len(outputs)
+    for _ in range(PERTURBATIONS if path.stat().st_size < _LARGE else _FEW_PERTURBATIONS):
+        with open(moved_file, "wb") as file:
+            models.write(_perturbed(models.from_file(path), rng), file)
+        run = _loaded(moved_file)
+        for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
+            if isinstance(out, np.ndarray) and out.dtype.kind == "f" and out.shape == moved.shape:
+                move = np.abs(_wide(moved) - _wide(out))
+                spreads[i] = max(spreads[i], float(move[np.isfinite(move)].max(initial=0.0)))
+        del run
+    return spreads
+
+
+def _perturbed(model: models.Model, rng: np.random.Generator) -> models.Model:
+    """A model with each weight moved."""
+    from onnx import numpy_helper
+
+    fans = _fans_in(model)
+    tensors = dict(model.tensors)
+    for name, fan in fans.items():
+        if name in tensors and tensors[name].data_type in (1, 10, 11):
+            tensors[name] = _moved_tensor(tensors[name], fan, rng)
+    for node in model.skeleton.graph.node:
+        if node.op_type == "Constant" and node.output[0] in fans and node.attribute[0].HasField("t"):
+            tensor = node.attribute[0].t
+            if tensor.data_type in (1, 10, 11):
+                moved = _moved(numpy_helper.to_array(tensor), fans[node.output[0]], rng)
+                tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+    return models.Model(model.skeleton, tensors)
+
+
+def _moved_tensor(tensor: models.Tensor, fan: int, rng: np.random.Generator) -> models.Tensor:
+    from onnx import numpy_helper
+
+    def make() -> np.ndarray:
+        return _moved(numpy_helper.to_array(tensor.load()), fan, rng)
+
+    return models.made(tensor.name, tensor.dims, tensor.data_type, make)
+
+
+def _moved(array: np.ndarray, fan: int, rng: np.random.Generator) -> np.ndarray:
+    if array.size < 2:
+        return array
+    step = np.finfo(array.dtype).eps * np.sqrt(max(1, fan))
+    signs = np.unpackbits(np.frombuffer(rng.bytes(array.size // 8 + 1), np.uint8), count=array.size)
+    moves = np.array([1 - step, 1 + step], array.dtype if array.dtype != np.float16 else np.float32)
+    return (array * moves[signs.reshape(array.shape)]).astype(array.dtype)
+
+
+def _fans_in(model: models.Model) -> dict[str, int]:
+    """The weights, and how many numbers are summed where they are used."""
+    fans: dict[str, int] = {}
+    dims = {name: tensor.dims for name, tensor in model.tensors.items()}
+    for node in model.skeleton.graph.node:
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
+            dims[node.output[0]] = tuple(node.attribute[0].t.dims)
+        if node.op_type not in _WEIGHTED:
+            continue
+        for name in names_read(node):
+            of = dims.get(name, ())
+            turned = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
+            if len(of) == 2:
+                fans[name] = of[1] if turned else of[0]
+            else:
+                fans[name] = int(np.prod(of[1:], dtype=np.int64)) if len(of) > 2 else 1
+    return fans
