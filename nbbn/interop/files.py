@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,54 @@ from pathlib import Path
 
 class FileError(ValueError):
     """A file that cannot be read or written; the message names the path and says what to do."""
+
+
+# What a broken or hostile description can make constructors, shape rules and conversions raise.
+BROKEN = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError, RecursionError, MemoryError,
+)  # fmt: skip
+
+
+def one_line(what) -> str:
+    """`what` in one short printable line: it may come from a hostile file."""
+    text = str(what)[:200]
+    return "".join(c if c.isprintable() else " " for c in text) or type(what).__name__
+
+
+def read_whole(path, accept: Callable[[bytes, int], None] | None = None) -> bytes:
+    """The bytes of a regular file.
+
+    Parameters
+    ----------
+    path : path-like
+    accept : callable or None
+        Called with the first 16 bytes and the file's size before the rest is read; raises FileError for a foreign file.
+
+    Raises
+    ------
+    FileError
+        Where there is none, or the system refuses.
+    """
+    path = Path(path)
+    try:
+        # Before opening: a pipe would block for ever.
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder; give the name of a model file")
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileError(f"{path}: is not a regular file; give the name of a model file")
+        with open(path, "rb") as file:
+            start = file.read(16)
+            if accept is not None:
+                accept(start, os.fstat(file.fileno()).st_size)
+            return start + file.read()
+    except FileNotFoundError as err:
+        raise FileError(f"{path}: does not exist; check the path") from err
+    except OSError as err:
+        raise FileError(f"{path}: cannot be read ({err.strerror or err}); check the path and its permissions") from err
+    except ValueError as err:
+        if isinstance(err, FileError):
+            raise
+        raise FileError(f"{one_line(path)}: is no path ({err}); check it") from err
 
 
 @contextmanager

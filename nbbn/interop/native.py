@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import FileError, write_whole
+from nbbn.interop.files import BROKEN, FileError, one_line, read_whole, write_whole
 from nbbn.network import Network, Weights
 
 __all__ = ["FileError", "labels_from_json", "labels_to_json", "load", "save"]
@@ -24,8 +22,6 @@ _MAX_HEADER = 100_000_000
 # Bytes up to which string labels keep a dtype wider than they need: a short file must not ask for gigabytes.
 _MAX_PADDED = 2**24
 _ADVICE = "write it again with save, or fetch it again"
-# What a hostile header can make the layers' constructors and shape rules raise.
-_NOT_A_NETWORK = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
 def save(path, network: Network, meta: dict) -> None:
@@ -102,8 +98,8 @@ def load(path) -> tuple[Network, dict]:
             i, key = name.split(".", 1)
             weights[int(i)][key] = array
         network = Network.from_config(config, weights)
-    except (SafetensorError, *_NOT_A_NETWORK) as err:
-        raise FileError(f"{path}: broken ({_line(err)}); {_ADVICE}") from err
+    except (SafetensorError, *BROKEN) as err:
+        raise FileError(f"{path}: broken ({one_line(err)}); {_ADVICE}") from err
     if header.get("sha256") != _digest(arrays):
         raise FileError(f"{path}: its numbers are damaged (the checksum differs); {_ADVICE}")
     return network, meta
@@ -158,8 +154,8 @@ def labels_from_json(labels: dict) -> np.ndarray:
         array = np.empty(len(values), dtype)
         array[:] = values
         same = labels_to_json(array)["values"] == values
-    except _NOT_A_NETWORK as err:
-        raise ValueError(f"not class labels: {_line(err)}") from err
+    except BROKEN as err:
+        raise ValueError(f"not class labels: {one_line(err)}") from err
     if not same:
         raise ValueError(f"not class labels: values do not fit the dtype {dtype}")
     return array
@@ -181,24 +177,13 @@ def _named(per_layer: list[dict]) -> dict:
 
 def _read(path: Path) -> tuple[bytes, dict, dict]:
     """The file's bytes, the entries of its tensors, and nbbn's header."""
-    try:
-        # Before opening: a pipe would block for ever.
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder; give the name of a model file")
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileError(f"{path}: is not a regular file; give the name of a model file")
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 10 or not 2 <= length <= min(size - 8, _MAX_HEADER):
-                raise FileError(f"{path}: is no nbbn model file, or cut short; give a file that nbbn saved")
-            head = file.read(length)
-            tensors, header = _header(path, head)
-            return length.to_bytes(8, "little") + head + file.read(size - 8 - length), tensors, header
-    except FileNotFoundError as err:
-        raise FileError(f"{path}: does not exist; check the path") from err
-    except OSError as err:
-        raise FileError(f"{path}: cannot be read ({err.strerror or err}); check the path and its permissions") from err
+
+    def accept(start: bytes, size: int) -> None:
+        if size < 10 or not 2 <= int.from_bytes(start[:8], "little") <= min(size - 8, _MAX_HEADER):
+            raise FileError(f"{path}: is no nbbn model file, or cut short; give a file that nbbn saved")
+
+    data = read_whole(path, accept)
+    return data, *_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def _header(path: Path, head: bytes) -> tuple[dict, dict]:
@@ -207,7 +192,7 @@ def _header(path: Path, head: bytes) -> tuple[dict, dict]:
         tensors = json.loads(head)
         text = tensors.pop("__metadata__", {}).get(_KEY)
         header = None if text is None else json.loads(text)
-    except _NOT_A_NETWORK as err:
+    except BROKEN as err:
         raise FileError(f"{path}: is no nbbn model file, or broken; give a file that nbbn saved") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileError(f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn saved")
@@ -240,8 +225,8 @@ def _expected(path, config: dict) -> dict[str, list]:
         if not all(type(n) is int and n > 0 for shape in shapes for n in shape):
             raise ValueError("shapes must be made of ints above 0")
         wanted = [layer.weight_shapes(shape) for layer, shape in zip(layers, shapes[:-1], strict=True)]
-    except _NOT_A_NETWORK as err:
-        raise FileError(f"{path}: the header describes no network ({_line(err)}); {_ADVICE}") from err
+    except BROKEN as err:
+        raise FileError(f"{path}: the header describes no network ({one_line(err)}); {_ADVICE}") from err
     return {name: [tag, list(shape)] for name, shape in _named(wanted).items()}
 
 
@@ -250,13 +235,7 @@ def _first_difference(expected: dict, found: dict) -> str:
     if missing := sorted(set(expected) - set(found)):
         return f"tensor {missing[0]} is missing"
     if extra := sorted(set(found) - set(expected)):
-        return f"tensor {_line(extra[0])} belongs to no layer"
+        return f"tensor {one_line(extra[0])} belongs to no layer"
     name = next(name for name in expected if expected[name] != found[name])
     (tag, shape), (got_tag, got_shape) = expected[name], found[name]
-    return f"tensor {name} must be {tag} of shape {shape}, got {_line(got_tag)} of shape {_line(got_shape)}"
-
-
-def _line(what) -> str:
-    """`what` in one short printable line: it may come from a hostile file."""
-    text = str(what)[:200]
-    return "".join(c if c.isprintable() else " " for c in text) or type(what).__name__
+    return f"tensor {name} must be {tag} of shape {shape}, got {one_line(got_tag)} of shape {one_line(got_shape)}"

@@ -1,0 +1,204 @@
+"""Keras's files, `.keras` and `.h5`, read without Keras; no code in them is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from contextlib import closing
+
+import numpy as np
+
+from nbbn.interop import hdf5
+from nbbn.interop.assembly import as_sequential, wanted_shapes
+from nbbn.interop.files import BROKEN, FileError, one_line, read_whole
+from nbbn.interop.keras_config import KerasModel, Refused, check_layers, read_model
+from nbbn.layers import Layer
+
+ZIP_MAGIC = b"PK\x03\x04"
+_MAX_CONFIG = 2**24
+# Weights hardly shrink by compression: what claims to grow by more than this is a bomb.
+_MAX_GROWTH = 16
+_SMALL = 2**20
+# Names that some version gives the arrays that nbbn calls otherwise.
+_ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_variance": "var"}
+
+
+def from_keras(path):
+    """Read a model that Keras saved, with h5py alone.
+
+    Parameters
+    ----------
+    path : path-like
+        A `.keras` file, or an HDF5 file (`.h5`) of a whole model; of Keras 3, or of Keras 2 with the same layers. Its content
+        tells which, not its name.
+
+    Returns
+    -------
+    Sequential
+        Built, with the file's weights, running statistics and trainable flags; not compiled.
+
+    Raises
+    ------
+    ImportError
+        Without the package h5py.
+    FileError
+        For a missing, broken or foreign file, and for a model that nbbn cannot hold: several inputs, layers that are no single
+        path, layers that it does not have, custom ones and `Lambda` (no code is run) included. The message names file and layer.
+
+    Notes
+    -----
+    Sequential models and functional ones of one path are read. Weights are found by the layers' names. The policies float32,
+    `mixed_float16` and `mixed_bfloat16`, whose weights are float32, give a model in float32, and float64 gives one in float64.
+    Arguments of `compile` and the optimiser's state are not read: call `compile` before training on. An initializer that nbbn
+    does not have becomes the layer's default one, which only new weights would show.
+
+    No more memory is taken than a small multiple of the file's size, whatever the file promises.
+    """
+    hdf5.import_h5py()
+
+    def accept(start: bytes, size: int) -> None:
+        if not start.startswith((ZIP_MAGIC, hdf5.MAGIC)):
+            raise FileError(f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved")
+
+    data = read_whole(path, accept)
+    try:
+        return _from_zip(data) if data.startswith(ZIP_MAGIC) else _from_hdf5(data)
+    except Refused as err:
+        raise FileError(f"{path}: {err}") from err
+    except (zipfile.BadZipFile, hdf5.Hdf5Error, OSError, RuntimeError, EOFError, NotImplementedError, *BROKEN) as err:
+        raise FileError(f"{path}: broken ({one_line(err) or type(err).__name__}); save the model again") from err
+
+
+# -- .keras
+
+
+def _from_zip(data: bytes):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
+        weights = _entry(archive, "model.weights.h5", max(_SMALL, _MAX_GROWTH * len(data)))
+    with closing(hdf5.Hdf5(weights)) as file:
+        return _assembled(model, _ByClass(file, model))
+
+
+def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """An entry of the archive, read piece by piece and never beyond the limit."""
+    if name not in archive.namelist():
+        raise Refused(f"has no {name}: not a whole model; save it with model.save('name.keras')")
+    with archive.open(name) as entry:
+        parts, size = [], 0
+        while part := entry.read(_SMALL):
+            size += len(part)
+            if size > limit:
+                raise Refused(f"{name} unpacks to more than {limit} bytes, which no model's does; not read any further")
+            parts.append(part)
+    return b"".join(parts)
+
+
+class _ByClass:
+    """Arrays of `model.weights.h5`: `layers/<class in snake case, numbered>/vars/<index>`.
+
+    Newer files say the layer's name beside them, which then counts.
+    """
+
+    def __init__(self, file: hdf5.Hdf5, model: KerasModel):
+        self._file = file
+        top = next((name for name in ("layers", "_layer_checkpoint_dependencies") if file.has(file.root, name)), None)
+        self._layers = None if top is None else file.group(file.root, top)
+        self._places = self._named() or dict(zip((keras.name for keras in model.layers), _class_names(model)))
+
+    def _named(self) -> dict[str, str]:
+        """Place of each layer by its name, where the file says it."""
+        places: dict[str, str] = {}
+        for place in self._file.names(self._layers) if self._layers is not None else ():
+            group = self._file.group(self._layers, place)
+            if self._file.has(group, "vars"):
+                for name in self._file.texts(self._file.group(group, "vars"), "name") or ():
+                    if name in places:
+                        raise Refused(f"has weights of two layers named {one_line(name)!r}")
+                    places[name] = place
+        return places
+
+    def read(self, layer: Layer, wanted: dict) -> dict[str, np.ndarray]:
+        if self._layers is None or layer.name not in self._places:
+            raise hdf5.Hdf5Error("its weights are missing")
+        group = self._file.group(self._layers, self._places[layer.name], "vars")
+        if (found := len(self._file.names(group))) != len(wanted):
+            raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
+        return {name: self._file.array(group, str(i), shape) for i, (name, shape) in enumerate(wanted.items())}
+
+
+def _class_names(model: KerasModel) -> list[str]:
+    """Keras's names of the layers' places: the class in snake case, numbered from the second on."""
+    seen: dict[str, int] = {}
+    names = []
+    for keras in model.layers:
+        name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", keras.class_name)).lower()
+        names.append(f"{name}_{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return names
+
+
+# -- .h5
+
+
+def _from_hdf5(data: bytes):
+    with closing(hdf5.Hdf5(data)) as file:
+        config = file.texts(file.root, "model_config")
+        if not config:
+            raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
+        model = read_model(_json(config[0].encode()))
+        return _assembled(model, _ByPath(file))
+
+
+class _ByPath:
+    """Arrays of a whole-model HDF5 file: each layer's group lists the paths of its arrays, which end in the arrays' names."""
+
+    def __init__(self, file: hdf5.Hdf5):
+        self._file = file
+        self._layers = file.group(file.root, "model_weights")
+
+    def read(self, layer: Layer, wanted: dict) -> dict[str, np.ndarray]:
+        group = self._file.group(self._layers, layer.name)
+        paths: dict[str, list[str]] = {}
+        for path in self._paths(group):
+            *_, last = path.split("/")
+            name = last.split(":")[0]
+            paths[_ALIASES.get(name, name)] = path.split("/")
+        if set(paths) != set(wanted):
+            raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
+        return {
+            name: self._file.array(self._file.group(group, *paths[name][:-1]), paths[name][-1], shape)
+            for name, shape in wanted.items()
+        }
+
+    def _paths(self, group) -> list[str]:
+        """The attribute that lists them, which Keras cuts in pieces where it is long."""
+        whole = self._file.texts(group, "weight_names")
+        pieces = [] if whole is None else whole
+        while whole is None and (piece := self._file.texts(group, f"weight_names{len(pieces)}")):
+            pieces.append(piece)
+        return whole if whole is not None else [path for piece in pieces for path in piece]
+
+
+# -- both
+
+
+def _json(text: bytes):
+    if len(text) > _MAX_CONFIG:
+        raise Refused(f"its config is longer than {_MAX_CONFIG} bytes, which no model's is")
+    return json.loads(text)
+
+
+def _assembled(model: KerasModel, source: _ByClass | _ByPath):
+    """The model, with the arrays that `source` reads."""
+    layers = check_layers(model)
+    weights = []
+    for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
+        try:
+            weights.append(source.read(layer, wanted) if wanted else {})
+        except (OSError, RuntimeError, *BROKEN) as err:
+            raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}") from err
+    name = model.name if isinstance(model.name, str) else None
+    return as_sequential(layers, model.input_shape, weights, layers[0].dtype or "float32", name)

@@ -1,0 +1,512 @@
+"""Keras's files: what they hold, written by h5py and json in Keras's layout, against NumPy in float64."""
+
+import copy
+import io
+import itertools
+import json
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from keras_files import (
+    functional_config,
+    h5_file,
+    keras_file,
+    layer_config,
+    names_of,
+    node,
+    sequential_config,
+    weights_file,
+)
+from naive_layers import NaiveNetwork, describe
+
+import nbbn
+from nbbn.interop import from_keras
+
+h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'nbbn[keras]'")
+
+IMAGE = (7, 9, 4)
+MOBILE = [
+    describe("Conv2D", filters=6, kernel_size=[3, 3], strides=[2, 2], padding="same", use_bias=False),
+    describe("BatchNormalization", momentum=0.9, epsilon=1e-5), describe("ReLU", max_value=6.0),
+    describe("DepthwiseConv2D", kernel_size=[2, 2], depth_multiplier=2), describe("BatchNormalization", scale=False),
+    describe("Activation", activation="silu"), describe("Conv2DTranspose", filters=3, kernel_size=[3, 3], strides=[2, 2]),
+    describe("GroupNormalization", groups=3), describe("MaxPooling2D", pool_size=[2, 2]), describe("Flatten"),
+    describe("Dense", units=5, activation="gelu"), describe("LayerNormalization", axis=[-1]), describe("Dropout", rate=0.2),
+    describe("BatchNormalization", center=False), describe("Dense", units=3, activation="softmax"),
+]  # fmt: skip
+OTHERS = [
+    describe("ZeroPadding2D", padding=[[1, 0], [2, 3]]), describe("Conv2D", filters=6, kernel_size=[1, 2], groups=2),
+    describe("LeakyReLU", negative_slope=0.4), describe("AveragePooling2D", pool_size=[2, 3], strides=[1, 2], padding="same"),
+    describe("ELU", alpha=0.7), describe("GaussianNoise", stddev=0.1), describe("GlobalAveragePooling2D", keepdims=True),
+    describe("Reshape", target_shape=[3, 2]), describe("Dense", units=4), describe("Flatten"), describe("Softmax", axis=-1),
+]  # fmt: skip
+TWINS = [describe("Dense", units=5), describe("Dense", units=5, activation="tanh"), describe("Dense", units=5)]
+NETWORKS = {"mobile": (IMAGE, MOBILE), "others": (IMAGE, OTHERS), "twins": ((5,), TWINS)}
+
+
+def drawn(name="mobile"):
+    shape, layers = NETWORKS[name]
+    return shape, NaiveNetwork(layers, shape).draw(np.random.default_rng(3))
+
+
+def written(tmp_path, data, name="model.keras"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+def check(model, network, shape):
+    x = np.random.default_rng(4).normal(size=(5, *shape)).astype(np.float32)
+    ref = network.forward(x)
+    np.testing.assert_allclose(model.predict(x), ref, rtol=0, atol=3e-6 * max(1, np.abs(ref).max()))
+    for got, array in zip(model.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, array)
+
+
+# What is read
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("config", [sequential_config, functional_config])
+@pytest.mark.parametrize("say_names", [True, False])
+def test_keras_file(tmp_path, name, config, say_names):
+    shape, network = drawn(name)
+    data = keras_file(config(network, shape), weights_file(network, say_names=say_names))
+    model = from_keras(written(tmp_path, data))
+    check(model, network, shape)
+    assert model.name == "small"
+    assert [layer.name for layer in model.layers] == names_of(network)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("suffix", ["", ":0"])
+def test_h5_file(tmp_path, name, suffix):
+    shape, network = drawn(name)
+    model = from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network, suffix=suffix), "m.h5"))
+    check(model, network, shape)
+
+
+def test_the_content_counts_and_not_the_name(tmp_path):
+    shape, network = drawn("twins")
+    check(from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network), "m.keras")), network, shape)
+
+
+def test_compressed_archives_are_read(tmp_path):
+    shape, network = drawn()
+    data = keras_file(sequential_config(network, shape), weights_file(network), zipfile.ZIP_DEFLATED)
+    check(from_keras(written(tmp_path, data)), network, shape)
+
+
+def test_names_count_and_not_positions(tmp_path):
+    """In a `.keras` the name beside the weights, in a `.h5` the arrays' own names: those of a frozen batch norm come in another
+    order."""
+    shape, network = drawn("twins")
+    names = names_of(network)
+    turned = NaiveNetwork(TWINS, shape, network.weights[::-1])
+    data = keras_file(sequential_config(network, shape), weights_file(turned, names[::-1]))
+    check(from_keras(written(tmp_path, data)), network, shape)
+
+    def reorder(file):
+        group = file["model_weights/batch_normalization_of_1"]
+        group.attrs["weight_names"] = group.attrs["weight_names"][[2, 0, 3, 1]]
+
+    shape, network = drawn()
+    data = h5_file(sequential_config(network, shape), network, change=reorder)
+    check(from_keras(written(tmp_path, data)), network, shape)
+
+
+def test_long_lists_of_names_in_pieces(tmp_path):
+    def cut(file):
+        attributes = file["model_weights/dense_of_0"].attrs
+        names = attributes["weight_names"]
+        del attributes["weight_names"]
+        attributes["weight_names0"], attributes["weight_names1"] = names[:1], names[1:]
+
+    shape, network = drawn("twins")
+    check(
+        from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network, change=cut))), network, shape
+    )
+
+
+def test_arguments_of_layers(tmp_path):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    l2 = {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": 0.25}, "registered_name": None}
+    normal = {"module": "keras.initializers", "class_name": "HeNormal", "config": {"seed": 3, "input_axes": None}}
+    own = {"module": "mine", "class_name": "Mine", "config": {}, "registered_name": "p>Mine"}
+    for layer, changes in zip(config["config"]["layers"][1:], [
+        {"kernel_regularizer": l2, "kernel_initializer": normal, "quantization_config": None},
+        {"trainable": False, "kernel_initializer": own, "kernel_constraint": None},
+        {"bias_regularizer": "l1", "dtype": "mixed_float16"},
+    ]):  # fmt: skip
+        layer["config"].update(changes)
+    first, second, third = from_keras(written(tmp_path, keras_file(config, weights_file(network)))).layers
+    assert first.kernel_regularizer == nbbn.regularizers.L2(0.25)
+    assert first.kernel_initializer == nbbn.initializers.HeNormal(3)
+    assert not second.trainable
+    assert second.kernel_initializer == nbbn.initializers.GlorotUniform()
+    assert third.bias_regularizer == nbbn.regularizers.L1()
+    assert third.dtype is None
+
+
+def test_a_keras_momentum_stays_what_it_is(tmp_path):
+    shape, network = drawn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = from_keras(written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network))))
+    assert [layer.momentum for layer in model.layers if isinstance(layer, nbbn.layers.BatchNormalization)] == [
+        0.9,
+        0.99,
+        0.99,
+    ]
+    assert [layer.epsilon for layer in model.layers if isinstance(layer, nbbn.layers.BatchNormalization)] == [
+        1e-5,
+        1e-3,
+        1e-3,
+    ]
+
+
+def test_float64(tmp_path):
+    shape, network = drawn()
+    network.weights[0]["kernel"] += 1e-12
+    config = sequential_config(network, shape)
+    for layer in config["config"]["layers"]:
+        layer["config"]["dtype"] = "float64"
+    model = from_keras(written(tmp_path, keras_file(config, weights_file(network, dtype="float64"))))
+    x = np.random.default_rng(4).normal(size=(5, *shape))
+    got = model.predict(x)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got, network.forward(x), rtol=0, atol=1e-13)
+
+
+def test_training_goes_on(tmp_path):
+    """The running statistics of one more step follow from the file's."""
+    shape, network = drawn()
+    model = from_keras(written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network))))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before, x = model.get_weights()[4], np.random.default_rng(4).normal(size=(8, *shape)).astype(np.float32)
+    model.train_on_batch(x, np.arange(8) % 3)
+    z = NaiveNetwork(MOBILE[:1], shape, network.weights[:1]).forward(x)
+    np.testing.assert_allclose(model.get_weights()[4], 0.9 * before + 0.1 * z.var(axis=(0, 1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["batch_input_shape", "build_input_shape", "build_config"])
+def test_where_the_shape_of_rows_stands(tmp_path, place):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    layers = config["config"]["layers"]
+    del layers[0], config["config"]["build_input_shape"]
+    if place == "batch_input_shape":
+        layers[0]["config"][place] = [None, *shape]
+    elif place == "build_config":
+        config[place] = {"input_shape": [None, *shape]}
+    else:
+        config["config"][place] = [None, *shape]
+    check(from_keras(written(tmp_path, keras_file(config, weights_file(network)))), network, shape)
+
+
+def test_nodes_of_keras_2(tmp_path):
+    shape, network = drawn("twins")
+    config = functional_config(network, shape)
+    layers = config["config"]["layers"]
+    for before, layer in itertools.pairwise(layers):
+        layer["inbound_nodes"] = [[[before["name"], 0, 0, {}]]]
+    config["config"]["input_layers"] = [config["config"]["input_layers"]]
+    config["config"]["layers"] = layers[::-1]
+    check(from_keras(written(tmp_path, h5_file(config, network))), network, shape)
+
+
+# What is refused
+
+
+def refused(tmp_path, data, message):
+    path = written(tmp_path, data)
+    with pytest.raises(nbbn.FileError, match=message) as error:
+        from_keras(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def a_layer(kind, config=None, **entry):
+    entry = {"module": "keras.layers", "class_name": kind, "config": {"name": "odd", **(config or {})}, **entry}
+    return {"registered_name": None, **entry}
+
+
+LAYERS = [
+    (a_layer("Lambda", {"function": "x"}), r"layer 'odd' \(Lambda\) holds code, which is not run"),
+    (a_layer("LSTM", {"units": 3}), r"layer 'odd' \(LSTM\) is not known; nbbn has .*Dense"),
+    (a_layer("Dense", {"units": 3}, module="mine", registered_name="p>Dense"), r"layer 'odd' \(Dense\) is not known"),
+    (a_layer("Dense", {"units": 3}, module="mine"), r"layer 'odd' \(Dense\) is not known"),
+    (a_layer("Sequential", {"layers": []}), r"layer 'odd' \(Sequential\) is a model inside the model; put its layers"),
+    (
+        a_layer("Dense", {"units": 0}),
+        r"layer 'odd' \(Dense\): Dense: units must be a whole number of at least 1, got 0",
+    ),
+    (a_layer("Dense", {"units": 2**70, "use_bias": 3}), "use_bias must be True or False"),
+    (a_layer("Dense", {"units": 3, "rms": 3}), r"layer 'odd' \(Dense\): rms=3 is not supported"),
+    (a_layer("LayerNormalization", {"rms_scaling": True}), "rms_scaling=True is not supported"),
+    (a_layer("Dense", {"units": 3, "activation": "mish"}), "unknown activation 'mish'"),
+    (
+        a_layer("Dense", {"units": 3, "activation": {"class_name": "function", "config": "mine"}}),
+        "activation is the function mine, which nbbn does not have",
+    ),
+    (
+        a_layer("Dense", {"units": 3, "dtype": "bfloat16"}),
+        "dtype bfloat16 is not supported; nbbn computes in float32 and",
+    ),
+    (
+        a_layer("Dense", {"units": 3, "kernel_regularizer": {"module": "mine", "class_name": "Mine", "config": {}}}),
+        "kernel_regularizer is the Mine {}, which nbbn does not have; save the model without it",
+    ),
+    (
+        a_layer("Dense", {"units": 3, "kernel_constraint": "max_norm"}),
+        "kernel_constraint: not supported, got 'max_norm'",
+    ),
+    (
+        a_layer("Conv2D", {"filters": 3, "kernel_size": 2, "data_format": "channels_first"}),
+        "data_format must be None or 'chan",
+    ),
+    (a_layer("Dense", {"units": 3, "name": 3}), "a layer must have a name and a class"),
+    (a_layer("Conv2D", {"filters": 3, "kernel_size": 2}), r"layer 'odd' does not fit rows of shape \(5,\)"),
+    (a_layer("Dense", {"units": 3, "dtype": "float64"}), "layer 'odd' computes in float64, others in float32"),
+    (a_layer("Dense", {"units": 3}), r"layer 'odd' \(Dense\): its weights are missing"),
+    (3, "its config describes no Keras model"),
+]
+
+
+@pytest.mark.parametrize(("layer", "message"), LAYERS)
+def test_refuses_layers(tmp_path, layer, message):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    config["config"]["layers"].insert(1, layer)
+    refused(tmp_path, keras_file(config, weights_file(network)), message)
+
+
+def changed(change, make=functional_config):
+    shape, network = drawn("twins")
+    config = make(network, shape)
+    result = change(config, config["config"], config["config"]["layers"])
+    return result if isinstance(result, list) else config
+
+
+def nodes(*at):
+    """The second layer used on the outputs of these layers."""
+    return lambda c, inner, layers: layers[2].update(inbound_nodes=[node(layers[i]["name"]) for i in at])
+
+
+def two_inputs(c, inner, layers):
+    both = node(layers[0]["name"])
+    both["args"] *= 2
+    layers[2].update(inbound_nodes=[both])
+
+
+MODELS = [
+    (nodes(1, 1), "layer 'dense_of_1' is used 2 times"),
+    (nodes(0), "the output of layer 'input_layer' goes into two layers, 'dense_of_0' and 'dense_of_1': no one path"),
+    (nodes(3), "the output of layer 'dense_of_2'|no one path"),
+    (two_inputs, "layer 'dense_of_1' has more than one input"),
+    (
+        lambda c, i, layers: layers[2].update(inbound_nodes=[node("dense_of_0", training=True)]),
+        "layer 'dense_of_1' is called with training=True",
+    ),
+    (
+        lambda c, i, layers: layers[2]["inbound_nodes"][0]["args"][0]["config"].update(
+            keras_history=["dense_of_0", 1, 0]
+        ),
+        "layer 'dense_of_1' takes output 0 of use 1 of 'dense_of_0'",
+    ),
+    (lambda c, i, layers: i.update(input_layers=[["a", 0, 0], ["b", 0, 0]]), "has 2 inputs; models with one are read"),
+    (lambda c, i, layers: i.update(output_layers=[["a", 0, 0], ["b", 0, 0]]), "has 2 outputs; models with one"),
+    (
+        lambda c, i, layers: i.update(output_layers=["dense_of_1", 0, 0]),
+        "no one path from 'input_layer' to 'dense_of_1'",
+    ),
+    (lambda c, i, layers: c.update(class_name="Mine"), "holds a Mine; only Sequential models and functional ones"),
+    (lambda c, i, layers: c.update(module="mine"), "holds a Functional; only Sequential models"),
+    (lambda c, i, layers: c.pop("config"), "its config describes no Keras model"),
+    (lambda c, i, layers: [], "its config describes no Keras model"),
+]
+SEQUENTIALS = [
+    (lambda c, i, layers: layers.clear(), "has no layers"),
+    (lambda c, i, layers: (layers.pop(0), i.pop("build_input_shape"))[:0], "was saved before it was built"),
+    (
+        lambda c, i, layers: layers[0]["config"].update(batch_shape=[None, None, 5]),
+        "every size but the batch's must be known",
+    ),
+    (lambda c, i, layers: layers.extend([layers[-1]] * 1000), "has 1004 layers; at most 1000 are read"),
+    (
+        lambda c, i, layers: layers[2]["config"].update(name="dense_of_0"),
+        "need different names, 'dense_of_0' is there already",
+    ),
+    (
+        lambda c, i, layers: layers[1]["config"].update(units=2**62),
+        r"layer 'dense_of_0' \(Dense\): has shape \(5, 5\), the",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [*((functional_config, *case) for case in MODELS), *((sequential_config, *case) for case in SEQUENTIALS)],
+)
+def test_refuses_models(tmp_path, make, change, message):
+    _, network = drawn("twins")
+    config = copy.deepcopy(changed(change, make))
+    refused(tmp_path, keras_file(config, weights_file(network)), message)
+
+
+def test_refuses_weights_that_do_not_fit(tmp_path):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    bare = [{"kernel": network.weights[1]["kernel"]}]
+    more = NaiveNetwork([TWINS[0], describe("Dense", units=5, use_bias=False)], shape, network.weights[:1] + bare)
+    refused(
+        tmp_path,
+        keras_file(config, weights_file(more)),
+        r"layer 'dense_of_1' \(Dense\): has 1 arrays, needs kernel, bias",
+    )
+    refused(
+        tmp_path, h5_file(config, more), r"layer 'dense_of_1' \(Dense\): has arrays \['kernel'\], needs kernel, bias"
+    )
+    twice = weights_file(network, ["dense_of_0", "dense_of_0", "dense_of_2"])
+    refused(tmp_path, keras_file(config, twice), "has weights of two layers named 'dense_of_0'")
+    refused(tmp_path, h5_file(None, network), "holds weights without layers; save the whole model")
+    network.weights[1]["bias"][2] = np.nan
+    refused(tmp_path, keras_file(config, weights_file(network)), "bias holds NaN or infinity")
+    network.weights[1]["bias"][2] = 1e300
+    refused(tmp_path, keras_file(config, weights_file(network, dtype="float64")), "bias holds NaN or infinity")
+
+
+def dataset(**arguments):
+    """Replace a kernel by one that is made differently."""
+
+    def change(file):
+        path = "model_weights/dense_of_1/dense_of_1/kernel"
+        kernel = file[path][()]
+        del file[path]
+        file.create_dataset(path, **{"data": kernel, **arguments})
+
+    return change
+
+
+def link(what):
+    def change(file):
+        path = "model_weights/dense_of_1/dense_of_1/kernel"
+        del file[path]
+        file[path] = what
+
+    return change
+
+
+def virtual(file):
+    path = "model_weights/dense_of_1/dense_of_1/kernel"
+    del file[path]
+    layout = h5py.VirtualLayout((5, 5), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "kernel", shape=(5, 5))
+    file.create_virtual_dataset(path, layout)
+
+
+def attribute(name, value):
+    def change(file):
+        file["model_weights/dense_of_1"].attrs[name] = value
+
+    return change
+
+
+WHERE = r"layer 'dense_of_1' \(Dense\): "
+CONTENTS = [
+    (dataset(compression="gzip"), WHERE + "is stored in chunks or compressed; only plain numbers are read"),
+    (dataset(chunks=(5, 1)), WHERE + "is stored in chunks"),
+    (dataset(data=None, shape=(5, 5), dtype="f4", chunks=(5, 5)), WHERE + "is stored in chunks"),
+    (dataset(data=None, shape=(5, 5), dtype="f4"), WHERE + "is cut short"),
+    (
+        dataset(data=None, shape=(2**30, 2**30), dtype="f4"),
+        WHERE + r"has shape \(1073741824, 1073741824\), the layer needs",
+    ),
+    (
+        dataset(data=None, shape=(5, 5), dtype="f4", external=[("/etc/hostname", 0, 100)]),
+        WHERE + "lies in another file",
+    ),
+    (dataset(data=np.ones((5, 5), "i4")), WHERE + "holds int32, not floats"),
+    (dataset(data=np.ones((5, 5), "S4")), WHERE + r"holds \|S4, not floats"),
+    (virtual, WHERE + "is stored in chunks|is virtual"),
+    (
+        link(h5py.ExternalLink("/etc/hostname", "/x")),
+        WHERE + "kernel is a link to another place; only what the file holds",
+    ),
+    (link(h5py.SoftLink("/model_weights")), WHERE + "kernel is a link to another place"),
+    (attribute("weight_names", 3), WHERE + "attribute weight_names is no string of the file's own"),
+    (attribute("weight_names", np.array([b"a/b/c/d"])), WHERE + r"has arrays \['d'\], needs kernel, bias"),
+    (attribute("weight_names", np.array([b"no/kernel", b"dense_of_1/bias"])), WHERE + "no is missing"),
+    (lambda file: file.pop("model_weights/dense_of_1"), WHERE + "dense_of_1 is missing"),
+    (lambda file: file.pop("model_weights"), "model_weights is missing"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), CONTENTS)
+def test_refuses_contents(tmp_path, change, message):
+    shape, network = drawn("twins")
+    refused(tmp_path, h5_file(sequential_config(network, shape), network, change=change), message)
+
+
+def test_refuses_files(tmp_path):
+    shape, network = drawn("twins")
+    config, weights = sequential_config(network, shape), weights_file(network)
+    whole = keras_file(config, weights)
+    refused(tmp_path, b"", "is no Keras model, or broken; give a .keras or .h5 file")
+    refused(tmp_path, b"x" * 100, "is no Keras model")
+    refused(tmp_path, whole[: len(whole) // 2], "broken .*; save the model again")
+    refused(tmp_path, keras_file(config, weights[:1000]), "broken")
+    refused(tmp_path, keras_file(config, b""), "broken")
+    refused(tmp_path, keras_file("{", weights), "broken")
+    refused(tmp_path, keras_file("[" * 100_000, weights), "broken")
+    refused(tmp_path, keras_file(b"\xff\xfe\xfa", weights), "broken")
+    refused(tmp_path, h5_file(b"\xff\xfe", network), "broken")
+    only = io.BytesIO()
+    with zipfile.ZipFile(only, "w") as archive:
+        archive.writestr("metadata.json", "{}")
+    refused(tmp_path, only.getvalue(), "has no config.json: not a whole model")
+    with pytest.raises(nbbn.FileError, match="does not exist; check the path"):
+        from_keras(tmp_path / "none.keras")
+    with pytest.raises(nbbn.FileError, match="is a folder"):
+        from_keras(tmp_path)
+
+
+def test_refuses_archives_that_grow(tmp_path):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    bomb = keras_file(config, bytes(2**26), zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 2**17
+    refused(tmp_path, bomb, r"model.weights.h5 unpacks to more than \d+ bytes, which no model's does")
+    refused(tmp_path, keras_file(b" " * 2**25, b"", zipfile.ZIP_DEFLATED), "config.json unpacks to more than")
+
+
+def test_refuses_long_configs(tmp_path, monkeypatch):
+    shape, network = drawn("twins")
+    monkeypatch.setattr("nbbn.interop.keras._MAX_CONFIG", 100)
+    refused(tmp_path, h5_file(sequential_config(network, shape), network), "its config is longer than 100 bytes")
+
+
+def test_without_h5py(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"from_keras needs the package h5py: pip install 'nbbn\[keras\]'"):
+        from_keras(tmp_path / "m.keras")
+
+
+def test_what_the_interop_package_offers():
+    import nbbn.interop
+
+    assert dir(nbbn.interop) == sorted(nbbn.interop.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'from_caffe'"):
+        nbbn.interop.from_caffe  # noqa: B018
+
+
+def test_the_writer_writes_what_json_holds():
+    """The files of these tests have no tuples or arrays in their JSON, as Keras's have none."""
+    shape, network = drawn()
+    config = sequential_config(network, shape)
+    assert json.loads(json.dumps(config)) == config
+    assert layer_config(network.layers[0], "n")["config"]["name"] == "n"
