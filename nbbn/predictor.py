@@ -162,6 +162,20 @@ class FoldedModel:
 
         return to_onnx(self.network, path, classes=getattr(self, "classes_", None), kind=self.kind)
 
+    def to_c(self, path=None, *, name: str | None = None) -> str:
+        """Write C99 source that computes the same with nothing but the C library; return it.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            None writes no file.
+        name : str, optional
+            What `NAME_predict` and the other names begin with; None: the file's name without its ending, or `model`.
+        """
+        from nbbn.interop.csource import to_c
+
+        return to_c(self.network, path, name=name, classes=getattr(self, "classes_", None), kind=self.kind)
+
     def __getstate__(self):
         return {**self.__dict__, "_predictor": None}
 

@@ -1,0 +1,285 @@
+"""A network as one C99 file that depends on nothing but the C library's mathematics."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.interop.csource_functions import sources
+from nbbn.interop.csource_steps import Lowering, literal, lower
+from nbbn.interop.files import write_whole
+from nbbn.network import Network
+
+# NAME_predict takes its scratch from the stack up to so many bytes; beyond, the caller has to bring it.
+STACK_BYTES = 1 << 18
+_PER_LINE = 8
+
+
+def to_c(network: Network, path=None, *, name: str | None = None, classes=None, kind: str | None = None) -> str:
+    """The C source of a network in inference.
+
+    Parameters
+    ----------
+    network : Network
+        Of any layers that nbbn's engine computes in inference, float32 or float64.
+    path : path-like, optional
+        Where to write the source; the file appears whole or not at all. None writes none.
+    name : str, optional
+        What the names in the source begin with; None: the file's name without its ending, or `model`.
+    classes : array of shape (n_classes,), optional
+        Labels of a classifier.
+    kind : {None, "classifier", "multilabel", "regressor"}
+        What the network's outputs mean.
+
+    Returns
+    -------
+    str
+        Weights are hexadecimal literals, exactly the network's own; a comment says what to call and how to compile.
+
+    Raises
+    ------
+    LayerError
+        For a layer, or an axis of one, that has no C function, and for a network whose arrays do not fit its layers.
+    ValueError
+        For a name that is no C identifier.
+    FileError
+        Where the file cannot be written.
+
+    Notes
+    -----
+    Nothing is allocated and nothing is static but constants, so that many threads may call the functions at once. A row takes two
+    buffers, each as large as the largest activation: on the stack, where they take at most 256 KiB together, or the caller's.
+
+    Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a few units in the last place of the
+    largest term.
+    """
+    name = _name(name, path)
+    lowering = lower(network.check())
+    text = _Source(network, lowering, name, classes if kind == "classifier" else None, kind).text()
+    if path is not None:
+        write_whole(path, text.encode("ascii"))
+    return text
+
+
+def _name(name: str | None, path) -> str:
+    if name is None:
+        name = "model" if path is None else re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII)
+        name = name if re.match(r"[A-Za-z]", name) else f"model_{name}"
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"name must be a C identifier that begins with a letter, got {name!r}")
+    return name
+
+
+class _Source:
+    """The file's parts."""
+
+    def __init__(self, network: Network, lowering: Lowering, name: str, classes, kind: str | None):
+        self.network, self.lowering, self.name, self.kind = network, lowering, name, kind
+        self.classes = None if classes is None else np.asarray(classes)
+        self.label_type, self.labels = _labels(self.classes) if classes is not None else ("", [])
+        self.real = "float" if network.dtype == np.float32 else "double"
+        self.inputs, self.outputs = int(np.prod(network.input_shape)), int(np.prod(network.output_shape))
+        self.calls, self.buffer = self._calls()
+        self.scratch = 2 * self.buffer if self.buffer else 1
+        # `classify` needs room for the outputs besides.
+        room = self.scratch + (self.outputs if self.classes is not None else 0)
+        self.on_stack = room * network.dtype.itemsize <= STACK_BYTES
+
+    def _calls(self) -> tuple[list[str], int]:
+        """The calls with their buffers, and the size of each of the two: steps alternate, the last ones write the output."""
+        steps = self.lowering.steps
+        last = max(i for i, step in enumerate(steps) if not step.in_place)
+        size = max((step.size for step in steps[:last]), default=0)
+        calls, at = [], "x"
+        for i, step in enumerate(steps):
+            source = at
+            if not step.in_place:
+                at = "out" if i == last else "a" if source != "a" else "b"
+            calls.append(step.call.format(x=source, y=at))
+        return calls, size
+
+    def text(self) -> str:
+        """The whole file."""
+        upper = self.name.upper()
+        parts = [
+            self._comment(),
+            f"#ifndef {upper}_DECLARED\n#define {upper}_DECLARED\n\n#include <stddef.h>\n",
+            self._macros(),
+            self._declarations(),
+            f"#endif\n\n#ifndef {upper}_DECLARATIONS_ONLY\n\n#include <math.h>\n",
+            self._table(),
+            *(self._array(*constant) for constant in self.lowering.constants),
+            sources(self.lowering.functions, self.real == "float").lstrip("\n"),
+            *(
+                f"static const struct nn_window {name} = {{{', '.join(map(str, n))}}};"
+                for name, n in self.lowering.windows
+            ),
+            self._row(),
+            self._definitions(),
+            "#endif\n",
+        ]
+        return "\n".join(part for part in parts if part)
+
+    # -- the head
+
+    def _comment(self) -> str:
+        from nbbn import __version__
+
+        network, name, upper = self.network, self.name, self.name.upper()
+        shapes = network.shapes
+        layers = [
+            f"   {i:3}  {type(layer).__name__:24} {_shape(before):>16} -> {_shape(after)}"
+            for i, (layer, before, after) in enumerate(zip(network.layers, shapes, shapes[1:]))
+        ]
+        lines = [
+            f"/* {name}: inference of a network, written by nbbn {__version__}. C99, no dependency but the C library.",
+            "",
+            f"   A row goes in as {self.inputs} numbers of type {self.real}, of shape {_shape(shapes[0])}, and comes out as",
+            f"   {self.outputs}, of shape {_shape(shapes[-1])}; in C order, channels last. {self._meaning()}",
+            "",
+            *layers,
+            "",
+            f"   Compile:   cc -std=c99 -O3 -c {name}.c        and link with -lm; -march=native makes it faster on this machine.",
+            f"   Declare:   #define {upper}_DECLARATIONS_ONLY before #include \"{name}.c\", or copy the declarations below.",
+            "",
+            *self._memory(),
+            "*/",
+        ]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+    def _meaning(self) -> str:
+        if self.classes is not None:
+            own = "the probability of each class" if self.outputs > 1 else f"the probability of {self.name}_labels[1]"
+            return f"Outputs are {own}."
+        if self.kind == "multilabel":
+            return "Outputs are probabilities; label k holds where output k is above 0.5."
+        return ""
+
+    def _memory(self) -> list[str]:
+        upper, size = self.name.upper(), self.network.dtype.itemsize
+        lines = [
+            "   Nothing is allocated and nothing but constants is static: many threads may call these functions at once.",
+            f"   They take {upper}_SCRATCH numbers ({self.scratch * size} bytes) to work in, the caller's in the functions that",
+        ]
+        if self.on_stack:
+            return [*lines, "   end in _with, on the stack in the others. Rows are computed one by one."]
+        return [*lines, "   end in _with; on the stack that would be too much. Rows are computed one by one."]
+
+    def _macros(self) -> str:
+        numbers = {"INPUTS": self.inputs, "OUTPUTS": self.outputs, "SCRATCH": self.scratch}
+        if self.classes is not None:
+            numbers["CLASSES"] = len(self.classes)
+        return "\n".join(f"#define {self.name.upper()}_{key} {value}" for key, value in numbers.items()) + "\n"
+
+    def _signatures(self) -> dict[str, str]:
+        name, rows = self.name, f"const {self.real} *x, {{}} *out, size_t rows"
+        kinds = {"predict": rows.format(self.real)}
+        if self.classes is not None:
+            kinds["classify"] = rows.format("size_t")
+        signatures = {}
+        for function, parameters in kinds.items():
+            if self.on_stack:
+                signatures[function] = f"void {name}_{function}({parameters})"
+            signatures[f"{function}_with"] = f"void {name}_{function}_with({parameters}, {self.real} *scratch)"
+        return signatures
+
+    def _declarations(self) -> str:
+        what = {
+            "predict": "Outputs of `rows` rows, one after the other.",
+            "classify": f"For each row the index of its class: {self.name}_labels[out[i]] is the label.",
+        }
+        lines = []
+        if self.classes is not None:
+            lines.append(f"extern const {self.label_type}{self.name}_labels[{self.name.upper()}_CLASSES];")
+        for function, signature in self._signatures().items():
+            comment = what[function.removesuffix("_with")]
+            if function.endswith("_with"):
+                comment += f" `scratch` holds {self.name.upper()}_SCRATCH numbers, of any contents."
+            lines += [f"/* {comment} */", f"{signature};"]
+        return "\n".join(lines) + "\n"
+
+    # -- constants
+
+    def _table(self) -> str:
+        if self.classes is None:
+            return ""
+        head = f"const {self.label_type}{self.name}_labels[{self.name.upper()}_CLASSES]"
+        return f"{head} = {{\n    {_lines(self.labels)}\n}};\n"
+
+    def _array(self, name: str, values: np.ndarray) -> str:
+        flat = values.reshape(-1)
+        body = _lines([literal(value) for value in flat])
+        return f"/* {_shape(values.shape)} */\nstatic const {self.real} {name}[{flat.size}] = {{\n    {body}\n}};\n"
+
+    # -- functions
+
+    def _row(self) -> str:
+        lines = [f"static void {self.name}_row(const {self.real} *x, {self.real} *out, {self.real} *scratch)", "{"]
+        names = [name for name in ("a", "b") if any(re.search(rf"\b{name}\b", call) for call in self.calls)]
+        if names:
+            lines.append(
+                f"    {self.real} *a = scratch" + (f", *b = scratch + {self.buffer}" if "b" in names else "") + ";"
+            )
+        else:
+            lines.append("    (void)scratch;")
+        lines += ["", *(f"    {call};" for call in self.calls), "}", ""]
+        return "\n".join(lines)
+
+    def _definitions(self) -> str:
+        name, upper, parts = self.name, self.name.upper(), []
+        bodies = {"predict_with": self._loop(f"{name}_row(x, out + r * {upper}_OUTPUTS, scratch);")}
+        if self.classes is not None:
+            bodies["classify_with"] = self._loop(self._choice())
+        for function, signature in self._signatures().items():
+            body = bodies.get(function)
+            if body is None:
+                body = (
+                    f"    {self.real} scratch[{upper}_SCRATCH];\n\n    {name}_{function}_with(x, out, rows, scratch);\n"
+                )
+            parts.append(f"{signature}\n{{\n{body}}}\n")
+        return "\n".join(parts)
+
+    def _loop(self, body: str) -> str:
+        return f"    for (size_t r = 0; r < rows; r++, x += {self.name.upper()}_INPUTS) {{\n        {body}\n    }}\n"
+
+    def _choice(self) -> str:
+        upper = self.name.upper()
+        lines = [f"{self.real} p[{upper}_OUTPUTS];", f"{self.name}_row(x, p, scratch);"]
+        if self.outputs == 1:
+            lines.append(f"out[r] = p[0] > {literal(self.network.dtype.type(0.5))};")
+        else:
+            lines += [
+                "size_t best = 0;",
+                f"for (size_t i = 1; i < {upper}_OUTPUTS; i++)",
+                "    if (p[i] > p[best])",
+                "        best = i;",
+                "out[r] = best;",
+            ]
+        return "\n        ".join(lines)
+
+
+def _lines(words: list[str]) -> str:
+    return ",\n    ".join(", ".join(words[i : i + _PER_LINE]) for i in range(0, len(words), _PER_LINE))
+
+
+def _shape(shape) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _labels(classes: np.ndarray) -> tuple[str, list[str]]:
+    """The C type of class labels, and each as a constant: whole numbers, floats, or text in UTF-8."""
+    values = classes.tolist()
+    if classes.dtype.kind == "f":
+        return "double ", [literal(np.float64(value)) for value in values]
+    # The smallest long long has no literal.
+    if all(isinstance(value, int) and -(2**63) < value < 2**63 for value in values):
+        return "long long ", [f"{int(value)}LL" for value in values]
+    return "char *const ", [_quoted(str(value)) for value in values]
+
+
+def _quoted(text: str) -> str:
+    # In octal: what is not plain ASCII, and the question mark, which could be part of a trigraph.
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+    return f'"{"".join(plain)}"'
