@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbbn import compiler
+from nbbn.fallback import NumpyBlocks
 from nbbn.fold.report import FoldReport
 from nbbn.network import Network
-from nbbn.program.inference import InferenceProgram
-from nbbn.runtime import blocks_of
 
 KINDS = (None, "classifier", "multilabel", "regressor")
 
@@ -15,16 +15,15 @@ KINDS = (None, "classifier", "multilabel", "regressor")
 class Predictor:
     """A network ready for inference; callable on rows, safe from many threads at once.
 
+    On compiled kernels, or on NumPy where there is no compiler.
+
     Parameters
     ----------
     network : Network
     """
 
     def __init__(self, network: Network):
-        lowered = InferenceProgram(network.layers, network.shapes, network.dtype)
-        memory = lowered.parameters.memory()
-        lowered.parameters.upload(memory, network.weights)
-        self._blocks = blocks_of(lowered, memory)
+        self._blocks = _compiled(network) if compiler.available() else NumpyBlocks(network)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Outputs, `(rows, numbers of an output)` of the network's dtype, for numeric rows.
@@ -32,6 +31,17 @@ class Predictor:
         Others than writeable C-contiguous ones of that dtype are converted a few thousand at a time.
         """
         return self._blocks.run(x)
+
+
+def _compiled(network: Network):
+    # Here, not above: these import numba.
+    from nbbn.program.inference import InferenceProgram
+    from nbbn.program.run import blocks_of
+
+    lowered = InferenceProgram(network.layers, network.shapes, network.dtype)
+    memory = lowered.parameters.memory()
+    lowered.parameters.upload(memory, network.weights)
+    return blocks_of(lowered, memory)
 
 
 class FoldedModel:

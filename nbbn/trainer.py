@@ -7,15 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.kernels.executor import STEP_WORDS
 from nbbn.layers import Layer
 from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
-from nbbn.program.inference import InferenceProgram
 from nbbn.program.nodes import has_windows
-from nbbn.program.program import Segment
-from nbbn.program.training import TrainingProgram, lower_training
-from nbbn.runtime import Steps, blocks_of, get_num_threads
+from nbbn.runtime import get_num_threads
 
 # Most seconds between two returns to Python within an epoch (Ctrl-C and progress), and seconds of the first run.
 CHUNK_SECONDS, FIRST_SECONDS = 0.3, 0.01
@@ -136,9 +132,13 @@ class Trainer:
     def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
                  decay: float = 0.0, debias: bool = False, seed: int = 0, delta: float = 1.0,
                  weighted: bool | str = False):
+        # These import numba: here and below, so that only those who train need it.
+        from nbbn.program.run import Steps
+        from nbbn.program.training import lower_training
+
         self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
-        self.lowered: TrainingProgram = lower_training(
+        self.lowered = lower_training(
             layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed, delta=delta,
             weighted=weighted,
         )
@@ -202,6 +202,9 @@ class Trainer:
         shrink : ndarray of float64
             Decoupled weight decay of each batch, the learning rate included.
         """
+        from nbbn.kernels.executor import STEP_WORDS
+        from nbbn.program.program import Segment
+
         start = time.perf_counter()
         steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
         steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
@@ -242,6 +245,9 @@ class Trainer:
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
+        from nbbn.program.inference import InferenceProgram
+        from nbbn.program.run import blocks_of
+
         if self._predictor is None:
             self._own = None
             if has_windows(self.lowered.nodes):  # constants of its own, so parameters of its own

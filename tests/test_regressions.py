@@ -285,7 +285,7 @@ def test_one_job_opens_no_team(monkeypatch):
     def refuse(*_args):
         raise AssertionError("a team was opened")
 
-    monkeypatch.setattr(nbbn.runtime, "_run_on", refuse)
+    monkeypatch.setattr(nbbn.runtime, "run_parallel", refuse)
     X, y = data(rows=40_000, features=64, dtype=np.float32)
     model = make((4,), n_jobs=1, max_iter=1, batch_size=4000).fit(X, y)
     assert X.nbytes > 8 << 20

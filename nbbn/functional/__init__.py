@@ -3,26 +3,32 @@
 Rows first, channels last; float32 or float64, never mixed. All of them may be called from many threads at once.
 """
 
-from nbbn.functional.affine import conv2d, dense
-from nbbn.functional.batch_norm import (
-    ACTIVATIONS,
-    BatchNormCache,
-    batch_norm_backward,
-    batch_norm_inference,
-    batch_norm_train,
-)
-from nbbn.functional.norm import group_norm, layer_norm
-from nbbn.functional.pool import max_pool2d
+import importlib
 
-__all__ = [
-    "ACTIVATIONS",
-    "BatchNormCache",
-    "batch_norm_backward",
-    "batch_norm_inference",
-    "batch_norm_train",
-    "conv2d",
-    "dense",
-    "group_norm",
-    "layer_norm",
-    "max_pool2d",
-]
+# Each name and its module, imported when the name is first used: they import numba.
+_MODULES = {
+    "ACTIVATIONS": "batch_norm",
+    "BatchNormCache": "batch_norm",
+    "batch_norm_backward": "batch_norm",
+    "batch_norm_inference": "batch_norm",
+    "batch_norm_train": "batch_norm",
+    "conv2d": "affine",
+    "dense": "affine",
+    "group_norm": "norm",
+    "layer_norm": "norm",
+    "max_pool2d": "pool",
+}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return [*globals(), *_MODULES]

@@ -12,7 +12,7 @@ import numpy as np
 from nbbn.layers import Activation, Layer, LayerError
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.parameters import Parameters
-from nbbn.runtime import Blocks, blocks_of
+from nbbn.program.run import Blocks, blocks_of
 
 # Programs that are kept, one for each layer, row shape and dtype; they hold no weights and no rows.
 _KEPT = 256

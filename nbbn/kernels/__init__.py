@@ -1,6 +1,10 @@
 """Kernels: Numba only. A kernel knows pointers and sizes, never a layer; `registry` makes them callable by address."""
 
-from nbbn.kernels import (  # noqa: F401  (each registers its kernels)
+from nbbn import compiler
+
+compiler.require()  # before anything below imports numba
+
+from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     activation,
     activation_images,
     conv,
@@ -20,6 +24,6 @@ from nbbn.kernels import (  # noqa: F401  (each registers its kernels)
     scan,
     update,
 )
-from nbbn.kernels.registry import KERNELS
+from nbbn.kernels.registry import KERNELS  # noqa: E402
 
 __all__ = ["KERNELS"]
