@@ -5,6 +5,11 @@ import subprocess
 import sys
 import tempfile
 
+import nbbn
+
+# The folder that nbbn was imported from, for the processes started here: asv takes PYTHONPATH out of theirs.
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(nbbn.__file__)))
+
 IMPORT = """
 import time
 start = time.perf_counter()
@@ -30,7 +35,7 @@ print(time.perf_counter() - start)
 
 def seconds(code, cache):
     """The seconds that `code` prints, run in a fresh interpreter with its kernels kept in the folder `cache`."""
-    env = {**os.environ, "NUMBA_CACHE_DIR": cache}
+    env = {**os.environ, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": SOURCE}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     return float(done.stdout)
 

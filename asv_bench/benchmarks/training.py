@@ -1,74 +1,107 @@
-"""Training: epochs of an MNIST-sized network on made-up data."""
+"""Training: epochs of an MNIST-sized network and of the README's convolutional one, on made-up data."""
 
-import warnings
+import statistics
+import time
 
 import numpy as np
 
-import nbbn
+from .timed import Timed
+from .workloads import CNN_BATCH, cnn, cnn_fit, fit, make_images, pictures
 
-ROWS, FEATURES, CLASSES = 60_000, 784, 10
-HIDDEN = (128, 64, 32)
-
-
-def make_images(rows=ROWS):
-    """Rows as dark as handwritten digits, with labels that depend on them."""
-    rng = np.random.default_rng(7)
-    x = rng.random((rows, FEATURES), dtype=np.float32)
-    x *= x > 0.8
-    return x, (x @ rng.standard_normal((FEATURES, CLASSES)).astype(np.float32)).argmax(1)
+VARIANTS = {"sample_weight": {}, "dropout": {"dropout": 0.2}, "no batch norm": {"batch_norm": False}}
 
 
-def fit(x, y, batch_size, epochs=1, **params):
-    """Fit for a number of epochs, whatever the loss does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return nbbn.MLPClassifier(
-            HIDDEN, batch_size=batch_size, max_iter=epochs, tol=0, n_iter_no_change=epochs, random_state=0, **params
-        ).fit(x, y)
+def weights_of(rows):
+    """Weights around 1."""
+    return np.random.default_rng(3).uniform(0.5, 1.5, rows)
 
 
-class Epoch:
+class Epoch(Timed):
     """One epoch of 784-128-64-32-10, Adam, as a whole fit: validation of the input included."""
 
     params = ([32, 256, 1024], [True, False])
     param_names = ("batch_size", "batch_norm")
-    version = "1"
-    number, warmup_time = 1, 0
+    version = "2"
 
-    def setup(self, batch_size, batch_norm):
-        self.x, self.y = make_images()
-        fit(self.x[: 4 * batch_size], self.y[: 4 * batch_size], batch_size, batch_norm=batch_norm)
+    def prepare(self, batch_size, batch_norm):
+        x, y = make_images()
+        return lambda: fit(x, y, batch_size, batch_norm=batch_norm)
 
-    def time_fit(self, batch_size, batch_norm):
-        fit(self.x, self.y, batch_size, batch_norm=batch_norm)
+    def time_fit(self, *_):
+        self.call()
 
 
-class Solvers:
+class Solvers(Timed):
     """One epoch at batch 256 with each solver."""
 
-    params = ["sgd", "rmsprop", "adam"]
+    params = ["sgd", "rmsprop", "adam", "adamw"]
     param_names = ("solver",)
+    version = "2"
+
+    def prepare(self, solver):
+        x, y = make_images()
+        return lambda: fit(x, y, 256, solver=solver)
+
+    def time_fit(self, *_):
+        self.call()
+
+
+class Variants(Timed):
+    """One epoch at batch 256 with what costs besides: weighted rows, dropout."""
+
+    params = ["sample_weight", "dropout"]
+    param_names = ("variant",)
     version = "1"
-    number, warmup_time = 1, 0
 
-    def setup(self, solver):
-        self.x, self.y = make_images()
-        fit(self.x[:1024], self.y[:1024], 256, solver=solver)
+    def prepare(self, variant):
+        x, y = make_images()
+        return variant_fit(variant, x, y)
 
-    def time_fit(self, solver):
-        fit(self.x, self.y, 256, solver=solver)
+    def time_fit(self, *_):
+        self.call()
 
 
-class Memory:
-    """Largest memory of a process that makes 60,000 rows and fits."""
+class OverPlain:
+    """Time of an epoch of each variant over that of the plain one with batch norm, measured in turn."""
+
+    params = ([32, 256, 1024], list(VARIANTS))
+    param_names = ("batch_size", "variant")
+    version = "1"
+    unit = "times the plain epoch"
+
+    def setup(self, batch_size, variant):
+        x, y = make_images(20_000)
+        self.calls = (lambda: fit(x, y, batch_size)), variant_fit(variant, x, y, batch_size)
+        for call in self.calls:
+            call()
+            call()
+
+    def track_ratio_to_plain(self, *_):
+        taken = ([], [])
+        for _ in range(7):
+            for call, seconds in zip(self.calls, taken):
+                start = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - start)
+        plain, variant = map(statistics.median, taken)
+        return variant / plain
+
+
+def variant_fit(variant, x, y, batch_size=256):
+    """A call that fits one epoch of a variant."""
+    weight = weights_of(len(x)) if variant == "sample_weight" else None
+    return lambda: fit(x, y, batch_size, sample_weight=weight, **VARIANTS[variant])
+
+
+class Convolutional(Timed):
+    """One epoch of the README's convolutional network over 3,200 images at batch 128; compiled and built beforehand."""
 
     version = "1"
 
-    def setup(self):
-        self.x, self.y = make_images()
+    def prepare(self):
+        x, y = pictures(25 * CNN_BATCH)
+        model = cnn()
+        return lambda: cnn_fit(model, x, y)
 
-    def peakmem_rows_alone(self):
-        self.x.sum()
-
-    def peakmem_fit(self):
-        fit(self.x, self.y, 256)
+    def time_fit(self):
+        self.call()

@@ -1,0 +1,87 @@
+"""Dense layers alone, and the share of this machine's matrix peak that they reach. The peak is NumPy's SGEMM."""
+
+import statistics
+import time
+
+import numpy as np
+
+from nbbn.functional import dense
+
+from .timed import Timed
+
+SHAPES = [(32, 784, 128), (1000, 784, 128), (1024, 256, 256), (4096, 1024, 1024)]
+PEAK_SIDE = 1024
+
+
+class Inputs:
+    """Rows, kernel and bias of a dense layer, float32, and an array to write to."""
+
+    def __init__(self, shape):
+        rows, deep, wide = shape
+        rng = np.random.default_rng(7)
+        self.x = rng.standard_normal((rows, deep), dtype=np.float32)
+        self.kernel = rng.standard_normal((deep, wide), dtype=np.float32)
+        self.bias = rng.standard_normal(wide, dtype=np.float32)
+        self.out = np.empty((rows, wide), np.float32)
+
+    def nbbn(self):
+        return dense(self.x, self.kernel, self.bias, activation="relu", out=self.out)
+
+    def numpy(self):
+        np.matmul(self.x, self.kernel, out=self.out)
+        self.out += self.bias
+        np.maximum(self.out, 0, out=self.out)
+
+
+class Dense(Timed):
+    """A dense layer with bias and ReLU; its weights are laid out anew in each call."""
+
+    params = (SHAPES, ["nbbn", "NumPy"])
+    param_names = ("rows, in, out", "by")
+    version = "1"
+
+    def prepare(self, shape, by):
+        inputs = Inputs(shape)
+        return inputs.nbbn if by == "nbbn" else inputs.numpy
+
+    def time_forward(self, *_):
+        self.call()
+
+
+class Share:
+    """Arithmetic of the layer for each second, over that of NumPy's matrix product at its best; both in turn."""
+
+    params = (SHAPES,)
+    param_names = ("rows, in, out",)
+    version = "1"
+    unit = "share of the matrix peak"
+
+    def setup(self, shape):
+        rng = np.random.default_rng(7)
+        self.inputs = Inputs(shape)
+        self.square = rng.standard_normal((PEAK_SIDE, PEAK_SIDE), dtype=np.float32)
+        self.product = np.empty_like(self.square)
+        for call in (self.inputs.nbbn, self.peak):
+            call()
+
+    def peak(self):
+        np.matmul(self.square, self.square, out=self.product)
+
+    def track_share_of_peak(self, shape):
+        own = rate(self.inputs.nbbn, 2 * np.prod(shape))
+        peak = rate(self.peak, 2 * PEAK_SIDE**3)
+        return own / peak
+
+
+def rate(call, operations, rounds=9, seconds=0.02):
+    """Operations a second, the median of rounds."""
+    start = time.perf_counter()
+    call()
+    inner = max(1, round(seconds / (time.perf_counter() - start)))
+    taken = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(inner):
+            call()
+        taken.append((time.perf_counter() - start) / inner)
+    return float(operations / statistics.median(taken))

@@ -1,0 +1,25 @@
+"""The peers' names, and which of them are installed here."""
+
+import importlib
+import os
+
+MODULES = {
+    "scikit-learn": "sklearn",
+    "PyTorch": "torch",
+    "torch.compile": "torch",
+    "ONNX Runtime": "onnxruntime",
+    "JAX": "jax",
+}
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def require(peer):
+    """The peer's module; asv skips the benchmark, by name, where there is none."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        module = importlib.import_module(MODULES[peer])
+    except ImportError as error:
+        raise NotImplementedError(f"{peer} is not installed: {error}") from error
+    if MODULES[peer] == "torch":
+        module.set_num_threads(THREADS)
+    return module

@@ -1,0 +1,56 @@
+"""Two calls measured side by side in one process, in turn, so that the machine's drift hits both alike."""
+
+import os
+import statistics
+import time
+
+ROUNDS = int(os.environ.get("NBBN_BENCH_ROUNDS", "11"))
+BLOCK_SECONDS = 0.05
+
+
+def settle(slice_seconds=0.002, limit=2.0):
+    """Wait until no thread of this process runs.
+
+    Thread pools spin for a while after their work in case there is more; one library's threads must not take the cores from
+    the next one.
+    """
+    end = time.perf_counter() + limit
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(slice_seconds)
+        if time.process_time() - before < slice_seconds / 5:
+            return
+
+
+def block(call, inner):
+    """Seconds a call in a block of `inner`, its threads awake."""
+    settle()
+    if inner > 1:
+        call()
+    start = time.perf_counter()
+    for _ in range(inner):
+        call()
+    return (time.perf_counter() - start) / inner
+
+
+def calls_a_block(call):
+    """How many calls last about a block's time, after two that compile and warm."""
+    call()
+    call()
+    return max(1, round(BLOCK_SECONDS / block(call, 1)))
+
+
+def medians(calls, rounds=ROUNDS):
+    """Median seconds of each of `calls`, a mapping of names to functions; every other round goes backwards."""
+    inner = {name: calls_a_block(call) for name, call in calls.items()}
+    taken = {name: [] for name in calls}
+    for i in range(rounds):
+        for name in list(calls)[:: 1 if i % 2 == 0 else -1]:
+            taken[name].append(block(calls[name], inner[name]))
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def ratio(own, peer, rounds=ROUNDS):
+    """The peer's time over nbbn's: above 1, nbbn is faster."""
+    found = medians({"own": own, "peer": peer}, rounds)
+    return found["peer"] / found["own"]

@@ -1,0 +1,122 @@
+"""Inference with the very network that nbbn folded, handed to the peers as an ONNX file or as its arrays.
+
+Each function takes the folded model and the rows, and returns a call that gives the probabilities.
+"""
+
+import os
+import tempfile
+import warnings
+
+import numpy as np
+
+from .availability import THREADS, require
+
+
+def onnx_runtime(folded, x):
+    """A session over the ONNX file that the folded model writes."""
+    ort = require("ONNX Runtime")
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise NotImplementedError("ONNX Runtime needs the package onnx here, to be given a file") from error
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.onnx")
+        folded.to_onnx(path)
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed, wanted = {session.get_inputs()[0].name: x}, [session.get_outputs()[-1].name]
+    return lambda: session.run(wanted, feed)[0]
+
+
+def arrays(folded):
+    """Kernel and bias of each dense layer."""
+    return [(w["kernel"], w["bias"]) for w in folded.network.weights if "kernel" in w]
+
+
+def frozen(torch, network, example):
+    """The network as a frozen graph, which beats eager mode on few rows."""
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        return torch.jit.freeze(torch.jit.trace(network, example))
+
+
+def pytorch(folded, x):
+    """Linear layers and ReLU, frozen, in inference mode."""
+    torch = require("PyTorch")
+    from torch import nn
+
+    layers = []
+    for kernel, bias in arrays(folded):
+        linear = nn.Linear(*kernel.shape)
+        linear.weight.data, linear.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
+        layers += [linear, nn.ReLU()]
+    rows = torch.from_numpy(x)
+    network = frozen(torch, nn.Sequential(*layers[:-1], nn.Softmax(1)).eval(), rows)
+
+    def predict():
+        with torch.inference_mode():
+            return network(rows).numpy()
+
+    return predict
+
+
+def jax_compiled(folded, x):
+    """One compiled function, its weights constants; the answer comes back as a NumPy array."""
+    jax = require("JAX")
+    import jax.numpy as jnp
+
+    layers = [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in arrays(folded)]
+
+    @jax.jit
+    def network(rows):
+        for kernel, bias in layers[:-1]:
+            rows = jax.nn.relu(rows @ kernel + bias)
+        return jax.nn.softmax(rows @ layers[-1][0] + layers[-1][1])
+
+    return lambda: np.asarray(network(x))
+
+
+def scikit_learn(folded, x):
+    """Its estimator with the folded weights put in."""
+    require("scikit-learn")
+    from sklearn.neural_network import MLPClassifier
+
+    layers = arrays(folded)
+    hidden = [len(bias) for _, bias in layers[:-1]]
+    estimator = MLPClassifier(hidden, max_iter=1, solver="sgd")
+    estimator.partial_fit(x[:1], folded.classes_[:1], classes=folded.classes_)
+    estimator.coefs_, estimator.intercepts_ = [k for k, _ in layers], [b for _, b in layers]
+    return lambda: estimator.predict_proba(x)
+
+
+def pytorch_images(folded, x):
+    """Convolutions with their batch norms folded in, channels last, in inference mode."""
+    torch = require("PyTorch")
+    from torch import nn
+
+    kernels = arrays(folded)
+    layers = []
+    for kernel, bias in kernels[:-2]:
+        conv = nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2])
+        conv.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
+        conv.bias.data = torch.from_numpy(bias.copy())
+        layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
+    head = []
+    for kernel, bias in kernels[-2:]:
+        linear = nn.Linear(*kernel.shape)
+        linear.weight.data, linear.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
+        head += [linear, nn.ReLU()]
+    body = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
+    head = nn.Sequential(*head[:-1], nn.Softmax(1)).eval()
+    images = torch.from_numpy(x).permute(0, 3, 1, 2)  # the strides of channels last
+
+    def predict():
+        with torch.inference_mode():
+            return head(body(images).permute(0, 2, 3, 1).flatten(1)).numpy()
+
+    return predict
+
+
+DENSE = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch, "JAX": jax_compiled, "scikit-learn": scikit_learn}
+IMAGES = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch_images}

@@ -1,0 +1,79 @@
+"""Two threads against one: the time of each, and how many times faster two are."""
+
+import statistics
+import time
+
+import numpy as np
+
+import nbbn
+
+from .norm import Inputs
+from .timed import Timed
+from .workloads import fit, make_images
+
+WORKS = ["epoch, batch 32", "epoch, batch 1024", "folded, 10,000 rows", "batch norm, (8192, 256)"]
+
+
+def work(name):
+    """A call without arguments."""
+    if name.startswith("epoch"):
+        batch, (x, y) = int(name.split()[-1]), make_images(20_000)
+        return lambda: fit(x, y, batch)
+    if name.startswith("folded"):
+        x, y = make_images(10_000)
+        model = fit(x[:2000], y[:2000], 256).fold()
+        return lambda: model.predict_proba(x)
+    inputs = Inputs((8192, 256), np.float32)
+    return lambda: inputs.forward("relu")
+
+
+def on(threads, call):
+    """The call, on so many threads; a machine with fewer skips."""
+    if threads > nbbn.get_num_threads():
+        raise NotImplementedError(f"this machine has {nbbn.get_num_threads()} threads, not {threads}")
+
+    def limited():
+        with nbbn.num_threads(threads):
+            call()
+
+    return limited
+
+
+class Threads(Timed):
+    """The work on one thread and on two."""
+
+    params = (WORKS, [1, 2])
+    param_names = ("work", "threads")
+    version = "1"
+
+    def prepare(self, name, threads):
+        return on(threads, work(name))
+
+    def time_work(self, *_):
+        self.call()
+
+
+class Speedup:
+    """Time on one thread over time on two, measured in turn; 2 is the most there is."""
+
+    params = WORKS
+    param_names = ("work",)
+    version = "1"
+    unit = "times faster on two threads"
+
+    def setup(self, name):
+        call = work(name)
+        self.calls = on(1, call), on(2, call)
+        for limited in self.calls:
+            limited()
+            limited()
+
+    def track_speedup(self, _):
+        taken = ([], [])
+        for _ in range(9):
+            for call, seconds in zip(self.calls, taken):
+                start = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - start)
+        one, two = map(statistics.median, taken)
+        return one / two

@@ -1,0 +1,37 @@
+"""The base of every timed benchmark: prepared once a process, called many times a sample."""
+
+import time
+
+SAMPLE_SECONDS = 0.01
+
+
+class Timed:
+    """A benchmark whose `prepare(*params)` returns the call to be timed.
+
+    asv runs `setup` again before every timed call, and makes a sample of one call unless `number` says of how many. Here a
+    second `setup` with the same parameters does nothing, so that no timed call finds cold caches, and the first one, which also
+    compiles, chooses `number`.
+    """
+
+    _prepared = None
+
+    def setup(self, *params):
+        if self._prepared == (params,):
+            return
+        self.call = self.prepare(*params)
+        self.number = calls_a_sample(self.call)
+        self._prepared = (params,)
+
+
+def calls_a_sample(call, seconds=SAMPLE_SECONDS):
+    """How many calls last about `seconds`, after two calls that compile and warm."""
+    call()
+    call()
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+        if best > seconds:
+            break
+    return max(1, min(10_000, round(seconds / best)))

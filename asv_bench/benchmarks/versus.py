@@ -1,0 +1,112 @@
+"""How far ahead of the alternatives each figure is: the peer's time over nbbn's, measured in turn in one process.
+
+Above 1, nbbn is faster. A peer that is not installed is skipped by name. Where the work has an answer, the two answers are
+compared before anything is timed.
+"""
+
+import numpy as np
+
+from .norm import SHAPES, Inputs
+from .peers import inference, norm, training
+from .peers.contest import ratio
+from .workloads import CNN_BATCH, FILTERS, HIDDEN, cnn, cnn_fit, fit, make_images, pictures
+
+
+class _Ratio:
+    """A benchmark whose `prepare(*params)` returns nbbn's call and the peer's. Its own name is private: asv passes it by."""
+
+    timeout = 900
+    unit = "peer's time / nbbn's"
+
+    def setup(self, *params):
+        self.own, self.peer = self.prepare(*params)
+
+    def track_ratio(self, *_):
+        return ratio(self.own, self.peer)
+
+
+def agree(own, peer, tolerance):
+    """The two calls, if they give the same numbers.
+
+    A few in a million may differ: what stands within rounding of ReLU's corner falls on one side here, on the other there.
+    """
+    ours, theirs = np.asarray(own()), np.asarray(peer())
+    if ours.shape != theirs.shape:
+        raise AssertionError(f"nbbn gives shape {ours.shape}, the peer {theirs.shape}")
+    different = np.mean(~(np.abs(ours - theirs) <= tolerance))
+    if different > 3e-6:
+        raise AssertionError(f"{100 * different:.3g} % of the numbers differ by more than {tolerance}")
+    return own, peer
+
+
+class Training(_Ratio):
+    """An epoch of 784-128-64-32-10 with Adam, as a whole fit; scikit-learn's without batch norm, which it has not."""
+
+    params = ([32, 256, 1024], list(training.DENSE))
+    param_names = ("batch_size", "peer")
+    version = "1"
+
+    def prepare(self, batch_size, peer):
+        x, y = make_images()
+        theirs = training.DENSE[peer](x, y, HIDDEN, batch_size)
+        return lambda: fit(x, y, batch_size), theirs
+
+
+class ConvolutionalTraining(_Ratio):
+    """An epoch of the README's convolutional network over 3,200 images at batch 128."""
+
+    params = list(training.IMAGES)
+    param_names = ("peer",)
+    version = "1"
+
+    def prepare(self, peer):
+        x, y = pictures(25 * CNN_BATCH)
+        theirs, model = training.IMAGES[peer](x, y, FILTERS, CNN_BATCH), cnn()
+        return lambda: cnn_fit(model, x, y), theirs
+
+
+class Inference(_Ratio):
+    """Probabilities of the folded 784-128-64-32-10, from a NumPy array to a NumPy array."""
+
+    params = ([1, 32, 1000, 10_000], list(inference.DENSE))
+    param_names = ("rows", "peer")
+    version = "1"
+
+    def prepare(self, rows, peer):
+        x, y = make_images(max(rows, 2000))
+        folded = fit(x[:2000], y[:2000], 256).fold()
+        x = np.ascontiguousarray(x[:rows])
+        return agree(lambda: folded.predict_proba(x), inference.DENSE[peer](folded, x), 2e-5)
+
+
+class ConvolutionalInference(_Ratio):
+    """Probabilities of the README's convolutional network, folded, from a NumPy array to a NumPy array."""
+
+    params = ([1, 32, 1000], list(inference.IMAGES))
+    param_names = ("images", "peer")
+    version = "1"
+
+    def prepare(self, images, peer):
+        x, y = pictures(max(images, 640))
+        folded = cnn_fit(cnn(), x[:640], y[:640]).fold()
+        x = np.ascontiguousarray(x[:images])
+        return agree(lambda: folded.predict(x), inference.IMAGES[peer](folded, x), 5e-5)
+
+
+class BatchNorm(_Ratio):
+    """Batch norm and ReLU alone, float32, channels last."""
+
+    params = (SHAPES, ["forward", "forward, backward", "inference"], list(norm.NORM))
+    param_names = ("shape", "direction", "peer")
+    version = "1"
+
+    def prepare(self, shape, direction, peer):
+        inputs = Inputs(shape, "float32")
+
+        def own():
+            if direction == "inference":
+                return inputs.inference("relu")
+            y, cache = inputs.forward("relu")
+            return y if direction == "forward" else inputs.backward(cache)[0]
+
+        return agree(own, norm.NORM[peer](inputs, direction), 1e-3)

@@ -1,0 +1,67 @@
+"""Data of MNIST's size and the networks that several modules measure. Nothing is downloaded."""
+
+import warnings
+
+import numpy as np
+
+import nbbn
+
+ROWS, FEATURES, CLASSES = 60_000, 784, 10
+HIDDEN = (128, 64, 32)
+FILTERS = (32, 64)
+CNN_BATCH = 128
+
+
+def make_images(rows=ROWS):
+    """Rows as dark as handwritten digits, float32, with labels that depend on them."""
+    rng = np.random.default_rng(7)
+    x = rng.random((rows, FEATURES), dtype=np.float32)
+    x *= x > 0.8
+    return x, (x @ rng.standard_normal((FEATURES, CLASSES)).astype(np.float32)).argmax(1)
+
+
+def make_rows(rows, features):
+    """Normal rows, float32, with the label of their largest of ten columns."""
+    x = np.random.default_rng(0).standard_normal((rows, features), dtype=np.float32)
+    return x, x[:, :CLASSES].argmax(1)
+
+
+def classifier(batch_size, epochs=1, hidden=HIDDEN, **params):
+    """An estimator that runs so many epochs, whatever the loss does."""
+    fixed = {"max_iter": epochs, "tol": 0, "n_iter_no_change": epochs + 1, "random_state": 0}
+    return nbbn.MLPClassifier(hidden, batch_size=batch_size, **{**fixed, **params})
+
+
+def fit(x, y, batch_size, epochs=1, hidden=HIDDEN, sample_weight=None, **params):
+    """A fitted estimator; that it has not converged is no news here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return classifier(batch_size, epochs, hidden, **params).fit(x, y, sample_weight)
+
+
+def cnn(filters=FILTERS):
+    """The README's convolutional network, compiled for training."""
+    layers, stack = nbbn.layers, []
+    for i, f in enumerate(filters):
+        stack += [
+            layers.Conv2D(f, (3, 3), **({} if i else {"input_shape": (28, 28, 1)})),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.MaxPooling2D((2, 2)),
+        ]
+    stack += [layers.Flatten(), layers.Dense(64), layers.BatchNormalization(), layers.Activation("relu")]
+    model = nbbn.Sequential([*stack, layers.Dense(CLASSES, activation="softmax")])
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    return model
+
+
+def cnn_fit(model, x, y, epochs=1):
+    """Epochs of the convolutional network, silently."""
+    model.fit(x, y, batch_size=CNN_BATCH, epochs=epochs, verbose=0)
+    return model
+
+
+def pictures(count):
+    """`make_images` as images of one channel."""
+    x, y = make_images(count)
+    return x.reshape(-1, 28, 28, 1), y
