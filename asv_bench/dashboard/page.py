@@ -1,0 +1,192 @@
+"""Our page: today's ratio to each peer, its history, nbbn's own figures, and what they were measured with. One static file."""
+
+from __future__ import annotations
+
+import datetime
+from html import escape
+from pathlib import Path
+
+from . import charts
+from .commits import git
+from .places import ROOT, SUITE, Data, DashboardError
+from .records import latest_machine, load_benchmarks, load_context, load_records, machine_facts
+from .summary import PEERS, RATIOS, Row, Topic, commits_of, documentation, means, standing, summarize
+
+STYLE = Path(__file__).with_name("style.css")
+
+
+def write_page(data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT) -> Path:
+    """Write `index.html` into `output` from what the data folder holds; its path."""
+    records = load_records(data.results)
+    machine = machine or latest_machine(records)
+    records = [r for r in records if r.machine == machine]
+    if not any(r.measured for r in records):
+        raise DashboardError(f"no figure of the machine {machine!r} to publish: run the benchmarks first")
+    order = commits_of(records)
+    names = [commit for commit, _ in order]
+    topics = summarize(records, load_benchmarks(data.results), names, documentation(SUITE))
+    labels = [f"{commit[:8]}, {day(date)}" for commit, date in order]
+    latest = max(records, key=lambda r: r.started).commit
+    context = load_context(data, machine, latest)
+    ratios = [t for t in topics if t.name.startswith(RATIOS)]
+    own = [t for t in topics if not t.name.startswith(RATIOS)]
+    parts = [
+        header(latest, subject(latest, repo), context, machine_facts(data.results, machine), len(order)),
+        overview(ratios),
+        *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
+        '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since the figure before, its '
+        "history. Less is better, except for shares and speed-ups.</p>",
+        *(own_section(t, labels) for t in own),
+    ]
+    path = output / "index.html"
+    path.write_text(document("".join(parts), STYLE.read_text()))
+    return path
+
+
+def document(body: str, style: str) -> str:
+    """The whole file."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>nbbn: performance</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head><body><main>{body}</main></body></html>\n'
+    )
+
+
+def day(date: int) -> str:
+    """Of milliseconds since 1970."""
+    return datetime.datetime.fromtimestamp(date / 1000, datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
+def subject(commit: str, repo: Path) -> str:
+    """The commit's first line, if this clone has it."""
+    try:
+        return git("show", "--no-patch", "--format=%s", commit, repo=repo)
+    except DashboardError:
+        return ""
+
+
+def header(commit: str, title: str, context: dict, facts: dict, commits: int) -> str:
+    """Which commit, on what, with what."""
+    packages = {"nbbn": context.get("nbbn"), "Python": context.get("python"), **context.get("packages", {})}
+    memory = facts.get("ram", "")
+    rows = {
+        "commit": f"{commit[:10]} {title}",
+        "measured": " ".join(filter(None, [context.get("started", "")[:16].replace("T", " "), context.get("profile")])),
+        "machine": ", ".join(
+            filter(
+                None, [facts.get("cpu"), f"{facts['num_cpu']} cores" if facts.get("num_cpu") else "", facts.get("os")]
+            )
+        ),
+        "memory": f"{int(memory) / 1048576:.0f} GiB" if memory.isdigit() else memory,
+        "threads": str(context.get("threads", "")),
+        "versions": ", ".join(
+            f"{n} {v}" if v else f"{n} not installed" for n, v in packages.items() if n != "nbbn" or v
+        ),
+        "load before": load_text(context.get("load")),
+        "history": f"{commits} commit{'s' if commits != 1 else ''}",
+    }
+    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v.strip())
+    return (
+        '<header><h1>nbbn: performance</h1><nav><a href="asv/index.html">asv\'s page: every figure, every commit</a>'
+        f'<a href="#own">nbbn\'s own figures</a></nav><dl>{items}</dl></header>'
+    )
+
+
+def load_text(load: float | None) -> str:
+    """The machine's load when the run began, and what it means."""
+    if load is None:
+        return ""
+    return f"{load:g}" + (": other work was running, do not trust these figures" if load > 0.5 else "")
+
+
+def overview(topics: list[Topic]) -> str:
+    """A tile for each peer."""
+    tiles = [
+        f'<div class="tile c{PEERS.index(peer) if peer in PEERS else 0}"><h3>{escape(peer)}</h3><p class="big">{times(mean)}</p>'
+        f"<p>geometric mean of {count} works; ahead in {ahead} of {count}, the least {times(least)}</p></div>"
+        for peer, (mean, ahead, count, least) in standing(topics).items()
+    ]
+    if not tiles:
+        return '<p class="lead">No peer was measured: install the extra peers and run again.</p>'
+    lead = "The peer's time divided by nbbn's, both measured in turn in one process: above 1, nbbn is faster."
+    return f'<h2>How far ahead</h2><p class="lead">{lead}</p><div class="tiles">{"".join(tiles)}</div>'
+
+
+def times(ratio: float) -> str:
+    """A ratio in three figures."""
+    return f"{ratio:.3g}&times;" if ratio < 100 else f"{ratio:.0f}&times;"
+
+
+def words(name: str) -> str:
+    """`versus.BatchNorm.track_ratio` as a title."""
+    title = name.split(".")[1]
+    return "".join(f" {c.lower()}" if c.isupper() and i else c for i, c in enumerate(title))
+
+
+def ratio_section(topic: Topic, labels: list[str]) -> str:
+    """Bars of today's ratios by peer, and a history of each peer's mean."""
+    colours = {peer: PEERS.index(peer) if peer in PEERS else 0 for peer in topic.rows}
+    series = {peer: means(rows, len(labels)) for peer, rows in topic.rows.items()}
+    series = {peer: points for peer, points in series.items() if points}
+    groups = "".join(
+        f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>{"".join(ratio_row(r, labels) for r in rows)}</div>'
+        for peer, rows in topic.rows.items()
+    )
+    legend = "".join(f'<span class="c{colours[p]}">{escape(p)}</span>' for p in series)
+    drawn = charts.history(series, labels, colours)
+    figure = f"<figure>{drawn}<figcaption>Geometric mean by commit. {legend}</figcaption></figure>" if drawn else ""
+    return (
+        f'<section id="{topic.name}"><h3>{escape(words(topic.name))}</h3><p>{escape(topic.text)}</p>{figure}'
+        f'<div class="groups">{groups}</div>{link(topic)}</section>'
+    )
+
+
+def link(topic: Topic) -> str:
+    """To the benchmark's graph on asv's page."""
+    return f'<p class="link"><a href="asv/index.html#{topic.name}">{escape(topic.name)}</a></p>'
+
+
+def ratio_row(row: Row, labels: list[str]) -> str:
+    """A work: its bar, its ratio, its small history."""
+    label = escape(row.label or "all")
+    if row.latest is None:
+        return f'<div class="row"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
+    return (
+        f'<div class="row"><span class="label">{label}{stale(row, labels)}</span>{charts.bar(row.latest)}'
+        f'<span class="value {"ahead" if row.latest >= 1 else "behind"}">{times(row.latest)}</span>{charts.spark(row.values)}</div>'
+    )
+
+
+def stale(row: Row, labels: list[str]) -> str:
+    """A note where the figure is not of the newest commit."""
+    index = row.points[-1][0]
+    return "" if index == len(labels) - 1 else f" <small>at {escape(labels[index])}</small>"
+
+
+def own_section(topic: Topic, labels: list[str]) -> str:
+    """A table of nbbn's own figures."""
+    rows = "".join(own_row(row, topic.unit, labels) for rows in topic.rows.values() for row in rows)
+    return f'<details id="{topic.name}"><summary>{escape(topic.name)}</summary><p>{escape(topic.text)}</p>{rows}{link(topic)}</details>'
+
+
+def own_row(row: Row, unit: str, labels: list[str]) -> str:
+    """A figure, its change and its small history."""
+    label = escape(row.label or "all")
+    if row.latest is None:
+        return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
+    change = f"{100 * (row.values[-1] / row.values[-2] - 1):+.0f} %" if len(row.values) > 1 and row.values[-2] else ""
+    return (
+        f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span><span class="value">{figure(row.latest, unit)}'
+        f'</span><span class="change">{change}</span>{charts.spark(row.values, logarithmic=min(row.values) > 0)}</div>'
+    )
+
+
+def figure(value: float, unit: str) -> str:
+    """A figure in the unit that reads best."""
+    if unit in ("seconds", "s"):
+        for scale, name in ((1, "s"), (1e-3, "ms"), (1e-6, "&micro;s")):
+            if value >= scale or scale == 1e-6:
+                return f"{value / scale:.3g} {name}"
+    if unit == "bytes":
+        return f"{value / 2**20:.4g} MiB"
+    return f"{value:.3g} {escape(unit)}"

@@ -1,0 +1,130 @@
+"""What the page shows, worked out from the records: ratios by topic and peer, their histories, and nbbn's own figures."""
+
+from __future__ import annotations
+
+import ast
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .records import Record
+
+RATIOS = "versus."
+PEERS = ("scikit-learn", "PyTorch", "torch.compile", "ONNX Runtime", "JAX")  # their order, and their colours
+
+
+@dataclass
+class Row:
+    """One figure and its way here: points (index of the commit, value), the last one the latest."""
+
+    label: str
+    points: list[tuple[int, float]] = field(default_factory=list)
+    skipped: str | None = None  # why there is none, of the latest run
+
+    @property
+    def latest(self) -> float | None:
+        return self.points[-1][1] if self.points else None
+
+    @property
+    def values(self) -> list[float]:
+        return [value for _, value in self.points]
+
+
+@dataclass
+class Topic:
+    """A benchmark: its rows by peer (of nbbn's own figures: one peer, "")."""
+
+    name: str
+    text: str
+    unit: str
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+
+def geometric_mean(values: list[float]) -> float:
+    """The mean of ratios."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def commits_of(records: list[Record]) -> list[tuple[str, int]]:
+    """Commit and date, oldest first."""
+    return sorted({(r.commit, r.date) for r in records}, key=lambda pair: (pair[1], pair[0]))
+
+
+def label_of(names: list[str], values: tuple[str, ...], without: str | None = None) -> str:
+    """Parameters in words."""
+    return ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in zip(names, values) if n != without)
+
+
+def documentation(suite: Path) -> dict[str, str]:
+    """What each class of the suite says of itself, by module and class."""
+    found = {}
+    for path in sorted((suite / "benchmarks").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found[f"{path.stem}.{node.name}"] = " ".join((ast.get_docstring(node) or "").split())
+    return found
+
+
+def summarize(
+    records: list[Record], benchmarks: dict[str, dict], order: list[str], texts: dict[str, str] | None = None
+) -> list[Topic]:
+    """Topics in the benchmarks' order, rows in the parameters' order.
+
+    Parameters
+    ----------
+    records : list of Record
+        Of one machine.
+    benchmarks : dict
+        asv's description of each benchmark.
+    order : list of str
+        Commits, oldest first.
+    texts : dict, optional
+        What each class says of itself.
+    """
+    place = {commit: i for i, commit in enumerate(order)}
+    found: dict[str, dict[tuple, Row]] = {}
+    for record in sorted(records, key=lambda r: place[r.commit]):
+        about = benchmarks[record.benchmark]
+        rows = found.setdefault(record.benchmark, {})
+        row = rows.setdefault(record.parameters, Row(label_of(about["param_names"], record.parameters, "peer")))
+        if record.measured:
+            row.points.append((place[record.commit], record.value))
+            row.skipped = None
+        elif not row.points:
+            row.skipped = "failed" if record.value is None else "not measured"
+    return [topic(benchmarks[name], found[name], texts or {}) for name in sorted(found)]
+
+
+def topic(about: dict, rows: dict[tuple, Row], texts: dict[str, str]) -> Topic:
+    """A benchmark's rows, put under their peers."""
+    made = Topic(about["name"], texts.get(about["name"].rpartition(".")[0], ""), about["unit"])
+    names = about["param_names"]
+    for parameters, row in rows.items():
+        peer = parameters[names.index("peer")] if "peer" in names else ""
+        made.rows.setdefault(peer, []).append(row)
+    ordered = sorted(made.rows, key=lambda p: PEERS.index(p) if p in PEERS else len(PEERS))
+    made.rows = {peer: made.rows[peer] for peer in ordered}
+    return made
+
+
+def means(rows: list[Row], commits: int) -> list[tuple[int, float]]:
+    """Geometric mean at each commit, of the rows that every commit with a figure has, so that all means are of the same work."""
+    measured = [dict(row.points) for row in rows if row.points]
+    if not measured:
+        return []
+    places = sorted(set().union(*measured))
+    whole = [points for points in measured if len(points) == len(places)]
+    return [(i, geometric_mean([points[i] for points in whole])) for i in places] if whole else []
+
+
+def standing(topics: list[Topic]) -> dict[str, tuple[float, int, int, float]]:
+    """For each peer: geometric mean of today's ratios, how many are above 1, how many there are, the least."""
+    found: dict[str, list[float]] = {}
+    for each in topics:
+        for peer, rows in each.rows.items():
+            found.setdefault(peer, []).extend(row.latest for row in rows if row.latest is not None)
+    return {
+        peer: (geometric_mean(v), sum(x > 1 for x in v), len(v), min(v))
+        for peer, v in sorted(found.items())
+        if v and peer
+    }
