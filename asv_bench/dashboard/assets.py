@@ -1,7 +1,7 @@
 """The scripts that asv's page would fetch from the web at each visit, put beside the page instead.
 
-They come from the package index, once, into the data folder: jQuery, Flot and Bootstrap as packaged for Python. Three small plugins
-that no Python package carries have stand-ins in `stand_ins.js`.
+They come from the package index, once, into the data folder: jQuery, Flot and Bootstrap as packaged for Python. Three small
+plugins that no Python package carries have stand-ins in `stand_ins.js`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from . import commits
-from .places import ROOT, SUITE, Data, DashboardError, default_data
+from .places import ROOT, SUITE, DashboardError, Data, default_data
 from .records import save_context
 from .site import publish
 from .suite import PROFILES, asv, context_of, require_asv, run
@@ -38,9 +38,9 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
 
 def measure(data: Data, args: argparse.Namespace) -> int:
     """Run the suite on this commit or on each of a range; asv's worst exit status."""
-    if asv("machine", "--yes", quiet=True):
-        raise DashboardError("asv could not describe this machine; its message stands above")
     conf = data.configuration(SUITE, commits.branch_of(), data.folder / "site" / "asv")
+    if asv("machine", "--yes", "--config", str(conf), quiet=True):
+        raise DashboardError("asv could not describe this machine; its message stands above")
     if args.range:
         worst = 0
         for commit in commits.commits_in(args.range):

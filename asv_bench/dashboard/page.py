@@ -153,7 +153,8 @@ def ratio_row(row: Row, labels: list[str]) -> str:
         return f'<div class="row"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
     return (
         f'<div class="row"><span class="label">{label}{stale(row, labels)}</span>{charts.bar(row.latest)}'
-        f'<span class="value {"ahead" if row.latest >= 1 else "behind"}">{times(row.latest)}</span>{charts.spark(row.values)}</div>'
+        f'<span class="value {"ahead" if row.latest >= 1 else "behind"}">{times(row.latest)}</span>'
+        f"{charts.spark(row.values)}</div>"
     )
 
 
@@ -166,7 +167,8 @@ def stale(row: Row, labels: list[str]) -> str:
 def own_section(topic: Topic, labels: list[str]) -> str:
     """A table of nbbn's own figures."""
     rows = "".join(own_row(row, topic.unit, labels) for rows in topic.rows.values() for row in rows)
-    return f'<details id="{topic.name}"><summary>{escape(topic.name)}</summary><p>{escape(topic.text)}</p>{rows}{link(topic)}</details>'
+    return f'<details id="{topic.name}"><summary>{escape(topic.name)}</summary><p>{escape(topic.text)}</p>{rows}'
+        f"{link(topic)}</details>"
 
 
 def own_row(row: Row, unit: str, labels: list[str]) -> str:
@@ -176,8 +178,8 @@ def own_row(row: Row, unit: str, labels: list[str]) -> str:
         return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
     change = f"{100 * (row.values[-1] / row.values[-2] - 1):+.0f} %" if len(row.values) > 1 and row.values[-2] else ""
     return (
-        f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span><span class="value">{figure(row.latest, unit)}'
-        f'</span><span class="change">{change}</span>{charts.spark(row.values, logarithmic=min(row.values) > 0)}</div>'
+        f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span>'
+        f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>{charts.spark(row.values, logarithmic=min(row.values) > 0)}</div>'
     )
 
 

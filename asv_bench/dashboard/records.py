@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .places import Data, DashboardError
+from .places import DashboardError, Data
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import assets
 from .page import write_page
-from .places import ROOT, SUITE, Data, DashboardError
+from .places import ROOT, SUITE, DashboardError, Data
 from .suite import asv
 
 
