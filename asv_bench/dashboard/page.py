@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import charts
 from .commits import git
-from .places import ROOT, SUITE, Data, DashboardError
+from .places import ROOT, SUITE, DashboardError, Data
 from .records import latest_machine, load_benchmarks, load_context, load_records, machine_facts
 from .summary import PEERS, RATIOS, Row, Topic, commits_of, documentation, means, standing, summarize
 
@@ -167,8 +167,8 @@ def stale(row: Row, labels: list[str]) -> str:
 def own_section(topic: Topic, labels: list[str]) -> str:
     """A table of nbbn's own figures."""
     rows = "".join(own_row(row, topic.unit, labels) for rows in topic.rows.values() for row in rows)
-    return f'<details id="{topic.name}"><summary>{escape(topic.name)}</summary><p>{escape(topic.text)}</p>{rows}'
-        f"{link(topic)}</details>"
+    title = f"<summary>{escape(topic.name)}</summary><p>{escape(topic.text)}</p>"
+    return f'<details id="{topic.name}">{title}{rows}{link(topic)}</details>'
 
 
 def own_row(row: Row, unit: str, labels: list[str]) -> str:
@@ -176,11 +176,11 @@ def own_row(row: Row, unit: str, labels: list[str]) -> str:
     label = escape(row.label or "all")
     if row.latest is None:
         return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
-    change = f"{100 * (row.values[-1] / row.values[-2] - 1):+.0f} %" if len(row.values) > 1 and row.values[-2] else ""
-    return (
-        f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span>'
-        f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>{charts.spark(row.values, logarithmic=min(row.values) > 0)}</div>'
-    )
+    before = row.values[-2] if len(row.values) > 1 else 0
+    change = f"{100 * (row.latest / before - 1):+.0f} %" if before else ""
+    cells = f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>'
+    history = charts.spark(row.values, logarithmic=min(row.values) > 0)
+    return f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span>{cells}{history}</div>'
 
 
 def figure(value: float, unit: str) -> str:
