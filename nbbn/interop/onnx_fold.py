@@ -58,7 +58,7 @@ def fold_onnx(model, *, strict: bool = False, check=None):
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         source = models.from_proto(model)
         _write(source, before)
-        _check_format(before, "model")
+        _check_format(source, "model")
         folded, report, moments = _folded(source, strict)
         _write(folded, after)
         report = _checked(before, after, report, check, moments, Path(folder))
@@ -99,7 +99,7 @@ def fold_onnx_file(in_path, out_path, *, strict: bool = False, check=None) -> Fo
     with whole_file(out_path) as temporary, tempfile.TemporaryDirectory() as folder:
         try:
             source = models.from_file(path)
-            _check_format(path, "it")
+            _check_format(source, "it")
             folded, report, moments = _folded(source, strict)
             _write(folded, temporary)
         except (FileError, FoldRefused):
@@ -145,21 +145,24 @@ def _write(model, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _check_format(path: Path, what: str) -> None:
-    """Have onnx check a file."""
+def _check_format(model, what: str) -> None:
+    """Have onnx check a model."""
     from onnx import checker
 
+    from nbbn.interop import onnx_fold_model as models
+
     try:
-        checker.check_model(str(path))
-    except (checker.ValidationError, RuntimeError, ValueError) as err:
+        checker.check_model(models.stand_in(model))
+    except (checker.ValidationError, RuntimeError) as err:
         raise ValueError(f"{what} is no valid ONNX model: {' '.join(str(err).split())[:300]}") from err
 
 
 def _checked(before: Path, after: Path, report: FoldReport, rows, moments: dict, folder: Path) -> FoldReport:
     """The report with the figures of the check."""
+    from nbbn.interop import onnx_fold_model as models
     from nbbn.interop.onnx_fold_check import check_files
 
-    _check_format(after, "the folded model")
+    _check_format(models.from_file(after), "the folded model")
     found = check_files(before, after, rows, moments, folder)
     if not found.max_abs <= found.bound:
         raise FoldCheckFailed(

@@ -72,7 +72,7 @@ def _random(inputs, size: int, rng: np.random.Generator, moments: Mapping[str, t
     for value in inputs:
         shapes[value.name] = [_size(d, i, value.name, size, sizes) for i, d in enumerate(_dims(value))]
     numbers = max((int(np.prod(shape[1:], dtype=object)) for shape in shapes.values()), default=1)
-    rows = max(2, min(_ROWS, _NUMBERS // max(1, numbers)))
+    rows = max(1, min(_ROWS, _NUMBERS // max(1, numbers)))
     shapes = {name: [rows if n is None else n for n in shape] for name, shape in shapes.items()}
     if max((np.prod(shape, dtype=object) for shape in shapes.values()), default=1) > _MOST_NUMBERS:
         raise FoldCheckFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ import numpy as np
 
 from nbbn.interop.files import FileError
 
+# Bits of the types of `onnx.TensorProto` that are smaller than a byte: uint4, int4, float4, uint2, int2.
+_PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 # Numbers of the fields in onnx.proto.
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+# Shape inference reads the values of small tensors, such as the shapes that a Reshape goes to.
+_SMALL_BYTES = 4096
 # Protobuf holds no more in one message.
 _MOST_BYTES = (1 << 31) - 1
 
@@ -67,6 +72,21 @@ def to_proto(model: Model):
     return model.skeleton
 
 
+def stand_in(model: Model):
+    """A `ModelProto` of the same form, in which large tensors are inputs: what knows no weights can do with it."""
+    from onnx import helper
+
+    proto = type(model.skeleton)()
+    proto.CopyFrom(model.skeleton)
+    there = {value.name for value in proto.graph.input}
+    for tensor in model.tensors.values():
+        if tensor.size <= _SMALL_BYTES:
+            proto.graph.initializer.append(tensor.load())
+        if tensor.name not in there and (tensor.size > _SMALL_BYTES or proto.ir_version < 4):
+            proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return proto
+
+
 def made(name: str, dims: tuple[int, ...], data_type: int, make: Callable[[], np.ndarray]) -> Tensor:
     """A tensor whose array, of the dtype that `data_type` names, `make` makes."""
     import onnx
@@ -97,7 +117,7 @@ def from_file(path: Path) -> Model:
             head, bodies, places = _read(file)
             skeleton = onnx.ModelProto.FromString(head)
             skeleton.graph.MergeFromString(b"".join(bodies))
-            tensors = [_in_file(path, place, onnx.TensorProto.FromString(_slice(file, *place))) for place in places]
+            tensors = [_in_file(path, file, place) for place in places]
             for tensor in _tensors_within(skeleton.graph):
                 _embed(tensor, path)
     except OSError as err:
@@ -211,12 +231,35 @@ def _in_memory(tensor) -> Tensor:
     return Tensor(tensor.name, tuple(tensor.dims), tensor.data_type, tensor.ByteSize(), lambda: tensor)
 
 
-def _in_file(path: Path, place: tuple[int, int], tensor) -> Tensor:
+def _in_file(path: Path, file: BinaryIO, place: tuple[int, int]) -> Tensor:
     """A tensor that stands at a place in a file; one whose data are in another file is read as if they were here."""
-    size = place[1] - place[0]
+    import onnx
+
+    # All but the data, which are not read yet.
+    fields = list(_fields(file, *place))
+    tensor = onnx.TensorProto.FromString(b"".join(_slice(file, f[1], f[3]) for f in fields if f[0] != _RAW_DATA))
+    size, raw = place[1] - place[0], [last - first for number, _, first, last in fields if number == _RAW_DATA]
     if tensor.data_location == tensor.EXTERNAL:
-        size = _with_data(_without_place(tensor), _external(tensor, path)[2])
+        raw = [_external(tensor, path)[2]]
+        size = _with_data(_without_place(tensor), raw[0])
+    _check_tensor(tensor, raw[-1] if raw else None)
     return Tensor(tensor.name, tuple(tensor.dims), tensor.data_type, size, partial(_load, path, place))
+
+
+def _check_tensor(tensor, raw: int | None) -> None:
+    """Raise `_DamagedError` unless a tensor has as many numbers as its shape says; `raw` is the length of raw data."""
+    from onnx import checker, helper
+
+    try:
+        if raw is None:
+            checker.check_tensor(tensor)
+            return
+        bits = _PACKED.get(tensor.data_type) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (checker.ValidationError, KeyError) as err:
+        raise _DamagedError(f"the tensor {tensor.name!r}: {' '.join(str(err).split())[:200]}") from err
+    count = math.prod(tensor.dims)
+    if min(tensor.dims, default=0) < 0 or raw != -(-count * bits // 8):
+        raise _DamagedError(f"the tensor {tensor.name!r} of shape {tuple(tensor.dims)} has {raw} bytes of data")
 
 
 def _load(path: Path, place: tuple[int, int]):

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.interop.onnx_fold_model import Model
-
-# Shape inference reads the values of small tensors, such as the shapes that a Reshape goes to.
-_SMALL_BYTES = 4096
+from nbbn.interop.onnx_fold_model import Model, stand_in
 
 
 @dataclass(frozen=True)
@@ -174,21 +171,13 @@ def _reader(load: Callable) -> Callable[[], np.ndarray]:
 
 def _shapes(model: Model) -> dict[str, tuple[int | None, ...]]:
     """Shapes as far as shape inference finds them; None for a size that is not fixed."""
-    import onnx
-    from onnx import helper, shape_inference
+    from onnx import shape_inference
 
-    trial = onnx.ModelProto()
-    trial.CopyFrom(model.skeleton)
-    there = {value.name for value in trial.graph.input}
-    for tensor in model.tensors.values():
-        if tensor.size <= _SMALL_BYTES:
-            trial.graph.initializer.append(tensor.load())
-        elif tensor.name not in there:
-            trial.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    trial = stand_in(model)
     try:
         trial = shape_inference.infer_shapes(trial, data_prop=True)
     except (RuntimeError, ValueError):  # a graph that breaks off the inference: what is declared has to do
-        trial = model.skeleton
+        pass
     graph = trial.graph
     shapes = {}
     for value in (*graph.input, *graph.output, *graph.value_info):
