@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+# A layer has at most four arrays, whose names are the longest list there is.
+_MAX_TEXTS = 64
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -38,6 +40,7 @@ class Hdf5:
     def __init__(self, data: bytes):
         self._h5py = import_h5py()
         self._size = len(data)
+        _check_heaps(data)
         # An image in memory: the library opens no other file for it.
         self._file = self._h5py.h5f.open_file_image(data)
         self.root = self._h5py.h5g.open(self._file, b"/")
@@ -91,11 +94,8 @@ class Hdf5:
         if count == 0:
             return []  # of any type: an empty list has none
         kind = attribute.get_type()
-        # A string takes a byte in the file at least, one of variable length a reference of 16.
-        if (
-            not isinstance(kind, h5.h5t.TypeStringID)
-            or count * (16 if kind.is_variable_str() else kind.get_size()) > self._size
-        ):
+        # A few strings: many references to one long string would take the memory of as many copies.
+        if not isinstance(kind, h5.h5t.TypeStringID) or count > _MAX_TEXTS or kind.get_size() > self._size:
             raise Hdf5Error(f"attribute {name} is no string of the file's own")
         array = np.empty(attribute.shape, attribute.dtype)
         attribute.read(array)
@@ -109,3 +109,23 @@ class Hdf5:
         if group.links.get_info(key).type != self._h5py.h5l.TYPE_HARD:
             raise Hdf5Error(f"{name} is a link to another place; only what the file holds itself is read")
         return group
+
+
+_HEAP = b"GCOL\x01\0\0\0"  # a global heap, version 1, which holds strings of variable length
+
+
+def _check_heaps(data: bytes) -> None:
+    """Walk every global heap as the library does: on a broken one that would walk for ever."""
+    start = data.find(_HEAP)
+    while start >= 0:
+        end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+        at = start + 16
+        if not at <= end <= len(data):
+            raise Hdf5Error("a heap of strings is cut short")
+        while at + 16 <= end:
+            index, size = int.from_bytes(data[at : at + 2], "little"), int.from_bytes(data[at + 8 : at + 16], "little")
+            # Object 0 is the free space, which counts its own header and ends the heap.
+            at += size if index == 0 else 16 + (size + 7) // 8 * 8
+            if at > end or (index == 0 and size < 16):
+                raise Hdf5Error("a heap of strings is broken")
+        start = data.find(_HEAP, start + 1)
