@@ -19,7 +19,7 @@ from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.fold import FoldCheckFailed, FoldRefused
 
 # Each is a module of `nbbn.commands` with HELP, add_arguments(parser) and run(args) -> exit status or None for 0.
-COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "warmup", "cache")
+COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "compare", "warmup", "cache")
 
 # An OSError of these is the machine's, not the user's argument.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE}

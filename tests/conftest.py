@@ -36,3 +36,29 @@ def mnist():
         pytest.skip(f"no MNIST: {path} does not exist; set NBBN_DATA to an mnist.npz in Keras's layout")
     with np.load(path) as file:
         return dict(file)
+
+
+@pytest.fixture
+def command_name(monkeypatch):
+    """The name that the messages of commands begin with, whatever started the tests."""
+    monkeypatch.setenv("NBBN_COMMAND", "nbbn")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory, digits):
+    """A folder with saved models of the digits (classifier), of string labels, and of a regression; and rows of each."""
+    import nbbn
+
+    folder = tmp_path_factory.mktemp("models")
+    X, y = digits
+    X = X.astype(np.float32)[:400]
+    options = {"hidden_layer_sizes": (16, 8), "max_iter": 5, "batch_size": 32, "random_state": 0}
+    classifier = nbbn.MLPClassifier(**options).fit(X, y[:400])
+    classifier.save(folder / "digits.safetensors")
+    classifier.fold().save(folder / "folded.safetensors")
+    named = nbbn.MLPClassifier(**options).fit(X, np.where(y[:400] < 5, "low", "high, indeed"))
+    named.save(folder / "named.safetensors")
+    nbbn.MLPRegressor(**options).fit(X, y[:400].astype(float)).save(folder / "number.safetensors")
+    np.save(folder / "rows.npy", X)
+    np.savetxt(folder / "rows.csv", X, delimiter=",", header=",".join(f"p{i}" for i in range(64)), comments="")
+    return folder

@@ -1,75 +1,122 @@
-"""Show a saved model: its layers, their parameters, and its batch norms with the channels whose variance is suspicious."""
+"""Show a model file: its layers, their parameters, and its batch norms with the channels whose variance is suspicious."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
+from nbbn.commands import models
 from nbbn.commands.progress import console
 
-HELP = "show the layers, parameters and batch norms of a saved model"
+HELP = "show the layers, parameters and batch norms of a model file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn inspect`."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file that nbbn saved")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=models.HELP)
+    parser.add_argument("--json", action="store_true", help="as JSON, all channels included")
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn inspect`."""
-    from nbbn.interop import native
-
-    network, meta = native.load(args.model)
+    facts = _facts(args.model, models.open_model(args.model))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return
     out = console()
-    out.print(_summary(args.model, network, meta), markup=False, soft_wrap=True)
-    out.print(_layers(network))
-    norms = [i for i, arrays in enumerate(network.weights) if "var" in arrays]
-    if norms:
-        out.print(_norms(network, norms))
+    out.print(_summary(facts), markup=False, soft_wrap=True)
+    out.print(_layers(facts["layers"]))
+    if facts["batch_norms"]:
+        out.print(_norms(facts["batch_norms"]))
     else:
         out.print("no batch norms")
 
 
-def _summary(path, network, meta) -> str:
-    parameters = sum(array.size for arrays in network.weights for array in arrays.values())
+def _facts(path: Path, model) -> dict:
+    """All there is to show, JSON-ready."""
+    network, classes = models.network_of(model), getattr(model, "classes_", None)
+    layers = [_layer(i, *each) for i, each in enumerate(zip(network.layers, network.weights, network.shapes[1:]))]
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "model": type(model).__name__,
+        "dtype": network.dtype.name,
+        "input_shape": list(network.input_shape),
+        "output_shape": list(network.output_shape),
+        "parameters": sum(layer["parameters"] for layer in layers),
+        "classes": None if classes is None else np.asarray(classes).tolist(),
+        "layers": layers,
+        "batch_norms": [_norm(i, network) for i, arrays in enumerate(network.weights) if "var" in arrays],
+    }
+
+
+def _layer(i: int, layer, arrays: dict, after) -> dict:
+    config = layer.config()
+    return {
+        "index": i,
+        "kind": config["layer"],
+        "name": layer.name,
+        "activation": None if config.get("activation") in (None, "linear") else config["activation"],
+        "output_shape": list(after),
+        "parameters": sum(array.size for array in arrays.values()),
+    }
+
+
+def _norm(i: int, network) -> dict:
+    layer, arrays = network.layers[i], network.weights[i]
+    var = arrays["var"].astype(np.float64)
+    gain = np.abs(arrays.get("gamma", 1.0)) / np.sqrt(var + layer.epsilon)
+    return {
+        "layer": i,
+        "name": layer.name,
+        "axis": layer.axis,
+        "channels": len(var),
+        "momentum": layer.momentum,
+        "epsilon": layer.epsilon,
+        "smallest_variance": float(var.min()),
+        "largest_variance": float(var.max()),
+        "largest_gain": float(gain.max()),
+        "suspicious_channels": np.flatnonzero(var < layer.epsilon).tolist(),
+    }
+
+
+def _summary(facts: dict) -> str:
+    shapes = (tuple(facts[name]) for name in ("input_shape", "output_shape"))
     lines = [
-        f"{path}: {meta.get('model', 'network')}, {network.dtype}, {path.stat().st_size:,} bytes",
-        f"rows of shape {network.input_shape} to outputs of shape {network.output_shape}, {parameters:,} parameters",
+        f"{facts['path']}: {facts['model']}, {facts['dtype']}, {facts['bytes']:,} bytes",
+        "rows of shape {} to outputs of shape {}, ".format(*shapes) + f"{facts['parameters']:,} parameters",
     ]
-    labels = (meta.get("classes") or {}).get("values")
-    if labels:
+    if labels := facts["classes"]:
         shown = ", ".join(map(str, labels[:10])) + (", ..." if len(labels) > 10 else "")
         lines.append(f"{len(labels)} classes: {shown}")
     return "\n".join(lines)
 
 
-def _layers(network) -> Table:
+def _layers(layers: list[dict]) -> Table:
     table = Table("layer", "kind", "output", "parameters", title="layers", title_justify="left")
     table.columns[-1].justify = "right"
-    for i, (layer, arrays) in enumerate(zip(network.layers, network.weights)):
-        config = layer.config()
-        detail = config.get("activation")
-        kind = config["layer"] if detail in (None, "linear") else f"{config['layer']} ({detail})"
-        count = sum(array.size for array in arrays.values())
-        table.add_row(str(i), kind, str(network.shapes[i + 1]), f"{count:,}")
+    for layer in layers:
+        kind = f"{layer['kind']} ({layer['activation']})" if layer["activation"] else layer["kind"]
+        table.add_row(str(layer["index"]), kind, str(tuple(layer["output_shape"])), f"{layer['parameters']:,}")
     return table
 
 
-def _norms(network, norms) -> Table:
+def _norms(norms: list[dict]) -> Table:
+    columns = ("layer", "channels", "momentum", "epsilon", "variance", "largest gain", "suspicious")
     title = "batch norms (suspicious: variance below epsilon)"
-    table = Table(
-        "layer", "channels", "epsilon", "variance", "largest gain", "suspicious", title=title, title_justify="left"
-    )
-    for i in norms:
-        layer, arrays = network.layers[i], network.weights[i]
-        var = arrays["var"].astype(np.float64)
-        gain = np.abs(arrays.get("gamma", 1.0)) / np.sqrt(var + layer.epsilon)
-        spread = f"{var.min():.3g} to {var.max():.3g}"
-        suspicious = np.flatnonzero(var < layer.epsilon)
-        shown = ", ".join(map(str, suspicious[:5])) + (", ..." if len(suspicious) > 5 else "")
-        names = f"{len(suspicious)} ({shown})" if len(suspicious) else "none"
-        table.add_row(str(i), str(len(var)), f"{layer.epsilon:g}", spread, f"{gain.max():.4g}", names)
+    table = Table(*columns, title=title, title_justify="left")
+    for norm in norms:
+        spread = f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}"
+        momentum = "mean" if norm["momentum"] is None else f"{norm['momentum']:g}"
+        numbers = f"{norm['channels']}", momentum, f"{norm['epsilon']:g}", spread, f"{norm['largest_gain']:.4g}"
+        table.add_row(str(norm["layer"]), *numbers, _suspicious(norm["suspicious_channels"]))
     return table
+
+
+def _suspicious(channels: list[int]) -> str:
+    shown = ", ".join(map(str, channels[:5])) + (", ..." if len(channels) > 5 else "")
+    return f"{len(channels)} ({shown})" if channels else "none"

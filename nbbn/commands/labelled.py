@@ -1,15 +1,85 @@
-"""Rows with targets to train on: a text table with a target column, or the arrays of an `.npz` file."""
+"""Rows with targets to train on: a table with a target column, or the arrays of an `.npz` file."""
 
 from __future__ import annotations
 
+import argparse
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import tables
+from nbbn.commands import parquet, tables
 from nbbn.commands.errors import UnusableInput
+from nbbn.commands.files import check_suffix
+
+_PARQUET_ROWS = 1 << 16
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what to train on."""
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="a .csv, .tsv or .parquet table, or an .npz with arrays X and y"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="name of the table's column to predict (default: the last)")
+    parser.add_argument("--regression", action="store_true", help="predict a number instead of a class")
+
+
+def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and targets as the arguments of `add_data` say.
+
+    Raises
+    ------
+    UnusableInput, ImportError
+        Which file cannot be used, and why.
+    """
+    path, target = args.data, args.target
+    check_suffix(path, (*tables.DELIMITERS, ".parquet", ".npz"))
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path, target, float if args.regression else str)
+    if path.suffix.lower() != ".npz":
+        return read_table(path, target, float if args.regression else str)
+    if target is not None:
+        raise UnusableInput("--target names a column of a table; an .npz holds the targets in its array y")
+    return read_npz(path)
+
+
+def split(x: np.ndarray, y: np.ndarray, share: float, seed: int, regression: bool) -> list[np.ndarray]:
+    """Rows to train on and rows kept aside, with their targets: `x, x_aside, y, y_aside`; classes in equal shares."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        return train_test_split(x, y, test_size=share, random_state=seed, stratify=None if regression else y)
+    except ValueError as error:
+        raise UnusableInput(f"no rows can be kept aside ({error}); use more rows, or another share") from None
+
+
+def read_parquet(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """A Parquet table with one column apart: the last, or the one called `target`.
+
+    Raises
+    ------
+    UnusableInput
+        Which column cannot be used, and why.
+    """
+    table = parquet.open_table(path)
+    with table:
+        names = table.schema_arrow.names
+    target = names[-1] if target is None and names else target
+    if target not in names:
+        raise UnusableInput(f"{path} has no column {target!r}; it has {', '.join(names)[:200]}")
+    batches = list(parquet.read_batches(path, None, _PARQUET_ROWS))
+    if len(names) < 2 or not batches:
+        raise UnusableInput(f"{path} must hold rows of at least two columns, one of them the target")
+    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    y = columns.pop(target)
+    x = parquet.as_rows(path, columns)
+    if not np.isfinite(x).all():
+        row = int(np.argwhere(~np.isfinite(x))[0, 0]) + 1
+        raise UnusableInput(f"{path}: row {row} holds NaN or infinity; use finite numbers only")
+    if kind is float:
+        return x, parquet.as_rows(path, {target: y})[:, 0]
+    return x, y.astype(str) if y.dtype == object else y
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import tables, writers
+from nbbn.commands import models, tables, writers
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_output, check_suffix, whole_file
+from nbbn.commands.parquet import ParquetWriter
 from nbbn.commands.progress import fraction_bar
 
 HELP = "predict for the rows of a file"
@@ -20,27 +21,32 @@ HELP = "predict for the rows of a file"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn predict`."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model file that nbbn saved")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=models.HELP)
     parser.add_argument(
-        "rows", type=Path, metavar="IN", help="rows: .npy, .csv or .tsv (a line of names may come first)"
+        "rows", type=Path, metavar="IN", help="rows: .npy, .csv, .tsv (a line of names may come first) or .parquet"
     )
-    parser.add_argument("out", metavar="OUT", help="predictions: .npy, .csv or .tsv; - writes CSV to standard output")
+    parser.add_argument(
+        "out", metavar="OUT", help="predictions, in any of these formats; - writes CSV to standard output"
+    )
     parser.add_argument("--proba", action="store_true", help="probabilities of the classes instead of the class")
     add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn predict`."""
-    import nbbn
-
     if args.out != "-":
         check_suffix(Path(args.out), tables.SUFFIXES)
         check_output(Path(args.out), inputs=[args.model, args.rows])
-    model = nbbn.load(args.model)
+    model = models.open_model(args.model)
+    shape = models.network_of(model).input_shape
     classes = getattr(model, "classes_", None)
     if args.proba and classes is None:
-        raise UnusableInput(f"{args.model} is a regressor: it has no probabilities")
-    predict = model.predict_proba if args.proba else model.predict
+        raise UnusableInput(f"{args.model} is no classifier: it has no classes to give probabilities of")
+    own = model.predict_proba if args.proba else model.predict
+
+    def predict(rows):
+        return own(models.rows_for(shape, rows))
+
     chunks = tables.read_chunks(args.rows)
     with threads_of(args), fraction_bar("predicting") as show:
         # The first chunk is predicted before OUT is opened: a file that does not fit the model leaves no folder behind.
@@ -68,7 +74,8 @@ def _names(classes: np.ndarray | None, predictions: np.ndarray, proba: bool) -> 
     if proba:
         return [f"probability of {label}" for label in classes]
     kind = "prediction" if classes is None else "class"
-    return [kind] if predictions.ndim == 1 else [f"{kind} {i}" for i in range(predictions.shape[1])]
+    count = int(np.prod(predictions.shape[1:]))
+    return [kind] if predictions.ndim == 1 else [f"{kind} {i}" for i in range(count)]
 
 
 @contextmanager
@@ -77,8 +84,8 @@ def _writer(out: str, names: list[str]):
         yield writers.TextWriter(sys.stdout, names, ",")
         return
     with whole_file(Path(out)) as part:
-        if part.suffix.lower() == ".npy":
-            with writers.NpyWriter(part) as writer:
+        if part.suffix.lower() in (".npy", ".parquet"):
+            with writers.NpyWriter(part) if part.suffix.lower() == ".npy" else ParquetWriter(part, names) as writer:
                 yield writer
         else:
             with open(part, "w", encoding="utf-8", newline="") as file:

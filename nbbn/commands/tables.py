@@ -1,4 +1,4 @@
-"""Tables of numbers in `.npy`, `.csv` and `.tsv` files, read in chunks."""
+"""Tables of numbers in `.npy`, `.csv`, `.tsv` and `.parquet` files, read in chunks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nbbn.commands import parquet
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (".npy", *DELIMITERS)
+SUFFIXES = (".npy", *DELIMITERS, ".parquet")
 # Bytes of parsed rows held at a time.
 _CHUNK_BYTES = 1 << 24
 
@@ -26,7 +27,7 @@ def read_chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
         Which line or row cannot be used, and why.
     """
     check_suffix(path, SUFFIXES)
-    chunks = _npy_chunks(path) if path.suffix.lower() == ".npy" else _text_chunks(path)
+    chunks = _CHUNKS.get(path.suffix.lower(), _text_chunks)(path)
     first = 0
     for rows, line, fraction in chunks:
         _check_finite(path, rows, first, line)
@@ -64,6 +65,16 @@ def _npy_chunks(path):
         yield rows, None, (first + len(rows)) / len(array)
 
 
+def _parquet_chunks(path):
+    table = parquet.open_table(path)
+    with table:
+        rows, columns = table.metadata.num_rows, table.metadata.num_columns
+    done = 0
+    for batch in parquet.read_batches(path, None, max(1, _CHUNK_BYTES // (8 * max(1, columns)))):
+        done += len(next(iter(batch.values())))
+        yield parquet.as_rows(path, batch), None, done / rows
+
+
 def _text_chunks(path):
     delimiter = DELIMITERS[path.suffix.lower()]
     size = max(1, path.stat().st_size)
@@ -84,6 +95,9 @@ def _text_chunks(path):
             if len(rows):
                 yield rows, number, min(1.0, done / size)
             number += len(block)
+
+
+_CHUNKS = {".npy": _npy_chunks, ".parquet": _parquet_chunks}
 
 
 def split_line(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:

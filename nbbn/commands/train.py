@@ -7,11 +7,8 @@ import time
 import warnings
 from pathlib import Path
 
-import numpy as np
-
-from nbbn.commands import labelled, tables
-from nbbn.commands.arguments import add_network, threads_of
-from nbbn.commands.errors import UnusableInput
+from nbbn.commands import labelled
+from nbbn.commands.arguments import add_network, share, threads_of
 from nbbn.commands.files import check_output, check_suffix, whole_file
 from nbbn.commands.progress import epoch_bar
 
@@ -20,12 +17,10 @@ HELP = "train on a table and save the model"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn train`."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="a .csv or .tsv table, or an .npz with arrays X and y")
+    labelled.add_data(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="the model file: .safetensors")
-    parser.add_argument("--target", metavar="COLUMN", help="name of the table's column to predict (default: the last)")
-    parser.add_argument("--regression", action="store_true", help="predict a number instead of a class")
     parser.add_argument("--no-batch-norm", action="store_true", help="leave batch norm out")
-    parser.add_argument("--validation", type=_share, default=0.1, metavar="SHARE", help="of the rows, kept aside (0.1)")
+    parser.add_argument("--validation", type=share, default=0.1, metavar="SHARE", help="of the rows, kept aside (0.1)")
     add_network(parser, epochs="20")
 
 
@@ -35,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
     check_suffix(args.out, (".safetensors",))
     check_output(args.out, inputs=[args.data])
-    x, y = _read(args.data, args.target, args.regression)
+    x, y = labelled.read(args)
     (x, y), held = _keep_aside(x, y, args)
     epochs = args.epochs or 20
     kind = nbbn.MLPRegressor if args.regression else nbbn.MLPClassifier
@@ -55,39 +50,11 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {args.out}")
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return value
-
-
-def _read(path: Path, target: str | None, regression: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and targets of the file."""
-    check_suffix(path, (*tables.DELIMITERS, ".npz"))
-    if path.suffix.lower() != ".npz":
-        return labelled.read_table(path, target, float if regression else str)
-    if target is not None:
-        raise UnusableInput("--target names a column of a table; an .npz holds the targets in its array y")
-    return labelled.read_npz(path)
-
-
 def _keep_aside(x, y, args):
     """Rows to train on, and the others as keyword arguments of `fit`."""
-    from sklearn.model_selection import train_test_split
-
     if args.validation == 0:
         return (x, y), {}
-    stratify = None if args.regression else y
-    try:
-        x, x_val, y, y_val = train_test_split(
-            x, y, test_size=args.validation, random_state=args.seed, stratify=stratify
-        )  # fmt: skip
-    except ValueError as error:
-        raise UnusableInput(f"no rows can be kept aside ({error}); use --validation 0, or more rows") from None
+    x, x_val, y, y_val = labelled.split(x, y, args.validation, args.seed, args.regression)
     return (x, y), {"X_val": x_val, "y_val": y_val}
 
 

@@ -1,46 +1,153 @@
-"""Compare two saved models on random rows, and on given ones: pass if they differ by no more than rounding explains."""
+"""Compare two model files of any format, on random rows and given ones: pass if rounding explains what differs."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import tables
+from nbbn.commands import models, tables
+from nbbn.commands.arguments import positive
 from nbbn.commands.errors import UnusableInput, WorkFailed
+from nbbn.commands.models import Runnable
 
-HELP = "compare the outputs of two saved models"
+HELP = "compare the outputs of two model files"
 # The rows that differ most are shown, this many of them.
 _WORST = 3
+_RANDOM_ROWS = 256
+_SEED = 20150211
+# Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can be derived from weights.
+_FIXED = 1e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn verify`."""
-    parser.add_argument("a", type=Path, metavar="A", help="a model file that nbbn saved")
-    parser.add_argument("b", type=Path, metavar="B", help="another, folded or not")
-    parser.add_argument("--data", type=Path, metavar="X", help="rows (.npy, .csv) to compare on as well")
+    parser.add_argument("a", type=Path, metavar="A", help=models.HELP)
+    parser.add_argument("b", type=Path, metavar="B", help="another, folded or not, of any of these formats")
+    parser.add_argument("--data", type=Path, metavar="X", help="rows (.npy, .csv, .parquet) to compare on as well")
+    parser.add_argument(
+        "--tolerance", type=positive, metavar="D", help="largest difference allowed (default: what rounding explains)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn verify`."""
-    from nbbn.fold.check import check_fold
-    from nbbn.interop import native
-
-    (a, _), (b, _) = native.load(args.a), native.load(args.b)
-    for what in ("input_shape", "output_shape"):
-        if getattr(a, what) != getattr(b, what):
-            shapes = f"{getattr(a, what)} and {getattr(b, what)}"
-            raise UnusableInput(f"{args.a} and {args.b} differ in {what}: {shapes}; they cannot compute the same")
-    rows = None if args.data is None else tables.read_rows(args.data)
-    found = check_fold(a, b, rows, _runner)
-    print(f"largest difference {found.max_abs:.3g} (relative {found.max_rel:.3g}) on {found.rows} rows")
-    print(f"bound {found.bound:.3g}: what rounding may account for")
-    if rows is not None:
-        _compare_rows(_runner(a)(rows), _runner(b)(rows))
-    if found.max_abs > found.bound:
-        raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {found.bound:.3g}")
+    a, b = models.open_runnable(args.a), models.open_runnable(args.b)
+    _check_shapes(a, b)
+    given = None if args.data is None else models.rows_for(a.input_shape, tables.read_rows(args.data))
+    if given is not None and given.shape[1:] != a.input_shape:
+        raise UnusableInput(f"{args.data} holds rows of shape {given.shape[1:]}, the models take {a.input_shape}")
+    rows = _random_rows(a, b)
+    if given is not None:
+        rows = np.concatenate([rows, given.astype(rows.dtype)])
+    found = _compare(a, b, rows)
+    bound, why = (args.tolerance, "as given") if args.tolerance else _bound(a, b, rows, found)
+    for runnable in (a, b):
+        if runnable.how != "nbbn":
+            print(f"{runnable.path} is run by {runnable.how}")
+    print(f"largest difference {found.max_abs:.3g} (relative {found.max_rel:.3g}) on {len(rows)} rows")
+    print(f"bound {bound:.3g}: {why}")
+    _print_rows(found, _RANDOM_ROWS if given is not None else 0, "the file's" if given is not None else "random")
+    if not found.max_abs <= bound:
+        raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {bound:.3g}")
     print("same: the models agree")
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    ref: np.ndarray
+    got: np.ndarray
+
+    @property
+    def differences(self) -> np.ndarray:
+        """The largest difference of each row."""
+        return np.abs(self.got - self.ref).max(axis=1)
+
+    @property
+    def largest(self) -> float:
+        """The largest output of the first model."""
+        return float(np.abs(self.ref).max())
+
+    @property
+    def max_abs(self) -> float:
+        """The largest difference; NaN where an output is."""
+        return float(self.differences.max())
+
+    @property
+    def max_rel(self) -> float:
+        """The same, as a fraction of the largest output."""
+        return self.max_abs / self.largest if self.largest else 0.0
+
+
+def _check_shapes(a: Runnable, b: Runnable) -> None:
+    shapes = {"input_shape": (a.input_shape, b.input_shape)}
+    if a.network is not None and b.network is not None:
+        shapes["output_shape"] = a.network.output_shape, b.network.output_shape
+    for what, (one, other) in shapes.items():
+        if one != other and not (what == "input_shape" and _turned(one, other)):
+            raise UnusableInput(
+                f"{a.path} and {b.path} differ in {what}: {one} and {other}; they cannot compute the same"
+            )
+
+
+def _turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether one takes images channels first, the other the same ones channels last."""
+    return len(a) == len(b) == 3 and (b == (a[1], a[2], a[0]) or b == (a[2], a[0], a[1]))
+
+
+def _random_rows(a: Runnable, b: Runnable) -> np.ndarray:
+    """Normal numbers, or what a batch norm at the entrance expects."""
+    rows = np.random.default_rng(_SEED).standard_normal((_RANDOM_ROWS, *a.input_shape))
+    for network in (a.network, b.network):
+        first = None if network is None or not network.layers else network.layers[0]
+        if type(first).__name__ == "BatchNormalization" and network.input_shape == a.input_shape:
+            arrays, shape = network.weights[0], [-1 if k == first.axis % rows.ndim else 1 for k in range(rows.ndim)]
+            return rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
+    return rows
+
+
+def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
+    # The same numbers for both: float32, where one of them takes no more.
+    if any(r.network is None or r.network.dtype == np.float32 for r in (a, b)):
+        rows = rows.astype(np.float32)
+    ref, got = (np.asarray(r.outputs(_as(r, rows, a.input_shape)), np.float64) for r in (a, b))
+    if {ref.shape[1], got.shape[1]} == {
+        1,
+        2,
+    }:  # a binary classifier, and a plain network's probability of the second class
+        ref, got = ref[:, -1:], got[:, -1:]
+    if ref.shape != got.shape:
+        numbers = f"{ref.shape[1]} and {got.shape[1]} numbers"
+        raise UnusableInput(
+            f"{a.path} and {b.path} differ in their outputs: {numbers} a row; they cannot compute the same"
+        )
+    return _Comparison(ref, got)
+
+
+def _as(runnable: Runnable, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows of `shape` as the model takes them."""
+    if runnable.input_shape == shape:
+        return rows
+    return (
+        rows.transpose(0, 2, 3, 1)
+        if runnable.input_shape == (shape[1], shape[2], shape[0])
+        else rows.transpose(0, 3, 1, 2)
+    )
+
+
+def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tuple[float, str]:
+    """What rounding may account for, from how far each network's outputs move with the last bits of its weights."""
+    from nbbn.fold.check import check_fold
+
+    networks = [r.network for r in (a, b) if r.network is not None and r.network.input_shape == a.input_shape]
+    if not networks:
+        return _FIXED * max(found.largest, 1e-30), f"{_FIXED:g} of the largest output, as neither network can be read"
+    # The coarser dtype first: its rounding counts.
+    networks.sort(key=lambda network: network.dtype.itemsize)
+    checked = check_fold(networks[0], networks[-1], rows, _runner)
+    return checked.bound, "what rounding may account for, from the networks' gains"
 
 
 def _runner(network):
@@ -51,11 +158,11 @@ def _runner(network):
     return lambda rows: predictor(np.ascontiguousarray(rows, network.dtype))
 
 
-def _compare_rows(ref: np.ndarray, got: np.ndarray) -> None:
-    """Print the rows of the given file that differ most, and how often both models choose the same output."""
-    difference = np.abs(got.astype(np.float64) - ref).max(axis=1)
-    worst = np.argsort(-difference, kind="stable")[:_WORST]
-    print("rows that differ most: " + ", ".join(f"{row + 1} ({difference[row]:.3g})" for row in worst))
+def _print_rows(found: _Comparison, first: int, whose: str) -> None:
+    """Print the rows that differ most, and how often both models choose the same output."""
+    differences, ref, got = found.differences[first:], found.ref[first:], found.got[first:]
+    worst = np.argsort(-differences, kind="stable")[:_WORST]
+    print(f"{whose} rows that differ most: " + ", ".join(f"{row + 1} ({differences[row]:.3g})" for row in worst))
     if ref.shape[1] > 1:
         same = (ref.argmax(1) == got.argmax(1)).sum()
         print(f"largest output in the same place: {same} of {len(ref)} rows")

@@ -1,4 +1,4 @@
-"""Compile all kernels and keep them, so that later processes start fast: for images, and for timing what is not compiling."""
+"""Compile the kernels and keep them, so that later processes start fast: for images, and for timing what is not compiling."""
 
 from __future__ import annotations
 
@@ -12,11 +12,27 @@ from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import WorkFailed
 from nbbn.commands.progress import fraction_bar
 
-HELP = "compile all kernels beforehand"
+HELP = "compile the kernels beforehand"
+# What a network in inference is lowered to; a test holds it against the lowering.
+INFERENCE = (
+    "copy_rows", "dense_forward", "dense_relu_forward", "norm_inference", "norm_relu_inference", "relu_forward",
+    "sigmoid_forward", "tanh_forward", "softmax_forward", "conv_forward", "conv_pool_forward", "depthwise_forward",
+    "repeat_channels", "clear_padding", "image_norm_inference", "image_norm_relu_inference", "group_norm_forward",
+    "max_pool_forward", "average_pool_forward", "pad_images", "permute", "repack", "image_relu", "image_leaky_relu",
+    "image_elu", "image_selu", "image_gelu", "image_silu", "image_softplus", "image_sigmoid", "image_tanh",
+    "image_exponential", "image_clipped_relu", "scan_finite",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn warmup`."""
+    parser.add_argument(
+        "--for",
+        dest="purpose",
+        choices=("inference", "training", "all"),
+        default="all",
+        help="inference compiles a third; training, which validates by inference, and all compile everything (all)",
+    )
     parser.add_argument("--dtype", choices=("float32", "float64", "both"), default="both", help="which kernels (both)")
     add_threads(parser)
 
@@ -33,36 +49,45 @@ def run(args: argparse.Namespace) -> None:
         )
     dtypes = ("float32", "float64") if args.dtype == "both" else (args.dtype,)
     with fraction_bar("compiling") as show:
-        count = _compile_kernels(dtypes, show)
+        count = _compile_kernels(_names(args.purpose), dtypes, show)
     with threads_of(args), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an epoch on noise converges to nothing
         for dtype in dtypes:
-            _run_everything_once(np.dtype(dtype))
+            _run_once(args.purpose, np.dtype(dtype))
     print(f"{count} kernels ready after {time.perf_counter() - start:.1f} s, kept in {folder}")
 
 
-def _compile_kernels(dtypes, show) -> int:
-    """Compile every kernel for every dtype, and for every dtype of input that it may read."""
+def _names(purpose: str) -> list[str]:
+    """The kernels that the purpose takes: training takes those of inference too, to validate with."""
+    from nbbn.kernels import KERNELS
+
+    return [name for name in KERNELS if purpose != "inference" or name in INFERENCE]
+
+
+def _compile_kernels(names: list[str], dtypes, show) -> int:
+    """Compile kernels for every dtype, and for every dtype of input that they may read."""
     from nbbn.estimators.data import CONVERTED_BY_BATCH
-    from nbbn.kernels.registry import KERNELS
+    from nbbn.kernels import KERNELS
 
     jobs = []
-    for kernel in KERNELS.values():
-        reads_source = any(access.dtype == "source" for access in kernel.buffers().values())
-        jobs += [(kernel, d, s) for d in dtypes for s in (CONVERTED_BY_BATCH if reads_source else (None,))]
+    for name in names:
+        reads_source = any(access.dtype == "source" for access in KERNELS[name].buffers().values())
+        jobs += [(KERNELS[name], d, s) for d in dtypes for s in (CONVERTED_BY_BATCH if reads_source else (None,))]
     for done, (kernel, dtype, source) in enumerate(jobs, 1):
         kernel.address(np.dtype(dtype), None if source is None else np.dtype(source))
         show(done / len(jobs))
     return len(jobs)
 
 
-def _run_everything_once(dtype: np.dtype) -> None:
-    """A fit, a prediction by one thread and one by many: what calls the kernels is compiled too."""
+def _run_once(purpose: str, dtype: np.dtype) -> None:
+    """What calls the kernels is compiled too: predictions by one thread and by many, and a fit."""
     import nbbn
 
     x = np.random.default_rng(0).standard_normal((1000, 256)).astype(dtype)
-    model = nbbn.MLPClassifier((256,), max_iter=1, batch_size=500, random_state=0).fit(x, np.arange(1000) % 3)
-    folded = model.fold()
+    weights = {"kernel": np.zeros((256, 256), dtype), "bias": np.zeros(256, dtype)}
+    folded = nbbn.FoldedModel(nbbn.Network((nbbn.layers.Dense(256),), (256,), [weights], dtype))
     folded.predict(x[:1])
     folded.predict(x)
-    nbbn.functional.batch_norm_train(x)
+    if purpose != "inference":
+        nbbn.MLPClassifier((256,), max_iter=1, batch_size=500, random_state=0).fit(x, np.arange(1000) % 3).predict(x)
+        nbbn.functional.batch_norm_train(x)

@@ -55,7 +55,9 @@ def to_c(network: Network, path=None, *, name: str | None = None, classes=None, 
     Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a few units in the last place of the
     largest term.
     """
-    name = _name(name, path)
+    name = "model" if name is None and path is None else name_for(path) if name is None else name
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+        raise ValueError(f"name must be a C identifier that begins with a letter, got {name!r}")
     lowering = lower(network.check())
     text = _Source(network, lowering, name, classes if kind == "classifier" else None, kind).text()
     if path is not None:
@@ -63,13 +65,10 @@ def to_c(network: Network, path=None, *, name: str | None = None, classes=None, 
     return text
 
 
-def _name(name: str | None, path) -> str:
-    if name is None:
-        name = "model" if path is None else re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII)
-        name = name if re.match(r"[A-Za-z]", name) else f"model_{name}"
-    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-        raise ValueError(f"name must be a C identifier that begins with a letter, got {name!r}")
-    return name
+def name_for(path) -> str:
+    """The C identifier for a file: its name without the ending, other characters as underscores."""
+    name = re.sub(r"\W", "_", Path(path).stem, flags=re.ASCII)
+    return name if re.match(r"[A-Za-z]", name) else f"model_{name}"
 
 
 class _Source:

@@ -1,0 +1,171 @@
+"""Train nbbn's network with and without batch norm, scikit-learn's network and simple models on one table, and compare them.
+
+All get the same rows on the same splits, columns standardised by the mean and the deviation of the training rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from nbbn.commands import labelled
+from nbbn.commands.arguments import add_network, count, share, threads_of
+from nbbn.commands.errors import UnusableInput
+from nbbn.commands.progress import console, fraction_bar
+
+HELP = "compare networks with and without batch norm, scikit-learn's and simple models on a table"
+# Rows of a prediction that is timed are repeated up to so many, so that a call's own cost is spread, and timed so many times.
+_TIMED_ROWS, _TIMINGS = 1000, 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `nbbn compare`."""
+    labelled.add_data(parser)
+    parser.add_argument("--validation", type=share, default=0.2, metavar="SHARE", help="of the rows, kept aside (0.2)")
+    parser.add_argument("--splits", type=count, default=1, metavar="N", help="random splits to average over (1)")
+    parser.add_argument("--raw", action="store_true", help="leave the columns as they are")
+    parser.add_argument("--json", action="store_true", help="as JSON, each split's figures included")
+    add_network(parser, epochs="20")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Carry out `nbbn compare`."""
+    if args.validation == 0:
+        raise UnusableInput("--validation must be above 0: the models are compared on rows kept aside")
+    x, y = labelled.read(args)
+    contestants = _contestants(args)
+    results = [Result(name) for name, _ in contestants]
+    with threads_of(args), fraction_bar("comparing") as show:
+        for k in range(args.splits):
+            data = _split(x, y, args, args.seed + k)
+            for i, (result, (_, make)) in enumerate(zip(results, contestants)):
+                _measure(result, make(args.seed + k), *data)
+                show((k * len(results) + i + 1) / (args.splits * len(results)))
+    if args.json:
+        print(json.dumps({"rows": len(x), "columns": x.shape[1], "models": [vars(r) for r in results]}, indent=2))
+        return
+    print(f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, {args.splits} split(s)")
+    console().print(_table(results, "R2" if args.regression else "accuracy"))
+
+
+@dataclass
+class Result:
+    """What was measured of one model, a number a split.
+
+    Attributes
+    ----------
+    scores, fit_seconds, row_seconds : list of float
+        Accuracy or R2; of the fit; of a prediction, by row.
+    sizes : list of int
+        Bytes: of nbbn's folded model as a file, of others pickled.
+    """
+
+    name: str
+    scores: list[float] = field(default_factory=list)
+    fit_seconds: list[float] = field(default_factory=list)
+    row_seconds: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable]]:
+    """Names, and functions of a seed that make the models."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+    import nbbn
+
+    epochs = args.epochs or 20
+    common = {
+        "hidden_layer_sizes": args.hidden, "activation": args.activation, "max_iter": epochs, "tol": 0.0,
+        "learning_rate_init": args.learning_rate, "batch_size": args.batch_size, "n_iter_no_change": epochs,
+    }  # fmt: skip
+    ours, theirs, simple = (
+        (nbbn.MLPRegressor, MLPRegressor, [("ridge regression", lambda seed: Ridge()), ("mean", lambda seed: DummyRegressor())])
+        if args.regression
+        else (nbbn.MLPClassifier, MLPClassifier, [
+            ("logistic regression", lambda seed: LogisticRegression(max_iter=1000)),
+            ("most frequent class", lambda seed: DummyClassifier()),
+        ])
+    )  # fmt: skip
+    return [
+        ("nbbn, batch norm", lambda seed: ours(**common, random_state=seed)),
+        ("nbbn, no batch norm", lambda seed: ours(**common, random_state=seed, batch_norm=False)),
+        ("scikit-learn MLP", lambda seed: theirs(**common, random_state=seed)),
+        *simple,
+    ]
+
+
+def _split(x, y, args: argparse.Namespace, seed: int):
+    """Training rows and those kept aside, with their targets."""
+    x_train, x_test, y_train, y_test = labelled.split(x, y, args.validation, seed, args.regression)
+    if len(x_train) < 2:
+        raise UnusableInput(f"{args.data}: {len(x_train)} row to train on is too few")
+    if not args.raw:
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(x_train)
+        x_train, x_test = scaler.transform(x_train), scaler.transform(x_test)
+    return x_train, x_test, y_train, y_test
+
+
+def _measure(result: Result, model, x_train, x_test, y_train, y_test) -> None:
+    from sklearn.base import clone
+
+    if getattr(model, "batch_size", 0):
+        model.batch_size = min(model.batch_size, len(x_train))
+    with warnings.catch_warnings():
+        # The number of epochs was chosen; that more would help is no news.
+        warnings.filterwarnings("ignore", message="Stochastic Optimizer|lbfgs failed")
+        if hasattr(model, "fold") and not result.scores:  # what a process compiles or loads once is not timed
+            clone(model).set_params(max_iter=1).fit(x_train, y_train)
+        start = time.perf_counter()
+        model.fit(x_train, y_train)
+    result.fit_seconds.append(time.perf_counter() - start)
+    result.scores.append(float(model.score(x_test, y_test)))
+    served = model.fold() if hasattr(model, "fold") else model
+    result.sizes.append(_size(served))
+    result.row_seconds.append(_seconds_a_row(served.predict, x_test))
+
+
+def _size(model) -> int:
+    """Bytes that are kept to predict with."""
+    if not hasattr(model, "save"):
+        return len(pickle.dumps(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        model.save(path)
+        return path.stat().st_size
+
+
+def _seconds_a_row(predict: Callable, x: np.ndarray) -> float:
+    rows = np.resize(x, (max(_TIMED_ROWS, len(x)), x.shape[1]))
+    times = []
+    predict(rows)
+    for _ in range(_TIMINGS):
+        start = time.perf_counter()
+        predict(rows)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)) / len(rows)
+
+
+def _table(results: list[Result], score: str) -> Table:
+    """The results, the best score first."""
+    table = Table("model", score, "fit, s", "size, bytes", "predict, us a row")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for r in sorted(results, key=lambda r: -np.mean(r.scores)):
+        spread = f" +- {np.std(r.scores):.4f}" if len(r.scores) > 1 else ""
+        figures = f"{np.mean(r.fit_seconds):.3g}", f"{round(np.mean(r.sizes)):,}", f"{1e6 * np.mean(r.row_seconds):.3g}"
+        table.add_row(r.name, f"{np.mean(r.scores):.4f}{spread}", *figures)
+    return table

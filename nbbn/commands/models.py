@@ -1,0 +1,133 @@
+"""Model files of any format, as the commands open them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbbn.commands.errors import UnusableInput
+
+# Files of other programs, by ending; what ends otherwise is nbbn's own.
+FOREIGN = (".onnx", ".keras", ".h5", ".hdf5")
+HELP = "a model file: nbbn's own, .onnx, .keras or .h5"
+
+
+def open_model(path: Path):
+    """The model in a file of any readable format: an estimator, a `Sequential` or a `FoldedModel`.
+
+    Raises
+    ------
+    FileError, ImportError
+        For a file that cannot be read, and for a package that reading it needs.
+    """
+    import nbbn
+
+    if path.suffix.lower() not in FOREIGN:
+        return nbbn.load(path)
+    from nbbn.interop import open_model
+
+    return open_model(path)
+
+
+def network_of(model):
+    """The network within a model."""
+    return model.network() if callable(model.network) else model.network
+
+
+def rows_for(model_shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
+    """Rows in the shape that a model takes: a table's columns become images where their numbers agree."""
+    flat = rows.ndim == 2 and len(model_shape) > 1 and rows.shape[1] == np.prod(model_shape)
+    return rows.reshape(len(rows), *model_shape) if flat else rows
+
+
+@dataclass
+class Runnable:
+    """A model file as a function of rows.
+
+    Attributes
+    ----------
+    path : Path
+    input_shape : tuple of int
+        Of a row.
+    outputs : callable
+        Rows of any real dtype to `(rows, numbers of an output)`; of a classifier the probabilities of all classes.
+    network : Network or None
+        None where the file is run by ONNX Runtime and nbbn cannot read it.
+    how : str
+        What runs it.
+    """
+
+    path: Path
+    input_shape: tuple[int, ...]
+    outputs: Callable[[np.ndarray], np.ndarray]
+    network: Any
+    how: str
+
+
+def open_runnable(path: Path) -> Runnable:
+    """The model in a file, ready to run: an ONNX file on ONNX Runtime where that is installed, all else on nbbn's engine."""
+    if path.suffix.lower() == ".onnx" and (runtime := _onnxruntime()) is not None:
+        return _on_onnxruntime(path, runtime)
+    model = open_model(path)
+    network = network_of(model)
+    return Runnable(path, network.input_shape, functools.partial(_outputs, model, network), network, "nbbn")
+
+
+def _outputs(model, network, rows: np.ndarray) -> np.ndarray:
+    rows = np.ascontiguousarray(rows, network.dtype)
+    proba = getattr(model, "classes_", None) is not None and hasattr(model, "predict_proba")
+    return np.asarray(model.predict_proba(rows) if proba else model.predict(rows)).reshape(len(rows), -1)
+
+
+def _onnxruntime():
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    return onnxruntime
+
+
+def _on_onnxruntime(path: Path, runtime) -> Runnable:
+    if not path.is_file():
+        raise UnusableInput(f"{path}: does not exist, or is no file; check the path")
+    try:
+        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    except Exception as err:  # ONNX Runtime's own kinds, which have no common base
+        raise UnusableInput(f"{path}: ONNX Runtime cannot open it ({' '.join(str(err).split())[:300]})") from None
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type not in ("tensor(float)", "tensor(double)"):
+        kinds = ", ".join(f"{i.name}: {i.type}" for i in inputs)
+        raise UnusableInput(f"{path}: must have one input of floats, has {kinds}")
+    shape = tuple(inputs[0].shape[1:])
+    if not all(isinstance(n, int) and n > 0 for n in shape) or not shape:
+        raise UnusableInput(f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows")
+    dtype = np.dtype(np.float32 if inputs[0].type == "tensor(float)" else np.float64)
+
+    def outputs(rows: np.ndarray) -> np.ndarray:
+        results = session.run(None, {inputs[0].name: np.ascontiguousarray(rows, dtype)})
+        return _numbers(path, results).reshape(len(rows), -1)
+
+    return Runnable(path, shape, outputs, _imported(path), "ONNX Runtime")
+
+
+def _numbers(path: Path, results: list) -> np.ndarray:
+    """The output that holds floats; probabilities by class, as converters of classifiers write them, become columns."""
+    for result in results:
+        if isinstance(result, list) and result and isinstance(result[0], dict):
+            return np.array([list(row.values()) for row in result])
+        if isinstance(result, np.ndarray) and result.dtype.kind == "f":
+            return result
+    raise UnusableInput(f"{path}: has no output of floats to compare")
+
+
+def _imported(path: Path):
+    """The network of an ONNX file; None where nbbn cannot express it, which leaves the runtime's answers."""
+    try:
+        return network_of(open_model(path))
+    except (ImportError, ValueError, TypeError):
+        return None
