@@ -6,6 +6,7 @@ plugins that no Python package carries have stand-ins in `stand_ins.js`.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -35,6 +36,14 @@ def fetch(vendor: Path) -> bool:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
     done = subprocess.run([*pip, "--upgrade", "--target", str(vendor), *PACKAGES], capture_output=True, text=True)
     return done.returncode == 0 and all((vendor / name).is_file() for name in FILES.values())
+
+
+def drop_unmeasured(folder: Path) -> None:
+    """Take benchmarks without any figure out of asv's page, which would ask for their graphs and not find them."""
+    index = json.loads((folder / "index.json").read_text())
+    measured = {path.name.removesuffix(".json") for path in (folder / "graphs" / "summary").glob("*.json")}
+    index["benchmarks"] = {name: about for name, about in index["benchmarks"].items() if name in measured}
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def localize(page: Path, vendor: Path) -> list[str]:

@@ -10,7 +10,7 @@ from . import charts
 from .commits import git
 from .places import ROOT, SUITE, DashboardError, Data
 from .records import latest_machine, load_benchmarks, load_context, load_records, machine_facts
-from .summary import PEERS, RATIOS, Row, Topic, commits_of, documentation, means, standing, summarize
+from .summary import RATIOS, Row, Topic, commits_of, documentation, means, peer_order, standing, summarize
 
 STYLE = Path(__file__).with_name("style.css")
 
@@ -77,7 +77,7 @@ def header(commit: str, title: str, context: dict, facts: dict, commits: int) ->
                 None, [facts.get("cpu"), f"{facts['num_cpu']} cores" if facts.get("num_cpu") else "", facts.get("os")]
             )
         ),
-        "memory": f"{int(memory) / 1048576:.0f} GiB" if memory.isdigit() else memory,
+        "memory": f"{int(memory) / 2**30:.0f} GiB" if memory.isdigit() else memory,
         "threads": str(context.get("threads", "")),
         "versions": ", ".join(
             f"{n} {v}" if v else f"{n} not installed" for n, v in packages.items() if n != "nbbn" or v
@@ -102,7 +102,7 @@ def load_text(load: float | None) -> str:
 def overview(topics: list[Topic]) -> str:
     """A tile for each peer."""
     tiles = [
-        f'<div class="tile c{PEERS.index(peer) if peer in PEERS else 0}"><h3>{escape(peer)}</h3><p class="big">{times(mean)}</p>'
+        f'<div class="tile c{peer_order(peer)}"><h3>{escape(peer)}</h3><p class="big">{times(mean)}</p>'
         f"<p>geometric mean of {count} works; ahead in {ahead} of {count}, the least {times(least)}</p></div>"
         for peer, (mean, ahead, count, least) in standing(topics).items()
     ]
@@ -125,11 +125,11 @@ def words(name: str) -> str:
 
 def ratio_section(topic: Topic, labels: list[str]) -> str:
     """Bars of today's ratios by peer, and a history of each peer's mean."""
-    colours = {peer: PEERS.index(peer) if peer in PEERS else 0 for peer in topic.rows}
+    colours = {peer: peer_order(peer) for peer in topic.rows}
     series = {peer: means(rows, len(labels)) for peer, rows in topic.rows.items()}
     series = {peer: points for peer, points in series.items() if points}
     groups = "".join(
-        f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>{"".join(ratio_row(r, labels) for r in rows)}</div>'
+        f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>{ratio_rows(rows, labels)}</div>'
         for peer, rows in topic.rows.items()
     )
     legend = "".join(f'<span class="c{colours[p]}">{escape(p)}</span>' for p in series)
@@ -146,11 +146,20 @@ def link(topic: Topic) -> str:
     return f'<p class="link"><a href="asv/index.html#{topic.name}">{escape(topic.name)}</a></p>'
 
 
+def ratio_rows(rows: list[Row], labels: list[str]) -> str:
+    """The measured works, a line each, and how many others there are."""
+    lines = [ratio_row(row, labels) for row in rows if row.latest is not None]
+    for state in ("failed", "not measured"):
+        names = [row.label or "all" for row in rows if row.latest is None and row.skipped == state]
+        if names:
+            listed = "" if len(names) == len(rows) else f": {escape('; '.join(names))}"
+            lines.append(f'<p class="none">{state}{listed}</p>')
+    return "".join(lines)
+
+
 def ratio_row(row: Row, labels: list[str]) -> str:
     """A work: its bar, its ratio, its small history."""
     label = escape(row.label or "all")
-    if row.latest is None:
-        return f'<div class="row"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
     return (
         f'<div class="row"><span class="label">{label}{stale(row, labels)}</span>{charts.bar(row.latest)}'
         f'<span class="value {"ahead" if row.latest >= 1 else "behind"}">{times(row.latest)}</span>'

@@ -18,6 +18,7 @@ def publish(
     conf = data.configuration(suite, branch, output / "asv", repo)
     if asv("publish", "--config", str(conf), "--no-pull", quiet=True):
         raise DashboardError("asv could not publish its page; its message stands above")
+    assets.drop_unmeasured(output / "asv")
     if assets.fetch(data.vendor):
         left = assets.localize(output / "asv" / "index.html", data.vendor)
     else:

@@ -51,8 +51,9 @@ def commits_of(records: list[Record]) -> list[tuple[str, int]]:
 
 
 def label_of(names: list[str], values: tuple[str, ...], without: str | None = None) -> str:
-    """Parameters in words."""
-    return ", ".join(f"{n.replace('_', ' ')} {v}" for n, v in zip(names, values) if n != without)
+    """Parameters in words: numbers and switches with their names, all else speaks for itself."""
+    bare = [v if v[:1] not in "0123456789TFN" else f"{n.replace('_', ' ')} {v}" for n, v in zip(names, values)]
+    return ", ".join(text for n, text in zip(names, bare) if n != without)
 
 
 def documentation(suite: Path) -> dict[str, str]:
@@ -102,9 +103,14 @@ def topic(about: dict, rows: dict[tuple, Row], texts: dict[str, str]) -> Topic:
     for parameters, row in rows.items():
         peer = parameters[names.index("peer")] if "peer" in names else ""
         made.rows.setdefault(peer, []).append(row)
-    ordered = sorted(made.rows, key=lambda p: PEERS.index(p) if p in PEERS else len(PEERS))
+    ordered = sorted(made.rows, key=peer_order)
     made.rows = {peer: made.rows[peer] for peer in ordered}
     return made
+
+
+def peer_order(peer: str) -> int:
+    """A peer's place, and the number of its colour."""
+    return PEERS.index(peer) if peer in PEERS else len(PEERS)
 
 
 def means(rows: list[Row], commits: int) -> list[tuple[int, float]]:
@@ -125,6 +131,6 @@ def standing(topics: list[Topic]) -> dict[str, tuple[float, int, int, float]]:
             found.setdefault(peer, []).extend(row.latest for row in rows if row.latest is not None)
     return {
         peer: (geometric_mean(v), sum(x > 1 for x in v), len(v), min(v))
-        for peer, v in sorted(found.items())
+        for peer, v in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
         if v and peer
     }
