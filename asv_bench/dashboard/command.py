@@ -61,7 +61,7 @@ def measure_one(data: Data, conf: Path, tree: Path, commit: str, args: argparse.
     print(
         f"measuring {commit[:10]} with {args.python}, {context['threads']} threads, profile {args.profile}", flush=True
     )
-    status = run(conf, tree, commit, args.python, args.profile, args.bench, args.machine)
+    status = run(conf, tree, commit, args.python, PROFILES[args.profile], args.bench, args.machine)
     if status not in (0, 2):
         raise DashboardError(f"asv ended with status {status}; its message stands above")
     save_context(data, machine_name(data, args.machine), commit, context)

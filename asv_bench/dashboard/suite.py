@@ -5,21 +5,32 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .places import DashboardError
 
-# What a profile changes: asv's attributes, rounds of a contest with a peer, and what is left out (None: nothing).
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: asv's attributes, rounds of a contest with a peer, and a pattern of what is left out."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    rounds: int = 15
+    left_out: str | None = None
+
+
 PROFILES = {
-    "quick": ({"rounds": "1", "repeat": "(2,5,0.3)", "warmup_time": "0"}, 5, r"torch\.compile"),
-    "full": ({}, 15, None),
+    "quick": Effort({"rounds": "1", "repeat": "(2,5,0.3)", "warmup_time": "0"}, 5, r"torch\.compile"),
+    "full": Effort(),
 }
 # Tells what is measured, from within: the package in use, versions, threads.
 CONTEXT = """
-import importlib.metadata as m, json, os, platform, sys
-import nbbn, numba, numpy
+import importlib.metadata as m, json, platform
+import nbbn
 def version(name):
     try:
         return m.version(name)
@@ -27,8 +38,8 @@ def version(name):
         return None
 names = ["numba", "numpy", "scikit-learn", "onnxruntime", "torch", "jax"]
 found = {name: version(name) for name in names}
-print(json.dumps({"source": os.path.dirname(os.path.dirname(os.path.abspath(nbbn.__file__))), "nbbn": nbbn.__version__,
-    "python": platform.python_version(), "threads": nbbn.get_num_threads(), "packages": found}))
+print(json.dumps({"nbbn": nbbn.__version__, "python": platform.python_version(), "threads": nbbn.get_num_threads(),
+    "packages": found}))
 """
 
 
@@ -56,20 +67,31 @@ def environment(tree: Path, **more: str) -> dict:
     return {**os.environ, "ASV_PYTHONPATH": str(tree), "PYTHONPATH": str(tree), "PYTHONWARNINGS": "ignore", **more}
 
 
+def check_source(python: str, tree: Path) -> None:
+    """Refuse a Python that would import the project from elsewhere than from the tree."""
+    if shutil.which(python) is None:
+        raise DashboardError(f"--python must name a Python that can be run, got {python!r}")
+    name = json.loads((tree / "asv_bench" / "asv.conf.json").read_text())["project"]
+    code = f"import {name}; print({name}.__file__)"
+    done = subprocess.run([python, "-c", code], env=environment(tree), cwd=tree, capture_output=True, text=True)
+    if done.returncode:
+        raise DashboardError(f"{python} cannot import {name} from {tree}: {done.stderr.strip().splitlines()[-1]}")
+    if not Path(done.stdout.strip()).resolve().is_relative_to(tree.resolve()):
+        raise DashboardError(
+            f"{python} imports {done.stdout.strip()}, not {name} from {tree}: figures of another version"
+        )
+
+
 def context_of(python: str, tree: Path, profile: str) -> dict:
     """Versions, threads and load under which `python` measures `tree`."""
-    done = subprocess.run([python, "-c", CONTEXT], env=environment(tree), cwd=tree, capture_output=True, text=True)
-    if done.returncode:
-        raise DashboardError(f"{python} cannot import nbbn from {tree}: {done.stderr.strip().splitlines()[-1]}")
+    check_source(python, tree)
+    done = subprocess.run(
+        [python, "-c", CONTEXT], env=environment(tree), cwd=tree, capture_output=True, text=True, check=True
+    )
     found = json.loads(done.stdout)
-    if Path(found["source"]).resolve() != tree.resolve():
-        raise DashboardError(
-            f"{python} imports nbbn from {found['source']}, not from {tree}: the figures would be another version's"
-        )
     found["load"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     found["started"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     found["profile"] = profile
-    del found["source"]
     return found
 
 
@@ -81,14 +103,22 @@ def selection(bench: str | None, left_out: str | None) -> list[str]:
     return ["--bench", pattern] if pattern else []
 
 
-def run(conf: Path, tree: Path, commit: str, python: str, profile: str, bench: str | None, machine: str | None) -> int:
+def run(
+    conf: Path,
+    tree: Path,
+    commit: str,
+    python: str,
+    effort: Effort,
+    bench: str | None,
+    machine: str | None = None,
+    quiet: bool = False,
+) -> int:
     """Run the suite on a tree; asv's exit status (0; 2 where a benchmark failed)."""
-    attributes, rounds, left_out = PROFILES[profile]
     arguments = ["run", "--config", str(conf), "--environment", f"existing:{python}", "--set-commit-hash", commit]
     arguments += ["--show-stderr", "--launch-method", "forkserver" if hasattr(os, "fork") else "spawn"]
-    for name, value in attributes.items():
+    for name, value in effort.attributes.items():
         arguments += ["--attribute", f"{name}={value}"]
     if machine:
         arguments += ["--machine", machine]
-    env = environment(tree, NBBN_BENCH_ROUNDS=str(rounds))
-    return asv(*arguments, *selection(bench, left_out), env=env)
+    env = environment(tree, NBBN_BENCH_ROUNDS=str(effort.rounds))
+    return asv(*arguments, *selection(bench, effort.left_out), env=env, quiet=quiet)
