@@ -1,18 +1,11 @@
-"""Rows, targets and labels of every kind, and the memory they take."""
+"""Rows, targets and labels of every kind."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-import textwrap
-import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse
-from sklearn.datasets import make_classification
+from estimator_helpers import assert_same_bits, three_classes
 from sklearn.utils.multiclass import unique_labels
 
 import nbbn
@@ -20,28 +13,18 @@ from nbbn.estimators import rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-STATE = ("coefs_", "intercepts_", "gammas_", "betas_", "running_means_", "running_vars_")
+
 FORMATS = ["csr", "csc", "coo", "lil", "dok", "bsr"]
 
 
 def data(count=150, features=11):
-    X, y = make_classification(count, features, n_informative=7, n_classes=3, class_sep=1.5, random_state=0)
+    X, y = three_classes(count, features, 7)
     return np.where(np.abs(X) > 0.7, X, 0).round(3), y
 
 
 def make(kind="MLPClassifier", **params):
     defaults = {"hidden_layer_sizes": (9,), "max_iter": 4, "batch_size": 32, "random_state": 1}
     return getattr(nbbn, kind)(**{**defaults, **params})
-
-
-def assert_same_bits(got, ref):
-    for name in STATE:
-        for a, b in zip(getattr(got, name), getattr(ref, name), strict=True):
-            assert (a is None) == (b is None)
-            if b is not None:
-                assert a.dtype == b.dtype
-                np.testing.assert_array_equal(a, b)
-    assert got.loss_curve_ == ref.loss_curve_
 
 
 # Sparse rows
@@ -254,45 +237,3 @@ def test_several_numbers():
     assert model.predict(X).shape == (len(X), 3) and model.n_outputs_ == 3
     with pytest.raises(ValueError, match="y must have 3 columns"):
         model.partial_fit(X, both[:, :2])
-
-
-# Memory
-
-
-def test_sparse_rows_are_not_dense_at_once():
-    """20,000 rows of 2,000 columns would be 320 MB."""
-    rng = np.random.default_rng(0)
-    X = scipy.sparse.random_array((20_000, 2000), density=0.002, format="csr", rng=rng)
-    y = rng.integers(0, 2, 20_000)
-    model = make(batch_size=200, max_iter=1)
-    tracemalloc.start()
-    try:
-        model.fit(X, y).predict(X)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 120 << 20
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's account of memory")
-@pytest.mark.parametrize("params", ["", "early_stopping=True", "class_weight='balanced'"])
-def test_300_megabytes_of_bytes(params):
-    """Less than 500 MB above the import, the rows included."""
-    code = f"""
-        import warnings
-        import numpy as np
-        import nbbn
-        warnings.simplefilter("ignore")
-
-        def peak():
-            return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
-
-        before, rng = peak(), np.random.default_rng(0)
-        X = rng.integers(0, 256, (300 * 2**20 // 784, 784), dtype=np.uint8)
-        y = rng.integers(0, 10, len(X))
-        nbbn.MLPClassifier((32,), batch_size=1024, max_iter=1, dtype="float32", {params}).fit(X, y).predict(X)
-        print(peak() - before)
-    """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=300)
-    assert float(done.stdout) < 500, done.stderr

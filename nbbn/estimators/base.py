@@ -70,7 +70,7 @@ class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
     @with_callbacks
     def _fit_checked(self, given: Given, incremental: bool, meaning: Meaning | None) -> None:
         """Check the parameters, then fit."""
-        self._validate_params()
+        parameters.check_each(self)
         hidden = parameters.hidden_layers(self)
         functions, objects = hooks.split(self.callbacks)
         parameters.check_together(self, hidden, incremental=incremental)

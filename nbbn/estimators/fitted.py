@@ -10,7 +10,7 @@ from nbbn.estimators import record as records
 from nbbn.estimators.architecture import NORM_ATTRIBUTES, Architecture, attributes, collect, mlp
 from nbbn.estimators.hidden import HiddenActivations
 from nbbn.estimators.meaning import Meaning
-from nbbn.estimators.parameters import hidden_layers, threads
+from nbbn.estimators.parameters import check_each, hidden_layers, threads
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import outputs_of
 from nbbn.estimators.stored import stored, taken
@@ -131,7 +131,7 @@ class FittedMLP(HiddenActivations):
     def _restore(self, network: Network, kind: str, classes, meta: dict):
         """Become what a file holds; `nbbn.load` calls it on a new estimator."""
         self.set_params(**taken(self.get_params(deep=False)))
-        self._validate_params()
+        check_each(self)
         self.n_features_in_ = network.input_shape[0]
         if meta["feature_names"]:
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)

@@ -15,6 +15,7 @@ from nbbn.estimators.base import BaseMLP
 from nbbn.estimators.fitting import Given
 from nbbn.estimators.meaning import REGRESSION_LOSSES, Meaning
 from nbbn.estimators.parameters import keep
+from nbbn.estimators.suggestions import refuses_unknown_names
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -26,6 +27,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     }
     loss = "log_loss"
 
+    @refuses_unknown_names
     def __init__(
         self,
         hidden_layer_sizes=(100,),
@@ -185,6 +187,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         "quantile": [Interval(Real, 0, 1, closed="neither")],
     }
 
+    @refuses_unknown_names
     def __init__(
         self,
         loss="squared_error",

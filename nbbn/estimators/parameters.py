@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)  # fmt: skip
+
+from nbbn.estimators import suggestions
 
 STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
@@ -76,6 +85,23 @@ class Hidden:
     dropout: float
 
 
+def check_each(estimator) -> None:
+    """Check every parameter by its own rule, with scikit-learn's errors and a word on what may have been meant.
+
+    Raises
+    ------
+    InvalidParameterError
+        A ValueError and a TypeError.
+    """
+    rules = estimator._parameter_constraints
+    for name, value in estimator.get_params(deep=False).items():
+        try:
+            validate_parameter_constraints(rules, {name: value}, type(estimator).__name__)
+        except InvalidParameterError as err:
+            known = [option for rule in rules[name] if isinstance(rule, StrOptions) for option in rule.options]
+            raise InvalidParameterError(f"{err}{suggestions.of_value(name, value, known)}") from None
+
+
 def hidden_sizes(sizes) -> list[int]:
     """Units of each hidden layer.
 
@@ -120,7 +146,8 @@ def _each(name: str, given, count: int, check) -> list:
 
 def _activation(entry) -> str:
     if not isinstance(entry, str) or entry not in ACTIVATIONS:
-        raise ValueError(f"activation entries must be among {', '.join(ACTIVATIONS)}; got {entry!r}")
+        hint = suggestions.of_value("activation", entry, ACTIVATIONS)
+        raise ValueError(f"activation entries must be among {', '.join(ACTIVATIONS)}; got {entry!r}.{hint}")
     return str(entry)
 
 

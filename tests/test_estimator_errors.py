@@ -1,0 +1,205 @@
+"""What is refused, and what the errors say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from estimator_helpers import arrays, assert_close, assert_same_bits, kinds, three_classes
+from sklearn.exceptions import NotFittedError
+
+import nbbn
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def data(rows=203, features=13):
+    return three_classes(rows, features, 8)
+
+
+def make(kind="MLPClassifier", **params):
+    defaults = {"hidden_layer_sizes": (20, 7), "max_iter": 4, "batch_size": 32, "random_state": 1}
+    return getattr(nbbn, kind)(**{**defaults, **params})
+
+
+def spoiled(X, value):
+    """X with one number replaced."""
+    X = X.copy()
+    X[17, 3] = value
+    return X
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_layer_sizes", 0),
+        ("activation", "swash"),
+        ("solver", "nope"),
+        ("alpha", -1.0),
+        ("batch_size", 0),
+        ("learning_rate_init", 0.0),
+        ("max_iter", 0),
+        ("momentum", 1.5),
+        ("n_iter_no_change", 0),
+        ("validation_fraction", 1.5),
+        ("batch_norm", "middle"),
+        ("bn_momentum", -0.1),
+        ("bn_epsilon", 0.0),
+        ("dtype", "float16"),
+        ("n_jobs", "all"),
+    ],
+)
+def test_bad_parameter(kind, name, value):
+    X, y = data()
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of {kind} must be"):
+        make(kind, **{name: value}).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"batch_norm": [True]}, "batch_norm"),
+        ({"batch_norm": [True, "middle"]}, "batch_norm"),
+        ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"),
+        ({"batch_size": 1}, "batch_size"),
+    ],
+    ids=str,
+)
+def test_bad_parameter_for_this_network(params, match):
+    X, y = data()
+    with pytest.raises(ValueError, match=match):
+        make(**params).fit(X, y)
+
+
+def test_momentum_of_another_library():
+    X, y = data()
+    with pytest.warns(UserWarning, match="bn_momentum"):
+        make(bn_momentum=0.1).fit(X, y)
+
+
+def test_batch_larger_than_the_data():
+    X, y = data(50)
+    with pytest.warns(UserWarning, match="clipped"):
+        got = make(batch_size=64).fit(X, y)
+    assert_same_bits(got, make(batch_size=50).fit(X, y))
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda X, y: (spoiled(X, np.nan), y), "NaN"),
+        (lambda X, y: (spoiled(X, np.inf), y), "infinity"),
+        (lambda X, y: (X[:, 0], y), "1D array"),
+        (lambda X, y: (X[None], y), "dim 3"),
+        (lambda X, y: (X[:0], y[:0]), "0 sample"),
+        (lambda X, y: (X[:, :0], y), "0 feature"),
+        (lambda X, y: (X[:1], y[:1]), "1 sample"),
+        (lambda X, y: (X[:-1], y), "inconsistent numbers of samples"),
+        (lambda X, y: (X, np.where(y == 1, np.nan, y)), "NaN"),
+    ],
+    ids=["nan", "infinity", "1-D", "3-D", "no rows", "no columns", "one row", "lengths", "nan in y"],
+)
+def test_bad_data(kind, change, match):
+    X, y = data()
+    estimator = make(kind)
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(*change(X, y))
+    assert not hasattr(estimator, "coefs_")
+
+
+@kinds
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda X: X[:, :12], "expecting 13 features"),
+        (lambda X: X[0], "1D array"),
+        (lambda X: X[:0], "0 sample"),
+        (lambda X: spoiled(X, np.nan), "NaN"),
+    ],
+    ids=["features", "1-D", "no rows", "nan"],
+)
+def test_bad_data_in_predict(kind, change, match):
+    X, y = data()
+    fitted = make(kind).fit(X, y)
+    before = fitted.predict(X)
+    with pytest.raises(ValueError, match=match):
+        fitted.predict(change(X))
+    with pytest.raises(ValueError, match=match):
+        fitted.partial_fit(change(X), y[: len(change(X))])
+    np.testing.assert_array_equal(fitted.predict(X), before)
+
+
+@kinds
+def test_predict_before_fit(kind):
+    X, _ = data()
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        make(kind).predict(X)
+
+
+def test_partial_fit_errors():
+    X, y = data()
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        make().partial_fit(X, y)
+    fitted = make().partial_fit(X, y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"classes not in `self.classes_`"):
+        fitted.partial_fit(X, y + 1)
+    with pytest.raises(ValueError, match="early_stopping"):
+        make(early_stopping=True).partial_fit(X, y, classes=[0, 1, 2])
+
+
+def test_one_row_for_a_trained_network():
+    """partial_fit with one row would leave statistics without a variance."""
+    X, y = data()
+    fitted = make().fit(X, y)
+    before = [a.copy() for a in arrays(fitted)]
+    with pytest.raises(ValueError, match="1 sample"):
+        fitted.partial_fit(X[:1], y[:1])
+    for got, ref in zip(arrays(fitted), before, strict=True):
+        np.testing.assert_array_equal(got, ref)
+
+
+def test_divergence_is_an_error():
+    X, y = data()
+    with pytest.raises(ValueError, match="non-finite"):
+        make("MLPRegressor", batch_norm=False, solver="sgd", learning_rate_init=1e100).fit(X, 1e3 * y)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"batch_norm": [True]}, "batch_norm has 1 entries for 2 hidden layers"),
+        ({"activation": ["relu"] * 3}, "activation has 3 entries for 2 hidden layers"),
+        ({"dropout": (0.1,)}, "dropout has 1 entries for 2 hidden layers"),
+        ({"activation": ["relu", "swash"]}, "activation entries must be among"),
+        ({"activation": ["relu", 3]}, "activation entries must be among"),
+        ({"dropout": [0.1, 1.0]}, "dropout entries must be numbers from 0 to below 1"),
+        ({"dropout": [0.1, "x"]}, "dropout entries"),
+        ({"solver": "lbfgs", "dropout": 0.5}, "solver='lbfgs' does not support dropout=0.5"),
+        ({"solver": "lbfgs", "clip_norm": 1.0}, "solver='lbfgs' does not support clip_norm=1.0"),
+        ({"solver": "lbfgs", "learning_rate": "cosine"}, "solver='lbfgs' does not support learning_rate='cosine'"),
+        ({"solver": "lbfgs", "learning_rate": lambda s: 1.0}, "solver='lbfgs' does not support learning_rate"),
+        ({"solver": "lbfgs", "early_stopping": "loss"}, "solver='lbfgs' does not support early_stopping='loss'"),
+        ({"solver": "lbfgs", "checkpoint": "x"}, "solver='lbfgs' does not support checkpoint='x'"),
+        ({"n_jobs": 0}, "n_jobs == 0"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together(params, match):
+    X, y = data()
+    estimator = make(**params)
+    with pytest.raises(ValueError, match=match):
+        estimator.fit(X, y)
+    assert not hasattr(estimator, "coefs_")
+
+
+def test_partial_fit_with_a_checkpoint():
+    X, y = data()
+    with pytest.raises(ValueError, match="partial_fit does not support checkpoint"):
+        make(checkpoint="x").partial_fit(X, y, classes=[0, 1, 2])
+
+
+def test_lbfgs_ignores_what_scikit_learn_ignores():
+    X, y = data()
+    got = make(solver="lbfgs", early_stopping=True, learning_rate="adaptive", batch_size=1).fit(X, y)
+    assert_close(got, make(solver="lbfgs").fit(X, y))
