@@ -98,7 +98,7 @@ def layer_names(layers: tuple[Layer, ...]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for layer in layers:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(layer).__name__).lower()
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\w)(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
         names.append(layer.name or (f"{name}_{seen[name]}" if seen[name] else name))
         seen[name] += 1
     return names

@@ -137,7 +137,9 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
 
     columns = ["batch norm", "folded", "direction", "into"]
     with_reason = not all(entry.folded for entry in entries)
-    table = Table(*columns, *(["reason"] if with_reason else []), box=box.ASCII)
+    table = Table(box=box.ASCII)
+    for column in columns + (["reason"] if with_reason else []):
+        table.add_column(column, overflow="fold")
     for entry in entries:
         cells = [entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-"]
         table.add_row(*(Text(cell) for cell in cells + ([entry.reason] if with_reason else [])))

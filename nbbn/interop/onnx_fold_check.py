@@ -84,14 +84,15 @@ def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], f
     -----
     The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by `eps * sqrt(fan-in)`.
     """
-    run = _loaded(before)
+    opened = _engine(before)
+    run = opened(before)
     feeds, ref = feeds_of(models.from_file(before).skeleton, run, rows, moments)
     del run
-    run = _loaded(after)
+    run = opened(after)
     got = [_run(run, feed, "folded") for feed in feeds]
     del run
     worst = int(np.argmax([_distance(a, b) for a, b in zip(ref, got)]))
-    spreads = [_spreads(path, feeds[worst], out[worst], folder) for path, out in ((before, ref), (after, got))]
+    spreads = [_spreads(opened, path, feeds[worst], out[worst], folder) for path, out in ((before, ref), (after, got))]
     found = []
     for i, of in enumerate(zip(*ref)):
         if of[0].dtype.kind != "f":
@@ -108,28 +109,39 @@ def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], f
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
 
 
-def _loaded(path: Path) -> Run:
-    """A model file as a function, on ONNX Runtime where that is installed, else on onnx's own evaluator."""
-    import onnx
-
+def _engine(path: Path) -> Callable[[Path], Run]:
+    """What opens model files: ONNX Runtime where it is installed and opens this one, else onnx's own evaluator."""
     try:
-        import onnxruntime
-    except ImportError:
-        session = onnx.reference.ReferenceEvaluator(onnx.load(str(path)))
-        return lambda feed: session.run(None, feed)
+        _on_runtime(path)
+    except Exception:  # not installed, or without a kernel that is needed; its exceptions have no common class
+        return _on_reference
+    return _on_runtime
+
+
+def _on_runtime(path: Path) -> Run:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     # As the graph says: the runtime folds batch norms too, and the memory for rewritten weights is not needed.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as err:  # the runtime's exceptions have no common class
-        raise FoldCheckFailed(f"ONNX Runtime cannot open the model: {_line(err)}") from err
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     quiet = onnxruntime.RunOptions()
     quiet.log_severity_level = 4
     return lambda feed: session.run(None, feed, quiet)
+
+
+def _on_reference(path: Path) -> Run:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        session = ReferenceEvaluator(onnx.load(str(path)))
+    except Exception as err:  # the evaluator's exceptions have no common class
+        raise FoldCheckFailed(f"no evaluator opens the model, so the fold cannot be checked: {_line(err)}") from err
+    return lambda feed: session.run(None, feed)
 
 
 def _run(run: Run, feed: Feed, which: str) -> list[np.ndarray]:
@@ -167,7 +179,7 @@ def _distance(ref: list, got: list) -> float:
     return max((_difference(a, b) / (np.abs(a[np.isfinite(a)]).max(initial=0.0) or 1.0) for a, b in pairs), default=0.0)
 
 
-def _spreads(path: Path, feed: Feed, outputs: list, folder: Path) -> list[float]:
+def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: list, folder: Path) -> list[float]:
     """Per output, how far it moves when each weight moves by about the roundings it takes part in."""
     rng = np.random.default_rng(SEED)
     moved_file = folder / "moved.onnx"
@@ -175,7 +187,7 @@ def _spreads(path: Path, feed: Feed, outputs: list, folder: Path) -> list[float]
     for _ in range(PERTURBATIONS if path.stat().st_size < _LARGE else _FEW_PERTURBATIONS):
         with open(moved_file, "wb") as file:
             models.write(_perturbed(models.from_file(path), rng), file)
-        run = _loaded(moved_file)
+        run = opened(moved_file)
         for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
             if isinstance(out, np.ndarray) and out.dtype.kind == "f" and out.shape == moved.shape:
                 move = np.abs(_wide(moved) - _wide(out))

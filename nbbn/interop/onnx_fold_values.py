@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -114,13 +115,22 @@ class Values:
         return False
 
     def _add_constant(self, node) -> bool:
-        from onnx import numpy_helper
+        from onnx import helper, numpy_helper
 
         attribute = node.attribute[0] if len(node.attribute) == 1 else None
-        if attribute is None or not attribute.HasField("t"):
+        if attribute is None or attribute.name not in (
+            "value",
+            "value_float",
+            "value_floats",
+            "value_int",
+            "value_ints",
+        ):
             return False
         tensor = attribute.t
-        read = lambda: numpy_helper.to_array(tensor)  # noqa: E731
+        if attribute.name != "value":
+            dtype = np.float32 if "float" in attribute.name else np.int64
+            tensor = numpy_helper.from_array(np.array(helper.get_attribute_value(attribute), dtype))
+        read = partial(numpy_helper.to_array, tensor)
         self._constants[node.output[0]] = Constant(tuple(tensor.dims), tensor.data_type, read)
         return True
 

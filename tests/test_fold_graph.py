@@ -1,0 +1,360 @@
+"""The fold engine on its graph: what a batch norm goes through, who takes it in, and who must not; against the oracle."""
+
+import naive_layers as naive
+import numpy as np
+import pytest
+
+import nbbn
+from nbbn.fold import FoldRefused, fold_checked, fold_network
+from nbbn.fold import passes as carries
+from nbbn.fold.arithmetic import Affine, compose
+from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
+from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
+from nbbn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+    ReLU,
+    Reshape,
+    ZeroPadding2D,
+)
+from nbbn.network import Network
+from nbbn.predictor import Predictor
+
+IMAGE = (7, 6, 4)
+BN = BatchNormalization()
+RELU = Activation("relu")
+
+
+def make(layers, row=IMAGE, seed=0, gains=None):
+    """A float64 network; `gains` "positive" makes all of its batch norms increasing."""
+    net = naive.NaiveNetwork(layers, row).draw(np.random.default_rng(seed))
+    for arrays in net.weights:
+        if "gamma" in arrays:
+            arrays["gamma"] *= np.where(np.arange(arrays["gamma"].size) % 2, -1, 1) if gains is None else 1
+            arrays["gamma"] = np.abs(arrays["gamma"]) if gains == "positive" else arrays["gamma"]
+    return Network(tuple(layers), row, net.weights, np.dtype(float))
+
+
+def outputs(network, rows=5):
+    x = np.random.default_rng(1).normal(size=(rows, *network.input_shape))
+    return naive.NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x, False)
+
+
+def assert_folds(network, *into):
+    """All batch norms go, into these layers and directions, and the outputs stay."""
+    folded, report = fold_network(network, strict=True)
+    assert [(e.into, e.direction) for e in report.entries] == list(into)
+    assert not any(isinstance(layer, BatchNormalization) for layer in folded.check().layers)
+    ref = outputs(network)
+    np.testing.assert_allclose(outputs(folded), ref, rtol=0, atol=1e-12 * np.abs(ref).max())
+    return folded
+
+
+BACKWARD = {
+    "dense": (Dense(5), (4,)),
+    "dense on images": (Dense(5), IMAGE),
+    "convolution": (Conv2D(6, (3, 2), strides=(2, 1), padding="same"), IMAGE),
+    "grouped": (Conv2D(6, 2, groups=2), IMAGE),
+    "depthwise": (DepthwiseConv2D((2, 3), depth_multiplier=2, padding="same"), IMAGE),
+    "transposed, in != out": (Conv2DTranspose(3, (3, 2), strides=2, padding="same"), IMAGE),
+    "transposed, in == out": (Conv2DTranspose(4, 2), IMAGE),
+}
+
+
+@pytest.mark.parametrize(("layer", "row"), BACKWARD.values(), ids=BACKWARD)
+@pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no bias"])
+def test_into_the_layer_before(layer, row, use_bias):
+    """The axis of the output channels differs; an old bias is scaled as well as shifted."""
+    layer = type(layer)(**{**vars_of(layer), "use_bias": use_bias})
+    assert_folds(make([layer, BN, RELU], row), (name_of(layer), "backward"))
+
+
+def vars_of(layer):
+    return {name: value for name, value in vars(layer).items() if name not in ("input_shape", "name")}
+
+
+def name_of(layer):
+    return {
+        "Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d", "Conv2DTranspose": "conv2d_transpose", "Dense": "dense"
+    }[type(layer).__name__]  # fmt: skip
+
+
+FORWARD = {
+    "dense": ([Dense(5)], (4,), "dense"),
+    "convolution": ([Conv2D(6, (3, 2), strides=2)], IMAGE, "conv2d"),
+    "dilated": ([Conv2D(6, 2, dilation_rate=2)], IMAGE, "conv2d"),
+    "grouped": ([Conv2D(6, 2, groups=2)], IMAGE, "conv2d"),
+    "depthwise": ([DepthwiseConv2D(2, depth_multiplier=2)], IMAGE, "depthwise_conv2d"),
+    "same padding that pads nothing": ([Conv2D(6, 1, padding="same")], IMAGE, "conv2d"),
+    "flatten": ([Flatten(), Dense(5)], IMAGE, "dense"),
+    "dropout and flatten": ([Dropout(0.5), Flatten(), Dropout(0.5), Dense(5)], IMAGE, "dense"),
+    "reshape that keeps the channels": ([Reshape((42, 4)), Dense(5)], IMAGE, "dense"),
+    "reshape to rows": ([Reshape((168,)), Dense(5)], IMAGE, "dense"),
+    "average pooling": ([AveragePooling2D(2), Conv2D(3, 2)], IMAGE, "conv2d"),
+    "average pooling over the border": (
+        [AveragePooling2D(3, strides=2, padding="same"), Conv2D(3, 2)],
+        IMAGE,
+        "conv2d",
+    ),
+    "global average": ([GlobalAveragePooling2D(), Dense(3)], IMAGE, "dense"),
+    "global average that keeps the axes": ([GlobalAveragePooling2D(keepdims=True), Conv2D(3, 1)], IMAGE, "conv2d"),
+    "all of it": ([AveragePooling2D(2), GlobalAveragePooling2D(keepdims=True), Flatten(), Dense(3)], IMAGE, "dense"),
+}
+
+
+@pytest.mark.parametrize(("layers", "row", "into"), FORWARD.values(), ids=FORWARD)
+def test_into_a_layer_behind(layers, row, into):
+    """Past what an affine map changes places with; the channels of every second gain are negative."""
+    assert_folds(make([RELU, BN, *layers, RELU], row), (into, "forward"))
+
+
+@pytest.mark.parametrize(
+    "pool", [MaxPooling2D(2), MaxPooling2D(3, strides=2, padding="same"), GlobalMaxPooling2D(keepdims=True)]
+)
+def test_maxima_let_gains_through_that_are_not_negative(pool):
+    network = make([RELU, BN, pool, Conv2D(3, 1)], gains="positive")
+    network.weights[1]["gamma"][1] = 0
+    assert_folds(network, ("conv2d", "forward"))
+
+
+def test_maxima_stop_a_negative_gain():
+    """max(-x) is -min(x): the channels are named."""
+    folded, report = fold_network(make([RELU, BN, MaxPooling2D(2), Conv2D(3, 1)]))
+    assert "max_pooling2d takes maxima, and the gain of 2 channels (1, 3) is negative" in report.entries[0].reason
+    assert folded.layers[1] == BN
+
+
+def test_a_batch_norm_behind_a_pool_takes_in_the_one_before():
+    network = make([RELU, BN, AveragePooling2D(2), BN, Conv2D(3, 2)])
+    assert_folds(network, ("conv2d", "forward"), ("conv2d", "forward"))
+    folded, report = fold_network(make([RELU, BN, AveragePooling2D(2), BN, RELU]))
+    assert [(e.into, e.direction) for e in report.entries] == [("batch_normalization_1", "merged"), (None, None)]
+    network = make([RELU, BN, AveragePooling2D(2), BN, RELU])
+    np.testing.assert_allclose(outputs(folded), outputs(network), atol=1e-12)
+
+
+def test_runs_to_a_fixpoint():
+    """conv, BN, BN, ReLU, BN, pool, BN, flatten, BN, dense, BN: seven become none."""
+    layers = [Conv2D(4, 2), BN, BN, RELU, BN, AveragePooling2D(2), BN, Flatten(), BN, Dense(3), BN, RELU, BN, Dense(2)]
+    assert_folds(
+        make(layers),
+        *[("conv2d", "backward")] * 2,
+        *[("dense", "forward")] * 3,
+        ("dense", "backward"),
+        ("dense_1", "forward"),
+    )
+
+
+# What must stay, and the reason
+STAY = {
+    "conv, relu, bn: not backwards across the relu": ([Conv2D(4, 2), RELU, BN], IMAGE, "activation is relu, which is not linear"),
+    "conv with an activation of its own": ([Conv2D(4, 2, activation="relu"), BN], IMAGE, "conv2d ends in relu, which is not"),
+    "bn, padded convolution": ([BN, Conv2D(4, 3, padding="same")], IMAGE, "conv2d pads with zeros, which the batch norm would"),
+    "bn, padded depthwise": ([BN, DepthwiseConv2D(2, padding="same")], IMAGE, "depthwise_conv2d pads with zeros"),
+    "bn, zero padding": ([BN, ZeroPadding2D(1), Conv2D(4, 2)], IMAGE, "zero_padding2d pads with zeros, which the batch norm"),
+    "bn, transposed": ([BN, Conv2DTranspose(4, 2)], IMAGE, "is a transposed convolution, whose border sees fewer"),
+    "bn over another axis": ([Conv2D(6, 2), BatchNormalization(axis=1)], IMAGE, "normalises axis 1, conv2d acts on axis 3"),
+    "the same, and sizes match": ([Dense(6), BatchNormalization(axis=-2)], IMAGE, "it normalises axis 2, dense acts on axis 3"),
+    "a pool over the axis of the bn": (
+        [BatchNormalization(axis=2), AveragePooling2D(2), Conv2D(2, 1)], IMAGE, "average_pooling2d reduces axis 2",
+    ),
+    "a reshape that mixes the channels": ([BN, Reshape((12, 14)), Dense(2)], IMAGE, "leaves no axis of channels"),
+    "a layer without a rule": ([BN, ReLU()], IMAGE, "re_lu is a ReLU, which takes in no batch norm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layers", "row", "reason"), STAY.values(), ids=STAY)
+def test_stays_with_the_reason(layers, row, reason):
+    network = make(layers, row)
+    folded, report = fold_network(network)
+    assert report.n_folded == 0 and reason in report.entries[0].reason
+    np.testing.assert_array_equal(outputs(folded), outputs(network))
+    with pytest.raises(FoldRefused, match="1 of 1 batch norms cannot be folded"):
+        fold_network(network, strict=True)
+
+
+def test_a_reshape_may_carry_a_batch_norm_over_another_axis():
+    """Each flattened value knows its row of the image, so the batch norm need not be over the last axis."""
+    assert_folds(make([RELU, BatchNormalization(axis=1), Flatten(), Dense(3)]), ("dense", "forward"))
+
+
+def test_layers_of_one_name_are_told_apart():
+    folded, report = fold_network(make([Dense(4, name="a"), BatchNormalization(name="a"), Dense(3, name="a_1")], (4,)))
+    assert [(e.name, e.into) for e in report.entries] == [("a_1", "a")]
+    assert len(folded.layers) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_model_of_images_folds_on_the_engine(dtype):
+    layers = [
+        Conv2D(6, 3, activation="relu"), BN, AveragePooling2D(2), Flatten(), Dense(8), BN, RELU, BN, Dense(3, "softmax")
+    ]  # fmt: skip
+    network = make(layers)
+    network = Network(
+        network.layers, IMAGE, [{k: a.astype(dtype) for k, a in w.items()} for w in network.weights], np.dtype(dtype)
+    )
+    folded, report = fold_checked(network, strict=True, run=Predictor)
+    assert (report.n_folded, report.rows_checked) == (3, 64)
+    assert 0 < report.max_abs_error <= report.bound
+    assert nbbn.predictor.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
+
+
+# The graph itself: readers, outputs, copies
+
+
+def affine(seed, channels=3):
+    rng = np.random.default_rng(seed)
+    return Affine(rng.normal(1, 0.5, channels), rng.normal(size=channels), rng.normal(size=channels))
+
+
+def norm(name, x, y, **more):
+    return Norm(name, (x,), (y,), affine=affine(0), axis=1, var=np.ones(3), epsilon=1e-3, **more)
+
+
+def dense(name, x, y, kernel=None, **more):
+    kernel = np.eye(3) if kernel is None else kernel
+    return Linear(
+        name,
+        (x,),
+        (y,),
+        axis_in=1,
+        axis_out=1,
+        channels_in=3,
+        channels_out=3,
+        kernel=lambda: kernel,
+        bias=np.zeros(3),
+        **more,
+    )
+
+
+def test_several_readers_each_take_in_a_copy():
+    """A batch norm read by two layers leaves if both take it in; a kernel that they share is not written."""
+    kernel = np.random.default_rng(3).normal(size=(3, 3))
+    kernel.setflags(write=False)
+    graph = Graph([norm("bn", "x", "y"), dense("a", "y", "p", kernel), dense("b", "y", "q", kernel)], ["p", "q"])
+    report = fold_graph(graph, strict=True)
+    assert (report.entries[0].into, report.entries[0].direction) == ("a, b", "forward")
+    for name in "ab":
+        assert graph.nodes[name].inputs == ("x",)
+        gain, mean, offset = affine(0)
+        np.testing.assert_allclose(folded_kernel(graph.nodes[name]), kernel * gain[:, None])
+        np.testing.assert_allclose(folded_bias(graph.nodes[name]), (offset - mean * gain) @ kernel)
+
+
+def test_one_reader_that_refuses_keeps_it():
+    graph = Graph([norm("bn", "x", "y"), dense("a", "y", "p"), Node("add", ("y", "p"), ("z",), "is an Add")], ["z"])
+    report = fold_graph(graph)
+    assert report.entries[0].reason == "before it: there is no layer; after it: add is an Add"
+    assert not graph.nodes["a"].changed and graph.nodes["bn"].outputs == ("y",)
+
+
+REFUSED = {
+    "a second reader": (
+        [dense("a", "x", "y"), norm("bn", "y", "z"), Node("add", ("y", "z"), ("o",), "is an Add")],
+        ["o"], "the output of a is also read by add",
+    ),
+    "an output of the graph": ([dense("a", "x", "y"), norm("bn", "y", "z")], ["y", "z"], "the output of a is an output"),
+    "an output behind": ([norm("bn", "x", "y"), dense("a", "y", "z")], ["y", "z"], "the output of bn is an output of the graph"),
+    "weights that are fixed": ([dense("a", "x", "y", obstacle="quantised"), norm("bn", "y", "z")], ["z"], "quantised"),
+    "an axis that is not known": (
+        [Linear("a", ("x",), ("y",), channels_out=3), norm("bn", "y", "z")], ["z"],
+        "number of axes of the input of a is not known",
+    ),
+    "another number of channels": (
+        [Linear("a", ("x",), ("y",), axis_out=1, channels_out=4), norm("bn", "y", "z")], ["z"], "normalises 3 channels, a has 4",
+    ),
+    "training": ([dense("a", "x", "y"), norm("bn", "y", "z", obstacle="it is in training mode")], ["z"], "in training mode"),
+    "a second batch norm in training": (
+        [norm("bn", "x", "y"), norm("bn2", "y", "z", obstacle="it is in training mode")], ["z"],
+        "bn2 stays: it is in training mode",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "outs", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refuses_on_graphs(nodes, outs, reason):
+    graph = Graph(nodes, outs)
+    report = fold_graph(graph)
+    assert report.n_folded == 0 and reason in report.entries[0].reason
+    assert list(graph.nodes) == [node.name for node in nodes]
+
+
+def test_a_batch_norm_that_two_others_take_in():
+    """One of them goes on into a layer, the other stays and holds both."""
+    nodes = [norm("bn", "x", "y"), norm("b1", "y", "p"), dense("a", "p", "q"), norm("b2", "y", "r")]
+    graph = Graph(nodes, ["q", "r"])
+    report = fold_graph(graph)
+    assert [(e.into, e.direction, e.folded) for e in report.entries] == [
+        ("a, b2", "merged", True), ("a", "forward", True), (None, None, False)
+    ]  # fmt: skip
+    assert graph.nodes["a"].inputs == graph.nodes["b2"].inputs == ("x",)
+    for held in (graph.nodes["a"].before, graph.nodes["b2"].affine):
+        np.testing.assert_allclose(held.gain, affine(0).gain ** 2)
+
+
+def test_pools_with_several_readers():
+    """Behind a pool the map branches: a dense layer and another pool."""
+    pools = [
+        Pass("p1", ("y",), ("p",), carry=lambda a, axis: (a, axis)),
+        Pass("p2", ("p",), ("q",), carry=lambda a, axis: (a, axis)),
+    ]
+    graph = Graph([norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s"])
+    assert fold_graph(graph, strict=True).entries[0].into == "b, a"
+    graph = Graph([norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s", "p"])
+    assert "the output of p1 is an output of the graph" in fold_graph(graph).entries[0].reason
+
+
+# Arithmetic of carrying
+
+
+def test_compose_is_one_after_the_other():
+    first, second = affine(1), affine(2)
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    ref = (((x - first.mean) * first.gain + first.offset) - second.mean) * second.gain + second.offset
+    both = compose(first, second)
+    np.testing.assert_allclose((x - both.mean) * both.gain + both.offset, ref, atol=1e-14)
+    assert compose(None, second) is second and compose(first, None) is first
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "axis"),
+    [((3, 4, 5), (60,), 1), ((3, 4, 5), (60,), 2), ((3, 4, 5), (60,), 3), ((3, 4, 5), (12, 5), 3), ((3, 4, 5), (3, 20), 1),
+     ((3, 4, 5), (12, 5), 1), ((3, 1, 1), (3,), 1), ((6,), (6, 1, 1), 1), ((3, 4, 5), (1, 3, 4, 5), 2)],
+)  # fmt: skip
+def test_reshape_carries_each_value(before, after, axis):
+    a, x = affine(1, before[axis - 1]), np.random.default_rng(0).normal(size=(2, *before))
+    found, to = carries.reshaped(before, after, "r")(a, axis)
+    ref = spread(a, x, axis).reshape(2, *after)
+    np.testing.assert_array_equal(spread(found, x.reshape(2, *after), to), ref)
+
+
+def spread(a, x, axis):
+    gain, mean, offset = (part.reshape([-1 if i == axis else 1 for i in range(x.ndim)]) for part in a)
+    return (x - mean) * gain + offset
+
+
+@pytest.mark.parametrize(("before", "after", "axis"), [((3, 4, 5), (5, 12), 1), ((4, 6), (6, 4), 2)])
+def test_reshape_that_leaves_no_channels(before, after, axis):
+    assert "leaves no axis of channels" in carries.reshaped(before, after, "r")(affine(1, before[axis - 1]), axis)
+
+
+def test_carries_say_where_they_end():
+    one = affine(1)
+    assert carries.transposed((0, 2, 3, 1))(one, 1) == (one, 3)
+    assert carries.reduced(carries.mean_of_values, (2, 3), False, "mean")(one, 1) == (one, 1)
+    assert carries.reduced(carries.mean_of_values, (1, 2), False, "mean")(one, 3) == (one, 1)
+    assert carries.reduced(carries.mean_of_values, (1, 2), True, "mean")(one, 3) == (one, 3)
+    assert "mean reduces axis 1" in carries.reduced(carries.mean_of_values, (1, 2), True, "mean")(one, 1)
+    assert "pool mixes values along axis 2" in carries.along(1, carries.mean_of_values, "pool")(one, 2)
+    huge = carries.reshaped((1 << 30,), (1 << 30,), "flat")(affine(0, 3), 1)
+    assert huge == "flat reshapes rows of 1073741824 values, too many to follow"
