@@ -9,9 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_FIRST = 16
+
 
 class FileError(ValueError):
     """A file that cannot be read or written; the message names the path and says what to do."""
+
+
+class Refused(ValueError):
+    """A model that nbbn has no counterpart of; the message is to follow the file's name."""
 
 
 # What a broken or hostile description can make constructors, shape rules and conversions raise.
@@ -24,6 +30,17 @@ def one_line(what) -> str:
     """`what` in one short printable line: it may come from a hostile file."""
     text = str(what)[:200]
     return "".join(c if c.isprintable() else " " for c in text) or type(what).__name__
+
+
+def first_bytes(path) -> bytes:
+    """The first 16 bytes of a regular file, or all where it has less.
+
+    Raises
+    ------
+    FileError
+        Where there is none, or the system refuses.
+    """
+    return _read(path, lambda file: file.read(_FIRST))
 
 
 def read_whole(path, accept: Callable[[bytes, int], None] | None = None) -> bytes:
@@ -40,25 +57,34 @@ def read_whole(path, accept: Callable[[bytes, int], None] | None = None) -> byte
     FileError
         Where there is none, or the system refuses.
     """
-    path = Path(path)
+
+    def read(file) -> bytes:
+        start = file.read(_FIRST)
+        if accept is not None:
+            accept(start, os.fstat(file.fileno()).st_size)
+        return start + file.read()
+
+    return _read(path, read)
+
+
+def _read(path, read: Callable):
+    """What `read` makes of the open file."""
     try:
+        path = Path(path)
         # Before opening: a pipe would block for ever.
         if path.is_dir():
             raise FileError(f"{path}: is a folder; give the name of a model file")
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FileError(f"{path}: is not a regular file; give the name of a model file")
         with open(path, "rb") as file:
-            start = file.read(16)
-            if accept is not None:
-                accept(start, os.fstat(file.fileno()).st_size)
-            return start + file.read()
+            return read(file)
     except FileNotFoundError as err:
         raise FileError(f"{path}: does not exist; check the path") from err
     except OSError as err:
         raise FileError(f"{path}: cannot be read ({err.strerror or err}); check the path and its permissions") from err
+    except FileError:
+        raise
     except ValueError as err:
-        if isinstance(err, FileError):
-            raise
         raise FileError(f"{one_line(path)}: is no path ({err}); check it") from err
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nbbn import initializers, layers
 from nbbn.interop.assembly import MAX_LAYERS
-from nbbn.interop.files import BROKEN, one_line
+from nbbn.interop.files import BROKEN, Refused, one_line
 from nbbn.layers import Layer
 
 _KNOWN = {
@@ -18,10 +18,6 @@ _DTYPES = {"float32": None, "mixed_float16": None, "mixed_bfloat16": None, "floa
 # Arguments that some version of Keras writes and that say nothing here, with the values at which that is so.
 _NEUTRAL = {"groups": (1,), "virtual_batch_size": (None,), "rms_scaling": (False,)}
 _WITHOUT_EFFECT = ("fused", "renorm_clipping", "renorm_momentum", "autocast")
-
-
-class Refused(ValueError):
-    """A model that nbbn has no counterpart of; the message is to follow the file's name."""
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,10 @@ def _header(path: Path, head: bytes) -> tuple[dict, dict]:
     except BROKEN as err:
         raise FileError(f"{path}: is no nbbn model file, or broken; give a file that nbbn saved") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise FileError(f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn saved")
+        raise FileError(
+            f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn saved, or read another program's "
+            "weights with nbbn.interop.from_torch(path, layers)"
+        )
     return tensors, header
 
 

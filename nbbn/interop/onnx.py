@@ -71,7 +71,7 @@ def to_onnx(network: Network, path=None, *, classes=None, kind=None):
     In float64 all models are valid, but ONNX Runtime has no float64 kernels for convolutions, `AveragePooling2D` and the
     activation gelu; networks with these run there in float32 alone.
     """
-    onnx = _import_onnx()
+    onnx = import_onnx()
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(map(str, KINDS))}, got {kind!r}")
     network.check()
@@ -90,11 +90,18 @@ def to_onnx(network: Network, path=None, *, classes=None, kind=None):
     return model
 
 
-def _import_onnx():
+def import_onnx(caller: str = "to_onnx"):
+    """The package onnx, for a function of this name.
+
+    Raises
+    ------
+    ImportError
+        That names the extra to install.
+    """
     try:
         import onnx
     except ImportError as err:
-        raise ImportError("to_onnx needs the package onnx: pip install 'nbbn[onnx]'") from err
+        raise ImportError(f"{caller} needs the package onnx: pip install 'nbbn[onnx]'") from err
     return onnx
 
 

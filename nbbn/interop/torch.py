@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from nbbn.interop.assembly import as_sequential, wanted_shapes
-from nbbn.interop.files import BROKEN, FileError, one_line
-from nbbn.interop.torch_match import Module, NoMatch, in_our_layout, match, modules_of, wanted_tensors
+from nbbn.interop.files import BROKEN, FileError, Refused, one_line
+from nbbn.interop.torch_match import Module, in_our_layout, match, modules_of, wanted_tensors
 from nbbn.interop.torch_order import Order, feature_orders
 from nbbn.interop.torch_tensors import Tensor, read_tensors
 from nbbn.layers import Dense, Layer
@@ -71,7 +71,7 @@ def from_torch(state_dict_or_path, layers):
             for layer, arrays, around in zip(specs, wanted, pairwise(orders))
         ]
         return as_sequential(specs, shape, weights, _dtype(specs, tensors))
-    except NoMatch as err:
+    except Refused as err:
         raise FileError(f"{where}: {err}") from err
     except BROKEN as err:
         raise FileError(f"{where}: {one_line(err)}") from err

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nbbn.interop.files import Refused
 from nbbn.interop.torch_tensors import Tensor
 from nbbn.layers import (
     BatchNormalization,
@@ -34,10 +35,6 @@ _NAMES: dict[type[Layer], dict[str, str]] = {
 }
 
 
-class NoMatch(ValueError):
-    """A state dict and layers that do not fit; the message names both sides."""
-
-
 @dataclass(frozen=True)
 class Module:
     """A module of the state dict: its path, and its tensors by their last name."""
@@ -57,14 +54,14 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
 
     Raises
     ------
-    NoMatch
+    Refused
         For a tensor that no known module has.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         path, _, part = name.rpartition(".")
         if part not in _PARTS:
-            raise NoMatch(f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}")
+            raise Refused(f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}")
         found.setdefault(path, {})[part] = tensor
     return [Module(path, parts) for path, parts in found.items()]
 
@@ -119,7 +116,7 @@ def match(
 
     Raises
     ------
-    NoMatch
+    Refused
         For modules that are missing, left over, of other shapes, or in an order that cannot be told.
     """
     left, found = list(modules), {}
@@ -136,7 +133,7 @@ def match(
         if i not in found:
             found[i] = _next(rows, layer, arrays)
     if over := [module for row in rows for module in row]:
-        raise NoMatch(
+        raise Refused(
             f"module {over[0].shown} belongs to no layer: the layers take {len(layers)} modules of {len(modules)}"
         )
     return [found[i] for i in range(len(layers))]
@@ -146,11 +143,11 @@ def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:
     """The next module of the one row whose next module fits the layer, taken from it."""
     heads = [row for row in rows if row]
     if not heads:
-        raise NoMatch(f"no module is left for layer {_shown(layer, arrays)}")
+        raise Refused(f"no module is left for layer {_shown(layer, arrays)}")
     fitting = [row for row in heads if _fits(row[0], layer, arrays)]
     if len(fitting) > 1:
         paths = " and ".join(repr(row[0].path) for row in fitting)
-        raise NoMatch(
+        raise Refused(
             f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules is not known (the tensors are sorted by "
             f"name); name the layers after the modules: name={fitting[0][0].path!r}"
         )
@@ -165,7 +162,7 @@ def _fits(module: Module, layer: Layer, arrays: dict) -> bool:
 def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
     """The module, if its tensors are the layer's."""
     if not _fits(module, layer, arrays):
-        raise NoMatch(f"module {module.shown} does not fit layer {_shown(layer, arrays)}")
+        raise Refused(f"module {module.shown} does not fit layer {_shown(layer, arrays)}")
     return module
 
 

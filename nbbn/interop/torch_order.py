@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.interop.torch_match import NoMatch
+from nbbn.interop.files import Refused
 from nbbn.layers import Dense, Flatten, GroupNormalization, Layer, Reshape
 
 # `order[j]` is torch's index of nbbn's feature j; None: they are the same.
@@ -18,7 +18,7 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
 
     Raises
     ------
-    NoMatch
+    Refused
         Where rows stand in torch's order and a layer, or the model's end, depends on it.
     """
     shapes = [tuple(input_shape)]
@@ -33,12 +33,12 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
         elif isinstance(layer, Dense):
             order = _of_images(layers[i + 1 :], after)
         elif order is not None and isinstance(layer, GroupNormalization) and layer.group_count(before) > 1:
-            raise NoMatch(
+            raise Refused(
                 f"layer {layer.name!r} normalises groups of features that torch has in another order; use Reshape"
             )
         orders.append(order)
     if orders[-1] is not None:
-        raise NoMatch("the model ends in flattened images, which torch has channels first; end it before the Flatten")
+        raise Refused("the model ends in flattened images, which torch has channels first; end it before the Flatten")
     return orders
 
 
@@ -55,11 +55,11 @@ def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
     if len(before) == 1 and len(after) == 3:
         wanted = channels_first(after)
         if not np.array_equal(wanted, order) if wanted is not None and order is not None else wanted is not order:
-            raise NoMatch(f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's order")
+            raise Refused(f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's order")
         return None
     images = [shape for shape in (before, after) if len(shape) == 3]
     if order is not None or any(channels_first(image) is not None for image in images):
-        raise NoMatch(
+        raise Refused(
             f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in another order"
         )
     return None
