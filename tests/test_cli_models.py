@@ -148,7 +148,7 @@ def test_onnx_to_onnx_folds_the_graph(models, tmp_path, capsys, monkeypatch):
 
 def test_fold_of_another_programs_model(models, tmp_path, capsys, monkeypatch):
     load = nbbn.load
-    monkeypatch.setattr("nbbn.interop.open_model", lambda path: load(models / "digits.safetensors"), raising=False)
+    monkeypatch.setitem(vars(nbbn.interop), "open_model", lambda path: load(models / "digits.safetensors"))
     for name, out in (("m.keras", "o.safetensors"), ("m.onnx", "o.c"), ("m.h5", "o.safetensors")):
         assert "2 of 2 batch norms" in works(capsys, "fold", tmp_path / name, tmp_path / out)
     assert "MLPClassifier" in works(capsys, "inspect", models / "digits.safetensors")

@@ -150,7 +150,7 @@ def test_another_programs_model(models, tmp_path, capsys, monkeypatch):
         opened.append(path.name)
         return nbbn.load(models / "folded.safetensors")
 
-    monkeypatch.setattr("nbbn.interop.open_model", open_model, raising=False)
+    monkeypatch.setitem(vars(nbbn.interop), "open_model", open_model)
     for name in ("m.onnx", "m.keras", "m.h5", "M.HDF5"):
         works(capsys, "predict", tmp_path / name, models / "rows.npy", tmp_path / "p.npy")
     assert opened == ["m.onnx", "m.keras", "m.h5", "M.HDF5"]

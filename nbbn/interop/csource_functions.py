@@ -173,6 +173,17 @@ static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
 }
 """
 
+_PERMUTE = """
+static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)
+{
+    for (int a = 0; a < shape[0]; a++)
+        for (int b = 0; b < shape[1]; b++)
+            for (int c = 0; c < shape[2]; c++)
+                for (int d = 0; d < shape[3]; d++)
+                    y[a * steps[0] + b * steps[1] + c * steps[2] + d * steps[3]] = *x++;
+}
+"""
+
 _BATCH_NORM = """
 static void nn_batch_norm($real *y, int outer, int channels, int inner, const $real *mean, const $real *gain, const $real *beta)
 {
@@ -274,6 +285,7 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "max_pool": (_POOL.format(name="max", joined="in[c] > y[c] ? in[c] : y[c]", end=""), ("window",)),
     "average_pool": (_POOL.format(name="average", joined="y[c] + in[c]", end=_MEAN), ("window",)),
     "pad": (_PAD, ("window",)),
+    "permute": (_PERMUTE, ()),
     "batch_norm": (_BATCH_NORM, ()),
     "group_norm": (_GROUP_NORM, ()),
     "softmax": (_SOFTMAX, ()),

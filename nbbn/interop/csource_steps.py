@@ -38,6 +38,9 @@ from nbbn.layers import (
 from nbbn.layers.base import Shape
 from nbbn.network import Network
 
+# Axes that `nn_permute` loops over.
+_PERMUTED_AXES = 4
+
 
 @dataclass(frozen=True)
 class Step:
@@ -191,35 +194,57 @@ def _batch_norm(out: Lowering, layer, arrays, before, after) -> None:
 
 
 def _layer_norm(out: Lowering, layer, arrays, before, after) -> None:
-    if layer.axes(before) != (len(before) - 1,):
-        raise _other_axis(out, layer)
-    _normalised(out, layer, arrays, before, (math.prod(before[:-1]), 1, 1, before[-1]))
+    axes = layer.axes(before)
+    moved, back = _to_the_end(out, layer, before, axes)
+    width = math.prod(moved[len(moved) - len(axes) :])
+    _normalised(out, layer, arrays, moved, (math.prod(moved) // width, 1, 1, width))
+    back()
 
 
 def _group_norm(out: Lowering, layer, arrays, before, after) -> None:
-    if layer.axis % (len(before) + 1) != len(before):
-        raise _other_axis(out, layer)
     groups = layer.group_count(before)
-    _normalised(out, layer, arrays, before, (1, groups, math.prod(before[:-1]), before[-1] // groups))
+    moved, back = _to_the_end(out, layer, before, (layer.axis % (len(before) + 1) - 1,))
+    _normalised(out, layer, arrays, moved, (1, groups, math.prod(moved[:-1]), moved[-1] // groups))
+    back()
 
 
-def _normalised(out: Lowering, layer, arrays, before, sizes: tuple[int, int, int, int]) -> None:
+def _normalised(out: Lowering, layer, arrays, shape, sizes: tuple[int, int, int, int]) -> None:
     """`sizes`: sets that follow each other, groups within each, pixels of a set, channels of a group."""
     gamma, beta = (out.array(name, arrays.get(name)) for name in ("gamma", "beta"))
     epsilon = literal(np.float64(layer.epsilon))
-    out.add("group_norm", "{y}", *sizes, epsilon, gamma, beta, size=math.prod(before))
+    out.add("group_norm", "{y}", *sizes, epsilon, gamma, beta, size=math.prod(shape))
 
 
 def _softmax(out: Lowering, layer, arrays, before, after) -> None:
-    if layer.axes(before) != (len(before) - 1,):
-        raise _other_axis(out, layer)
-    _activate(out, "softmax", before)
+    axes = layer.axes(before)
+    moved, back = _to_the_end(out, layer, before, axes)
+    width = math.prod(moved[len(moved) - len(axes) :])
+    out.add("softmax", "{y}", math.prod(moved) // width, width, size=math.prod(moved))
+    back()
 
 
-def _other_axis(out: Lowering, layer: Layer) -> LayerError:
-    return LayerError(
-        f"layer {out.layer} ({type(layer).__name__}): to_c writes the last axis only, got axis={layer.axis}"
-    )
+def _to_the_end(out: Lowering, layer: Layer, shape: Shape, axes: tuple[int, ...]) -> tuple[Shape, Callable[[], None]]:
+    """Move axes behind the others; return the shape that this gives, and what moves them back."""
+    order = (*(k for k in range(len(shape)) if k not in axes), *axes)
+    moved = tuple(shape[k] for k in order)
+    if order == tuple(range(len(shape))):
+        return shape, lambda: None
+    if len(shape) > _PERMUTED_AXES:
+        raise LayerError(
+            f"layer {out.layer} ({type(layer).__name__}): to_c writes other axes than the last on rows of at most "
+            f"{_PERMUTED_AXES} axes, got axis={layer.axis} on rows of shape {shape}; put a Reshape before it"
+        )
+    _permute(out, shape, order)
+    return moved, lambda: _permute(out, moved, tuple(order.index(k) for k in range(len(shape))))
+
+
+def _permute(out: Lowering, shape: Shape, order: tuple[int, ...]) -> None:
+    """Axis `k` of what comes out is axis `order[k]` of what goes in."""
+    moved, lead = tuple(shape[k] for k in order), _PERMUTED_AXES - len(shape)
+    steps = [math.prod(moved[order.index(k) + 1 :]) for k in range(len(shape))]
+    sizes = (*[1] * lead, *shape), (*[0] * lead, *steps)
+    lists = (f"(const int[]){{{{{', '.join(map(str, numbers))}}}}}" for numbers in sizes)
+    out.add("permute", "{x}", "{y}", *lists, size=math.prod(shape))
 
 
 def _relu(out: Lowering, layer, arrays, before, after) -> None:
