@@ -17,10 +17,10 @@ HELP = "compile the kernels beforehand"
 INFERENCE = (
     "copy_rows", "dense_forward", "dense_relu_forward", "norm_inference", "norm_relu_inference", "relu_forward",
     "sigmoid_forward", "tanh_forward", "softmax_forward", "channel_softmax", "conv_forward", "conv_pool_forward",
-    "depthwise_forward", "repeat_channels", "clear_padding", "image_norm_inference", "image_norm_relu_inference", "group_norm_forward",
-    "max_pool_forward", "average_pool_forward", "pad_images", "permute", "repack", "image_relu", "image_leaky_relu",
-    "image_elu", "image_selu", "image_gelu", "image_silu", "image_softplus", "image_sigmoid", "image_tanh",
-    "image_exponential", "image_clipped_relu", "scan_finite",
+    "depthwise_forward", "repeat_channels", "clear_padding", "image_norm_inference", "image_norm_relu_inference",
+    "group_norm_forward", "max_pool_forward", "average_pool_forward", "pad_images", "permute", "repack", "image_relu",
+    "image_leaky_relu", "image_elu", "image_selu", "image_gelu", "image_silu", "image_softplus", "image_sigmoid",
+    "image_tanh", "image_exponential", "image_clipped_relu", "scan_finite",
 )  # fmt: skip
 
 
