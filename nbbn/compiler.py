@@ -34,4 +34,4 @@ def available() -> bool:
 def require() -> None:
     """Raise ImportError where compiled kernels cannot be used."""
     if (reason := why_not()) is not None:
-        raise ImportError(f"training and nbbn.functional need compiled kernels, but {reason}")
+        raise ImportError(f"this needs compiled kernels (loading, predicting, folding and saving do not), but {reason}")

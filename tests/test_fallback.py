@@ -100,8 +100,8 @@ at = lambda name: f"{folder}/{name}"
 x, y = np.load(at("x.npy")), np.load(at("y.npy"))
 close = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)
 
-for name in ("mlp", "regressor", "sequential"):
-    model, rows = nbbn.load(at(f"{name}.safetensors")), x.reshape(-1, 8, 8, 1) if name == "sequential" else x
+for name in ("mlp", "regressor", "sequential", "classifier"):
+    model, rows = nbbn.load(at(f"{name}.safetensors")), x.reshape(-1, 8, 8, 1) if name in ("sequential", "classifier") else x
     close(model.predict(rows), np.load(at(f"{name}.npy")))
     folded = nbbn.fold(model, strict=True, check=rows)
     assert folded.report.n_folded == folded.report.n_total >= 1 and folded.report.rows_checked == len(x) + 64
@@ -161,10 +161,13 @@ def folder(tmp_path_factory, digits):
         "mlp": nbbn.MLPClassifier((16, 8), **options).fit(X, y),
         "regressor": nbbn.MLPRegressor(hidden_layer_sizes=(16,), **options).fit(X, X[:, 20]),
         "sequential": sequential,
+        "classifier": nbbn.SequentialClassifier(
+            [layers.Input((8, 8, 1)), *body], epochs=1, batch_size=32, random_state=0
+        ).fit(X.reshape(-1, 8, 8, 1), y),
     }
     for name, model in models.items():
         model.save(folder / f"{name}.safetensors")
-        rows = X.reshape(-1, 8, 8, 1) if name == "sequential" else X
+        rows = X.reshape(-1, 8, 8, 1) if name in ("sequential", "classifier") else X
         np.save(folder / f"{name}.npy", model.predict(rows))
     np.save(folder / "proba.npy", models["mlp"].predict_proba(X))
     np.save(folder / "x.npy", X)
