@@ -14,8 +14,7 @@ import pytest
 from command_line import fails, works
 
 import nbbn
-from nbbn.commands import verify
-from nbbn.commands.models import Runnable
+from nbbn.commands import models as models_of
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
@@ -210,15 +209,52 @@ def test_verify_of_a_binary_classifier_and_its_network(tmp_path, capsys):
     assert "largest difference 0 (relative 0) on 256 rows" in text
 
 
-def test_verify_of_images_channels_first_and_last():
+def test_images_are_turned():
     """ONNX files of other programs take images channels first."""
     first, last = (3, 5, 7), (5, 7, 3)
-    assert verify._turned(first, last) and verify._turned(last, first) and not verify._turned(last, (7, 5, 3))
-    rows = np.arange(105.0).reshape(1, 5, 7, 3)
-    for a, b in ((first, last), (last, first)):
-        given = rows if a == last else rows.transpose(0, 3, 1, 2)
-        taken = verify._as(Runnable(None, b, None, None, ""), given, a)
-        np.testing.assert_array_equal(taken, rows if b == last else rows.transpose(0, 3, 1, 2))
+    assert models_of.are_turned(first, last) and models_of.are_turned(last, first)
+    for other in (last, (7, 5, 3), (5, 3, 7), (105,)):
+        assert not models_of.are_turned(last, other)
+    rows = np.arange(210.0).reshape(2, *last)
+    np.testing.assert_array_equal(models_of.turned(rows, first), np.moveaxis(rows, 3, 1))
+    np.testing.assert_array_equal(models_of.turned(np.moveaxis(rows, 3, 1), last), rows)
+    assert models_of.turned(rows, last) is rows
+
+
+def channels_first(folder, layers, weights):
+    """A convolution with or without a batch norm as an ONNX file of images channels first, and as nbbn's file."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+    network = nbbn.Network(layers, (6, 5, 3), weights, np.dtype("f4"))
+    nbbn.FoldedModel(network).save(folder / "net.safetensors")
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    kernel = onnx.numpy_helper.from_array(weights[0]["kernel"].transpose(3, 2, 0, 1).copy(), "w")
+    bias = onnx.numpy_helper.from_array(weights[0]["bias"], "b")
+    values = [
+        make.make_tensor_value_info("x", kind, ["n", 3, 6, 5]),
+        make.make_tensor_value_info("y", kind, ["n", 2, 4, 3]),
+    ]
+    graph = make.make_graph(
+        [make.make_node("Conv", ["x", "w", "b"], ["y"])], "g", values[:1], values[1:], [kernel, bias]
+    )
+    onnx.save(make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 13)]), folder / "net.onnx")
+    return folder / "net.onnx", folder / "net.safetensors"
+
+
+def test_verify_of_images_channels_first_and_last(tmp_path, capsys):
+    pytest.importorskip("nbbn.interop.onnx_import", reason="ONNX files cannot be read yet")
+    rng = np.random.default_rng(2)
+    weights = {"kernel": rng.normal(size=(3, 3, 3, 2)).astype("f4"), "bias": rng.normal(size=2).astype("f4")}
+    graph, own = channels_first(tmp_path, (nbbn.layers.Conv2D(2, 3),), [weights])
+    for pair in ((graph, own), (own, graph)):
+        text = works(capsys, "verify", *pair)
+        assert "same: the models agree" in text and "gains" in text
+    np.save(tmp_path / "x.npy", rng.normal(size=(4, 6, 5, 3)))
+    for pair in ((graph, own), (own, graph)):
+        assert "on 260 rows" in works(capsys, "verify", *pair, "--data", tmp_path / "x.npy")
+    weights["kernel"] = weights["kernel"] * np.float32(1.001)
+    nbbn.FoldedModel(nbbn.Network((nbbn.layers.Conv2D(2, 3),), (6, 5, 3), [weights], np.dtype("f4"))).save(own)
+    assert "the bound is" in fails(capsys, 1, "verify", graph, own)
 
 
 def test_verify_refuses_rows_of_another_shape(models, tmp_path, capsys):

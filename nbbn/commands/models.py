@@ -45,6 +45,19 @@ def rows_for(model_shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), *model_shape) if flat else rows
 
 
+def are_turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether one is the shape of images channels first, as in many ONNX files, and the other that of the same channels last."""
+    return a != b and len(a) == len(b) == 3 and (b == (a[1], a[2], a[0]) or b == (a[2], a[0], a[1]))
+
+
+def turned(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Rows of images in the order of axes that `shape` says."""
+    if rows.shape[1:] == shape:
+        return rows
+    last = shape == (rows.shape[2], rows.shape[3], rows.shape[1])
+    return rows.transpose(0, 2, 3, 1) if last else rows.transpose(0, 3, 1, 2)
+
+
 @dataclass
 class Runnable:
     """A model file as a function of rows.
@@ -108,11 +121,15 @@ def _on_onnxruntime(path: Path, runtime) -> Runnable:
         raise UnusableInput(f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows")
     dtype = np.dtype(np.float32 if inputs[0].type == "tensor(float)" else np.float64)
 
-    def outputs(rows: np.ndarray) -> np.ndarray:
-        results = session.run(None, {inputs[0].name: np.ascontiguousarray(rows, dtype)})
-        return _numbers(path, results).reshape(len(rows), -1)
+    network = _imported(path)
 
-    return Runnable(path, shape, outputs, _imported(path), "ONNX Runtime")
+    def outputs(rows: np.ndarray) -> np.ndarray:
+        results = _numbers(path, session.run(None, {inputs[0].name: np.ascontiguousarray(rows, dtype)}))
+        if network is not None and are_turned(results.shape[1:], network.output_shape):
+            results = turned(results, network.output_shape)
+        return results.reshape(len(rows), -1)
+
+    return Runnable(path, shape, outputs, network, "ONNX Runtime")
 
 
 def _numbers(path: Path, results: list) -> np.ndarray:

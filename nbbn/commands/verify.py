@@ -12,6 +12,7 @@ from nbbn.commands import models, tables
 from nbbn.commands.arguments import positive
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.commands.models import Runnable
+from nbbn.layers import BatchNormalization
 
 HELP = "compare the outputs of two model files"
 # The rows that differ most are shown, this many of them.
@@ -36,12 +37,8 @@ def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn verify`."""
     a, b = models.open_runnable(args.a), models.open_runnable(args.b)
     _check_shapes(a, b)
-    given = None if args.data is None else models.rows_for(a.input_shape, tables.read_rows(args.data))
-    if given is not None and given.shape[1:] != a.input_shape:
-        raise UnusableInput(f"{args.data} holds rows of shape {given.shape[1:]}, the models take {a.input_shape}")
-    rows = _random_rows(a, b)
-    if given is not None:
-        rows = np.concatenate([rows, given.astype(rows.dtype)])
+    given = np.empty((0, *a.input_shape)) if args.data is None else _given_rows(args.data, a.input_shape)
+    rows = np.concatenate([_random_rows(a, b), given])
     found = _compare(a, b, rows)
     bound, why = (args.tolerance, "as given") if args.tolerance else _bound(a, b, rows, found)
     for runnable in (a, b):
@@ -49,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"{runnable.path} is run by {runnable.how}")
     print(f"largest difference {found.max_abs:.3g} (relative {found.max_rel:.3g}) on {len(rows)} rows")
     print(f"bound {bound:.3g}: {why}")
-    _print_rows(found, _RANDOM_ROWS if given is not None else 0, "the file's" if given is not None else "random")
+    _print_rows(found, _RANDOM_ROWS if len(given) else 0, "the file's" if len(given) else "random")
     if not found.max_abs <= bound:
         raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {bound:.3g}")
     print("same: the models agree")
@@ -86,33 +83,39 @@ def _check_shapes(a: Runnable, b: Runnable) -> None:
     if a.network is not None and b.network is not None:
         shapes["output_shape"] = a.network.output_shape, b.network.output_shape
     for what, (one, other) in shapes.items():
-        if one != other and not (what == "input_shape" and _turned(one, other)):
+        if one != other and not (what == "input_shape" and models.are_turned(one, other)):
             raise UnusableInput(
                 f"{a.path} and {b.path} differ in {what}: {one} and {other}; they cannot compute the same"
             )
 
 
-def _turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether one takes images channels first, the other the same ones channels last."""
-    return len(a) == len(b) == 3 and (b == (a[1], a[2], a[0]) or b == (a[2], a[0], a[1]))
+def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    rows = models.rows_for(shape, tables.read_rows(path))
+    if models.are_turned(rows.shape[1:], shape):
+        rows = models.turned(rows, shape)
+    if rows.shape[1:] != shape:
+        raise UnusableInput(f"{path} holds rows of shape {rows.shape[1:]}, the models take {shape}")
+    return rows
 
 
 def _random_rows(a: Runnable, b: Runnable) -> np.ndarray:
     """Normal numbers, or what a batch norm at the entrance expects."""
-    rows = np.random.default_rng(_SEED).standard_normal((_RANDOM_ROWS, *a.input_shape))
+    rng = np.random.default_rng(_SEED)
     for network in (a.network, b.network):
-        first = None if network is None or not network.layers else network.layers[0]
-        if type(first).__name__ == "BatchNormalization" and network.input_shape == a.input_shape:
-            arrays, shape = network.weights[0], [-1 if k == first.axis % rows.ndim else 1 for k in range(rows.ndim)]
-            return rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
-    return rows
+        first = network.layers[0] if network is not None and network.layers else None
+        if isinstance(first, BatchNormalization):
+            rows, arrays = rng.standard_normal((_RANDOM_ROWS, *network.input_shape)), network.weights[0]
+            shape = [-1 if k == first.axis % rows.ndim else 1 for k in range(rows.ndim)]
+            rows = rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
+            return models.turned(rows, a.input_shape)
+    return rng.standard_normal((_RANDOM_ROWS, *a.input_shape))
 
 
 def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
     # The same numbers for both: float32, where one of them takes no more.
     if any(r.network is None or r.network.dtype == np.float32 for r in (a, b)):
         rows = rows.astype(np.float32)
-    ref, got = (np.asarray(r.outputs(_as(r, rows, a.input_shape)), np.float64) for r in (a, b))
+    ref, got = (np.asarray(r.outputs(models.turned(rows, r.input_shape)), np.float64) for r in (a, b))
     if {ref.shape[1], got.shape[1]} == {
         1,
         2,
@@ -126,26 +129,18 @@ def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
     return _Comparison(ref, got)
 
 
-def _as(runnable: Runnable, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Rows of `shape` as the model takes them."""
-    if runnable.input_shape == shape:
-        return rows
-    return (
-        rows.transpose(0, 2, 3, 1)
-        if runnable.input_shape == (shape[1], shape[2], shape[0])
-        else rows.transpose(0, 3, 1, 2)
-    )
-
-
 def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tuple[float, str]:
     """What rounding may account for, from how far each network's outputs move with the last bits of its weights."""
     from nbbn.fold.check import check_fold
 
-    networks = [r.network for r in (a, b) if r.network is not None and r.network.input_shape == a.input_shape]
+    networks = [r.network for r in (a, b) if r.network is not None]
     if not networks:
         return _FIXED * max(found.largest, 1e-30), f"{_FIXED:g} of the largest output, as neither network can be read"
     # The coarser dtype first: its rounding counts.
     networks.sort(key=lambda network: network.dtype.itemsize)
+    rows = models.turned(rows, networks[0].input_shape)
+    if networks[0].input_shape != networks[-1].input_shape:  # one was read channels first
+        networks = networks[:1]
     checked = check_fold(networks[0], networks[-1], rows, _runner)
     return checked.bound, "what rounding may account for, from the networks' gains"
 
