@@ -142,6 +142,17 @@ def test_a_tables_columns_become_images(images, tmp_path, capsys, rows):
     np.testing.assert_array_equal(got, ref.reshape(30, 8))
 
 
+def test_images_channels_first_are_turned(images, tmp_path, capsys):
+    layers = (nbbn.layers.Flatten(), nbbn.layers.Dense(1, use_bias=False))
+    weights = [{}, {"kernel": np.arange(24, dtype=np.float32)[:, None]}]
+    model = nbbn.FoldedModel(nbbn.Network(layers, (4, 3, 2), weights, np.dtype("f4")))
+    model.save(tmp_path / "net.safetensors")
+    x = np.random.default_rng(1).normal(size=(5, 4, 3, 2)).astype(np.float32)
+    np.save(tmp_path / "first.npy", x.transpose(0, 3, 1, 2))
+    works(capsys, "predict", tmp_path / "net.safetensors", tmp_path / "first.npy", tmp_path / "p.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), model.predict(x))
+
+
 def test_another_programs_model(models, tmp_path, capsys, monkeypatch):
     """What `nbbn.interop.open_model` makes of a file is used as any other model."""
     opened = []

@@ -39,10 +39,11 @@ def network_of(model):
     return model.network() if callable(model.network) else model.network
 
 
-def rows_for(model_shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
-    """Rows in the shape that a model takes: a table's columns become images where their numbers agree."""
-    flat = rows.ndim == 2 and len(model_shape) > 1 and rows.shape[1] == np.prod(model_shape)
-    return rows.reshape(len(rows), *model_shape) if flat else rows
+def rows_for(shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
+    """Rows in the shape that a model takes, where they are its images as a table's columns, or in the other order of axes."""
+    if rows.ndim == 2 and len(shape) > 1 and rows.shape[1] == np.prod(shape):
+        return rows.reshape(len(rows), *shape)
+    return turned(rows, shape) if are_turned(rows.shape[1:], shape) else rows
 
 
 def are_turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:

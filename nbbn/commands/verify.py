@@ -91,8 +91,6 @@ def _check_shapes(a: Runnable, b: Runnable) -> None:
 
 def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     rows = models.rows_for(shape, tables.read_rows(path))
-    if models.are_turned(rows.shape[1:], shape):
-        rows = models.turned(rows, shape)
     if rows.shape[1:] != shape:
         raise UnusableInput(f"{path} holds rows of shape {rows.shape[1:]}, the models take {shape}")
     return rows
