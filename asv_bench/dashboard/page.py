@@ -126,7 +126,7 @@ def words(name: str) -> str:
 def ratio_section(topic: Topic, labels: list[str]) -> str:
     """Bars of today's ratios by peer, and a history of each peer's mean."""
     colours = {peer: peer_order(peer) for peer in topic.rows}
-    series = {peer: means(rows, len(labels)) for peer, rows in topic.rows.items()}
+    series = {peer: means(rows) for peer, rows in topic.rows.items()}
     series = {peer: points for peer, points in series.items() if points}
     groups = "".join(
         f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>{ratio_rows(rows, labels)}</div>'

@@ -8,6 +8,7 @@ from pathlib import Path
 from . import assets
 from .page import write_page
 from .places import ROOT, SUITE, DashboardError, Data
+from .records import load_benchmarks
 from .suite import asv
 
 
@@ -15,6 +16,7 @@ def publish(
     data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT, suite: Path = SUITE
 ) -> Path:
     """Write both pages from what the data folder holds; the path of ours."""
+    load_benchmarks(data.results)
     conf = data.configuration(suite, branch, output / "asv", repo)
     if asv("publish", "--config", str(conf), "--no-pull", quiet=True):
         raise DashboardError("asv could not publish its page; its message stands above")

@@ -113,7 +113,7 @@ def peer_order(peer: str) -> int:
     return PEERS.index(peer) if peer in PEERS else len(PEERS)
 
 
-def means(rows: list[Row], commits: int) -> list[tuple[int, float]]:
+def means(rows: list[Row]) -> list[tuple[int, float]]:
     """Geometric mean at each commit, of the rows that every commit with a figure has, so that all means are of the same work."""
     measured = [dict(row.points) for row in rows if row.points]
     if not measured:

@@ -1,0 +1,382 @@
+"""The dashboard: what asv stored is read right, the page says it, and both pages open in a browser without the web."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import math
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sample_results import make_repository, write_results
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+pytest.importorskip("asv", reason="the dashboard reads asv's results")
+if shutil.which("git") is None:
+    pytest.skip("the dashboard asks git for commits", allow_module_level=True)
+
+from asv_bench.dashboard import assets, charts, command, commits, page, records, site, suite, summary  # noqa: E402
+from asv_bench.dashboard.places import SUITE, DashboardError, Data, default_data  # noqa: E402
+
+RATIO = "versus.Inference.track_ratio"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A data folder with three commits' results, their repository, and their hashes."""
+    folder = tmp_path_factory.mktemp("sample")
+    hashes = make_repository(folder / "repository")
+    data = Data(folder / "data")
+    write_results(data, hashes)
+    return data, folder / "repository", hashes
+
+
+@pytest.fixture(scope="module")
+def scripts(request):
+    """The scripts of asv's page, installed once and kept with pytest's cache."""
+    vendor = Path(request.config.cache.mkdir("asv-page-scripts"))
+    if not assets.fetch(vendor):
+        pytest.skip("the scripts of asv's page could not be installed: no package index")
+    return vendor
+
+
+@pytest.fixture(scope="module")
+def pages(sample, scripts, tmp_path_factory):
+    """The folder of the published pages."""
+    data, repository, _ = sample
+    if not data.vendor.exists():
+        data.vendor.symlink_to(scripts, target_is_directory=True)
+    output = tmp_path_factory.mktemp("pages")
+    assert site.publish(data, output, "main", repo=repository) == output / "index.html"
+    return output
+
+
+# -- reading
+
+
+def test_records_expand_parameters(sample):
+    data, _, hashes = sample
+    found = {(r.commit, *r.key): r for r in records.load_records(data.results)}
+    assert found[hashes[0], RATIO, ("1", "PyTorch")].value == 2.0
+    assert found[hashes[0], RATIO, ("1", "JAX")].value == 4.0
+    assert found[hashes[2], RATIO, ("1000", "PyTorch")].value == 0.5
+    skipped = found[hashes[2], RATIO, ("1000", "JAX")]
+    assert math.isnan(skipped.value)
+    assert not skipped.measured
+    failed = found[hashes[2], "versus.ConvolutionalTraining.track_ratio", ("PyTorch",)]
+    assert failed.value is None
+    assert not failed.measured
+    assert found[hashes[1], "norm.Forward.time_nbbn", ("(32, 128)",)].value == 6e-6
+    assert len(found) == 3 * (4 + 1 + 2) + 1
+
+
+def test_records_of_another_version_are_not_read(sample, tmp_path):
+    data, _, hashes = sample
+    other = Data(tmp_path / "data")
+    shutil.copytree(data.results, other.results)
+    described = other.results / "benchmarks.json"
+    text = described.read_text()
+    described.write_text(re.sub(r'("type": "time".*?"version": )"1"', r'\1"2"', text))
+    assert described.read_text() != text
+    assert "norm.Forward.time_nbbn" not in {r.benchmark for r in records.load_records(other.results)}
+
+
+def test_of_two_environments_the_latest_counts(sample, tmp_path):
+    data, _, hashes = sample
+    other = Data(tmp_path / "data")
+    shutil.copytree(data.results, other.results)
+    first = other.results / "bench-box" / f"{hashes[0][:8]}-existing-py.json"
+    later = first.read_text().replace("8e-06", "9e-06").replace('"existing-py"', '"existing-new"')
+    later = later.replace("1700000000000, 1.0", "1800000000000, 1.0")
+    first.with_name(f"{hashes[0][:8]}-existing-new.json").write_text(later)
+    found = {(r.commit, *r.key): r.value for r in records.load_records(other.results)}
+    assert found[hashes[0], "norm.Forward.time_nbbn", ("(32, 128)",)] == 9e-6
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"), [("'JAX'", "JAX"), ('"it"', "it"), ("(32, 128)", "(32, 128)"), ("1", "1"), ("'", "'")]
+)
+def test_parameters_lose_their_quotes(stored, read):
+    assert records.readable(stored) == read
+
+
+def test_no_results_is_an_error(tmp_path):
+    with pytest.raises(DashboardError, match=r"no benchmarks\.json"):
+        records.load_records(tmp_path)
+    with pytest.raises(DashboardError, match="no results to publish"):
+        records.latest_machine([])
+
+
+# -- summary
+
+
+def topics_of(sample):
+    data, _, hashes = sample
+    found = records.load_records(data.results)
+    return {t.name: t for t in summary.summarize(found, records.load_benchmarks(data.results), list(hashes))}
+
+
+def test_rows_stand_under_their_peer(sample):
+    topic = topics_of(sample)[RATIO]
+    assert list(topic.rows) == ["PyTorch", "JAX"]
+    one, thousand = topic.rows["PyTorch"]
+    assert (one.label, one.values) == ("rows 1", [2.0, 2.2, 4.0])
+    assert (thousand.label, thousand.points) == ("rows 1000", [(0, 3.0), (1, 3.3), (2, 0.5)])
+    assert topic.rows["JAX"][1].latest is None
+    assert topic.rows["JAX"][1].skipped == "not measured"
+
+
+def test_mean_is_geometric_and_of_the_same_work(sample):
+    rows = topics_of(sample)[RATIO].rows
+    assert [i for i, _ in summary.means(rows["PyTorch"])] == [0, 1, 2]
+    assert [v for _, v in summary.means(rows["PyTorch"])] == pytest.approx([6**0.5, 7.26**0.5, 2**0.5])
+    partly = [summary.Row("a", [(0, 2.0), (1, 4.0)]), summary.Row("b", [(1, 100.0)])]
+    assert summary.means(partly) == [(0, 2.0), (1, 4.0)]
+    assert summary.means([summary.Row("a")]) == []
+
+
+def test_standing_counts_works_ahead(sample):
+    found = summary.standing(list(topics_of(sample).values()))
+    assert list(found) == ["PyTorch", "JAX"]
+    mean, ahead, count, least = found["PyTorch"]  # 4.0, 0.5, and 2.5 of the commit before
+    assert (ahead, count, least) == (2, 3, 0.5)
+    assert mean == pytest.approx(5 ** (1 / 3))
+
+
+def test_texts_are_the_classes_own():
+    texts = summary.documentation(SUITE)
+    assert texts["versus.Inference"].startswith("Probabilities of the folded")
+    assert "norm.Forward" in texts
+
+
+# -- drawings and page
+
+
+def test_bars_grow_from_one():
+    assert 'class="ahead" x="50.0" y="1" width="10.0"' in charts.bar(2.0)
+    assert 'class="behind" x="40.0" y="1" width="10.0"' in charts.bar(0.5)
+    assert 'x="0.0"' in charts.bar(1e-6)
+
+
+def test_ticks_hold_the_figures():
+    assert charts.ticks(1.0, 7.0) == [1, 2, 5, 10]
+    assert charts.ticks(0.4, 1.0) == [0.2, 0.5, 1]
+    assert charts.ticks(1.0, 1.0) == [1, 2]
+
+
+def test_history_marks_every_figure():
+    drawn = charts.history({"A & B": [(0, 2.0), (2, 4.0)]}, ["a", "b", "c"], {"A & B": 1})
+    assert drawn.count("<circle") == 2
+    assert "A &amp; B: 4.00 at c" in drawn
+    assert charts.history({}, ["a"], {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(0.25, "seconds", "250 ms"), (2.0, "s", "2 s"), (5e-6, "seconds", "5 &micro;s"), (2**20 * 3, "bytes", "3 MiB"),
+     (0.5, "share", "0.5 share")],
+)  # fmt: skip
+def test_figures_read_well(value, unit, text):
+    assert page.figure(value, unit) == text
+
+
+def test_page_says_what_was_measured(sample, tmp_path):
+    data, repository, hashes = sample
+    text = page.write_page(data, tmp_path, "main", repo=repository).read_text()
+    plain = re.sub(r"<[^>]+>", " ", text.split("</style>")[1])
+    assert f"{hashes[2][:10]} Change 2 &lt;of three&gt;" in plain
+    assert "Some CPU, 2 cores, Linux" in plain
+    assert "8 GiB" in plain
+    assert "numba 0.68.1, torch 2.13.0, jax not installed" in plain
+    assert re.search(r"PyTorch\s+1\.71&times;\s+geometric mean of 3 works; ahead in 2 of 3", plain)
+    assert re.search(r"rows 1000\s+0\.5&times;", plain)
+    assert "not measured: rows 1000" in plain
+    assert re.search(rf"all\s+at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain)
+    assert "do not trust" not in plain
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_page_warns_of_other_load(sample):
+    assert "do not trust" in page.load_text(1.5)
+    assert page.load_text(None) == ""
+
+
+def test_page_of_an_unknown_machine(sample, tmp_path):
+    data, repository, _ = sample
+    with pytest.raises(DashboardError, match="no figure of the machine 'nowhere'"):
+        page.write_page(data, tmp_path, "main", machine="nowhere", repo=repository)
+
+
+# -- running
+
+
+def test_what_is_left_out_is_left_out():
+    (_, pattern) = suite.selection("versus", r"torch\.compile")
+    assert re.search(pattern, "versus.Training.track_ratio(32, 'JAX')")
+    assert not re.search(pattern, "versus.Training.track_ratio(32, 'torch.compile')")
+    assert not re.search(pattern, "norm.Forward.time_nbbn((32, 128))")
+    assert suite.selection(None, None) == []
+    assert suite.selection("norm", None) == ["--bench", "(?:norm)"]
+
+
+def test_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("NBBN_BENCH_DATA", raising=False)
+    assert default_data() == tmp_path / "nbbn-bench"
+    monkeypatch.setenv("NBBN_BENCH_DATA", str(tmp_path / "own"))
+    assert default_data() == tmp_path / "own"
+
+
+def test_uncommitted_changes_are_not_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(command.commits, "changed", lambda *paths: ["nbbn/model.py"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert command.main(["--data", str(tmp_path / "data")]) == 2
+    assert "nbbn/model.py differ from the commit" in capsys.readouterr().err
+
+
+def test_python_that_imports_another_nbbn_is_refused(tmp_path):
+    (tmp_path / "asv_bench").mkdir()
+    shutil.copy(SUITE / "asv.conf.json", tmp_path / "asv_bench")
+    (tmp_path / "nbbn").mkdir()
+    (tmp_path / "nbbn" / "__init__.py").write_text("__file__ = '/elsewhere/nbbn/__init__.py'")
+    with pytest.raises(DashboardError, match=r"imports /elsewhere/nbbn/__init__\.py, not nbbn from"):
+        suite.check_source(sys.executable, tmp_path)
+    (tmp_path / "nbbn" / "__init__.py").write_text("raise ImportError('planted')")
+    with pytest.raises(DashboardError, match=r"cannot import nbbn from .*planted"):
+        suite.check_source(sys.executable, tmp_path)
+
+
+def test_missing_asv_names_the_extra(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "asv", None)
+    assert command.main(["--data", str(tmp_path), "--no-run"]) == 2
+    assert "nbbn[bench]" in capsys.readouterr().err
+
+
+def test_empty_data_folder_says_what_to_do(tmp_path, capsys):
+    script = ROOT / "scripts" / "dashboard.py"
+    arguments = [sys.executable, str(script), "--no-run", "--data", str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "run the benchmarks first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_empty_range_is_an_error(sample):
+    _, repository, hashes = sample
+    assert commits.commits_in("main~2..main", repository) == hashes[1:]
+    with pytest.raises(DashboardError, match=r"the range 'main\.\.main' has no commit"):
+        commits.commits_in("main..main", repository)
+
+
+# -- in a browser
+
+
+FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync --window-size=1000,900""".split()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, silently."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(pages):
+    """Where the pages are served."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium with no way to the web."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the pages are opened by selenium")
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)} to open the pages with")
+    options = webdriver.ChromeOptions()
+    options.binary_location = found["chromium"]
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    for flag in [*FLAGS, profile, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(found["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.close()
+    driver.quit()
+
+
+def wait_for(browser, script):
+    """The first true value of a script."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
+
+
+def complaints(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def test_our_page_in_a_browser(browser, address):
+    browser.get(f"{address}/index.html")
+    text = browser.find_element("tag name", "body").text
+    for wanted in ("Inference", "PyTorch", "JAX", "Convolutional training", "norm.Forward.time_nbbn", "rows 1000"):
+        assert wanted in text
+    points = wait_for(browser, "document.querySelectorAll('svg.history circle').length")
+    assert points == 3 + 3 + 2  # PyTorch and JAX in inference, PyTorch in the convolutional network's two
+    drawn = "[...document.querySelectorAll('svg.bar rect')].map(r => r.getBoundingClientRect().width)"
+    assert min(wait_for(browser, drawn)) > 0.3
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_our_page_on_a_phone(browser, address, scheme):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(f"{address}/index.html")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    paper, ink = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in wait_for(browser, colours))
+    assert (paper > ink) == (scheme == "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert complaints(browser) == []
+
+
+def test_asvs_page_in_a_browser(browser, address):
+    browser.get(f"{address}/asv/index.html")
+    wait_for(browser, "document.body.innerText.includes('Forward.time_nbbn')")
+    browser.get(f"{address}/asv/index.html#norm.Forward.time_nbbn")
+    browser.refresh()
+    assert wait_for(browser, "document.querySelectorAll('#main-graph canvas').length") >= 1
+    inked = "(() => { const c = document.querySelector('#main-graph canvas.flot-base');"
+    inked += " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0) })()"
+    assert wait_for(browser, inked)
+    assert "(256, 512)" in browser.find_element("tag name", "body").text
+    browser.get(f"{address}/asv/index.html#regressions")
+    browser.refresh()
+    wait_for(browser, "document.title.length > 0 && window.jQuery.active === 0")
+    assert complaints(browser) == []
+
+
+def test_asvs_page_needs_nothing_from_the_web(pages):
+    text = (pages / "asv" / "index.html").read_text()
+    assert re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?:[^"]+"', text) == []
+    for name in re.findall(r'(?:src|href)="(vendor/[^"]+)"', text):
+        assert (pages / "asv" / name).is_file()
