@@ -1,0 +1,197 @@
+"""The benchmarks themselves: they measure what they say, peers give the same numbers, and nothing is compiled within a timing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from asv_bench import benchmarks  # noqa: E402
+from asv_bench.benchmarks import dense, norm, versus  # noqa: E402
+from asv_bench.benchmarks.peers import availability, contest, inference  # noqa: E402
+from asv_bench.benchmarks.timed import Timed, calls_a_sample  # noqa: E402
+
+MEASURES = re.compile("^(time|track|peakmem|mem|timeraw)_")
+
+
+def suites():
+    """Every class with a benchmark."""
+    found = {}
+    for module in pkgutil.walk_packages(benchmarks.__path__, benchmarks.__name__ + "."):
+        for name, each in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if not name.startswith("_") and any(MEASURES.match(n) for n in dir(each)):
+                found[f"{module.name.rpartition('.')[2]}.{name}"] = each
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(suites()))
+def test_each_benchmark_is_well_formed(name):
+    each = suites()[name]
+    assert "version" in vars(each), "asv would drop the history when the code changes"
+    assert each.__doc__, "the page shows it"
+    assert each.__module__.endswith("." + name.split(".")[0]), "asv finds it twice"
+    params = getattr(each, "params", ())
+    axes = params if isinstance(params, tuple) else (params,)
+    names = getattr(each, "param_names", ())
+    assert len(names) == len(axes)
+    assert all(isinstance(axis, list) and axis for axis in axes)
+    if any(MEASURES.match(n) and n.startswith("track_") for n in dir(each)):
+        assert each.unit
+
+
+def test_peers_are_not_imported_before_they_are_asked_for():
+    """Discovery imports every module; a peer's threads and memory must not be there then."""
+    for path in (ROOT / "asv_bench" / "benchmarks").rglob("*.py"):
+        assert not re.search(r"^(?:import|from) (?:torch|jax|onnx)", path.read_text(), re.M), path
+
+
+# -- Timed
+
+
+class Counted(Timed):
+    def __init__(self):
+        self.prepared, self.called = [], 0
+
+    def prepare(self, *params):
+        self.prepared.append(params)
+        return self.count
+
+    def count(self):
+        self.called += 1
+
+
+def test_timed_prepares_once_a_set_of_parameters():
+    counted = Counted()
+    counted.setup(1, "a")
+    warm = counted.called
+    assert warm >= 2
+    assert counted.number > 1
+    counted.setup(1, "a")
+    assert (counted.prepared, counted.called) == ([(1, "a")], warm)
+    counted.setup(2, "a")
+    assert counted.prepared == [(1, "a"), (2, "a")]
+
+
+def test_slow_calls_are_samples_of_one():
+    assert calls_a_sample(lambda: time.sleep(0.002), seconds=0.001) == 1
+    assert calls_a_sample(lambda: None) == 10_000
+
+
+# -- contests
+
+
+def test_contest_goes_in_turn_and_back(monkeypatch):
+    order = []
+
+    def block(call, inner):
+        order.append(call)
+        return {"a": 1.0, "b": 3.0}[call]
+
+    monkeypatch.setattr(contest, "block", block)
+    monkeypatch.setattr(contest, "calls_a_block", lambda call: 1)
+    assert contest.medians({"own": "a", "peer": "b"}, rounds=3) == {"own": 1.0, "peer": 3.0}
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert contest.ratio("a", "b", rounds=1) == 3.0
+    assert contest.ratio("b", "a", rounds=1) == pytest.approx(1 / 3)
+
+
+class Clock:
+    """A made-up machine, one of whose threads spins for so many seconds of its life."""
+
+    def __init__(self, spins):
+        self.now, self.spins = 0.0, spins
+
+    def perf_counter(self):
+        return self.now
+
+    def process_time(self):
+        return min(self.now, self.spins)
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("spins", "waits"), [(0, 0.01), (0.1, 0.11), (100, 1)])
+def test_settle_waits_for_spinning_threads(monkeypatch, spins, waits):
+    clock = Clock(spins)
+    monkeypatch.setattr(contest, "time", clock)
+    contest.settle(slice_seconds=0.01, limit=1)
+    assert clock.now == pytest.approx(waits, abs=0.011)
+
+
+def test_absent_peer_is_skipped_by_name(monkeypatch):
+    monkeypatch.setitem(availability.MODULES, "JAX", "no_such_module_at_all")
+    with pytest.raises(NotImplementedError, match="JAX is not installed: No module named 'no_such_module_at_all'"):
+        availability.require("JAX")
+    with pytest.raises(NotImplementedError, match="JAX is not installed"):
+        versus.BatchNorm().setup((32, 128), "forward", "JAX")
+
+
+def test_different_answers_are_not_timed():
+    a = np.zeros((10, 3))
+    assert versus.agree(lambda: a, lambda: a + 1e-7, 1e-6)
+    with pytest.raises(AssertionError, match="100 % of the numbers differ by more than"):
+        versus.agree(lambda: a, lambda: a + 1, 1e-6)
+    with pytest.raises(AssertionError, match="100 % of the numbers differ"):
+        versus.agree(lambda: a, lambda: np.full_like(a, np.nan), 1e-6)
+    with pytest.raises(AssertionError, match=r"nbbn gives shape \(10, 3\), the peer \(3,\)"):
+        versus.agree(lambda: a, lambda: a[0], 1e-6)
+
+
+@pytest.mark.parametrize("peer", sorted(inference.DENSE))
+def test_dense_peers_answer_alike(peer):
+    available(peer)
+    versus.Inference().prepare(32, peer)
+
+
+@pytest.mark.parametrize("peer", sorted(inference.IMAGES))
+def test_image_peers_answer_alike(peer):
+    available(peer)
+    versus.ConvolutionalInference().prepare(32, peer)
+
+
+@pytest.mark.parametrize("peer", ["PyTorch", "JAX"])
+@pytest.mark.parametrize("direction", ["forward", "forward, backward", "inference"])
+@pytest.mark.parametrize("shape", [(32, 128), (4, 5, 6, 7)])
+def test_norm_peers_answer_alike(shape, direction, peer):
+    available(peer)
+    versus.BatchNorm().prepare(shape, direction, peer)
+
+
+def available(peer):
+    """Skip where the peer is not."""
+    try:
+        availability.require(peer)
+    except NotImplementedError as error:
+        pytest.skip(str(error))
+
+
+# -- what stands beside nbbn
+
+
+@pytest.mark.parametrize("shape", [(32, 16), (4, 5, 6, 8)])
+def test_numpy_formulas_are_nbbns(shape):
+    inputs = norm.Inputs(shape, "float64")
+    y, xhat, var = norm.numpy_forward(inputs.x, inputs.gamma, inputs.beta)
+    ours, cache = inputs.forward("relu")
+    np.testing.assert_allclose(ours, y, atol=1e-12)
+    ref = norm.numpy_backward(inputs.dy, y, xhat, var, inputs.gamma)
+    for got, wanted in zip(inputs.backward(cache), ref):
+        np.testing.assert_allclose(got, wanted, atol=1e-10)
+
+
+def test_numpy_dense_is_nbbns():
+    inputs = dense.Inputs((9, 20, 12))
+    ours = inputs.nbbn().copy()
+    inputs.numpy()
+    np.testing.assert_allclose(inputs.out, ours, rtol=1e-5, atol=1e-5)
