@@ -110,7 +110,7 @@ def test_parameters_lose_their_quotes(stored, read):
 def test_no_results_is_an_error(tmp_path):
     with pytest.raises(DashboardError, match=r"no benchmarks\.json"):
         records.load_records(tmp_path)
-    with pytest.raises(DashboardError, match="no results to publish"):
+    with pytest.raises(DashboardError, match="no results of commits on this branch"):
         records.latest_machine([])
 
 
@@ -206,6 +206,25 @@ def test_page_says_what_was_measured(sample, tmp_path):
 def test_page_warns_of_other_load(sample):
     assert "do not trust" in page.load_text(1.5)
     assert page.load_text(None) == ""
+
+
+def test_page_leaves_out_commits_of_other_branches(sample, tmp_path):
+    """Such as those that a rebase has taken out of the repository: asv's page breaks where it meets one."""
+    data, repository, hashes = sample
+    other = Data(tmp_path / "data")
+    shutil.copytree(data.results, other.results)
+    first = other.results / "bench-box" / f"{hashes[0][:8]}-existing-py.json"
+    text = first.read_text().replace(hashes[0], "0" * 40)
+    first.with_name("00000000-existing-py.json").write_text(text)
+    assert "3 commits" in page.write_page(other, tmp_path, "main", repo=repository).read_text()
+    conf = other.configuration(SUITE, "main", tmp_path / "asv", repository)
+    assert suite.asv("publish", "--config", str(conf), "--no-pull", "main", quiet=True) == 0
+    first.unlink()
+    assert "2 commits" in page.write_page(other, tmp_path, "main", repo=repository).read_text()
+    with pytest.raises(DashboardError, match="name a --branch that was measured"):
+        page.selected(
+            [r for r in records.load_records(other.results) if r.commit == "0" * 40], None, "main", repository
+        )
 
 
 def test_page_of_an_unknown_machine(sample, tmp_path):

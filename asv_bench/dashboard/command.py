@@ -31,6 +31,7 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
     p.add_argument("--machine", metavar="NAME", help="the machine's name in the results (its host name)")
     p.add_argument("--data", type=Path, default=default_data(), metavar="DIR", help="what is kept (%(default)s)")
     p.add_argument("--output", type=Path, metavar="DIR", help="the pages (site/ in the data folder)")
+    p.add_argument("--branch", metavar="NAME", help="the branch whose commits the pages show (the one checked out)")
     p.add_argument("--no-run", action="store_true", help="publish what is there already")
     p.add_argument("--serve", nargs="?", const=8000, type=int, metavar="PORT", help="then serve the pages (port 8000)")
     return p
@@ -94,7 +95,7 @@ def main(arguments: list[str] | None = None, description: str | None = None) -> 
         require_asv()
         if not args.no_run:
             status = measure(data, args)
-        page = publish(data, output, commits.branch_of(), args.machine)
+        page = publish(data, output, args.branch or commits.branch_of(), args.machine)
     except (DashboardError, json.JSONDecodeError) as error:
         print(f"dashboard.py: {error}", file=sys.stderr)
         return 2

@@ -7,31 +7,27 @@ from html import escape
 from pathlib import Path
 
 from . import charts
-from .commits import git
+from .commits import commits_in, git
 from .places import ROOT, SUITE, DashboardError, Data
-from .records import latest_machine, load_benchmarks, load_context, load_records, machine_facts
-from .summary import RATIOS, Row, Topic, commits_of, documentation, means, peer_order, standing, summarize
+from .records import Record, latest_machine, load_benchmarks, load_context, load_records, machine_facts
+from .summary import RATIOS, Row, Topic, documentation, means, peer_order, standing, summarize
 
 STYLE = Path(__file__).with_name("style.css")
 
 
 def write_page(data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT) -> Path:
     """Write `index.html` into `output` from what the data folder holds; its path."""
-    records = load_records(data.results)
-    machine = machine or latest_machine(records)
-    records = [r for r in records if r.machine == machine]
-    if not any(r.measured for r in records):
-        raise DashboardError(f"no figure of the machine {machine!r} to publish: run the benchmarks first")
-    order = commits_of(records)
-    names = [commit for commit, _ in order]
+    records, names = selected(load_records(data.results), machine, branch, repo)
+    machine = records[0].machine
     topics = summarize(records, load_benchmarks(data.results), names, documentation(SUITE))
-    labels = [f"{commit[:8]}, {day(date)}" for commit, date in order]
+    dates = {r.commit: r.date for r in records}
+    labels = [f"{commit[:8]}, {day(dates[commit])}" for commit in names]
     latest = max(records, key=lambda r: r.started).commit
     context = load_context(data, machine, latest)
     ratios = [t for t in topics if t.name.startswith(RATIOS)]
     own = [t for t in topics if not t.name.startswith(RATIOS)]
     parts = [
-        header(latest, subject(latest, repo), context, machine_facts(data.results, machine), len(order)),
+        header(latest, subject(latest, repo), context, machine_facts(data.results, machine), len(names)),
         overview(ratios),
         *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
         '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since the figure before, its '
@@ -41,6 +37,19 @@ def write_page(data: Data, output: Path, branch: str, machine: str | None = None
     path = output / "index.html"
     path.write_text(document("".join(parts), STYLE.read_text()))
     return path
+
+
+def selected(records: list[Record], machine: str | None, branch: str, repo: Path) -> tuple[list[Record], list[str]]:
+    """One machine's records of the branch's commits, and these commits, oldest first."""
+    line = commits_in(branch, repo)
+    known = set(line)
+    here = [r for r in records if r.commit in known]
+    machine = machine or latest_machine(here)
+    here = [r for r in here if r.machine == machine]
+    if not any(r.measured for r in here):
+        raise DashboardError(f"no figure of the machine {machine!r} on {branch}: run the benchmarks first")
+    measured = {r.commit for r in here}
+    return here, [commit for commit in line if commit in measured]
 
 
 def document(body: str, style: str) -> str:

@@ -77,7 +77,9 @@ def _expanded(stored, name: str):
 def latest_machine(records: list[Record]) -> str:
     """The machine that measured last."""
     if not records:
-        raise DashboardError("no results to publish: run the benchmarks first")
+        raise DashboardError(
+            "no results of commits on this branch: run the benchmarks first, or name a --branch that was measured"
+        )
     return max(records, key=lambda r: r.started).machine
 
 

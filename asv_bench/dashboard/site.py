@@ -18,7 +18,8 @@ def publish(
     """Write both pages from what the data folder holds; the path of ours."""
     load_benchmarks(data.results)
     conf = data.configuration(suite, branch, output / "asv", repo)
-    if asv("publish", "--config", str(conf), "--no-pull", quiet=True):
+    # The branch as a range: results of commits that are no longer in the repository would stop asv.
+    if asv("publish", "--config", str(conf), "--no-pull", branch, quiet=True):
         raise DashboardError("asv could not publish its page; its message stands above")
     assets.drop_unmeasured(output / "asv")
     if assets.fetch(data.vendor):

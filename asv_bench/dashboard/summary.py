@@ -45,11 +45,6 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
-def commits_of(records: list[Record]) -> list[tuple[str, int]]:
-    """Commit and date, oldest first."""
-    return sorted({(r.commit, r.date) for r in records}, key=lambda pair: (pair[1], pair[0]))
-
-
 def label_of(names: list[str], values: tuple[str, ...], without: str | None = None) -> str:
     """Parameters in words: numbers and switches with their names, all else speaks for itself."""
     bare = [v if v[:1] not in "0123456789TFN" else f"{n.replace('_', ' ')} {v}" for n, v in zip(names, values)]
