@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from asv_bench import benchmarks  # noqa: E402
-from asv_bench.benchmarks import dense, norm, versus  # noqa: E402
-from asv_bench.benchmarks.peers import availability, contest, inference  # noqa: E402
+from asv_bench.benchmarks import contest, dense, norm, versus  # noqa: E402
+from asv_bench.benchmarks.peers import availability, inference  # noqa: E402
 from asv_bench.benchmarks.timed import Timed, calls_a_sample  # noqa: E402
 
 MEASURES = re.compile("^(time|track|peakmem|mem|timeraw)_")
@@ -101,8 +101,23 @@ def test_contest_goes_in_turn_and_back(monkeypatch):
     monkeypatch.setattr(contest, "calls_a_block", lambda call: 1)
     assert contest.medians({"own": "a", "peer": "b"}, rounds=3) == {"own": 1.0, "peer": 3.0}
     assert order == ["a", "b", "b", "a", "a", "b"]
+    order.clear()
+    contest.medians({"own": "a", "peer": "b"}, rounds=9, seconds=0)
+    assert len(order) == 2 * 3
     assert contest.ratio("a", "b", rounds=1) == 3.0
     assert contest.ratio("b", "a", rounds=1) == pytest.approx(1 / 3)
+
+
+def test_a_block_starts_awake(monkeypatch):
+    clock, seen = Clock(0), []
+    monkeypatch.setattr(contest, "time", clock)
+
+    def call():
+        clock.sleep(0.02)
+        seen.append(clock.now)
+
+    assert contest.block(call, 2) == pytest.approx(0.02)
+    assert len(seen) == 3 + 2
 
 
 class Clock:

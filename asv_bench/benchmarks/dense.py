@@ -1,12 +1,10 @@
 """Dense layers alone, and the share of this machine's matrix peak that they reach. The peak is NumPy's SGEMM."""
 
-import statistics
-import time
-
 import numpy as np
 
 from nbbn.functional import dense
 
+from .contest import medians
 from .timed import Timed
 
 SHAPES = [(32, 784, 128), (1000, 784, 128), (1024, 256, 256), (4096, 1024, 1024)]
@@ -61,27 +59,10 @@ class Share:
         self.inputs = Inputs(shape)
         self.square = rng.standard_normal((PEAK_SIDE, PEAK_SIDE), dtype=np.float32)
         self.product = np.empty_like(self.square)
-        for call in (self.inputs.nbbn, self.peak):
-            call()
 
     def peak(self):
         np.matmul(self.square, self.square, out=self.product)
 
     def track_share_of_peak(self, shape):
-        own = rate(self.inputs.nbbn, 2 * np.prod(shape))
-        peak = rate(self.peak, 2 * PEAK_SIDE**3)
-        return own / peak
-
-
-def rate(call, operations, rounds=9, seconds=0.02):
-    """Operations a second, the median of rounds."""
-    start = time.perf_counter()
-    call()
-    inner = max(1, round(seconds / (time.perf_counter() - start)))
-    taken = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(inner):
-            call()
-        taken.append((time.perf_counter() - start) / inner)
-    return float(operations / statistics.median(taken))
+        seconds = medians({"layer": self.inputs.nbbn, "peak": self.peak})
+        return float(2 * np.prod(shape) / seconds["layer"] / (2 * PEAK_SIDE**3 / seconds["peak"]))

@@ -6,9 +6,9 @@ compared before anything is timed.
 
 import numpy as np
 
+from .contest import ratio
 from .norm import SHAPES, Inputs
 from .peers import inference, norm, training
-from .peers.contest import ratio
 from .workloads import CNN_BATCH, FILTERS, HIDDEN, cnn, cnn_fit, fit, make_images, pictures
 
 

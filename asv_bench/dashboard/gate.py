@@ -16,7 +16,7 @@ from .places import ROOT, DashboardError, Data
 from .records import load_benchmarks, load_records
 from .suite import Effort, asv, check_source, require_asv, run
 
-GATE = Effort({"rounds": "1", "repeat": "(1,5,0.5)", "warmup_time": "0"}, rounds=3)
+GATE = Effort({"rounds": "1", "repeat": "(1,5,0.5)"})
 
 Times = dict[tuple, list[float]]  # (benchmark, parameters): seconds of each round
 

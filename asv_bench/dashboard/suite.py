@@ -16,15 +16,16 @@ from .places import DashboardError
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: asv's attributes, rounds of a contest with a peer, and a pattern of what is left out."""
+    """How long to measure: asv's attributes, rounds and seconds of a contest with a peer, a pattern of what is left out."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     rounds: int = 15
+    seconds: float = 60
     left_out: str | None = None
 
 
 PROFILES = {
-    "quick": Effort({"rounds": "1", "repeat": "(2,5,0.3)", "warmup_time": "0"}, 5, r"torch\.compile"),
+    "quick": Effort({"rounds": "1", "repeat": "(2,5,0.3)"}, rounds=5, seconds=2, left_out=r"torch\.compile"),
     "full": Effort(),
 }
 # Tells what is measured, from within: the package in use, versions, threads.
@@ -120,5 +121,5 @@ def run(
         arguments += ["--attribute", f"{name}={value}"]
     if machine:
         arguments += ["--machine", machine]
-    env = environment(tree, NBBN_BENCH_ROUNDS=str(effort.rounds))
+    env = environment(tree, NBBN_BENCH_ROUNDS=str(effort.rounds), NBBN_BENCH_SECONDS=str(effort.seconds))
     return asv(*arguments, *selection(bench, effort.left_out), env=env, quiet=quiet)

@@ -1,1 +1,1 @@
-"""What users could pick instead of nbbn, each at its best: `programs` of the peers, and a fair `contest` with them."""
+"""What users could pick instead of nbbn, each at its best, a module a topic."""

@@ -1,10 +1,11 @@
-"""Two calls measured side by side in one process, in turn, so that the machine's drift hits both alike."""
+"""Calls measured side by side in one process, in turn, so that the machine's drift hits all alike."""
 
 import os
 import statistics
 import time
 
-ROUNDS = int(os.environ.get("NBBN_BENCH_ROUNDS", "11"))
+ROUNDS = int(os.environ.get("NBBN_BENCH_ROUNDS", "15"))
+SECONDS = float(os.environ.get("NBBN_BENCH_SECONDS", "60"))  # after which 3 rounds are enough
 BLOCK_SECONDS = 0.05
 
 
@@ -22,11 +23,18 @@ def settle(slice_seconds=0.002, limit=2.0):
             return
 
 
-def block(call, inner):
-    """Seconds a call in a block of `inner`, its threads awake."""
-    settle()
-    if inner > 1:
+def wake(call, seconds=BLOCK_SECONDS):
+    """Call for a while: threads that slept wake one by one, and the system takes some 20 ms to spread them over the cores."""
+    end = time.perf_counter() + seconds
+    call()
+    while time.perf_counter() < end:
         call()
+
+
+def block(call, inner):
+    """Seconds a call in a block of `inner`."""
+    settle()
+    wake(call)
     start = time.perf_counter()
     for _ in range(inner):
         call()
@@ -34,23 +42,25 @@ def block(call, inner):
 
 
 def calls_a_block(call):
-    """How many calls last about a block's time, after two that compile and warm."""
-    call()
+    """How many calls last about a block's time, after those that compile and warm."""
     call()
     return max(1, round(BLOCK_SECONDS / block(call, 1)))
 
 
-def medians(calls, rounds=ROUNDS):
+def medians(calls, rounds=ROUNDS, seconds=SECONDS):
     """Median seconds of each of `calls`, a mapping of names to functions; every other round goes backwards."""
     inner = {name: calls_a_block(call) for name, call in calls.items()}
     taken = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
     for i in range(rounds):
+        if i >= 3 and time.perf_counter() > end:
+            break
         for name in list(calls)[:: 1 if i % 2 == 0 else -1]:
             taken[name].append(block(calls[name], inner[name]))
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return {name: statistics.median(each) for name, each in taken.items()}
 
 
 def ratio(own, peer, rounds=ROUNDS):
-    """The peer's time over nbbn's: above 1, nbbn is faster."""
+    """The peer's time over the own: above 1, the own is faster."""
     found = medians({"own": own, "peer": peer}, rounds)
     return found["peer"] / found["own"]
