@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,19 +142,32 @@ def test_broken_checkpoint(content, tmp_path):
 
 
 def test_a_killed_process_is_resumed(tmp_path):
+    """Killed three times at whatever moment, it ends with the bits of a fit that was left alone."""
+    path = tmp_path / "fit"
+    params = {"max_iter": 400, "tol": 0.0, "dropout": 0.2, "early_stopping": True, "n_iter_no_change": 400}
     code = f"""
-        import os, warnings
+        import warnings
         import nbbn
         from sklearn.datasets import make_classification
         warnings.simplefilter("ignore")
         X, y = make_classification(160, 9, n_informative=7, n_classes=3, class_sep=1.5, random_state=0)
-        model = nbbn.MLPClassifier((12, 5), max_iter=6, batch_size=32, random_state=1, checkpoint={str(tmp_path / "fit")!r})
-        model.callbacks = lambda estimator, logs: os._exit(7) if logs["epoch"] == 4 else None
-        model.fit(X, y)
+        print("begins", flush=True)
+        nbbn.MLPClassifier((12, 5), batch_size=32, random_state=1, checkpoint={str(path)!r}, **{params}).fit(X, y)
+        print("ends")
     """
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, timeout=300).returncode == 7
+    written = []
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=env, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout.readline() == "begins\n"
+            last = path.read_bytes() if path.exists() else None
+            while child.poll() is None and (not path.exists() or path.read_bytes() == last):
+                time.sleep(0.002)
+            child.kill()
+            assert child.stdout.read() == "", "the fit was over before it was killed: the test shows nothing"
+        written.append(path.read_bytes())
+    assert len(set(written)) == 3
     seen = []
-    got = make(checkpoint=tmp_path / "fit", callbacks=lambda estimator, logs: seen.append(logs["epoch"])).fit(*data())
-    assert seen == [5, 6]
-    assert_same_fit(got, make().fit(*data()))
+    got = make(checkpoint=path, callbacks=lambda estimator, logs: seen.append(logs["epoch"]), **params).fit(*data())
+    assert 3 < seen[0] <= 400 and seen == list(range(seen[0], 401))
+    assert_same_fit(got, make(**params).fit(*data()))

@@ -199,6 +199,99 @@ def test_partial_fit_with_a_checkpoint():
         make(checkpoint="x").partial_fit(X, y, classes=[0, 1, 2])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"batchnorm": True}, r"unexpected keyword argument 'batchnorm'; did you mean 'batch_norm'\?"),
+        ({"hidden_layers": (3,)}, "did you mean 'hidden_layer_sizes'"),
+        ({"epochs": 5}, "did you mean 'max_iter'"),
+        ({"lr": 0.1}, "did you mean 'learning_rate_init'"),
+        ({"optimizer": "adam"}, "did you mean 'solver'"),
+        ({"xyz": 1}, "unexpected keyword argument 'xyz'$"),
+    ],
+    ids=str,
+)
+@kinds
+def test_unknown_parameter(kind, arguments, match):
+    with pytest.raises(TypeError, match=f"{kind} got an .*{match}"):
+        getattr(nbbn, kind)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"activation": "swish"}, r"Got 'swish' instead\. Did you mean 'silu'\?"),
+        ({"activation": ["ReLU", "relu"]}, "got 'ReLU'. Did you mean 'relu'"),
+        ({"activation": "sigmoid"}, "Did you mean 'logistic'"),
+        ({"solver": "AdamW"}, "Did you mean 'adamw'"),
+        ({"learning_rate": "cosin"}, "Did you mean 'cosine'"),
+        ({"learning_rate": 0.01}, r"Got 0\.01 instead\. A number goes in learning_rate_init=0\.01"),
+        ({"loss": "mse"}, "Did you mean 'squared_error'"),
+        ({"solver": "xyz"}, r"Got 'xyz' instead\.$"),
+    ],
+    ids=str,
+)
+def test_unknown_value(params, match):
+    X, y = data()
+    with pytest.raises(ValueError, match=match):
+        make("MLPRegressor", **params).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "match"),
+    [
+        ({"hidden_layer_sizes": (2.5,)}, TypeError, "hidden_layer_sizes must hold whole numbers, got 2.5"),
+        ({"hidden_layer_sizes": True}, TypeError, "hidden_layer_sizes must hold whole numbers, got True"),
+        ({"learning_rate": nbbn.schedules.CosineDecay}, TypeError, r"learning_rate is the class CosineDecay; make an object"),
+        ({"early_stopping": True, "validation_fraction": 0.0}, ValueError, "validation_fraction=0 leaves no rows"),
+    ],
+    ids=str,
+)
+def test_values_that_are_no_use(params, error, match):
+    X, y = data()
+    with pytest.raises(error, match=match):
+        make(**params).fit(X, y)
+
+
+def test_numbers_that_are_bools():
+    """True is 1, as for scikit-learn."""
+    X, y = data()
+    params = {"learning_rate_init": True, "epsilon": True, "alpha": True, "beta_1": False}
+    assert_same_bits(make(**params).fit(X, y), make(**{name: float(value) for name, value in params.items()}).fit(X, y))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda X, y: {"X_val": X[:, :12], "y_val": y}, "^X_val: X has 12 features, but MLPClassifier is expecting 13"),
+        (lambda X, y: {"X_val": spoiled(X, np.nan), "y_val": y}, "^X_val: Input X contains NaN"),
+        (lambda X, y: {"X_val": X, "y_val": y[:5]}, "^y_val: Found input variables with inconsistent numbers of samples"),
+        (lambda X, y: {"X_val": X, "y_val": y + 1}, "^y_val: `y` has classes not in"),
+        (lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": np.ones(3)}, "^sample_weight_val: .*shape"),
+        (lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": 0 * y}, "^sample_weight_val: .*zero"),
+    ],
+    ids=["features", "nan", "length", "classes", "weights", "no weight"],
+)
+def test_bad_validation_data(change, match):
+    X, y = data()
+    with pytest.raises(ValueError, match=match):
+        make().fit(X, y, **change(X, y))
+    with pytest.raises(TypeError, match=r"^y_val: Input should have at least 1 dimension"):
+        make().fit(X, y, X_val=X, y_val=3)
+
+
+def test_labels_and_targets_of_the_wrong_kind():
+    X, y = data()
+    with pytest.raises(TypeError, match="y must hold numbers, got dtype <U5"):
+        make("MLPRegressor").fit(X, np.array(["ash", "beech", "cedar"])[y])
+    with pytest.raises(ValueError, match=r"Unknown label type: unknown\. y has dtype object and holds others than strings"):
+        make().fit(X, y.astype(object))
+    with pytest.raises(ValueError, match="y must have 2 columns, as at the first fit; got 1"):
+        make("MLPRegressor").partial_fit(X, np.column_stack([y, y])).partial_fit(X, y)
+    with pytest.raises(ValueError, match="y must be an indicator matrix of 3 columns"):
+        make().partial_fit(X, np.eye(3, dtype=int)[y]).partial_fit(X, np.eye(3, dtype=int)[y][:, :2])
+
+
 def test_lbfgs_ignores_what_scikit_learn_ignores():
     X, y = data()
     got = make(solver="lbfgs", early_stopping=True, learning_rate="adaptive", batch_size=1).fit(X, y)

@@ -48,6 +48,30 @@ def test_transform(batch_norm):
             fitted.transform(X, layer=wrong)
 
 
+def test_names_of_the_columns():
+    """`set_output` gives a frame of any layer, with that layer's names."""
+    pandas = pytest.importorskip("pandas")
+    X, y = data()
+    frame = pandas.DataFrame(X, columns=[f"f{i}" for i in range(X.shape[1])])
+    fitted = classifier().fit(frame, y).set_output(transform="pandas")
+    plain = classifier().fit(X, y)
+    names = {0: list(frame.columns), 1: [f"mlpclassifier{i}" for i in range(9)], 2: [f"mlpclassifier{i}" for i in range(5)],
+             3: [f"mlpclassifier{i}" for i in range(3)]}  # fmt: skip
+    for layer, columns in names.items():
+        for given in (layer, layer - 4):
+            got = fitted.transform(frame, layer=given)
+            assert list(got.columns) == columns == list(fitted.get_feature_names_out(layer=given))
+            np.testing.assert_array_equal(got.to_numpy(), plain.transform(X, layer=layer))
+            assert got.index.equals(frame.index)
+    assert list(fitted.fit_transform(frame, y).columns) == names[2]
+    assert list(plain.get_feature_names_out(layer=0)) == [f"x{i}" for i in range(8)]
+    assert isinstance(plain.transform(frame.to_numpy()), np.ndarray)
+    with pytest.raises(ValueError, match="input_features is not equal to feature_names_in_"):
+        fitted.get_feature_names_out([f"g{i}" for i in range(8)])
+    with pytest.raises(ValueError, match="layer must be a whole number from -4 to 3"):
+        fitted.get_feature_names_out(layer=4)
+
+
 def test_transform_of_changed_weights():
     X, y = data()
     fitted = classifier().fit(X, y)

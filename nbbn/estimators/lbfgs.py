@@ -15,7 +15,7 @@ from nbbn.network import Weights
 from nbbn.trainer import Trainer
 
 # Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm needs all rows together.
-_PART, _PART_BYTES = 4096, 16 << 20
+_PART, _PART_BYTES = 4096, 8 << 20
 
 
 class Gradients:
