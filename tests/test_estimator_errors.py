@@ -226,6 +226,7 @@ def test_unknown_parameter(kind, arguments, match):
         ({"solver": "AdamW"}, "Did you mean 'adamw'"),
         ({"learning_rate": "cosin"}, "Did you mean 'cosine'"),
         ({"learning_rate": 0.01}, r"Got 0\.01 instead\. A number goes in learning_rate_init=0\.01"),
+        ({"loss": (32, 16)}, r"Got \(32, 16\) instead\. .* name the other: hidden_layer_sizes=\(32, 16\)"),
         ({"loss": "mse"}, "Did you mean 'squared_error'"),
         ({"solver": "xyz"}, r"Got 'xyz' instead\.$"),
     ],

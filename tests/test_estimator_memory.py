@@ -52,7 +52,7 @@ WAYS = ["", "early_stopping=True, dtype='float32', class_weight='balanced'", "ba
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads and resets Linux's account of memory")
 @pytest.mark.parametrize("where", ["mapped", "in memory"])
 def test_bytes_are_converted_by_the_batch(where, tmp_path):
-    """Fitting 60 MB of bytes and all that follows takes less than 100, the rows included; as float32 they would take 300."""
+    """Fitting 60 MB of bytes and all that follows takes less than twice that, they included; as float32 they would take 300."""
     code = f"""
         import warnings
         import numpy as np
@@ -87,7 +87,7 @@ def test_bytes_are_converted_by_the_batch(where, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 100
+    assert float(done.stdout) < 120
 
 
 class Watched(np.ndarray):

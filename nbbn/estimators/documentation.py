@@ -9,9 +9,9 @@ _NETWORK = """\
         Activation of the hidden layers: 'identity', 'logistic', 'tanh', 'relu', 'leaky_relu' (slope 0.2), 'elu', 'selu', 'gelu'
         (by the error function), 'silu' or 'softplus'; a list has one entry per hidden layer.
     solver : {'lbfgs', 'sgd', 'adam', 'adamw', 'rmsprop'}, default='adam'
-        How the weights are found: a quasi-Newton method on all rows at once (scipy's L-BFGS-B), or by stochastic gradients:
-        gradient descent, Adam (Kingma and Ba, 2015), Adam with decoupled weight decay (Loshchilov and Hutter, 2019), RMSprop
-        (rho 0.9; Tieleman and Hinton, 2012).
+        How the weights are found: a quasi-Newton method on all rows at once (scipy's L-BFGS-B; with batch norm it needs memory
+        for all of them as float64), or by stochastic gradients: gradient descent, Adam (Kingma and Ba, 2015), Adam with
+        decoupled weight decay (Loshchilov and Hutter, 2019), RMSprop (rho 0.9; Tieleman and Hinton, 2012).
     alpha : float, default=0.0001
         L2 penalty: `alpha * sum(kernel**2) / 2` over the rows of a batch (the sum of their weights) joins the batch's loss. With
         'adamw' it is the decoupled decay instead: every trained array shrinks by `alpha` times the learning rate before each
@@ -50,7 +50,8 @@ _NETWORK = """\
         Whether 'sgd' uses Nesterov's momentum.
     early_stopping : bool, 'score' or 'loss', default=False
         Whether a share of the rows is held out (or `X_val` given), its score (True, 'score') or its loss ('loss') decides when
-        to stop, and the best epoch's weights and running statistics are kept. Without effect on 'lbfgs'.
+        to stop, and the best epoch's weights and running statistics are kept. Without effect on 'lbfgs'; not for
+        `partial_fit`.
     validation_fraction : float, default=0.1
         The share held out.
     beta_1 : float, default=0.9
@@ -99,9 +100,9 @@ _REST = """\
     n_jobs : int or None, default=None
         Threads; -1 for all cores, None for `nbbn.get_num_threads()`.
     callbacks : callback, list of callbacks or None, default=None
-        Functions, called as `callback(estimator, logs)` after every epoch: `logs` holds `epoch` (from 1), `epochs`, `loss`,
-        `seconds`,{accuracy} and `val_loss` and `val_score` where there are validation rows; training stops if one returns True.
-        Or objects of scikit-learn's protocol (from 1.9 on), as `set_callbacks` takes them.
+        Functions, called as `callback(estimator, logs)` after every epoch; training stops if one returns True. `logs` holds
+        `epoch` (from 1), `epochs`, `loss`, `seconds`{accuracy}, and, where there are validation
+        rows, `val_loss` and `val_score`. Or objects of scikit-learn's protocol (from 1.9 on), as `set_callbacks` takes them.
     checkpoint : path-like or None, default=None
         A file that holds the state of the fit after every epoch. A fit with the same parameters and data that finds it goes on
         from there, and ends with the bits that it would have ended with; `max_iter` may be larger. Delete it to begin anew.
@@ -155,7 +156,7 @@ CLASSIFIER = f"""Multi-layer perceptron classifier with batch norm, trained on t
 
     Parameters
     ----------
-{_NETWORK}{_CLASS_WEIGHT}{_REST.format(accuracy=" `accuracy` (of the training batches)")}
+{_NETWORK}{_CLASS_WEIGHT}{_REST.format(accuracy=", `accuracy` (of the batches)")}
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)

@@ -50,6 +50,8 @@ def of_value(parameter: str, value, known: Iterable[str]) -> str:
     """A sentence about a value that breaks its parameter's rule, or nothing."""
     if parameter == "learning_rate" and isinstance(value, Real) and not isinstance(value, bool):
         return f" A number goes in learning_rate_init={value!r}."
+    if parameter == "loss" and not isinstance(value, str):
+        return f" The first positional argument is loss; name the other: hidden_layer_sizes={value!r}."
     meant = _nearest(value, known, VALUES.get(parameter, {})) if isinstance(value, str) else None
     return f" Did you mean {meant!r}?" if meant else ""
 
