@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from estimator_helpers import arrays, assert_same_fit, kinds, norms, three_classes
 from rich.console import Console
+from rich.errors import LiveError
+from rich.progress import Progress
 
 import nbbn
 from nbbn.commands import progress
@@ -98,6 +100,19 @@ def test_bar_on_a_terminal(monkeypatch, solver, validated):
     assert ("validation" in text) == validated
     assert ("Stopping." in text) == (solver == "adam")
     assert_same_fit(loud, quiet)
+
+
+def test_lines_beside_another_bar(monkeypatch, capsys):
+    """An older rich draws one bar at a time, and refuses a second."""
+    X, y = data()
+
+    def refuse(self):
+        raise LiveError("Only one live display may be active at once")
+
+    monkeypatch.setattr(progress, "console", lambda: Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(Progress, "start", refuse)
+    make(verbose=True, max_iter=3).fit(X, y)
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [f"Iteration {n}" for n in (1, 2, 3)]
 
 
 def test_interruption_keeps_what_is_trained(monkeypatch):

@@ -87,7 +87,14 @@ def reporter(verbose, epochs: int, rows: int, steps: int = 1, step: Callable[[],
     """What shows the progress of a fit of so many epochs."""
     if not verbose:
         return Silence()
+    from rich.errors import LiveError
+
     from nbbn.commands.progress import console
 
     screen = console()
-    return Bar(epochs, rows, steps, step, screen) if screen.is_terminal else Lines()
+    if not screen.is_terminal:
+        return Lines()
+    try:
+        return Bar(epochs, rows, steps, step, screen)
+    except LiveError:  # rich before 14.1 draws one bar at a time, and there is one already
+        return Lines()
