@@ -6,9 +6,11 @@ import threading
 
 import numpy as np
 import pytest
-from estimator_helpers import kinds, norms, three_classes
+from estimator_helpers import assert_same_fit, kinds, norms, three_classes
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import nbbn
 
@@ -121,6 +123,19 @@ def test_callbacks_within_a_search():
     GridSearchCV(make(max_iter=2), {"alpha": [1e-4, 1e-2]}, cv=2, n_jobs=2).set_callbacks(callback.ProgressBar()).fit(X, y)
     with pytest.raises(TypeError, match="auto-propagated"):
         GridSearchCV(make(callbacks=callback.ProgressBar()), {"alpha": [1e-4]}, cv=2, error_score="raise").fit(X, y)
+
+
+def test_callbacks_within_a_pipeline():
+    """Of the network alone, and of the whole: a bar that shows its steps."""
+    X, y = data()
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    pipeline = make_pipeline(StandardScaler(), make(max_iter=4).set_callbacks(monitor)).fit(X, y)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(rows) == 4 and rows[-1]["accuracy"] == pipeline.score(X, y)
+    ref = make_pipeline(StandardScaler(), make(max_iter=4)).fit(X, y)
+    watched = make_pipeline(StandardScaler(), make(max_iter=4)).set_callbacks(callback.ProgressBar()).fit(X, y)
+    assert_same_fit(watched[-1], ref[-1])
+    assert_same_fit(pipeline[-1], ref[-1])
 
 
 def test_clones_share_callbacks():
