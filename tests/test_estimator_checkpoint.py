@@ -137,6 +137,8 @@ def test_broken_checkpoint(content, tmp_path):
     make().fit(X, y).save(path)
     with pytest.raises(nbbn.FileError, match="no checkpoint of a fit, or broken"):
         make(checkpoint=path).fit(X, y)
+    with pytest.raises(nbbn.FileError, match="is a folder; give the path of a file in it"):
+        make(checkpoint=tmp_path).fit(X, y)
     with pytest.raises(nbbn.FileError, match="does not exist"):
         make(checkpoint=tmp_path / "none" / "fit").fit(X, y)
 

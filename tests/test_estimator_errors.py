@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from estimator_helpers import arrays, assert_close, assert_same_bits, kinds, three_classes
 from sklearn.exceptions import NotFittedError
 
@@ -228,6 +229,7 @@ def test_unknown_parameter(kind, arguments, match):
         ({"learning_rate": 0.01}, r"Got 0\.01 instead\. A number goes in learning_rate_init=0\.01"),
         ({"loss": (32, 16)}, r"Got \(32, 16\) instead\. .* name the other: hidden_layer_sizes=\(32, 16\)"),
         ({"loss": "mse"}, "Did you mean 'squared_error'"),
+        ({"dtype": np.float32}, "Did you mean 'float32'"),
         ({"solver": "xyz"}, r"Got 'xyz' instead\.$"),
     ],
     ids=str,
@@ -279,6 +281,32 @@ def test_bad_validation_data(change, match):
         make().fit(X, y, **change(X, y))
     with pytest.raises(TypeError, match=r"^y_val: Input should have at least 1 dimension"):
         make().fit(X, y, X_val=X, y_val=3)
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array, lambda X: X.astype(np.longdouble)],
+                         ids=["array", "sparse", "long"])  # fmt: skip
+def test_values_too_large_for_the_computing_dtype(form):
+    """1e39 is a number in float64, and infinity in float32."""
+    X, y = data()
+    large = form(spoiled(X, -1e39))
+    fitted = make(dtype="float32").fit(X, y)
+    match = r"Input X contains a value too large for dtype\('float32'\), which is computed in: 1e\+39"
+    with pytest.raises(ValueError, match=match):
+        fitted.predict(large)
+    with pytest.raises(ValueError, match=match):
+        make(dtype="float32").fit(large, y)
+    with pytest.raises(ValueError, match=f"^X_val: {match}"):
+        make(dtype="float32").fit(X, y, X_val=large, y_val=y)
+    with pytest.raises(ValueError, match=match):
+        make(dtype="float32").fit(X, y).recalibrate(large)
+    assert np.isfinite(make().fit(X, y).predict_proba(large)).all()
+
+
+def test_recalibration_needs_two_rows():
+    X, y = data()
+    with pytest.raises(ValueError, match="recalibrate needs at least 2 rows, got 1 sample"):
+        make().fit(X, y).recalibrate(X[:1])
+    make(batch_norm=False).fit(X, y).recalibrate(X[:1])
 
 
 def test_labels_and_targets_of_the_wrong_kind():

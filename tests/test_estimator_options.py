@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from estimator_helpers import assert_close, norms, numbers, objective_of, three_classes
 from scipy.special import erf
+from sklearn.base import clone
 
 import nbbn
 
@@ -81,6 +82,15 @@ def test_activation(activation):
 def test_gradient_of_activation(activation, batch_norm):
     X, y = data()
     assert_gradient(objective_of(classifier(activation=activation, batch_norm=batch_norm).fit(X, y), X, y))
+
+
+def test_layers_given_as_arrays():
+    X, y = data()
+    given = {"activation": ["tanh", "relu"], "batch_norm": [False, True], "dropout": [0.0, 0.2]}
+    got = classifier(**{name: np.array(entries) for name, entries in given.items()}).fit(X, y)
+    assert_close(got, classifier(**given).fit(X, y))
+    assert_close(clone(got).fit(X, y), got)
+    assert "batch_norm=array" in repr(got)
 
 
 @norms

@@ -123,6 +123,8 @@ class Checkpoint:
 
         if not os.path.exists(self.path):
             return None
+        if self.path.is_dir():
+            raise FileError(f"{self.path}: is a folder; give the path of a file in it")
         try:
             with safe_open(self.path, framework="np") as file:
                 meta = json.loads((file.metadata() or {})[_KEY])

@@ -83,6 +83,19 @@ def check_rows(estimator, x, *, reset: bool, contiguous: bool = True) -> Rows:
     return x
 
 
+def check_range(x: Rows, dtype: np.dtype) -> None:
+    """ValueError for numbers that are finite, but not in the dtype that is computed in."""
+    values = x if isinstance(x, np.ndarray) else x.source.data if scipy.sparse.issparse(x.source) else x.source
+    if values.dtype.kind != "f" or values.dtype.itemsize <= dtype.itemsize or not values.size:
+        return
+    largest = max(values.max(), -values.min())
+    if largest > np.finfo(dtype).max:
+        raise ValueError(
+            f"Input X contains a value too large for dtype({dtype.name!r}), which is computed in: {largest:g}; scale the rows, "
+            f"or fit with dtype='float64'"
+        )
+
+
 def _check_finite(estimator, x: np.ndarray) -> None:
     if x.dtype.kind == "f" and not _surely_finite(x):
         assert_all_finite(x, estimator_name=type(estimator).__name__, input_name="X")

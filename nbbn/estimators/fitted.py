@@ -30,6 +30,7 @@ class FittedMLP(HiddenActivations):
         check_is_fitted(self)
         with num_threads(threads(self.n_jobs)):
             X = data.check_rows(self, X, reset=False, contiguous=False)
+            data.check_range(X, self._dtype)
             return outputs_of(self._ready(layer), X)
 
     def _ready(self, layer: int) -> Predictor:
@@ -60,10 +61,19 @@ class FittedMLP(HiddenActivations):
         Returns
         -------
         self : object
+
+        Raises
+        ------
+        ValueError
+            For rows as `predict` refuses them, or a single one.
         """
         network = self.network()
         with num_threads(threads(self.n_jobs)):
-            found = recalibrated(network, data.check_rows(self, X, reset=False))
+            x = data.check_rows(self, X, reset=False)
+            data.check_range(x, self._dtype)
+            if self._architecture.has_norm and len(x) < 2:
+                raise ValueError("recalibrate needs at least 2 rows, got 1 sample: its variance would be 0")
+            found = recalibrated(network, x)
         for attribute, name in (("running_means_", "mean"), ("running_vars_", "var")):
             setattr(self, attribute, [None if i is None else found[i][name] for i in self._architecture.norms])
         return self

@@ -109,6 +109,7 @@ class Fitting:
         self.dtype = data.computing_dtype(self.x, estimator.dtype)
         if self.goes_on and estimator.dtype is None:
             self.dtype = np.dtype("float32" if estimator.coefs_[0].dtype == np.float32 else "float64")
+        data.check_range(self.x, self.dtype)
         y = estimator._check_y(given.y, len(self.x), self.dtype)
         if self.meaning is None:
             self.meaning = estimator._meaning_of(y, given.y)
@@ -128,6 +129,7 @@ class Fitting:
             return
         with data.named("X_val"):
             x = data.check_rows(self.estimator, given.X_val, reset=False)
+            data.check_range(x, self.dtype)
         with data.named("y_val"):
             y = self.meaning.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
         with data.named("sample_weight_val"):

@@ -27,7 +27,7 @@ PLANNED_RATES = ("cosine", "one_cycle")
 
 CONSTRAINTS: dict = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
+    "activation": [StrOptions(set(ACTIVATIONS)), list, tuple, np.ndarray],
     "solver": [StrOptions({"lbfgs", *STOCHASTIC})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -49,10 +49,10 @@ CONSTRAINTS: dict = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
-    "batch_norm": ["boolean", StrOptions(set(BATCH_NORM)), list, tuple],
+    "batch_norm": ["boolean", StrOptions(set(BATCH_NORM)), list, tuple, np.ndarray],
     "bn_momentum": [Interval(Real, 0, 1, closed="left")],
     "bn_epsilon": [Interval(Real, 0, None, closed="neither")],
-    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple, np.ndarray],
     "clip_norm": [None, Interval(Real, 0, None, closed="neither")],
     "dtype": [None, StrOptions({"float32", "float64"})],
     "n_jobs": [None, Integral],
@@ -138,7 +138,7 @@ def hidden_layers(estimator) -> tuple[Hidden, ...]:
 
 def _each(name: str, given, count: int, check) -> list:
     """A parameter's value for each hidden layer."""
-    entries = list(given) if isinstance(given, (list, tuple)) else [given] * count
+    entries = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given] * count
     if len(entries) != count:
         raise ValueError(f"{name} has {len(entries)} entries for {count} hidden layers; give one value, or one per hidden layer")
     return [check(entry) for entry in entries]

@@ -52,6 +52,8 @@ def of_value(parameter: str, value, known: Iterable[str]) -> str:
         return f" A number goes in learning_rate_init={value!r}."
     if parameter == "loss" and not isinstance(value, str):
         return f" The first positional argument is loss; name the other: hidden_layer_sizes={value!r}."
+    if parameter == "dtype":  # numpy.float32, or numpy.dtype("float32")
+        value = getattr(value, "__name__", getattr(value, "name", value))
     meant = _nearest(value, known, VALUES.get(parameter, {})) if isinstance(value, str) else None
     return f" Did you mean {meant!r}?" if meant else ""
 
