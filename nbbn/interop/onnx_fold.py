@@ -106,7 +106,10 @@ def fold_onnx_file(in_path, out_path, *, strict: bool = False, check=None) -> Fo
             raise
         except ValueError as err:  # what is wrong with the model is wrong with the file
             raise FileError(f"{path}: {err}") from err
-        return _checked(path, temporary, report, check, moments, Path(folder))
+        report = _checked(path, temporary, report, check, moments, Path(folder))
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        return report
 
 
 def _import_onnx():
@@ -141,8 +144,6 @@ def _write(model, path: Path) -> None:
 
     with open(path, "xb") as file:
         models.write(model, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _check_format(model, what: str) -> None:

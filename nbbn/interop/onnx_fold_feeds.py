@@ -18,12 +18,12 @@ _MOST_NUMBERS = 1 << 27
 _SIZES = (16, 32, 64, 128, 224, 8, 4, 2, 1)
 
 
-def feeds_of(model, run: Callable[[Feed], list], rows, moments: Mapping[str, tuple]) -> tuple[list[Feed], list]:
+def feeds_of(inputs: list, run: Callable[[Feed], list], rows, moments: Mapping[str, tuple]) -> tuple[list[Feed], list]:
     """Inputs that a model runs on, and its outputs for each.
 
     Parameters
     ----------
-    model : onnx.ModelProto
+    inputs : list of onnx.ValueInfoProto
     run : callable
         The model as a function.
     rows : array, mapping of input name to array, or None
@@ -38,8 +38,6 @@ def feeds_of(model, run: Callable[[Feed], list], rows, moments: Mapping[str, tup
     FoldCheckFailed
         For inputs that cannot be made up, and where the model does not run on them.
     """
-    given = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in given]
     own = _given(inputs, rows)
     rng = np.random.default_rng(SEED)
     feeds, outputs, failure = [], [], "its inputs are of no size"

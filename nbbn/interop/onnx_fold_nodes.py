@@ -36,15 +36,19 @@ _NOT_LINEAR = (
 def node_of(proto, name: str, values: Values) -> Node:
     """What a node is to folding, its inputs and outputs left open."""
     if proto.domain not in ("", "ai.onnx"):
-        return Node(name, (), (), f"is a {proto.op_type} of {proto.domain}, which takes in no batch norm")
+        return Node(name, (), (), f"is {_a(proto.op_type)} of {proto.domain}, which takes in no batch norm")
     if proto.op_type in _NOT_LINEAR:
-        return Node(name, (), (), f"is a {proto.op_type}, which is not linear")
+        return Node(name, (), (), f"is {_a(proto.op_type)}, which is not linear")
     made = _NODES.get(proto.op_type, _opaque)(proto, name, values)
     return _opaque(proto, name, values) if made is None else made
 
 
+def _a(operator: str) -> str:
+    return f"{'an' if operator[0] in 'AEIO' else 'a'} {operator}"
+
+
 def _opaque(proto, name: str, values: Values) -> Node:
-    return Node(name, (), (), f"is a {proto.op_type}, which takes in no batch norm")
+    return Node(name, (), (), f"is {_a(proto.op_type)}, which takes in no batch norm")
 
 
 def _pad(proto, name: str, values: Values) -> Node:
