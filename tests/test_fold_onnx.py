@@ -438,7 +438,8 @@ REFUSALS = {
     "mean over everything": (lambda g, x: g.add("ReduceMean", x, keepdims=0), "is a ReduceMean"),
     "dense over another axis": (lambda g, x: g.add("MatMul", x, g.weights(6, 2)), "axis 1, matmul2 acts on axis 3"),
     "pool over another axis": (
-        lambda g, x: g.add("AveragePool", g.add("Transpose", x, perm=[0, 2, 1, 3]), kernel_shape=[2, 2]), "mixes values along axis 2",
+        lambda g, x: g.add("AveragePool", g.add("Transpose", x, perm=[0, 2, 1, 3]), kernel_shape=[2, 2]),
+        "mixes values along axis 2",
     ),
     "output": (lambda g, x: x, "after it: there is no layer"),
     "local response": (lambda g, x: g.add("LRN", x, size=3), "is a LRN, which takes in no batch norm"),

@@ -196,7 +196,8 @@ def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: lis
         run = opened(moved_file)
         for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
             if isinstance(out, np.ndarray) and out.dtype.kind == "f" and out.shape == moved.shape:
-                move = np.abs(_wide(moved) - _wide(out))
+                with np.errstate(invalid="ignore"):  # infinity, which does not move
+                    move = np.abs(_wide(moved) - _wide(out))
                 spreads[i] = max(spreads[i], float(move[np.isfinite(move)].max(initial=0.0)))
         del run
     return spreads

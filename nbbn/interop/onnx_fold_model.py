@@ -118,11 +118,12 @@ def from_file(path: Path) -> Model:
             skeleton = onnx.ModelProto.FromString(head)
             skeleton.graph.MergeFromString(b"".join(bodies))
             tensors = [_in_file(path, file, place) for place in places]
+            _check_names(skeleton.graph)
             for tensor in _tensors_within(skeleton.graph):
                 _embed(tensor, path)
     except OSError as err:
         raise FileError(f"{path}: cannot be read ({err.strerror or err})") from err
-    except (DecodeError, _DamagedError) as err:
+    except (DecodeError, _DamagedError, UnicodeDecodeError) as err:
         raise FileError(f"{path}: is no ONNX model, or a damaged one ({err}); export it anew") from err
     return Model(skeleton, {tensor.name: tensor for tensor in tensors})
 
@@ -140,8 +141,10 @@ def write(model: Model, file: BinaryIO) -> None:
     length = len(graph) + sum(1 + len(_varint(t.size)) + t.size for t in tensors)
     if length > _MOST_BYTES:
         raise ValueError(f"the folded model takes {length / 1e9:.1f} GB, and a protobuf file holds no more than 2.1")
-    rest = _copy(model.skeleton, type(model.skeleton)(), skip="graph").SerializeToString()
-    file.write(rest + _key(_GRAPH) + _varint(length) + graph)
+    rest = type(model.skeleton)()
+    rest.CopyFrom(model.skeleton)
+    rest.ClearField("graph")
+    file.write(rest.SerializeToString() + _key(_GRAPH) + _varint(length) + graph)
     for tensor in tensors:
         data = tensor.load().SerializeToString()
         assert len(data) == tensor.size, tensor.name
@@ -310,6 +313,16 @@ def _external(tensor, path: Path) -> tuple[Path, int, int]:
     if offset < 0 or length < 0 or offset + length > there:
         raise FileError(f"{where}, which has {there} bytes, not the {length} from byte {offset} on; export it anew")
     return source, offset, length
+
+
+def _check_names(graph) -> None:
+    """Raise `_DamagedError` where a name is no text: protobuf hands out such ones as bytes, or not at all."""
+    for node in graph.node:
+        if not all(isinstance(name, str) for name in (node.name, node.op_type, node.domain, *node.input, *node.output)):
+            raise _DamagedError("a name in it is no text")
+        for attribute in node.attribute:
+            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
+                _check_names(inner)
 
 
 def _tensors_within(graph) -> Iterator:
