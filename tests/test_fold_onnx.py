@@ -728,3 +728,65 @@ def test_random_graphs():
         assert fold_onnx(folded)[1].n_folded == 0
 
     check()
+
+
+# Models of nbbn and of PyTorch
+
+
+def test_what_nbbn_exports():
+    """Exported with its batch norms and then folded, a network is what nbbn folds itself."""
+    from naive_layers import NaiveNetwork
+
+    from nbbn.interop.onnx import to_onnx
+    from nbbn.layers import Activation, AveragePooling2D, BatchNormalization, Conv2D, Dense, Flatten
+    from nbbn.network import Network
+
+    layers = (
+        Conv2D(6, 3), BatchNormalization(), Activation("relu"), BatchNormalization(scale=False), AveragePooling2D(2), Flatten(),
+        Dense(5), BatchNormalization(center=False), Activation("relu"), Dense(3),
+    )  # fmt: skip
+    drawn = NaiveNetwork(layers, (7, 6, 3)).draw(np.random.default_rng(0))
+    weights = [{name: array.astype(np.float32) for name, array in arrays.items()} for arrays in drawn.weights]
+    folded = assert_folds(to_onnx(Network(layers, (7, 6, 3), weights, np.dtype(np.float32))))
+    x = np.random.default_rng(1).normal(size=(4, 7, 6, 3))
+    np.testing.assert_allclose(run(folded, x.astype(np.float32))[0], drawn.forward(x, False), atol=1e-5)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17, 20])
+def test_what_pytorch_exports(tmp_path, opset):
+    """Unfolded, with its names, its shapes of values and its dynamic axis."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch")
+    import warnings
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            nn = torch.nn
+            self.one = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+            self.two = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.BatchNorm2d(8))
+            self.three = nn.Sequential(nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2), nn.BatchNorm2d(6), nn.ReLU())
+            self.four = nn.Sequential(
+                nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1), nn.Dropout(), nn.Flatten(), nn.Linear(576, 5)
+            )
+            self.five = nn.Sequential(nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.BatchNorm1d(3))
+
+        def forward(self, x):
+            x = torch.relu(self.one(x))
+            return self.five(self.four(self.three(torch.relu(x + self.two(x)))))
+
+    torch.manual_seed(0)
+    model = Block().eval()
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.running_mean.normal_(), module.running_var.uniform_(0.3, 3)
+            torch.nn.init.normal_(module.weight), torch.nn.init.normal_(module.bias)
+    path, x = tmp_path / "model.onnx", torch.randn(2, 3, 6, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, x, str(path), dynamo=False, opset_version=opset, training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+        )  # fmt: skip
+    folded = assert_folds(onnx.load(path))
+    assert ops(folded).count("Conv") == 3
+    np.testing.assert_allclose(run(folded, x.numpy())[0], model(x).detach().numpy(), atol=1e-4)

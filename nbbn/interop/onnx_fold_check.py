@@ -11,6 +11,7 @@ import numpy as np
 from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
 from nbbn.interop import onnx_fold_model as models
 from nbbn.interop.onnx_fold_feeds import Feed, feeds_of
+from nbbn.interop.onnx_fold_run import Run, engine, one_line
 from nbbn.interop.onnx_fold_values import names_read
 
 # Moved weights are written to a file each time: from this size on fewer times, so that a large model takes seconds.
@@ -37,8 +38,6 @@ _WEIGHTED = frozenset(
         *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"),
     )
 )
-
-Run = Callable[[Feed], list[np.ndarray]]
 
 
 class _Outputs(NamedTuple):
@@ -84,7 +83,7 @@ def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], f
     -----
     The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by `eps * sqrt(fan-in)`.
     """
-    opened = _engine(before)
+    opened = engine(before)
     run = opened(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
     del run
@@ -115,50 +114,11 @@ def _inputs(path: Path) -> list:
     return [value for value in skeleton.graph.input if value.name not in tensors]
 
 
-def _engine(path: Path) -> Callable[[Path], Run]:
-    """What opens model files: ONNX Runtime where it is installed and opens this one, else onnx's own evaluator."""
-    try:
-        _on_runtime(path)
-    except Exception:  # not installed, or without a kernel that is needed; its exceptions have no common class
-        return _on_reference
-    return _on_runtime
-
-
-def _on_runtime(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # As the graph says: the runtime folds batch norms too, and the memory for rewritten weights is not needed.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.enable_cpu_mem_arena = False
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    quiet = onnxruntime.RunOptions()
-    quiet.log_severity_level = 4
-    return lambda feed: session.run(None, feed, quiet)
-
-
-def _on_reference(path: Path) -> Run:
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    try:
-        session = ReferenceEvaluator(onnx.load(str(path)))
-    except Exception as err:  # the evaluator's exceptions have no common class
-        raise FoldCheckFailed(f"no evaluator opens the model, so the fold cannot be checked: {_line(err)}") from err
-    return lambda feed: session.run(None, feed)
-
-
 def _run(run: Run, feed: Feed, which: str) -> list[np.ndarray]:
     try:
         return run(feed)
     except Exception as err:  # the runtime's exceptions have no common class
-        raise FoldCheckFailed(f"the {which} model cannot be run: {_line(err)}") from err
-
-
-def _line(err: Exception) -> str:
-    return " ".join(str(err).split())[:300]
+        raise FoldCheckFailed(f"the {which} model cannot be run: {one_line(err)}") from err
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,79 @@
+"""What runs ONNX models for the check of a fold: ONNX Runtime, or onnx's own evaluator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.fold.check import FoldCheckFailed
+from nbbn.interop.onnx_fold_feeds import Feed
+
+Run = Callable[[Feed], list[np.ndarray]]
+
+
+def engine(path: Path) -> Callable[[Path], Run]:
+    """What opens model files: ONNX Runtime where it is installed and opens this one, else onnx's own evaluator."""
+    try:
+        _on_runtime(path)
+    except Exception:  # not installed, or without a kernel that is needed; its exceptions have no common class
+        return _on_reference
+    return _on_runtime
+
+
+def _on_runtime(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # As the graph says: the runtime folds batch norms too, and the memory for rewritten weights is not needed.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4
+    return lambda feed: session.run(None, feed, quiet)
+
+
+def _on_reference(path: Path) -> Run:
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        model = onnx.load(str(path))
+        old = any(o.domain in ("", "ai.onnx") and o.version < 14 for o in model.opset_import)
+        session = ReferenceEvaluator(model, new_ops=[_inference_norm()] if old else None)
+    except Exception as err:  # the evaluator's exceptions have no common class
+        raise FoldCheckFailed(
+            f"no evaluator opens the model, so the fold cannot be checked: {one_line(err)}; install onnxruntime"
+        ) from err
+
+    def run(feed: Feed) -> list[np.ndarray]:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return session.run(None, feed)
+
+    return run
+
+
+def _inference_norm():
+    """A batch norm for the evaluator of onnx, whose own of versions before 14 mixes in the statistics of the batch."""
+    from onnx.reference.op_run import OpRun
+
+    class BatchNormalization(OpRun):
+        op_domain = ""
+
+        def _run(self, x, scale, bias, mean, var, epsilon=1e-5, **ignored):
+            along = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+            gain = scale / np.sqrt(var + epsilon)
+            return (((x - mean.reshape(along)) * gain.reshape(along) + bias.reshape(along)).astype(x.dtype),)
+
+    return BatchNormalization
+
+
+def one_line(err: Exception) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(err).split())[:300]
