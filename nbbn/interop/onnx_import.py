@@ -1,0 +1,194 @@
+"""ONNX models of layers in a row, read as models of nbbn."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.interop import onnx_activations_read, onnx_images_read, onnx_norms_read, onnx_rows_read
+from nbbn.interop.assembly import MAX_LAYERS, as_sequential
+from nbbn.interop.files import BROKEN, FileError, Refused, one_line
+from nbbn.interop.onnx import import_onnx
+from nbbn.interop.onnx_constants import constant_of
+from nbbn.interop.onnx_labels import Head, split_head
+from nbbn.interop.onnx_model import Node, OnnxModel, parse, read_graph
+from nbbn.interop.onnx_patterns import Term, X, read_fork
+from nbbn.interop.onnx_rows_in import CHANNELS_FIRST, Affine, Centred, Rows
+from nbbn.layers import ELU, Activation, Layer
+
+_READ = {**onnx_rows_read.READ, **onnx_activations_read.READ, **onnx_norms_read.READ, **onnx_images_read.READ}
+# The longest form that is known has fewer.
+_MAX_FORK = 32
+
+
+def from_onnx(path_or_proto):
+    """Read an ONNX model whose layers stand in a row.
+
+    Parameters
+    ----------
+    path_or_proto : path-like or onnx.ModelProto
+        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of weights beside the model are
+        read where they lie in its folder.
+
+    Returns
+    -------
+    Sequential or FoldedModel
+        A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and `probabilities`, as `to_onnx`
+        writes classifiers; it holds what the file holds, batch norms included. Else a built `Sequential`, not compiled.
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    FileError
+        For a missing, broken or foreign file, and for a graph that nbbn cannot hold. The message names the node and its operator.
+    TypeError
+        For anything but a path or a model.
+
+    Notes
+    -----
+    nbbn has the channels of images last. A graph whose convolutions read its input as it is, channels first, gives a model that
+    takes (n, height, width, channels) and, if it ends in images, returns them so; weights after a flattening are put in order.
+    A graph that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
+
+    Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a batch norm); Conv (groups and
+    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad
+    with zeros; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one
+    slope, Elu, Selu, Gelu, Sigmoid, Tanh, Softplus, Exp, Softmax, Clip and Min on top of a ReLU, and the forms of several nodes
+    that exporters give gelu, silu, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+
+    The model computes in float64 if the graph's input is of float64, else in float32. A layer may differ from the one that was
+    written where it computes the same: a depthwise convolution for a grouped one, a batch norm for an affine map.
+    """
+    onnx = import_onnx("from_onnx")
+    if isinstance(path_or_proto, onnx.ModelProto):
+        where, model, folder = "the ONNX model", path_or_proto, None
+    elif isinstance(path_or_proto, str | os.PathLike):
+        where, model = str(path_or_proto), parse(onnx, path_or_proto)
+        folder = Path(path_or_proto).parent
+    else:
+        raise TypeError(f"from_onnx takes a path or an onnx.ModelProto, got {type(path_or_proto).__name__}")
+    try:
+        return _read(read_graph(onnx, model, folder))
+    except Refused as err:
+        raise FileError(f"{where}: {err}") from err
+    except BROKEN as err:
+        raise FileError(f"{where}: broken ({one_line(err) or type(err).__name__}); export it again") from err
+
+
+@dataclass
+class _Context:
+    """What a reader of one node may ask about the rest of the graph."""
+
+    following: list[Node]
+    constants: dict[str, np.ndarray]
+    opset: int
+    batch: int | None
+
+
+def _read(model: OnnxModel):
+    head = split_head(model)
+    rows = _input_rows(model)
+    shape, dtype = rows.shape, _walk(model, head, rows)
+    layers, weights = _finished(rows)
+    sequential = as_sequential(layers, shape, weights, dtype)
+    if head.kind is None:
+        return sequential
+    from nbbn.predictor import FoldedModel
+
+    network = sequential.network()
+    return FoldedModel(network, kind=head.kind, classes=head.labels(network.output_shape))
+
+
+def _input_rows(model: OnnxModel) -> Rows:
+    """The input, its images channels last."""
+    rows = Rows(model.input_shape, model.dtype)
+    if len(rows.shape) == 3 and onnx_rows_read.channel_axis(model.nodes, 3) == 0:
+        rows.shape, rows.perm = (*rows.shape[1:], rows.shape[0]), CHANNELS_FIRST
+    return rows
+
+
+def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
+    """Add a layer for each node, or for several that fork and meet again; returns the dtype that the network computes in."""
+    at, fork = model.input, {}
+    uses = Counter(name for node in model.nodes if node.operator != "Shape" for name in node.inputs)
+    uses[head.output] += 1
+    for i, node in enumerate(model.nodes):
+        if (value := constant_of(node, model, at, rows)) is not None:
+            model.constants[node.output] = value
+            continue
+        args = [X if name == at else fork.get(name, model.constants.get(name)) for name in node.inputs]
+        if not any(arg is X or isinstance(arg, Term) for arg in args):
+            raise node.refuse("takes a value that is not the last one: nbbn has layers in a row")
+        if any(arg is None and name for arg, name in zip(args, node.inputs)):
+            raise node.refuse("takes a value that is not known: nbbn has layers in a row")
+        uses.subtract(node.inputs)
+        if not fork and uses[at] == 0 and sum(arg is X for arg in args) == 1:
+            _single(rows, node, args, _Context(model.nodes[i + 1 :], model.constants, model.opset, model.batch))
+        else:
+            fork[node.output] = Term(node, tuple(args))
+            if uses[at] or any(uses[name] for name in fork if name != node.output):
+                if len(fork) > _MAX_FORK:
+                    raise node.refuse("is on a second path of many nodes: nbbn has layers in a row")
+                continue
+            _named(node, read_fork, rows, fork[node.output])
+            fork = {}
+        at = node.output
+        if len(rows.steps) > MAX_LAYERS:
+            raise Refused(f"has more than {MAX_LAYERS} layers")
+    if fork or at != head.output:
+        raise Refused(f"its output {one_line(head.output)!r} does not follow from its input by layers in a row")
+    if rows.dtype not in (np.float32, np.float64):
+        raise Refused(f"computes in {rows.dtype}; float32 and float64 are read")
+    return rows.dtype
+
+
+def _single(rows: Rows, node: Node, args: list, context: _Context) -> None:
+    if node.operator not in _READ:
+        raise node.refuse(f"is no operator that nbbn has a layer for; it has {', '.join(sorted(_READ))}")
+    if isinstance(rows.last, Centred) and node.operator not in ("Exp", "Identity"):
+        raise node.refuse("follows a mean or maximum that is subtracted, which makes no norm or softmax")
+    _named(node, _READ[node.operator], rows, node, [None if arg is X else arg for arg in args], context)
+
+
+def _named(node: Node, read, *args) -> None:
+    """Call a reader; its errors name the node."""
+    try:
+        read(*args)
+    except BROKEN as err:
+        text = str(err)
+        raise (err if text.startswith("node ") else node.refuse(text or type(err).__name__)) from None
+
+
+def _finished(rows: Rows) -> tuple[list[Layer], list[dict]]:
+    """The layers and arrays, what stood for a layer until now made one."""
+    if rows.order is not None or rows.perm not in (tuple(range(len(rows.shape))), CHANNELS_FIRST):
+        raise Refused("ends in images that are flattened or turned, channels first; nbbn's channels come last")
+    if rows.split is not None or any(isinstance(layer, Centred) for layer, *_ in rows.steps):
+        raise Refused("ends within a norm or a softmax")
+    layers, weights = [], []
+    for layer, arrays, shape in rows.steps:
+        if isinstance(layer, Affine):
+            if layer.nothing:
+                continue
+            if _makes_selu(layers, layer):
+                layers[-1] = Activation("selu")
+                continue
+            layer, arrays = layer.layer(shape)
+        layers.append(layer)
+        weights.append(arrays)
+    if not layers:
+        layers, weights = [Activation("linear")], [{}]
+    return layers, weights
+
+
+def _makes_selu(layers: list[Layer], scale: Affine) -> bool:
+    alpha, gain = onnx_activations_read.SELU
+    elu = bool(layers) and isinstance(layers[-1], ELU) and abs(layers[-1].alpha - alpha) < 1e-6
+    return elu and bool(
+        np.all(np.abs(scale.scale - gain) < 1e-6) and np.all(scale.shift == 0) and np.all(scale.mean == 0)
+    )
