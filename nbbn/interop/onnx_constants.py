@@ -7,24 +7,29 @@ from collections.abc import Callable
 import numpy as np
 
 from nbbn.interop.onnx_model import Node, OnnxModel
-from nbbn.interop.onnx_rows_in import Rows
 from nbbn.interop.onnx_rows_read import BATCH
 
 # A shape has few numbers; a graph that joins longer ones again and again would grow without bound.
 _MAX_JOINED = 64
 
 
-def constant_of(node: Node, model: OnnxModel, at: str, rows: Rows) -> np.ndarray | None:
-    """The node's result if it is a constant, else None; `at` is the name of the rows so far."""
+def constant_of(node: Node, model: OnnxModel, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
+    """The node's result; `shapes` has those of the rows so far, by name.
+
+    Raises
+    ------
+    Refused
+        For a node that does not follow from constants, or computes what is no shape.
+    """
     if node.operator == "Constant":
         return _constant(node)
-    if node.operator == "Shape" and node.inputs == (at,):
-        shape = np.array([BATCH if model.batch is None else model.batch, *rows.graph_shape])
+    if node.operator == "Shape" and node.inputs[0] in shapes:
+        shape = np.array([BATCH if model.batch is None else model.batch, *shapes[node.inputs[0]]])
         return shape[node.attributes.get("start", 0) : node.attributes.get("end")]
     arrays = [model.constants.get(name) for name in node.inputs]
-    if not arrays or any(array is None and name for array, name in zip(arrays, node.inputs)):
-        return None
-    if node.operator not in _COMPUTED:
+    if any(array is None and name for array, name in zip(arrays, node.inputs)):
+        raise node.refuse("takes a value that is neither a constant nor follows from the input")
+    if node.operator not in _COMPUTED or not arrays:
         raise node.refuse("computes with constants alone in a way that is not known; simplify the model before")
     return _COMPUTED[node.operator](node, *arrays)
 
@@ -62,13 +67,30 @@ def _axes(node: Node, given: np.ndarray | None) -> tuple[int, ...]:
 
 
 def _slice(node: Node, array: np.ndarray, starts=None, ends=None, axes=None, steps=None) -> np.ndarray:
-    if (
-        array.ndim != 1
-        or any(part is not None and part.size != 1 for part in (starts, ends, axes, steps))
-        or starts is None
-    ):
+    if array.size > _MAX_JOINED or starts is None or ends is None:
         raise node.refuse("cuts a constant that is no shape")
-    return array[int(starts.item()) : int(ends.item()) : 1 if steps is None else int(steps.item())]
+    count = len(starts)
+    where = [slice(None)] * array.ndim
+    for i in range(count):
+        axis = i if axes is None else int(axes[i])
+        where[axis] = slice(int(starts[i]), int(ends[i]), 1 if steps is None else int(steps[i]))
+    return array[tuple(where)]
+
+
+def _arithmetic(function):
+    def compute(node: Node, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if max(first.size, second.size) > _MAX_JOINED:
+            raise node.refuse("computes with weights alone; simplify the model before")
+        return function(first, second)
+
+    return compute
+
+
+def _filled(node: Node, shape: np.ndarray) -> np.ndarray:
+    if shape.size > 1 or not 0 <= int(shape.sum()) <= _MAX_JOINED:
+        raise node.refuse("makes a constant that is no shape")
+    value = node.attributes.get("value")
+    return np.full(shape, np.float32(0) if value is None else value.item())
 
 
 def _cast(node: Node, array: np.ndarray) -> np.ndarray:
@@ -79,6 +101,7 @@ def _cast(node: Node, array: np.ndarray) -> np.ndarray:
 
 
 _COMPUTED: dict[str, Callable[..., np.ndarray]] = {
+    "Shape": lambda node, array: np.array(array.shape)[node.attributes.get("start", 0) : node.attributes.get("end")],
     "Identity": lambda node, array: array,
     "Transpose": lambda node, array: array.transpose(node.attributes.get("perm")),
     "Reshape": lambda node, array, shape: array.reshape(shape.tolist()),
@@ -88,4 +111,9 @@ _COMPUTED: dict[str, Callable[..., np.ndarray]] = {
     "Concat": _concat,
     "Slice": _slice,
     "Cast": _cast,
+    "Add": _arithmetic(np.add),
+    "Sub": _arithmetic(np.subtract),
+    "Mul": _arithmetic(np.multiply),
+    "Mod": _arithmetic(np.mod),
+    "ConstantOfShape": _filled,
 }

@@ -21,6 +21,8 @@ from nbbn.interop.onnx_rows_in import CHANNELS_FIRST, Affine, Centred, Rows
 from nbbn.layers import ELU, Activation, Layer
 
 _READ = {**onnx_rows_read.READ, **onnx_activations_read.READ, **onnx_norms_read.READ, **onnx_images_read.READ}
+# How far a reader looks ahead, so that many nodes do not take the square of their number.
+_AHEAD = 100
 # The longest form that is known has fewer.
 _MAX_FORK = 32
 
@@ -107,7 +109,8 @@ def _read(model: OnnxModel):
 def _input_rows(model: OnnxModel) -> Rows:
     """The input, its images channels last."""
     rows = Rows(model.input_shape, model.dtype)
-    if len(rows.shape) == 3 and onnx_rows_read.channel_axis(model.nodes, 3) == 0:
+    nodes = [node for node, there in zip(model.nodes, _on_rows(model)) if there]
+    if len(rows.shape) == 3 and onnx_rows_read.channel_axis(nodes, 3) == 0:
         rows.shape, rows.perm = (*rows.shape[1:], rows.shape[0]), CHANNELS_FIRST
     return rows
 
@@ -115,20 +118,21 @@ def _input_rows(model: OnnxModel) -> Rows:
 def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
     """Add a layer for each node, or for several that fork and meet again; returns the dtype that the network computes in."""
     at, fork = model.input, {}
-    uses = Counter(name for node in model.nodes if node.operator != "Shape" for name in node.inputs)
+    shapes = {at: rows.graph_shape}
+    on_rows = _on_rows(model)
+    uses = Counter(name for node, there in zip(model.nodes, on_rows) if there for name in node.inputs)
     uses[head.output] += 1
     for i, node in enumerate(model.nodes):
-        if (value := constant_of(node, model, at, rows)) is not None:
-            model.constants[node.output] = value
+        if not on_rows[i]:
+            model.constants[node.output] = constant_of(node, model, shapes)
             continue
         args = [X if name == at else fork.get(name, model.constants.get(name)) for name in node.inputs]
-        if not any(arg is X or isinstance(arg, Term) for arg in args):
-            raise node.refuse("takes a value that is not the last one: nbbn has layers in a row")
         if any(arg is None and name for arg, name in zip(args, node.inputs)):
-            raise node.refuse("takes a value that is not known: nbbn has layers in a row")
+            raise node.refuse("takes a value that is not the last one: nbbn has layers in a row")
         uses.subtract(node.inputs)
         if not fork and uses[at] == 0 and sum(arg is X for arg in args) == 1:
-            _single(rows, node, args, _Context(model.nodes[i + 1 :], model.constants, model.opset, model.batch))
+            ahead = [n for n, there in zip(model.nodes[i + 1 : i + _AHEAD], on_rows[i + 1 :]) if there]
+            _single(rows, node, args, _Context(ahead, model.constants, model.opset, model.batch))
         else:
             fork[node.output] = Term(node, tuple(args))
             if uses[at] or any(uses[name] for name in fork if name != node.output):
@@ -138,6 +142,8 @@ def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
             _named(node, read_fork, rows, fork[node.output])
             fork = {}
         at = node.output
+        if rows.split is None:
+            shapes[at] = rows.graph_shape
         if len(rows.steps) > MAX_LAYERS:
             raise Refused(f"has more than {MAX_LAYERS} layers")
     if fork or at != head.output:
@@ -145,6 +151,16 @@ def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
     if rows.dtype not in (np.float32, np.float64):
         raise Refused(f"computes in {rows.dtype}; float32 and float64 are read")
     return rows.dtype
+
+
+def _on_rows(model: OnnxModel) -> list[bool]:
+    """For each node whether rows go in, and not constants or their shape alone."""
+    values, found = {model.input}, []
+    for node in model.nodes:
+        found.append(node.operator != "Shape" and any(name in values for name in node.inputs))
+        if found[-1]:
+            values.add(node.output)
+    return found
 
 
 def _single(rows: Rows, node: Node, args: list, context: _Context) -> None:

@@ -172,6 +172,7 @@ _PATTERNS: list[tuple[object, Callable]] = [
         ("Add", ("Relu", X), ("Log", ("Add", ("Exp", ("Neg", ("Abs", X))), 1))),
         lambda rows, found: rows.add(Activation("softplus")),
     ),
+    (("Where", ("Greater", X, 20), X, ("Softplus", X)), lambda rows, found: rows.add(Activation("softplus"))),
     (("Where", ("LessOrEqual", X, Number("threshold")), _BELOW, _ABOVE), _relu),
     (("Sub", X, ("ReduceMean", X)), _centred("ReduceMean")),
     (("Sub", X, ("ReduceMax", X)), _centred("ReduceMax")),
