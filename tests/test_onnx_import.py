@@ -1,0 +1,735 @@
+"""ONNX models read: there and back, the forms that exporters write against onnxruntime, and what is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+from naive_layers import NaiveNetwork
+from test_onnx import NETWORKS, OTHER_AXES, drawn, identify, rows
+from test_onnx_models import TARGETS, X, fitted
+
+import nbbn
+from nbbn.interop import from_onnx, to_onnx
+from nbbn.interop.onnx import to_onnx as network_to_onnx
+from nbbn.layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    GroupNormalization,
+    LayerNormalization,
+    LeakyReLU,
+    MaxPooling2D,
+    ReLU,
+    Reshape,
+    Softmax,
+    ZeroPadding2D,
+)
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+# There and back
+
+
+def forward(network, x):
+    return NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", [*NETWORKS, *OTHER_AXES], ids=identify)
+def test_there_and_back(case, dtype):
+    """By the oracle, which knows layers that the engine does not compute, too."""
+    network = drawn(*case, dtype)
+    read = from_onnx(network_to_onnx(network)).network()
+    ref, got = forward(network, rows(network, 5)), forward(read, rows(network, 5))
+    assert read.dtype == dtype
+    assert read.input_shape == network.input_shape
+    assert got.shape == ref.shape
+    np.testing.assert_allclose(
+        got, ref, rtol=0, atol=(1e-13 if dtype == np.float64 else 2e-6) * max(1, np.abs(ref).max())
+    )
+
+
+def test_the_engine_computes_what_was_written():
+    network = drawn((9, 11, 3), next(layers for shape, layers in NETWORKS if shape == (9, 11, 3)))
+    x = rows(network, 5)
+    np.testing.assert_allclose(from_onnx(network_to_onnx(network)).predict(x), forward(network, x), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("target", TARGETS)
+def test_estimators_there_and_back(tmp_path, target, dtype):
+    model, x = fitted(target, dtype), X.astype(dtype)
+    to_onnx(model, tmp_path / "m.onnx", fold=False)
+    read = from_onnx(tmp_path / "m.onnx")
+    if "regression" in target:
+        assert isinstance(read, nbbn.Sequential)
+        np.testing.assert_allclose(
+            read.predict(x).reshape(model.predict(x).shape), model.predict(x), rtol=1e-4, atol=1e-4
+        )
+        return
+    assert isinstance(read, nbbn.FoldedModel)
+    np.testing.assert_allclose(
+        read.predict_proba(x), model.predict_proba(x), rtol=0, atol=1e-12 if dtype == np.float64 else 5e-6
+    )
+    labels = model.predict(x)
+    np.testing.assert_array_equal(read.predict(x), labels.astype(int) if labels.dtype == bool else labels)
+    assert read.fold().kind == read.kind if hasattr(read, "fold") else nbbn.fold(read).report.n_total == 2
+
+
+# The forms that exporters write
+
+
+class Writer:
+    """A graph in the making: constants and nodes, one after the other."""
+
+    def __init__(self, shape, *, dtype=np.float32, opset=17, batch="n"):
+        self.shape, self.dtype, self.opset, self.batch = shape, dtype, opset, batch
+        self.nodes, self.constants, self.rng, self.at = [], [], np.random.default_rng(5), "x"
+
+    def constant(self, *shape, low=None):
+        """Random numbers."""
+        values = self.rng.normal(size=shape) * 0.5 if low is None else self.rng.uniform(low, low + 1.5, shape)
+        return self.array(values.astype(self.dtype))
+
+    def array(self, values):
+        name = f"c{len(self.constants)}"
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def add(self, operator, *inputs, name=None, **attributes):
+        """A node; `.` stands for the last node's output."""
+        inputs = [self.at if given == "." else given for given in inputs or (() if operator == "Constant" else (".",))]
+        self.at = name or f"v{len(self.nodes)}"
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [self.at], name=f"at_{self.at}", **attributes))
+        return self.at
+
+    def numbers(self, value):
+        return self.array(np.array(value, self.dtype))
+
+    def ints(self, *values):
+        return self.array(np.array(values, np.int64))
+
+    def conv(self, filters, channels, size=3, **attributes):
+        return self.add("Conv", ".", self.constant(filters, channels, size, size), self.constant(filters), **attributes)
+
+    def batch_norm(self, channels):
+        arrays = [
+            self.constant(channels),
+            self.constant(channels),
+            self.constant(channels),
+            self.constant(channels, low=0.5),
+        ]
+        return self.add("BatchNormalization", ".", *arrays, epsilon=1e-5)
+
+    def gemm(self, units, features):
+        return self.add("Gemm", ".", self.constant(units, features), self.constant(units), transB=1)
+
+    def model(self, outputs=None):
+        element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        inputs = [onnx.helper.make_tensor_value_info("x", element, [self.batch, *self.shape])]
+        results = [onnx.helper.make_tensor_value_info(name, element, None) for name in outputs or [self.at]]
+        graph = onnx.helper.make_graph(self.nodes, "g", inputs, results, initializer=self.constants)
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)], ir_version=8)
+
+
+def written(shape, steps, **options):
+    """The graph that a function writes."""
+    writer = Writer(shape, **options)
+    steps(writer)
+    return writer.model()
+
+
+def check(model, kinds=None, *, last=True):
+    """The model read computes what onnxruntime does, images turned; its layers are of these kinds."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    read = from_onnx(model)
+    dtype = np.float64 if "double" in given.type else np.float32
+    x = np.random.default_rng(6).normal(
+        size=(given.shape[0] if isinstance(given.shape[0], int) else 4, *given.shape[1:])
+    )
+    (ref,) = session.run(None, {"x": x.astype(dtype)})
+    turned = read.input_shape[1:] != tuple(given.shape[1:])
+    got = read.predict((np.moveaxis(x, 1, -1) if turned else x).astype(dtype))
+    if got.ndim == 4 and last:
+        got = np.moveaxis(got, -1, 1)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(
+        got, ref, rtol=0, atol=(2e-6 if dtype == np.float32 else 1e-12) * max(5, np.abs(ref).max())
+    )
+    if kinds is not None:
+        assert [layer.__class__ for layer in read.layers] == kinds
+    return read
+
+
+IMAGE = (3, 9, 11)
+
+
+def of_torch(w):
+    w.conv(4, 3, pads=[1, 1, 1, 1])
+    w.batch_norm(4)
+    w.add("Relu")
+    w.add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    w.conv(8, 1, group=4, strides=[2, 2], pads=[1, 1, 1, 1])
+    w.add("Clip", ".", w.numbers(0), w.numbers(6)) if w.constants else None
+    w.add("Flatten", axis=1)
+    w.batch_norm(72)
+    w.gemm(5, 72)
+    w.add("LeakyRelu", alpha=0.2)
+
+
+def of_keras(w):
+    """Rows channels last, turned for each convolution and back."""
+    w.add("Transpose", perm=[0, 3, 1, 2])
+    w.add("Conv", ".", w.constant(4, 3, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2])
+    w.add("Transpose", perm=[0, 2, 3, 1])
+    w.add("Add", ".", w.constant(4))
+    w.add("Mul", ".", w.constant(4))
+    w.add("Add", ".", w.constant(4))
+    w.add("Relu")
+    w.add("Reshape", ".", w.ints(-1, 5 * 6 * 4))
+    w.add("MatMul", ".", w.constant(120, 5))
+    w.add("Add", ".", w.constant(5))
+    w.add("Softmax", axis=-1)
+
+
+def test_as_torch_writes_it():
+    check(written((3, 10, 11), of_torch), [
+        Conv2D, BatchNormalization, Activation, ZeroPadding2D, MaxPooling2D, ZeroPadding2D, DepthwiseConv2D, ReLU, Flatten,
+        BatchNormalization, Dense, LeakyReLU,
+    ])  # fmt: skip
+
+
+def test_as_keras_writes_it():
+    kinds = [Conv2D, BatchNormalization, Activation, Flatten, Dense, Softmax]
+    assert check(written((9, 11, 3), of_keras), kinds).input_shape == (None, 9, 11, 3)
+
+
+def computed_shape(w):
+    """`x.view(x.size(0), -1)` as it was exported for years."""
+    w.conv(4, 3)
+    image, shape = w.at, w.add("Shape")
+    rows_ = w.add("Unsqueeze", w.add("Gather", shape, w.array(np.int64(0)), axis=0), w.ints(0))
+    joined = w.add("Concat", rows_, w.ints(-1), axis=0)
+    w.add("Reshape", image, joined)
+    w.gemm(2, 4 * 7 * 9)
+
+
+def sliced_shape(w):
+    w.conv(4, 3)
+    image, shape = w.at, w.add("Shape")
+    first = w.add("Slice", shape, w.ints(0), w.ints(1))
+    more = w.add("Constant", value_ints=[2, 126])
+    w.add("Reshape", image, w.add("Concat", w.add("Cast", first, to=7), more, axis=0))
+    w.add("Reshape", ".", w.ints(0, -1))
+    w.gemm(2, 252)
+
+
+def decoder(w):
+    w.gemm(24, 5)
+    w.batch_norm(24)
+    w.add("Relu")
+    w.add("Reshape", ".", w.ints(-1, 2, 3, 4))
+    w.add("ConvTranspose", ".", w.constant(2, 3, 4, 4), w.constant(3), strides=[2, 2], pads=[1, 1, 1, 1])
+    w.add("ConvTranspose", ".", w.constant(3, 1, 2, 2), strides=[2, 2])
+
+
+def pooled(w):
+    w.add("Pad", ".", w.ints(0, 0, 1, 2, 0, 0, 0, 1))
+    w.add("Relu")  # onnxruntime would merge the padding into the pool, and refuse the result
+    w.add("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1)
+    w.add("AveragePool", kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1])
+    w.add("MaxPool", kernel_shape=[2, 2], strides=[1, 2])
+    w.add("GlobalAveragePool")
+    w.add("Squeeze", ".", w.ints(2, 3))
+    w.gemm(2, 3)
+
+
+def normalised(w):
+    w.add("Div", w.add("Sub", ".", w.numbers(0.5)), w.numbers(0.25))
+    w.conv(4, 3)
+    w.add("InstanceNormalization", ".", w.constant(4), w.constant(4), epsilon=1e-4)
+    w.add("GlobalMaxPool")
+    w.add("Flatten")
+    w.add("LayerNormalization", ".", w.constant(4), w.constant(4))
+
+
+def activated(w):
+    w.add("Exp")
+    w.add("Sigmoid")
+    w.add("Tanh")
+    w.add("Softplus")
+    w.add("Elu", alpha=0.7)
+    w.add("Elu")
+    w.add("Selu")
+    w.add("ThresholdedRelu", alpha=0.3)
+    w.add("PRelu", ".", w.numbers([0.1]))
+    w.add("Max", ".", w.numbers(0))
+    w.add("Min", ".", w.numbers(0.9))
+    w.add("Dropout")
+    w.add("Softmax")
+
+
+def forks(w):
+    """gelu, silu and softplus in the words of several exporters."""
+    w.gemm(6, 5)
+    for inner in ("outside", "before", "beside"):
+        x = w.at
+        one = w.add("Add", w.add("Erf", w.add("Div", x, w.numbers(np.sqrt(2)))), w.numbers(1))
+        if inner == "outside":
+            w.add("Mul", w.add("Mul", x, one), w.numbers(0.5))
+        elif inner == "before":
+            w.add("Mul", w.add("Mul", w.numbers(0.5), x), one)
+        else:
+            w.add("Mul", x, w.add("Mul", one, w.numbers(0.5)))
+    w.add("Mul", w.add("Sigmoid", x := w.at), x)
+    x, soft = w.at, w.add("Softplus")
+    above = w.add("Greater", x, w.numbers(20))
+    w.add("Where", above, x, soft)
+    x = w.at
+    middle = w.add("Sub", x, w.add("ReduceMean", x, axes=[-1]))
+    var = w.add("ReduceMean", w.add("Pow", middle, w.numbers(2)), axes=[-1])
+    w.add("Div", middle, w.add("Sqrt", w.add("Add", var, w.numbers(1e-5))))
+    w.add("Add", w.constant(6), w.add("Mul", w.at, w.constant(6)))
+
+
+def means(w):
+    w.conv(4, 3)
+    w.add("ReduceMean", axes=[2, 3], keepdims=0)
+    w.gemm(2, 4)
+
+
+def bare_names(w):
+    w.conv(3, 3)
+    w.add("ReduceMax", axes=[2, 3], keepdims=1)
+    w.add("Flatten")
+    w.add("Identity")
+    w.add("Transpose", perm=[0, 1])
+    w.add("Unsqueeze", ".", w.ints(1))
+    w.add("Squeeze", ".", w.ints(1))
+
+
+FORMS = [
+    (IMAGE, computed_shape, [Conv2D, Flatten, Dense]),
+    (IMAGE, pooled, None),
+    (IMAGE, normalised, [BatchNormalization, Conv2D, GroupNormalization, GlobalMaxPooling2D, LayerNormalization]),
+    ((5,), activated, None),
+    ((5,), forks, [Dense, *[Activation] * 5, LayerNormalization]),
+    (IMAGE, means, [Conv2D, GlobalAveragePooling2D, Dense]),
+    (IMAGE, bare_names, None),
+    ((5,), decoder, [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose]),
+]
+
+
+@pytest.mark.parametrize(("shape", "steps", "kinds"), FORMS, ids=[steps.__name__ for _, steps, _ in FORMS])
+def test_forms(shape, steps, kinds):
+    check(written(shape, steps), kinds)
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_shapes_that_a_graph_computes(batch):
+    check(written(IMAGE, computed_shape, batch=batch))
+    with pytest.raises(
+        nbbn.FileError, match=r"\(Reshape\): rows of shape \(4, 7, 9\), channels first, are reshaped to"
+    ):
+        check(written(IMAGE, sliced_shape, batch=batch))
+
+
+def test_dropout_keeps_its_rate():
+    def steps(w):
+        w.add("Dropout", ".", w.numbers(0.2))
+        w.gemm(2, 5)
+
+    model = check(written((5,), steps), [Dropout, Dense])
+    assert model.layers[0].rate == 0.2
+
+
+def test_epsilon_and_momentum():
+    def steps(w):
+        w.add("BatchNormalization", ".", *[w.constant(5, low=0.5)] * 4, epsilon=1e-3, momentum=0.8)
+
+    layer = check(written((5,), steps), [BatchNormalization]).layers[0]
+    assert (layer.epsilon, layer.momentum) == (1e-3, 0.8)
+
+
+def test_group_norm_operator():
+    """Its gain is one for each group until opset 21, which onnxruntime decomposes; then one for each channel."""
+    for opset, n in ((18, 2), (21, 4)):
+
+        def steps(w, n=n):
+            w.conv(4, 3)
+            w.add("GroupNormalization", ".", w.constant(n), w.constant(n), num_groups=2)
+
+        layer = check(written(IMAGE, steps, opset=opset), [Conv2D, GroupNormalization]).layers[1]
+        assert layer.groups == 2
+
+
+def test_external_data(tmp_path):
+    model = written(IMAGE, of_torch)
+    ref = from_onnx(model).get_weights()
+    onnx.save(
+        model,
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+        convert_attribute=True,
+    )
+    for array, own in zip(from_onnx(tmp_path / "m.onnx").get_weights(), ref, strict=True):
+        np.testing.assert_array_equal(array, own)
+    (tmp_path / "m.data").write_bytes((tmp_path / "m.data").read_bytes()[:100])
+    with pytest.raises(nbbn.FileError, match=r"tensor 'c\d+' is not whole in 'm.data'; fetch that file, too"):
+        from_onnx(tmp_path / "m.onnx")
+    with pytest.raises(nbbn.FileError, match="lies in another file; give the path of the model instead"):
+        from_onnx(onnx.load(tmp_path / "m.onnx", load_external_data=False))
+
+
+@pytest.mark.parametrize("location", ["../outside", "/etc/hostname", "", "link"])
+def test_external_data_elsewhere(tmp_path, location):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "outside").write_bytes(bytes(1000))
+    (folder / "link").symlink_to(tmp_path / "outside")
+    model = written(IMAGE, of_torch)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(nbbn.FileError, match="outside the model's folder; it is not opened"):
+        from_onnx(folder / "m.onnx")
+
+
+# What is refused
+
+
+def node(operator, *inputs, shape=(5,), **attributes):
+    """A graph of one node; an input that is an array is a constant."""
+
+    def steps(w):
+        w.add(operator, *["." if given is None else w.array(given) for given in inputs or (None,)], **attributes)
+
+    return shape, steps
+
+
+def skip(w):
+    x = w.at
+    w.add("Add", x, w.gemm(5, 5))
+
+
+def two_paths(w):
+    first = w.gemm(5, 5)
+    second = w.add("Gemm", "x", w.constant(5, 5))
+    w.add("Add", first, second)
+
+
+def earlier(w):
+    first = w.add("Relu")
+    w.gemm(5, 5)
+    w.add("Tanh")
+    w.add("Concat", w.at, first, axis=1)
+
+
+def centred_alone(w):
+    w.add("Sub", "x", w.add("ReduceMean", axes=[1]))
+
+
+def centred_before(w):
+    centred_alone(w)
+    w.add("Relu")
+
+
+def flat_images(w):
+    w.conv(4, 3)
+    w.add("Flatten")
+
+
+F = np.float32
+ONES = np.ones(5, F)
+REFUSED = [
+    (((5,), skip), r"node 'at_v1' \(Add\): joins values of a form that is not known: nbbn has layers in a row"),
+    (((5,), two_paths), r"\(Add\): joins values of a form"),
+    (((5,), earlier), r"node 'at_v3' \(Concat\)"),
+    (((5,), centred_alone), "ends within a norm or a softmax"),
+    (((5,), centred_before), r"\(Relu\): follows a mean or maximum that is subtracted, which makes no norm"),
+    ((IMAGE, flat_images), "ends in images that are flattened or turned, channels first"),
+    (
+        node("LSTM", None, np.ones((1, 4, 5), F), np.ones((1, 4, 1), F)),
+        r"node 'at_v0' \(LSTM\): is no operator",
+    ),
+    (node("Gemm", None, np.ones((4, 5), F)), r"\(Gemm\): a kernel of shape \(4, 5\) does not fit rows of shape \(5,\)"),
+    (node("Gemm", np.ones((4, 5), F), None), r"\(Gemm\): is no dense layer: its kernel must be a constant"),
+    (node("MatMul", np.ones((4, 5), F), None), r"\(MatMul\): is no dense layer: the second factor must be a constant"),
+    (node("Sub", ONES, None), r"\(Sub\): combines two values, or a constant with a value in the wrong order"),
+    (node("Add", None, np.ones((2, 5), F)), r"a constant of shape \(2, 5\) does not fit rows of shape \(5,\)"),
+    (node("Add", None, np.ones((3, 1, 5), F)), r"a constant of shape \(3, 1, 5\) does not fit rows"),
+    (node("Add", None, np.ones((4, 5), F), shape=(4, 5)), "a constant along more than one axis of rows of shape"),
+    (node("Div", None, np.zeros(5, F)), r"\(Div\): divides by 0"),
+    (node("Clip", None, np.array(-1, F)), r"\(Clip\): clips at -1; a ReLU clips at 0"),
+    (node("Min", None, np.array(1, F)), r"\(Min\): bounds values that no ReLU gives"),
+    (node("Min", None), r"\(Min\): is no bound of a ReLU"),
+    (node("Max", None, np.array(1, F)), r"\(Max\): is no ReLU"),
+    (node("Max", None, ONES), r"\(Max\): needs a constant of one number"),
+    (node("Transpose", perm=[1, 0]), r"\(Transpose\): perm \[1, 0\] moves the batch axis or is none"),
+    (node("Flatten", axis=0), r"\(Flatten\): flattens from axis 0 on, which mixes rows"),
+    (node("Reshape", None, np.array([5, -1])), r"\(Reshape\): the shape \[5, -1\] mixes rows of shape \(5,\)"),
+    (node("Reshape", None, np.array([0, 3])), "mixes rows"),
+    (node("Reshape", None, np.array([0, 0, -1, -1])), "mixes rows"),
+    (node("Reshape", None, np.array([0.5, 2], F)), r"\(Reshape\): the shape must be a constant"),
+    (node("Squeeze", None, np.array([1])), r"axes \[1\] of rows of shape \(5,\) are not of length 1"),
+    (node("Unsqueeze", None, np.array([0])), r"axes \[0\] leave no axis of rows"),
+    (node("Unsqueeze", None, ONES), "axes must be whole numbers"),
+    (node("Cast", to=10), r"\(Cast\): casts to another type in the midst"),
+    (node("Dropout", None, np.array(0.5, F), np.array(True)), "training_mode is set"),
+    (node("Conv", None, np.ones((1, 3, 3, 3), F)), r"\(Conv\): works on images \(channels, height, width\)"),
+    (
+        node("Conv", None, np.ones((1, 2, 3, 3), F), shape=IMAGE),
+        r"a kernel of shape \(1, 2, 3, 3\) in 1 groups does not fit 3",
+    ),
+    (
+        node("Conv", None, np.ones((1, 3, 3), F), shape=IMAGE),
+        "is no convolution of images with a constant kernel of four axes",
+    ),
+    (
+        node("Conv", None, np.ones((1, 3, 3, 3), F), shape=IMAGE, auto_pad="SAME_LOWER"),
+        "auto_pad SAME_LOWER is not supported",
+    ),
+    (
+        node("Conv", None, np.ones((1, 3, 3, 3), F), shape=IMAGE, pads=[1, 1]),
+        r"pads \[1, 1\] are not those of an image",
+    ),
+    (
+        node("Conv", None, np.ones((1, 3, 3, 3), F), shape=IMAGE, strides=[0, 1]),
+        r"strides \[0, 1\] is not that of an image",
+    ),
+    (
+        node("Conv", None, np.ones((1, 3, 3, 3), F), shape=IMAGE, strides=[2, 2], dilations=[2, 2]),
+        r"\(Conv\): Conv2D: strides and dilation_rate cannot both be above 1",
+    ),
+    (node("Conv", None, np.ones((1, 3, 10, 3), F), shape=IMAGE), r"\(Conv\): Conv2D: needs rows of height 10"),
+    (
+        node("ConvTranspose", None, np.ones((3, 1, 3, 3), F), shape=IMAGE, group=3),
+        "groups, output_shape and auto_pad of",
+    ),
+    (node("ConvTranspose", None, np.ones((2, 1, 3, 3), F), shape=IMAGE), "does not fit 3 channels"),
+    (
+        node(
+            "ConvTranspose",
+            None,
+            np.ones((3, 1, 3, 3), F),
+            shape=IMAGE,
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
+            output_padding=[1, 1],
+        ),
+        "are those of no Conv2DTranspose",
+    ),
+    (node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], pads=[1, 1, 1, 1]), "and zeros are no substitute"),
+    (node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], dilations=[2, 2]), "dilations of a pool are not supported"),
+    (
+        node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
+        "ceil_mode is not supported where",
+    ),
+    (
+        node("AveragePool", shape=IMAGE, kernel_shape=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1),
+        "auto_pad with count_include_pad is not supported",
+    ),
+    (node("ReduceMean", shape=IMAGE, axes=[1]), "reduces other axes than height and width of images"),
+    (node("Pad", None, np.array([0, 1, 0, 1])), "pads other axes than height and width"),
+    (node("Pad", None, np.array([0, 1, 0])), r"pads \[0, 1, 0\] do not fit rows"),
+    (node("Pad", None, np.array([0] * 8), np.array(2, F), shape=IMAGE), r"\(Pad\): pads by other values than 0"),
+    (node("Pad", None, np.array([0] * 8), shape=IMAGE, mode="reflect"), "pads by other values than 0"),
+    (node("BatchNormalization", None, ONES, ONES, ONES), "needs constants for scale, bias, mean and variance"),
+    (node("BatchNormalization", None, ONES, ONES, ONES, ONES, training_mode=1), "was exported for training"),
+    (node("BatchNormalization", None, *[np.ones(4, F)] * 4), r"arrays of shape \(4,\) do not fit rows of shape \(5,\)"),
+    (node("BatchNormalization", None, ONES, ONES, ONES, -ONES), "a variance is negative"),
+    (node("BatchNormalization", None, ONES, ONES, ONES * np.nan, ONES), "mean holds NaN or infinity"),
+    (node("LayerNormalization", None, np.ones((1, 4), F)), "a constant of shape"),
+    (node("LayerNormalization", None, ONES, shape=(4, 5), axis=1), "do not fit the axes that are normalised over"),
+    (node("InstanceNormalization", None, ONES), "needs constants for scale and bias"),
+    (node("GroupNormalization", None, ONES), "needs constants for scale and bias"),
+    (node("GroupNormalization", None, ONES, ONES, shape=IMAGE, num_groups=2), "2 groups do not fit rows"),
+    (node("PRelu", None, np.arange(5, dtype=F)), "has slopes of its own for each channel; a LeakyReLU has one"),
+    (node("Selu", alpha=1.0), "selu has others"),
+    (node("Gelu", approximate="tanh"), "is an approximation of gelu; nbbn has the exact one"),
+    (node("Softmax", axis=0), "axis 0 is no axis of rows"),
+    (node("Where", np.ones(5, bool), None, np.zeros(5, F)), r"\(Where\): is no operator"),
+]
+
+
+@pytest.mark.parametrize(("case", "message"), REFUSED)
+def test_refuses(case, message):
+    shape, steps = case
+    with pytest.raises(nbbn.FileError, match=message) as error:
+        from_onnx(written(shape, steps))
+    assert str(error.value).startswith("the ONNX model: ")
+    assert "\n" not in str(error.value)
+
+
+def test_refuses_old_softmaxes():
+    with pytest.raises(nbbn.FileError, match="over all axes from 1 on, as before opset 13, is not supported"):
+        from_onnx(written(*node("Softmax", shape=(4, 5)), opset=11))
+
+
+def changed(change):
+    model = written((5,), lambda w: (w.gemm(3, 5), w.add("Relu")))
+    change(model, model.graph)
+    return model
+
+
+def tensor(**fields):
+    def change(model, graph):
+        for name, value in fields.items():
+            graph.initializer[0].ClearField(name)
+            if isinstance(value, list):
+                getattr(graph.initializer[0], name).extend(value)
+            elif value is not None:
+                setattr(graph.initializer[0], name, value)
+
+    return change
+
+
+MODELS = [
+    (lambda m, g: m.opset_import[0].ClearField("version"), "has opset 0; 7 and later are read"),
+    (
+        lambda m, g: g.input.append(onnx.helper.make_tensor_value_info("y", 1, [1])),
+        "has 2 inputs; models with one are read",
+    ),
+    (lambda m, g: g.ClearField("input"), "has 0 inputs; models with one"),
+    (
+        lambda m, g: g.output.append(onnx.helper.make_tensor_value_info("v0", 1, None)),
+        "has 2 outputs; with one",
+    ),
+    (
+        lambda m, g: g.input[0].type.tensor_type.shape.dim[1].Clear(),
+        r"its rows have shape \(None,\); every size but the batch's",
+    ),
+    (
+        lambda m, g: setattr(g.input[0].type.tensor_type, "elem_type", 10),
+        "its input 'x' is no tensor of float32 or float64",
+    ),
+    (
+        lambda m, g: setattr(g.input[0].type.tensor_type, "elem_type", 7),
+        "computes in int64; float32 and float64 are read",
+    ),
+    (lambda m, g: setattr(g.node[0], "domain", "ai.onnx.ml"), "operator Gemm of ai.onnx.ml is not known"),
+    (lambda m, g: g.sparse_initializer.add(), "has sparse weights"),
+    (lambda m, g: g.node[0].input.__setitem__(0, "nowhere"), "takes a value that is neither a constant nor follows"),
+    (lambda m, g: g.node[0].input.__setitem__(2, "nowhere"), "takes a value that is not the last one"),
+    (lambda m, g: g.node[0].input.__setitem__(2, "v1"), "takes a value that is not the last one"),
+    (lambda m, g: setattr(g.output[0], "name", "nowhere"), "its output 'nowhere' does not follow from its input"),
+    (tensor(data_type=10), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (tensor(dims=[2**30, 2**30]), "tensor 'c0' holds 60 bytes, its shape"),
+    (tensor(dims=[-3, -5]), r"tensor 'c0' has shape \(-3, -5\)"),
+    (tensor(raw_data=b""), "tensor 'c0' holds 0 bytes, its shape"),
+    (tensor(raw_data=None, float_data=[1.0]), r"tensor 'c0' holds 1 numbers, its shape \(3, 5\) says 15"),
+    (
+        tensor(raw_data=None, data_type=8, string_data=[b"a"]),
+        r"tensor 'c0' holds 1 strings, its shape \(3, 5\) says 15",
+    ),
+    (tensor(raw_data=np.full(15, np.nan, F).tobytes()), "kernel holds NaN or infinity"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MODELS)
+def test_refuses_models(tmp_path, change, message):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(changed(change).SerializeToString())
+    with pytest.raises(nbbn.FileError, match=message) as error:
+        from_onnx(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_refuses_too_many_nodes_and_layers(monkeypatch):
+    many = written((5,), lambda w: [w.add("Tanh") for _ in range(30)])
+    monkeypatch.setattr("nbbn.interop.onnx_import.MAX_LAYERS", 20)
+    with pytest.raises(nbbn.FileError, match="has more than 20 layers"):
+        from_onnx(many)
+    monkeypatch.setattr("nbbn.interop.onnx_model._MAX_NODES", 20)
+    with pytest.raises(nbbn.FileError, match="has 30 nodes; at most 20 are read"):
+        from_onnx(many)
+
+    def long_fork(w):
+        x = w.at
+        for _ in range(40):
+            w.add("Relu")
+        w.add("Add", x, ".")
+
+    with pytest.raises(nbbn.FileError, match="is on a second path of many nodes"):
+        monkeypatch.setattr("nbbn.interop.onnx_model._MAX_NODES", 200)
+        from_onnx(written((5,), long_fork))
+
+
+CONSTANTS = [
+    (
+        lambda w: w.add("Concat", w.constant(60), w.constant(60), axis=0),
+        r"\(Concat\): joins constants that are no shapes",
+    ),
+    (lambda w: w.add("Gather", w.constant(3, 3), w.ints(0)), r"\(Gather\): picks from a constant that is no shape"),
+    (lambda w: w.add("Mul", w.constant(65), w.numbers(2)), r"\(Mul\): computes with weights alone"),
+    (lambda w: w.add("Slice", w.constant(65), w.ints(0), w.ints(1)), r"\(Slice\): cuts a constant that is no shape"),
+    (lambda w: w.add("ConstantOfShape", w.ints(2**40)), r"\(ConstantOfShape\): makes a constant that is no shape"),
+    (lambda w: w.add("Tile", w.constant(5), w.ints(2**40)), r"\(Tile\): computes with constants alone in a way"),
+    (lambda w: w.add("Cast", w.constant(5), to=8), r"\(Cast\): casts a constant to another type"),
+    (lambda w: w.add("Constant", value_string="a"), r"\(Constant\): is a constant of another kind"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), CONSTANTS)
+def test_refuses_constants(make, message):
+    def steps(w):
+        w.add("Add", "x", make(w))
+
+    with pytest.raises(nbbn.FileError, match=message):
+        from_onnx(written((5,), steps))
+
+
+def test_refuses_heads():
+    model = network_to_onnx(drawn((5,), [Dense(3, "softmax")]), kind="classifier", classes=["a", "b", "c"])
+    assert from_onnx(model).classes_.tolist() == ["a", "b", "c"]
+    labels = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.STRING)
+    labels.string_data.append(b"d")
+    labels.dims[0] = 4
+    with pytest.raises(nbbn.FileError, match=r"has \(4,\) labels for outputs of shape \(3,\)"):
+        from_onnx(model)
+    for attribute in (a for n in model.graph.node for a in n.attribute if n.op_type == "ArgMax"):
+        attribute.i = 5
+        with pytest.raises(
+            nbbn.FileError, match="has 2 outputs; with one are read, or a label and probabilities as to_onnx"
+        ):
+            from_onnx(model)
+
+
+def test_refuses_files(tmp_path):
+    path = tmp_path / "m.onnx"
+    for data, message in (
+        (b"", "is no ONNX model, or broken"),
+        (b"x" * 100, "is no ONNX model, or broken"),
+        (changed(lambda m, g: None).SerializeToString()[:-3], "broken"),
+        (b"\x08\x08\x12\x04nbbn" * 3, "is no ONNX model, or broken; give a file that an exporter wrote"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(nbbn.FileError, match=message):
+            from_onnx(path)
+    with pytest.raises(nbbn.FileError, match="does not exist; check the path"):
+        from_onnx(tmp_path / "none.onnx")
+    with pytest.raises(TypeError, match=r"from_onnx takes a path or an onnx\.ModelProto, got int"):
+        from_onnx(3)
+
+
+def test_without_onnx(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"from_onnx needs the package onnx: pip install 'nbbn\[onnx\]'"):
+        from_onnx(tmp_path / "m.onnx")
