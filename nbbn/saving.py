@@ -104,29 +104,30 @@ def save_estimator(estimator, path) -> None:
 
 def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
     """Write a `Sequential`: layers and weights and, with `training`, what a fit goes on from."""
-    network, meta = model.network(), {"model": "Sequential", "name": model.name}
+    network, meta, slots = model.network(), {"model": "Sequential", "name": model.name}, {}
     if training:
         try:
-            meta["training"] = model.training_state()
+            meta["training"], slots = model.training_state()
         except ValueError as err:
             warnings.warn(f"{path}: saved without the arguments of compile: {err}", stacklevel=3)
-    native.save(path, network, meta)
+    native.save(path, network, meta, slots)
 
 
 def save_sequential_estimator(estimator, path) -> None:
     """Write a fitted estimator around layers, and what its next fit goes on from."""
     classes = getattr(estimator, "classes_", None)
+    about, slots = described(estimator)
     meta = {
         "model": type(estimator).__name__,
         "classes": None if classes is None else native.labels_to_json(classes),
-        **described(estimator),
+        **about,
     }
-    native.save(path, estimator.model_.network(), meta)
+    native.save(path, estimator.model_.network(), meta, slots)
 
 
-def _load_sequential(network: Network, meta: dict) -> Sequential:
+def _load_sequential(network: Network, meta: dict, slots: native.Slots) -> Sequential:
     model = Sequential(name=meta["name"])
-    model.restore(network, meta.get("training"))
+    model.restore(network, meta.get("training"), slots)
     return model
 
 
@@ -157,7 +158,7 @@ def load(path):
     FileError
         For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
     """
-    network, meta = native.load(path)
+    network, meta, slots = native.load(path)
     name = meta.get("model")
     try:
         classes = None if meta.get("classes") is None else native.labels_from_json(meta["classes"])
@@ -165,9 +166,9 @@ def load(path):
             report = FoldReport.from_dict(meta["report"])
             return FoldedModel(network, kind=meta["kind"], classes=classes, report=report)
         if name == "Sequential":
-            return _load_sequential(network, meta)
+            return _load_sequential(network, meta, slots)
         if name in _AROUND_LAYERS:
-            return restored(_AROUND_LAYERS[name], network, classes, meta)
+            return restored(_AROUND_LAYERS[name], network, classes, meta, slots)
         if name in _ESTIMATORS:
             params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
             params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}

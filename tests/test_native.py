@@ -55,7 +55,7 @@ def saved(tmp_path):
 def test_round_trip(tmp_path, dtype):
     path = tmp_path / "model.nbbn"
     save(path, make(dtype), META)
-    network, meta = load(path)
+    network, meta, _ = load(path)
     assert_equal(network, make(dtype))
     assert meta == META
     save(str(path), network, {})
@@ -323,7 +323,7 @@ def test_flipped_bytes_raise_nothing_else(saved, changes):
     path = saved.parent / "flipped"
     path.write_bytes(data)
     try:
-        network, meta = load(path)
+        network, meta, _ = load(path)
     except FileError as error:
         assert "\n" not in str(error)
     else:
@@ -479,3 +479,14 @@ def test_load_refuses_damaged_numbers(saved, back):
     saved.write_bytes(data)
     with pytest.raises(FileError, match=r"damaged|broken"):
         load(saved)
+
+
+def test_an_optimizers_state_comes_back(tmp_path):
+    network = make("float32")
+    layer, name = next((i, name) for i, arrays in enumerate(network.weights) for name in arrays)
+    slots = {f"{layer}.{name}.{s}": network.weights[layer][name] + s for s in range(3)}
+    save(tmp_path / "f", network, META, slots)
+    _, meta, got = load(tmp_path / "f")
+    assert meta == META and got.keys() == slots.keys()
+    for key, array in slots.items():
+        np.testing.assert_array_equal(got[key], array)

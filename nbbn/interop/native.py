@@ -11,11 +11,15 @@ import numpy as np
 from nbbn.interop.files import BROKEN, FileError, one_line, read_whole, write_whole
 from nbbn.network import Network, Weights
 
+Slots = dict[str, np.ndarray]
+
 __all__ = ["FileError", "labels_from_json", "labels_to_json", "load", "save"]
 
 FORMAT = "nbbn-network"
 VERSION = 1
 _KEY = "nbbn"
+# What the names of an optimiser's tensors begin with.
+_SLOTS = "optimizer."
 _TAGS = {"float32": "F32", "float64": "F64"}
 # safetensors itself refuses longer headers.
 _MAX_HEADER = 100_000_000
@@ -24,7 +28,7 @@ _MAX_PADDED = 2**24
 _ADVICE = "write it again with save, or fetch it again"
 
 
-def save(path, network: Network, meta: dict) -> None:
+def save(path, network: Network, meta: dict, slots: Slots | None = None) -> None:
     """Write a network to a file.
 
     Parameters
@@ -34,6 +38,8 @@ def save(path, network: Network, meta: dict) -> None:
     network : Network
     meta : dict
         JSON-ready values that `load` gives back (tuples as lists): kind of model, classes, report.
+    slots : dict of ndarray, optional
+        An optimiser's state: `layer.array.slot` -> an array like the layer's.
 
     Raises
     ------
@@ -49,17 +55,19 @@ def save(path, network: Network, meta: dict) -> None:
     if not isinstance(meta, dict):
         raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
     header = {"format": FORMAT, "version": VERSION, "network": network.check().config(), "meta": meta}
-    header["sha256"] = _digest(_named(network.weights))
+    named = {**_named(network.weights), **{f"{_SLOTS}{name}": array for name, array in (slots or {}).items()}}
+    header["sha256"] = _digest(named)
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as err:
         raise TypeError(f"meta must be JSON-ready (dicts, lists, strings, finite numbers): {err}") from err
     # safetensors 0.8 writes the memory of a Fortran-ordered array as if it were C-ordered.
-    tensors = {name: np.ascontiguousarray(array) for name, array in _named(network.weights).items()}
+    tensors = {name: np.ascontiguousarray(array) for name, array in named.items()}
 
     def verify(temporary: Path) -> None:
         try:
-            written = _named(load(temporary)[0].weights)
+            read, _, read_slots = load(temporary)
+            written = {**_named(read.weights), **{f"{_SLOTS}{name}": array for name, array in read_slots.items()}}
         except FileError:
             written = {}
         if not all(np.array_equal(written.get(name), array) for name, array in tensors.items()):
@@ -68,7 +76,7 @@ def save(path, network: Network, meta: dict) -> None:
     write_whole(path, to_bytes(tensors, {_KEY: text}), verify)
 
 
-def load(path) -> tuple[Network, dict]:
+def load(path) -> tuple[Network, dict, Slots]:
     """Read what `save` wrote.
 
     Returns
@@ -76,6 +84,8 @@ def load(path) -> tuple[Network, dict]:
     network : Network
         Checked: every array there, of the declared shape and dtype, finite.
     meta : dict
+    slots : dict of ndarray
+        The optimiser's state; empty without one.
 
     Raises
     ------
@@ -88,21 +98,23 @@ def load(path) -> tuple[Network, dict]:
     data, tensors, header = _read(Path(path))
     config, meta = _content(path, header)
     expected = _expected(path, config)
+    expected |= {name: expected[like] for name in tensors if (like := _slot_of(name)) in expected}
     found = {name: [t.get("dtype"), t.get("shape")] for name, t in tensors.items() if isinstance(t, dict)}
     if found != expected:
         raise FileError(f"{path}: {_first_difference(expected, found)}; {_ADVICE}")
     try:
         arrays = from_bytes(data)
         weights: Weights = [{} for _ in config["layers"]]
-        for name, array in arrays.items():
+        slots = {name[len(_SLOTS) :]: array for name, array in arrays.items() if name.startswith(_SLOTS)}
+        for name in arrays.keys() - {f"{_SLOTS}{name}" for name in slots}:
             i, key = name.split(".", 1)
-            weights[int(i)][key] = array
+            weights[int(i)][key] = arrays[name]
         network = Network.from_config(config, weights)
     except (SafetensorError, *BROKEN) as err:
         raise FileError(f"{path}: broken ({one_line(err)}); {_ADVICE}") from err
     if header.get("sha256") != _digest(arrays):
         raise FileError(f"{path}: its numbers are damaged (the checksum differs); {_ADVICE}")
-    return network, meta
+    return network, meta, slots
 
 
 def labels_to_json(classes) -> dict:
@@ -168,6 +180,13 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensors[name]).tobytes())
     return digest.hexdigest()
+
+
+def _slot_of(name: str) -> str | None:
+    """The array whose shape a tensor of an optimiser's state has; None for any other tensor."""
+    parts = name.removeprefix(_SLOTS).split(".")
+    known = name.startswith(_SLOTS) and len(parts) == 3 and parts[2] in ("0", "1", "2")
+    return ".".join(parts[:2]) if known else None
 
 
 def _named(per_layer: list[dict]) -> dict:

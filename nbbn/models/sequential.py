@@ -12,7 +12,7 @@ import numpy as np
 
 from nbbn.callbacks import CallbackList, History
 from nbbn.interop.files import FileError
-from nbbn.models import inputs, state
+from nbbn.models import inputs
 from nbbn.models.loop import Loop, Measure, Rows, batch_edges
 from nbbn.models.progress import check_verbose, figures, per_step, reporter
 from nbbn.models.session import Session, needs_batches, penalty_of
@@ -391,28 +391,30 @@ class Sequential(Stack):
             self._chain.build(other._chain.input_shape)
         self.set_weights(other.get_weights())
 
-    def training_state(self) -> dict:
-        """What a fit goes on from besides layers and weights, JSON-ready.
+    def training_state(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """What a fit goes on from besides layers and weights: JSON-ready values, and the optimiser's arrays.
 
         Raises
         ------
         ValueError
-            For a learning rate that is a function, and for a state too large for a file's header.
+            For a learning rate that is a function.
         """
         session, meta = self._session, {"seed": self._chain.seed, "made": self._chain.made, "shuffles": self._shuffles}
         if session is None:
-            return meta
+            return meta, {}
         counts = {"step": session.step, "norm_step": session.norm_step}
-        return {**meta, **session.config(), **counts, "slots": state.to_text(session.state())}
+        return {**meta, **session.config(), **counts}, session.state()
 
-    def restore(self, network: Network, meta: dict | None) -> None:
+    def restore(self, network: Network, meta: dict | None, slots: dict[str, np.ndarray]) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
         Parameters
         ----------
         network : Network
         meta : dict or None
-            What `training_state` gave; None: layers and weights alone.
+            What `training_state` gave first; None: layers and weights alone.
+        slots : dict of ndarray
+            What it gave second.
 
         Raises
         ------
@@ -427,7 +429,6 @@ class Sequential(Stack):
         self._chain.seed, self._chain.made, self._shuffles = (int(meta[name]) for name in ("seed", "made", "shuffles"))
         if "loss" in meta:
             self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
-            slots = state.from_text(meta["slots"], network.weights)
             self._session.resume(slots, int(meta["step"]), int(meta["norm_step"]))
 
     def _require_compiled(self, what: str) -> Session:

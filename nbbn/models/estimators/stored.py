@@ -16,21 +16,23 @@ _APART = ("callbacks", "random_state", "layers")
 _ATTRIBUTES = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
 
-def described(estimator) -> dict:
-    """What a file keeps besides the classes, the network and its weights."""
+def described(estimator) -> tuple[dict, dict[str, np.ndarray]]:
+    """What a file keeps besides the classes, the network and its weights; and the optimiser's state."""
     params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _APART}
     names = getattr(estimator, "feature_names_in_", None)
-    return {
+    training, slots = estimator.model_.training_state()
+    about = {
         "params": {name: _plain(value) for name, value in params.items()},
         "layers": [layer.config() for layer in estimator._specs],
         "attributes": {name: getattr(estimator, name) for name in _ATTRIBUTES if hasattr(estimator, name)},
         "row_shape": list(estimator._row_shape),
         "feature_names": None if names is None else [str(name) for name in names],
-        "training": estimator.model_.training_state(),
+        "training": training,
     }
+    return about, slots
 
 
-def restored(cls: type, network: Network, classes: np.ndarray | None, meta: dict):
+def restored(cls: type, network: Network, classes: np.ndarray | None, meta: dict, slots: dict[str, np.ndarray]):
     """The estimator that `described` described.
 
     Raises
@@ -43,7 +45,7 @@ def restored(cls: type, network: Network, classes: np.ndarray | None, meta: dict
     estimator._validate_params()
     vars(estimator).update({name: meta["attributes"][name] for name in _ATTRIBUTES if name in meta["attributes"]})
     model = Sequential()
-    model.restore(network, meta["training"])
+    model.restore(network, meta["training"], slots)
     estimator._specs, estimator._row_shape = specs, tuple(int(n) for n in meta["row_shape"])
     estimator.adopt(model)
     if meta["feature_names"] is not None:
