@@ -142,7 +142,7 @@ def test_a_tables_columns_become_images(images, tmp_path, capsys, rows):
     np.testing.assert_array_equal(got, ref.reshape(30, 8))
 
 
-def test_images_channels_first_are_turned(images, tmp_path, capsys):
+def test_images_channels_first_are_turned(tmp_path, capsys):
     layers = (nbbn.layers.Flatten(), nbbn.layers.Dense(1, use_bias=False))
     weights = [{}, {"kernel": np.arange(24, dtype=np.float32)[:, None]}]
     model = nbbn.FoldedModel(nbbn.Network(layers, (4, 3, 2), weights, np.dtype("f4")))

@@ -331,6 +331,12 @@ def test_refuses(shape, layer, message):
         to_c(Network((layer,), shape, [weights], np.dtype("f4")))
 
 
+def test_refuses_labels_that_are_no_strings():
+    model = FoldedModel(drawn((5,), HEAD[2]), kind="classifier", classes=["a", "b\0c"])
+    with pytest.raises(ValueError, match="NUL character"):
+        model.to_c()
+
+
 def test_refuses_a_network_that_does_not_fit():
     with pytest.raises(LayerError, match="needs arrays"):
         to_c(Network((Dense(2),), (3,), [{}], np.dtype("f4")))

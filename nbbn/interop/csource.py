@@ -43,7 +43,7 @@ def to_c(network: Network, path=None, *, name: str | None = None, classes=None, 
     LayerError
         For a layer, or an axis of one, that has no C function, and for a network whose arrays do not fit its layers.
     ValueError
-        For a name that is no C identifier.
+        For a name that is no C identifier, and a class label that is no C string.
     FileError
         Where the file cannot be written.
 
@@ -279,6 +279,8 @@ def _labels(classes: np.ndarray) -> tuple[str, list[str]]:
 
 
 def _quoted(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"a class label with a NUL character is no C string, got {text!r}; rename it")
     # In octal: what is not plain ASCII, and the question mark, which could be part of a trigraph.
     plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{"".join(plain)}"'
