@@ -264,18 +264,37 @@ def test_verify_refuses_rows_of_another_shape(models, tmp_path, capsys):
     assert "holds rows of shape (3,), the models take (64,)" in line
 
 
-@pytest.mark.parametrize("shape", [["n", "m"], ["n"], [3, 0]])
-def test_verify_refuses_graphs_of_unknown_shape(models, tmp_path, capsys, shape):
+def onnx_file(path, node, inputs, output):
+    """An ONNX file of one node; values are `(name, kind, shape)`."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
-    node = make.make_node("Identity", ["x"], ["y"])
-    values = [make.make_tensor_value_info(name, kind, shape) for name in "xy"]
-    model = make.make_model(make.make_graph([node], "g", values[:1], values[1:]), ir_version=8,
-                            opset_imports=[make.make_opsetid("", 13)])  # fmt: skip
-    onnx.save(model, tmp_path / "m.onnx")
-    line = fails(capsys, 2, "verify", tmp_path / "m.onnx", models / "digits.safetensors")
-    assert "is not fixed but for the rows" in line
+    make = onnx.helper
+    values = [
+        make.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), shape)
+        for name, kind, shape in [*inputs, output]
+    ]
+    made = make.make_node(node[0], node[1], [output[0]], **node[2])
+    graph = make.make_graph([made], "g", values[:-1], values[-1:])
+    onnx.save(make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 13)]), path)
+    return path
+
+
+X, Y = ("x", "FLOAT", ["n", 64]), ("y", "FLOAT", ["n", 64])
+GRAPHS = {
+    "no shape": (("Identity", ["x"], {}), [("x", "FLOAT", ["n", "m"])], ("y", "FLOAT", ["n", "m"]), "is not fixed"),
+    "no columns": (("Identity", ["x"], {}), [("x", "FLOAT", ["n"])], ("y", "FLOAT", ["n"]), "is not fixed"),
+    "two inputs": (("Add", ["x", "z"], {}), [X, ("z", "FLOAT", ["n", 64])], Y, "must have one input of floats, has x: "),
+    "whole numbers": (("Identity", ["x"], {}), [("x", "INT64", ["n", 64])], ("y", "INT64", ["n", 64]), "one input of floats"),
+    "labels alone": (("ArgMax", ["x"], {"axis": 1}), [X], ("y", "INT64", ["n", 1]), "has no output of floats to compare"),
+    "other outputs": (("Identity", ["x"], {}), [X], Y, "differ in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_verify_refuses_graphs(models, tmp_path, capsys, name):
+    *graph, message = GRAPHS[name]
+    line = fails(capsys, 2, "verify", onnx_file(tmp_path / "m.onnx", *graph), models / "digits.safetensors")
+    assert message in line
 
 
 def test_fold_bn_in_a_clone(models, tmp_path):
