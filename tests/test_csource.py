@@ -264,6 +264,19 @@ def test_declarations_alone_and_two_models_in_one_program(tmp_path):
 
 
 @needs_compiler
+def test_declarations_in_cpp(tmp_path):
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: neither c++ nor g++ is there")
+    to_c(drawn((4,), [Dense(2)]), tmp_path / "one.c")
+    head = '#define ONE_DECLARATIONS_ONLY\n#include "one.c"\n'
+    (tmp_path / "main.cpp").write_text(head + "int main() { float x[4] = {}, y[2]; one_predict(x, y, 1); return 0; }\n")
+    subprocess.run([*COMPILER, *FLAGS, "-c", "one.c"], cwd=tmp_path, check=True)
+    subprocess.run([compiler, "-Wall", "-Werror", "main.cpp", "one.o", "-o", "main", "-lm"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"]).returncode == 0
+
+
+@needs_compiler
 def test_many_threads_at_once(tmp_path):
     network = drawn(*MORE["all kinds"])
     library, x = compiled(to_c(network), tmp_path), rows(network, 300)

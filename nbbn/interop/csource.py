@@ -141,7 +141,7 @@ class _Source:
             *layers,
             "",
             f"   Compile:   cc -std=c99 -O3 -c {name}.c        and link with -lm; -march=native makes it faster on this machine.",
-            f"   Declare:   #define {upper}_DECLARATIONS_ONLY before #include \"{name}.c\", or copy the declarations below.",
+            f"   Declare:   #define {upper}_DECLARATIONS_ONLY before #include \"{name}.c\", in C++ too.",
             "",
             *self._memory(),
             "*/",
@@ -197,6 +197,7 @@ class _Source:
             if function.endswith("_with"):
                 comment += f" `scratch` holds {self.name.upper()}_SCRATCH numbers, of any contents."
             lines += [f"/* {comment} */", f"{signature};"]
+        lines = ["#ifdef __cplusplus", 'extern "C" {', "#endif", *lines, "#ifdef __cplusplus", "}", "#endif"]
         return "\n".join(lines) + "\n"
 
     # -- constants
