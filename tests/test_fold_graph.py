@@ -358,3 +358,56 @@ def test_carries_say_where_they_end():
     assert "pool mixes values along axis 2" in carries.along(1, carries.mean_of_values, "pool")(one, 2)
     huge = carries.reshaped((1 << 30,), (1 << 30,), "flat")(affine(0, 3), 1)
     assert huge == "flat reshapes rows of 1073741824 values, too many to follow"
+
+
+# Whatever there is
+
+
+def random_layers(data):
+    """A few layers of images, then of rows."""
+    from hypothesis import strategies as st
+
+    images = st.sampled_from([
+        BN, BN, BN, BatchNormalization(scale=False), BatchNormalization(center=False, epsilon=0.1), BatchNormalization(axis=1),
+        Conv2D(4, 2), Conv2D(6, 1, padding="same", use_bias=False), Conv2D(4, 3, padding="same"), Conv2D(4, 2, activation="tanh"),
+        DepthwiseConv2D(2), DepthwiseConv2D(1, depth_multiplier=2), Conv2DTranspose(3, 2, strides=2), RELU, Activation("linear"),
+        AveragePooling2D(2), AveragePooling2D(3, strides=1, padding="same"), MaxPooling2D(2, strides=1), Dropout(0.5),
+        ZeroPadding2D(1), Dense(3),
+    ])  # fmt: skip
+    rows = st.sampled_from([BN, BN, BatchNormalization(center=False), Dense(4), Dense(3, "tanh"), RELU, Dropout(0.1)])
+    ends = st.sampled_from([Flatten(), GlobalAveragePooling2D(), GlobalMaxPooling2D(), Reshape((-1,))])
+    return [*data.draw(st.lists(images, max_size=6)), data.draw(ends), *data.draw(st.lists(rows, max_size=5))]
+
+
+def test_random_networks():
+    """The function stays, reasons are given for what stays, and a second fold finds nothing more."""
+    from hypothesis import assume, given, settings
+    from hypothesis import strategies as st
+
+    seen = set()
+
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(st.data())
+    def check(data):
+        layers = random_layers(data)
+        try:
+            network = make(
+                layers,
+                (9, 8, 4),
+                seed=data.draw(st.integers(0, 9)),
+                gains=data.draw(st.sampled_from([None, "positive"])),
+            )
+            network.check()
+        except (ValueError, IndexError):  # too small an image for the layers
+            assume(False)
+        folded, report = fold_network(network)
+        ref = outputs(network, rows=2)
+        np.testing.assert_allclose(outputs(folded.check(), rows=2), ref, rtol=0, atol=1e-11 * max(1, np.abs(ref).max()))
+        stay = [entry for entry in report.entries if not entry.folded]
+        assert all(entry.reason for entry in stay)
+        assert sum(isinstance(layer, BatchNormalization) for layer in folded.layers) == len(stay)
+        assert fold_network(folded)[1].n_folded == 0
+        seen.update(entry.direction for entry in report.entries)
+
+    check()
+    assert seen == {"backward", "forward", "merged", None}

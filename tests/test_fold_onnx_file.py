@@ -482,6 +482,30 @@ def test_whole_numbers_in_and_out():
         fold_onnx(model)
 
 
+def test_outputs_that_are_no_arrays():
+    """As classifiers of other tools have: a sequence beside the array."""
+    g = Builder()
+    y = g.norm(g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3)), 3)
+    sequence = g.add("SequenceConstruct", y, y)
+    model = g.model(y)
+    model.graph.output.insert(0, helper.make_tensor_sequence_value_info(sequence, onnx.TensorProto.FLOAT, None))
+    assert 0 < fold_onnx(model, strict=True)[1].max_abs_error
+
+
+def test_a_folded_model_that_does_not_open(monkeypatch):
+    """What the evaluator says of it is passed on."""
+    runtime = onnx_fold_run._on_runtime
+
+    def only_the_source(path):
+        if "after" in str(path):
+            raise RuntimeError("no\nkernel")
+        return runtime(path)
+
+    monkeypatch.setattr(onnx_fold_run, "_on_runtime", only_the_source)
+    with pytest.raises(FoldCheckFailed, match="the folded model cannot be opened: no kernel"):
+        fold_onnx(small())
+
+
 def test_outputs_that_are_not_finite():
     """Where the source gives infinity, the folded model must give it too; and something must be finite."""
     g = Builder()

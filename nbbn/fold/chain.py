@@ -145,22 +145,22 @@ def _layer(place: Place, node: Node) -> tuple[Layer, dict[str, np.ndarray]]:
 
 
 def _opaque(place: Place) -> Node:
-    return Node(place.name, (), (), f"is a {type(place.layer).__name__}, which takes in no batch norm")
+    return Node(place.name, what=f"is a {type(place.layer).__name__}, which takes in no batch norm")
 
 
 def _activation(place: Place) -> Node:
-    return Node(place.name, (), (), f"is {place.layer.activation}, which is not linear")
+    return Node(place.name, what=f"is {place.layer.activation}, which is not linear")
 
 
 def _padding(place: Place) -> Node:
-    return Node(place.name, (), (), "pads with zeros, which the batch norm would have shifted")
+    return Node(place.name, what="pads with zeros, which the batch norm would have shifted")
 
 
 def _norm(place: Place) -> Norm:
     arrays, epsilon = place.arrays, place.layer.epsilon
     affine = affine_of(arrays.get("gamma"), arrays.get("beta"), arrays["mean"], arrays["var"], epsilon)
     axis = place.layer.axis % (len(place.row) + 1)
-    return Norm(place.name, (), (), affine=affine, axis=axis, var=arrays["var"].astype(np.float64), epsilon=epsilon)
+    return Norm(place.name, affine=affine, axis=axis, var=arrays["var"].astype(np.float64), epsilon=epsilon)
 
 
 def _linear(place: Place, kind: str) -> Linear:
@@ -171,8 +171,6 @@ def _linear(place: Place, kind: str) -> Linear:
     )
     return Linear(
         place.name,
-        (),
-        (),
         kind=kind,
         groups=getattr(layer, "groups", 1),
         axis_in=axis,
@@ -195,11 +193,11 @@ def _not_forward(place: Place) -> str:
 
 
 def _mean(place: Place) -> Pass:
-    return Pass(place.name, (), (), carry=_pooled(place, passes.mean_of_values))
+    return Pass(place.name, carry=_pooled(place, passes.mean_of_values))
 
 
 def _max(place: Place) -> Pass:
-    return Pass(place.name, (), (), carry=_pooled(place, passes.largest_value(place.name)))
+    return Pass(place.name, carry=_pooled(place, passes.largest_value(place.name)))
 
 
 def _pooled(place: Place, carry) -> passes.Carry:
@@ -208,7 +206,7 @@ def _pooled(place: Place, carry) -> passes.Carry:
 
 
 def _reshape(place: Place) -> Pass:
-    return Pass(place.name, (), (), carry=passes.reshaped(place.row, place.row_out, place.name))
+    return Pass(place.name, carry=passes.reshaped(place.row, place.row_out, place.name))
 
 
 _NODES: dict[type[Layer], Callable[[Place], Node]] = {

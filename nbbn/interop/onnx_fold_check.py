@@ -19,24 +19,8 @@ _LARGE = 1 << 25
 _FEW_PERTURBATIONS = 2
 # Operators whose inputs of more than one number are weights; others may be shapes, scales or exponents.
 _WEIGHTED = frozenset(
-    (
-        *(
-            "Conv",
-            "ConvTranspose",
-            "Gemm",
-            "MatMul",
-            "LSTM",
-            "GRU",
-            "RNN",
-            "Gather",
-            "Add",
-            "Sub",
-            "Mul",
-            "Div",
-            "PRelu",
-        ),
-        *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"),
-    )
+    "Conv ConvTranspose Gemm MatMul LSTM GRU RNN Gather Add Sub Mul Div PRelu BatchNormalization InstanceNormalization "
+    "LayerNormalization GroupNormalization".split()
 )
 
 
@@ -51,6 +35,11 @@ class _Outputs(NamedTuple):
     @property
     def bound(self) -> float:
         return FACTOR * self.spread + FLOOR * self.eps * self.largest
+
+    @property
+    def excess(self) -> float:
+        """The difference as a multiple of the bound."""
+        return self.difference / self.bound if self.bound else np.inf if self.difference else 0.0
 
 
 def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], folder: Path) -> Check:
@@ -83,35 +72,51 @@ def check_files(before: Path, after: Path, rows, moments: Mapping[str, tuple], f
     -----
     The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by `eps * sqrt(fan-in)`.
     """
-    opened = engine(before)
-    run = opened(before)
+    opened, run = engine(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
-    del run
-    run = opened(after)
+    del run  # before the next model is opened: memory holds one at a time
+    run = _open(opened, after, "folded")
     got = [_run(run, feed, "folded") for feed in feeds]
     del run
     worst = int(np.argmax([_distance(a, b) for a, b in zip(ref, got)]))
     spreads = [_spreads(opened, path, feeds[worst], out[worst], folder) for path, out in ((before, ref), (after, got))]
-    found = []
-    for i, of in enumerate(zip(*ref)):
-        if of[0].dtype.kind != "f":
-            continue
-        pairs = [(_wide(a), _wide(b[i])) for a, b in zip(of, got)]
-        difference = max(_difference(a, b) for a, b in pairs)
-        largest = max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a, _ in pairs)
-        eps = float(np.finfo(of[0].dtype).eps)
-        found.append(_Outputs(difference, largest, spreads[0][i] + spreads[1][i], eps))
+    found = [
+        _compared(a, b, sum(moves)) for a, b, *moves in zip(zip(*ref), zip(*got), *spreads) if all(map(_comparable, a))
+    ]
     if not found:
         raise FoldCheckFailed("the model has no output of floating-point numbers, so the fold cannot be checked")
-    of = max(found, key=lambda o: o.difference / o.bound if o.bound else np.inf * (o.difference > 0) or 0.0)
+    of = max(found, key=lambda output: output.excess)
     count = sum(len(next(iter(feed.values()), ())) for feed in feeds)
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
+
+
+def _comparable(output) -> bool:
+    """Whether an output is an array of floating-point numbers; some are sequences, some are classes."""
+    return isinstance(output, np.ndarray) and output.dtype.kind == "f"
+
+
+def _compared(ref: tuple, got: tuple, spread: float) -> _Outputs:
+    """One output of all runs."""
+    eps = float(np.finfo(ref[0].dtype).eps)
+    pairs = [(_wide(a), _wide(b)) for a, b in zip(ref, got)]
+    return _Outputs(max(_difference(a, b) for a, b in pairs), max(_largest(a) for a, _ in pairs), spread, eps)
+
+
+def _largest(array: np.ndarray) -> float:
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
 
 
 def _inputs(path: Path) -> list:
     """The inputs that a caller must give."""
     skeleton, tensors = models.from_file(path)
     return [value for value in skeleton.graph.input if value.name not in tensors]
+
+
+def _open(opened: Callable[[Path], Run], path: Path, which: str) -> Run:
+    try:
+        return opened(path)
+    except Exception as err:  # the runtime's exceptions have no common class
+        raise FoldCheckFailed(f"the {which} model cannot be opened: {one_line(err)}") from err
 
 
 def _run(run: Run, feed: Feed, which: str) -> list[np.ndarray]:
@@ -140,9 +145,9 @@ def _difference(ref: np.ndarray, got: np.ndarray) -> float:
 
 
 def _distance(ref: list, got: list) -> float:
-    """How far the floating-point outputs of one feed are apart, relative to the largest of each."""
-    pairs = [(_wide(a), _wide(b)) for a, b in zip(ref, got) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    return max((_difference(a, b) / (np.abs(a[np.isfinite(a)]).max(initial=0.0) or 1.0) for a, b in pairs), default=0.0)
+    """How far the floating-point outputs of one run are apart, relative to the largest of each."""
+    pairs = [(_wide(a), _wide(b)) for a, b in zip(ref, got) if _comparable(a)]
+    return max((_difference(a, b) / (_largest(a) or 1.0) for a, b in pairs), default=0.0)
 
 
 def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: list, folder: Path) -> list[float]:
@@ -153,9 +158,9 @@ def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: lis
     for _ in range(PERTURBATIONS if path.stat().st_size < _LARGE else _FEW_PERTURBATIONS):
         with open(moved_file, "wb") as file:
             models.write(_perturbed(models.from_file(path), rng), file)
-        run = opened(moved_file)
+        run = _open(opened, moved_file, "perturbed")
         for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
-            if isinstance(out, np.ndarray) and out.dtype.kind == "f" and out.shape == moved.shape:
+            if _comparable(out) and out.shape == moved.shape:
                 with np.errstate(invalid="ignore"):  # infinity, which does not move
                     move = np.abs(_wide(moved) - _wide(out))
                 spreads[i] = max(spreads[i], float(move[np.isfinite(move)].max(initial=0.0)))

@@ -15,30 +15,18 @@ from nbbn.interop.onnx_fold_values import Constant, Values, attributes
 
 # float32, float16, float64 of `onnx.TensorProto`.
 _FLOATS = (1, 10, 11)
-_NOT_LINEAR = (
-    *("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Clip"),
-    *(
-        "LogSoftmax",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "HardSwish",
-        "Mish",
-        "ThresholdedRelu",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Abs",
-    ),
+_NOT_LINEAR = frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid Tanh Softmax LogSoftmax Softplus Softsign Swish HardSwish "
+    "Mish ThresholdedRelu Clip Exp Log Sqrt Abs".split()
 )
 
 
 def node_of(proto, name: str, values: Values) -> Node:
     """What a node is to folding, its inputs and outputs left open."""
     if proto.domain not in ("", "ai.onnx"):
-        return Node(name, (), (), f"is {_a(proto.op_type)} of {proto.domain}, which takes in no batch norm")
+        return Node(name, what=f"is {_a(proto.op_type)} of {proto.domain}, which takes in no batch norm")
     if proto.op_type in _NOT_LINEAR:
-        return Node(name, (), (), f"is {_a(proto.op_type)}, which is not linear")
+        return Node(name, what=f"is {_a(proto.op_type)}, which is not linear")
     made = _NODES.get(proto.op_type, _opaque)(proto, name, values)
     return _opaque(proto, name, values) if made is None else made
 
@@ -48,11 +36,11 @@ def _a(operator: str) -> str:
 
 
 def _opaque(proto, name: str, values: Values) -> Node:
-    return Node(name, (), (), f"is {_a(proto.op_type)}, which takes in no batch norm")
+    return Node(name, what=f"is {_a(proto.op_type)}, which takes in no batch norm")
 
 
 def _pad(proto, name: str, values: Values) -> Node:
-    return Node(name, (), (), "pads with values that the batch norm would have shifted")
+    return Node(name, what="pads with values that the batch norm would have shifted")
 
 
 # Batch norm
@@ -69,14 +57,14 @@ def _norm(proto, name: str, values: Values) -> Norm:
         else:
             arrays.append(found.array().astype(np.float64))
     if obstacle or len(arrays) < 4:
-        return Norm(name, (), (), obstacle=obstacle or "its inputs are incomplete")
+        return Norm(name, obstacle=obstacle or "its inputs are incomplete")
     with np.errstate(divide="ignore", invalid="ignore"):
         affine = affine_of(arrays[0], arrays[1], arrays[2], arrays[3], epsilon)
     if any(a.ndim != 1 or a.shape != arrays[0].shape for a in arrays):
         obstacle = "its scale, bias, mean and variance differ in shape"
     elif not all(np.isfinite(part).all() for part in affine) or (arrays[3] < 0).any():
         obstacle = "its statistics are not usable: a variance is negative, or gamma / sqrt(var + epsilon) is not finite"
-    return Norm(name, (), (), affine=affine, var=arrays[3], epsilon=epsilon, obstacle=obstacle)
+    return Norm(name, affine=affine, var=arrays[3], epsilon=epsilon, obstacle=obstacle)
 
 
 def _training(proto, given: dict, values: Values) -> str:
@@ -93,45 +81,27 @@ def _training(proto, given: dict, values: Values) -> str:
 # Dense layers and convolutions
 
 
-def _conv(proto, name: str, values: Values) -> Linear | None:
+def _conv(proto, name: str, values: Values, transposed: bool = False) -> Linear:
+    kernel = _weight(values, proto.input[1], f"the kernel of {name}")
+    if isinstance(kernel, str):
+        return Linear(name, obstacle=kernel)
     given = attributes(proto)
-    kernel = _weight(values, proto.input[1], f"the kernel of {name}")
-    if isinstance(kernel, str):
-        return Linear(name, (), (), obstacle=kernel)
-    groups, pads = given.get("group", 1), _pads(given, kernel.dims[2:])
+    groups, (first, second) = given.get("group", 1), kernel.dims[:2]
+    reason = ""
+    if transposed:
+        reason = f"{name} is a transposed convolution, whose border sees fewer of the normalised values"
+    elif _pads(given, kernel.dims[2:]):
+        reason = f"{name} pads with zeros, which the batch norm would have shifted"
     linear = Linear(
         name,
-        (),
-        (),
-        kind="conv",
+        kind="transposed" if transposed else "conv",
         groups=groups,
         axis_in=1,
         axis_out=1,
-        channels_in=kernel.dims[1] * groups,
-        channels_out=kernel.dims[0],
+        channels_in=first if transposed else second * groups,
+        channels_out=second * groups if transposed else first,
         kernel=lambda: np.moveaxis(kernel.array(), (1, 0), (-2, -1)),
-        not_forward=f"{name} pads with zeros, which the batch norm would have shifted" if pads else "",
-    )
-    return _with_bias(linear, proto, 2, values)
-
-
-def _conv_transpose(proto, name: str, values: Values) -> Linear:
-    kernel = _weight(values, proto.input[1], f"the kernel of {name}")
-    if isinstance(kernel, str):
-        return Linear(name, (), (), obstacle=kernel)
-    groups = attributes(proto).get("group", 1)
-    linear = Linear(
-        name,
-        (),
-        (),
-        kind="transposed",
-        groups=groups,
-        axis_in=1,
-        axis_out=1,
-        channels_in=kernel.dims[0],
-        channels_out=kernel.dims[1] * groups,
-        kernel=lambda: np.moveaxis(kernel.array(), (1, 0), (-2, -1)),
-        not_forward=f"{name} is a transposed convolution, whose border sees fewer of the normalised values",
+        not_forward=reason,
     )
     return _with_bias(linear, proto, 2, values)
 
@@ -140,7 +110,7 @@ def _gemm(proto, name: str, values: Values) -> Linear:
     given = attributes(proto)
     kernel = _weight(values, proto.input[1], f"the kernel of {name}")
     if isinstance(kernel, str):
-        return Linear(name, (), (), obstacle=kernel)
+        return Linear(name, obstacle=kernel)
     turned, alpha = given.get("transB", 0), given.get("alpha", 1.0)
     dims = kernel.dims[::-1] if turned else kernel.dims
 
@@ -150,8 +120,6 @@ def _gemm(proto, name: str, values: Values) -> Linear:
 
     linear = Linear(
         name,
-        (),
-        (),
         axis_in=0 if given.get("transA", 0) else 1,
         axis_out=1,
         channels_in=dims[0],
@@ -164,15 +132,13 @@ def _gemm(proto, name: str, values: Values) -> Linear:
 def _mat_mul(proto, name: str, values: Values) -> Linear | None:
     kernel = _weight(values, proto.input[1], f"the kernel of {name}")
     if isinstance(kernel, str):
-        return Linear(name, (), (), obstacle=kernel)
+        return Linear(name, obstacle=kernel)
     if len(kernel.dims) != 2:
         return None
     rank = values.rank(proto.input[0])
     axis = None if rank is None else rank - 1
     return Linear(
         name,
-        (),
-        (),
         axis_in=axis,
         axis_out=axis,
         channels_in=kernel.dims[0],
@@ -204,9 +170,8 @@ def _with_bias(linear: Linear, proto, at: int, values: Values, factor: float = 1
     dense = linear.kind == "dense"
     bias = _per_channel(constant, linear.channels_out, 2 if dense else 1, 1 if dense else 0)
     if bias is None:
-        return replace(
-            linear, obstacle=f"the bias of {linear.name} has shape {constant.dims}, not one value per channel"
-        )
+        reason = f"the bias of {linear.name} has shape {constant.dims}, not one value per channel"
+        return replace(linear, obstacle=reason)
     return replace(linear, bias=factor * bias)
 
 
@@ -246,7 +211,7 @@ def _average_pool(proto, name: str, values: Values) -> Pass | Node:
     given = attributes(proto)
     over_border = _pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)
     if given.get("count_include_pad", 0) and over_border:
-        return Node(name, (), (), "counts zeros over the border, which the batch norm would have shifted")
+        return Node(name, what="counts zeros over the border, which the batch norm would have shifted")
     return _per_image(proto, name, passes.mean_of_values)
 
 
@@ -259,7 +224,7 @@ def _global_average_pool(proto, name: str, values: Values) -> Pass:
 
 
 def _per_image(proto, name: str, carry: passes.Carry) -> Pass:
-    return Pass(name, (), (), carry=passes.along(1, carry, name))
+    return Pass(name, carry=passes.along(1, carry, name))
 
 
 def _reduce(proto, name: str, values: Values, carry: Callable[[str], passes.Carry]) -> Pass | None:
@@ -270,25 +235,25 @@ def _reduce(proto, name: str, values: Values, carry: Callable[[str], passes.Carr
     if rank is None or not axes:
         return None
     axes = tuple(axis % rank for axis in axes)
-    return Pass(name, (), (), carry=passes.reduced(carry(name), axes, bool(given.get("keepdims", 1)), name))
+    return Pass(name, carry=passes.reduced(carry(name), axes, bool(given.get("keepdims", 1)), name))
 
 
 def _transpose(proto, name: str, values: Values) -> Pass | None:
     order = attributes(proto).get("perm")
-    return None if not order else Pass(name, (), (), carry=passes.transposed(order))
+    return None if not order else Pass(name, carry=passes.transposed(order))
 
 
 def _reshape(proto, name: str, values: Values) -> Pass | Node:
     before, after = values.row(proto.input[0]), values.row(proto.output[0])
     if before is None or after is None or np.prod(before, dtype=object) != np.prod(after, dtype=object):
-        return Node(name, (), (), "reshapes rows of a size that is not known")
-    return Pass(name, (), (), carry=passes.reshaped(before, after, name))
+        return Node(name, what="reshapes rows of a size that is not known")
+    return Pass(name, carry=passes.reshaped(before, after, name))
 
 
 _NODES: dict[str, Callable[..., Node | None]] = {
     "BatchNormalization": _norm,
     "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
+    "ConvTranspose": partial(_conv, transposed=True),
     "Gemm": _gemm,
     "MatMul": _mat_mul,
     "AveragePool": _average_pool,

@@ -14,13 +14,12 @@ from nbbn.interop.onnx_fold_feeds import Feed
 Run = Callable[[Feed], list[np.ndarray]]
 
 
-def engine(path: Path) -> Callable[[Path], Run]:
-    """What opens model files: ONNX Runtime where it is installed and opens this one, else onnx's own evaluator."""
+def engine(path: Path) -> tuple[Callable[[Path], Run], Run]:
+    """What opens model files, and this one opened: ONNX Runtime if it can, else onnx's own evaluator."""
     try:
-        _on_runtime(path)
+        return _on_runtime, _on_runtime(path)
     except Exception:  # not installed, or without a kernel that is needed; its exceptions have no common class
-        return _on_reference
-    return _on_runtime
+        return _on_reference, _on_reference(path)
 
 
 def _on_runtime(path: Path) -> Run:
