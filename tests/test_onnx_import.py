@@ -657,7 +657,7 @@ def test_refuses_too_many_nodes_and_layers(monkeypatch):
     monkeypatch.setattr("nbbn.interop.onnx_import.MAX_LAYERS", 20)
     with pytest.raises(nbbn.FileError, match="has more than 20 layers"):
         from_onnx(many)
-    monkeypatch.setattr("nbbn.interop.onnx_model._MAX_NODES", 20)
+    monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 20)
     with pytest.raises(nbbn.FileError, match="has 30 nodes; at most 20 are read"):
         from_onnx(many)
 
@@ -668,7 +668,7 @@ def test_refuses_too_many_nodes_and_layers(monkeypatch):
         w.add("Add", x, ".")
 
     with pytest.raises(nbbn.FileError, match="is on a second path of many nodes"):
-        monkeypatch.setattr("nbbn.interop.onnx_model._MAX_NODES", 200)
+        monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 200)
         from_onnx(written((5,), long_fork))
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop import onnx_activations_read, onnx_images_read, onnx_norms_read, onnx_rows_read
 from nbbn.interop.assembly import MAX_LAYERS, as_sequential
 from nbbn.interop.files import BROKEN, FileError, Refused, one_line
 from nbbn.interop.onnx import import_onnx
-from nbbn.interop.onnx_constants import constant_of
-from nbbn.interop.onnx_labels import Head, split_head
-from nbbn.interop.onnx_model import Node, OnnxModel, parse, read_graph
-from nbbn.interop.onnx_patterns import Term, X, read_fork
-from nbbn.interop.onnx_rows_in import CHANNELS_FIRST, Affine, Centred, Rows
+from nbbn.interop.onnx_reading import activations, arithmetic, images, norms, shapes
+from nbbn.interop.onnx_reading.constants import constant_of
+from nbbn.interop.onnx_reading.labels import Head, split_head
+from nbbn.interop.onnx_reading.model import Node, OnnxModel, parse, read_graph
+from nbbn.interop.onnx_reading.patterns import Term, X, read_fork
+from nbbn.interop.onnx_reading.rows import CHANNELS_FIRST, Affine, Centred, Rows
 from nbbn.layers import ELU, Activation, Layer
 
-_READ = {**onnx_rows_read.READ, **onnx_activations_read.READ, **onnx_norms_read.READ, **onnx_images_read.READ}
+_READ = {**arithmetic.READ, **shapes.READ, **activations.READ, **norms.READ, **images.READ}
 # How far a reader looks ahead, so that many nodes do not take the square of their number.
 _AHEAD = 100
 # The longest form that is known has fewer.
@@ -110,7 +110,7 @@ def _input_rows(model: OnnxModel) -> Rows:
     """The input, its images channels last."""
     rows = Rows(model.input_shape, model.dtype)
     nodes = [node for node, there in zip(model.nodes, _on_rows(model)) if there]
-    if len(rows.shape) == 3 and onnx_rows_read.channel_axis(nodes, 3) == 0:
+    if len(rows.shape) == 3 and shapes.channel_axis(nodes, 3) == 0:
         rows.shape, rows.perm = (*rows.shape[1:], rows.shape[0]), CHANNELS_FIRST
     return rows
 
@@ -118,13 +118,13 @@ def _input_rows(model: OnnxModel) -> Rows:
 def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
     """Add a layer for each node, or for several that fork and meet again; returns the dtype that the network computes in."""
     at, fork = model.input, {}
-    shapes = {at: rows.graph_shape}
+    passed = {at: rows.graph_shape}
     on_rows = _on_rows(model)
     uses = Counter(name for node, there in zip(model.nodes, on_rows) if there for name in node.inputs)
     uses[head.output] += 1
     for i, node in enumerate(model.nodes):
         if not on_rows[i]:
-            model.constants[node.output] = constant_of(node, model, shapes)
+            model.constants[node.output] = constant_of(node, model, passed)
             continue
         args = [X if name == at else fork.get(name, model.constants.get(name)) for name in node.inputs]
         if any(arg is None and name for arg, name in zip(args, node.inputs)):
@@ -143,7 +143,7 @@ def _walk(model: OnnxModel, head: Head, rows: Rows) -> np.dtype:
             fork = {}
         at = node.output
         if rows.split is None:
-            shapes[at] = rows.graph_shape
+            passed[at] = rows.graph_shape
         if len(rows.steps) > MAX_LAYERS:
             raise Refused(f"has more than {MAX_LAYERS} layers")
     if fork or at != head.output:
@@ -203,7 +203,7 @@ def _finished(rows: Rows) -> tuple[list[Layer], list[dict]]:
 
 
 def _makes_selu(layers: list[Layer], scale: Affine) -> bool:
-    alpha, gain = onnx_activations_read.SELU
+    alpha, gain = activations.SELU
     elu = bool(layers) and isinstance(layers[-1], ELU) and abs(layers[-1].alpha - alpha) < 1e-6
     return elu and bool(
         np.all(np.abs(scale.scale - gain) < 1e-6) and np.all(scale.shift == 0) and np.all(scale.mean == 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn.interop.files import Refused
-from nbbn.interop.onnx_model import Node, OnnxModel
+from nbbn.interop.onnx_reading.model import Node, OnnxModel
 
 
 @dataclass(frozen=True)

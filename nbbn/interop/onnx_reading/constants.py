@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbbn.interop.onnx_model import Node, OnnxModel
-from nbbn.interop.onnx_rows_read import BATCH
+from nbbn.interop.onnx_reading.model import Node, OnnxModel
+from nbbn.interop.onnx_reading.shapes import BATCH
 
 # A shape has few numbers; a graph that joins longer ones again and again would grow without bound.
 _MAX_JOINED = 64

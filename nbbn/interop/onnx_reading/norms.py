@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbbn.interop.onnx_model import Node
-from nbbn.interop.onnx_rows_in import Rows
-from nbbn.interop.onnx_rows_read import round_trip
+from nbbn.interop.onnx_reading.arithmetic import round_trip
+from nbbn.interop.onnx_reading.model import Node
+from nbbn.interop.onnx_reading.rows import Rows
 from nbbn.layers import BatchNormalization, GroupNormalization, LayerNormalization
 
 

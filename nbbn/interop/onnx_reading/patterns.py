@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nbbn.interop.files import Refused
-from nbbn.interop.onnx_activations_read import elu_of
-from nbbn.interop.onnx_model import Node
-from nbbn.interop.onnx_rows_in import Affine, Centred, Rows
-from nbbn.interop.onnx_rows_read import round_trip
+from nbbn.interop.onnx_reading.activations import elu_of
+from nbbn.interop.onnx_reading.arithmetic import round_trip
+from nbbn.interop.onnx_reading.model import Node
+from nbbn.interop.onnx_reading.rows import Affine, Centred, Rows
 from nbbn.layers import (
     Activation,
     GroupNormalization,
