@@ -405,7 +405,7 @@ class Sequential(Stack):
         counts = {"step": session.step, "norm_step": session.norm_step}
         return {**meta, **session.config(), **counts}, session.state()
 
-    def restore(self, network: Network, meta: dict | None, slots: dict[str, np.ndarray]) -> None:
+    def restore(self, network: Network, meta: dict | None = None, slots: dict[str, np.ndarray] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
         Parameters
@@ -413,7 +413,7 @@ class Sequential(Stack):
         network : Network
         meta : dict or None
             What `training_state` gave first; None: layers and weights alone.
-        slots : dict of ndarray
+        slots : dict of ndarray, optional
             What it gave second.
 
         Raises
@@ -429,7 +429,7 @@ class Sequential(Stack):
         self._chain.seed, self._chain.made, self._shuffles = (int(meta[name]) for name in ("seed", "made", "shuffles"))
         if "loss" in meta:
             self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
-            self._session.resume(slots, int(meta["step"]), int(meta["norm_step"]))
+            self._session.resume(slots or {}, int(meta["step"]), int(meta["norm_step"]))
 
     def _require_compiled(self, what: str) -> Session:
         if self._session is None:
