@@ -112,6 +112,32 @@ def test_inspect_as_json(models, tmp_path, capsys):
     assert norms[0]["largest_gain"] == pytest.approx(gain.max(), rel=1e-6)
 
 
+def test_inspect_a_graph_that_is_no_chain(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    gamma, beta, mean, var = rng.normal(size=4), np.zeros(4), np.zeros(4), np.array([0.5, 1e-7, 2, 3])
+    arrays = {"w": rng.normal(size=(4, 4)), "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "product"),
+        helper.make_node("BatchNormalization", ["h", "gamma", "beta", "mean", "var"], ["n"], "norm", epsilon=1e-3),
+        helper.make_node("Add", ["x", "n"], ["y"], "sum"),
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    weights = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    facts = json.loads(works(capsys, "inspect", tmp_path / "model.onnx", "--json"))
+    assert facts["inputs"] == {"x": [None, 4]} and facts["outputs"] == {"y": [None, 4]} and facts["parameters"] == 32
+    assert [(layer["kind"], layer["parameters"]) for layer in facts["layers"]] == [
+        ("MatMul", 16), ("BatchNormalization", 16), ("Add", 0)
+    ]  # fmt: skip
+    (norm,) = facts["batch_norms"]
+    assert norm["suspicious_channels"] == [1] and norm["epsilon"] == pytest.approx(1e-3)
+    assert norm["largest_gain"] == pytest.approx(np.abs(gamma / np.sqrt(var + 1e-3)).max(), rel=1e-6)
+    text = works(capsys, "inspect", tmp_path / "model.onnx")
+    assert "x (?, 4) to y (?, 4), 32 parameters" in text and "1 (1)" in text
+
+
 # -- C
 
 

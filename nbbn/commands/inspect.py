@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nbbn.commands import models
 from nbbn.commands.progress import console
+from nbbn.interop.files import FileError
 
 HELP = "show the layers, parameters and batch norms of a model file"
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn inspect`."""
-    facts = _facts(args.model, models.open_model(args.model))
+    facts = _facts(args.model)
     if args.json:
         print(json.dumps(facts, indent=2))
         return
@@ -36,8 +37,25 @@ def run(args: argparse.Namespace) -> None:
         out.print("no batch norms")
 
 
-def _facts(path: Path, model) -> dict:
+def _facts(path: Path) -> dict:
     """All there is to show, JSON-ready."""
+    try:
+        return _model_facts(path, models.open_model(path))
+    except FileError:
+        if path.suffix.lower() != ".onnx":
+            raise
+    return _graph_facts(path)  # a graph that is no chain of layers, or a broken file, of which this says so
+
+
+def _graph_facts(path: Path) -> dict:
+    from nbbn.interop.onnx_facts import onnx_facts
+
+    facts = onnx_facts(path)
+    about = {"path": str(path), "bytes": path.stat().st_size, "model": "ONNX graph", "classes": None}
+    return {**about, **facts}
+
+
+def _model_facts(path: Path, model) -> dict:
     network, classes = models.network_of(model), getattr(model, "classes_", None)
     layers = [_layer(i, *each) for i, each in enumerate(zip(network.layers, network.weights, network.shapes[1:]))]
     return {
@@ -85,6 +103,9 @@ def _norm(i: int, network) -> dict:
 
 
 def _summary(facts: dict) -> str:
+    if "inputs" in facts:
+        ends = " to ".join(", ".join(f"{n} {_shape(s)}" for n, s in facts[end].items()) for end in ("inputs", "outputs"))
+        return f"{facts['path']}: {facts['model']}, {facts['bytes']:,} bytes\n{ends}, {facts['parameters']:,} parameters"
     shapes = (tuple(facts[name]) for name in ("input_shape", "output_shape"))
     lines = [
         f"{facts['path']}: {facts['model']}, {facts['dtype']}, {facts['bytes']:,} bytes",
@@ -96,12 +117,17 @@ def _summary(facts: dict) -> str:
     return "\n".join(lines)
 
 
+def _shape(shape: list | None) -> str:
+    """A shape; `?` for what is not known."""
+    return "?" if shape is None else f"({', '.join('?' if n is None else str(n) for n in shape)})"
+
+
 def _layers(layers: list[dict]) -> Table:
     table = Table("layer", "kind", "output", "parameters", title="layers", title_justify="left")
     table.columns[-1].justify = "right"
     for layer in layers:
         kind = f"{layer['kind']} ({layer['activation']})" if layer["activation"] else layer["kind"]
-        table.add_row(str(layer["index"]), kind, str(tuple(layer["output_shape"])), f"{layer['parameters']:,}")
+        table.add_row(str(layer["index"]), kind, _shape(layer["output_shape"]), f"{layer['parameters']:,}")
     return table
 
 
@@ -111,7 +137,7 @@ def _norms(norms: list[dict]) -> Table:
     table = Table(*columns, title=title, title_justify="left")
     for norm in norms:
         spread = f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}"
-        momentum = "mean" if norm["momentum"] is None else f"{norm['momentum']:g}"
+        momentum = "-" if "momentum" not in norm else "mean" if norm["momentum"] is None else f"{norm['momentum']:g}"
         numbers = f"{norm['channels']}", momentum, f"{norm['epsilon']:g}", spread, f"{norm['largest_gain']:.4g}"
         table.add_row(str(norm["layer"]), *numbers, _suspicious(norm["suspicious_channels"]))
     return table

@@ -12,8 +12,6 @@ import numpy as np
 
 from nbbn.commands.errors import UnusableInput
 
-# Files of other programs, by ending; what ends otherwise is nbbn's own.
-FOREIGN = (".onnx", ".keras", ".h5", ".hdf5")
 HELP = "a model file: nbbn's own, .onnx, .keras or .h5"
 
 
@@ -25,10 +23,6 @@ def open_model(path: Path):
     FileError, ImportError
         For a file that cannot be read, and for a package that reading it needs.
     """
-    import nbbn
-
-    if path.suffix.lower() not in FOREIGN:
-        return nbbn.load(path)
     from nbbn.interop import open_model
 
     return open_model(path)

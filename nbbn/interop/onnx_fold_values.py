@@ -83,6 +83,11 @@ class Values:
         """The constant of a name, if it is one."""
         return self._constants.get(self.first_name(name))
 
+    def shape(self, name: str) -> list[int | None] | None:
+        """Sizes of all axes as far as they are known and fixed."""
+        shape = self._shapes.get(name)
+        return None if shape is None else list(shape)
+
     def rank(self, name: str) -> int | None:
         """Number of axes, if known."""
         shape = self._shapes.get(name)
