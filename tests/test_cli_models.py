@@ -268,7 +268,6 @@ def channels_first(folder, layers, weights):
 
 
 def test_verify_of_images_channels_first_and_last(tmp_path, capsys):
-    pytest.importorskip("nbbn.interop.onnx_import", reason="ONNX files cannot be read yet")
     rng = np.random.default_rng(2)
     weights = {"kernel": rng.normal(size=(3, 3, 3, 2)).astype("f4"), "bias": rng.normal(size=2).astype("f4")}
     graph, own = channels_first(tmp_path, (nbbn.layers.Conv2D(2, 3),), [weights])
