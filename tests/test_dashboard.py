@@ -245,6 +245,16 @@ def test_what_is_left_out_is_left_out():
     assert suite.selection("norm", None) == ["--bench", "(?:norm)"]
 
 
+def test_asvs_remarks_on_setup_are_not_shown():
+    head, other = "[1 %] For parameters: 1\n", "   For parameters: 2\n"
+    remark, said = (
+        "   asv: a.B.time_c: setup hooks re-run between the 9 calls\n",
+        "   asv: skipped: NotImplementedError()\n",
+    )
+    lines = ["a\n", head, remark, "\n", other, said, head, remark, other, remark, said, head]
+    assert "".join(suite.without_remarks(lines)) == "".join(["a\n", "\n", other, said, said, head])
+
+
 def test_data_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.delenv("NBBN_BENCH_DATA", raising=False)
@@ -258,6 +268,22 @@ def test_uncommitted_changes_are_not_measured(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert command.main(["--data", str(tmp_path / "data")]) == 2
     assert "nbbn/model.py differ from the commit" in capsys.readouterr().err
+
+
+def test_context_goes_to_the_machine_that_measured(sample, tmp_path):
+    data, _, hashes = sample
+    assert command.machine_of(data, hashes[0]) == "bench-box"
+    with pytest.raises(DashboardError, match="asv kept no result of 0000000000"):
+        command.machine_of(data, "0" * 40)
+
+
+def test_interrupted(monkeypatch, tmp_path, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "measure", interrupted)
+    assert command.main(["--data", str(tmp_path)]) == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_python_that_imports_another_nbbn_is_refused(tmp_path):

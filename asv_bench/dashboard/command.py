@@ -65,17 +65,16 @@ def measure_one(data: Data, conf: Path, tree: Path, commit: str, args: argparse.
     status = run(conf, tree, commit, args.python, PROFILES[args.profile], args.bench, args.machine)
     if status not in (0, 2):
         raise DashboardError(f"asv ended with status {status}; its message stands above")
-    save_context(data, machine_name(data, args.machine), commit, context)
+    save_context(data, machine_of(data, commit), commit, context)
     return status
 
 
-def machine_name(data: Data, given: str | None) -> str:
-    """The name under which asv has just stored its results."""
-    if given:
-        return given
-    from asv.machine import Machine
-
-    return Machine.get_unique_machine_name()
+def machine_of(data: Data, commit: str) -> str:
+    """The machine under whose name asv has just stored the commit's results."""
+    found = list(data.results.glob(f"*/{commit[:8]}-*.json"))
+    if not found:
+        raise DashboardError(f"asv kept no result of {commit[:10]}; its output above says why")
+    return max(found, key=lambda path: path.stat().st_mtime).parent.name
 
 
 def serve(folder: Path, port: int) -> None:
@@ -99,6 +98,9 @@ def main(arguments: list[str] | None = None, description: str | None = None) -> 
     except (DashboardError, json.JSONDecodeError) as error:
         print(f"dashboard.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("dashboard.py: interrupted; asv keeps a commit's figures when all of them are there", file=sys.stderr)
+        return 130
     print(f"written: {page}")
     if status:
         print("dashboard.py: some benchmarks failed: the page names them", file=sys.stderr)

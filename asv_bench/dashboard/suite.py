@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,14 +46,34 @@ print(json.dumps({"nbbn": nbbn.__version__, "python": platform.python_version(),
 
 
 def asv(*arguments: str, env: dict | None = None, quiet: bool = False) -> int:
-    """Run asv with this very Python; its exit status."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if quiet else {}
-    done = subprocess.run(
-        [sys.executable, "-m", "asv", *arguments], env=env, stdin=subprocess.DEVNULL, text=True, **streams
-    )
-    if done.returncode and quiet:
-        print(done.stdout, file=sys.stderr)
-    return done.returncode
+    """Run asv with this very Python; its exit status. `quiet`: it speaks only where it fails."""
+    command = [sys.executable, "-m", "asv", *arguments]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, env=env, text=True, errors="replace", **streams) as process:
+        lines = without_remarks(process.stdout)
+        if quiet:
+            said = "".join(lines)
+        else:
+            for line in lines:
+                print(line, end="", flush=True)
+    if process.returncode and quiet:
+        print(said, file=sys.stderr)
+    return process.returncode
+
+
+def without_remarks(lines: Iterable[str]) -> Iterator[str]:
+    """asv's lines without its remark that `setup` runs between calls, which `Timed` wants, and without the head above it."""
+    head = ""
+    for line in lines:
+        if "setup hooks re-run between" in line:
+            head = ""
+        elif "For parameters: " in line:
+            yield head
+            head = line
+        else:
+            yield head + line
+            head = ""
+    yield head
 
 
 def require_asv() -> None:
