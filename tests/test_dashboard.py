@@ -130,7 +130,7 @@ def test_rows_stand_under_their_peer(sample):
     assert (one.label, one.values) == ("rows 1", [2.0, 2.2, 4.0])
     assert (thousand.label, thousand.points) == ("rows 1000", [(0, 3.0), (1, 3.3), (2, 0.5)])
     assert topic.rows["JAX"][1].latest is None
-    assert topic.rows["JAX"][1].skipped == "not measured"
+    assert topic.rows["JAX"][1].missing == "not measured"
 
 
 def test_mean_is_geometric_and_of_the_same_work(sample):
@@ -143,11 +143,12 @@ def test_mean_is_geometric_and_of_the_same_work(sample):
 
 
 def test_standing_counts_works_ahead(sample):
-    found = summary.standing(list(topics_of(sample).values()))
+    found = summary.standing(list(topics_of(sample).values()), newest=2)
     assert list(found) == ["PyTorch", "JAX"]
-    mean, ahead, count, least = found["PyTorch"]  # 4.0, 0.5, and 2.5 of the commit before
-    assert (ahead, count, least) == (2, 3, 0.5)
-    assert mean == pytest.approx(5 ** (1 / 3))
+    pytorch = found["PyTorch"]
+    assert sorted(pytorch.ratios) == [0.5, 2.5, 4.0]
+    assert (pytorch.ahead, pytorch.older) == (2, 1)  # 2.5 is of the commit before
+    assert pytorch.mean == pytest.approx(5 ** (1 / 3))
 
 
 def test_texts_are_the_classes_own():
@@ -195,10 +196,13 @@ def test_page_says_what_was_measured(sample, tmp_path):
     assert "Some CPU, 2 cores, Linux" in plain
     assert "8 GiB" in plain
     assert "numba 0.68.1, torch 2.13.0, jax not installed" in plain
-    assert re.search(r"PyTorch\s+1\.71&times;\s+geometric mean of 3 works; ahead in 2 of 3", plain)
+    assert re.search(
+        r"PyTorch\s+1\.71&times;\s+geometric mean of 3 works; ahead in 2 of 3, the least 0\.5&times;; 1 measured at",
+        plain,
+    )
     assert re.search(r"rows 1000\s+0\.5&times;", plain)
     assert "not measured: rows 1000" in plain
-    assert re.search(rf"all\s+at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain)
+    assert re.search(rf"all\s+failed at {hashes[2][:8]}\s*; at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain)
     assert "do not trust" not in plain
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
 

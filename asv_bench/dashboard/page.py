@@ -10,7 +10,7 @@ from . import charts
 from .commits import commits_in, git
 from .places import ROOT, SUITE, DashboardError, Data
 from .records import Record, latest_machine, load_benchmarks, load_context, load_records, machine_facts
-from .summary import RATIOS, Row, Topic, documentation, means, peer_order, standing, summarize
+from .summary import RATIOS, Row, Standing, Topic, documentation, means, peer_order, standing, summarize
 
 STYLE = Path(__file__).with_name("style.css")
 
@@ -28,7 +28,7 @@ def write_page(data: Data, output: Path, branch: str, machine: str | None = None
     own = [t for t in topics if not t.name.startswith(RATIOS)]
     parts = [
         header(latest, subject(latest, repo), context, machine_facts(data.results, machine), len(names)),
-        overview(ratios),
+        overview(ratios, len(names) - 1),
         *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
         '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since the figure before, its '
         "history. Less is better, except for shares and speed-ups.</p>",
@@ -108,17 +108,25 @@ def load_text(load: float | None) -> str:
     return f"{load:g}" + (": other work was running, do not trust these figures" if load > 0.5 else "")
 
 
-def overview(topics: list[Topic]) -> str:
+def overview(topics: list[Topic], newest: int) -> str:
     """A tile for each peer."""
     tiles = [
-        f'<div class="tile c{peer_order(peer)}"><h3>{escape(peer)}</h3><p class="big">{times(mean)}</p>'
-        f"<p>geometric mean of {count} works; ahead in {ahead} of {count}, the least {times(least)}</p></div>"
-        for peer, (mean, ahead, count, least) in standing(topics).items()
+        f'<div class="tile c{peer_order(peer)}"><h3>{escape(peer)}</h3><p class="big">{times(found.mean)}</p>'
+        f"<p>{tile_text(found)}</p></div>"
+        for peer, found in standing(topics, newest).items()
     ]
     if not tiles:
         return '<p class="lead">No peer was measured: install the extra peers and run again.</p>'
     lead = "The peer's time divided by nbbn's, both measured in turn in one process: above 1, nbbn is faster."
     return f'<h2>How far ahead</h2><p class="lead">{lead}</p><div class="tiles">{"".join(tiles)}</div>'
+
+
+def tile_text(found: Standing) -> str:
+    """What a tile's figure is made of."""
+    count = len(found.ratios)
+    older = f"; {found.older} measured at an earlier commit" if found.older else ""
+    mean = f"geometric mean of {count} works" if count > 1 else "one work"
+    return f"{mean}; ahead in {found.ahead} of {count}, the least {times(min(found.ratios))}{older}"
 
 
 def times(ratio: float) -> str:
@@ -158,11 +166,13 @@ def link(topic: Topic) -> str:
 def ratio_rows(rows: list[Row], labels: list[str]) -> str:
     """The measured works, a line each, and how many others there are."""
     lines = [ratio_row(row, labels) for row in rows if row.latest is not None]
-    for state in ("failed", "not measured"):
-        names = [row.label or "all" for row in rows if row.latest is None and row.skipped == state]
-        if names:
-            listed = "" if len(names) == len(rows) else f": {escape('; '.join(names))}"
-            lines.append(f'<p class="none">{state}{listed}</p>')
+    missing: dict[str, list[str]] = {}
+    for row in rows:
+        if row.latest is None:
+            missing.setdefault(row.missing, []).append(row.label or "all")
+    for why, names in missing.items():
+        listed = "" if len(names) == len(rows) else f": {escape('; '.join(names))}"
+        lines.append(f'<p class="none">{why}{listed}</p>')
     return "".join(lines)
 
 
@@ -179,7 +189,8 @@ def ratio_row(row: Row, labels: list[str]) -> str:
 def stale(row: Row, labels: list[str]) -> str:
     """A note where the figure is not of the newest commit."""
     index = row.points[-1][0]
-    return "" if index == len(labels) - 1 else f" <small>at {escape(labels[index])}</small>"
+    why = f"<strong>{row.missing}</strong>; " if row.missing else ""
+    return "" if index == len(labels) - 1 else f" <small>{why}at {escape(labels[index])}</small>"
 
 
 def own_section(topic: Topic, labels: list[str]) -> str:
@@ -193,7 +204,7 @@ def own_row(row: Row, unit: str, labels: list[str]) -> str:
     """A figure, its change and its small history."""
     label = escape(row.label or "all")
     if row.latest is None:
-        return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.skipped}</span></div>'
+        return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.missing}</span></div>'
     before = row.values[-2] if len(row.values) > 1 else 0
     change = f"{100 * (row.latest / before - 1):+.0f} %" if before else ""
     cells = f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>'

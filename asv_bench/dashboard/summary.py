@@ -19,7 +19,7 @@ class Row:
 
     label: str
     points: list[tuple[int, float]] = field(default_factory=list)
-    skipped: str | None = None  # why there is none, of the latest run
+    missing: str | None = None  # why the latest run has none
 
     @property
     def latest(self) -> float | None:
@@ -85,9 +85,11 @@ def summarize(
         row = rows.setdefault(record.parameters, Row(label_of(about["param_names"], record.parameters, "peer")))
         if record.measured:
             row.points.append((place[record.commit], record.value))
-            row.skipped = None
+            row.missing = None
+        elif record.value is None:
+            row.missing = f"failed at {record.commit[:8]}"
         elif not row.points:
-            row.skipped = "failed" if record.value is None else "not measured"
+            row.missing = "not measured"
     return [topic(benchmarks[name], found[name], texts or {}) for name in sorted(found)]
 
 
@@ -118,14 +120,30 @@ def means(rows: list[Row]) -> list[tuple[int, float]]:
     return [(i, geometric_mean([points[i] for points in whole])) for i in places] if whole else []
 
 
-def standing(topics: list[Topic]) -> dict[str, tuple[float, int, int, float]]:
-    """For each peer: geometric mean of today's ratios, how many are above 1, how many there are, the least."""
-    found: dict[str, list[float]] = {}
+@dataclass(frozen=True)
+class Standing:
+    """A peer's latest ratios."""
+
+    ratios: list[float]
+    older: int  # how many are not of the newest commit
+
+    @property
+    def mean(self) -> float:
+        return geometric_mean(self.ratios)
+
+    @property
+    def ahead(self) -> int:
+        return sum(ratio > 1 for ratio in self.ratios)
+
+
+def standing(topics: list[Topic], newest: int) -> dict[str, Standing]:
+    """Where nbbn stands with each peer; `newest` is the index of the newest commit."""
+    found: dict[str, list[Row]] = {}
     for each in topics:
         for peer, rows in each.rows.items():
-            found.setdefault(peer, []).extend(row.latest for row in rows if row.latest is not None)
+            found.setdefault(peer, []).extend(row for row in rows if row.points)
     return {
-        peer: (geometric_mean(v), sum(x > 1 for x in v), len(v), min(v))
-        for peer, v in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
-        if v and peer
+        peer: Standing([row.latest for row in rows], sum(row.points[-1][0] < newest for row in rows))
+        for peer, rows in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
+        if rows and peer
     }
