@@ -84,3 +84,12 @@ def write_results(data, hashes, machine="bench-box", packages=None):
         path = data.context / machine / f"{commit}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(context))
+
+
+def make_sample(folder):
+    """A data folder with three commits' results, their repository, and their hashes."""
+    from asv_bench.dashboard.places import Data
+
+    hashes, data = make_repository(folder / "repository"), Data(folder / "data")
+    write_results(data, hashes)
+    return data, folder / "repository", hashes

@@ -1,0 +1,146 @@
+"""Both pages of the dashboard, published from made-up results and opened in a browser that has no way to the web."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sample_results import make_sample
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+pytest.importorskip("asv", reason="the dashboard publishes with asv")
+if shutil.which("git") is None:
+    pytest.skip("the dashboard asks git for commits", allow_module_level=True)
+
+from asv_bench.dashboard import assets, site  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def scripts(request):
+    """The scripts of asv's page, installed once and kept with pytest's cache."""
+    vendor = Path(request.config.cache.mkdir("asv-page-scripts"))
+    if not assets.fetch(vendor):
+        pytest.skip("the scripts of asv's page could not be installed: no package index")
+    return vendor
+
+
+@pytest.fixture(scope="module")
+def pages(scripts, tmp_path_factory):
+    """The folder of the published pages."""
+    data, repository, _ = make_sample(tmp_path_factory.mktemp("sample"))
+    data.vendor.symlink_to(scripts, target_is_directory=True)
+    output = tmp_path_factory.mktemp("pages")
+    assert site.publish(data, output, "main", repo=repository) == output / "index.html"
+    return output
+
+
+FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync --window-size=1000,900""".split()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder, silently."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(pages):
+    """Where the pages are served."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium with no way to the web."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the pages are opened by selenium")
+    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)} to open the pages with")
+    options = webdriver.ChromeOptions()
+    options.binary_location = found["chromium"]
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    for flag in [*FLAGS, profile, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(found["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.close()
+    driver.quit()
+
+
+def wait_for(browser, script):
+    """The first true value of a script."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
+
+
+def complaints(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def test_our_page_in_a_browser(browser, address):
+    browser.get(f"{address}/index.html")
+    text = browser.find_element("tag name", "body").text
+    for wanted in ("Inference", "PyTorch", "JAX", "Convolutional training", "norm.Forward.time_nbbn", "rows 1000"):
+        assert wanted in text
+    points = wait_for(browser, "document.querySelectorAll('svg.history circle').length")
+    assert points == 3 + 3 + 2  # PyTorch and JAX in inference, PyTorch in the convolutional network's two
+    drawn = "[...document.querySelectorAll('svg.bar rect')].map(r => r.getBoundingClientRect().width)"
+    assert min(wait_for(browser, drawn)) > 0.3
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_our_page_on_a_phone(browser, address, scheme):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(f"{address}/index.html")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    paper, ink = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in wait_for(browser, colours))
+    assert (paper > ink) == (scheme == "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert complaints(browser) == []
+
+
+def test_asvs_page_in_a_browser(browser, address):
+    browser.get(f"{address}/asv/index.html")
+    wait_for(browser, "document.body.innerText.includes('Forward.time_nbbn')")
+    browser.get(f"{address}/asv/index.html#norm.Forward.time_nbbn")
+    browser.refresh()
+    assert wait_for(browser, "document.querySelectorAll('#main-graph canvas').length") >= 1
+    inked = "(() => { const c = document.querySelector('#main-graph canvas.flot-base');"
+    inked += " return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0) })()"
+    assert wait_for(browser, inked)
+    assert "(256, 512)" in browser.find_element("tag name", "body").text
+    browser.get(f"{address}/asv/index.html#regressions")
+    browser.refresh()
+    wait_for(browser, "document.title.length > 0 && window.jQuery.active === 0")
+    assert complaints(browser) == []
+
+
+def test_asvs_page_needs_nothing_from_the_web(pages):
+    text = (pages / "asv" / "index.html").read_text()
+    assert re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?:[^"]+"', text) == []
+    for name in re.findall(r'(?:src|href)="(vendor/[^"]+)"', text):
+        assert (pages / "asv" / name).is_file()
