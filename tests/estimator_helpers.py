@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.datasets import make_classification
 
 from nbbn.estimators import lbfgs
 from nbbn.estimators.architecture import collect
+
+NEWEST = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) >= (1, 9)
+newest = pytest.mark.skipif(not NEWEST, reason="scikit-learn's own estimators have these parameters as of 1.9")
 
 KINDS = ["MLPClassifier", "MLPRegressor"]
 STATE = ("coefs_", "intercepts_", "gammas_", "betas_", "running_means_", "running_vars_")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from estimator_helpers import KINDS, arrays, assert_same_bits, kinds, three_classes
+from estimator_helpers import KINDS, arrays, assert_same_bits, kinds, newest, three_classes
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -44,6 +44,7 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@newest
 def test_the_check_that_is_skipped_here():
     """Of arrays of other libraries; scikit-learn runs it where scipy's support for them was switched on before its import."""
     code = f"""
@@ -81,6 +82,7 @@ def test_parameters(kind):
         getattr(nbbn, kind)(*first, (9,), "relu", False)
 
 
+@newest
 def test_shares_scikit_learns_signatures():
     """Every parameter of scikit-learn's, in its place and with its default; the others by keyword alone."""
     from sklearn import neural_network

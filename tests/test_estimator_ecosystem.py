@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn
-from estimator_helpers import KINDS, assert_same_bits, kinds, three_classes
+from estimator_helpers import KINDS, assert_same_bits, kinds, newest, three_classes
 from sklearn import neural_network
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
@@ -29,6 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, MultiOutputRegressor
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -79,6 +80,7 @@ REGRESSORS = {
 }
 
 
+@newest
 @pytest.mark.parametrize("within", CLASSIFIERS.values(), ids=CLASSIFIERS)
 def test_classifier_within(within):
     """The same numbers as with scikit-learn's own network; with batch norm it works too."""
@@ -89,6 +91,7 @@ def test_classifier_within(within):
     assert got.shape == ref.shape and np.isfinite(got).all()
 
 
+@newest
 @pytest.mark.parametrize("within", REGRESSORS.values(), ids=REGRESSORS)
 def test_regressor_within(within):
     X, y = data()
@@ -101,7 +104,7 @@ def test_as_a_transformer():
     """The last hidden layer's activations as features of another model, beside others."""
     X, y = data()
     union = FeatureUnion([("network", make()), ("rows", "passthrough")])
-    model = make_pipeline(union, LogisticRegression(max_iter=1000)).fit(X, y)
+    model = make_pipeline(union, GaussianNB()).fit(X, y)
     hidden = make().fit(X, y).transform(X)
     np.testing.assert_array_equal(model[:-1].transform(X), np.hstack([hidden, X]))
     assert list(model[:-1].get_feature_names_out()[:2]) == ["network__mlpclassifier0", "network__mlpclassifier1"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse
+from estimator_helpers import newest
 from sklearn import neural_network
 from sklearn.base import is_classifier
 
 import nbbn
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [newest, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 TASKS = ["binary", "multiclass", "multilabel", "regression", "multioutput", "counts"]
 tasks = pytest.mark.parametrize("task", TASKS)

@@ -7,16 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import sklearn
 import sklearn_as_nbbn
+from estimator_helpers import newest
 
 HERE = Path(__file__).parent
-# The suite of this version of scikit-learn was read; an older one lacks parameters that it tests.
-NEWEST = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) >= (1, 9)
 
 
-@pytest.mark.skipif(not NEWEST, reason="the tests of scikit-learn 1.9")
+@newest  # its suite was read; that of an older scikit-learn has other items
 def test_suite_passes(tmp_path):
     """All items but the exceptions, each of which is there and named with its reason."""
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
