@@ -77,6 +77,48 @@ def test_a_restored_epoch_can_be_trained_on():
 # Progress, and interruption
 
 
+CHANGES = {
+    "nothing": lambda model, X: None,
+    "the penalty": lambda model, X: model.set_params(alpha=0.5),
+    "the moments": lambda model, X: model.set_params(beta_1=0.5, epsilon=1e-3),
+    "the rate": lambda model, X: model.set_params(learning_rate="invscaling", learning_rate_init=0.1),
+    "the bound": lambda model, X: model.set_params(clip_norm=0.1),
+    "the batches": lambda model, X: model.set_params(batch_size=50),
+    "the threads": lambda model, X: model.set_params(n_jobs=1),
+    "the statistics": lambda model, X: model.recalibrate(X[:50]),
+    "the weights": lambda model, X: setattr(model, "coefs_", [2 * kernel for kernel in model.coefs_]),
+    "a failed call": lambda model, X: failed_call(model, X),
+    "a fit": lambda model, X: model.fit(X, np.arange(len(X)) % 3),
+}
+
+
+def failed_call(model, X):
+    def fail(estimator, logs):
+        raise ZeroDivisionError
+
+    model.callbacks = fail
+    with pytest.raises(ZeroDivisionError):
+        model.partial_fit(X, np.arange(len(X)) % 3)
+    model.callbacks = None
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_changes_between_calls_counts(change):
+    """A call of partial_fit goes on with the last one's compiled step; one of a pickle compiles its own. The bits are the same."""
+    X, y = data()
+    params = {"dropout": 0.2, "max_iter": 3}
+    got, ref = (make(**params).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y) for _ in range(2))
+    change(got, X)
+    change(ref, X)
+    for _ in range(2):
+        got, ref = got.partial_fit(X, y), pickle.loads(pickle.dumps(ref)).partial_fit(X, y)
+        assert_same_fit(got, ref)
+    weights = np.linspace(0, 2, 90)
+    for arguments in ((X[:90], y[:90]), (X[:90], y[:90], weights), (X[:90].astype(np.float32), y[:90])):
+        got, ref = got.partial_fit(*arguments), pickle.loads(pickle.dumps(ref)).partial_fit(*arguments)
+        assert_same_fit(got, ref)
+
+
 def test_lines_in_a_log(capsys):
     X, y = data()
     make(verbose=True, max_iter=3).fit(X, y, X_val=X, y_val=y)

@@ -39,7 +39,7 @@ def require_y(estimator, y) -> None:
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Errors about an argument that is checked as X or y is begin with its own name."""
+    """Errors about an argument that is checked as if it were X or y begin with its own name."""
     try:
         yield
     except (TypeError, ValueError) as err:

@@ -80,6 +80,7 @@ class Fitting:
         self.validation: Validation | None = None
         self.trainer: Trainer | None = None
         self.rates: Rates | None = None
+        self.compiled: dict = {}  # what the estimator keeps for its next call
 
     def run(self) -> None:
         """Fit."""
@@ -174,8 +175,8 @@ class Fitting:
             **networks.attributes(self.architecture, weights),
             **records.attributes(self.record, stochastic and estimator.early_stopping),
             **estimator._meaning_attributes(meaning),
-            "_record": self.record, "_architecture": self.architecture, "_dtype": self.dtype, "_compiled": {},
-            "_training": None,
+            "_record": self.record, "_architecture": self.architecture, "_dtype": self.dtype,
+            "_compiled": dict(self.compiled), "_training": None,
         }  # fmt: skip
         if stochastic:
             found["_training"] = {"solver": estimator.solver, "state": trainer.optimizer_state(), "step": trainer.step}
@@ -275,12 +276,19 @@ class Fitting:
         self.steps = len(edges) - 1
         optimizer = optimizer_of(estimator, plan.epochs * self.steps)
         self.rates = Rates(estimator, optimizer, record)
-        shapes, largest = self.architecture.shapes, int(np.diff(edges).max())
-        self.trainer = Trainer(
-            self.architecture.layers, shapes, self.dtype, self.x.dtype, largest, self.meaning.engine_loss, optimizer,
-            decay=0.0 if estimator.solver == "adamw" else estimator.alpha, debias=True, seed=record.seed,
-            delta=self.meaning.level, weighted=False if self.row_weights is None else "mean",
-        )  # fmt: skip
+        options = {
+            "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True, "seed": record.seed,
+            "delta": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
+        }  # fmt: skip
+        kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.meaning.engine_loss, options,
+                type(optimizer), optimizer.constants(), optimizer.global_clipnorm)  # fmt: skip
+        held = estimator._compiled.get("trainer") if self.resumed is not None else None
+        if held is not None and held[0] == kind:  # another call of partial_fit: lowering anew would take most of its time
+            self.trainer = held[1]
+            self.trainer.optimizer = optimizer
+        else:
+            self.trainer = Trainer(self.architecture.layers, self.architecture.shapes, *kind[1:5], optimizer, **options)
+        self.compiled = {"trainer": (kind, self.trainer)} if self.incremental else {}
         self.trainer.upload(start)
         self.trainer.norm_step = record.steps
         if self.resumed is not None:
