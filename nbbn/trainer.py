@@ -67,6 +67,7 @@ class Pace:
         self._started: set[int] = set()
         self._best: int | None = None
         self._span = FIRST_SECONDS
+        self._since = 0.0  # seconds of the best way since the last trial
         self._trial_is_due = False
 
     def next(self, threads: int, left: int) -> tuple[int, int]:
@@ -90,10 +91,11 @@ class Pace:
             self._started.add(threads)
             return
         self._seconds[threads] = seconds / steps
-        if threads == self._best:
-            self._trial_is_due = True
+        if threads == self._best:  # where steps come one by one, many make a run
+            self._since += seconds
+            self._trial_is_due = 2 * self._since >= self._span
             return
-        self._trial_is_due = False
+        self._since, self._trial_is_due = 0.0, False
         if seconds / steps < TRIAL_MARGIN * self._seconds[self._best]:
             self._best, self._span = threads, FIRST_SECONDS
         else:

@@ -159,6 +159,13 @@ class TestPace:
         got = self.run(Pace(), {fast: 1e-4, slow: 3e-4}, 100_000)
         assert got[fast] > 0.99 * 100_000
 
+    def test_steps_that_come_one_by_one(self):
+        """Trials are as rare as between long runs: half of partial_fit's calls went the slow way."""
+        pace, got = Pace(), {1: 0, 2: 0}
+        for _ in range(20_000):
+            got[next(iter(self.run(pace, {1: 5e-5, 2: 2e-2}, 1)))] += 1
+        assert got[2] < 0.01 * got[1]
+
     def test_comes_back_when_the_machine_changes(self):
         pace = Pace()
         self.run(pace, {1: 3e-4, 2: 1e-4}, 10_000)
