@@ -104,7 +104,7 @@ def failed_call(model, X):
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_changes_between_calls_counts(change):
-    """A call of partial_fit goes on with the last one's compiled step; one of a pickle compiles its own. The bits are the same."""
+    """A call of partial_fit goes on with the last one's compiled step, one of a pickle compiles its own: the same bits."""
     X, y = data()
     params = {"dropout": 0.2, "max_iter": 3}
     got, ref = (make(**params).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y) for _ in range(2))
