@@ -94,6 +94,21 @@ def test_class_weight_of_string_labels_and_of_many_labels():
         classifier(class_weight={"oak": 2.0}).fit(X, y)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_wrong_class_weights(wrong):
+    X, y = data()
+    with pytest.raises(ValueError, match="class_weight must hold finite weights of 0 or more, got"):
+        classifier(class_weight={0: wrong}).fit(X, y)
+
+
+def test_weights_that_cancel_out():
+    X, y = data()
+    with pytest.raises(ValueError, match="sample_weight times class_weight is zero for every row"):
+        classifier(class_weight={0: 0.0, 1: 1.0, 2: 1.0}).fit(X, y, (y == 0).astype(float))
+    without = classifier(class_weight={0: 0.0, 1: 1.0, 2: 1.0}, batch_size=90).fit(X, y)
+    assert_close(without, classifier(batch_size=90).fit(X, y, (y > 0).astype(float)))
+
+
 @pytest.mark.parametrize(
     ("weights", "match"),
     [(np.zeros(90), "zero"), (-np.ones(90), "Negative values in sample_weight"), (np.full(90, np.nan), "NaN"),

@@ -140,7 +140,7 @@ def class_weights(class_weight, y: np.ndarray, *, incremental: bool) -> np.ndarr
     Raises
     ------
     ValueError
-        For a dict with a multilabel target or with other labels, and for 'balanced' in `partial_fit`.
+        For a dict with a multilabel target, with other labels or with weights below 0, and for 'balanced' in `partial_fit`.
     """
     if class_weight is None:
         return None
@@ -151,13 +151,27 @@ def class_weights(class_weight, y: np.ndarray, *, incremental: bool) -> np.ndarr
             "class_weight='balanced' is not supported for partial_fit, which does not know all rows; give the dict of "
             "sklearn.utils.class_weight.compute_class_weight('balanced', classes=classes, y=y)"
         )
-    return compute_sample_weight(class_weight, y)
+    weights = compute_sample_weight(class_weight, y)
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError(f"class_weight must hold finite weights of 0 or more, got {class_weight}")
+    return weights
 
 
 def product(*weights: np.ndarray | None) -> np.ndarray | None:
-    """The product of weights, None counting as 1; None where all are."""
+    """The product of weights, None counting as 1; None where all are.
+
+    Raises
+    ------
+    ValueError
+        Where it is 0 for every row.
+    """
     given = [w for w in weights if w is not None]
-    return np.ascontiguousarray(np.prod(given, axis=0)) if given else None
+    if not given:
+        return None
+    found = np.ascontiguousarray(np.prod(given, axis=0))
+    if not found.any():
+        raise ValueError("sample_weight times class_weight is zero for every row: at least one row must count")
+    return found
 
 
 def check_labels(estimator, y, rows: int) -> np.ndarray:
