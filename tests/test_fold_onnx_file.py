@@ -350,7 +350,9 @@ def test_memory_is_bounded(tmp_path, saved):
 def break_fold(monkeypatch, factor):
     """Folded kernels off by a factor."""
     right = onnx_fold_rebuild.folded_kernel
-    monkeypatch.setattr(onnx_fold_rebuild, "folded_kernel", lambda linear: factor * right(linear))
+    monkeypatch.setattr(
+        onnx_fold_rebuild, "folded_kernel", lambda linear, dtype: (factor * right(linear, dtype)).astype(dtype)
+    )
 
 
 @pytest.mark.parametrize("factor", [1.001, -1, 0])

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Kind -> the kernel axes that make up an output channel, slowest first. `transposed` speaks of the kernel seen as
-# (..., out / groups, groups, in / groups): the group of an output channel is written on the input axis.
-CHANNEL_AXES = {"dense": (-1,), "conv": (-1,), "depthwise": (-2, -1), "transposed": (-2, -3)}
-
+_INPUTS_AT_A_TIME = 64
 _CONV_KINDS = ("conv", "depthwise", "transposed")
 
 
@@ -48,35 +45,66 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
     return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
 
 
-def scale_outputs(kernel, affine: Affine, kind="dense", groups=1) -> np.ndarray:
-    """Kernel (float64) of a layer and of the batch norm that follows it."""
-    kernel = np.asarray(kernel, np.float64)
-    view = kernel
-    if kind == "transposed":
-        view = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
-    return (view * _spread(affine.gain, view, CHANNEL_AXES[kind])).reshape(kernel.shape)
+def scaled(kernel, before: Affine | None, after: Affine | None, kind="dense", groups=1, dtype=np.float64) -> np.ndarray:
+    """Kernel of a layer and of the batch norms before and after it, either None; float64, rounded once to `dtype`.
+
+    The axes lie in memory as those of `kernel` do; nothing of its size is made but the result.
+    """
+    out = np.empty_like(kernel, dtype=dtype)
+    factor = np.ones(())
+    if before is not None:
+        factor = factor * _along_inputs(before.gain, kind, groups)
+    if after is not None:
+        factor = factor * _along_outputs(after.gain, kernel.shape, kind, groups)
+    target = _by_group(out, kind, groups)
+    np.multiply(_by_group(kernel, kind, groups), factor, out=target, dtype=np.float64, casting="same_kind")
+    return out
 
 
-def shift_outputs(bias, affine: Affine) -> np.ndarray:
-    """Bias (float64) of a layer and of the batch norm that follows it."""
-    return ((0.0 if bias is None else np.asarray(bias, np.float64)) - affine.mean) * affine.gain + affine.offset
-
-
-def fold_before(kernel, bias, affine: Affine, kind="dense", groups=1) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias (float64) of a dense layer or unpadded convolution and of the batch norm that stands before it."""
-    kernel = np.asarray(kernel, np.float64)
+def shifted(kernel, bias, before: Affine | None, after: Affine | None, kind="dense", groups=1) -> np.ndarray:
+    """Bias (float64) of a layer, with a kernel of its own, and of the batch norms before and after it, either None."""
     bias = 0.0 if bias is None else np.asarray(bias, np.float64)
-    shift = affine.offset - affine.mean * affine.gain
-    if kind == "dense":
-        return kernel * affine.gain[:, None], bias + shift @ kernel
-    if kind == "depthwise":  # (..., in, multiplier)
-        moved = kernel * shift[:, None]
-        return kernel * affine.gain[:, None], bias + moved.reshape(-1, moved.shape[-2] * moved.shape[-1]).sum(0)
-    # (..., in / groups, groups, out / groups): a group of outputs reads its own inputs.
-    view = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
-    gain, shift = (a.reshape(groups, -1).T[:, :, None] for a in (affine.gain, shift))
-    moved = (view * shift).sum(tuple(range(view.ndim - 2))).reshape(-1)
-    return (view * gain).reshape(kernel.shape), bias + moved
+    if before is not None:
+        bias = bias + _through(kernel, before.offset - before.mean * before.gain, kind, groups)
+    return bias if after is None else (bias - after.mean) * after.gain + after.offset
+
+
+def _by_group(kernel: np.ndarray, kind: str, groups: int) -> np.ndarray:
+    """A view that shows the groups: `conv` (..., in / g, g, out / g), `transposed` (..., out / g, g, in / g)."""
+    if kind not in ("conv", "transposed"):
+        return kernel
+    return kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
+
+
+def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
+    """One value per input channel, to be broadcast with `_by_group`; a group of outputs reads its own inputs."""
+    return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
+
+
+def _along_outputs(values: np.ndarray, shape: tuple[int, ...], kind: str, groups: int) -> np.ndarray:
+    """One value per output channel, to be broadcast with `_by_group`: which axes are the channel differs by kind."""
+    if kind == "depthwise":  # channel i * multiplier + m
+        return values.reshape(shape[-2:])
+    if kind == "conv":
+        return values.reshape(groups, -1)
+    if kind == "transposed":  # the group of an output channel is written on the input axis
+        return values.reshape(groups, -1).T[:, :, None]
+    return values
+
+
+def _through(kernel: np.ndarray, shift: np.ndarray, kind: str, groups: int) -> np.ndarray:
+    """What a constant per input channel adds to each output channel of an unpadded layer."""
+    view = _by_group(kernel, kind, groups)
+    spatial = tuple(range(view.ndim - (3 if kind == "conv" else 2)))
+    total, along = 0.0, _along_inputs(shift, kind, groups)
+    if kind == "depthwise":
+        return (view.sum(spatial, dtype=np.float64) * along).reshape(-1)
+    inputs = len(spatial)  # the axis; some inputs at a time, as float64 takes twice the kernel's memory
+    for start in range(0, view.shape[inputs], _INPUTS_AT_A_TIME):
+        some = slice(start, start + _INPUTS_AT_A_TIME)
+        taps = view[(slice(None),) * inputs + (some,)].sum(spatial, dtype=np.float64)
+        total = total + (taps * along[some]).sum(0)
+    return total.reshape(-1)
 
 
 def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
@@ -88,13 +116,23 @@ def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
         Where a value does not fit the dtype; `what` names the array.
     """
     with np.errstate(over="ignore"):
-        out = np.array(array, dtype=dtype, order="C")
-    if not np.isfinite(out).all():
+        return check_finite(np.array(array, dtype=dtype, order="C"), what)
+
+
+def check_finite(array: np.ndarray, what: str) -> np.ndarray:
+    """Return the array, a folded weight.
+
+    Raises
+    ------
+    ValueError
+        For NaN or infinity; `what` names the array.
+    """
+    if not np.isfinite(array).all():
         raise ValueError(
-            f"{what} is not finite in {np.dtype(dtype)} after folding: a gain gamma / sqrt(var + epsilon) is too "
+            f"{what} is not finite in {array.dtype} after folding: a gain gamma / sqrt(var + epsilon) is too "
             "large; re-estimate the running statistics or use a larger epsilon"
         )
-    return out
+    return array
 
 
 def fold_dense(kernel, bias, gamma, beta, mean, var, epsilon):
@@ -176,14 +214,8 @@ def _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, groups)
     # What overflows here is caught by `cast`, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         affine = affine_of(**per_channel, epsilon=_check_epsilon(epsilon))
-        folded, shifted = scale_outputs(kernel, affine, kind, groups), shift_outputs(bias, affine)
-    return cast(folded, kernel.dtype, "kernel"), cast(shifted, kernel.dtype, "bias")
-
-
-def _spread(gain: np.ndarray, view: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """The gain shaped to multiply `view`, one value per output channel made up of `axes` (slowest first)."""
-    spread = gain.reshape([view.shape[axis] for axis in axes]).transpose(np.argsort(axes))
-    return spread.reshape([n if axis - view.ndim in axes else 1 for axis, n in enumerate(view.shape)])
+        folded = scaled(kernel, None, affine, kind, groups), shifted(kernel, bias, None, affine)
+    return cast(folded[0], kernel.dtype, "kernel"), cast(folded[1], kernel.dtype, "bias")
 
 
 def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:

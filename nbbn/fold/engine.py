@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nbbn.fold import rules
-from nbbn.fold.arithmetic import compose, fold_before, scale_outputs, shift_outputs
+from nbbn.fold.arithmetic import compose, scaled, shifted
 from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
@@ -57,26 +57,17 @@ def fold_graph(graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntr
     return report
 
 
-def folded_kernel(linear: Linear) -> np.ndarray:
-    """Kernel (float64, nbbn's layout) of a linear node with everything folded in."""
-    kernel = linear.kernel()
+def folded_kernel(linear: Linear, dtype=np.float64) -> np.ndarray:
+    """Kernel (nbbn's layout) of a linear node with everything folded in; computed in float64 and rounded once."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if linear.before is not None:
-            kernel, _ = fold_before(kernel, None, linear.before, linear.kind, linear.groups)
-        if linear.after is not None:
-            kernel = scale_outputs(kernel, linear.after, linear.kind, linear.groups)
-    return kernel
+        return scaled(linear.kernel(), linear.before, linear.after, linear.kind, linear.groups, dtype)
 
 
 def folded_bias(linear: Linear) -> np.ndarray:
     """Bias (float64) of a linear node with everything folded in; reads the kernel only for what stood before it."""
-    bias = linear.bias
+    kernel = None if linear.before is None else linear.kernel()
     with np.errstate(over="ignore", invalid="ignore"):
-        if linear.before is not None:
-            _, bias = fold_before(linear.kernel(), bias, linear.before, linear.kind, linear.groups)
-        if linear.after is not None:
-            bias = shift_outputs(bias, linear.after)
-    return bias
+        return shifted(kernel, linear.bias, linear.before, linear.after, linear.kind, linear.groups)
 
 
 def _round(graph: Graph, fates: _Fates) -> int:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from onnx import helper
 
-from nbbn.fold.arithmetic import cast, standing_for
+from nbbn.fold.arithmetic import cast, check_finite, standing_for
 from nbbn.fold.engine import folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.interop.onnx_fold_graph import Names, Place
@@ -58,7 +58,7 @@ class _Rebuild:
         bias_array = cast(folded_bias(linear), dtype, f"bias of {linear.name}")
 
         def kernel_array() -> np.ndarray:
-            return cast(layout(folded_kernel(linear)), dtype, f"kernel of {linear.name}")
+            return check_finite(layout(folded_kernel(linear, dtype)), f"kernel of {linear.name}")
 
         old_bias = self._old_bias(proto, place)
         bias = self._put(old_bias, f"{linear.name}_bias", bias_array.shape, old.data_type, lambda: bias_array)
