@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,13 @@ from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheck
 from nbbn.interop import onnx_fold_model as models
 from nbbn.interop.onnx_fold_feeds import Feed, feeds_of
 from nbbn.interop.onnx_fold_run import Run, engine, one_line
+from nbbn.interop.onnx_fold_tensors import DTYPES, Tensor, made
 from nbbn.interop.onnx_fold_values import names_read
 
 # Moved weights are written to a file each time: from this size on fewer times, so that a large model takes seconds.
 _LARGE = 1 << 25
 _FEW_PERTURBATIONS = 2
+_MOVED_AT_ONCE = 1 << 18
 # Operators whose inputs of more than one number are weights; others may be shapes, scales or exponents.
 _WEIGHTED = frozenset(
     "Conv ConvTranspose Gemm MatMul LSTM GRU RNN Gather Add Sub Mul Div PRelu BatchNormalization InstanceNormalization "
@@ -175,33 +178,35 @@ def _perturbed(model: models.Model, rng: np.random.Generator) -> models.Model:
     fans = _fans_in(model)
     tensors = dict(model.tensors)
     for name, fan in fans.items():
-        if name in tensors and tensors[name].data_type in (1, 10, 11):
-            tensors[name] = _moved_tensor(tensors[name], fan, rng)
+        if name in tensors and tensors[name].data_type in DTYPES:
+            tensor = tensors[name]
+            make = partial(_moved_tensor, tensor, fan, rng)
+            tensors[name] = made(name, tensor.dims, tensor.data_type, make)
     for node in model.skeleton.graph.node:
-        if node.op_type == "Constant" and node.output[0] in fans and node.attribute[0].HasField("t"):
+        if node.op_type == "Constant" and node.output[0] in fans and node.attribute[0].t.data_type in DTYPES:
             tensor = node.attribute[0].t
-            if tensor.data_type in (1, 10, 11):
-                moved = _moved(numpy_helper.to_array(tensor), fans[node.output[0]], rng)
-                tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+            moved = _moved(numpy_helper.to_array(tensor), fans[node.output[0]], rng)
+            tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
     return models.Model(model.skeleton, tensors)
 
 
-def _moved_tensor(tensor: models.Tensor, fan: int, rng: np.random.Generator) -> models.Tensor:
-    from onnx import numpy_helper
-
-    def make() -> np.ndarray:
-        return _moved(numpy_helper.to_array(tensor.load()), fan, rng)
-
-    return models.made(tensor.name, tensor.dims, tensor.data_type, make)
+def _moved_tensor(tensor: Tensor, fan: int, rng: np.random.Generator) -> np.ndarray:
+    return _moved(tensor.array(), fan, rng)
 
 
 def _moved(array: np.ndarray, fan: int, rng: np.random.Generator) -> np.ndarray:
-    if array.size < 2:
-        return array
-    step = np.finfo(array.dtype).eps * np.sqrt(max(1, fan))
-    signs = np.unpackbits(np.frombuffer(rng.bytes(array.size // 8 + 1), np.uint8), count=array.size)
-    moves = np.array([1 - step, 1 + step], array.dtype if array.dtype != np.float16 else np.float32)
-    return (array * moves[signs.reshape(array.shape)]).astype(array.dtype)
+    """The array with each number moved up or down, some at a time: no more than the result is made."""
+    out = np.array(array, order="C")
+    if out.size < 2:
+        return out
+    step = np.finfo(out.dtype).eps * np.sqrt(max(1, fan))
+    factors = np.array([1 - step, 1 + step], np.float64 if out.dtype == np.float64 else np.float32)
+    flat = out.reshape(-1)
+    for start in range(0, flat.size, _MOVED_AT_ONCE):
+        some = flat[start : start + _MOVED_AT_ONCE]
+        signs = np.unpackbits(np.frombuffer(rng.bytes(some.size // 8 + 1), np.uint8), count=some.size)
+        some[:] = some * factors[signs]
+    return out
 
 
 def _fans_in(model: models.Model) -> dict[str, int]:

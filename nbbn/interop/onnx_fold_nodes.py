@@ -11,10 +11,9 @@ import numpy as np
 from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
+from nbbn.interop.onnx_fold_tensors import DTYPES
 from nbbn.interop.onnx_fold_values import Constant, Values, attributes
 
-# float32, float16, float64 of `onnx.TensorProto`.
-_FLOATS = (1, 10, 11)
 _NOT_LINEAR = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid Tanh Softmax LogSoftmax Softplus Softsign Swish HardSwish "
     "Mish ThresholdedRelu Clip Exp Log Sqrt Abs".split()
@@ -153,7 +152,7 @@ def with_addition(linear: Linear, constant: Constant, rank: int) -> Linear | Non
     `rank` is the number of axes of what the node gives, as far as it is known.
     """
     dense = linear.kind == "dense"
-    if constant.data_type not in _FLOATS or len(constant.dims) > rank:
+    if constant.data_type not in DTYPES or len(constant.dims) > rank:
         return None
     bias = _per_channel(constant, linear.channels_out, rank, rank - 1 if dense else 1)
     return None if bias is None else replace(linear, bias=bias if linear.bias is None else linear.bias + bias)
@@ -191,7 +190,7 @@ def _weight(values: Values, name: str, what: str) -> Constant | str:
         if first in values.replaceable:
             return f"{what}, {first}, is an input of the graph too, which a caller may replace"
         return f"{what}, {first}, is not a constant"
-    if constant.data_type not in _FLOATS:
+    if constant.data_type not in DTYPES:
         return f"{what}, {name}, is not float16, float32 or float64"
     return constant
 

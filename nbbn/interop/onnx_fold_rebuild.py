@@ -11,7 +11,8 @@ from nbbn.fold.arithmetic import cast, check_finite, standing_for
 from nbbn.fold.engine import folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.interop.onnx_fold_graph import Names, Place
-from nbbn.interop.onnx_fold_model import Model, made
+from nbbn.interop.onnx_fold_model import Model
+from nbbn.interop.onnx_fold_tensors import DTYPES, made
 from nbbn.interop.onnx_fold_values import Values, attributes, graphs_within, names_read
 
 
@@ -53,7 +54,7 @@ class _Rebuild:
         place = self._places[linear.name]
         proto = self._graph.node[place.index]
         old = self._values.constant(proto.input[1])
-        dtype = _DTYPES[old.data_type]
+        dtype = DTYPES[old.data_type]
         layout = _layout(proto)
         bias_array = cast(folded_bias(linear), dtype, f"bias of {linear.name}")
 
@@ -98,7 +99,7 @@ class _Rebuild:
         arrays, epsilon = standing_for(norm.affine)
         for at, key in enumerate(("gamma", "beta", "mean", "var"), start=1):
             data_type = self._values.constant(proto.input[at]).data_type
-            array = cast(arrays[key], _DTYPES[data_type], f"{key} of {norm.name}")
+            array = cast(arrays[key], DTYPES[data_type], f"{key} of {norm.name}")
             make = partial(np.asarray, array)
             proto.input[at] = self._put(proto.input[at], f"{norm.name}_{key}", array.shape, data_type, make)
         _without(proto, "epsilon")
@@ -167,9 +168,6 @@ def _layout(proto):
     if proto.op_type in ("Conv", "ConvTranspose"):
         return _channels_first
     return np.transpose if attributes(proto).get("transB") else np.asarray
-
-
-_DTYPES = {1: np.dtype("f4"), 10: np.dtype("f2"), 11: np.dtype("f8")}
 
 
 def _without(proto, *names: str) -> None:

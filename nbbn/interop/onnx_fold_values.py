@@ -60,7 +60,7 @@ class Values:
         # Before version 4 of the format every initialiser had to be an input.
         self.replaceable = inputs & set(self._tensors) if skeleton.ir_version >= 4 else set()
         self._constants = {
-            name: Constant(t.dims, t.data_type, _reader(t.load), name)
+            name: Constant(t.dims, t.data_type, t.array, name)
             for name, t in self._tensors.items()
             if name not in self.replaceable
         }
@@ -173,15 +173,6 @@ def graphs_within(node) -> Iterator:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
-
-
-def _reader(load: Callable) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        from onnx import numpy_helper
-
-        return numpy_helper.to_array(load())
-
-    return read
 
 
 def _shapes(model: Model) -> dict[str, tuple[int | None, ...]]:
