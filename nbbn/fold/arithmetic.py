@@ -51,14 +51,22 @@ def scaled(kernel, before: Affine | None, after: Affine | None, kind="dense", gr
     The axes lie in memory as those of `kernel` do; nothing of its size is made but the result.
     """
     out = np.empty_like(kernel, dtype=dtype)
-    factor = np.ones(())
-    if before is not None:
-        factor = factor * _along_inputs(before.gain, kind, groups)
-    if after is not None:
-        factor = factor * _along_outputs(after.gain, kernel.shape, kind, groups)
-    target = _by_group(out, kind, groups)
-    np.multiply(_by_group(kernel, kind, groups), factor, out=target, dtype=np.float64, casting="same_kind")
+    view, target = _by_group(kernel, kind, groups), _by_group(out, kind, groups)
+    along = np.ones((1, 1)) if before is None else _along_inputs(before.gain, kind, groups)
+    across = 1.0 if after is None else _along_outputs(after.gain, kernel.shape, kind, groups)
+    if kind == "depthwise":  # the inputs are part of the output channels
+        along, across = along * across, 1.0
+    axis = view.ndim - along.ndim  # of the inputs
+    for some in _blocks(view.shape[axis]) if len(along) > 1 else [slice(None)]:
+        at = (slice(None),) * axis + (some,)
+        factor = along[some] * across
+        np.multiply(view[at], factor, out=target[at], dtype=np.float64, casting="same_kind")
     return out
+
+
+def _blocks(count: int) -> list[slice]:
+    """Some inputs at a time, as float64 takes twice the kernel's memory."""
+    return [slice(start, start + _INPUTS_AT_A_TIME) for start in range(0, count, _INPUTS_AT_A_TIME)]
 
 
 def shifted(kernel, bias, before: Affine | None, after: Affine | None, kind="dense", groups=1) -> np.ndarray:
@@ -99,10 +107,8 @@ def _through(kernel: np.ndarray, shift: np.ndarray, kind: str, groups: int) -> n
     total, along = 0.0, _along_inputs(shift, kind, groups)
     if kind == "depthwise":
         return (view.sum(spatial, dtype=np.float64) * along).reshape(-1)
-    inputs = len(spatial)  # the axis; some inputs at a time, as float64 takes twice the kernel's memory
-    for start in range(0, view.shape[inputs], _INPUTS_AT_A_TIME):
-        some = slice(start, start + _INPUTS_AT_A_TIME)
-        taps = view[(slice(None),) * inputs + (some,)].sum(spatial, dtype=np.float64)
+    for some in _blocks(view.shape[len(spatial)]):
+        taps = view[(slice(None),) * len(spatial) + (some,)].sum(spatial, dtype=np.float64)
         total = total + (taps * along[some]).sum(0)
     return total.reshape(-1)
 
