@@ -1,6 +1,7 @@
 """Keras's files: what they hold, written by h5py and json in Keras's layout, against NumPy in float64."""
 
 import copy
+import importlib.util
 import io
 import itertools
 import json
@@ -191,6 +192,11 @@ def test_training_goes_on(tmp_path):
     model.train_on_batch(x, np.arange(8) % 3)
     z = NaiveNetwork(MOBILE[:1], shape, network.weights[:1]).forward(x)
     np.testing.assert_allclose(model.get_weights()[4], 0.9 * before + 0.1 * z.var(axis=(0, 1, 2)), rtol=1e-5)
+
+    if importlib.util.find_spec("onnx"):
+        back = nbbn.interop.from_onnx(nbbn.interop.to_onnx(model, fold=False))
+        np.testing.assert_allclose(back.predict(x), model.predict(x), rtol=0, atol=2e-6)
+        np.testing.assert_array_equal(back.get_weights()[4], model.get_weights()[4])
 
 
 @pytest.mark.parametrize("place", ["batch_input_shape", "build_input_shape", "build_config"])

@@ -60,6 +60,31 @@ def test_there_and_back(case, dtype):
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "layers"),
+    [
+        ((5, 7, 1), [Reshape((1, 5, 7))]),
+        ((1, 5, 7), [Reshape((5, 7, 1))]),
+        ((5, 7, 1), [Reshape((1, 5, 7)), Dense(3)]),
+        ((5, 7, 1), [Conv2D(1, 2), Reshape((1, 4, 6)), Conv2D(2, 1)]),
+        ((1, 5, 7), [Flatten(), Reshape((5, 7, 1)), Conv2D(2, 1), Flatten(), Reshape((70,))]),
+        ((1, 1, 1), [Reshape((1, 1)), Dense(1)]),
+    ],
+    ids=str,
+)
+def test_axes_of_length_1(shape, layers):
+    """They may change places without any number doing so."""
+    network = drawn(shape, layers)
+    read = from_onnx(network_to_onnx(network)).network()
+    np.testing.assert_allclose(forward(read, rows(network)), forward(network, rows(network)), rtol=0, atol=2e-6)
+
+
+def test_images_channels_first_at_the_end_alone():
+    """A model that takes images channels last and gives them channels first has no counterpart."""
+    with pytest.raises(nbbn.FileError, match="ends in images that are flattened or turned, channels first"):
+        from_onnx(written((9, 11, 3), lambda w: w.add("Transpose", perm=[0, 3, 1, 2])))
+
+
 def test_the_engine_computes_what_was_written():
     network = drawn((9, 11, 3), next(layers for shape, layers in NETWORKS if shape == (9, 11, 3)))
     x = rows(network, 5)

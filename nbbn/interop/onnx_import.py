@@ -95,8 +95,9 @@ class _Context:
 def _read(model: OnnxModel):
     head = split_head(model)
     rows = _input_rows(model)
-    shape, dtype = rows.shape, _walk(model, head, rows)
-    layers, weights = _finished(rows)
+    shape, turned = rows.shape, len(rows.shape) != 3 or not rows.plain
+    dtype = _walk(model, head, rows)
+    layers, weights = _finished(rows, turned)
     sequential = as_sequential(layers, shape, weights, dtype)
     if head.kind is None:
         return sequential
@@ -180,9 +181,9 @@ def _named(node: Node, read, *args) -> None:
         raise (err if text.startswith("node ") else node.refuse(text or type(err).__name__)) from None
 
 
-def _finished(rows: Rows) -> tuple[list[Layer], list[dict]]:
-    """The layers and arrays, what stood for a layer until now made one."""
-    if rows.order is not None or rows.perm not in (tuple(range(len(rows.shape))), CHANNELS_FIRST):
+def _finished(rows: Rows, turned: bool) -> tuple[list[Layer], list[dict]]:
+    """The layers and arrays, what stood for a layer until now made one; `turned`: images may come out channels last instead."""
+    if not (turned and rows.perm == CHANNELS_FIRST) and not rows.settle():
         raise Refused("ends in images that are flattened or turned, channels first; nbbn's channels come last")
     if rows.split is not None or any(isinstance(layer, Centred) for layer, *_ in rows.steps):
         raise Refused("ends within a norm or a softmax")

@@ -48,7 +48,7 @@ def _matmul(rows: Rows, node: Node, args: list, context) -> None:
 
 
 def _dense(rows: Rows, node: Node, kernel: np.ndarray) -> None:
-    if rows.perm[-1] != len(rows.shape) - 1:
+    if rows.perm[-1] != len(rows.shape) - 1 and not rows.settle():
         raise node.refuse("a dense layer on images works on their channels, which must come last")
     if kernel.ndim != 2 or kernel.shape[0] != rows.shape[-1] or not kernel.shape[1]:
         raise node.refuse(f"a kernel of shape {kernel.shape} does not fit rows of shape {rows.graph_shape}")

@@ -8,12 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbbn.interop.files import Refused
-from nbbn.layers import (
-    BatchNormalization,
-    Dense,
-    Dropout,
-    Layer,
-)
+from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
 from nbbn.layers.base import Shape
 
 CHANNELS_FIRST = (2, 0, 1)
@@ -171,6 +166,13 @@ class Rows:
         order = index.transpose([self.perm.index(axis) for axis in range(len(self.perm))]).reshape(-1)
         return order if (np.diff(order) != 1).any() else None
 
+    def settle(self) -> bool:
+        """Take the graph's axes for nbbn's where only axes of length 1 have changed places; whether the rows are plain now."""
+        if not self.plain and len(self.shape) > 1 and self.flat_order() is None:
+            self.add(Reshape(self.graph_shape))
+            self.perm = tuple(range(len(self.shape)))
+        return self.plain
+
     def permute_features(self, order: np.ndarray) -> bool:
         """Give the features another order where they come from: the last Dense. False where there is none."""
         touched = []
@@ -188,4 +190,6 @@ class Rows:
 
 def _by_feature(layer: Layer) -> bool:
     """Whether a layer treats each feature on its own."""
+    if isinstance(layer, GroupNormalization):
+        return False
     return isinstance(layer, BatchNormalization | Dropout) or not layer.weight_shapes((1,))

@@ -118,13 +118,13 @@ def _into(rows: Rows, node: Node, shape: tuple[int, ...], context) -> None:
         _split(rows, node, shape)
     elif shape == before:
         return
-    elif (moved := _moved(before, shape)) is not None:
+    elif (moved := _moved(before, shape)) is not None and _agrees(rows, moved, context):
         rows.transpose([0, *(axis + 1 for axis in moved)])
     elif len(shape) == 1:
         _to_features(rows)
     elif len(before) == 1 and len(shape) == 3:
         _to_image(rows, node, shape, context)
-    elif rows.plain:
+    elif rows.settle():
         rows.add(Reshape(shape))
         rows.perm = tuple(range(len(shape)))
     else:
@@ -138,6 +138,12 @@ def _moved(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, ...] |
         if tuple(before[axis] for axis in perm) == after and kept == sorted(kept):
             return perm
     return None
+
+
+def _agrees(rows: Rows, moved: tuple[int, ...], context) -> bool:
+    """Whether the next node on images has nbbn's channels for its channels, once the axes are turned so."""
+    axis = channel_axis(context.following, 3)
+    return axis is None or rows.perm[moved[axis]] == 2
 
 
 def _to_features(rows: Rows) -> None:
