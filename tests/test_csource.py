@@ -17,7 +17,7 @@ from test_naive_layers import NETWORKS
 
 import nbbn
 from nbbn.interop.csource import to_c
-from nbbn.interop.csource_steps import literal
+from nbbn.interop.csource.steps import literal
 from nbbn.layers import (
     ELU,
     Activation,

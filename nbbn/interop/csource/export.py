@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.csource_functions import sources
-from nbbn.interop.csource_steps import Lowering, literal, lower
+from nbbn.interop.csource.functions import sources
+from nbbn.interop.csource.steps import Lowering, literal, lower
 from nbbn.interop.files import write_whole
 from nbbn.network import Network
 

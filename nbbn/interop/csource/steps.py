@@ -1,4 +1,4 @@
-"""Layers to calls of the C functions in `csource_functions`: one line a layer, working on one row."""
+"""Layers to calls of the C functions in `csource.functions`: one line a layer, working on one row."""
 
 from __future__ import annotations
 
