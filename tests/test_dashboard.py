@@ -214,10 +214,11 @@ def test_page_of_an_unknown_machine(sample, tmp_path):
 
 
 def test_what_is_left_out_is_left_out():
-    (_, pattern) = suite.selection("versus", r"torch\.compile")
+    (_, pattern) = suite.selection("versus", r"torch\.compile|float64")
     assert re.search(pattern, "versus.Training.track_ratio(32, 'JAX')")
     assert not re.search(pattern, "versus.Training.track_ratio(32, 'torch.compile')")
     assert not re.search(pattern, "norm.Forward.time_nbbn((32, 128))")
+    assert not re.search(pattern, "versus.Norm.track_ratio((32, 128), 'float64')")
     assert suite.selection(None, None) == []
     assert suite.selection("norm", None) == ["--bench", "(?:norm)"]
 
