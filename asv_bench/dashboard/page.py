@@ -22,12 +22,12 @@ def write_page(data: Data, output: Path, branch: str, machine: str | None = None
     topics = summarize(records, load_benchmarks(data.results), names, documentation(SUITE))
     dates = {r.commit: r.date for r in records}
     labels = [f"{commit[:8]}, {day(dates[commit])}" for commit in names]
-    latest = max(records, key=lambda r: r.started).commit
-    context = load_context(data, machine, latest)
+    newest = names[-1]
+    context = load_context(data, machine, newest)
     ratios = [t for t in topics if t.name.startswith(RATIOS)]
     own = [t for t in topics if not t.name.startswith(RATIOS)]
     parts = [
-        header(latest, subject(latest, repo), context, machine_facts(data.results, machine), len(names)),
+        header(newest, subject(newest, repo), context, machine_facts(data.results, machine), len(names)),
         overview(ratios, len(names) - 1),
         *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
         '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since the figure before, its '
