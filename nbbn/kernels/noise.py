@@ -7,9 +7,10 @@ import math
 from numba import uint64
 
 from nbbn.kernels.registry import READ_IMAGES, WRITE_IMAGES, Real, inline, kernel
-from nbbn.kernels.simd import scalar
+from nbbn.kernels.simd import lanes, scalar, stack
 from nbbn.kernels.window import share_images
 
+_FACTORS = 8  # vectors
 _GOLDEN = uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = uint64(0xBF58476D1CE4E5B9), uint64(0x94D049BB133111EB)
 
@@ -32,19 +33,26 @@ def uniform(seed, counter):
 @kernel
 def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_loss: Real, seed, blocks, rows, step, thread,
             threads):
-    """`y = x / (1 - rate)`, or 0 with probability `rate` (Srivastava et al., 2014); run again on `dy` for the gradient."""
+    """`y = x / (1 - rate)`, or `x * 0` with probability `rate` (Srivastava et al., 2014); run again on `dy` for the gradient."""
     first, end = share_images(rows, blocks, thread, threads)
     key = mix(seed, step)
     keep = scalar(x, 1.0 / (1.0 - rate_of_loss))
     bound = uint64(rate_of_loss * 9007199254740992.0)
     pixels = image // pixel
+    # Factors first, in a buffer of their own: their loop becomes vectors also where `y` is `x`, as for the gradient. In one loop
+    # with the product it would not: the compiler then fears that a number is read after its neighbour was written.
+    factors, most = stack(x, _FACTORS), _FACTORS * lanes(x)
     for n in range(first, end):
         for p in range(pixels):
-            at = n * image + p * pixel
             number = (n * pixels + p) * channels
-            for c in range(channels):
-                lost = (mix(key, number + c) >> uint64(11)) < bound
-                y[at + c] = scalar(x, 0.0) if lost else x[at + c] * keep
+            for start in range(0, channels, most):
+                count = min(most, channels - start)
+                for c in range(count):
+                    lost = (mix(key, number + start + c) >> uint64(11)) < bound
+                    factors[c] = scalar(x, 0.0) if lost else keep
+                at = n * image + p * pixel + start
+                for c in range(count):
+                    y[at + c] = x[at + c] * factors[c]
 
 
 @kernel
