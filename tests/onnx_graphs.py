@@ -92,6 +92,15 @@ class Builder:
         return found.graph.output[0]
 
 
+def small():
+    """conv, BN, ReLU, BN, pool, dense, BN: all of it folds."""
+    g = Builder()
+    x = g.add("Relu", g.norm(g.conv(g.input("x", "n", 3, 6, 6), 3, 8, 3, 3), 8))
+    x = g.add("Flatten", g.add("AveragePool", g.norm(x, 8), kernel_shape=[2, 2]))
+    g.norm(g.add("Gemm", x, g.weights(5, 72), g.weights(5), transB=1), 5)
+    return g.model()
+
+
 def run(model, *arrays, **feed):
     """All outputs in float64: of a float32 graph on ONNX Runtime, of others on onnx's own evaluator."""
     inputs = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]

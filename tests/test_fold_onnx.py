@@ -504,10 +504,7 @@ def test_statistics_for_each_position():
     x = g.input("x", "n", 4, 2, 2)
     arrays = [g.tensor(g.rng.uniform(1, 2, (4, 2, 2))) for _ in range(4)]
     g.add(NORM, g.conv(x, 4, 4, 1, 1), *arrays, spatial=0)
-    from nbbn.interop.onnx_fold import _folded
-    from nbbn.interop.onnx_fold_model import from_proto
-
-    _, report, _ = _folded(from_proto(g.model()), False)
+    report = unchecked(g)
     assert report.entries[0].reason == "it has statistics of its own for each position (spatial=0)"
 
 
@@ -515,10 +512,7 @@ def test_an_old_opset():
     g = Builder(6)
     x = g.input("x", *IMAGE)
     g.add(NORM, g.conv(x, 4, 3, 1, 1), *(g.tensor(np.ones(3)) for _ in range(4)), is_test=1)
-    from nbbn.interop.onnx_fold import _folded
-    from nbbn.interop.onnx_fold_model import from_proto
-
-    _, report, _ = _folded(from_proto(g.model()), False)
+    report = unchecked(g)
     assert "it is of opset 6; convert the model to 7 or newer" in report.entries[0].reason
 
 
@@ -546,19 +540,45 @@ def test_weights_that_a_caller_may_replace(which):
     assert [v.name for v in folded.graph.input] == ["x", t.name]
 
 
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
-def test_statistics_that_are_not_usable(bad):
+def unchecked(g):
+    """The report on a model that no runtime takes."""
     from nbbn.interop.onnx_fold import _folded
     from nbbn.interop.onnx_fold_model import from_proto
 
+    return _folded(from_proto(g.model()), False)[1]
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_statistics_that_are_not_usable(bad):
     g = Builder()
     x = g.conv(g.input("x", *IMAGE), 4, 3, 1, 1)
     g.add(NORM, x, *(g.tensor(a) for a in (np.ones(3), np.ones(3), np.ones(3), [1, bad, 1])))
-    _, report, _ = _folded(from_proto(g.model()), False)
+    report = unchecked(g)
     if bad == np.inf:  # a gain of exactly 0 folds
         assert report.n_folded == 1
     else:
         assert "its statistics are not usable" in report.entries[0].reason
+
+
+def test_arrays_of_different_lengths():
+    g = Builder()
+    g.output(g.add(NORM, g.input("x", *IMAGE), *(g.tensor(np.ones(n)) for n in (4, 4, 3, 4))), *IMAGE)
+    assert unchecked(g).entries[0].reason == "its scale, bias, mean and variance differ in shape"
+
+
+def test_bfloat16():
+    """NumPy has no such type, and nothing is rounded to one."""
+    g = Builder(15)
+    g.element = onnx.TensorProto.BFLOAT16
+    x = g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3))
+    g.norm(x, 3)
+    for i, tensor in enumerate(g.tensors):
+        g.tensors[i] = helper.make_tensor(
+            tensor.name, g.element, tensor.dims, numpy_helper.to_array(tensor).reshape(-1).tolist()
+        )
+    folded, report = fold_onnx(g.model())
+    assert report.entries[0].reason == "its scale, t1, is not float16, float32 or float64"
+    assert ops(folded) == ["MatMul", NORM]
 
 
 def test_weights_that_do_not_fit_the_dtype():

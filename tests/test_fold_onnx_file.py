@@ -1,4 +1,4 @@
-"""Folding ONNX files, the numeric check of it, and what it must refuse: damaged files, foreign ones, wrong folds."""
+"""Folding ONNX files: what is kept, what is refused, and how much memory it takes."""
 
 import os
 import subprocess
@@ -13,21 +13,11 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'n
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 
 from onnx import helper, numpy_helper  # noqa: E402
-from onnx_graphs import Builder, ops, run  # noqa: E402
+from onnx_graphs import Builder, ops, run, small  # noqa: E402
 
-import nbbn  # noqa: E402
 from nbbn import FileError, FoldCheckFailed, FoldRefused  # noqa: E402
-from nbbn.interop import onnx_fold_check, onnx_fold_feeds, onnx_fold_model, onnx_fold_rebuild, onnx_fold_run  # noqa: E402
+from nbbn.interop import onnx_fold_model, onnx_fold_wire  # noqa: E402
 from nbbn.interop.onnx_fold import fold_onnx, fold_onnx_file  # noqa: E402
-
-
-def small():
-    """conv, BN, ReLU, BN, pool, dense, BN: all of it folds."""
-    g = Builder()
-    x = g.add("Relu", g.norm(g.conv(g.input("x", "n", 3, 6, 6), 3, 8, 3, 3), 8))
-    x = g.add("Flatten", g.add("AveragePool", g.norm(x, 8), kernel_shape=[2, 2]))
-    g.norm(g.add("Gemm", x, g.weights(5, 72), g.weights(5), transB=1), 5)
-    return g.model()
 
 
 def relu_first():
@@ -221,6 +211,54 @@ def test_foreign_files(tmp_path, data):
     refused(path, "is no ONNX model, or a damaged one|is no valid ONNX model")
 
 
+WIRE = {
+    "no such kind of field": (b"\x0b", "byte 0 starts no field"),
+    "beyond the end": (b"\x0a\x05ab", "the field at byte 0 reaches beyond the end"),
+    "number 0": (b"\x02\x00", "a field is numbered 0"),
+    "half a number": (b"\x08\x80", "it ends within a number"),
+    "a number too long": (b"\x08" + b"\xff" * 12, "a number has more than 64 bits"),
+    "half of eight bytes": (b"\x09abc", "the field at byte 0 reaches beyond the end"),
+    "half of four bytes": (b"\x0dabc", "the field at byte 0 reaches beyond the end"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), WIRE.values(), ids=WIRE)
+def test_damage_is_named(tmp_path, data, message):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    refused(path, message)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 1 << 31, (1 << 63) + 5])
+def test_numbers_on_the_wire(tmp_path, value):
+    """As protobuf itself writes them, between fields of all kinds."""
+    path = tmp_path / "fields"
+    data = (
+        onnx_fold_wire.key(3)
+        + b"\x02ab"
+        + b"\x21"
+        + bytes(8)
+        + b"\x08"
+        + onnx_fold_wire.varint(value)
+        + b"\x15"
+        + bytes(4)
+    )
+    path.write_bytes(data)
+    with open(path, "rb") as file:
+        found = [(number, last - first) for number, _, first, last in onnx_fold_wire.fields(file, 0, len(data))]
+    assert [number for number, _ in found] == [3, 4, 1, 2] and found[0][1] == 2
+    message = onnx.ModelProto(model_version=value - (1 << 64) if value >> 63 else value)
+    assert message.SerializeToString() == b"\x28" + onnx_fold_wire.varint(value)
+
+
+def test_a_file_that_cannot_be_read(saved, monkeypatch):
+    def broken(file):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(onnx_fold_model, "_read", broken)
+    refused(saved, r"cannot be read \(Input/output error\)")
+
+
 def test_truncated_files(saved):
     """At a hundred places: none folds, none breaks off with another error."""
     data = saved.read_bytes()
@@ -342,251 +380,3 @@ def test_memory_is_bounded(tmp_path, saved):
     folded, grown = map(int, done.stdout.split())
     assert folded == 20
     assert grown < 3 * path.stat().st_size
-
-
-# The check
-
-
-def break_fold(monkeypatch, factor):
-    """Folded kernels off by a factor."""
-    right = onnx_fold_rebuild.folded_kernel
-    monkeypatch.setattr(
-        onnx_fold_rebuild, "folded_kernel", lambda linear, dtype: (factor * right(linear, dtype)).astype(dtype)
-    )
-
-
-@pytest.mark.parametrize("factor", [1.001, -1, 0])
-def test_a_wrong_fold_is_caught(monkeypatch, saved, factor):
-    break_fold(monkeypatch, factor)
-    with pytest.raises(FoldCheckFailed, match=r"differs by .* on 64 rows, where rounding explains .* \(largest gain"):
-        fold_onnx(small())
-    with pytest.raises(FoldCheckFailed, match="do not use it"):
-        fold_onnx_file(saved, saved.with_name("folded.onnx"))
-    assert os.listdir(saved.parent) == ["model.onnx"]
-
-
-def test_a_wrong_fold_of_dead_units_shows_on_the_rows_given(monkeypatch):
-    g = Builder()
-    x = g.add("Gemm", g.input("x", "n", 2), g.tensor(np.ones((2, 1))), g.tensor([-100.0]))
-    g.add("Relu", g.norm(x, 1, positive=True))
-    model = g.model()
-    model.graph.initializer[4].CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[4].name))
-    model.graph.initializer[3].CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[3].name))
-    break_fold(monkeypatch, 0.5)
-    fold_onnx(model)
-    with pytest.raises(FoldCheckFailed, match="on 66 rows"):
-        fold_onnx(model, check=np.full((2, 2), 200))
-
-
-@pytest.mark.parametrize("opset", [7, 9, 13, 14, 17])
-def test_without_the_runtime(monkeypatch, opset):
-    """onnx's own evaluator stands in, whose batch norms of old opsets are no inference."""
-    g = Builder(opset)
-    g.add("Relu", g.norm(g.conv(g.input("x", "n", 3, 6, 6), 3, 8, 3, 3), 8))
-    ref = fold_onnx(g.model(), strict=True)[1]
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    opened = []
-    reference = onnx_fold_run._on_reference
-    monkeypatch.setattr(onnx_fold_run, "_on_reference", lambda path: opened.append(path) or reference(path))
-    report = fold_onnx(g.model(), strict=True)[1]
-    assert 0 < report.max_abs_error <= report.bound == pytest.approx(ref.bound, rel=0.5)
-    assert report.rows_checked == 64 and len(opened) == 2 + 2 * 4
-
-
-def test_without_onnx(monkeypatch, saved):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"folding ONNX models needs the package onnx: pip install 'nbbn\[onnx\]'"):
-        fold_onnx_file(saved, saved.with_name("folded.onnx"))
-
-
-def test_models_only():
-    with pytest.raises(TypeError, match=r"model must be an onnx\.ModelProto, got GraphProto"):
-        fold_onnx(small().graph)
-    with pytest.raises(TypeError, match=r"fold takes a fitted .*, or an onnx\.ModelProto, got GraphProto"):
-        nbbn.fold(small().graph)
-    with pytest.raises(ValueError, match="model is no valid ONNX model"):
-        fold_onnx(onnx.ModelProto())
-
-
-def two_inputs():
-    g = Builder()
-    a, b = g.input("a", "n", 4), g.input("b", "n", 4)
-    g.norm(g.add("MatMul", g.add("Add", a, b), g.weights(4, 3)), 3)
-    return g.model()
-
-
-@pytest.mark.parametrize(
-    ("error", "check", "message"),
-    [
-        (
-            ValueError,
-            np.ones((3, 4)),
-            r"check must be a mapping from input name to array: the model has the inputs \['a', 'b'\]",
-        ),
-        (ValueError, {"a": np.ones((3, 4))}, r"check must hold an array for each input, \['a', 'b'\]; got \['a'\]"),
-        (
-            ValueError,
-            {"a": np.ones((3, 4)), "b": np.ones((3, 5))},
-            r"check must have shape \(n, 4\) for 'b', got \(3, 5\)",
-        ),
-        (
-            ValueError,
-            {"a": np.ones((3, 4)), "b": np.full((3, 4), np.nan)},
-            "check holds NaN, infinity or values beyond float32 for 'b'",
-        ),
-        (TypeError, {"a": np.ones((3, 4)), "b": np.full((3, 4), "x")}, "check must hold real numbers for 'b'"),
-        (FoldCheckFailed, {"a": np.ones((3, 4)), "b": np.ones((2, 4))}, "cannot be run on the rows given as check"),
-    ],
-)
-def test_rows_that_do_not_fit(error, check, message):
-    with pytest.raises(error, match=message):
-        fold_onnx(two_inputs(), check=check)
-
-
-def test_rows_that_fit():
-    _, report = fold_onnx(two_inputs(), check={"a": np.ones((3, 4)), "b": np.ones((3, 4), np.uint8)})
-    assert report.rows_checked == 67
-    assert fold_onnx(two_inputs(), check={"a": np.ones((0, 4)), "b": np.ones((0, 4))})[1].rows_checked == 64
-
-
-def test_a_fixed_number_of_rows():
-    """Several runs on random rows, and the given ones in as many runs as it takes."""
-    g = Builder()
-    g.norm(g.add("MatMul", g.input("x", 2, 4), g.weights(4, 3)), 3)
-    assert fold_onnx(g.model(), check=np.ones((6, 4)))[1].rows_checked == 16 + 6
-    with pytest.raises(ValueError, match=r"check must have shape \(2, 4\) for 'x', got \(3, 4\)"):
-        fold_onnx(g.model(), check=np.ones((3, 4)))
-
-
-def test_sizes_that_are_not_fixed():
-    """Small ones are tried first; here a pool and strides need 64."""
-    g = Builder()
-    x = g.conv(g.input("x", "n", 3, "height", "width"), 3, 4, 3, 3, strides=[3, 3])
-    g.norm(g.add("AveragePool", x, kernel_shape=[20, 20]), 4)
-    g.norm(g.conv(g.nodes[-1].output[0], 4, 2, 1, 1), 2)
-    model = g.model()
-    _, report = fold_onnx(model)
-    assert report.n_folded == 2 and report.max_abs_error is not None
-
-
-def test_whole_numbers_in_and_out():
-    """An embedding before, an index of the largest behind: the outputs of floats are compared."""
-    g = Builder()
-    x = g.add("Gather", g.weights(7, 4), g.input("x", "n", element=onnx.TensorProto.INT64))
-    y = g.norm(g.add("MatMul", x, g.weights(4, 3)), 3)
-    model = g.model(y)
-    index = helper.make_node("ArgMax", [y], ["index"], axis=1)
-    model.graph.node.append(index)
-    model.graph.output.append(helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["n", 1]))
-    assert fold_onnx(model, strict=True)[1].bound > 0
-    del model.graph.output[0]
-    with pytest.raises(FoldCheckFailed, match="the model has no output of floating-point numbers"):
-        fold_onnx(model)
-
-
-def test_outputs_that_are_no_arrays():
-    """As classifiers of other tools have: a sequence beside the array."""
-    g = Builder()
-    y = g.norm(g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3)), 3)
-    sequence = g.add("SequenceConstruct", y, y)
-    model = g.model(y)
-    model.graph.output.insert(0, helper.make_tensor_sequence_value_info(sequence, onnx.TensorProto.FLOAT, None))
-    assert 0 < fold_onnx(model, strict=True)[1].max_abs_error
-
-
-def test_a_folded_model_that_does_not_open(monkeypatch):
-    """What the evaluator says of it is passed on."""
-    runtime = onnx_fold_run._on_runtime
-
-    def only_the_source(path):
-        if "after" in str(path):
-            raise RuntimeError("no\nkernel")
-        return runtime(path)
-
-    monkeypatch.setattr(onnx_fold_run, "_on_runtime", only_the_source)
-    with pytest.raises(FoldCheckFailed, match="the folded model cannot be opened: no kernel"):
-        fold_onnx(small())
-
-
-def test_outputs_that_are_not_finite():
-    """Where the source gives infinity, the folded model must give it too; and something must be finite."""
-    g = Builder()
-    y = g.norm(g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3)), 3)
-    g.add("Log", g.add("Relu", y))
-    assert fold_onnx(g.model())[1].max_abs_error > 0
-    g.add("Div", g.nodes[-1].output[0], g.tensor(0.0))
-    g.add("Mul", g.nodes[-1].output[0], g.tensor(0.0))
-    with pytest.raises(FoldCheckFailed, match="no output is finite, so the fold cannot be checked"):
-        fold_onnx(g.model())
-
-
-def test_a_model_that_does_not_run():
-    g = Builder()
-    x = g.add("Reshape", g.input("x", "n", 4), g.tensor([7, 9], dtype=np.int64))
-    g.norm(g.add("MatMul", x, g.weights(9, 3)), 3)
-    with pytest.raises(FoldCheckFailed, match=r"cannot be run on random numbers .* pass rows that suit it as check"):
-        fold_onnx(g.model())
-
-
-def test_a_model_that_runs_on_the_given_rows_alone():
-    g = Builder()
-    x = g.add("Reshape", g.input("x", "n", 7), g.tensor([7, 9], dtype=np.int64))
-    g.norm(g.add("MatMul", x, g.weights(9, 3)), 3)
-    assert fold_onnx(g.model(), check=np.ones((9, 7)))[1].rows_checked == 9
-
-
-def test_a_model_that_no_evaluator_knows():
-    g = Builder()
-    x = g.add("Riddle", g.input("x", "n", 4), domain="nowhere")
-    g.output(g.norm(g.conv(x, 4, 3, 1, 1), 3), "n", 3, 1, 1)
-    with pytest.raises(FoldCheckFailed, match=r"no evaluator opens the model|cannot be run"):
-        fold_onnx(g.model())
-
-
-def test_where_nothing_folds_nothing_is_checked():
-    """Of a model without batch norms it does not matter whether it runs."""
-    g = Builder()
-    g.output(g.add("ArgMax", g.add("Reshape", g.input("x", "n", 4), g.tensor([7, 9], dtype=np.int64))), 1, 9, element=7)
-    folded, report = fold_onnx(g.model())
-    assert (report.n_total, report.max_abs_error, folded) == (0, None, g.model())
-
-
-def test_the_check_is_repeatable(saved):
-    assert fold_onnx(small())[1] == fold_onnx(small())[1]
-
-
-def test_large_models_are_moved_fewer_times(monkeypatch):
-    monkeypatch.setattr(onnx_fold_check, "_LARGE", 100)
-    _, report = fold_onnx(small())
-    assert 0 < report.max_abs_error <= report.bound
-
-
-def test_weights_that_are_moved():
-    """Each weight by its fan-in's roundings; shapes, scales and single numbers not at all."""
-    g = Builder(dtype=np.float64)
-    x = g.add("Gemm", g.input("x", "n", 4), g.tensor(np.ones((6, 4))), transB=1)
-    x = g.add("Add", g.add("MatMul", x, g.tensor(np.ones((6, 9)))), g.tensor(np.ones(9)))
-    g.add("Pow", g.add("Reshape", x, g.tensor([-1, 9], dtype=np.int64)), g.tensor(2.0))
-    model = onnx_fold_model.from_proto(g.model())
-    moved = onnx_fold_model.to_proto(onnx_fold_check._perturbed(model, np.random.default_rng(0)))
-    arrays = {t.name: numpy_helper.to_array(t) for t in moved.graph.initializer}
-    eps = np.finfo(float).eps
-    for name, fan in (("t0", 4), ("t1", 6), ("t2", 1)):
-        assert set(np.round(np.abs(arrays[name] - 1) / eps / np.sqrt(fan)).reshape(-1)) == {1.0}
-    assert arrays["t3"].tolist() == [-1, 9] and arrays["t4"] == 2
-
-
-def test_random_inputs_are_of_the_inputs_types():
-    inputs = [
-        helper.make_tensor_value_info("f", onnx.TensorProto.FLOAT16, ["n", 3]),
-        helper.make_tensor_value_info("i", onnx.TensorProto.INT32, ["n", "k"]),
-        helper.make_tensor_value_info("b", onnx.TensorProto.BOOL, ["k"]),
-        helper.make_tensor_value_info("s", onnx.TensorProto.STRING, [2]),
-    ]
-    (feed, *_), _ = onnx_fold_feeds.feeds_of(inputs, lambda feed: [], None, {})
-    assert {k: (v.dtype.kind, v.shape) for k, v in feed.items()} == {
-        "f": ("f", (64, 3)), "i": ("i", (64, 16)), "b": ("b", (16,)), "s": ("O", (2,))
-    }  # fmt: skip
-    sequence = helper.make_tensor_sequence_value_info("q", onnx.TensorProto.FLOAT, None)
-    with pytest.raises(FoldCheckFailed, match="the input 'q' is no tensor"):
-        onnx_fold_feeds.feeds_of([sequence], lambda feed: [], None, {})

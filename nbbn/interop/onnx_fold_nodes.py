@@ -55,13 +55,13 @@ def _norm(proto, name: str, values: Values) -> Norm:
             obstacle = obstacle or found
         else:
             arrays.append(found.array().astype(np.float64))
-    if obstacle or len(arrays) < 4:
-        return Norm(name, obstacle=obstacle or "its inputs are incomplete")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        affine = affine_of(arrays[0], arrays[1], arrays[2], arrays[3], epsilon)
-    if any(a.ndim != 1 or a.shape != arrays[0].shape for a in arrays):
+    if not obstacle and any(a.ndim != 1 or a.shape != arrays[0].shape for a in arrays):
         obstacle = "its scale, bias, mean and variance differ in shape"
-    elif not all(np.isfinite(part).all() for part in affine) or (arrays[3] < 0).any():
+    if obstacle:
+        return Norm(name, obstacle=obstacle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        affine = affine_of(*arrays, epsilon)
+    if not all(np.isfinite(part).all() for part in affine) or (arrays[3] < 0).any():
         obstacle = "its statistics are not usable: a variance is negative, or gamma / sqrt(var + epsilon) is not finite"
     return Norm(name, affine=affine, var=arrays[3], epsilon=epsilon, obstacle=obstacle)
 
