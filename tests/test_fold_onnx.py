@@ -160,6 +160,16 @@ def test_opsets(opset, ir_version):
     assert extra == ({t.name for t in folded.graph.initializer} if ir_version < 4 else set())
 
 
+def test_the_newest_opset():
+    """Nothing depends on a list of versions."""
+    g = Builder(onnx.defs.onnx_opset_version(), onnx.IR_VERSION)
+    x = g.add("Relu", g.norm(g.conv(g.input("x", *IMAGE), 4, 6, 3, 3), 6))
+    g.conv(g.add("GlobalAveragePool", g.norm(x, 6)), 6, 2, 1, 1)
+    folded, report = fold_onnx(g.model(), strict=True)
+    assert (report.n_folded, ops(folded)) == (2, ["Conv", "Relu", "GlobalAveragePool", "Conv"])
+    assert folded.opset_import[0].version == onnx.defs.onnx_opset_version()
+
+
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-5])
 def test_variance_near_zero(epsilon):
     """epsilon is the node's own and stands inside the root; the report names the channels."""

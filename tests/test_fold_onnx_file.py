@@ -251,6 +251,22 @@ def test_numbers_on_the_wire(tmp_path, value):
     assert message.SerializeToString() == b"\x28" + onnx_fold_wire.varint(value)
 
 
+def test_names_that_are_no_text(saved):
+    """Of a node, which is looked at first, and of an attribute, which is not."""
+    data = saved.read_bytes()
+    for name in (b"conv0", b"kernel_shape"):
+        saved.write_bytes(data.replace(name, b"\xff" * len(name), 1))
+        refused(saved, "no text")
+
+
+def test_weights_too_large_for_their_type(saved):
+    model = small()
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.full(8, 3e38, np.float32), "t2"))
+    model.graph.initializer[5].CopyFrom(numpy_helper.from_array(np.zeros(8, np.float32), "t5"))
+    saved.write_bytes(model.SerializeToString())
+    refused(saved, "cannot be folded: (kernel|bias) of conv0 is not finite in float32 after folding")
+
+
 def test_a_file_that_cannot_be_read(saved, monkeypatch):
     def broken(file):
         raise OSError(5, "Input/output error")

@@ -104,8 +104,10 @@ def fold_onnx_file(in_path, out_path, *, strict: bool = False, check=None) -> Fo
             _write(folded, temporary)
         except (FileError, FoldRefused):
             raise
+        except UnicodeDecodeError as err:
+            raise FileError(f"{path}: is a damaged ONNX model (a name in it is no text); export it anew") from err
         except ValueError as err:  # what is wrong with the model is wrong with the file
-            raise FileError(f"{path}: {err}") from err
+            raise FileError(f"{path}: cannot be folded: {err}") from err
         report = _checked(path, temporary, report, check, moments, Path(folder))
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
