@@ -273,6 +273,14 @@ REFUSED = {
     "another number of channels": (
         [Linear("a", ("x",), ("y",), axis_out=1, channels_out=4), norm("bn", "y", "z")], ["z"], "normalises 3 channels, a has 4",
     ),
+    "two batch norms of other lengths": (
+        [norm("bn", "x", "y"), Norm("bn2", ("y",), ("z",), affine=affine(0, 4), axis=1, var=np.ones(4))], ["z"],
+        "it normalises 3 channels, bn2 has 4",
+    ),
+    "two batch norms over other axes, and a pool between": (
+        [norm("bn", "x", "y"), Pass("pool", ("y",), ("p",), carry=lambda a, axis: (a, 2)), norm("bn2", "p", "z")], ["z"],
+        "behind pool it normalises axis 2, bn2 axis 1",
+    ),
     "training": ([dense("a", "x", "y"), norm("bn", "y", "z", obstacle="it is in training mode")], ["z"], "in training mode"),
     "a second batch norm in training": (
         [norm("bn", "x", "y"), norm("bn2", "y", "z", obstacle="it is in training mode")], ["z"],

@@ -58,7 +58,7 @@ def _accept(graph: Graph, reader: Node, value: str, affine: Affine, axis: int) -
         carried = reader.carry(affine, axis)
         return carried if isinstance(carried, str) else _targets(graph, reader.name, reader.outputs[0], *carried)
     if isinstance(reader, Norm):
-        return _other_norm(graph, reader, value, axis) or {reader.name: affine}
+        return _other_norm(graph, reader, value, affine, axis) or {reader.name: affine}
     if not isinstance(reader, Linear):
         return _refusal(reader)
     reason = (
@@ -74,14 +74,15 @@ def _refusal(node: Node) -> str:
     return f"{node.name} {node.what}"
 
 
-def _other_norm(graph: Graph, second: Norm, value: str, axis: int) -> str:
+def _other_norm(graph: Graph, second: Norm, value: str, affine: Affine, axis: int) -> str:
     """The reason if two batch norms do not make one."""
     if second.obstacle:
         return f"{second.name} stays: {second.obstacle}"
-    if second.axis == axis:
-        return ""
-    first = graph.producer(value)
-    return f"{first.name} normalises axis {axis}, {second.name} axis {second.axis}"
+    if second.axis != axis:
+        first = graph.producer(value)
+        which = first.name if isinstance(first, Norm) else f"behind {first.name} it"
+        return f"{which} normalises axis {axis}, {second.name} axis {second.axis}"
+    return _other_channels(affine, second, len(second.affine.gain))
 
 
 def _other_axis(axis: int, linear: Linear, acts_on: int | None) -> str:
@@ -91,7 +92,7 @@ def _other_axis(axis: int, linear: Linear, acts_on: int | None) -> str:
     return "" if axis == acts_on else f"it normalises axis {axis}, {linear.name} acts on axis {acts_on}"
 
 
-def _other_channels(affine: Affine, linear: Linear, channels: int) -> str:
+def _other_channels(affine: Affine, node: Node, channels: int) -> str:
     if len(affine.gain) == channels:
         return ""
-    return f"it normalises {len(affine.gain)} channels, {linear.name} has {channels}"
+    return f"it normalises {len(affine.gain)} channels, {node.name} has {channels}"
