@@ -10,6 +10,7 @@ import numpy as np
 
 from nbbn.fold.check import FoldCheckFailed
 from nbbn.interop.onnx_fold_feeds import Feed
+from nbbn.runtime import get_num_threads
 
 Run = Callable[[Feed], list[np.ndarray]]
 
@@ -30,6 +31,7 @@ def _on_runtime(path: Path) -> Run:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False
+    options.intra_op_num_threads = get_num_threads()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     quiet = onnxruntime.RunOptions()
