@@ -18,6 +18,12 @@ _RAW_DATA = 9  # the number of the field
 _PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 # float32, float16, float64 of `onnx.TensorProto`: weights that can be folded.
 DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
+# Bytes that the lists of these types stand for.
+_LISTED = {
+    1: lambda tensor: 4 * len(tensor.float_data),
+    10: lambda tensor: 2 * len(tensor.int32_data),
+    11: lambda tensor: 8 * len(tensor.double_data),
+}
 _COPIED_AT_ONCE = 1 << 20
 
 
@@ -134,6 +140,11 @@ class _Listed(Tensor):
         with open(self.path, "rb") as file:
             return onnx.TensorProto.FromString(read_slice(file, *self.place))
 
+    def write(self, file: BinaryIO) -> None:
+        # As it stands there: protobuf may write it in other bytes, of another length.
+        with open(self.path, "rb") as source:
+            file.write(read_slice(source, *self.place))
+
 
 def in_memory(tensor) -> Tensor:
     """An `onnx.TensorProto` with its data inside."""
@@ -207,6 +218,8 @@ def _check(tensor, raw: int | None) -> None:
     try:
         if raw is None:
             checker.check_tensor(tensor)
+            raw = _LISTED[tensor.data_type](tensor) if tensor.data_type in _LISTED else None
+        if raw is None:
             return
         bits = _PACKED.get(tensor.data_type) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (checker.ValidationError, KeyError) as err:
