@@ -220,6 +220,18 @@ def test_constant_nodes():
     assert ops(folded) == ["Conv"] and len(folded.graph.initializer) == 2
 
 
+def test_constants_of_lists_and_numbers():
+    """A bias as a list, an axis as a list of whole numbers."""
+    g = Builder(18)
+    x = g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6)
+    x = g.add("ReduceMean", x, g.add("Constant", value_ints=[2, 3]), keepdims=0)
+    x = g.add("Add", g.add("MatMul", x, g.weights(6, 3)), g.add("Constant", value_floats=[1.0, -2.0, 3.0]))
+    x = g.norm(x, 3)
+    x = g.add("MatMul", x, g.weights(3, 3))
+    g.norm(g.add("Add", x, g.add("Constant", value_float=0.5)), 3)
+    assert ops(assert_folds(g.model())).count("Constant") == 1
+
+
 def test_weights_under_another_name_and_transposed():
     """As exporters write tied weights, and a dense layer's kernel."""
     g = Builder()

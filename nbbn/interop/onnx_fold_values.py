@@ -10,6 +10,9 @@ import numpy as np
 
 from nbbn.interop.onnx_fold_model import Model, stand_in
 
+# What the attribute of a Constant node may be called.
+_NUMBERS = frozenset(("value", "value_float", "value_floats", "value_int", "value_ints"))
+
 
 @dataclass(frozen=True)
 class Constant:
@@ -21,14 +24,11 @@ class Constant:
     data_type : int
     array : callable
         Makes the array.
-    tensor : str
-        Name of the initialiser that it is; empty for one that a node makes.
     """
 
     dims: tuple[int, ...]
     data_type: int
     array: Callable[[], np.ndarray]
-    tensor: str = ""
 
 
 class Values:
@@ -60,7 +60,7 @@ class Values:
         # Before version 4 of the format every initialiser had to be an input.
         self.replaceable = inputs & set(self._tensors) if skeleton.ir_version >= 4 else set()
         self._constants = {
-            name: Constant(t.dims, t.data_type, t.array, name)
+            name: Constant(t.dims, t.data_type, t.array)
             for name, t in self._tensors.items()
             if name not in self.replaceable
         }
@@ -123,13 +123,7 @@ class Values:
         from onnx import helper, numpy_helper
 
         attribute = node.attribute[0] if len(node.attribute) == 1 else None
-        if attribute is None or attribute.name not in (
-            "value",
-            "value_float",
-            "value_floats",
-            "value_int",
-            "value_ints",
-        ):
+        if attribute is None or attribute.name not in _NUMBERS:
             return False
         tensor = attribute.t
         if attribute.name != "value":
