@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from contextlib import closing
+import zlib
 
 import numpy as np
 
@@ -26,7 +26,7 @@ _ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_varianc
 
 
 def from_keras(path):
-    """Read a model that Keras saved, with h5py alone.
+    """Read a model that Keras saved; neither Keras nor h5py is needed.
 
     Parameters
     ----------
@@ -41,8 +41,6 @@ def from_keras(path):
 
     Raises
     ------
-    ImportError
-        Without the package h5py.
     FileError
         For a missing, broken or foreign file, and for a model that nbbn cannot hold: several inputs, layers that are no single
         path, layers that it does not have, custom ones and `Lambda` (no code is run) included. The message names file and layer.
@@ -56,7 +54,6 @@ def from_keras(path):
 
     No more memory is taken than a small multiple of the file's size, whatever the file promises.
     """
-    hdf5.import_h5py()
 
     def accept(start: bytes, size: int) -> None:
         if not start.startswith((ZIP_MAGIC, hdf5.MAGIC)):
@@ -67,7 +64,7 @@ def from_keras(path):
         return _from_zip(data) if data.startswith(ZIP_MAGIC) else _from_hdf5(data)
     except Refused as err:
         raise FileError(f"{path}: {err}") from err
-    except (zipfile.BadZipFile, hdf5.Hdf5Error, OSError, RuntimeError, EOFError, NotImplementedError, *BROKEN) as err:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError, *BROKEN) as err:
         raise FileError(f"{path}: broken ({one_line(err) or type(err).__name__}); save the model again") from err
 
 
@@ -78,8 +75,7 @@ def _from_zip(data: bytes):
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
         weights = _entry(archive, "model.weights.h5", max(_SMALL, _MAX_GROWTH * len(data)))
-    with closing(hdf5.Hdf5(weights)) as file:
-        return _assembled(model, _ByClass(file, model))
+    return _assembled(model, _ByClass(hdf5.Hdf5(weights), model))
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -144,12 +140,12 @@ def _class_names(model: KerasModel) -> list[str]:
 
 
 def _from_hdf5(data: bytes):
-    with closing(hdf5.Hdf5(data)) as file:
-        config = file.texts(file.root, "model_config")
-        if not config:
-            raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
-        model = read_model(_json(config[0].encode()))
-        return _assembled(model, _ByPath(file))
+    file = hdf5.Hdf5(data)
+    config = file.texts(file.root, "model_config")
+    if not config:
+        raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
+    model = read_model(_json(config[0].encode()))
+    return _assembled(model, _ByPath(file))
 
 
 class _ByPath:
@@ -198,7 +194,7 @@ def _assembled(model: KerasModel, source: _ByClass | _ByPath):
     for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
         try:
             weights.append(source.read(layer, wanted) if wanted else {})
-        except (OSError, RuntimeError, *BROKEN) as err:
+        except BROKEN as err:
             raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}") from err
     name = model.name if isinstance(model.name, str) else None
     return as_sequential(layers, model.input_shape, weights, layers[0].dtype or "float32", name)
