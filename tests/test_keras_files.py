@@ -545,6 +545,13 @@ def test_refuses_archives_that_grow(tmp_path):
     refused(tmp_path, keras_file(b" " * 2**25, b"", zipfile.ZIP_DEFLATED), "config.json unpacks to more than")
 
 
+def test_refuses_other_compressions(tmp_path):
+    """LZMA's files say themselves how much memory it is to take."""
+    shape, network = drawn("twins")
+    data = keras_file(sequential_config(network, shape), weights_file(network), zipfile.ZIP_LZMA)
+    refused(tmp_path, data, "config.json is compressed in a way that Keras does not use; save the model again")
+
+
 def test_refuses_long_configs(tmp_path, monkeypatch):
     shape, network = drawn("twins")
     monkeypatch.setattr("nbbn.interop.keras._MAX_CONFIG", 100)

@@ -82,6 +82,8 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     """An entry of the archive, read piece by piece and never beyond the limit."""
     if name not in archive.namelist():
         raise Refused(f"has no {name}: not a whole model; save it with model.save('name.keras')")
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused(f"{name} is compressed in a way that Keras does not use; save the model again")
     with archive.open(name) as entry:
         parts, size = [], 0
         while part := entry.read(_SMALL):
