@@ -293,6 +293,44 @@ def test_shapes_beyond_reason():
         assert bounded(from_keras, keras_file(config, weights_file(KERAS_NETWORK))) is None
 
 
+def a_graph(shape, *nodes):
+    """A graph on rows of this shape: nodes one after the other, each with one constant or none."""
+    constants, made, at = [], [], "x"
+    for i, (operator, constant) in enumerate(nodes):
+        inputs = [at]
+        if constant is not None:
+            constants.append(onnx.numpy_helper.from_array(constant, f"c{i}"))
+            inputs.append(f"c{i}")
+        made.append(onnx.helper.make_node(operator, inputs, [at := f"v{i}"]))
+    given = [onnx.helper.make_tensor_value_info("x", 1, ["n", *shape])]
+    graph = onnx.helper.make_graph(made, "g", given, [onnx.helper.make_tensor_value_info(at, 1, None)], constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+
+
+LARGE = 2**15
+HUGE_ROWS = [
+    a_graph((LARGE * LARGE,), ("Mul", np.float32(2))),
+    a_graph((3, LARGE, LARGE), ("Mul", np.float32(2)), ("GlobalMaxPool", None)),
+    a_graph((3, LARGE, LARGE), ("MaxPool", None), ("Flatten", None), ("MatMul", np.ones((3, 2), np.float32))),
+    a_graph((LARGE * LARGE,), ("LayerNormalization", np.ones(1, np.float32))),
+    a_graph((3 * LARGE * LARGE,), ("Reshape", np.array([-1, 3, LARGE, LARGE])), ("GlobalMaxPool", None)),
+    a_graph((2**31 - 1,) * 3, ("Flatten", None), ("Mul", np.float32(2))),
+]
+
+
+@pytest.mark.parametrize("data", HUGE_ROWS)
+def test_rows_beyond_reason(data):
+    """A graph of a few nodes on rows of a thousand million numbers."""
+    bounded(from_onnx, data)
+
+
+def test_rows_too_large_are_named():
+    with pytest.raises(
+        nbbn.FileError, match=r"rows of shape .* are too large; at most 4194304 numbers are flattened or scaled"
+    ):
+        from_onnx(onnx.ModelProto.FromString(HUGE_ROWS[0]))
+
+
 def test_one_long_string_many_times():
     """References to strings are short, strings are not: read one by one they would fill any memory."""
 

@@ -708,6 +708,7 @@ CONSTANTS = [
     (lambda w: w.add("ConstantOfShape", w.ints(2**40)), r"\(ConstantOfShape\): makes a constant that is no shape"),
     (lambda w: w.add("Tile", w.constant(5), w.ints(2**40)), r"\(Tile\): computes with constants alone in a way"),
     (lambda w: w.add("Cast", w.constant(5), to=8), r"\(Cast\): casts a constant to another type"),
+    (lambda w: w.add("Cast", w.constant(65), to=11), r"\(Cast\): casts weights to another type; simplify the model"),
     (lambda w: w.add("Constant", value_string="a"), r"\(Constant\): is a constant of another kind"),
 ]
 

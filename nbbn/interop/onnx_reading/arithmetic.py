@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +111,7 @@ def _takes_gain(rows: Rows, operator: str, axes: tuple[int, ...]) -> bool:
 def _add_gain(rows: Rows, operator: str, axes: tuple[int, ...], values: np.ndarray) -> None:
     layer, arrays, before = rows.steps[-1]
     shape = tuple(rows.shape[axis] for axis in _norm_axes(rows))
+    rows.limited(math.prod(shape))
     whole = np.array(values.reshape(shape) if axes else np.broadcast_to(values, shape))
     name, switch = ("gamma", "scale") if operator == "Mul" else ("beta", "center")
     rows.steps[-1] = [replace(layer, **{switch: True}), {**arrays, name: whole}, before]
@@ -120,6 +122,7 @@ def _affine(rows: Rows, node: Node, operator: str, axes: tuple[int, ...], values
         raise node.refuse(f"a constant along more than one axis of rows of shape {rows.graph_shape} is no layer")
     last = rows.last
     axis = axes[0] if axes else None
+    rows.limited(rows.shape[-1 if axis is None else axis])
     if not isinstance(last, Affine) or (None not in (last.axis, axis) and last.axis != axis):
         rows.add(last := Affine(axis))
     if last.axis is None:

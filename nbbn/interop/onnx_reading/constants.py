@@ -97,7 +97,9 @@ def _cast(node: Node, array: np.ndarray) -> np.ndarray:
     target = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}.get(node.attributes.get("to"))
     if target is None:
         raise node.refuse("casts a constant to another type than numbers")
-    return array.astype(target)
+    if array.dtype != target and array.size > _MAX_JOINED:
+        raise node.refuse("casts weights to another type; simplify the model before")
+    return array.astype(target, copy=False)
 
 
 _COMPUTED: dict[str, Callable[..., np.ndarray]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from nbbn.interop.onnx_reading.arithmetic import round_trip
@@ -46,6 +48,7 @@ def _layer_norm(rows: Rows, node: Node, args: list, context) -> None:
         if along not in ((), tuple(axis for axis in axes if rows.shape[axis] > 1)):
             raise node.refuse(f"arrays of shape {constant.shape} do not fit the axes that are normalised over")
         shape = tuple(rows.shape[axis] for axis in axes)
+        rows.limited(math.prod(shape))
         arrays[name] = values.reshape(shape) if along else np.array(np.broadcast_to(values, shape))
     layer = LayerNormalization(
         tuple(axis + 1 for axis in axes), epsilon_of(rows, node), center="beta" in arrays, scale="gamma" in arrays

@@ -14,6 +14,8 @@ from nbbn.layers.base import Shape
 CHANNELS_FIRST = (2, 0, 1)
 # Exact in float32, and so is 1 minus it: a batch norm of this variance multiplies by gamma alone.
 _EPSILON = 2.0**-10
+# A network that flattens a row of more numbers, or scales as many channels, has no room for its weights.
+_MAX_MADE = 2**22
 
 
 class Affine:
@@ -160,15 +162,36 @@ class Rows:
             raise Refused(f"perm {list(perm)} moves the batch axis or is none")
         self.perm = tuple(self.perm[axis - 1] for axis in perm[1:])
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the numbers of a row stand in the same order in the graph and in nbbn, as but axes of length 1 are turned."""
+        kept = [axis for axis in self.perm if self.shape[axis] > 1]
+        return self.order is None and kept == sorted(kept)
+
     def flat_order(self) -> np.ndarray | None:
         """The graph's index of each feature, once it flattens the row."""
-        index = np.arange(math.prod(self.shape)).reshape(self.graph_shape)
-        order = index.transpose([self.perm.index(axis) for axis in range(len(self.perm))]).reshape(-1)
-        return order if (np.diff(order) != 1).any() else None
+        if self.keeps_order:
+            return None
+        index = np.arange(self.limited(math.prod(self.shape))).reshape(self.graph_shape)
+        return index.transpose([self.perm.index(axis) for axis in range(len(self.perm))]).reshape(-1)
+
+    def limited(self, count: int) -> int:
+        """A number of numbers that follow from a shape alone, and not from what the file holds.
+
+        Raises
+        ------
+        Refused
+            For so many that a short file would take all memory.
+        """
+        if count > _MAX_MADE:
+            raise Refused(
+                f"rows of shape {self.graph_shape} are too large; at most {_MAX_MADE} numbers are flattened or scaled"
+            )
+        return count
 
     def settle(self) -> bool:
         """Take the graph's axes for nbbn's where only axes of length 1 have changed places; whether the rows are plain now."""
-        if not self.plain and len(self.shape) > 1 and self.flat_order() is None:
+        if not self.plain and len(self.shape) > 1 and self.keeps_order:
             self.add(Reshape(self.graph_shape))
             self.perm = tuple(range(len(self.shape)))
         return self.plain

@@ -161,7 +161,7 @@ def _to_image(rows: Rows, node: Node, shape: tuple[int, ...], context) -> None:
     """Rows of one axis as images, which the graph may have channels first."""
     first = rows.order is not None or channel_axis(context.following, 3) == 0
     image = (*shape[1:], shape[0]) if first else shape
-    wanted = np.arange(math.prod(shape)).reshape(shape).transpose(1, 2, 0).reshape(-1) if first else None
+    wanted = np.arange(rows.limited(math.prod(shape))).reshape(shape).transpose(1, 2, 0).reshape(-1) if first else None
     if wanted is not None and not (np.diff(wanted) != 1).any():
         wanted = None
     if rows.order is not None or wanted is not None:
