@@ -148,3 +148,7 @@ def test_pipelines(target, dtype):
         return
     np.testing.assert_allclose(got["probabilities"], pipeline.predict_proba(x), rtol=0, atol=tolerance)
     same_labels(got["label"], pipeline.predict(x))
+    alone = nbbn.interop.from_onnx(skl2onnx.to_onnx(pipeline[-1], x[:1], **options))
+    scaled = pipeline[0].transform(x)
+    same_labels(alone.predict(scaled), pipeline.predict(x))
+    np.testing.assert_allclose(alone.predict_proba(scaled), pipeline.predict_proba(x), rtol=0, atol=tolerance)

@@ -34,6 +34,7 @@ def register_skl2onnx() -> None:
         raise ImportError("register_skl2onnx needs the package skl2onnx: pip install skl2onnx") from err
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
+    # Both are looked up by skl2onnx itself when it parses a classifier.
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
     update_registered_converter(MLPClassifier, "NbbnMLPClassifier", _shapes_of_classifier, _convert, options=options)
     update_registered_converter(MLPRegressor, "NbbnMLPRegressor", _shapes_of_regressor, _convert)

@@ -9,6 +9,8 @@ import numpy as np
 from nbbn.interop.files import Refused
 from nbbn.interop.onnx_reading.model import Node, OnnxModel
 
+_FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them
+
 
 @dataclass(frozen=True)
 class Head:
@@ -113,11 +115,14 @@ def _expect(producers: dict[str, Node], name: str, operator: str | None = None) 
 
 
 def _source(producers: dict[str, Node], name: str) -> str:
-    """The value that an `Identity` hands on."""
+    """The value that an `Identity`, or a `Cast` from one kind of floats to another, hands on."""
     for _ in range(len(producers)):
-        if name not in producers or producers[name].operator != "Identity":
+        node = producers.get(name)
+        if node is None or not (
+            node.operator == "Identity" or (node.operator == "Cast" and node.attributes.get("to") in _FLOATS)
+        ):
             break
-        name = producers[name].inputs[0]
+        name = node.inputs[0]
     return name
 
 
