@@ -7,9 +7,11 @@ import json
 import re
 import zipfile
 
-import h5py
 import numpy as np
+import pytest
 from naive_layers import DEFAULTS, kind_of
+
+h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5py")
 
 # Names of the arrays in a `.h5`; in a `.keras` they have numbers in this order.
 NAMES = {

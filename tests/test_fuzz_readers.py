@@ -17,7 +17,7 @@ import nbbn
 from nbbn.interop import from_keras, from_onnx, from_torch, open_model
 from nbbn.layers import BatchNormalization, Conv2D, Dense, Flatten, Input, LayerNormalization
 
-h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'nbbn[keras]'")
+h5py = pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 
 from keras_files import functional_config, h5_file, keras_file, sequential_config, weights_file  # noqa: E402

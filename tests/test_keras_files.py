@@ -26,7 +26,7 @@ from naive_layers import NaiveNetwork, describe
 import nbbn
 from nbbn.interop import from_keras
 
-h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'nbbn[keras]'")
+h5py = pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
 
 IMAGE = (7, 9, 4)
 MOBILE = [
@@ -151,6 +151,14 @@ def test_arguments_of_layers(tmp_path):
     assert second.kernel_initializer == nbbn.initializers.GlorotUniform()
     assert third.bias_regularizer == nbbn.regularizers.L1()
     assert third.dtype is None
+
+
+def test_relu6(tmp_path):
+    shape, network = drawn("twins")
+    config = sequential_config(network, shape)
+    config["config"]["layers"].append(a_layer("Activation", {"activation": "relu6"}))
+    last = from_keras(written(tmp_path, keras_file(config, weights_file(network)))).layers[-1]
+    assert (last.__class__, last.max_value, last.name) == (nbbn.layers.ReLU, 6.0, "odd")
 
 
 def test_a_keras_momentum_stays_what_it_is(tmp_path):

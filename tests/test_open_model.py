@@ -60,7 +60,7 @@ def test_onnx(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.other"])
 def test_keras(tmp_path, name):
-    pytest.importorskip("h5py", reason="h5py is not installed: pip install 'nbbn[keras]'")
+    pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
     from keras_files import h5_file, keras_file, sequential_config, weights_file
     from naive_layers import NaiveNetwork, describe
 

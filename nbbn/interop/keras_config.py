@@ -139,8 +139,11 @@ def _read_layer(entry: dict) -> KerasLayer:
         return KerasLayer(kind, name, None)
     if kind not in _KNOWN or kind == "Input" or not _is_keras_own(entry):
         raise Refused(f"{where} is not known; nbbn has {', '.join(n for n in _KNOWN if n not in ('Input', 'Layer'))}")
+    if kind == "Activation" and config.get("activation") == "relu6":
+        kind, config = "ReLU", {**config, "max_value": 6.0}
+        del config["activation"]
     try:
-        return KerasLayer(kind, name, _KNOWN[kind](**_arguments(_KNOWN[kind], config)))
+        return KerasLayer(entry["class_name"], name, _KNOWN[kind](**_arguments(_KNOWN[kind], config)))
     except Refused as err:
         raise Refused(f"{where}: {err}") from None
     except BROKEN as err:
