@@ -26,7 +26,7 @@ _ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_varianc
 
 
 def from_keras(path):
-    """Read a model that Keras saved; neither Keras nor h5py is needed.
+    """Read a model that Keras saved, with h5py and json; Keras is not needed.
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ def from_keras(path):
 
     Raises
     ------
+    ImportError
+        Without the package h5py.
     FileError
         For a missing, broken or foreign file, and for a model that nbbn cannot hold: several inputs, layers that are no single
         path, layers that it does not have, custom ones and `Lambda` (no code is run) included. The message names file and layer.
@@ -52,7 +54,8 @@ def from_keras(path):
     Arguments of `compile` and the optimiser's state are not read: call `compile` before training on. An initializer that nbbn
     does not have becomes the layer's default one, which only new weights would show.
 
-    No more memory is taken than a small multiple of the file's size, whatever the file promises.
+    No more memory is taken than a small multiple of the file's size, whatever the file promises. h5py reads in a process of its
+    own, since damaged files can make the HDF5 library crash.
     """
 
     def accept(start: bytes, size: int) -> None:
@@ -74,8 +77,9 @@ def from_keras(path):
 def _from_zip(data: bytes):
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
+        layers = check_layers(model)
         weights = _entry(archive, "model.weights.h5", max(_SMALL, _MAX_GROWTH * len(data)))
-    return _assembled(model, _ByClass(hdf5.Hdf5(weights), model))
+    return _assembled(model, layers, _ByClass(hdf5.Hdf5(weights), model))
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -147,7 +151,7 @@ def _from_hdf5(data: bytes):
     if not config:
         raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
     model = read_model(_json(config[0].encode()))
-    return _assembled(model, _ByPath(file))
+    return _assembled(model, check_layers(model), _ByPath(file))
 
 
 class _ByPath:
@@ -189,9 +193,8 @@ def _json(text: bytes):
     return json.loads(text)
 
 
-def _assembled(model: KerasModel, source: _ByClass | _ByPath):
+def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPath):
     """The model, with the arrays that `source` reads."""
-    layers = check_layers(model)
     weights = []
     for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
         try:
