@@ -93,12 +93,12 @@ def test_slow_calls_are_samples_of_one():
 def test_contest_goes_in_turn_and_back(monkeypatch):
     order = []
 
-    def block(call, inner):
+    def block(call, inner, waking):
         order.append(call)
         return {"a": 1.0, "b": 3.0}[call]
 
     monkeypatch.setattr(contest, "block", block)
-    monkeypatch.setattr(contest, "calls_a_block", lambda call: 1)
+    monkeypatch.setattr(contest, "plan", lambda call: (1, 0))
     assert contest.medians({"own": "a", "peer": "b"}, rounds=3) == {"own": 1.0, "peer": 3.0}
     assert order == ["a", "b", "b", "a", "a", "b"]
     order.clear()
@@ -108,16 +108,21 @@ def test_contest_goes_in_turn_and_back(monkeypatch):
     assert contest.ratio("b", "a", rounds=1) == pytest.approx(1 / 3)
 
 
-def test_a_block_starts_awake(monkeypatch):
+@pytest.mark.parametrize(
+    ("lasts", "plan", "calls"), [(0.02, (2, 0.05), 3 + 2), (0.1, (1, 0.05), 1 + 1), (1, (1, 0), 1)]
+)
+def test_a_block_starts_awake(monkeypatch, lasts, plan, calls):
     clock, seen = Clock(0), []
     monkeypatch.setattr(contest, "time", clock)
 
     def call():
-        clock.sleep(0.02)
+        clock.sleep(lasts)
         seen.append(clock.now)
 
-    assert contest.block(call, 2) == pytest.approx(0.02)
-    assert len(seen) == 3 + 2
+    assert contest.plan(call) == plan
+    seen.clear()
+    assert contest.block(call, *plan) == pytest.approx(lasts)
+    assert len(seen) == calls
 
 
 class Clock:

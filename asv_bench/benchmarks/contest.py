@@ -7,6 +7,7 @@ import time
 ROUNDS = int(os.environ.get("NBBN_BENCH_ROUNDS", "15"))
 SECONDS = float(os.environ.get("NBBN_BENCH_SECONDS", "60"))  # after which 3 rounds are enough
 BLOCK_SECONDS = 0.05
+LONG_SECONDS = 0.5
 
 
 def settle(slice_seconds=0.002, limit=2.0):
@@ -23,40 +24,41 @@ def settle(slice_seconds=0.002, limit=2.0):
             return
 
 
-def wake(call, seconds=BLOCK_SECONDS):
+def wake(call, seconds):
     """Call for a while: threads that slept wake one by one, and the system takes some 20 ms to spread them over the cores."""
     end = time.perf_counter() + seconds
-    call()
     while time.perf_counter() < end:
         call()
 
 
-def block(call, inner):
-    """Seconds a call in a block of `inner`."""
+def block(call, inner, waking):
+    """Seconds a call in a block of `inner`, after `waking` seconds of uncounted ones."""
     settle()
-    wake(call)
+    wake(call, waking)
     start = time.perf_counter()
     for _ in range(inner):
         call()
     return (time.perf_counter() - start) / inner
 
 
-def calls_a_block(call):
-    """How many calls last about a block's time, after those that compile and warm."""
-    call()
-    return max(1, round(BLOCK_SECONDS / block(call, 1)))
+def plan(call):
+    """How many calls make a block, and how long to wake before it: not at all for calls that outlast the waking by far."""
+    call()  # compiles
+    if block(call, 1, 0) > LONG_SECONDS:
+        return 1, 0
+    return max(1, round(BLOCK_SECONDS / block(call, 1, BLOCK_SECONDS))), BLOCK_SECONDS
 
 
 def medians(calls, rounds=ROUNDS, seconds=SECONDS):
     """Median seconds of each of `calls`, a mapping of names to functions; every other round goes backwards."""
-    inner = {name: calls_a_block(call) for name, call in calls.items()}
+    plans = {name: plan(call) for name, call in calls.items()}
     taken = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     for i in range(rounds):
         if i >= 3 and time.perf_counter() > end:
             break
         for name in list(calls)[:: 1 if i % 2 == 0 else -1]:
-            taken[name].append(block(calls[name], inner[name]))
+            taken[name].append(block(calls[name], *plans[name]))
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
