@@ -168,7 +168,7 @@ class FoldedModel:
         path : path-like, optional
             None writes no file.
         """
-        from nbbn.interop.onnx import to_onnx
+        from nbbn.interop.onnx_writing.networks import to_onnx
 
         return to_onnx(self.network, path, classes=getattr(self, "classes_", None), kind=self.kind)
 

@@ -17,8 +17,9 @@ from onnx import helper, numpy_helper  # noqa: E402
 from onnx_graphs import Builder, ops, run, small  # noqa: E402
 
 from nbbn import FileError, FoldCheckFailed, FoldRefused  # noqa: E402
-from nbbn.interop import onnx_fold_model, onnx_fold_wire  # noqa: E402
-from nbbn.interop.onnx_fold import fold_onnx, fold_onnx_file  # noqa: E402
+from nbbn.interop.onnx_fold import model as onnx_fold_model  # noqa: E402
+from nbbn.interop.onnx_fold import wire as onnx_fold_wire  # noqa: E402
+from nbbn.interop.onnx_fold.folding import fold_onnx, fold_onnx_file  # noqa: E402
 
 
 def relu_first():
@@ -388,8 +389,10 @@ def test_more_than_a_protobuf_file_holds(saved, monkeypatch):
 MEMORY = r"""
     import re, sys
     import onnx, onnxruntime, nbbn
-    from nbbn.interop import onnx_fold_check, onnx_fold_graph, onnx_fold_rebuild
-    from nbbn.interop.onnx_fold import fold_onnx_file
+    from nbbn.interop.onnx_fold import check as onnx_fold_check
+    from nbbn.interop.onnx_fold import graph as onnx_fold_graph
+    from nbbn.interop.onnx_fold import rebuild as onnx_fold_rebuild
+    from nbbn.interop.onnx_fold.folding import fold_onnx_file
     # Not ru_maxrss, in which the parent counts until the child is another program.
     peak = lambda: 1024 * int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
     fold_onnx_file(sys.argv[1], sys.argv[3])

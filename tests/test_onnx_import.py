@@ -10,7 +10,7 @@ from test_onnx_models import TARGETS, X, fitted
 
 import nbbn
 from nbbn.interop import from_onnx, to_onnx
-from nbbn.interop.onnx import to_onnx as network_to_onnx
+from nbbn.interop.onnx_writing.networks import to_onnx as network_to_onnx
 from nbbn.layers import (
     Activation,
     BatchNormalization,
@@ -679,7 +679,7 @@ def test_refuses_models(tmp_path, change, message):
 
 def test_refuses_too_many_nodes_and_layers(monkeypatch):
     many = written((5,), lambda w: [w.add("Tanh") for _ in range(30)])
-    monkeypatch.setattr("nbbn.interop.onnx_import.MAX_LAYERS", 20)
+    monkeypatch.setattr("nbbn.interop.onnx_reading.importing.MAX_LAYERS", 20)
     with pytest.raises(nbbn.FileError, match="has more than 20 layers"):
         from_onnx(many)
     monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 20)

@@ -48,7 +48,7 @@ def _facts(path: Path) -> dict:
 
 
 def _graph_facts(path: Path) -> dict:
-    from nbbn.interop.onnx_facts import onnx_facts
+    from nbbn.interop.onnx_fold.facts import onnx_facts
 
     facts = onnx_facts(path)
     about = {"path": str(path), "bytes": path.stat().st_size, "model": "ONNX graph", "classes": None}

@@ -1,8 +1,8 @@
-"""Models as ONNX files: what a user calls; `onnx.py` writes the network."""
+"""Models as ONNX files: what a user calls; `networks` writes the network."""
 
 from __future__ import annotations
 
-from nbbn.interop import onnx
+from nbbn.interop.onnx_writing import networks
 
 
 def to_onnx(model, path=None, fold: bool = True):
@@ -51,8 +51,8 @@ def to_onnx(model, path=None, fold: bool = True):
 
     if not isinstance(fold, bool):
         raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
-    onnx.import_onnx()
+    networks.import_onnx()
     whole = folded(model)
     source = getattr(model, "network", None)
     network = whole.network if fold or not callable(source) else source()
-    return onnx.to_onnx(network, path, classes=getattr(whole, "classes_", None), kind=whole.kind)
+    return networks.to_onnx(network, path, classes=getattr(whole, "classes_", None), kind=whole.kind)

@@ -9,9 +9,9 @@ import numpy as np
 
 from nbbn.fold.graph import Norm
 from nbbn.interop.files import FileError
-from nbbn.interop.onnx_fold_graph import graph_of
-from nbbn.interop.onnx_fold_model import from_file
-from nbbn.interop.onnx_fold_values import Values
+from nbbn.interop.onnx_fold.graph import graph_of
+from nbbn.interop.onnx_fold.model import from_file
+from nbbn.interop.onnx_fold.values import Values
 
 
 def onnx_facts(path) -> dict:

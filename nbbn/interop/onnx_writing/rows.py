@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nbbn.interop.onnx_activations import activate
-from nbbn.interop.onnx_graph import Graph, Value
+from nbbn.interop.onnx_writing.activations import activate
+from nbbn.interop.onnx_writing.graph import Graph, Value
 from nbbn.layers import Dense, Dropout, Flatten, GaussianNoise, Input, Layer, Reshape
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from nbbn.fold.graph import Graph, Linear, Node
 from nbbn.fold.report import FoldEntry
-from nbbn.interop.onnx_fold_nodes import node_of, with_addition
-from nbbn.interop.onnx_fold_values import Values, graphs_within, names_read
+from nbbn.interop.onnx_fold.nodes import node_of, with_addition
+from nbbn.interop.onnx_fold.values import Values, graphs_within, names_read
 
 _NORM = "BatchNormalization"
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from nbbn.interop.files import FileError
-from nbbn.interop.onnx_fold_wire import DamagedError, fields, key, read_slice, varint
+from nbbn.interop.onnx_fold.wire import DamagedError, fields, key, read_slice, varint
 
 _RAW_DATA = 9  # the number of the field
 # Bits of the types of `onnx.TensorProto` that are smaller than a byte: uint4, int4, float4, uint2, int2.

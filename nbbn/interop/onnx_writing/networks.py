@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nbbn.interop import onnx_activations, onnx_images, onnx_norms, onnx_rows
 from nbbn.interop.files import write_whole
-from nbbn.interop.onnx_graph import Graph, Value
-from nbbn.interop.onnx_heads import HEADS
+from nbbn.interop.onnx_writing import activations, images, norms, rows
+from nbbn.interop.onnx_writing.graph import Graph, Value
+from nbbn.interop.onnx_writing.heads import HEADS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.network import Network
 
@@ -17,7 +17,7 @@ KINDS = (None, "classifier", "multilabel", "regressor")
 # A protobuf message cannot be larger.
 _MAX_BYTES = 2**31 - 1
 # Each takes the graph, the value that goes in, the layer and its arrays, and returns the value that comes out.
-_EMIT = {**onnx_rows.EMIT, **onnx_activations.EMIT, **onnx_norms.EMIT, **onnx_images.EMIT}
+_EMIT = {**rows.EMIT, **activations.EMIT, **norms.EMIT, **images.EMIT}
 _COMMON = (Dense, Activation, BatchNormalization)
 _NAMES = tuple(layer.__name__ for layer in (*_COMMON, *(layer for layer in _EMIT if layer not in _COMMON)))
 

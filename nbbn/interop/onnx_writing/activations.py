@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbbn.interop.onnx_graph import Graph, Value
+from nbbn.interop.onnx_writing.graph import Graph, Value
 from nbbn.layers import ELU, Activation, LeakyReLU, ReLU, Softmax
 
 # Klambauer et al. (2017), equation 14.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.interop.onnx_activations import activate
-from nbbn.interop.onnx_graph import Graph, Value
+from nbbn.interop.onnx_writing.activations import activate
+from nbbn.interop.onnx_writing.graph import Graph, Value
 from nbbn.layers import (
     AveragePooling2D,
     Conv2D,

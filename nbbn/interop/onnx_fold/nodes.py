@@ -11,8 +11,8 @@ import numpy as np
 from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
-from nbbn.interop.onnx_fold_tensors import DTYPES
-from nbbn.interop.onnx_fold_values import Constant, Values, attributes
+from nbbn.interop.onnx_fold.tensors import DTYPES
+from nbbn.interop.onnx_fold.values import Constant, Values, attributes
 
 _NOT_LINEAR = frozenset(
     "Relu LeakyRelu PRelu Elu Selu Celu Gelu Sigmoid HardSigmoid Tanh Softmax LogSoftmax Softplus Softsign Swish HardSwish "

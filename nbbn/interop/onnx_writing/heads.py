@@ -7,7 +7,7 @@ from numbers import Integral
 
 import numpy as np
 
-from nbbn.interop.onnx_graph import Graph
+from nbbn.interop.onnx_writing.graph import Graph
 from nbbn.layers import Activation, Dropout, Flatten, GaussianNoise, Input, Reshape, Softmax
 from nbbn.network import Network
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn.interop.files import Refused
-from nbbn.interop.torch_tensors import Tensor
+from nbbn.interop.torch.tensors import Tensor
 from nbbn.layers import (
     BatchNormalization,
     Conv2D,

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from nbbn.interop.onnx_fold_model import Model, stand_in
+from nbbn.interop.onnx_fold.model import Model, stand_in
 
 # What the attribute of a Constant node may be called.
 _NUMBERS = frozenset(("value", "value_float", "value_floats", "value_int", "value_ints"))

@@ -10,10 +10,10 @@ from onnx import helper
 from nbbn.fold.arithmetic import cast, check_finite, standing_for
 from nbbn.fold.engine import folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Norm
-from nbbn.interop.onnx_fold_graph import Names, Place
-from nbbn.interop.onnx_fold_model import Model
-from nbbn.interop.onnx_fold_tensors import DTYPES, made
-from nbbn.interop.onnx_fold_values import Values, attributes, graphs_within, names_read
+from nbbn.interop.onnx_fold.graph import Names, Place
+from nbbn.interop.onnx_fold.model import Model
+from nbbn.interop.onnx_fold.tensors import DTYPES, made
+from nbbn.interop.onnx_fold.values import Values, attributes, graphs_within, names_read
 
 
 def folded_model(model: Model, values: Values, places: dict[str, Place], norms: list[Norm], graph: Graph) -> Model:

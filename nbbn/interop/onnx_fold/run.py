@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nbbn.fold.check import FoldCheckFailed
-from nbbn.interop.onnx_fold_feeds import Feed
+from nbbn.interop.onnx_fold.feeds import Feed
 from nbbn.runtime import get_num_threads
 
 Run = Callable[[Feed], list[np.ndarray]]

@@ -9,9 +9,9 @@ import numpy as np
 
 from nbbn.interop.assembly import as_sequential, wanted_shapes
 from nbbn.interop.files import BROKEN, FileError, Refused, one_line
-from nbbn.interop.torch_match import Module, in_our_layout, match, modules_of, wanted_tensors
-from nbbn.interop.torch_order import Order, feature_orders
-from nbbn.interop.torch_tensors import Tensor, read_tensors
+from nbbn.interop.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
+from nbbn.interop.torch.order import Order, feature_orders
+from nbbn.interop.torch.tensors import Tensor, read_tensors
 from nbbn.layers import Dense, Layer
 
 

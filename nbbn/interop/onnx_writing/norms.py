@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.interop.onnx_graph import Graph, Value
+from nbbn.interop.onnx_writing.graph import Graph, Value
 from nbbn.layers import BatchNormalization, GroupNormalization, LayerNormalization
 
 LAYER_NORMALIZATION_OPSET = 17

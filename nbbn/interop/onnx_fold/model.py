@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from nbbn.interop.files import FileError
-from nbbn.interop.onnx_fold_tensors import Tensor, embed, in_file, in_memory
-from nbbn.interop.onnx_fold_wire import DamagedError, fields, key, read_slice, varint
+from nbbn.interop.onnx_fold.tensors import Tensor, embed, in_file, in_memory
+from nbbn.interop.onnx_fold.wire import DamagedError, fields, key, read_slice, varint
 
 # Numbers of the fields in onnx.proto.
 _GRAPH, _INITIALIZER = 7, 5

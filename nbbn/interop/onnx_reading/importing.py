@@ -11,13 +11,13 @@ import numpy as np
 
 from nbbn.interop.assembly import MAX_LAYERS, as_sequential
 from nbbn.interop.files import BROKEN, FileError, Refused, one_line
-from nbbn.interop.onnx import import_onnx
 from nbbn.interop.onnx_reading import activations, arithmetic, images, norms, shapes
 from nbbn.interop.onnx_reading.constants import constant_of
 from nbbn.interop.onnx_reading.labels import Head, split_head
 from nbbn.interop.onnx_reading.model import Node, OnnxModel, parse, read_graph
 from nbbn.interop.onnx_reading.patterns import Term, X, read_fork
 from nbbn.interop.onnx_reading.rows import CHANNELS_FIRST, Affine, Centred, Rows
+from nbbn.interop.onnx_writing.networks import import_onnx
 from nbbn.layers import ELU, Activation, Layer
 
 _READ = {**arithmetic.READ, **shapes.READ, **activations.READ, **norms.READ, **images.READ}

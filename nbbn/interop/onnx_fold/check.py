@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
-from nbbn.interop import onnx_fold_model as models
-from nbbn.interop.onnx_fold_feeds import Feed, feeds_of
-from nbbn.interop.onnx_fold_run import Run, engine, one_line
-from nbbn.interop.onnx_fold_tensors import DTYPES, Tensor, made
-from nbbn.interop.onnx_fold_values import names_read
+from nbbn.interop.onnx_fold import model as models
+from nbbn.interop.onnx_fold.feeds import Feed, feeds_of
+from nbbn.interop.onnx_fold.run import Run, engine, one_line
+from nbbn.interop.onnx_fold.tensors import DTYPES, Tensor, made
+from nbbn.interop.onnx_fold.values import names_read
 
 # Moved weights are written to a file each time: from this size on fewer times, so that a large model takes seconds.
 _LARGE = 1 << 25

@@ -50,7 +50,7 @@ def fold_onnx(model, *, strict: bool = False, check=None):
     Computed in float64 and cast last. Checked on ONNX Runtime where that is installed, else on onnx's own evaluator.
     """
     onnx = _import_onnx()
-    from nbbn.interop import onnx_fold_model as models
+    from nbbn.interop.onnx_fold import model as models
 
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(f"model must be an onnx.ModelProto, got {type(model).__name__}")
@@ -91,7 +91,7 @@ def fold_onnx_file(in_path, out_path, *, strict: bool = False, check=None) -> Fo
     Weights are read, folded and written one after the other: memory holds the largest, not all.
     """
     _import_onnx()
-    from nbbn.interop import onnx_fold_model as models
+    from nbbn.interop.onnx_fold import model as models
 
     path = Path(in_path)
     if not path.is_file():
@@ -124,9 +124,9 @@ def _import_onnx():
 
 def _folded(source, strict: bool):
     """The folded model, the report, and mean and deviation of the inputs that batch norms read."""
-    from nbbn.interop.onnx_fold_graph import graph_of, norms_within
-    from nbbn.interop.onnx_fold_rebuild import folded_model
-    from nbbn.interop.onnx_fold_values import Values
+    from nbbn.interop.onnx_fold.graph import graph_of, norms_within
+    from nbbn.interop.onnx_fold.rebuild import folded_model
+    from nbbn.interop.onnx_fold.values import Values
 
     values = Values(source)
     graph, places = graph_of(values)
@@ -142,7 +142,7 @@ def _moments(source, norms: list[Norm]) -> dict:
 
 
 def _write(model, path: Path) -> None:
-    from nbbn.interop import onnx_fold_model as models
+    from nbbn.interop.onnx_fold import model as models
 
     with open(path, "xb") as file:
         models.write(model, file)
@@ -152,7 +152,7 @@ def _check_format(model, what: str) -> None:
     """Have onnx check a model."""
     from onnx import checker
 
-    from nbbn.interop import onnx_fold_model as models
+    from nbbn.interop.onnx_fold import model as models
 
     try:
         checker.check_model(models.stand_in(model))
@@ -162,8 +162,8 @@ def _check_format(model, what: str) -> None:
 
 def _checked(before: Path, after: Path, report: FoldReport, rows, moments: dict, folder: Path) -> FoldReport:
     """The report with the figures of the check, where anything was folded."""
-    from nbbn.interop import onnx_fold_model as models
-    from nbbn.interop.onnx_fold_check import check_files
+    from nbbn.interop.onnx_fold import model as models
+    from nbbn.interop.onnx_fold.check import check_files
 
     _check_format(models.from_file(after), "the folded model")
     if not report.n_folded:
