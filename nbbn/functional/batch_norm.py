@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from nbbn.functional.checks import check_out, check_x
-from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, INVSTD, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
+from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.run import call_program
@@ -266,15 +266,14 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, ac
     channels = x.shape[axis]
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     mean, var = _per_channel("mean", mean, channels, np.float64), _per_channel("var", var, channels, np.float64)
-    if (var < 0).any():
-        raise ValueError(f"var must not be negative, got {var.min():g}")
-    invstd = 1 / np.sqrt(var + epsilon)
-    state = np.zeros((STATE_ROWS, plan.width), x.dtype)
-    origin = mean.astype(x.dtype)
-    repeat = plan.width // channels
-    for row, values in ((ORIGIN, origin), (SHIFT, mean - origin), (INVSTD, invstd), (GAIN, gamma * invstd), (BETA, beta)):
-        state[row] = np.tile(values, repeat)
-    _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state.reshape(-1))
+    if not (least := var.min(initial=0)) >= 0:
+        raise ValueError(f"var must not be negative, got {least:g}")
+    state = np.empty(plan.state_floats, x.dtype)
+    by_channel = state.reshape(STATE_ROWS, -1, channels)
+    gain = 1 / np.sqrt(var + epsilon) * gamma
+    by_channel[ORIGIN], by_channel[GAIN], by_channel[BETA] = mean, gain, beta
+    by_channel[SHIFT] = mean - by_channel[ORIGIN, 0]
+    _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state)
     return _deliver(target, axis, x, out)
 
 
