@@ -255,9 +255,3 @@ def test_working_memory_beyond_activations_stays_small():
     lowered = lower_training(tuple(layers), shapes, np.dtype("f4"), 128, "softmax_cross_entropy", Adam())
     numbers = sum(int(np.prod(shape)) for shape in shapes)
     assert sum(lowered.program.sizes.values()) - 2 * 128 * 4 * numbers < 32 << 20
-
-
-def test_softmax_within_a_network_of_images_is_refused_with_its_shape():
-    layers = [Conv2D(3, 2, activation="softmax"), *END]
-    with pytest.raises(LayerError, match=r"softmax is supported on rows of one axis, got rows of shape \(6, 5, 3\)"):
-        lower_training(tuple(layers), shapes_of(layers, IMAGE), np.dtype("f4"), 8, "softmax_cross_entropy", SGD())
