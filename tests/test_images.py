@@ -20,7 +20,6 @@ from nbbn.layers import (
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
     GroupNormalization,
-    LayerError,
     LayerNormalization,
     LeakyReLU,
     MaxPooling2D,
