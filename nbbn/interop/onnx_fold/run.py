@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +37,38 @@ def _on_runtime(path: Path) -> Run:
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = get_num_threads()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def opened(file: Path):
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    try:
+        session = opened(path)
+    except Exception as err:  # its exceptions have no common class
+        newest = re.search(r"max supported IR version: (\d+)", str(err))
+        if newest is None:
+            raise
+        with _of_version(path, int(newest[1])) as older:
+            session = opened(older)
     quiet = onnxruntime.RunOptions()
     quiet.log_severity_level = 4
     return lambda feed: session.run(None, feed, quiet)
+
+
+@contextmanager
+def _of_version(path: Path, version: int) -> Iterator[Path]:
+    """A copy of a file of a newer format that says it is of `version`: today's onnx writes files that today's runtime refuses.
+
+    Only the number differs: what a runtime does not know in such a file it refuses all the same.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.onnx"
+        shutil.copyfile(path, copy)
+        with open(copy, "rb+") as file:
+            if file.read(1) != b"\x08" or file.read(1)[0] >= 128 or version >= 128:  # the number is the first field, a byte
+                raise ValueError("the model's version does not stand where it should")
+            file.seek(1)
+            file.write(bytes([version]))
+        yield copy
 
 
 def _on_reference(path: Path) -> Run:
