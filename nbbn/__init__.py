@@ -20,11 +20,10 @@ from nbbn import (
     schedules,
     utils,
 )
-from nbbn.estimators import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
 from nbbn.interop.files import FileError
 from nbbn.layers import Input
-from nbbn.models import Sequential, SequentialClassifier, SequentialRegressor
+from nbbn.models import Sequential
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
@@ -68,3 +67,18 @@ __all__ = [
     "show_config",
     "utils",
 ]
+
+
+def __getattr__(name):
+    """The estimators, when they are first asked for: scikit-learn's import takes longer than all the rest."""
+    if name in ("MLPClassifier", "MLPRegressor"):
+        from nbbn import estimators as home
+    elif name in ("SequentialClassifier", "SequentialRegressor"):
+        from nbbn.models import estimators as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, getattr(home, name))
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

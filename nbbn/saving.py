@@ -6,17 +6,16 @@ import warnings
 
 import numpy as np
 
-from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.interop import native
 from nbbn.interop.files import FileError
-from nbbn.models import Sequential, SequentialClassifier, SequentialRegressor
-from nbbn.models.estimators.stored import described, restored
+from nbbn.models.sequential import Sequential
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel, Predictor
 
-_AROUND_LAYERS = {cls.__name__: cls for cls in (SequentialClassifier, SequentialRegressor)}
-_ESTIMATORS = {cls.__name__: cls for cls in (MLPClassifier, MLPRegressor)}
+# scikit-learn's import takes longer than loading a folded model: estimators are imported where one is loaded.
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+_AROUND_LAYERS = ("SequentialClassifier", "SequentialRegressor")
 # Parameters that a file does not hold: functions, and the state of a random generator.
 _NOT_SAVED = ("callbacks", "random_state")
 
@@ -59,14 +58,12 @@ def fold(model, *, strict: bool = False, check=None):
         return fold_onnx(model, strict=strict, check=check)[0]
     if isinstance(model, FoldedModel):
         network, kind, classes = model.network, model.kind, getattr(model, "classes_", None)
-    elif isinstance(model, tuple(_ESTIMATORS.values())):
-        network, kind, classes = model.network(), model._meaning.kind, model._meaning.classes
     elif isinstance(model, Sequential):
         network, kind, classes = model.network(), None, None
-    elif isinstance(model, (SequentialClassifier, SequentialRegressor)):
-        network, kind, classes = model.network(), model._kind, getattr(model, "classes_", None)
+    elif hasattr(model, "network_and_meaning"):  # an estimator
+        network, kind, classes = model.network_and_meaning()
     else:
-        names = ", ".join([*_ESTIMATORS, "Sequential", "SequentialClassifier", "SequentialRegressor", "FoldedModel"])
+        names = ", ".join([*_ESTIMATORS, "Sequential", *_AROUND_LAYERS, "FoldedModel"])
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {type(model).__name__}")
     folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
     return FoldedModel(folded, kind=kind, classes=classes, report=report)
@@ -115,6 +112,8 @@ def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
 
 def save_sequential_estimator(estimator, path) -> None:
     """Write a fitted estimator around layers, and what its next fit goes on from."""
+    from nbbn.models.estimators.stored import described
+
     classes = getattr(estimator, "classes_", None)
     about, slots = described(estimator)
     meta = {
@@ -168,11 +167,16 @@ def load(path):
         if name == "Sequential":
             return _load_sequential(network, meta, slots)
         if name in _AROUND_LAYERS:
-            return restored(_AROUND_LAYERS[name], network, classes, meta, slots)
+            from nbbn.models import estimators
+            from nbbn.models.estimators.stored import restored
+
+            return restored(getattr(estimators, name), network, classes, meta, slots)
         if name in _ESTIMATORS:
+            from nbbn import estimators
+
             params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
             params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-            return _ESTIMATORS[name](**params)._restore(network, meta["kind"], classes, meta)
+            return getattr(estimators, name)(**params)._restore(network, meta["kind"], classes, meta)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
     raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn")

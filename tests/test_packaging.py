@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from importlib.metadata import entry_points, metadata
 from pathlib import Path
 
@@ -241,3 +242,23 @@ def test_ci_script_is_executable_and_well_formed():
     assert os.access(script, os.X_OK)
     if shutil.which("bash"):
         assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_what_serves_a_folded_model_imports_no_scikit_learn(tmp_path):
+    """Its import takes longer, and more memory, than all the rest."""
+    model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,)), nbbn.layers.BatchNormalization()])
+    model.fold().save(tmp_path / "model.safetensors")
+    code = textwrap.dedent(f"""
+        import sys
+        import numpy as np
+        import nbbn
+        assert not {{"numba", "sklearn", "scipy", "pandas"}} & set(sys.modules)
+        nbbn.load({str(tmp_path / "model.safetensors")!r}).predict(np.zeros((2, 4), "f4"))
+        assert not {{"sklearn", "pandas"}} & set(sys.modules)
+        assert nbbn.MLPClassifier().fit and nbbn.models.SequentialRegressor and set(nbbn.__all__) <= set(dir(nbbn))
+        try:
+            nbbn.MLP
+        except AttributeError as error:
+            assert "module 'nbbn' has no attribute 'MLP'" in str(error)
+    """)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -85,6 +85,10 @@ class FittedMLP(HiddenActivations):
         check_is_fitted(self)
         return self._architecture.network(collect(self, self._architecture, self._dtype), self._dtype)
 
+    def network_and_meaning(self) -> tuple:
+        """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels or None."""
+        return self.network(), self._meaning.kind, self._meaning.classes
+
     def fold(self, *, strict: bool = False, check=None):
         """The same function without batch norm, as a `FoldedModel`.
 

@@ -1,6 +1,5 @@
 """Models in the manner of Keras."""
 
-from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
 from nbbn.models.sequential import Sequential
 
 __all__ = ["Sequential", "SequentialClassifier", "SequentialRegressor", "load_model"]
@@ -11,3 +10,16 @@ def load_model(path):
     from nbbn.saving import load
 
     return load(path)
+
+
+def __getattr__(name):
+    """The estimators, which need scikit-learn, when they are first asked for."""
+    if name in ("SequentialClassifier", "SequentialRegressor"):
+        from nbbn.models import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -281,6 +281,10 @@ class BaseSequential(BaseEstimator):
         layers, weights = (Reshape(self._row_shape), *network.layers), [{}, *network.weights]
         return Network(layers, (self.n_features_in_,), weights, network.dtype)
 
+    def network_and_meaning(self) -> tuple:
+        """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels or None."""
+        return self.network(), self._kind, getattr(self, "classes_", None)
+
     def fold(self, *, strict: bool = False, check=None) -> FoldedModel:
         """The same function with every batch norm folded into its neighbours, as a `FoldedModel`.
 
