@@ -258,7 +258,7 @@ def test_names_that_are_no_text(saved):
     data = saved.read_bytes()
     for name in (b"conv0", b"kernel_shape"):
         saved.write_bytes(data.replace(name, b"\xff" * len(name), 1))
-        refused(saved, "no text")
+        refused(saved, "no text|is no valid ONNX model")  # onnx before 1.20 does not say why
 
 
 def test_weights_too_large_for_their_type(saved):

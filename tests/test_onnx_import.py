@@ -177,7 +177,10 @@ def written(shape, steps, **options):
 
 def check(model, kinds=None, *, last=True):
     """The model read computes what onnxruntime does, images turned; its layers are of these kinds."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Its fused gelu is an approximation in some versions.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     read = from_onnx(model)
     dtype = np.float64 if "double" in given.type else np.float32
@@ -191,7 +194,7 @@ def check(model, kinds=None, *, last=True):
         got = np.moveaxis(got, -1, 1)
     assert got.dtype == dtype
     np.testing.assert_allclose(
-        got, ref, rtol=0, atol=(2e-6 if dtype == np.float32 else 1e-12) * max(5, np.abs(ref).max())
+        got, ref, rtol=0, atol=(4e-6 if dtype == np.float32 else 1e-12) * max(5, np.abs(ref).max())
     )
     if kinds is not None:
         assert [layer.__class__ for layer in read.layers] == kinds
