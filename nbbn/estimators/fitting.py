@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from nbbn.estimators import architecture as networks
@@ -240,6 +239,8 @@ class Fitting:
         stratify = None
         if self.meaning.kind == "classifier" and self.meaning.outputs == 1:
             stratify = np.where(self.y == 1, "True", "False")
+        from sklearn.model_selection import train_test_split  # a twentieth of a second that most fits do not need
+
         train, held = train_test_split(np.arange(len(self.x)), random_state=random_state, stratify=stratify,
                                        test_size=self.estimator.validation_fraction)
         if len(held) < 2:
