@@ -17,7 +17,7 @@ from nbbn.program.tensors import Tensor
 class ImageTraining:
     """The nodes of `Images`, forward and backward; the rest of the lowering is `training.py`'s."""
 
-    # -- what the lowering provides: program, layers, images, rows, result, hyper, _tensor, _buffer, _train, _first_trained
+    # -- what the lowering provides: program, layers, images, rows, result, _tensor, _buffer, _train, _first_trained
 
     def _like(self, name: str, x: Tensor) -> Tensor:
         """A new tensor of the same layout."""

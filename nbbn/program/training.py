@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nbbn.kernels.update import DECAY, HYPER_WORDS
 from nbbn.layers import BatchNormalization, Layer, LayerError
 from nbbn.losses import RECORDS
 from nbbn.optimizers import Optimizer
@@ -108,12 +107,8 @@ class _Lowering(ImageTraining):
         self.images = Images(p, self.result.parameters, layers, self._blocks(), Segment.PRIVATE)
         if any(node.kind in ("conv", "depthwise") for node in self.nodes):
             self.images.reserve_scratch(self.nodes, gradients=True)
-        constants = np.zeros(HYPER_WORDS)
-        constants[: len(optimizer.constants())] = optimizer.constants()
-        self.hyper = self.result.parameters.add_constant("hyper", constants)
-        constants = constants.copy()
-        constants[DECAY] = decay
-        self.hyper_decay = self.result.parameters.add_constant("hyper_decay", constants)
+        self.constants = self.result.parameters.add_constant("constants", np.array(optimizer.constants(), np.float64))
+        self.decay = decay
         self.pending: list = []  # updates that wait until every thread has used the old weights
         self.clipped: list = []  # gradients that wait for the norm of all of them, and what follows
         self._windows, self._xhats, self._batches, self._repeats, self._turned = {}, {}, {}, {}, {}
@@ -349,16 +344,16 @@ class _Lowering(ImageTraining):
         squares = self.program.buffer(f"squares{node.layer}", Segment.WORK, panels, itemsize=8)
         fused = not self._clips() and self._penalty(node, "kernel") is None
         common = {"x": x.buffer, "x_stride": x.stride, "depth": node.depth, "dz": dz.buffer, "dz_stride": dz.stride,
-                  "weights": weights, "squares": squares, "panels": panels}
+                  "weights": weights, "decay": self.decay, "squares": squares, "panels": panels}
         if "kernel" in trained and fused:
             self._shrink(weights, self._vectors(node, "kernel"))
-            self.program.add(f"dense_update_{self.optimizer.kernel}", slots=self._slots(node, "kernel"), hyper=self.hyper_decay,
-                             **common)
+            self.program.add(f"dense_update_{self.optimizer.kernel}", slots=self._slots(node, "kernel"),
+                             constants=self.constants, **common)
             self.result.squares.append((squares, panels))
         elif "kernel" in trained:
             form = self.result.parameters.blocks[node.layer, "kernel"].form
             grad = self.program.buffer(f"dkernel{node.layer}", Segment.WORK, form.items(self.program.dtype))
-            self.program.add("dense_update_gradient", slots=grad, hyper=self.hyper_decay, **common)
+            self.program.add("dense_update_gradient", slots=grad, constants=self.constants, **common)
             self.result.squares.append((squares, panels))
             self._train(node, "kernel", grad, self._vectors(node, "kernel"))
         if "bias" in trained:
@@ -394,7 +389,7 @@ class _Lowering(ImageTraining):
     def _step(self, node: Node, name: str, grad: Buffer, vectors: int) -> None:
         self._shrink(self._block(node, name), vectors)
         self.program.add(f"update_{self.optimizer.kernel}", param=self._block(node, name), grad=grad,
-                         slots=self._slots(node, name), hyper=self.hyper, panels=vectors)
+                         slots=self._slots(node, name), constants=self.constants, panels=vectors)
 
     def _shrink(self, param: Buffer, vectors: int) -> None:
         if getattr(self.optimizer, "weight_decay", None):
