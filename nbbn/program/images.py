@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbbn.activations import ELEMENTWISE
 from nbbn.layers import GroupNormalization, Layer
 from nbbn.program import windows
 from nbbn.program.layout import padded, panels_of
@@ -11,9 +12,6 @@ from nbbn.program.nodes import Node
 from nbbn.program.parameters import Parameters
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.tensors import Tensor
-
-# f(0) is not 0: what they leave behind the channels has to go.
-_LEAVES_PADDING = ("sigmoid", "softplus", "clipped_relu", "exponential")
 
 
 class Images:
@@ -154,7 +152,7 @@ class Images:
     def activate(self, name: str, numbers: tuple[float, ...], x: Tensor, y: Tensor) -> None:
         """`y = f(x)`; `y` may be `x`."""
         self.program.add(f"image_{name}", x=x.buffer, y=y.buffer, image=x.stride, blocks=self.blocks, **_named(name, numbers))
-        if name in _LEAVES_PADDING:
+        if ELEMENTWISE[name].moves_zero(tuple(_named(name, numbers).values())):
             self._clear(y, always=True)
 
     def softmax(self, x: Tensor, y: Tensor) -> None:
@@ -198,4 +196,4 @@ def pools_a_conv(conv: Node, pool: Node, layers: tuple[Layer, ...]) -> bool:
 
 
 def _named(name: str, numbers: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip(("alpha", "top", "threshold"), numbers)) if name == "clipped_relu" else {"alpha": numbers[0]}
+    return dict(zip(ELEMENTWISE[name].parameters, numbers))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
+from nbbn.kernels.softmax import NO_LOGIT
 from nbbn.layers import Conv2DTranspose, Dense, Layer
 from nbbn.network import Weights
 from nbbn.program.forms import ConvForm, Form, MatrixForm, RowsForm, VectorForm
