@@ -36,12 +36,12 @@ class Predictor:
 def _compiled(network: Network):
     # Here, not above: these import numba.
     from nbbn.program.inference import InferenceProgram
-    from nbbn.program.run import blocks_of
+    from nbbn.program.runnable import InferenceRun
 
-    lowered = InferenceProgram(network.layers, network.shapes, network.dtype)
+    lowered = InferenceProgram(network.computation(), network.dtype)
     memory = lowered.parameters.memory()
     lowered.parameters.upload(memory, network.weights)
-    return blocks_of(lowered, memory)
+    return InferenceRun(lowered, memory)
 
 
 class FoldedModel:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("command_name")
 
 def kernels_of(network):
     """Names of the kernels that a network in inference is lowered to."""
-    program = InferenceProgram(network.layers, network.shapes, network.dtype).program
+    program = InferenceProgram(network.computation(), network.dtype).program
     return {operation.kernel for operation in program.operations}
 
 

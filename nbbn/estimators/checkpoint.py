@@ -150,7 +150,7 @@ def _given(trainer: Trainer, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _take(trainer: Trainer, tensors: dict[str, np.ndarray], prefix: str) -> None:
-    weights: Weights = [{} for _ in trainer.layers]
+    weights: Weights = [{} for _ in trainer.computation.arrays]
     for name, array in tensors.items():
         if name.startswith(f"{prefix}."):
             _, i, key = name.split(".", 2)

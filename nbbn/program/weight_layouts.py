@@ -10,7 +10,7 @@ from nbbn.program.layout import lanes, pack_kernel, padded, panels_of, unpack_ke
 
 
 @dataclass(frozen=True)
-class VectorForm:
+class VectorLayout:
     """One number a unit, padded to whole vectors."""
 
     units: int
@@ -29,7 +29,7 @@ class VectorForm:
 
 
 @dataclass(frozen=True)
-class MatrixForm:
+class MatrixLayout:
     """A dense kernel `(depth, units)` in panels, `[panels][padded depth][lanes]`."""
 
     depth: int
@@ -52,7 +52,7 @@ class MatrixForm:
 
 
 @dataclass(frozen=True)
-class ConvForm:
+class ConvLayout:
     """A convolution's kernel as the matrix `(kernel_h * kernel_w * pixel, filters)`, rows of padding 0.
 
     Groups that do not mix are blocks of one matrix, 0 elsewhere. A transposed kernel `(h, w, filters, in)` stands as that of the
@@ -73,8 +73,8 @@ class ConvForm:
         return self.size[0] * self.size[1] * self.pixel
 
     @property
-    def _matrix(self) -> MatrixForm:
-        return MatrixForm(self.depth, self.filters)
+    def _matrix(self) -> MatrixLayout:
+        return MatrixLayout(self.depth, self.filters)
 
     def items(self, dtype) -> int:
         """Items in memory."""
@@ -93,7 +93,7 @@ class ConvForm:
         self._matrix.write(flat, whole.reshape(self.depth, self.filters))
 
     def read(self, flat: np.ndarray) -> np.ndarray:
-        """A copy in the user's layout: `(h, w, in / groups, filters)`, or `(h, w, filters, in)` transposed."""
+        """A copy in the user's layout: `(h, w, in / groups, filters)`; transposed, in last."""
         whole = self._matrix.read(flat).reshape(*self.size, self.pixel, self.filters)
         deep, wide = self.channels // self.groups, self.filters // self.groups
         array = np.empty((*self.size, deep, self.filters), flat.dtype)
@@ -102,7 +102,9 @@ class ConvForm:
             array[..., columns] = whole[:, :, g * deep : (g + 1) * deep, columns]
         if self.dense:
             return array.reshape(self.channels, self.filters)
-        return np.ascontiguousarray(array[::-1, ::-1].transpose(0, 1, 3, 2)) if self.transposed else array
+        if self.transposed:
+            return np.ascontiguousarray(array[::-1, ::-1].transpose(0, 1, 3, 2))
+        return array
 
     def mask(self, dtype) -> np.ndarray:
         """1 where a grouped kernel has a weight."""
@@ -112,7 +114,7 @@ class ConvForm:
 
 
 @dataclass(frozen=True)
-class RowsForm:
+class RowsLayout:
     """Rows of padded channels: a depthwise kernel `(h, w, in, multiplier)`, a row a cell."""
 
     shape: tuple[int, ...]
@@ -135,4 +137,4 @@ class RowsForm:
         return flat.reshape(self.rows, -1)[:, : self._width].reshape(self.shape).copy()
 
 
-Form = VectorForm | MatrixForm | ConvForm | RowsForm
+WeightLayout = VectorLayout | MatrixLayout | ConvLayout | RowsLayout

@@ -8,27 +8,30 @@ from nbbn import runtime
 from nbbn.kernels import executor
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
+from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
-from nbbn.program.program import Segment
+from nbbn.program.program import Program, Segment
 
 
-class Steps:
+class TrainingRun:
     """A training program ready to run: its table, its working memory, a context for each thread."""
 
-    def __init__(self, program, source: np.dtype, params: np.ndarray):
+    def __init__(self, program: Program, source: np.dtype, params: np.ndarray):
         self.table = program.table(source)
         self.parallelism = program.parallelism
         self.params = params
         self.work = aligned_bytes(program.sizes.get(Segment.WORK, 0))
         self._private_bytes = program.sizes.get(Segment.PRIVATE, 0)
-        self._private: list[np.ndarray] = []  # one piece a thread, made when a run first asks for so many
+        # One piece a thread, made when a run first asks for so many.
+        self._private: list[np.ndarray] = []
 
     def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
-        """Run one step for each row of `steps`: rows, first row, step number; rate, shrink and mass (a float64's bits).
+        """Run one step for each row of `steps`.
 
         Parameters
         ----------
         steps : ndarray of int64, shape (n, 6)
+            Rows, first row, step number; rate, shrink and mass as a float64's bits.
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int
@@ -36,7 +39,8 @@ class Steps:
         """
         threads = runtime.usable_threads(threads)
         contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
-        for segment, array in {Segment.PARAMS: self.params, Segment.WORK: self.work, **arrays}.items():
+        own = {Segment.PARAMS: self.params, Segment.WORK: self.work}
+        for segment, array in {**own, **arrays}.items():
             contexts[:, BASES + segment] = array.ctypes.data
         while len(self._private) < threads:
             self._private.append(aligned_bytes(self._private_bytes))
@@ -62,15 +66,23 @@ _WORTH_A_TEAM = 1 << 20
 _CONVERTED_ROWS = 4096
 
 
-class Blocks:
-    """An inference program ready to run on any number of rows, from any number of Python threads at once."""
+class InferenceRun:
+    """An inference program ready for any number of rows, from any number of Python threads at once.
 
-    def __init__(self, program, params: np.ndarray, outputs: int, block: int, work_per_row: int, in_tiles: bool):
-        self.table = program.table()
-        self.dtype = program.dtype
+    Parameters
+    ----------
+    lowered : InferenceProgram
+    params : ndarray of uint8
+        Its parameter segment.
+    """
+
+    def __init__(self, lowered: InferenceProgram, params: np.ndarray):
+        self.table = lowered.program.table()
+        self.dtype = lowered.program.dtype
         self.params = params
-        self.outputs, self.block, self._work_per_row = outputs, block, work_per_row
-        self._work, self.in_tiles = program.sizes.get(Segment.WORK, 0), in_tiles
+        self.outputs, self.block = lowered.outputs, lowered.block
+        self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
+        self._work = lowered.program.sizes.get(Segment.WORK, 0)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs for numeric rows of any shape, a row each."""
@@ -87,29 +99,41 @@ class Blocks:
         return out
 
     def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Outputs into `out`; both C-contiguous, aligned, writeable (or Numba would compile anew) and of the program's dtype."""
+        """Outputs into `out`; both of the program's dtype.
+
+        C-contiguous, aligned and writeable, or Numba would compile anew.
+        """
         rows = len(x)
         threads = 1
         if rows * self._work_per_row > _WORTH_A_TEAM:
             threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
         if threads == 1:
-            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            call = (self.table, self.params, x, out, self._work, self.block)
+            executor.run_blocks_alone(*call)
         else:
-            # Two blocks a thread at least, so that all finish together, in whole tiles; of few images one.
-            block = max(8, -(-rows // (2 * threads)) // 8 * 8) if self.in_tiles else -(-rows // threads)
-            block = min(self.block, block)
-            runtime.run_parallel(threads, executor.run_blocks, self.table, self.params, x, out, self._work, block)
+            block = -(-rows // threads)
+            if self.in_tiles:
+                # Two blocks a thread at least, so that all finish together, in whole tiles.
+                block = max(8, -(-rows // (2 * threads)) // 8 * 8)
+            call = (self.table, self.params, x, out, self._work, min(self.block, block))
+            runtime.run_parallel(threads, executor.run_blocks, *call)
 
 
-def blocks_of(lowered, memory: np.ndarray) -> Blocks:
-    """The runnable form of an `InferenceProgram` over a parameter segment."""
-    return Blocks(lowered.program, memory, lowered.outputs, lowered.block, lowered.work_per_row, lowered.in_tiles)
-
-
-def call_program(table: np.ndarray, x, y, out, gamma, beta, state, work_bytes: int, parallel: bool) -> None:
+def call_program(
+    table: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    out: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    state: np.ndarray,
+    work_bytes: int,
+    parallel: bool,
+) -> None:
     """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
+    call = (table, x, y, out, gamma, beta, state, work_bytes)
     threads = runtime.usable_threads(runtime.get_num_threads()) if parallel else 1
     if threads == 1:
-        executor.run_call_alone(table, x, y, out, gamma, beta, state, work_bytes)
+        executor.run_call_alone(*call)
     else:
-        runtime.run_parallel(threads, executor.run_call, table, x, y, out, gamma, beta, state, work_bytes)
+        runtime.run_parallel(threads, executor.run_call, *call)
