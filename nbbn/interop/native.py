@@ -185,7 +185,7 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
 def _slot_of(name: str) -> str | None:
     """The array whose shape a tensor of an optimiser's state has; None for any other tensor."""
     parts = name.removeprefix(_SLOTS).split(".")
-    known = name.startswith(_SLOTS) and len(parts) == 3 and parts[2] in ("0", "1", "2")
+    known = name.startswith(_SLOTS) and len(parts) == 3 and parts[2].isascii() and parts[2].isdigit()
     return ".".join(parts[:2]) if known else None
 
 

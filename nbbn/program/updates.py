@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbbn.kernels.update import DECAY, HYPER_WORDS
 from nbbn.operations import Array, BatchNorm
 from nbbn.optimizers import Optimizer
 from nbbn.program.fusion import Node
@@ -49,12 +48,8 @@ class Updates:
             getattr(optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm")
         )
         self._shrinks = bool(getattr(optimizer, "weight_decay", None))
-        constants = np.zeros(HYPER_WORDS)
-        constants[: len(optimizer.constants())] = optimizer.constants()
-        self._hyper = low.constant("hyper", constants)
-        constants = constants.copy()
-        constants[DECAY] = decay
-        self._hyper_decay = low.constant("hyper_decay", constants)
+        self._decay = decay
+        self._constants = low.constant("constants", np.array(optimizer.constants(), np.float64))
 
     def later(self, update: Callable[[], None]) -> None:
         """Keep an update until all threads have used the old values."""
@@ -81,7 +76,8 @@ class Updates:
             "weights": low.block(node, "kernel"),
             "squares": squares,
             "panels": panels,
-            "hyper": self._hyper_decay,
+            "constants": self._constants,
+            "decay": self._decay,
         }
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
@@ -182,7 +178,7 @@ class Updates:
             param=parameter,
             grad=gradient,
             slots=self._slots(node, name),
-            hyper=self._hyper,
+            constants=self._constants,
             panels=vectors,
         )
 
