@@ -29,8 +29,7 @@ from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
 from nbbn.saving import fold, load  # `fold` the function stands over `nbbn.fold` the package, imported above
 from nbbn.utils import set_random_seed
-
-__version__ = "0.1.0"
+from nbbn.version import __version__
 
 __all__ = [
     "FileError",
@@ -45,6 +44,7 @@ __all__ = [
     "Sequential",
     "SequentialClassifier",
     "SequentialRegressor",
+    "__version__",
     "callbacks",
     "datasets",
     "fold",

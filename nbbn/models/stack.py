@@ -181,7 +181,7 @@ class Stack:
             for line in summary_text(self, line_length, show_trainable).splitlines():
                 print_fn(line)
             return
-        from nbbn.commands.progress import console
+        from nbbn.terminal import console
 
         print(summary_text(self, line_length, show_trainable, color=console().is_terminal), end="")
 
