@@ -21,7 +21,7 @@ from nbbn import (
     utils,
 )
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.layers import Input
 from nbbn.models import Sequential
 from nbbn.network import Network

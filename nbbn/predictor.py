@@ -182,7 +182,7 @@ class FoldedModel:
         name : str, optional
             What `NAME_predict` and the other names begin with; None: the file's name without its ending, or `model`.
         """
-        from nbbn.interop.csource import to_c
+        from nbbn.formats.csource import to_c
 
         return to_c(self.network, path, name=name, classes=getattr(self, "classes_", None), kind=self.kind)
 

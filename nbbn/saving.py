@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 
 from nbbn.fold import FoldReport, fold_checked
-from nbbn.interop import native
-from nbbn.interop.files import FileError
+from nbbn.formats import native
+from nbbn.formats.files import FileError
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network
 from nbbn.predictor import FoldedModel, Predictor

@@ -16,8 +16,8 @@ from naive_layers import NaiveNetwork
 from test_naive_layers import NETWORKS
 
 import nbbn
-from nbbn.interop.csource import to_c
-from nbbn.interop.csource.steps import literal
+from nbbn.formats.csource import to_c
+from nbbn.formats.csource.steps import literal
 from nbbn.layers import (
     ELU,
     Activation,

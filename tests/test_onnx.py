@@ -9,7 +9,7 @@ from naive_layers import ELEMENTWISE, NaiveNetwork
 
 import nbbn.layers
 from nbbn.fold import fold_network
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.interop.onnx_writing.networks import _EMIT, IR_VERSION, OPSET, to_onnx
 from nbbn.layers import (
     ELU,

@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from nbbn.commands import models
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.terminal import console
 
 HELP = "show the layers, parameters and batch norms of a model file"

@@ -6,12 +6,12 @@ Each function's own packages are imported when it is called.
 from importlib import import_module
 
 _HOMES = {
-    "from_keras": "keras",
-    "from_torch": "torch",
-    "from_onnx": "onnx_reading.importing",
-    "open_model": "opening",
-    "register_skl2onnx": "skl2onnx",
-    "to_onnx": "onnx_writing.models",
+    "from_keras": "nbbn.formats.keras",
+    "from_torch": "nbbn.formats.torch",
+    "from_onnx": "nbbn.interop.onnx_reading.importing",
+    "open_model": "nbbn.interop.opening",
+    "register_skl2onnx": "nbbn.interop.skl2onnx",
+    "to_onnx": "nbbn.interop.onnx_writing.models",
 }
 
 __all__ = sorted(_HOMES)
@@ -20,7 +20,7 @@ __all__ = sorted(_HOMES)
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__():

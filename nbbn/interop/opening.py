@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import zipfile
 
-from nbbn.interop.files import FileError, first_bytes, read_whole
-from nbbn.interop.keras import hdf5
-from nbbn.interop.keras import reading as keras
+from nbbn.formats.files import FileError, first_bytes, read_whole
+from nbbn.formats.keras import hdf5
+from nbbn.formats.keras import reading as keras
 
 _STATE_DICT = (
     "holds weights without layers; read it with nbbn.interop.from_torch(path, layers) and save what that returns"

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 import numpy as np
 
 from nbbn.callbacks import CallbackList, History
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.models import inputs
 from nbbn.models.loop import Loop, Measure, Rows, batch_edges
 from nbbn.models.progress import check_verbose, figures, per_step, reporter

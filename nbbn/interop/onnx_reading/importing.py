@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.assembly import MAX_LAYERS, as_sequential
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line
+from nbbn.formats.assembly import MAX_LAYERS, as_sequential
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line
 from nbbn.interop.onnx_reading import activations, arithmetic, images, norms, shapes
 from nbbn.interop.onnx_reading.constants import constant_of
 from nbbn.interop.onnx_reading.labels import Head, split_head

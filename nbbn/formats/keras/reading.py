@@ -10,10 +10,10 @@ import zlib
 
 import numpy as np
 
-from nbbn.interop.assembly import as_sequential, wanted_shapes
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line, read_whole
-from nbbn.interop.keras import hdf5
-from nbbn.interop.keras.config import KerasModel, check_layers, read_model
+from nbbn.formats.assembly import as_sequential, wanted_shapes
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
+from nbbn.formats.keras import hdf5
+from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
 
 ZIP_MAGIC = b"PK\x03\x04"

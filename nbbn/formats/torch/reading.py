@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from nbbn.interop.assembly import as_sequential, wanted_shapes
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line
-from nbbn.interop.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
-from nbbn.interop.torch.order import Order, feature_orders
-from nbbn.interop.torch.tensors import Tensor, read_tensors
+from nbbn.formats.assembly import as_sequential, wanted_shapes
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line
+from nbbn.formats.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
+from nbbn.formats.torch.order import Order, feature_orders
+from nbbn.formats.torch.tensors import Tensor, read_tensors
 from nbbn.layers import Dense, Layer
 
 

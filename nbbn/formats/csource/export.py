@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.csource.functions import sources
-from nbbn.interop.csource.steps import Lowering, literal, lower
-from nbbn.interop.files import write_whole
+from nbbn.formats.csource.functions import sources
+from nbbn.formats.csource.steps import Lowering, literal, lower
+from nbbn.formats.files import write_whole
 from nbbn.network import Network
 from nbbn.version import __version__
 

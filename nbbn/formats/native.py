@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import BROKEN, FileError, one_line, read_whole, write_whole
+from nbbn.formats.files import BROKEN, FileError, one_line, read_whole, write_whole
 from nbbn.network import Network, Weights
 
 Slots = dict[str, np.ndarray]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.interop.files import Refused
-from nbbn.interop.torch.tensors import Tensor
+from nbbn.formats.files import Refused
+from nbbn.formats.torch.tensors import Tensor
 from nbbn.layers import (
     BatchNormalization,
     Conv2D,

@@ -1,0 +1,1 @@
+"""Files of models, read and written; they know networks, and no model around one."""
