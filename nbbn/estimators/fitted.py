@@ -14,9 +14,9 @@ from nbbn.estimators.parameters import check_each, hidden_layers, threads
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import outputs_of
 from nbbn.estimators.stored import stored, taken
-from nbbn.models.recalibration import recalibrated
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.recalibration import recalibrated
 from nbbn.runtime import num_threads
 
 

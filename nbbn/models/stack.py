@@ -15,11 +15,11 @@ from nbbn.models import inputs
 from nbbn.models.chain import Chain, Entry
 from nbbn.models.handle import LayerHandle
 from nbbn.models.progress import check_verbose
-from nbbn.models.recalibration import recalibrated
 from nbbn.models.session import Session
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.recalibration import recalibrated
 
 
 class Stack:
