@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 import zlib
 
@@ -15,6 +14,7 @@ from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
+from nbbn.layers.names import keras_name
 
 ZIP_MAGIC = b"PK\x03\x04"
 _MAX_CONFIG = 2**24
@@ -136,7 +136,7 @@ def _class_names(model: KerasModel) -> list[str]:
     seen: dict[str, int] = {}
     names = []
     for keras in model.layers:
-        name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", keras.class_name)).lower()
+        name = keras_name(keras.class_name)
         names.append(f"{name}_{seen[name]}" if name in seen else name)
         seen[name] = seen.get(name, 0) + 1
     return names
