@@ -21,13 +21,13 @@ from nbbn import (
     utils,
 )
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
+from nbbn.folded_model import FoldedModel
 from nbbn.formats.files import FileError
 from nbbn.layers import Input
+from nbbn.loading import fold, load  # the function `fold` stands over the package, imported above
 from nbbn.models import Sequential
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
-from nbbn.saving import fold, load  # `fold` the function stands over `nbbn.fold` the package, imported above
 from nbbn.utils import set_random_seed
 from nbbn.version import __version__
 

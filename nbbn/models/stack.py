@@ -10,6 +10,7 @@ from numbers import Integral
 import numpy as np
 
 from nbbn import utils
+from nbbn.folded_model import FoldedModel
 from nbbn.layers import Layer
 from nbbn.models import inputs
 from nbbn.models.chain import Chain, Entry
@@ -346,11 +347,9 @@ class Stack:
         entries = self._chain.entries
         self._take([(entries[i], list({**entries[i].arrays, **statistics}.values())) for i, statistics in found.items()])
 
-    def fold(self, *, strict: bool = False, check=None):
+    def fold(self, *, strict: bool = False, check=None) -> FoldedModel:
         """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more."""
-        from nbbn.saving import fold
-
-        return fold(self, strict=strict, check=check)
+        return FoldedModel.of(self.network(), strict=strict, check=check)
 
     def __getstate__(self):
         self._pull()

@@ -1,5 +1,5 @@
-"""Keras's files: `config` reads descriptions of layers, `hdf5` the weights, `reading` puts both together."""
+"""Keras's files: `config` reads descriptions of layers, `hdf5` the weights, `reading` joins them."""
 
-from nbbn.formats.keras.reading import from_keras
+from nbbn.formats.keras.reading import read
 
-__all__ = ["from_keras"]
+__all__ = ["read"]

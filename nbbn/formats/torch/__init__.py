@@ -1,5 +1,5 @@
-"""PyTorch's state dicts: `tensors` reads them, `match` finds each layer's module, `order` turns the features of images."""
+"""PyTorch's state dicts: `tensors` reads them, `match` finds each layer's module, `order` turns images."""
 
-from nbbn.formats.torch.reading import from_torch
+from nbbn.formats.torch.reading import read, refuse
 
-__all__ = ["from_torch"]
+__all__ = ["read", "refuse"]
