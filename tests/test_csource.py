@@ -16,8 +16,9 @@ from naive_layers import NaiveNetwork
 from test_naive_layers import NETWORKS
 
 import nbbn
-from nbbn.interop.csource import to_c
-from nbbn.interop.csource.steps import literal
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.csource import to_c
+from nbbn.formats.csource.steps import literal
 from nbbn.layers import (
     ELU,
     Activation,
@@ -43,7 +44,6 @@ from nbbn.layers import (
     ZeroPadding2D,
 )
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel
 
 COMPILER = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
 needs_compiler = pytest.mark.skipif(not COMPILER[0], reason="no C compiler: neither $CC nor cc nor gcc is there")

@@ -12,7 +12,7 @@ import numpy as np
 from nbbn.estimators.parameters import PLANNED_RATES
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import Rows, parts
-from nbbn.interop.files import FileError, write_whole
+from nbbn.formats.files import FileError, write_whole
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
 

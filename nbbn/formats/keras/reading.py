@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 import zlib
 
 import numpy as np
 
-from nbbn.interop.assembly import as_sequential, wanted_shapes
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line, read_whole
-from nbbn.interop.keras import hdf5
-from nbbn.interop.keras.config import KerasModel, check_layers, read_model
+from nbbn.formats.assembly import assembled, wanted_shapes
+from nbbn.formats.content import Content, PathLike, of_layers
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
+from nbbn.formats.keras import hdf5
+from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
+from nbbn.layers.names import keras_name
 
 ZIP_MAGIC = b"PK\x03\x04"
 _MAX_CONFIG = 2**24
@@ -25,37 +26,13 @@ _SMALL = 2**20
 _ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_variance": "var"}
 
 
-def from_keras(path):
-    """Read a model that Keras saved, with h5py and json; Keras is not needed.
-
-    Parameters
-    ----------
-    path : path-like
-        A `.keras` file, or an HDF5 file (`.h5`) of a whole model; of Keras 3, or of Keras 2 with the same layers. Its content
-        tells which, not its name.
-
-    Returns
-    -------
-    Sequential
-        Built, with the file's weights, running statistics and trainable flags; not compiled.
+def read(path: PathLike) -> Content:
+    """The content of a `Sequential`, from a file that `nbbn.interop.from_keras` describes.
 
     Raises
     ------
-    ImportError
-        Without the package h5py.
-    FileError
-        For a missing, broken or foreign file, and for a model that nbbn cannot hold: several inputs, layers that are no single
-        path, layers that it does not have, custom ones and `Lambda` (no code is run) included. The message names file and layer.
-
-    Notes
-    -----
-    Sequential models and functional ones of one path are read. Weights are found by the layers' names. The policies float32,
-    `mixed_float16` and `mixed_bfloat16`, whose weights are float32, give a model in float32, and float64 gives one in float64.
-    Arguments of `compile` and the optimiser's state are not read: call `compile` before training on. An initializer that nbbn
-    does not have becomes the layer's default one, which only new weights would show.
-
-    No more memory is taken than a small multiple of the file's size, whatever the file promises. h5py reads in a process of its
-    own, since damaged files can make the HDF5 library crash.
+    ImportError, FileError
+        As `nbbn.interop.from_keras`.
     """
 
     def accept(start: bytes, size: int) -> None:
@@ -136,7 +113,7 @@ def _class_names(model: KerasModel) -> list[str]:
     seen: dict[str, int] = {}
     names = []
     for keras in model.layers:
-        name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", keras.class_name)).lower()
+        name = keras_name(keras.class_name)
         names.append(f"{name}_{seen[name]}" if name in seen else name)
         seen[name] = seen.get(name, 0) + 1
     return names
@@ -202,4 +179,5 @@ def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPat
         except BROKEN as err:
             raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}") from err
     name = model.name if isinstance(model.name, str) else None
-    return as_sequential(layers, model.input_shape, weights, layers[0].dtype or "float32", name)
+    dtype = layers[0].dtype or "float32"
+    return of_layers(assembled(layers, model.input_shape, weights, dtype), name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.interop.files import Refused
+from nbbn.formats.files import Refused
 from nbbn.layers import Dense, Flatten, GroupNormalization, Layer, Reshape
 
 # `order[j]` is torch's index of nbbn's feature j; None: they are the same.

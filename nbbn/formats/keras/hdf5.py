@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import one_line
+from nbbn.formats.files import one_line
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # Weights hardly shrink by compression: arrays that take more than this many times the file are no model's.

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.csource.functions import sources
-from nbbn.interop.csource.steps import Lowering, literal, lower
-from nbbn.interop.files import write_whole
+from nbbn.formats.csource.functions import sources
+from nbbn.formats.csource.steps import Lowering, literal, lower
+from nbbn.formats.files import write_whole
 from nbbn.network import Network
+from nbbn.version import __version__
 
 # NAME_predict takes its scratch from the stack up to so many bytes; beyond, the caller has to bring it.
 STACK_BYTES = 1 << 18
@@ -124,8 +125,6 @@ class _Source:
     # -- the head
 
     def _comment(self) -> str:
-        from nbbn import __version__
-
         network, name, upper = self.network, self.name, self.name.upper()
         shapes = network.shapes
         layers = [

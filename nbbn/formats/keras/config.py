@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from nbbn import initializers, layers
-from nbbn.interop.assembly import MAX_LAYERS
-from nbbn.interop.files import BROKEN, Refused, one_line
+from nbbn.formats.assembly import MAX_LAYERS
+from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.layers import Layer
 
 _KNOWN = {

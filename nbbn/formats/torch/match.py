@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.interop.files import Refused
-from nbbn.interop.torch.tensors import Tensor
+from nbbn.formats.files import Refused
+from nbbn.formats.torch.tensors import Tensor
 from nbbn.layers import (
     BatchNormalization,
     Conv2D,
@@ -99,7 +99,7 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int
 
 
 def match(
-    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: set[str], *, in_order: bool
+    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *, in_order: bool
 ) -> list[Module]:
     """The module of each layer.
 
@@ -108,7 +108,7 @@ def match(
     modules : list of Module
     layers : sequence of (Layer, dict)
         Those with arrays, and the arrays' shapes by name.
-    named : set of str
+    named : collection of str
         Names of layers that are to be looked for among the modules' paths.
     in_order : bool
         Whether the modules may be taken in the order in which they come. Else, and where that order shows that they were

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import BROKEN, FileError, one_line, read_whole
+from nbbn.formats.files import BROKEN, FileError, one_line, read_whole
 
 _ZIP = b"PK\x03\x04"
 # What training scripts call the state dict within a checkpoint.
