@@ -10,9 +10,10 @@ import pytest
 import nbbn
 from nbbn import activations, fallback, layers
 from nbbn import operations as op
+from nbbn.interop.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
 
-BACKENDS = {"numpy": fallback.OPERATIONS}
+BACKENDS = {"numpy": fallback.OPERATIONS, "c": C_OPERATIONS}
 
 
 def test_all_operations_are_listed():
