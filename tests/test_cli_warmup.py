@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from command_line import fails, works
-from test_csource import CASES, MORE, NOT_IN_ENGINE, drawn
+from test_csource import CASES, MORE, drawn
 
 import nbbn
 from nbbn.commands import warmup
@@ -28,7 +28,7 @@ def test_inference_is_what_networks_are_lowered_to():
     networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()])]
     networks += [drawn(*MORE[name]) for name in MORE]
     networks += [
-        drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items() if name not in NOT_IN_ENGINE
+        drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()
     ]
     assert set().union({"scan_finite"}, *map(kernels_of, networks)) == set(warmup.INFERENCE)
 

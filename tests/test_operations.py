@@ -10,11 +10,13 @@ import pytest
 import nbbn
 from nbbn import activations, fallback, layers
 from nbbn import operations as op
+from nbbn.formats.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
 from nbbn.program import backward, inference, training_forward
 
 BACKENDS = {
     "NumPy": fallback.OPERATIONS,
+    "C": C_OPERATIONS,
     "inference": inference.FORWARD,
     "training, forward": training_forward.FORWARD,
     "training, backward": backward.BACKWARD,

@@ -1,4 +1,8 @@
-"""Networks as C source: `export` writes the file, `steps` lowers layers, `functions` is the C of each kind of step."""
+"""Networks as C source.
+
+`export` writes the file, `steps` lowers operations, `functions` and `elementwise` are their C, and
+`buffers` says where results stand.
+"""
 
 from nbbn.formats.csource.export import name_for, to_c
 

@@ -2,11 +2,14 @@
 
 `$real` is float or double, `$f` and `$l` the suffixes of its functions and literals.
 
-All numbers of a row stand in C order, channels last. What happens in place takes `y` alone. `NULL` stands for an absent bias,
-gamma or beta. Innermost loops run over neighbours in memory, so that compilers turn them into vector instructions.
+All numbers of a row stand in C order, channels last. What happens in place takes `y` alone. `NULL`
+stands for an absent bias, gamma or beta. Innermost loops run over neighbours in memory, so that
+compilers turn them into vector instructions.
 """
 
 from __future__ import annotations
+
+from nbbn.formats.csource import elementwise
 
 _WINDOW = """
 struct nn_window {
@@ -15,7 +18,8 @@ struct nn_window {
     int kernel_height, kernel_width;
     int stride_height, stride_width;
     int dilation_height, dilation_width;
-    int top, left;                        /* zeros above and to the left; what a transposed convolution cuts off there */
+    int top, left;                        /* zeros above and to the left; what a transposed
+                                             convolution cuts off there */
 };
 """
 
@@ -28,7 +32,8 @@ static void nn_copy(const $real *x, $real *y, int n)
 """
 
 _DENSE = """
-static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units, const $real *w, const $real *b)
+static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
+                     const $real *w, const $real *b)
 {
     for (int p = 0; p < pixels; p++, x += depth, y += units) {
         for (int u = 0; u < units; u++)
@@ -43,7 +48,8 @@ static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
 """
 
 _CONV = """
-static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int groups, const $real *w, const $real *b)
+static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int groups,
+                    const $real *w, const $real *b)
 {
     const int deep = s->channels / groups, wide = s->filters / groups;
     for (int i = 0; i < s->out_height; i++) {
@@ -62,7 +68,8 @@ static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int gro
                     const $real *cell = w + (k * s->kernel_width + m) * deep * s->filters;
                     for (int g = 0; g < groups; g++)
                         for (int c = 0; c < deep; c++) {
-                            const $real value = in[g * deep + c], *row = cell + c * s->filters + g * wide;
+                            const $real value = in[g * deep + c];
+                            const $real *row = cell + c * s->filters + g * wide;
                             $real *to = y + g * wide;
                             for (int f = 0; f < wide; f++)
                                 to[f] += value * row[f];
@@ -75,7 +82,8 @@ static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int gro
 """
 
 _DEPTHWISE = """
-static void nn_depthwise(const $real *x, $real *y, const struct nn_window *s, const $real *w, const $real *b)
+static void nn_depthwise(const $real *x, $real *y, const struct nn_window *s,
+                         const $real *w, const $real *b)
 {
     const int times = s->filters / s->channels;
     for (int i = 0; i < s->out_height; i++) {
@@ -103,7 +111,8 @@ static void nn_depthwise(const $real *x, $real *y, const struct nn_window *s, co
 """
 
 _TRANSPOSED = """
-static void nn_transposed(const $real *x, $real *y, const struct nn_window *s, const $real *w, const $real *b)
+static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
+                          const $real *w, const $real *b)
 {
     for (int p = 0; p < s->out_height * s->out_width; p++)
         for (int f = 0; f < s->filters; f++)
@@ -158,18 +167,21 @@ static void nn_{name}_pool(const $real *x, $real *y, const struct nn_window *s)
     }}
 }}
 """
-_MEAN = """
+_DIVIDED = """
             for (int c = 0; c < s->channels; c++)
                 y[c] /= ($real)cells;"""
+_MAX_POOL = _POOL.format(name="max", joined="in[c] > y[c] ? in[c] : y[c]", end="")
+_MEAN_POOL = _POOL.format(name="mean", joined="y[c] + in[c]", end=_DIVIDED)
 
 _PAD = """
 static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
 {
     for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
         y[i] = 0;
-    for (int i = 0; i < s->height; i++)
+    y += (s->top * s->out_width + s->left) * s->channels;
+    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
         for (int k = 0; k < s->width * s->channels; k++)
-            y[((i + s->top) * s->out_width + s->left) * s->channels + k] = x[i * s->width * s->channels + k];
+            y[k] = *x++;
 }
 """
 
@@ -179,25 +191,33 @@ static void nn_permute(const $real *x, $real *y, const int *shape, const int *st
     for (int a = 0; a < shape[0]; a++)
         for (int b = 0; b < shape[1]; b++)
             for (int c = 0; c < shape[2]; c++)
-                for (int d = 0; d < shape[3]; d++)
-                    y[a * steps[0] + b * steps[1] + c * steps[2] + d * steps[3]] = *x++;
+                y[a * steps[0] + b * steps[1] + c * steps[2]] = *x++;
+}
+"""
+
+_REPEAT = """
+static void nn_repeat(const $real *x, $real *y, int n, int times)
+{
+    for (int i = 0; i < n; i++)
+        for (int t = 0; t < times; t++)
+            *y++ = x[i];
 }
 """
 
 _BATCH_NORM = """
-static void nn_batch_norm($real *y, int outer, int channels, int inner, const $real *mean, const $real *gain, const $real *beta)
+static void nn_batch_norm($real *y, int pixels, int channels, const $real *mean,
+                          const $real *gain, const $real *beta)
 {
-    for (int o = 0; o < outer; o++)
+    for (int p = 0; p < pixels; p++, y += channels)
         for (int c = 0; c < channels; c++)
-            for (int i = 0; i < inner; i++, y++)
-                *y = (*y - mean[c]) * gain[c] + beta[c];
+            y[c] = (y[c] - mean[c]) * gain[c] + beta[c];
 }
 """
 
 # Statistics in double, as in nbbn's own kernel: a set may hold a whole image.
 _GROUP_NORM = """
-static void nn_group_norm($real *y, int sets, int groups, int pixels, int width, double epsilon, const $real *gamma,
-                          const $real *beta)
+static void nn_group_norm($real *y, int sets, int groups, int pixels, int width, double epsilon,
+                          const $real *gamma, const $real *beta)
 {
     const int channels = groups * width;
     for (int s = 0; s < sets; s++, y += pixels * channels) {
@@ -214,7 +234,8 @@ static void nn_group_norm($real *y, int sets, int groups, int pixels, int width,
             for (int p = 0; p < pixels; p++)
                 for (int c = g * width; c < (g + 1) * width; c++) {
                     const double h = (y[p * channels + c] - mean) * scale;
-                    y[p * channels + c] = ($real)(h * (gamma ? gamma[c] : 1) + (beta ? beta[c] : 0));
+                    const double scaled = h * (gamma ? gamma[c] : 1);
+                    y[p * channels + c] = ($real)(scaled + (beta ? beta[c] : 0));
                 }
         }
     }
@@ -239,71 +260,36 @@ static void nn_softmax($real *y, int pixels, int n)
 }
 """
 
-_ELEMENTWISE = """
-static void nn_{name}($real *y, int n{parameters})
-{{
-    for (int i = 0; i < n; i++) {{
-        const $real v = y[i];
-        y[i] = {value};
-    }}
-}}
-"""
-
-_SIGMOID = """
-static $real nn_sigmoid_of($real v)
-{
-    const $real e = exp$f(v < 0 ? v : -v);
-    return v < 0 ? e / (1 + e) : 1 / (1 + e);
-}
-"""
-
-# `v < 0 ? 0 : v` rather than a maximum: NaN stays NaN. gelu and softplus in double, as in nbbn's own kernels.
-_VALUES = {
-    "relu": ("", "v < 0 ? 0 : v"),
-    "leaky_relu": (", $real slope", "v > 0 ? v : slope * v"),
-    "elu": (", $real alpha", "v > 0 ? v : alpha * expm1$f(v)"),
-    "selu": ("", "v > 0 ? 1.0507009873554805$l * v : 1.0507009873554805$l * 1.6732632423543772$l * expm1$f(v)"),
-    "gelu": ("", "($real)(v * (0.5 * (1 + erf(v * 0.7071067811865476))))"),
-    "silu": ("", "v * nn_sigmoid_of(v)"),
-    "softplus": ("", "($real)((v > 0 ? v : 0) + log1p(exp(v > 0 ? -v : v)))"),
-    "sigmoid": ("", "nn_sigmoid_of(v)"),
-    "tanh": ("", "tanh$f(v)"),
-    "exponential": ("", "exp$f(v)"),
-    "clipped_relu": (", $real slope, $real top, $real threshold",
-                     "v > threshold ? (v < top ? v : top) : slope * (v - threshold)"),
-}  # fmt: skip
-
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "window": (_WINDOW, ()),
-    "sigmoid_of": (_SIGMOID, ()),
     "copy": (_COPY, ()),
     "dense": (_DENSE, ()),
     "conv": (_CONV, ("window",)),
     "depthwise": (_DEPTHWISE, ("window",)),
     "transposed": (_TRANSPOSED, ("window",)),
-    "max_pool": (_POOL.format(name="max", joined="in[c] > y[c] ? in[c] : y[c]", end=""), ("window",)),
-    "average_pool": (_POOL.format(name="average", joined="y[c] + in[c]", end=_MEAN), ("window",)),
+    "max_pool": (_MAX_POOL, ("window",)),
+    "mean_pool": (_MEAN_POOL, ("window",)),
     "pad": (_PAD, ("window",)),
     "permute": (_PERMUTE, ()),
     "batch_norm": (_BATCH_NORM, ()),
     "group_norm": (_GROUP_NORM, ()),
     "softmax": (_SOFTMAX, ()),
-}
-FUNCTIONS |= {
-    name: (
-        _ELEMENTWISE.format(name=name, parameters=parameters, value=value),
-        ("sigmoid_of",) if "_of" in value else (),
-    )
-    for name, (parameters, value) in _VALUES.items()
+    "repeat": (_REPEAT, ()),
+    **elementwise.FUNCTIONS,
 }
 
 
 def sources(used: set[str], single: bool) -> str:
-    """The functions named, and those that they need, in an order in which each stands before its use."""
+    """The functions named, and those that they need, each before its use."""
     needed = used | {other for name in used for other in FUNCTIONS[name][1]}
-    text = "".join(FUNCTIONS[name][0] for name in FUNCTIONS if name in needed)
     suffix = "f" if single else ""
-    for mark, word in {"$real": "float" if single else "double", "$f": suffix, "$l": suffix}.items():
-        text = text.replace(mark, word)
-    return text
+    marks = {"$real": "float" if single else "double", "$f": suffix, "$l": suffix}
+    texts = []
+    for name, (text, _) in FUNCTIONS.items():
+        if name in needed:
+            for mark, word in marks.items():
+                text = text.replace(mark, word)
+            texts.append(text)
+    # What is in double for all is the same twice in double.
+    return "".join(dict.fromkeys(texts))

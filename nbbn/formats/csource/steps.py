@@ -1,4 +1,8 @@
-"""Layers to calls of the C functions in `csource.functions`: one line a layer, working on one row."""
+"""Operations as calls of the C functions in `csource.functions`, which work on one row.
+
+An operation is a function `(out, step, arrays)` that gives the call (see `csource.buffers`), or
+None where there is nothing to do: a row stands in C order, whatever its shape.
+"""
 
 from __future__ import annotations
 
@@ -6,87 +10,85 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from nbbn.layers import (
-    ELU,
-    Activation,
-    AveragePooling2D,
-    BatchNormalization,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    GroupNormalization,
-    Input,
-    Layer,
-    LayerError,
-    LayerNormalization,
-    LeakyReLU,
-    MaxPooling2D,
-    ReLU,
-    Reshape,
-    Softmax,
-    ZeroPadding2D,
-)
-from nbbn.layers.base import Shape
-from nbbn.network import Network
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
+from nbbn.formats.csource.buffers import Placed, placed
+from nbbn.network import LayerError, Network
+from nbbn.operations import Operation, Step, Window
+
+Arrays = dict[str, np.ndarray]
 
 # Axes that `nn_permute` loops over.
-_PERMUTED_AXES = 4
-
-
-@dataclass(frozen=True)
-class Step:
-    """A call; `{x}` stands for what is read and `{y}` for what is written, in place where there is no `{x}`."""
-
-    call: str
-    size: int  # numbers of `{y}`
-
-    @property
-    def in_place(self) -> bool:
-        """Whether it changes what the step before it wrote."""
-        return "{x}" not in self.call
+_PERMUTED_AXES = 3
 
 
 @dataclass
 class Lowering:
-    """The steps, and the constants and functions that they name."""
+    """What the calls name.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    constants : dict
+        Arrays by name.
+    windows : dict
+        Name of each `struct nn_window`, by its numbers.
+    functions : set of str
+    """
 
     dtype: np.dtype
-    steps: list[Step] = field(default_factory=list)
-    constants: list[tuple[str, np.ndarray]] = field(default_factory=list)
-    windows: list[tuple[str, dict[str, int]]] = field(default_factory=list)
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    windows: dict[tuple[int, ...], str] = field(default_factory=dict)
     functions: set[str] = field(default_factory=set)
-    layer: int = 0
 
-    def add(self, function: str, *arguments, size: int) -> None:
-        """Append `nn_FUNCTION(arguments)`."""
+    def call(self, function: str, *arguments: object) -> str:
+        """`nn_FUNCTION(arguments)`."""
         self.functions.add(function)
-        self.steps.append(Step(f"nn_{function}({', '.join(map(str, arguments))})", size))
+        return f"nn_{function}({', '.join(map(str, arguments))})"
 
-    def array(self, name: str, values: np.ndarray | None) -> str:
+    def copy(self, x: str, y: str, count: int) -> str:
+        """A call that copies numbers."""
+        return self.call("copy", x, y, count)
+
+    def array(self, step: Step[Any], name: str, values: np.ndarray | None) -> str:
         """A constant array's name; `NULL` for None."""
         if values is None:
             return "NULL"
-        self.constants.append((f"{name}_{self.layer}", np.asarray(values).astype(self.dtype)))
-        return f"{name}_{self.layer}"
+        named = f"{name}_{step.layer}"
+        self.constants[named] = np.asarray(values).astype(self.dtype)
+        return named
 
-    def window(self, before: Shape, after: Shape, kernel, strides, top_left, dilation=(1, 1)) -> str:
+    def window(self, step: Step[Any], window: Window) -> str:
         """A constant `struct nn_window`, as an argument; its fields in the order of the struct."""
-        numbers = (*before, *after, *kernel, *strides, *dilation, *top_left)
-        self.windows.append((f"window_{self.layer}", numbers))
-        return f"&window_{self.layer}"
+        (top, _), (left, _) = window.sides
+        sizes = *window.size, *window.strides, *window.dilation
+        numbers = *step.input_shape, *step.output_shape, *sizes, top, left
+        return f"&{self.windows.setdefault(numbers, f'window_{len(self.windows)}')}"
 
-    def number(self, value: float) -> str:
-        """A literal of exactly this value, rounded to the dtype."""
-        return literal(self.dtype.type(value))
+
+def lower(network: Network) -> tuple[Lowering, Placed]:
+    """The calls that compute a row, and what they name.
+
+    Raises
+    ------
+    LayerError
+        For an operation that has no C function.
+    """
+    out, steps = Lowering(network.dtype), network.computation().steps
+    calls = []
+    for step in steps:
+        kind = type(step.operation)
+        if kind not in OPERATIONS:
+            known = ", ".join(one.__name__ for one in OPERATIONS)
+            raise LayerError(
+                f"layer {step.layer}: to_c cannot write {kind.__name__}; it writes {known}"
+            )
+        calls.append(OPERATIONS[kind](out, step, network.weights[step.layer]))
+    return out, placed(math.prod(network.input_shape), steps, calls, out.copy)
 
 
 def literal(value: np.floating) -> str:
@@ -97,187 +99,112 @@ def literal(value: np.floating) -> str:
     return digits + ("f" if value.dtype == np.float32 else "")
 
 
-def lower(network: Network) -> Lowering:
-    """The network's steps, in order.
-
-    Raises
-    ------
-    LayerError
-        For a layer or an axis that has no C function.
-    """
-    out = Lowering(network.dtype)
-    shapes = network.shapes
-    for i, (layer, arrays, before, after) in enumerate(zip(network.layers, network.weights, shapes, shapes[1:])):
-        if type(layer) not in _LOWER:
-            known = ", ".join(kind.__name__ for kind in _LOWER)
-            raise LayerError(f"layer {i}: to_c cannot write {type(layer).__name__}; it writes {known}")
-        out.layer = i
-        _LOWER[type(layer)](out, layer, arrays, before, after)
-        _activate(out, getattr(layer, "activation", "linear"), after)
-    if not out.steps or out.steps[0].in_place:
-        out.functions.add("copy")
-        out.steps.insert(0, Step(f"nn_copy({{x}}, {{y}}, {math.prod(shapes[0])})", math.prod(shapes[0])))
-    return out
+# -- dense layers, convolutions, pools
 
 
-_PARAMETERS = {"leaky_relu": (0.2,), "elu": (1.0,)}
+def _weights(out: Lowering, step: Step[Any], arrays: Arrays) -> tuple[str, str]:
+    return out.array(step, "kernel", arrays["kernel"]), out.array(step, "bias", arrays.get("bias"))
 
 
-def _activate(out: Lowering, name: str, shape: Shape) -> None:
-    if name == "softmax":
-        out.add("softmax", "{y}", math.prod(shape[:-1]), shape[-1], size=math.prod(shape))
-    elif name != "linear":
-        _elementwise(out, name, _PARAMETERS.get(name, ()), shape)
+def _dense(out: Lowering, step: Step[op.Dense], arrays: Arrays) -> str:
+    sizes = math.prod(step.input_shape[:-1]), step.input_shape[-1], step.operation.units
+    return out.call("dense", "{0}", "{y}", *sizes, *_weights(out, step, arrays))
 
 
-def _elementwise(out: Lowering, name: str, numbers: tuple[float, ...], shape: Shape) -> None:
-    out.add(name, "{y}", math.prod(shape), *map(out.number, numbers), size=math.prod(shape))
+def _convolve(out: Lowering, step: Step[op.Convolve], arrays: Arrays) -> str:
+    window, groups = out.window(step, step.operation.window), step.operation.groups
+    return out.call("conv", "{0}", "{y}", window, groups, *_weights(out, step, arrays))
 
 
-def _weights(out: Lowering, arrays: dict) -> tuple[str, str]:
-    return out.array("kernel", arrays["kernel"]), out.array("bias", arrays.get("bias"))
+def _depthwise(out: Lowering, step: Step[op.ConvolveDepthwise], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call("depthwise", "{0}", "{y}", window, *_weights(out, step, arrays))
 
 
-def _dense(out: Lowering, layer, arrays, before, after) -> None:
-    sizes = math.prod(before[:-1]), before[-1], after[-1]
-    out.add("dense", "{x}", "{y}", *sizes, *_weights(out, arrays), size=math.prod(after))
+def _transposed(out: Lowering, step: Step[op.ConvolveTransposed], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call("transposed", "{0}", "{y}", window, *_weights(out, step, arrays))
 
 
-def _conv(out: Lowering, layer, arrays, before, after) -> None:
-    (top, _), (left, _) = layer.pads(before)
-    window = out.window(before, after, layer.kernel_size, layer.strides, (top, left), layer.dilation_rate)
-    out.add("conv", "{x}", "{y}", window, layer.groups, *_weights(out, arrays), size=math.prod(after))
+def _pool(out: Lowering, step: Step[op.Pool], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call(f"{step.operation.kind}_pool", "{0}", "{y}", window)
 
 
-def _depthwise(out: Lowering, layer, arrays, before, after) -> None:
-    (top, _), (left, _) = layer.pads(before)
-    window = out.window(before, after, layer.kernel_size, layer.strides, (top, left), layer.dilation_rate)
-    out.add("depthwise", "{x}", "{y}", window, *_weights(out, arrays), size=math.prod(after))
+# -- norms
 
 
-def _transposed(out: Lowering, layer, arrays, before, after) -> None:
-    (top, _), (left, _) = layer.crops(before)
-    window = out.window(before, after, layer.kernel_size, layer.strides, (top, left), layer.dilation_rate)
-    out.add("transposed", "{x}", "{y}", window, *_weights(out, arrays), size=math.prod(after))
-
-
-def _pool(name: str) -> Callable:
-    def lowered(out: Lowering, layer, arrays, before, after) -> None:
-        (top, _), (left, _) = layer.pads(before)
-        window = out.window(before, after, layer.pool_size, layer.strides, (top, left))
-        out.add(name, "{x}", "{y}", window, size=math.prod(after))
-
-    return lowered
-
-
-def _global_pool(name: str) -> Callable:
-    def lowered(out: Lowering, layer, arrays, before, after) -> None:
-        window = out.window(before, (1, 1, before[-1]), before[:2], (1, 1), (0, 0))
-        out.add(name, "{x}", "{y}", window, size=math.prod(after))
-
-    return lowered
-
-
-def _pad(out: Lowering, layer, arrays, before, after) -> None:
-    (top, _), (left, _) = layer.padding
-    out.add("pad", "{x}", "{y}", out.window(before, after, (1, 1), (1, 1), (top, left)), size=math.prod(after))
-
-
-def _batch_norm(out: Lowering, layer, arrays, before, after) -> None:
-    axis = layer.axis % (len(before) + 1) - 1
+def _batch_norm(out: Lowering, step: Step[op.BatchNorm], arrays: Arrays) -> str:
     mean, var = arrays["mean"], arrays["var"].astype(np.float64)
-    gain = arrays.get("gamma", np.ones_like(mean)) / np.sqrt(var + layer.epsilon)
+    gain = arrays.get("gamma", 1.0) / np.sqrt(var + step.operation.epsilon)
     beta = arrays.get("beta", np.zeros_like(mean))
-    names = out.array("mean", mean), out.array("gain", gain), out.array("beta", beta)
-    sizes = math.prod(before[:axis]), before[axis], math.prod(before[axis + 1 :])
-    out.add("batch_norm", "{y}", *sizes, *names, size=math.prod(before))
+    named = {"mean": mean, "gain": gain, "beta": beta}
+    names = (out.array(step, name, values) for name, values in named.items())
+    channels = step.input_shape[-1]
+    return out.call("batch_norm", "{y}", _pixels(step), channels, *names)
 
 
-def _layer_norm(out: Lowering, layer, arrays, before, after) -> None:
-    axes = layer.axes(before)
-    moved, back = _to_the_end(out, layer, before, axes)
-    width = math.prod(moved[len(moved) - len(axes) :])
-    _normalised(out, layer, arrays, moved, (math.prod(moved) // width, 1, 1, width))
-    back()
+def _row_norm(out: Lowering, step: Step[op.RowNorm], arrays: Arrays) -> str:
+    pixels, channels = step.operation.pixels, step.operation.channels
+    sizes = _pixels(step) // pixels, step.input_shape[-1] // channels, pixels, channels
+    epsilon = literal(np.float64(step.operation.epsilon))
+    names = (out.array(step, name, arrays.get(name)) for name in ("gamma", "beta"))
+    return out.call("group_norm", "{y}", *sizes, epsilon, *names)
 
 
-def _group_norm(out: Lowering, layer, arrays, before, after) -> None:
-    groups = layer.group_count(before)
-    moved, back = _to_the_end(out, layer, before, (layer.axis % (len(before) + 1) - 1,))
-    _normalised(out, layer, arrays, moved, (1, groups, math.prod(moved[:-1]), moved[-1] // groups))
-    back()
+# -- number by number, and moves
 
 
-def _normalised(out: Lowering, layer, arrays, shape, sizes: tuple[int, int, int, int]) -> None:
-    """`sizes`: sets that follow each other, groups within each, pixels of a set, channels of a group."""
-    gamma, beta = (out.array(name, arrays.get(name)) for name in ("gamma", "beta"))
-    epsilon = literal(np.float64(layer.epsilon))
-    out.add("group_norm", "{y}", *sizes, epsilon, gamma, beta, size=math.prod(shape))
+def _pixels(step: Step[Any]) -> int:
+    return math.prod(step.input_shape[:-1])
 
 
-def _softmax(out: Lowering, layer, arrays, before, after) -> None:
-    axes = layer.axes(before)
-    moved, back = _to_the_end(out, layer, before, axes)
-    width = math.prod(moved[len(moved) - len(axes) :])
-    out.add("softmax", "{y}", math.prod(moved) // width, width, size=math.prod(moved))
-    back()
+def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> str:
+    function, numbers = step.operation.function, step.operation.numbers
+    kind = np.float64 if ELEMENTWISE[function].in_double else out.dtype.type
+    literals = (literal(kind(number)) for number in numbers)
+    return out.call(function, "{y}", math.prod(step.output_shape), *literals)
 
 
-def _to_the_end(out: Lowering, layer: Layer, shape: Shape, axes: tuple[int, ...]) -> tuple[Shape, Callable[[], None]]:
-    """Move axes behind the others; return the shape that this gives, and what moves them back."""
-    order = (*(k for k in range(len(shape)) if k not in axes), *axes)
-    moved = tuple(shape[k] for k in order)
-    if order == tuple(range(len(shape))):
-        return shape, lambda: None
-    if len(shape) > _PERMUTED_AXES:
-        raise LayerError(
-            f"layer {out.layer} ({type(layer).__name__}): to_c writes other axes than the last on rows of at most "
-            f"{_PERMUTED_AXES} axes, got axis={layer.axis} on rows of shape {shape}; put a Reshape before it"
-        )
-    _permute(out, shape, order)
-    return moved, lambda: _permute(out, moved, tuple(order.index(k) for k in range(len(shape))))
+def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
+    return out.call("softmax", "{y}", _pixels(step), step.input_shape[-1])
 
 
-def _permute(out: Lowering, shape: Shape, order: tuple[int, ...]) -> None:
-    """Axis `k` of what comes out is axis `order[k]` of what goes in."""
-    moved, lead = tuple(shape[k] for k in order), _PERMUTED_AXES - len(shape)
-    steps = [math.prod(moved[order.index(k) + 1 :]) for k in range(len(shape))]
-    sizes = (*[1] * lead, *shape), (*[0] * lead, *steps)
+def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:
+    order, shape = step.operation.order, step.output_shape
+    lead = _PERMUTED_AXES - len(order)
+    steps = [math.prod(shape[order.index(axis) + 1 :]) for axis in range(len(order))]
+    sizes = (*[1] * lead, *step.input_shape), (*[0] * lead, *steps)
     lists = (f"(const int[]){{{{{', '.join(map(str, numbers))}}}}}" for numbers in sizes)
-    out.add("permute", "{x}", "{y}", *lists, size=math.prod(shape))
+    return out.call("permute", "{0}", "{y}", *lists)
 
 
-def _relu(out: Lowering, layer, arrays, before, after) -> None:
-    top = math.inf if layer.max_value is None else layer.max_value
-    if layer.max_value is None and layer.threshold == 0:
-        name, numbers = ("leaky_relu", (layer.negative_slope,)) if layer.negative_slope else ("relu", ())
-    else:
-        name, numbers = "clipped_relu", (layer.negative_slope, top, layer.threshold)
-    _elementwise(out, name, numbers, before)
+def _pad(out: Lowering, step: Step[op.Pad], arrays: Arrays) -> str:
+    window = out.window(step, Window((1, 1), sides=step.operation.sides))
+    return out.call("pad", "{0}", "{y}", window)
 
 
-def _nothing(out: Lowering, layer, arrays, before, after) -> None:
-    """A row stands in C order: another shape, or what works in training only, is nothing to do."""
+def _repeat(out: Lowering, step: Step[op.Repeat], arrays: Arrays) -> str:
+    return out.call("repeat", "{0}", "{y}", math.prod(step.input_shape), step.operation.times)
 
 
-_LOWER: dict[type[Layer], Callable] = {
-    Dense: _dense,
-    Conv2D: _conv,
-    DepthwiseConv2D: _depthwise,
-    Conv2DTranspose: _transposed,
-    BatchNormalization: _batch_norm,
-    LayerNormalization: _layer_norm,
-    GroupNormalization: _group_norm,
-    MaxPooling2D: _pool("max_pool"),
-    AveragePooling2D: _pool("average_pool"),
-    GlobalMaxPooling2D: _global_pool("max_pool"),
-    GlobalAveragePooling2D: _global_pool("average_pool"),
-    ZeroPadding2D: _pad,
-    Softmax: _softmax,
-    ReLU: _relu,
-    LeakyReLU: lambda out, layer, arrays, before, after: _elementwise(
-        out, "leaky_relu", (layer.negative_slope,), before
-    ),
-    ELU: lambda out, layer, arrays, before, after: _elementwise(out, "elu", (layer.alpha,), before),
-    **dict.fromkeys((Activation, Flatten, Reshape, Input, Dropout, GaussianNoise), _nothing),
+def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
+    """Another shape of the same numbers, or what works in training alone."""
+
+
+OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]] = {
+    op.Dense: _dense,
+    op.Convolve: _convolve,
+    op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise,
+    op.Pool: _pool,
+    op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm,
+    op.Elementwise: _elementwise,
+    op.Softmax: _softmax,
+    op.Permute: _permute,
+    op.Reshape: _nothing,
+    op.Pad: _pad,
+    op.Repeat: _repeat,
+    op.Disturb: _nothing,
 }
