@@ -13,17 +13,15 @@ from nbbn.operations import Builder, Computation, Shape
 Weights = list[dict[str, np.ndarray]]
 
 
-def computation(
-    layers: Sequence[Layer], input_shape: Shape, *, training: bool = False
-) -> Computation:
-    """What layers that follow one another compute.
+def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
+    """What layers that follow one another compute in training.
 
     Raises
     ------
     LayerError
         Where a layer cannot take the rows that reach it.
     """
-    builder, source = Builder(input_shape, training=training), -1
+    builder, source = Builder(input_shape), -1
     for layer in layers:
         shape = builder.shape(source)
         source = builder.add_layer(layer.operations(shape), layer.arrays(shape), (source,))
@@ -58,9 +56,10 @@ class Network:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
 
-    def computation(self) -> Computation:
-        """What is computed in inference: `weights[step.layer]` are a step's arrays."""
-        return computation(self.layers, self.input_shape)
+    def computation(self, *, training: bool = False) -> Computation:
+        """What is computed; `weights[step.layer]` are a step's arrays."""
+        whole = computation(self.layers, self.input_shape)
+        return whole if training else whole.inference
 
     @property
     def output_shape(self) -> tuple[int, ...]:

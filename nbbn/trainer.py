@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbn.layers import Layer
 from nbbn.network import Weights
+from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
-from nbbn.program.nodes import has_windows
 from nbbn.runtime import get_num_threads
+
+if TYPE_CHECKING:  # these import numba: only those who train need it
+    from nbbn.program.parameters import Parameters
+    from nbbn.program.runnable import InferenceRun
 
 # Most seconds between two returns to Python within an epoch (Ctrl-C and progress), and seconds of the first run.
 CHUNK_SECONDS, FIRST_SECONDS = 0.3, 0.01
@@ -107,8 +111,8 @@ class Trainer:
 
     Parameters
     ----------
-    layers, shapes
-        The layers and the row shape before each and after the last.
+    computation : Computation
+        Of the network in training.
     dtype : numpy.dtype
         float32 or float64: what is computed in.
     source : numpy.dtype
@@ -131,22 +135,35 @@ class Trainer:
         "mean": over the sum of its weights, and batch norms' statistics are weighted, as if rows were repeated.
     """
 
-    def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
-                 decay: float = 0.0, debias: bool = False, seed: int = 0, loss_parameter: float = 0.0,
-                 weighted: bool | str = False):
+    def __init__(
+        self,
+        computation: Computation,
+        dtype: np.dtype,
+        source: np.dtype,
+        rows: int,
+        loss: str,
+        optimizer: Optimizer,
+        *,
+        decay: float = 0.0,
+        debias: bool = False,
+        seed: int = 0,
+        loss_parameter: float = 0.0,
+        weighted: bool | str = False,
+    ):
         # These import numba: here and below, so that only those who train need it.
-        from nbbn.program.run import Steps
+        from nbbn.program.runnable import TrainingRun
         from nbbn.program.training import lower_training
 
-        self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
+        self.computation, self.dtype = computation, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
         self.lowered = lower_training(
-            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed,
+            computation, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed,
             loss_parameter=loss_parameter, weighted=weighted,
         )
         self.params = self.lowered.parameters.memory()
-        self._steps = Steps(self.lowered.program, np.dtype(source), self.params)
-        self._predictor = None
+        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params)
+        self._predictor: InferenceRun | None = None
+        self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._pace = Pace()
         self.step = 0  # of the optimiser
         self.norm_step = 0  # of the running statistics
@@ -247,17 +264,21 @@ class Trainer:
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
-        from nbbn.program.inference import InferenceProgram
-        from nbbn.program.run import blocks_of
-
         if self._predictor is None:
-            self._own = None
-            if has_windows(self.lowered.nodes):  # constants of its own, so parameters of its own
-                lowered = InferenceProgram(self.layers, self.shapes, self.dtype)
-                self._own = lowered.parameters, lowered.parameters.memory()
-            else:
-                lowered = InferenceProgram(self.layers, self.shapes, self.dtype, self.lowered.parameters)
-            self._predictor = blocks_of(lowered, self._own[1] if self._own else self.params)
-        if self._own:
-            self._own[0].upload(self._own[1], self.download())
+            self._predictor = self._inference()
+        if self._own is not None:
+            self._own.upload(self._predictor.params, self.download())
         return self._predictor.run(x)
+
+    def _inference(self) -> InferenceRun:
+        """The network in inference: on the trained parameters, or on a copy with constants of its own."""
+        from nbbn.program.inference import InferenceProgram
+        from nbbn.program.runnable import InferenceRun
+
+        computation = self.computation.inference
+        if all(len(node.input_shape) == 1 for node in self.lowered.nodes):
+            lowered = InferenceProgram(computation, self.dtype, self.lowered.parameters)
+            return InferenceRun(lowered, self.params)
+        lowered = InferenceProgram(computation, self.dtype)
+        self._own = lowered.parameters
+        return InferenceRun(lowered, lowered.parameters.memory())

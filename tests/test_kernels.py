@@ -11,7 +11,7 @@ from nbbn.kernels import KERNELS
 from nbbn.kernels.activation import BY_OUTPUT
 from nbbn.program.layout import lanes, padded
 from nbbn.program.program import Buffer, Program, Segment
-from nbbn.program.run import Steps
+from nbbn.program.runnable import TrainingRun
 
 DTYPES = [np.float32, np.float64]
 FREE = [Segment.X, Segment.Y, Segment.OUT, Segment.GAMMA, Segment.BETA, Segment.LOSSES, Segment.HITS, Segment.ORDER]
@@ -24,7 +24,7 @@ def run(kernel, dtype, rows, threads=1, **operands):
         arrays[segment], operands[name] = value, Buffer(name, segment)
     program.add(kernel, **operands)
     step = np.array([[rows, 0, 0, 0, 0, np.float64(rows).view(np.int64)]])
-    Steps(program, np.dtype(dtype), np.empty(0, np.uint8)).run(step, arrays, threads)
+    TrainingRun(program, np.dtype(dtype), np.empty(0, np.uint8)).run(step, arrays, threads)
 
 
 # -- activations

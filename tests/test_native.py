@@ -13,8 +13,10 @@ from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
-from nbbn.interop import files, native
-from nbbn.interop.native import FileError, labels_from_json, labels_to_json, load, save
+from nbbn.formats import files, native
+from nbbn.formats.files import FileError
+from nbbn.formats.labels import labels_from_json, labels_to_json
+from nbbn.formats.native import load, save
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.network import Network
 

@@ -8,6 +8,7 @@ import pytest
 from nbbn.kernels import KERNELS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.losses import RECORDS
+from nbbn.network import computation
 from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.program import Buffer, Program, Segment
@@ -80,7 +81,7 @@ def test_unknown_or_missing_operand():
 def small_training(optimizer=None, loss="softmax_cross_entropy", last="softmax", rows=40):
     layers = (Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3), Activation(last))
     shapes = [(37,), (100,), (100,), (100,), (3,), (3,)]
-    return lower_training(layers, shapes, F32, rows, loss, optimizer or Adam())
+    return lower_training(computation(layers, shapes[0]), F32, rows, loss, optimizer or Adam())
 
 
 def test_training_program_reads_as_a_text():
@@ -196,7 +197,8 @@ def test_a_weighted_step_is_the_step_on_repeated_rows():
     start = [layer.initial_weights(shape, rng, "f8") for layer, shape in zip(layers, shapes)]
 
     def train(rows, weighted):
-        trainer = Trainer(layers, shapes, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
+        whole = computation(layers, shapes[0])
+        trainer = Trainer(whole, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
                           weighted="mean" if weighted else False)  # fmt: skip
         trainer.upload(start)
         edges, more = np.array([0, len(rows)]), {"weights": weights[rows]} if weighted else {}

@@ -1,7 +1,9 @@
 """Layers: plain specifications that a user composes."""
 
+from nbbn.activations import ACTIVATIONS
+from nbbn.errors import LayerError
 from nbbn.layers.activations import ELU, LeakyReLU, ReLU, Softmax
-from nbbn.layers.arguments import ACTIVATIONS, LayerError, activation_name
+from nbbn.layers.arguments import activation_name
 from nbbn.layers.base import Layer, layer_from_config
 from nbbn.layers.convolution import Conv2D, Conv2DTranspose, DepthwiseConv2D
 from nbbn.layers.core import Activation, Dense, Input

@@ -14,10 +14,7 @@ import numpy as np
 
 from nbbn import initializers, regularizers
 from nbbn.activations import ACTIVATIONS, SYNONYMS
-
-
-class LayerError(ValueError):
-    """A layer that does not fit the shape it is given, or is given arguments that it does not take."""
+from nbbn.errors import LayerError
 
 
 class Rule(NamedTuple):

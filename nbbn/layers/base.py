@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from nbbn.layers.arguments import Dtype, Flag, LayerError, Name, RowShape, Rule
+from nbbn.errors import LayerError
+from nbbn.layers.arguments import Dtype, Flag, Name, RowShape, Rule
 from nbbn.operations import Array, Operation, Shape
 from nbbn.regularizers import Regularizer
 

@@ -113,6 +113,40 @@ class Program:
             raise TypeError(f"{kernel} takes {wanted}, got {sorted(operands)}")
         self.operations.append(Operation(kernel, {name: operands[name] for name in wanted}))
 
+    def share_memory(self, segment: Segment) -> None:
+        """Give the buffers of a segment memory by lifetime, first fit: from first use to last.
+
+        For a program whose operations run in order on one thread, and that leaves nothing behind.
+        """
+        uses = self._uses(segment)
+        ends = [*sorted(first for first, _, _ in uses.values()), self.sizes.get(segment, 0)]
+        size = {name: ends[ends.index(first) + 1] - first for name, (first, _, _) in uses.items()}
+        placed: dict[str, int] = {}
+        for name, (_, begin, end) in sorted(uses.items(), key=lambda use: use[1][1]):
+            taken = sorted(
+                (at, at + size[other])
+                for other, at in placed.items()
+                if uses[other][1] <= end and begin <= uses[other][2]
+            )
+            placed[name] = _first_gap(taken, size[name])
+        moved = {name: placed[name] - first for name, (first, _, _) in uses.items()}
+        for operation in self.operations:
+            for key, value in operation.operands.items():
+                if isinstance(value, Buffer) and value.segment == segment:
+                    offset = value.offset + moved[value.name]
+                    operation.operands[key] = Buffer(value.name, segment, offset)
+        self.sizes[segment] = max((placed[name] + size[name] for name in placed), default=0)
+
+    def _uses(self, segment: Segment) -> dict[str, tuple[int, int, int]]:
+        """Each buffer's first byte, and the first and last operation that use it."""
+        uses: dict[str, tuple[int, int, int]] = {}
+        for i, operation in enumerate(self.operations):
+            for value in operation.operands.values():
+                if isinstance(value, Buffer) and value.segment == segment:
+                    start, begin, _ = uses.get(value.name, (value.offset, i, i))
+                    uses[value.name] = min(start, value.offset), begin, i
+        return uses
+
     @property
     def parallelism(self) -> int:
         """The most threads that any operation has work for; more would only wait."""
@@ -176,10 +210,20 @@ class Program:
                     row[OPERANDS + k] = value
         return table
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = []
         for op, barrier in zip(self.operations, self.barriers()):
             lines.append(str(op))
             if barrier:
                 lines.append("--")
         return "\n".join(lines)
+
+
+def _first_gap(taken: list[tuple[int, int]], size: int) -> int:
+    """The first place for `size` bytes between pieces `(start, end)`, ascending by start."""
+    at = 0
+    for start, end in taken:
+        if at + size <= start:
+            break
+        at = max(at, end)
+    return at
