@@ -20,7 +20,7 @@ import nbbn
 from nbbn.functional import batch_norm_backward, batch_norm_inference, batch_norm_train
 from nbbn.layers import Activation, BatchNormalization, Dense
 from nbbn.program.layout import aligned_bytes
-from nbbn.trainer import Pace
+from nbbn.thread_choice import ThreadChoice
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -271,7 +271,7 @@ def test_save_after_a_change_of_the_network(tmp_path):
 @pytest.mark.parametrize("runs", [1, 2, 3, 4, 7])
 def test_pace_with_another_number_of_threads(runs):
     """A new limit of threads between two runs met times of the old one: a KeyError."""
-    pace = Pace()
+    pace = ThreadChoice()
     for threads in (2, 4, 1, 3):
         for _ in range(runs):
             way, chunk = pace.next(threads, 1000)
