@@ -1,7 +1,7 @@
 """Activations: one record each, from which NumPy, C and ONNX have their value and the docs their
 line.
 
-The kernels are written by hand (`nbbn.kernels.activation_images`) and tested against these.
+The kernels are written by hand (`nbbn.kernels.activation`) and tested against these.
 """
 
 from __future__ import annotations

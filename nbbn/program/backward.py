@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
 from nbbn.operations import Operation
 from nbbn.program import window_words
 from nbbn.program.forward import (
@@ -20,7 +21,6 @@ from nbbn.program.forward import (
     add_convolution,
     add_depthwise,
     add_permutation,
-    kernel_numbers,
     node_cells,
     row_norm_sizes,
 )
@@ -64,7 +64,7 @@ def _mask(name: str, low: TrainingLowering, y: Tensor, d: Tensor) -> None:
 
 def _mask_images(low: TrainingLowering, node: Node, y: Tensor, d: Tensor) -> None:
     if node.relu:
-        _slope(low, "relu", {"alpha": 0.0}, y, d)
+        _slope(low, "relu", {}, y, d)
 
 
 def _slope(
@@ -265,7 +265,8 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
     if result.x.buffer is result.y.buffer:
         _mask(name, low, result.y, d)
     else:
-        _slope(low, name, kernel_numbers(node.operation), result.x, d)
+        numbers = ELEMENTWISE[name].named(node.operation.numbers)
+        _slope(low, name, numbers, result.x, d)
     return d
 
 

@@ -164,19 +164,11 @@ def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
         y = replace(x, kept=low.training)
         return Result(y, y)
     y = low.like(f"a{node.index}", x) if low.training else x
-    numbers = kernel_numbers(node.operation)
+    numbers = ELEMENTWISE[name].named(node.operation.numbers)
     low.add(f"image_{name}", x=x.buffer, y=y.buffer, image=x.stride, **numbers)
     if ELEMENTWISE[name].moves_zero(node.operation.numbers):
         low.clear_padding(y, always=True)
     return Result(y, x)
-
-
-def kernel_numbers(operation: op.Elementwise) -> dict[str, float]:
-    """The parameters of an activation's kernels by name; those of one number call it `alpha`."""
-    named = ELEMENTWISE[operation.function].named(operation.numbers)
-    if len(named) > 1:
-        return {"alpha": named.pop("slope"), **named}
-    return {"alpha": next(iter(named.values()), 0.0)}
 
 
 def softmax(low: Lowering, node: Node, x: Tensor) -> Result:

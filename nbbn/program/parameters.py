@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn import operations as op
-from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
+from nbbn.kernels.softmax import NO_LOGIT
 from nbbn.operations import Array
 from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
