@@ -138,6 +138,8 @@ ELEMENTWISE = {
     "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)),
     "sigmoid": _sigmoid,
     "tanh": lambda z: (np.tanh(z), 1 - np.tanh(z) ** 2),
+    "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2),
+    "exponential": lambda z: (np.exp(z), np.exp(z)),
 }
 
 
