@@ -13,7 +13,7 @@ import threading
 import numpy as np
 import pytest
 from naive_layers import NaiveNetwork
-from test_naive_layers import NETWORKS
+from networks import NETWORKS
 
 import nbbn
 from nbbn.interop.csource import to_c
