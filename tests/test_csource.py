@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from naive_layers import NaiveNetwork
-from test_naive_layers import NETWORKS
+from networks import NETWORKS
 
 import nbbn
 from nbbn import operations as op
