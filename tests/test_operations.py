@@ -10,10 +10,11 @@ import pytest
 import nbbn
 from nbbn import activations, fallback, layers
 from nbbn import operations as op
+from nbbn.fold.network import OPERATIONS as FOLD_OPERATIONS
 from nbbn.interop.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
 
-BACKENDS = {"numpy": fallback.OPERATIONS, "c": C_OPERATIONS}
+BACKENDS = {"numpy": fallback.OPERATIONS, "c": C_OPERATIONS, "fold": FOLD_OPERATIONS}
 
 
 def test_all_operations_are_listed():
