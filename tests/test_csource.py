@@ -21,9 +21,10 @@ import nbbn
 from nbbn import operations as op
 from nbbn.expressions import OPERATORS
 from nbbn.fallback import NumpyBlocks
-from nbbn.interop.csource import elementwise, to_c
-from nbbn.interop.csource.buffers import placed
-from nbbn.interop.csource.steps import literal, lower
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.csource import elementwise, to_c
+from nbbn.formats.csource.buffers import placed
+from nbbn.formats.csource.steps import literal, lower
 from nbbn.layers import (
     ELU,
     Activation,
@@ -49,7 +50,6 @@ from nbbn.layers import (
     ZeroPadding2D,
 )
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel
 
 COMPILER = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
 needs_compiler = pytest.mark.skipif(not COMPILER[0], reason="no C compiler: neither $CC nor cc nor gcc is there")
@@ -130,8 +130,6 @@ def check(network, folder, *, oracle=True, engine=True):
 
 
 CASES = {name: case for name, case in NETWORKS.items() if not name.startswith("loss") and "frozen" not in name}
-# The engine moves axes of rows of up to three axes.
-NOT_IN_ENGINE = {"dense, four axes"}
 # What the oracle does not know.
 NOT_IN_ORACLE = {"exponential", "dilated and transposed", "an input layer"}
 
@@ -140,14 +138,14 @@ NOT_IN_ORACLE = {"exponential", "dilated and transposed", "an input layer"}
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_in_float32(name, tmp_path):
     case = CASES[name]
-    check(drawn(case.input_shape, case.built(nbbn)[0]), tmp_path, engine=name not in NOT_IN_ENGINE)
+    check(drawn(case.input_shape, case.built(nbbn)[0]), tmp_path)
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", list(CASES)[::6])
 def test_networks_in_float64(name, tmp_path):
     case = CASES[name]
-    check(drawn(case.input_shape, case.built(nbbn)[0], np.float64), tmp_path, engine=name not in NOT_IN_ENGINE)
+    check(drawn(case.input_shape, case.built(nbbn)[0], np.float64), tmp_path)
 
 
 IMAGE = (5, 7, 3)
@@ -262,8 +260,13 @@ def test_the_bound_of_a_relu_holds_for_infinities(tmp_path):
     x = np.array([[-np.inf], [np.inf], [-1], [7], [np.nan]], np.float32)
     network = drawn((1,), [ReLU(6)])
     library = compiled(to_c(network), tmp_path)
-    for got in (call(library.model_predict, x, 1, np.float32), NumpyBlocks(network).run(x)):
-        np.testing.assert_array_equal(got, [[0], [6], [0], [6], [np.nan]])
+    answers = {
+        "C": call(library.model_predict, x, 1, np.float32),
+        "NumPy": NumpyBlocks(network).run(x),
+        "engine": FoldedModel(network).predict(x),
+    }
+    for way, got in answers.items():
+        np.testing.assert_array_equal(got, [[0], [6], [0], [6], [np.nan]], err_msg=way)
 
 
 # -- buffers

@@ -355,7 +355,7 @@ def test_a_model_of_images_folds_on_the_engine(dtype):
     folded, report = fold_checked(network, strict=True, run=Predictor)
     assert (report.n_folded, report.rows_checked) == (3, 64)
     assert 0 < report.max_abs_error <= report.bound
-    assert nbbn.predictor.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
+    assert nbbn.folded_model.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
 
 
 # The graph itself: readers, outputs, copies

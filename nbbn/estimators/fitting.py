@@ -21,7 +21,7 @@ from nbbn.estimators.progress import reporter
 from nbbn.estimators.rates import Rates, optimizer_of
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import Rows, outputs_of, select
-from nbbn.network import Weights
+from nbbn.network import Weights, computation
 from nbbn.trainer import Trainer, batches
 
 
@@ -279,7 +279,7 @@ class Fitting:
         self.rates = Rates(estimator, optimizer, record)
         options = {
             "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True, "seed": record.seed,
-            "delta": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
+            "loss_parameter": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
         }  # fmt: skip
         kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.meaning.engine_loss, options,
                 type(optimizer), optimizer.constants(), optimizer.global_clipnorm)  # fmt: skip
@@ -288,7 +288,8 @@ class Fitting:
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            self.trainer = Trainer(self.architecture.layers, self.architecture.shapes, *kind[1:5], optimizer, **options)
+            whole = computation(self.architecture.layers, self.architecture.shapes[0])
+            self.trainer = Trainer(whole, *kind[1:5], optimizer, **options)
         self.compiled = {"trainer": (kind, self.trainer)} if self.incremental else {}
         self.trainer.upload(start)
         self.trainer.norm_step = record.steps
