@@ -116,6 +116,10 @@ _FUNCTIONS = (
     ),
     ActivationFunction("sigmoid", sigmoid(X), "1 / (1 + exp(-x)) (`logistic`)", not_negative=True),
     ActivationFunction("tanh", tanh(X), "tanh(x)"),
+    ActivationFunction("softsign", X / (1.0 + absolute(X)), "x / (1 + |x|) (Turian et al., 2009)"),
+    ActivationFunction(
+        "mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))), "x tanh(softplus(x)) (Misra, 2019)"
+    ),
     ActivationFunction("exponential", exp(X), "exp(x) (`exp`)", not_negative=True),
 )
 # Not an activation by name: what the layer `ReLU` is with a bound or a threshold.
