@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 _INPUTS_AT_A_TIME = 64
 _CONV_KINDS = ("conv", "depthwise", "transposed")
+# Of one value per channel; None where a layer has none.
+Given = ArrayLike | None
 
 
 class Affine(NamedTuple):
@@ -24,13 +26,7 @@ class Affine(NamedTuple):
     offset: np.ndarray
 
 
-def affine_of(
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    mean: ArrayLike,
-    var: ArrayLike,
-    epsilon: float,
-) -> Affine:
+def affine_of(gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike, epsilon: float) -> Affine:
     """What a batch norm does in inference; None stands for an absent gamma or beta."""
     centre = np.asarray(mean, np.float64)
     gain = 1.0 / np.sqrt(np.asarray(var, np.float64) + epsilon)
@@ -59,13 +55,9 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
 
 
 def scaled(
-    kernel: np.ndarray,
-    before: Affine | None,
-    after: Affine | None,
-    kind: str = "dense",
-    groups: int = 1,
-    dtype: DTypeLike = np.float64,
-) -> np.ndarray:
+    kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
+    groups: int = 1, dtype: DTypeLike = np.float64,
+) -> np.ndarray:  # fmt: skip
     """Kernel of a layer and of the batch norms before and after it, either None.
 
     In float64, rounded once to `dtype`. The axes lie in memory as those of `kernel` do; nothing of
@@ -91,13 +83,9 @@ def _blocks(count: int) -> list[slice]:
 
 
 def shifted(
-    kernel: np.ndarray | None,
-    bias: np.ndarray | None,
-    before: Affine | None,
-    after: Affine | None,
-    kind: str = "dense",
-    groups: int = 1,
-) -> np.ndarray:
+    kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
+    after: Affine | None, kind: str = "dense", groups: int = 1,
+) -> np.ndarray:  # fmt: skip
     """Bias (float64) of a layer and of the batch norms before and after it, either None.
 
     The kernel is the layer's own; without a batch norm before it none is needed.
@@ -185,14 +173,9 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
 
 
 def fold_dense(
-    kernel: ArrayLike,
-    bias: ArrayLike | None,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    mean: ArrayLike,
-    var: ArrayLike,
+    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
     epsilon: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Fold the batch norm that follows a dense layer into the layer.
 
     Parameters
@@ -230,17 +213,9 @@ def fold_dense(
 
 
 def fold_conv(
-    kernel: ArrayLike,
-    bias: ArrayLike | None,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    mean: ArrayLike,
-    var: ArrayLike,
-    epsilon: float,
-    *,
-    groups: int = 1,
-    kind: str = "conv",
-) -> tuple[np.ndarray, np.ndarray]:
+    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
+    epsilon: float, *, groups: int = 1, kind: str = "conv",
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Fold the batch norm that follows a convolution (1, 2 or 3 spatial axes) into the convolution.
 
     Parameters
@@ -276,13 +251,9 @@ def fold_conv(
 
 
 def _fold(
-    kernel: np.ndarray,
-    channels: int,
-    given: dict[str, ArrayLike | None],
-    epsilon: float,
-    kind: str,
+    kernel: np.ndarray, channels: int, given: dict[str, Given], epsilon: float, kind: str,
     groups: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """`fold_dense` and `fold_conv` once the kernel is known to be good."""
     arrays = {
         name: _check_channels(name, value, channels, kernel)
@@ -332,9 +303,7 @@ def _check_kernel(given: ArrayLike, kind: str, ranks: tuple[int, ...]) -> np.nda
     return _finite("kernel", kernel)
 
 
-def _check_channels(
-    name: str, value: ArrayLike | None, channels: int, kernel: np.ndarray
-) -> np.ndarray:
+def _check_channels(name: str, value: Given, channels: int, kernel: np.ndarray) -> np.ndarray:
     if value is None:
         raise ValueError(
             f"{name} must be given: a batch norm folds only with its running statistics"

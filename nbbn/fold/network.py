@@ -19,7 +19,7 @@ from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
 from nbbn.fold.report import FoldReport
 from nbbn.network import Network
-from nbbn.operations import Operation, Shape, Step
+from nbbn.operations import Operation, Step
 from nbbn.utils import keras_name
 
 Arrays = dict[str, np.ndarray]
@@ -80,7 +80,7 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     left: dict[int, list[Node]] = {}
     for node in graph.nodes.values():
         left.setdefault(layer_of[node.name], []).append(node)
-    titles, layers, weights = _titles(network), list[Any](), list[Arrays]()
+    titles, layers, weights = _titles(network.layers), list[Any](), list[Arrays]()
     # Of a network that does nothing, the first layer.
     for i in sorted(left) or range(len(network.layers))[:1]:
         layer, arrays = network.layers[i], network.weights[i]
@@ -98,21 +98,14 @@ def norm_at_entrance(network: Network) -> Norm | None:
     return readers[0] if readers and isinstance(readers[0], Norm) else None
 
 
-def layer_names(layers: Sequence[Any]) -> list[str]:
-    """The layers' names, or Keras's default ones: `dense`, `dense_1`, in the network's order."""
+def _titles(layers: Sequence[Any]) -> list[str]:
+    """The layers' names, Keras's default ones without; numbered where one was there before."""
     seen: Counter[str] = Counter()
-    names = []
-    for layer in layers:
-        name = keras_name(type(layer).__name__)
-        names.append(layer.name or (f"{name}_{seen[name]}" if seen[name] else name))
-        seen[name] += 1
-    return names
-
-
-def _titles(network: Network) -> list[str]:
-    """What reports call the layers: their names, numbered where one was there before."""
     titles: dict[str, None] = {}
-    for name in layer_names(network.layers):
+    for layer in layers:
+        kind = keras_name(type(layer).__name__)
+        name = layer.name or (f"{kind}_{seen[kind]}" if seen[kind] else kind)
+        seen[kind] += 1
         candidates = (f"{name}_{i}" if i else name for i in count())
         titles[next(candidate for candidate in candidates if candidate not in titles)] = None
     return list(titles)
@@ -120,7 +113,7 @@ def _titles(network: Network) -> list[str]:
 
 def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
     """The graph, and the layer of each node."""
-    steps, titles = network.computation().steps, _titles(network)
+    steps, titles = network.computation().steps, _titles(network.layers)
     count_of = Counter(step.layer for step in steps)
     readers = Counter(step.layer for step in steps if step.operation.arrays)
     nodes, layer_of = list[Node](), dict[str, int]()
@@ -137,7 +130,7 @@ def _nodes(places: list[_Place]) -> list[Node]:
     nodes = [_node(place) for place in places]
     for at, norm in enumerate(nodes):
         if isinstance(norm, Norm):
-            axis = _axis_before(places[:at], places[at + 1 :], norm.axis - 1)
+            axis = _axis_of(places, at)
             if axis is not None:
                 inputs, outputs = nodes[0].inputs, nodes[-1].outputs
                 return [replace(norm, inputs=inputs, outputs=outputs, axis=axis + 1)]
@@ -145,29 +138,29 @@ def _nodes(places: list[_Place]) -> list[Node]:
     return nodes
 
 
-def _axis_before(before: list[_Place], behind: list[_Place], axis: int) -> int | None:
-    """Where an axis of rows was before they moved; None if they are not moved back behind."""
-    if len(before) != len(behind):
+def _axis_of(places: list[_Place], at: int) -> int | None:
+    """The axis of a layer's rows that is the last at a step; None if not all else is moves.
+
+    What moved before the step has to be moved back behind it.
+    """
+    moves = [place.step.operation for place in places]
+    before, shape = moves[:at], places[0].step.input_shape
+    if not all(isinstance(move, op.Permute | op.Reshape) for move in before):
         return None
-    found: int | None = axis
-    for place, undoing in zip(reversed(before), behind):
-        step, back = place.step, undoing.step.operation
-        if found is None:
+    if moves[at + 1 :] != op.undone(shape, before):
+        return None
+    axis = len(places[at].step.input_shape) - 1
+    for step in (place.step for place in reversed(places[:at])):
+        if isinstance(step.operation, op.Permute):
+            axis = step.operation.order[axis]
+            continue
+        # As many numbers, as far from one to the next.
+        runs = [(n, math.prod(step.input_shape[k + 1 :])) for k, n in enumerate(step.input_shape)]
+        run = step.output_shape[axis], math.prod(step.output_shape[axis + 1 :])
+        if run not in runs:
             return None
-        if isinstance(step.operation, op.Permute) and back == step.operation.inverse:
-            found = step.operation.order[found]
-        elif isinstance(step.operation, op.Reshape) and back == op.Reshape(step.input_shape):
-            found = _same_axis(step.output_shape, found, step.input_shape)
-        else:
-            return None
-    return found
-
-
-def _same_axis(shape: Shape, axis: int, other: Shape) -> int | None:
-    """The axis of rows of another shape along which the same numbers lie; None without one."""
-    runs = [(n, math.prod(other[k + 1 :])) for k, n in enumerate(other)]
-    run = shape[axis], math.prod(shape[axis + 1 :])
-    return runs.index(run) if run in runs else None
+        axis = runs.index(run)
+    return axis
 
 
 def _node(place: _Place) -> Node:
