@@ -568,9 +568,14 @@ def huber(y, p, delta=1.0):
     return values.mean(axis=-1), np.clip(error, -delta, delta) / p.shape[-1]
 
 
+def log_cosh(y, p):
+    """`log(cosh(p - y))`, the mean along the last axis."""
+    return np.log(np.cosh(p - y)).mean(axis=-1), np.tanh(p - y) / p.shape[-1]
+
+
 _LOSSES = (
     sparse_categorical_crossentropy, categorical_crossentropy, binary_crossentropy,
-    mean_squared_error, mean_absolute_error, huber,
+    mean_squared_error, mean_absolute_error, huber, log_cosh,
 )  # fmt: skip
 LOSSES = {f.__name__: f for f in _LOSSES}
 LOSSES.update({"mse": mean_squared_error, "mae": mean_absolute_error})
