@@ -130,6 +130,7 @@ def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
 def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tuple[float, str]:
     """What rounding may account for, from how far each network's outputs move with the last bits of its weights."""
     from nbbn.fold.check import check_fold
+    from nbbn.predictor import Predictor
 
     networks = [r.network for r in (a, b) if r.network is not None]
     if not networks:
@@ -139,16 +140,8 @@ def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tu
     rows = models.turned(rows, networks[0].input_shape)
     if networks[0].input_shape != networks[-1].input_shape:  # one was read channels first
         networks = networks[:1]
-    checked = check_fold(networks[0], networks[-1], rows, _runner)
+    checked = check_fold(networks[0], networks[-1], rows, Predictor)
     return checked.bound, "what rounding may account for, from the networks' gains"
-
-
-def _runner(network):
-    """The network as a function of rows of any numbers."""
-    from nbbn.predictor import Predictor
-
-    predictor = Predictor(network)
-    return lambda rows: predictor(np.ascontiguousarray(rows, network.dtype))
 
 
 def _print_rows(found: _Comparison, first: int, whose: str) -> None:

@@ -15,7 +15,7 @@ from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
-from nbbn.layers.names import keras_name
+from nbbn.utils import keras_name
 
 ZIP_MAGIC = b"PK\x03\x04"
 _MAX_CONFIG = 2**24
