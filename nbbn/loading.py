@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import Content, PathLike, native
-from nbbn.formats.files import FileError
+from nbbn.formats import Content, native
+from nbbn.formats.files import FileError, PathLike
 from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
@@ -119,9 +119,7 @@ def model_of(content: Content, path: PathLike) -> Any:
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise FileError(
-            f"{path}: not a model that nbbn saved ({error}); save it anew"
-        ) from error
+        raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
 
 
 def _labels(content: Content) -> Any:

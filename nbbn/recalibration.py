@@ -48,7 +48,11 @@ def _statistics(network: Network, axis: int, x: np.ndarray) -> tuple[np.ndarray,
         part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
         rows, centre = len(part), part.mean(0)
         slip = centre - mean
-        squares = squares + np.square(part - centre).sum(0) + slip * slip * (count * rows / (count + rows))
+        squares = (
+            squares
+            + np.square(part - centre).sum(0)
+            + slip * slip * (count * rows / (count + rows))
+        )
         mean = mean + slip * (rows / (count + rows))
         count += rows
     return mean, squares / count

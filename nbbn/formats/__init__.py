@@ -12,10 +12,18 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nbbn.formats.content import Content, PathLike, of_answers, of_layers
-from nbbn.formats.files import FileError, first_bytes, read_whole
+from nbbn.formats.content import Content, of_answers, of_layers
+from nbbn.formats.files import FileError, PathLike, first_bytes, read_whole
 
-__all__ = ["READERS", "WRITERS", "Content", "PathLike", "of_answers", "of_layers", "reader_of"]
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "Content",
+    "of_answers",
+    "of_layers",
+    "reader_of",
+    "shown_names",
+]
 
 _ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.loading import model_of
 from nbbn.models.sequential import Sequential
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.layers import Layer
 from nbbn.layers.names import keras_name
 from nbbn.loading import model_of

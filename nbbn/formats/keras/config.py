@@ -11,7 +11,9 @@ from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.layers import Layer
 
 _KNOWN = {
-    name: cls for name in layers.__all__ if isinstance(cls := getattr(layers, name), type) and issubclass(cls, Layer)
+    name: cls
+    for name in layers.__all__
+    if isinstance(cls := getattr(layers, name), type) and issubclass(cls, Layer)
 }
 # Policies by name: all of them keep their weights in float32 or float64.
 _DTYPES = {"float32": None, "mixed_float16": None, "mixed_bfloat16": None, "float64": "float64"}
@@ -50,7 +52,9 @@ def read_model(config) -> KerasModel:
         kind, inner = config["class_name"], config["config"]
         entries = inner if isinstance(inner, list) else inner["layers"]
         if kind not in ("Sequential", "Functional", "Model") or not _is_keras_own(config):
-            raise Refused(f"holds a {one_line(kind)}; only Sequential models and functional ones of one path are read")
+            raise Refused(
+                f"holds a {one_line(kind)}; only Sequential models and functional ones of one path are read"
+            )
         if len(entries) > MAX_LAYERS:
             raise Refused(f"has {len(entries)} layers; at most {MAX_LAYERS} are read")
         if kind != "Sequential":
@@ -61,7 +65,7 @@ def read_model(config) -> KerasModel:
     except Refused:
         raise
     except BROKEN as err:
-        raise Refused(f"its config describes no Keras model ({one_line(err) or type(err).__name__})") from err
+        raise Refused(f"its config describes no Keras model ({one_line(err)})") from err
 
 
 # -- one path through a functional model
@@ -71,7 +75,9 @@ def _in_a_row(config: dict, entries: list) -> list:
     """The layers of a functional model in the order in which rows pass them."""
     for what in ("input_layers", "output_layers"):
         if len(_ends(config[what])) != 1:
-            raise Refused(f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; models with one are read")
+            raise Refused(
+                f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; models with one are read"
+            )
     by_name = {entry["name"]: entry for entry in entries}
     (first,), (last,) = _ends(config["input_layers"]), _ends(config["output_layers"])
     after: dict[str, str] = {}
@@ -101,7 +107,9 @@ def _ends(given) -> list:
 def _source(name: str, nodes: list) -> str:
     """The layer whose output goes into this one."""
     if len(nodes) != 1:
-        raise Refused(f"layer {name!r} is used {len(nodes)} times; each layer of one path is used once")
+        raise Refused(
+            f"layer {name!r} is used {len(nodes)} times; each layer of one path is used once"
+        )
     (node,) = nodes
     if isinstance(node, dict):  # Keras 3
         tensors, options = node["args"], node.get("kwargs") or {}
@@ -114,9 +122,13 @@ def _source(name: str, nodes: list) -> str:
             raise Refused(
                 f"layer {name!r} is called with {one_line(option)}={one_line(value)}, which nbbn has no layer for"
             )
-    source, node_index, tensor = tensors[0]["config"]["keras_history"] if isinstance(node, dict) else tensors[0][:3]
+    source, node_index, tensor = (
+        tensors[0]["config"]["keras_history"] if isinstance(node, dict) else tensors[0][:3]
+    )
     if (node_index, tensor) != (0, 0):
-        raise Refused(f"layer {name!r} takes output {tensor} of use {node_index} of {source!r}: no one path")
+        raise Refused(
+            f"layer {name!r} takes output {tensor} of use {node_index} of {source!r}: no one path"
+        )
     return source
 
 
@@ -134,16 +146,22 @@ def _read_layer(entry: dict) -> KerasLayer:
             f"{where} holds code, which is not run; replace it by layers that nbbn has and save the model again"
         )
     if kind in ("Sequential", "Functional", "Model"):
-        raise Refused(f"{where} is a model inside the model; put its layers in its place and save again")
+        raise Refused(
+            f"{where} is a model inside the model; put its layers in its place and save again"
+        )
     if kind == "InputLayer" and _is_keras_own(entry):
         return KerasLayer(kind, name, None)
     if kind not in _KNOWN or kind == "Input" or not _is_keras_own(entry):
-        raise Refused(f"{where} is not known; nbbn has {', '.join(n for n in _KNOWN if n not in ('Input', 'Layer'))}")
+        raise Refused(
+            f"{where} is not known; nbbn has {', '.join(n for n in _KNOWN if n not in ('Input', 'Layer'))}"
+        )
     if kind == "Activation" and config.get("activation") == "relu6":
         kind, config = "ReLU", {**config, "max_value": 6.0}
         del config["activation"]
     try:
-        return KerasLayer(entry["class_name"], name, _KNOWN[kind](**_arguments(_KNOWN[kind], config)))
+        return KerasLayer(
+            entry["class_name"], name, _KNOWN[kind](**_arguments(_KNOWN[kind], config))
+        )
     except Refused as err:
         raise Refused(f"{where}: {err}") from None
     except BROKEN as err:
@@ -153,7 +171,9 @@ def _read_layer(entry: dict) -> KerasLayer:
 def _is_keras_own(entry: dict) -> bool:
     """Whether a class is Keras's and not a custom one of the same name; old files do not tell."""
     module, registered = entry.get("module"), entry.get("registered_name")
-    own = module is None or (isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras", "builtins"))
+    own = module is None or (
+        isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras", "builtins")
+    )
     return own and registered in (None, entry.get("class_name"))
 
 
@@ -174,7 +194,9 @@ def _arguments(cls: type[Layer], config: dict) -> dict:
         elif key.endswith("_regularizer"):
             arguments[key] = _regularizer(key, value)
         elif isinstance(value, dict):
-            raise Refused(f"{key} is {_described(value)}, which nbbn does not have; give it as a layer of nbbn's own")
+            raise Refused(
+                f"{key} is {_described(value)}, which nbbn does not have; give it as a layer of nbbn's own"
+            )
         else:
             arguments[key] = value
     return arguments
@@ -183,7 +205,9 @@ def _arguments(cls: type[Layer], config: dict) -> dict:
 def _dtype(policy) -> str | None:
     name = policy["config"]["name"] if isinstance(policy, dict) else policy
     if name is not None and name not in _DTYPES:
-        raise Refused(f"dtype {one_line(name)} is not supported; nbbn computes in float32 and float64")
+        raise Refused(
+            f"dtype {one_line(name)} is not supported; nbbn computes in float32 and float64"
+        )
     return _DTYPES.get(name)
 
 
@@ -191,7 +215,11 @@ def _initializer(value):
     """Keras's initializer, or the layer's default for one that nbbn lacks: the weights are in the file."""
     try:
         if isinstance(value, dict):
-            config = {k: v for k, v in value["config"].items() if k not in ("input_axes", "output_axes", "dtype")}
+            config = {
+                k: v
+                for k, v in value["config"].items()
+                if k not in ("input_axes", "output_axes", "dtype")
+            }
             value = {"class_name": value["class_name"], "config": config}
         return initializers.get(value)
     except BROKEN:
@@ -202,7 +230,9 @@ def _regularizer(key: str, value):
     if not isinstance(value, dict):
         return value
     if not _is_keras_own(value):
-        raise Refused(f"{key} is {_described(value)}, which nbbn does not have; save the model without it")
+        raise Refused(
+            f"{key} is {_described(value)}, which nbbn does not have; save the model without it"
+        )
     return {"class_name": value["class_name"], "config": value.get("config", {})}
 
 
@@ -219,13 +249,18 @@ def _input_shape(config: dict, inner, entries: list) -> tuple[int, ...]:
     places = [first.get("batch_shape"), first.get("batch_input_shape")]
     for part in (inner, config):
         if isinstance(part, dict):
-            places += [part.get("build_input_shape"), (part.get("build_config") or {}).get("input_shape")]
+            places += [
+                part.get("build_input_shape"),
+                (part.get("build_config") or {}).get("input_shape"),
+            ]
     shape = next((place for place in places if place is not None), None)
     if shape is None:
         raise Refused("the shape of its rows is not known: the model was saved before it was built")
     row = tuple(shape)[1:]
     if not row or not all(type(n) is int and n > 0 for n in row):
-        raise Refused(f"its rows have shape {one_line(shape)}; every size but the batch's must be known")
+        raise Refused(
+            f"its rows have shape {one_line(shape)}; every size but the batch's must be known"
+        )
     return row
 
 
@@ -242,5 +277,7 @@ def check_layers(model: KerasModel) -> list[Layer]:
         raise Refused("has no layers")
     if len({layer.dtype for layer in found}) > 1:
         names = [layer.name for layer in found if layer.dtype is not None]
-        raise Refused(f"layer {names[0]!r} computes in float64, others in float32; nbbn computes a whole model in one")
+        raise Refused(
+            f"layer {names[0]!r} computes in float64, others in float32; nbbn computes a whole model in one"
+        )
     return found

@@ -49,7 +49,9 @@ class Hdf5:
 
     def __init__(self, data: bytes):
         if importlib.util.find_spec("h5py") is None:
-            raise ImportError("reading Keras's files needs the package h5py: pip install 'nbbn[keras]'")
+            raise ImportError(
+                "reading Keras's files needs the package h5py: pip install 'nbbn[keras]'"
+            )
         answer = _read_apart(data)
         length = int.from_bytes(answer[:8], "little")
         self.root = json.loads(answer[8 : 8 + length])
@@ -92,7 +94,9 @@ class Hdf5:
             raise Hdf5Error(f"{name} is no array")
         if (own := tuple(entry["shape"])) != tuple(shape):
             raise Hdf5Error(f"has shape {own}, the layer needs {tuple(shape)}")
-        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(shape)
+        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(
+            shape
+        )
 
 
 def _entry(group: dict, name: str) -> dict:

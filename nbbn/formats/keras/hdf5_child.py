@@ -45,7 +45,9 @@ class Walk:
             if self._entries > _MAX_ENTRIES:
                 raise ValueError(f"has more than {_MAX_ENTRIES} entries")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                entries[name] = {"refused": "is a link to another place; only what the file holds itself is read"}
+                entries[name] = {
+                    "refused": "is a link to another place; only what the file holds itself is read"
+                }
             elif isinstance(entry := group[name], h5py.Group):
                 entries[name] = self.group(entry, depth + 1)
             elif isinstance(entry, h5py.Dataset):
@@ -76,11 +78,22 @@ def _texts(group) -> dict:
     for name in group.attrs:
         try:
             value = group.attrs[name]
-        except (OSError, TypeError, ValueError, KeyError):  # of a type that h5py does not know: no string
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ):  # of a type that h5py does not know: no string
             continue
         values = [value] if isinstance(value, (str, bytes)) else getattr(value, "tolist", list)()
-        if isinstance(values, list) and len(values) <= _MAX_TEXTS and all(isinstance(v, (str, bytes)) for v in values):
-            texts[name] = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
+        if (
+            isinstance(values, list)
+            and len(values) <= _MAX_TEXTS
+            and all(isinstance(v, (str, bytes)) for v in values)
+        ):
+            texts[name] = [
+                v.decode(errors="replace") if isinstance(v, bytes) else v for v in values
+            ]
     return texts
 
 
@@ -94,7 +107,15 @@ def main() -> None:
     try:
         with h5py.File(h5py.h5f.open_file_image(data)) as file:
             tree = walk.group(file)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, MemoryError) as err:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+        MemoryError,
+    ) as err:
         sys.exit(f"{type(err).__name__}: {err}")
     text = json.dumps(tree).encode(errors="replace")
     sys.stdout.buffer.write(len(text).to_bytes(8, "little") + text)

@@ -10,8 +10,8 @@ import zlib
 import numpy as np
 
 from nbbn.formats.assembly import assembled, wanted_shapes
-from nbbn.formats.content import Content, PathLike, of_layers
-from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
+from nbbn.formats.content import Content, of_layers
+from nbbn.formats.files import BROKEN, FileError, PathLike, Refused, one_line, read_whole
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
@@ -37,15 +37,25 @@ def read(path: PathLike) -> Content:
 
     def accept(start: bytes, size: int) -> None:
         if not start.startswith((ZIP_MAGIC, hdf5.MAGIC)):
-            raise FileError(f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved")
+            raise FileError(
+                f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved"
+            )
 
     data = read_whole(path, accept)
     try:
         return _from_zip(data) if data.startswith(ZIP_MAGIC) else _from_hdf5(data)
     except Refused as err:
         raise FileError(f"{path}: {err}") from err
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError, *BROKEN) as err:
-        raise FileError(f"{path}: broken ({one_line(err) or type(err).__name__}); save the model again") from err
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        RuntimeError,
+        EOFError,
+        NotImplementedError,
+        *BROKEN,
+    ) as err:
+        raise FileError(f"{path}: broken ({one_line(err)}); save the model again") from err
 
 
 # -- .keras
@@ -64,13 +74,17 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in archive.namelist():
         raise Refused(f"has no {name}: not a whole model; save it with model.save('name.keras')")
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused(f"{name} is compressed in a way that Keras does not use; save the model again")
+        raise Refused(
+            f"{name} is compressed in a way that Keras does not use; save the model again"
+        )
     with archive.open(name) as entry:
         parts, size = [], 0
         while part := entry.read(_SMALL):
             size += len(part)
             if size > limit:
-                raise Refused(f"{name} unpacks to more than {limit} bytes, which no model's does; not read any further")
+                raise Refused(
+                    f"{name} unpacks to more than {limit} bytes, which no model's does; not read any further"
+                )
             parts.append(part)
     return b"".join(parts)
 
@@ -83,9 +97,18 @@ class _ByClass:
 
     def __init__(self, file: hdf5.Hdf5, model: KerasModel):
         self._file = file
-        top = next((name for name in ("layers", "_layer_checkpoint_dependencies") if file.has(file.root, name)), None)
+        top = next(
+            (
+                name
+                for name in ("layers", "_layer_checkpoint_dependencies")
+                if file.has(file.root, name)
+            ),
+            None,
+        )
         self._layers = None if top is None else file.group(file.root, top)
-        self._places = self._named() or dict(zip((keras.name for keras in model.layers), _class_names(model)))
+        self._places = self._named() or dict(
+            zip((keras.name for keras in model.layers), _class_names(model))
+        )
 
     def _named(self) -> dict[str, str]:
         """Place of each layer by its name, where the file says it."""
@@ -105,7 +128,10 @@ class _ByClass:
         group = self._file.group(self._layers, self._places[layer.name], "vars")
         if (found := len(self._file.names(group))) != len(wanted):
             raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
-        return {name: self._file.array(group, str(i), shape) for i, (name, shape) in enumerate(wanted.items())}
+        return {
+            name: self._file.array(group, str(i), shape)
+            for i, (name, shape) in enumerate(wanted.items())
+        }
 
 
 def _class_names(model: KerasModel) -> list[str]:
@@ -126,7 +152,9 @@ def _from_hdf5(data: bytes):
     file = hdf5.Hdf5(data)
     config = file.texts(file.root, "model_config")
     if not config:
-        raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
+        raise Refused(
+            "holds weights without layers; save the whole model: model.save('name.keras')"
+        )
     model = read_model(_json(config[0].encode()))
     return _assembled(model, check_layers(model), _ByPath(file))
 
@@ -148,7 +176,9 @@ class _ByPath:
         if set(paths) != set(wanted):
             raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
         return {
-            name: self._file.array(self._file.group(group, *paths[name][:-1]), paths[name][-1], shape)
+            name: self._file.array(
+                self._file.group(group, *paths[name][:-1]), paths[name][-1], shape
+            )
             for name, shape in wanted.items()
         }
 
@@ -177,7 +207,9 @@ def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPat
         try:
             weights.append(source.read(layer, wanted) if wanted else {})
         except BROKEN as err:
-            raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}") from err
+            raise Refused(
+                f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}"
+            ) from err
     name = model.name if isinstance(model.name, str) else None
     dtype = layers[0].dtype or "float32"
     return of_layers(assembled(layers, model.input_shape, weights, dtype), name)

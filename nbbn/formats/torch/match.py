@@ -45,7 +45,9 @@ class Module:
     @property
     def shown(self) -> str:
         """Its tensors and their shapes, in an error's words."""
-        shapes = ", ".join(f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked")
+        shapes = ", ".join(
+            f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked"
+        )
         return f"{self.path!r} ({shapes})"
 
 
@@ -61,16 +63,22 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
     for name, tensor in tensors.items():
         path, _, part = name.rpartition(".")
         if part not in _PARTS:
-            raise Refused(f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}")
+            raise Refused(
+                f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}"
+            )
         found.setdefault(path, {})[part] = tensor
     return [Module(path, parts) for path, parts in found.items()]
 
 
-def wanted_tensors(layer: Layer, arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def wanted_tensors(
+    layer: Layer, arrays: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer, with the array's name and its shape in torch's layout."""
     names = _NAMES[type(layer)]
     parts = {array: part for part, array in names.items()}
-    return {parts[array]: (array, torch_shape(layer, array, shape)) for array, shape in arrays.items()}
+    return {
+        parts[array]: (array, torch_shape(layer, array, shape)) for array, shape in arrays.items()
+    }
 
 
 def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -86,7 +94,9 @@ def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, 
     return second, first, height, width
 
 
-def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def in_our_layout(
+    layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """An array of torch's layout in ours, of `shape`."""
     if array != "kernel":
         return values.transpose(1, 2, 0) if values.ndim == 3 else values
@@ -99,7 +109,11 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int
 
 
 def match(
-    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *, in_order: bool
+    modules: list[Module],
+    layers: Sequence[tuple[Layer, dict]],
+    named: Collection[str],
+    *,
+    in_order: bool,
 ) -> list[Module]:
     """The module of each layer.
 
@@ -167,13 +181,18 @@ def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
 
 
 def _shown(layer: Layer, arrays: dict) -> str:
-    shapes = ", ".join(f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items())
+    shapes = ", ".join(
+        f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items()
+    )
     return f"{layer.name!r} ({type(layer).__name__}, which takes {shapes})"
 
 
 def _keeps_the_order(modules: list[Module]) -> bool:
     """Whether the tensors come as torch keeps them: a module's weight before its bias, numbered modules in order."""
-    parts = all(list(module.tensors) == [part for part in _PARTS if part in module.tensors] for module in modules)
+    parts = all(
+        list(module.tensors) == [part for part in _PARTS if part in module.tensors]
+        for module in modules
+    )
     return parts and all(row == sorted(row, key=_natural) for row in _alike(modules))
 
 

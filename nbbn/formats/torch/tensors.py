@@ -56,7 +56,11 @@ def read_tensors(source) -> tuple[str, dict[str, Tensor], bool]:
     # The length of a header may look like the start of a pickle.
     if not data[8:9] == b"{" and data.startswith((_ZIP, b"\x80")):
         return str(source), _of_mapping(str(source), _load(source, data)), True
-    return str(source), _of_safetensors(source, data), False  # such a file sorts its tensors by name
+    return (
+        str(source),
+        _of_safetensors(source, data),
+        False,
+    )  # such a file sorts its tensors by name
 
 
 # -- mappings
@@ -75,9 +79,13 @@ def _of_mapping(where: str, given: Mapping) -> dict[str, Tensor]:
             )
         kind = str(value.dtype).removeprefix("torch.")
         if kind not in ("float64", "float32", "float16", "bfloat16", "int64"):
-            raise FileError(f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read")
+            raise FileError(
+                f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read"
+            )
         tensors[name] = Tensor(
-            tuple(int(n) for n in value.shape), kind == "float64", lambda value=value: _numbers(value)
+            tuple(int(n) for n in value.shape),
+            kind == "float64",
+            lambda value=value: _numbers(value),
         )
     return tensors
 
@@ -105,7 +113,9 @@ def _load(path, data: bytes):
         if data.startswith(_ZIP):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise FileError(f"{path}: its entries are compressed, which torch's are not; save it again")
+                    raise FileError(
+                        f"{path}: its entries are compressed, which torch's are not; save it again"
+                    )
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileError:
         raise
@@ -115,7 +125,9 @@ def _load(path, data: bytes):
             "save model.state_dict()"
         ) from err
     if not isinstance(loaded, Mapping):
-        raise FileError(f"{path}: holds a {type(loaded).__name__}, no state dict; save model.state_dict()")
+        raise FileError(
+            f"{path}: holds a {type(loaded).__name__}, no state dict; save model.state_dict()"
+        )
     return loaded
 
 
@@ -138,15 +150,19 @@ def _of_safetensors(path, data: bytes) -> dict[str, Tensor]:
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _SAFETENSORS:
-            raise FileError(f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read")
-        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"] == "F64", lambda entry=entry: _decoded(entry))
+            raise FileError(
+                f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read"
+            )
+        tensors[name] = Tensor(
+            tuple(entry["shape"]), entry["dtype"] == "F64", lambda entry=entry: _decoded(entry)
+        )
     return tensors
 
 
 def _decoded(entry: dict) -> np.ndarray:
-    array = np.frombuffer(entry["data"], _SAFETENSORS[entry["dtype"]], math.prod(entry["shape"])).reshape(
-        entry["shape"]
-    )
+    array = np.frombuffer(
+        entry["data"], _SAFETENSORS[entry["dtype"]], math.prod(entry["shape"])
+    ).reshape(entry["shape"])
     if entry["dtype"] == "BF16":  # the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
     return array
