@@ -133,7 +133,8 @@ class FoldedModel:
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
         if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
             raise ValueError(
-                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as input"
+                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as "
+                "input"
             )
         if x.shape[1:] != self._row or x.ndim == 0:
             wanted = ", ".join(map(str, self._row))

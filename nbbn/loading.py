@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nbbn.estimators import MLPClassifier, MLPRegressor
     from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
 
-    Estimator = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
-    Model = FoldedModel | Sequential | Estimator
+    Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
+    Model: TypeAlias = FoldedModel | Sequential | Estimator
 
 
 def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
@@ -91,7 +91,7 @@ def load(path: PathLike) -> Model:
 
     Returns
     -------
-    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         What was saved.
 
     Raises

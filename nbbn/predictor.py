@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from nbbn import compiler
 from nbbn.fallback import NumpyBlocks
 from nbbn.network import Network
+
+if TYPE_CHECKING:
+    from nbbn.program.runnable import InferenceRun
 
 
 class Predictor:
@@ -20,17 +25,18 @@ class Predictor:
     """
 
     def __init__(self, network: Network):
+        self._blocks: InferenceRun | NumpyBlocks
         self._blocks = _compiled(network) if compiler.available() else NumpyBlocks(network)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Outputs, `(rows, numbers of an output)` of the network's dtype, for numeric rows.
 
-        Others than writeable C-contiguous ones of that dtype are converted a few thousand at a time.
+        Others than writeable C-contiguous ones of that dtype are converted by the thousand.
         """
         return self._blocks.run(x)
 
 
-def _compiled(network: Network):
+def _compiled(network: Network) -> InferenceRun:
     # Here, not above: these import numba.
     from nbbn.program.inference import InferenceProgram
     from nbbn.program.runnable import InferenceRun

@@ -26,8 +26,8 @@ from nbbn.commands.errors import UnusableInput
 from nbbn.commands.progress import fraction_bar
 from nbbn.terminal import console
 
-# Rows of a prediction that is timed are repeated up to so many, so that a call's own cost is spread,
-# and timed so many times.
+# Rows of a prediction that is timed are repeated up to so many, which spreads a call's own cost;
+# and it is timed so many times.
 _TIMED_ROWS, _TIMINGS = 1000, 5
 
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _names(purpose: str) -> list[str]:
-    """The kernels that the purpose takes: training takes those of inference too, to validate with."""
+    """The kernels that the purpose takes: training validates with those of inference."""
     from nbbn.kernels import KERNELS
 
     return [name for name in KERNELS if purpose != "inference" or name in INFERENCE]

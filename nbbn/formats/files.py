@@ -12,6 +12,8 @@ from typing import BinaryIO, TypeVar
 
 PathLike = str | os.PathLike[str]
 _FIRST = 16
+# What archives and HDF5 files begin with.
+ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 T = TypeVar("T")
 
 

@@ -83,7 +83,8 @@ def save(
             written = _all_named(read.network, read.slots)
         except FileError:
             written = {}
-        if not all(np.array_equal(written.get(n), array) for n, array in tensors.items()):
+        same = (n in written and np.array_equal(written[n], a) for n, a in tensors.items())
+        if not all(same):
             raise FileError(
                 f"{path}: the file does not read back equal; the disk or safetensors is at fault"
             )

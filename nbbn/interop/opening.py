@@ -23,7 +23,7 @@ def open_model(path: PathLike) -> Model:
 
     Returns
     -------
-    MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor or FoldedModel
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         Ready for `predict`: what was saved for nbbn's own file, else what `from_keras` and
         `from_onnx` return.
 

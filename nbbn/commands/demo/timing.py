@@ -22,7 +22,7 @@ _BLOCK_SECONDS = 0.005
 def interleaved(
     functions: Mapping[str, Callable[[], object]], rounds: int = _ROUNDS
 ) -> dict[str, float]:
-    """Median seconds a call of each function, in turn, so that the machine's drift meets all alike."""
+    """Median seconds a call of each function, in turn: the machine's drift meets all alike."""
     calls = {name: _calls(function) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
@@ -53,7 +53,7 @@ def folded_against_unfolded(
     of the input.
     """
     unfolded = for_inference(estimator)
-    models = {"estimator": estimator, "unfolded": unfolded, "folded": folded}
+    models: dict[str, Any] = {"estimator": estimator, "unfolded": unfolded, "folded": folded}
     result: list[dict[str, Any]] = []
     for rows in sorted({n for n in (1, 32, 1000, len(x)) if n <= len(x)}):
         some = np.ascontiguousarray(x[:rows])

@@ -1,13 +1,16 @@
-"""A process of its own in which h5py reads a file that may be hostile: the HDF5 library crashes or runs for ever on some.
+"""A process of its own in which h5py reads a file that may be hostile.
 
-The file comes from standard input. To standard output go 8 bytes with a length, so many bytes of JSON that describe the tree, and
-the arrays' numbers one after the other, little-endian. The first argument is the most bytes that both may take.
+The HDF5 library crashes or runs for ever on some. The file comes from standard input. To standard
+output go 8 bytes with a length, so many bytes of JSON that describe the tree, and the arrays'
+numbers one after the other, little-endian. The first argument is the most bytes that both may take.
 """
 
 import json
 import sys
+from typing import Any
 
-# Bounds far above what any model needs: groups within groups, entries of a file, strings of an attribute.
+# Bounds far above what any model needs: groups within groups, entries of a file, strings of an
+# attribute.
 _MAX_DEPTH, _MAX_ENTRIES, _MAX_TEXTS = 64, 200_000, 100_000
 
 
@@ -31,9 +34,10 @@ class Walk:
     """
 
     def __init__(self, left: int):
-        self.arrays, self.left, self._entries = [], left, 0
+        self.arrays: list[bytes] = []
+        self.left, self._entries = left, 0
 
-    def group(self, group, depth: int = 0) -> dict:
+    def group(self, group: Any, depth: int = 0) -> dict[str, Any]:
         """A group: its attributes of strings, and its entries."""
         import h5py
 
@@ -58,7 +62,7 @@ class Walk:
             raise ValueError("promises more text than the file can hold")
         return {"entries": entries, "texts": texts}
 
-    def array(self, dataset) -> dict:
+    def array(self, dataset: Any) -> dict[str, Any]:
         """An array of floats, or why it is none."""
         if dataset.external or dataset.is_virtual:
             return {"refused": "lies in another file"}
@@ -73,7 +77,7 @@ class Walk:
         return {"shape": dataset.shape, "dtype": dataset.dtype.newbyteorder("<").str}
 
 
-def _texts(group) -> dict:
+def _texts(group: Any) -> dict[str, list[str]]:
     texts = {}
     for name in group.attrs:
         try:

@@ -1,4 +1,4 @@
-"""In which order PyTorch has the features of rows that stand for images: it flattens channels first, nbbn channels last."""
+"""The order of PyTorch's features where rows stand for images: it flattens channels first."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
             and layer.group_count(before) > 1
         ):
             raise Refused(
-                f"layer {layer.name!r} normalises groups of features that torch has in another order; use Reshape"
+                f"layer {layer.name!r} normalises groups of features that torch has in another "
+                "order; use Reshape"
             )
         orders.append(order)
     if orders[-1] is not None:
         raise Refused(
-            "the model ends in flattened images, which torch has channels first; end it before the Flatten"
+            "the model ends in flattened images, which torch has channels first; end it before "
+            "the Flatten"
         )
     return orders
 
@@ -77,13 +79,14 @@ def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
     images = [shape for shape in (before, after) if len(shape) == 3]
     if order is not None or any(channels_first(image) is not None for image in images):
         raise Refused(
-            f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in another order"
+            f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in "
+            "another order"
         )
     return None
 
 
 def _of_images(following: Sequence[Layer], shape: tuple) -> Order:
-    """The order in which a Dense must put its outputs: that of the images which a later layer makes of them."""
+    """The order in which a Dense must put its outputs: that of the images made of them later."""
     if len(shape) != 1:
         return None
     for layer in following:
