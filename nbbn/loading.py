@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import Content, PathLike, native
-from nbbn.formats.files import FileError
+from nbbn.formats import Content, native
+from nbbn.formats.files import FileError, PathLike
 from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nbbn.estimators import MLPClassifier, MLPRegressor
     from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
 
-    Estimator = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
-    Model = FoldedModel | Sequential | Estimator
+    Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
+    Model: TypeAlias = FoldedModel | Sequential | Estimator
 
 
 def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
@@ -91,7 +91,7 @@ def load(path: PathLike) -> Model:
 
     Returns
     -------
-    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         What was saved.
 
     Raises
@@ -119,9 +119,7 @@ def model_of(content: Content, path: PathLike) -> Any:
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise FileError(
-            f"{path}: not a model that nbbn saved ({error}); save it anew"
-        ) from error
+        raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
 
 
 def _labels(content: Content) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +10,21 @@ import numpy as np
 from nbbn.commands import parquet, tables
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
+from nbbn.formats.npz import read_npz
 
 _PARQUET_ROWS = 1 << 16
+# Lines of a text table, with their numbers.
+_Lines = list[tuple[int, bytes]]
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say what to train on."""
-    parser.add_argument(
-        "data", type=Path, metavar="DATA", help="a .csv, .tsv or .parquet table, or an .npz with arrays X and y"
-    )
-    parser.add_argument("--target", metavar="COLUMN", help="name of the table's column to predict (default: the last)")
-    parser.add_argument("--regression", action="store_true", help="predict a number instead of a class")
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA",
+        help="a .csv, .tsv or .parquet table, or an .npz with arrays X and y")  # fmt: skip
+    add("--target", metavar="COLUMN",
+        help="name of the table's column to predict (default: the last)")  # fmt: skip
+    add("--regression", action="store_true", help="predict a number instead of a class")
 
 
 def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
@@ -40,21 +42,30 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix.lower() != ".npz":
         return read_table(path, target, float if args.regression else str)
     if target is not None:
-        raise UnusableInput("--target names a column of a table; an .npz holds the targets in its array y")
-    return read_npz(path)
+        raise UnusableInput(
+            "--target names a column of a table; an .npz holds the targets in its array y"
+        )
+    return read_arrays(path)
 
 
-def split(x: np.ndarray, y: np.ndarray, share: float, seed: int, regression: bool) -> list[np.ndarray]:
-    """Rows to train on and rows kept aside, with their targets: `x, x_aside, y, y_aside`; classes in equal shares."""
+def split(
+    x: np.ndarray, y: np.ndarray, share: float, seed: int, regression: bool
+) -> list[np.ndarray]:
+    """Rows to train on and rows kept aside, classes in equal shares: `x, x_aside, y, y_aside`."""
     from sklearn.model_selection import train_test_split
 
+    strata = None if regression else y
     try:
-        return train_test_split(x, y, test_size=share, random_state=seed, stratify=None if regression else y)
+        return train_test_split(x, y, test_size=share, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise UnusableInput(f"no rows can be kept aside ({error}); use more rows, or another share") from None
+        raise UnusableInput(
+            f"no rows can be kept aside ({error}); use more rows, or another share"
+        ) from None
 
 
-def read_parquet(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, np.ndarray]:
+def read_parquet(
+    path: Path, target: str | None, kind: type[str] | type[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """A Parquet table with one column apart: the last, or the one called `target`.
 
     Raises
@@ -64,13 +75,16 @@ def read_parquet(path: Path, target: str | None, kind: type) -> tuple[np.ndarray
     """
     table = parquet.open_table(path)
     with table:
-        names = table.schema_arrow.names
+        names: list[str] = table.schema_arrow.names
     target = names[-1] if target is None and names else target
-    if target not in names:
-        raise UnusableInput(f"{path} has no column {target!r}; it has {', '.join(names)[:200]}")
-    batches = list(parquet.read_batches(path, None, _PARQUET_ROWS))
+    if target is None or target not in names:
+        known = ", ".join(names)[:200]
+        raise UnusableInput(f"{path} has no column {target!r}; it has {known}")
+    batches = list(parquet.read_batches(path, _PARQUET_ROWS))
     if len(names) < 2 or not batches:
-        raise UnusableInput(f"{path} must hold rows of at least two columns, one of them the target")
+        raise UnusableInput(
+            f"{path} must hold rows of at least two columns, one of them the target"
+        )
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
     y = columns.pop(target)
     x = parquet.as_rows(path, columns)
@@ -82,25 +96,7 @@ def read_parquet(path: Path, target: str | None, kind: type) -> tuple[np.ndarray
     return x, y.astype(str) if y.dtype == object else y
 
 
-def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` file by name; arrays of Python objects are refused.
-
-    Raises
-    ------
-    UnusableInput
-        For any other file.
-    """
-    if path.is_dir():
-        raise UnusableInput(f"{path} is a folder; give an .npz file")
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        # A single array has no names: TypeError or AttributeError.
-        raise UnusableInput(f"{path} is no readable .npz file, or holds more than plain numbers") from error
-
-
-def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Arrays X and y of a `.npz` file, rows flattened.
 
     Raises
@@ -108,16 +104,22 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     UnusableInput
         Where they are missing or do not go together.
     """
-    arrays = read_archive(path)
+    arrays = read_npz(path)
     if not {"X", "y"} <= set(arrays):
-        raise UnusableInput(f"{path} must hold arrays X and y; it holds {', '.join(sorted(arrays)) or 'none'}")
+        held = ", ".join(sorted(arrays)) or "none"
+        raise UnusableInput(f"{path} must hold arrays X and y; it holds {held}")
     x, y = arrays["X"], arrays["y"]
     if x.ndim < 2 or y.ndim < 1 or len(x) != len(y) or len(x) == 0:
-        raise UnusableInput(f"{path}: X must have rows and columns, and y an entry a row; got {x.shape} and {y.shape}")
+        raise UnusableInput(
+            f"{path}: X must have rows and columns, and y an entry a row; "
+            f"got {x.shape} and {y.shape}"
+        )
     return x.reshape(len(x), -1), y
 
 
-def read_table(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, np.ndarray]:
+def read_table(
+    path: Path, target: str | None, kind: type[str] | type[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """A text table with one column apart: the last, or the one that the first line calls `target`.
 
     Parameters
@@ -139,40 +141,51 @@ def read_table(path: Path, target: str | None, kind: type) -> tuple[np.ndarray, 
     header = target is not None or all(tables.parse_number(name) is None for name in names[:column])
     if target is not None:
         if target not in names:
-            raise UnusableInput(f"{path} has no column {target!r}; its first line names {', '.join(names)[:200]}")
+            known = ", ".join(names)[:200]
+            raise UnusableInput(f"{path} has no column {target!r}; its first line names {known}")
         column = names.index(target)
     others = [i for i in range(len(names)) if i != column]
-    body = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not (header and i == 1)]
+    body = [(i, line) for i, line in enumerate(lines, 1) if line.strip()][header:]
     if not body or not others:
-        raise UnusableInput(f"{path} must hold rows of at least two columns, one of them the target")
+        raise UnusableInput(
+            f"{path} must hold rows of at least two columns, one of them the target"
+        )
     _check_columns(path, body, len(names), delimiter)
-    x, y = _parse(path, body, delimiter, others, float), _parse(path, body, delimiter, [column], kind)[:, 0]
+    x = _parse(path, body, delimiter, others, float)
+    y = _parse(path, body, delimiter, [column], kind)[:, 0]
     if kind is str and all(label.lstrip("-").isdecimal() for label in y):
         y = y.astype(np.int64)
     return x, y
 
 
-def _check_columns(path, body, columns, delimiter) -> None:
+def _check_columns(path: Path, body: _Lines, columns: int, delimiter: str) -> None:
     """Refuse a line of another number of columns; a line with quotes is left to the parser."""
     mark = delimiter.encode()
     for i, line in body:
         if b'"' not in line and line.count(mark) + 1 != columns:
-            raise UnusableInput(f"{path}: line {i} has {line.count(mark) + 1} columns, the first line has {columns}")
+            own = line.count(mark) + 1
+            raise UnusableInput(f"{path}: line {i} has {own} columns, the first line has {columns}")
 
 
-def _parse(path, body, delimiter, columns, kind) -> np.ndarray:
-    options = {"delimiter": delimiter, "comments": None, "quotechar": '"', "encoding": "utf-8-sig", "ndmin": 2}
+def _parse(
+    path: Path, body: _Lines, delimiter: str, columns: list[int], kind: type[str] | type[float]
+) -> np.ndarray:
     try:
-        values = np.loadtxt([line for _, line in body], dtype=kind, usecols=columns, **options)
+        values = np.loadtxt(
+            [line for _, line in body], dtype=kind, usecols=columns, delimiter=delimiter,
+            comments=None, quotechar='"', encoding="utf-8-sig", ndmin=2,
+        )  # fmt: skip
     except ValueError:
         raise UnusableInput(f"{path}: {_complaint(path, body, delimiter, columns)}") from None
     if kind is float and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0, 0])
-        raise UnusableInput(f"{path}: line {body[row][0]} holds NaN or infinity; use finite numbers only")
+        raise UnusableInput(
+            f"{path}: line {body[row][0]} holds NaN or infinity; use finite numbers only"
+        )
     return values
 
 
-def _complaint(path, body, delimiter, columns) -> str:
+def _complaint(path: Path, body: _Lines, delimiter: str, columns: list[int]) -> str:
     for i, line in body:
         fields = tables.split_line(path, line, i, delimiter)
         for column in columns:
