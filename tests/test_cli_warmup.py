@@ -15,6 +15,7 @@ from nbbn.commands import warmup
 from nbbn.kernels import KERNELS
 from nbbn.program.inference import InferenceProgram
 
+INFERENCE = {name for name, kernel in KERNELS.items() if kernel.inference}
 pytestmark = pytest.mark.usefixtures("command_name")
 
 
@@ -30,7 +31,7 @@ def test_inference_is_what_networks_are_lowered_to():
     networks += [
         drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()
     ]
-    assert set().union({"scan_finite"}, *map(kernels_of, networks)) == set(warmup.INFERENCE)
+    assert set().union({"scan_finite"}, *map(kernels_of, networks)) == INFERENCE
 
 
 @pytest.mark.parametrize("purpose", ["inference", "training", "all"])
@@ -42,7 +43,7 @@ def test_which_kernels_are_compiled(capsys, monkeypatch, purpose, dtype):
     )
     monkeypatch.setattr(warmup, "_run_once", lambda purpose, dtype: ran.append(dtype.name))
     text = works(capsys, "warmup", "--for", purpose, "--dtype", dtype)
-    wanted = set(warmup.INFERENCE) if purpose == "inference" else set(KERNELS)
+    wanted = INFERENCE if purpose == "inference" else set(KERNELS)
     dtypes = ["float32", "float64"] if dtype == "both" else [dtype]
     assert set(asked) == {(name, d) for name in wanted for d in dtypes}
     assert ran == dtypes and re.match(rf"{len(asked)} kernels ready after [\d.]+ s, kept in ", text)

@@ -20,7 +20,7 @@ ROOMS = (
     ("layers", "network"),
     ("kernels", "runtime"),
     ("program", "fallback"),
-    ("trainer", "predictor", "functional", "scan"),
+    ("thread_choice", "trainer", "predictor", "functional", "scan"),
     ("fold",),
     ("formats",),
     ("folded_model",),
@@ -50,7 +50,7 @@ BACKENDS = (
     "fold",
 )
 # Backends that still import layers.
-PENDING_LAYERS = {"nbbn.fold.chain", "nbbn.fold.check"}
+PENDING_LAYERS: set[str] = set()
 
 
 @cache

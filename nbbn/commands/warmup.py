@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from nbbn.activations import ELEMENTWISE
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import WorkFailed
 from nbbn.commands.progress import fraction_bar
@@ -17,16 +16,6 @@ from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.folded_model import FoldedModel
 from nbbn.layers import Dense
 from nbbn.network import Network
-
-# What a network in inference is lowered to; a test holds it against the lowering.
-INFERENCE = (
-    "copy_rows", "dense_forward", "dense_relu_forward", "norm_inference", "norm_relu_inference",
-    "relu_forward", "sigmoid_forward", "tanh_forward", "softmax_forward", "channel_softmax",
-    "conv_forward", "conv_pool_forward", "depthwise_forward", "repeat_channels", "clear_padding",
-    "image_norm_inference", "image_norm_relu_inference", "group_norm_forward", "max_pool_forward",
-    "average_pool_forward", "pad_images", "permute", "repack", "scan_finite",
-    *(f"image_{name}" for name in ELEMENTWISE),
-)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +55,7 @@ def _names(purpose: str) -> list[str]:
     """The kernels that the purpose takes: training validates with those of inference."""
     from nbbn.kernels import KERNELS
 
-    return [name for name in KERNELS if purpose != "inference" or name in INFERENCE]
+    return [name for name, kernel in KERNELS.items() if purpose != "inference" or kernel.inference]
 
 
 def _compile_kernels(names: list[str], dtypes: Sequence[str], show: Callable[[float], None]) -> int:

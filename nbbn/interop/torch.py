@@ -8,9 +8,9 @@ from typing import Any
 
 from nbbn.formats.files import PathLike
 from nbbn.layers import Layer
-from nbbn.layers.names import keras_name
 from nbbn.loading import model_of
 from nbbn.models.sequential import Sequential
+from nbbn.utils import keras_name
 
 
 def from_torch(

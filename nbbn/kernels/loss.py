@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.activation import softmax_row
 from nbbn.kernels.registry import INDICES, READ_ROWS, WEIGHTS, WRITE_ROWS, WRITE_ROWS_F64, Real, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
+from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
@@ -150,6 +150,13 @@ def huber(slip, delta):
 
 
 @inline
+def log_cosh(slip, parameter):
+    """`log(cosh(slip))`, which cannot overflow."""
+    size = abs(slip)
+    return size + math.log1p(math.exp(-2.0 * size)) - 0.6931471805599453, math.tanh(slip)
+
+
+@inline
 def quantile(slip, level):
     """The pinball loss of Koenker and Bassett (1978): `level` below the target, `1 - level` above."""
     if slip < 0.0:
@@ -180,6 +187,7 @@ def _regression(name: str, function) -> None:
 _regression("mean_squared_error", squared)
 _regression("mean_absolute_error", absolute)
 _regression("huber", huber)
+_regression("log_cosh", log_cosh)
 _regression("quantile", quantile)
 
 

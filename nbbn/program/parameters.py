@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn import operations as op
-from nbbn.kernels.activation import NO_LOGIT
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
+from nbbn.kernels.softmax import NO_LOGIT
 from nbbn.operations import Array
 from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
@@ -76,10 +76,7 @@ class Parameters:
     """
 
     def __init__(
-        self,
-        program: Program,
-        arrays: tuple[dict[str, Array], ...],
-        nodes: list[Node],
+        self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
         logits: int | None = None,
     ):
         self.dtype = program.dtype
@@ -103,13 +100,8 @@ class Parameters:
         if not node.is_convolution:
             return MatrixLayout(channels, units)
         return ConvLayout(
-            size,
-            channels,
-            input_pixel(node, self.dtype),
-            units,
-            getattr(operation, "groups", 1),
-            isinstance(operation, op.ConvolveTransposed),
-            isinstance(operation, op.Dense),
+            size, channels, input_pixel(node, self.dtype), units, getattr(operation, "groups", 1),
+            isinstance(operation, op.ConvolveTransposed), isinstance(operation, op.Dense),
         )
 
     def _add(self, layer: int, name: str, layout: WeightLayout) -> None:

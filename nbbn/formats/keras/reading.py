@@ -25,7 +25,7 @@ from nbbn.formats.files import (
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
-from nbbn.layers.names import keras_name
+from nbbn.utils import keras_name
 
 # What broken archives raise besides broken descriptions.
 _BROKEN = (
