@@ -12,12 +12,13 @@ from nbbn.commands import models, tables
 from nbbn.commands.arguments import positive
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.commands.models import Runnable
-from nbbn.layers import BatchNormalization
+from nbbn.fold.check import SEED, check_fold, random_rows
+from nbbn.fold.network import norm_at_entrance
+from nbbn.predictor import Predictor
 
 # The rows that differ most are shown, this many of them.
 _WORST = 3
 _RANDOM_ROWS = 256
-_SEED = 20150211
 # Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can
 # be derived from weights.
 _FIXED = 1e-4
@@ -103,19 +104,12 @@ def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _random_rows(a: Runnable, b: Runnable) -> np.ndarray:
-    """Normal numbers, or what a batch norm at the entrance expects."""
-    rng = np.random.default_rng(_SEED)
-    for network in (a.network, b.network):
-        if network is None:
-            continue
-        first = network.layers[0] if network.layers else None
-        if isinstance(first, BatchNormalization):
-            rows = rng.standard_normal((_RANDOM_ROWS, *network.input_shape))
-            arrays = network.weights[0]
-            shape = [-1 if k == first.axis % rows.ndim else 1 for k in range(rows.ndim)]
-            rows = rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
-            return models.turned(rows, a.input_shape)
-    return rng.standard_normal((_RANDOM_ROWS, *a.input_shape))
+    """Normal numbers, or what a batch norm at the entrance of one of them expects."""
+    networks = [r.network for r in (a, b) if r.network is not None]
+    networks = [network for network in networks if norm_at_entrance(network) is not None]
+    if networks:
+        return models.turned(random_rows(networks[0], _RANDOM_ROWS), a.input_shape)
+    return np.random.default_rng(SEED).standard_normal((_RANDOM_ROWS, *a.input_shape))
 
 
 def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
@@ -139,9 +133,6 @@ def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
 
 def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tuple[float, str]:
     """What rounding may account for: how far outputs move with the last bits of the weights."""
-    from nbbn.fold.check import check_fold
-    from nbbn.predictor import Predictor
-
     networks = [r.network for r in (a, b) if r.network is not None]
     if not networks:
         bound = _FIXED * max(found.largest, 1e-30)

@@ -103,7 +103,7 @@ def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run
     network, times 4, plus 8 eps of the largest output, is the bound. It is taken on the 256 rows
     that differ most.
     """
-    x = np.concatenate([_random_rows(before), _given_rows(before, rows)])
+    x = np.concatenate([random_rows(before).astype(before.dtype), _given_rows(before, rows)])
     unfolded, folded = run(before), run(after)
     ref, got = _outputs(unfolded, x, "unfolded"), _outputs(folded, x, "folded")
     difference = np.abs(got - ref).reshape(len(x), -1)
@@ -145,13 +145,14 @@ def fold_checked(
     return folded, replace(report, bound=found.bound, rows_checked=found.rows)
 
 
-def _random_rows(network: Network) -> np.ndarray:
-    rows = np.random.default_rng(SEED).standard_normal((RANDOM_ROWS, *network.input_shape))
+def random_rows(network: Network, count: int = RANDOM_ROWS) -> np.ndarray:
+    """Normal numbers (float64), or what a batch norm at the entrance expects; always the same."""
+    rows = np.random.default_rng(SEED).standard_normal((count, *network.input_shape))
     norm = norm_at_entrance(network)
     if norm is not None and norm.affine is not None:
         shape = [-1 if i == norm.axis else 1 for i in range(rows.ndim)]
         rows = rows * np.sqrt(norm.var).reshape(shape) + norm.affine.mean.reshape(shape)
-    return rows.astype(network.dtype)
+    return rows
 
 
 def _given_rows(network: Network, rows: ArrayLike | None) -> np.ndarray:
