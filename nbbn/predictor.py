@@ -168,9 +168,9 @@ class FoldedModel:
         path : path-like, optional
             None writes no file.
         """
-        from nbbn.interop.onnx_writing.networks import to_onnx
+        from nbbn.formats.onnx.write import write
 
-        return to_onnx(self.network, path, classes=getattr(self, "classes_", None), kind=self.kind)
+        return write(self.network, path, classes=getattr(self, "classes_", None), kind=self.kind)
 
     def to_c(self, path=None, *, name: str | None = None) -> str:
         """Write C99 source that computes the same with nothing but the C library; return it.

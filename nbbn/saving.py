@@ -37,7 +37,7 @@ def fold(model, *, strict: bool = False, check=None):
     -------
     FoldedModel or onnx.ModelProto
         `report` says what was folded into what, and the largest difference. A `ModelProto` for a `ModelProto`;
-        `nbbn.interop.onnx_fold.folding.fold_onnx` gives the report of that too.
+        `nbbn.interop.onnx_fold.fold_onnx` gives the report of that too.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def fold(model, *, strict: bool = False, check=None):
     Computed in float64 and cast last.
     """
     if type(model).__name__ == "ModelProto":
-        from nbbn.interop.onnx_fold.folding import fold_onnx
+        from nbbn.formats.onnx.fold import fold_onnx
 
         return fold_onnx(model, strict=strict, check=check)[0]
     if isinstance(model, FoldedModel):

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper  # noqa: E402
 from onnx_graphs import Builder, ops, run  # noqa: E402
 
 import nbbn  # noqa: E402
-from nbbn.interop.onnx_fold.folding import fold_onnx  # noqa: E402
+from nbbn.interop.onnx_fold import fold_onnx  # noqa: E402
 
 NORM = "BatchNormalization"
 IMAGE = ("n", 4, 7, 6)
@@ -564,8 +564,8 @@ def test_weights_that_a_caller_may_replace(which):
 
 def unchecked(g):
     """The report on a model that no runtime takes."""
-    from nbbn.interop.onnx_fold.folding import _folded
-    from nbbn.interop.onnx_fold.model import from_proto
+    from nbbn.formats.onnx.file import from_proto
+    from nbbn.formats.onnx.fold import _folded
 
     return _folded(from_proto(g.model()), False)[1]
 
@@ -779,7 +779,7 @@ def test_what_nbbn_exports():
     """Exported with its batch norms and then folded, a network is what nbbn folds itself."""
     from naive_layers import NaiveNetwork
 
-    from nbbn.interop.onnx_writing.networks import to_onnx
+    from nbbn.formats.onnx.write import write as to_onnx
     from nbbn.layers import Activation, AveragePooling2D, BatchNormalization, Conv2D, Dense, Flatten
     from nbbn.network import Network
 

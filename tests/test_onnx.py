@@ -9,8 +9,9 @@ from naive_layers import ELEMENTWISE, NaiveNetwork
 
 import nbbn.layers
 from nbbn.fold import fold_network
+from nbbn.formats.onnx.write import _EMIT, IR_VERSION, OPSET
+from nbbn.formats.onnx.write import write as to_onnx
 from nbbn.interop.files import FileError
-from nbbn.interop.onnx_writing.networks import _EMIT, IR_VERSION, OPSET, to_onnx
 from nbbn.layers import (
     ELU,
     Activation,
@@ -302,7 +303,7 @@ def test_refuses_a_network_that_does_not_fit():
 
 
 def test_refuses_what_a_protobuf_cannot_hold(monkeypatch):
-    monkeypatch.setattr("nbbn.interop.onnx_writing.networks._MAX_BYTES", 100)
+    monkeypatch.setattr("nbbn.formats.onnx.write._MAX_BYTES", 100)
     with pytest.raises(ValueError, match=r"an ONNX file holds at most 100 bytes, this model \d+; use save"):
         to_onnx(make([Dense(2)]))
 

@@ -9,8 +9,8 @@ from test_onnx import NETWORKS, OTHER_AXES, drawn, identify, rows
 from test_onnx_models import TARGETS, X, fitted
 
 import nbbn
+from nbbn.formats.onnx.write import write as network_to_onnx
 from nbbn.interop import from_onnx, to_onnx
-from nbbn.interop.onnx_writing.networks import to_onnx as network_to_onnx
 from nbbn.layers import (
     Activation,
     BatchNormalization,
@@ -417,7 +417,7 @@ def test_external_data(tmp_path):
     for array, own in zip(from_onnx(tmp_path / "m.onnx").get_weights(), ref, strict=True):
         np.testing.assert_array_equal(array, own)
     (tmp_path / "m.data").write_bytes((tmp_path / "m.data").read_bytes()[:100])
-    with pytest.raises(nbbn.FileError, match=r"tensor 'c\d+' is not whole in 'm.data'; fetch that file, too"):
+    with pytest.raises(nbbn.FileError, match=r"'c0' lies in 'm.data', which has 100 bytes, not the 432 from byte 0 on; fetch"):
         from_onnx(tmp_path / "m.onnx")
     with pytest.raises(nbbn.FileError, match="lies in another file; give the path of the model instead"):
         from_onnx(onnx.load(tmp_path / "m.onnx", load_external_data=False))
@@ -657,7 +657,8 @@ MODELS = [
     (lambda m, g: g.node[0].input.__setitem__(2, "nowhere"), "takes a value that is not the last one"),
     (lambda m, g: g.node[0].input.__setitem__(2, "v1"), "takes a value that is not the last one"),
     (lambda m, g: setattr(g.output[0], "name", "nowhere"), "its output 'nowhere' does not follow from its input"),
-    (tensor(data_type=10), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (tensor(data_type=10, raw_data=bytes(30)), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (tensor(data_type=99), "tensor 'c0' is of type 99, which is none"),
     (tensor(dims=[2**30, 2**30]), "tensor 'c0' holds 60 bytes, its shape"),
     (tensor(dims=[-3, -5]), r"tensor 'c0' has shape \(-3, -5\)"),
     (tensor(raw_data=b""), "tensor 'c0' holds 0 bytes, its shape"),
@@ -682,10 +683,10 @@ def test_refuses_models(tmp_path, change, message):
 
 def test_refuses_too_many_nodes_and_layers(monkeypatch):
     many = written((5,), lambda w: [w.add("Tanh") for _ in range(30)])
-    monkeypatch.setattr("nbbn.interop.onnx_reading.importing.MAX_LAYERS", 20)
+    monkeypatch.setattr("nbbn.formats.onnx.read.MAX_LAYERS", 20)
     with pytest.raises(nbbn.FileError, match="has more than 20 layers"):
         from_onnx(many)
-    monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 20)
+    monkeypatch.setattr("nbbn.formats.onnx.read._MAX_NODES", 20)
     with pytest.raises(nbbn.FileError, match="has 30 nodes; at most 20 are read"):
         from_onnx(many)
 
@@ -696,7 +697,7 @@ def test_refuses_too_many_nodes_and_layers(monkeypatch):
         w.add("Add", x, ".")
 
     with pytest.raises(nbbn.FileError, match="is on a second path of many nodes"):
-        monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 200)
+        monkeypatch.setattr("nbbn.formats.onnx.read._MAX_NODES", 200)
         from_onnx(written((5,), long_fork))
 
 

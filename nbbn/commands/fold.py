@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _fold_graph(args: argparse.Namespace, rows):
     """ONNX to ONNX: what the graph holds besides stays as it is."""
-    from nbbn.interop.onnx_fold.folding import fold_onnx_file
+    from nbbn.formats.onnx.fold import fold_onnx_file
 
     with whole_file(args.out) as part:
         return fold_onnx_file(args.model, part, strict=args.strict, check=rows)

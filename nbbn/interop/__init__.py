@@ -8,10 +8,10 @@ from importlib import import_module
 _HOMES = {
     "from_keras": "keras",
     "from_torch": "torch",
-    "from_onnx": "onnx_reading.importing",
+    "from_onnx": "onnx",
     "open_model": "opening",
-    "register_skl2onnx": "skl2onnx",
-    "to_onnx": "onnx_writing.models",
+    "register_skl2onnx": "onnx",
+    "to_onnx": "onnx",
 }
 
 __all__ = sorted(_HOMES)

@@ -49,7 +49,7 @@ def open_model(path):
     if start[:1] == b"\x80" and 2 <= (start + b"\0\0")[1] <= 5:  # a pickle, as torch wrote before it wrote archives
         raise FileError(f"{path}: {_STATE_DICT}")
     if start[:1] == b"\x08" or str(path).lower().endswith(".onnx"):  # a version comes first in an ONNX file
-        from nbbn.interop.onnx_reading.importing import from_onnx
+        from nbbn.interop.onnx import from_onnx
 
         return from_onnx(path)
     raise FileError(f"{path}: is no model file that nbbn reads; give nbbn's own, .keras, .h5 or .onnx")
