@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nbbn.layers import Layer, LayerError, layer_from_config
+from nbbn.operations import Builder, Computation, Shape
 
 Weights = list[dict[str, np.ndarray]]
+
+
+def computation(
+    layers: Sequence[Layer], input_shape: Shape, *, training: bool = False
+) -> Computation:
+    """What layers that follow one another compute.
+
+    Raises
+    ------
+    LayerError
+        Where a layer cannot take the rows that reach it.
+    """
+    builder, source = Builder(input_shape, training=training), -1
+    for layer in layers:
+        shape = builder.shape(source)
+        source = builder.add_layer(layer.operations(shape), layer.arrays(shape), (source,))
+    return builder.computation()
 
 
 @dataclass(frozen=True)
@@ -32,12 +51,16 @@ class Network:
     dtype: np.dtype
 
     @property
-    def shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[Shape]:
         """Shape of one row before each layer, and after the last: `len(layers) + 1` entries."""
         shapes = [self.input_shape]
         for layer in self.layers:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
+
+    def computation(self) -> Computation:
+        """What is computed in inference: `weights[step.layer]` are a step's arrays."""
+        return computation(self.layers, self.input_shape)
 
     @property
     def output_shape(self) -> tuple[int, ...]:

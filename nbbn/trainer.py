@@ -116,7 +116,7 @@ class Trainer:
     rows : int
         The largest batch.
     loss : str
-        `softmax_cross_entropy`, `sigmoid_cross_entropy` or `squared_error`.
+        A key of `nbbn.losses.RECORDS`.
     optimizer : Optimizer
     decay : float
         L2 penalty of the kernels: adds `decay * sum(kernel**2) / 2 / rows` to each batch's loss.
@@ -124,15 +124,15 @@ class Trainer:
         Whether running averages forget their start.
     seed : int
         Of dropout and noise.
-    delta : float
-        Where the Huber loss turns linear.
+    loss_parameter : float
+        Read by losses that have one, such as Huber's `delta`.
     weighted : bool or "mean"
         Whether `epoch` gets weights of rows. True: a batch's loss is the sum of its weighted losses over its rows, as Keras does.
         "mean": over the sum of its weights, and batch norms' statistics are weighted, as if rows were repeated.
     """
 
     def __init__(self, layers: tuple[Layer, ...], shapes, dtype, source, rows: int, loss: str, optimizer: Optimizer, *,
-                 decay: float = 0.0, debias: bool = False, seed: int = 0, delta: float = 1.0,
+                 decay: float = 0.0, debias: bool = False, seed: int = 0, loss_parameter: float = 0.0,
                  weighted: bool | str = False):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.run import Steps
@@ -141,8 +141,8 @@ class Trainer:
         self.layers, self.shapes, self.dtype = layers, shapes, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
         self.lowered = lower_training(
-            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed, delta=delta,
-            weighted=weighted,
+            layers, shapes, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed,
+            loss_parameter=loss_parameter, weighted=weighted,
         )
         self.params = self.lowered.parameters.memory()
         self._steps = Steps(self.lowered.program, np.dtype(source), self.params)

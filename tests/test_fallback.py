@@ -45,14 +45,6 @@ def test_every_network(name, dtype):
         np.testing.assert_allclose(got, ref.reshape(len(x), -1), rtol=0, atol=bound)
 
 
-def test_every_layer_is_known():
-    layers = {getattr(nbbn.layers, name) for name in nbbn.layers.__all__}
-    assert set(fallback._LAYERS) == {
-        kind for kind in layers if isinstance(kind, type) and issubclass(kind, nbbn.layers.Layer)
-    } - {nbbn.layers.Layer}
-    assert set(fallback._ACTIVATIONS) == set(nbbn.layers.ACTIVATIONS)
-
-
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_blocks_of_rows(monkeypatch, block):
     network = drawn(*MORE["all kinds"], np.float64)

@@ -7,6 +7,7 @@ import pytest
 
 from nbbn.kernels import KERNELS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
+from nbbn.losses import RECORDS
 from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.program import Buffer, Program, Segment
@@ -120,6 +121,14 @@ def test_parallelism_is_that_of_the_widest_layer():
 def test_loss_and_output_must_fit():
     with pytest.raises(LayerError, match="needs a network that ends with softmax, this one ends with linear"):
         small_training(last="linear")
+
+
+def test_records_of_losses_say_what_the_kernels_take():
+    takes = {name: set(KERNELS[name].operands) for name in RECORDS}
+    for record in RECORDS.values():
+        assert ("labels" in takes[record.engine], "hits" in takes[record.engine]) == (record.takes_labels, record.counts_hits)
+        assert ("y" in takes[record.engine]) == (record.end is None)
+        assert record.parameter is None or "parameter" in takes[record.engine]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -279,7 +279,7 @@ class Fitting:
         self.rates = Rates(estimator, optimizer, record)
         options = {
             "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True, "seed": record.seed,
-            "delta": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
+            "loss_parameter": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
         }  # fmt: skip
         kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.meaning.engine_loss, options,
                 type(optimizer), optimizer.constants(), optimizer.global_clipnorm)  # fmt: skip

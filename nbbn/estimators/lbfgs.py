@@ -74,8 +74,8 @@ class Objective:
         self._part = len(self.x)
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * self.x.shape[1])))
-        self._trainer = Trainer(whole.layers, whole.shapes, np.float64, self.x.dtype, self._part, loss, Gradients(), delta=level,
-                                weighted=False if self.row_weights is None else "mean")
+        self._trainer = Trainer(whole.layers, whole.shapes, np.float64, self.x.dtype, self._part, loss, Gradients(),
+                                loss_parameter=level, weighted=False if self.row_weights is None else "mean")
         self._trainer.upload(self.weights)
         return self._trainer
 

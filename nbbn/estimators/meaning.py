@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from scipy.special import xlogy
 from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
 from nbbn.estimators import data
 
 # What is minimised, by the estimators' name: the engine's.
-REGRESSION_LOSSES = {
-    "squared_error": "squared_error", "absolute_error": "mean_absolute_error", "huber": "huber", "poisson": "poisson",
-    "quantile": "quantile",
-}  # fmt: skip
+REGRESSION_LOSSES = {r.sklearn: r.engine for r in losses.RECORDS.values() if r.sklearn}
 _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cross_entropy"}
 
 
@@ -132,25 +128,10 @@ class Meaning:
     @property
     def engine_differs(self) -> bool:
         """Whether the engine's loss is another than scikit-learn's: it does not keep probabilities off 0, or divides by units."""
-        return self.kind != "regressor" or (self.loss == "poisson" and self.outputs > 1)
+        return self.kind != "regressor" or (losses.RECORDS[self.engine_loss].sklearn_sums and self.outputs > 1)
 
     def _rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's loss, float64."""
-        if self.loss == "huber":
-            return losses.Huber(delta=self.level).rows(targets, outputs)
-        if self.loss in _ROWS:
-            return _ROWS[self.loss](targets.astype(np.float64), outputs.astype(np.float64), self.level)
-        return losses.ROWS[self.engine_loss](targets, outputs)
-
-
-def _half_poisson_deviance(t: np.ndarray, y: np.ndarray, level: float) -> np.ndarray:
-    """`t log(t / y) - t + y`, summed over the units as in scikit-learn."""
-    return (xlogy(t, t / y) - t + y).sum(1)
-
-
-def _pinball(t: np.ndarray, y: np.ndarray, level: float) -> np.ndarray:
-    """Mean over the units of Koenker and Bassett's (1978) loss."""
-    return np.where(y < t, level * (t - y), (1 - level) * (y - t)).mean(1)
-
-
-_ROWS = {"poisson": _half_poisson_deviance, "quantile": _pinball}
+        record = losses.RECORDS[self.engine_loss]
+        rows = record.of_rows(targets, outputs, self.level)
+        return rows * self.outputs if record.sklearn_sums else rows

@@ -130,13 +130,13 @@ def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_R
 
 
 @inline
-def squared(slip, delta):
+def squared(slip, parameter):
     """`slip**2` and its slope."""
     return slip * slip, 2.0 * slip
 
 
 @inline
-def absolute(slip, delta):
+def absolute(slip, parameter):
     """`|slip|` and its slope, 0 at 0."""
     return abs(slip), 1.0 if slip > 0.0 else -1.0 if slip < 0.0 else 0.0
 
@@ -160,15 +160,15 @@ def quantile(slip, level):
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
 
-    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, delta: Real, dy: WRITE_ROWS, dy_stride,
-             losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, parameter: Real,
+             dy: WRITE_ROWS, dy_stride, losses: WRITE_ROWS_F64, first, rows, thread, threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
             row, target, grad = shift(y, r * y_stride), shift(targets, r * t_stride), shift(dy, r * dy_stride)
             mean = 0.0
             for j in range(units):
-                value, slope = function(float(row[j]) - float(target[j]), delta)
+                value, slope = function(float(row[j]) - float(target[j]), parameter)
                 mean += value
                 grad[j] = scalar(dy, slope / (units * rows))
             losses[first + r] = mean / units

@@ -13,12 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from nbbn import initializers, regularizers
-
-ACTIVATIONS = (
-    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
-    "exponential",
-)  # fmt: skip
-_SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential"}
+from nbbn.activations import ACTIVATIONS, SYNONYMS
 
 
 class LayerError(ValueError):
@@ -73,9 +68,9 @@ def activation_name(activation: str | None) -> str:
         raise LayerError(
             f"an activation is given by name, got {activation!r}; add ReLU, LeakyReLU, ELU or Softmax as a layer of its own"
         )
-    name = _SYNONYMS.get(activation, activation)
+    name = SYNONYMS.get(activation, activation)
     if name not in ACTIVATIONS:
-        near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *_SYNONYMS), 1)
+        near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *SYNONYMS), 1)
         hint = f"did you mean {near[0]!r}? All of them: " if near else "choose one of "
         raise LayerError(f"unknown activation {activation!r}; {hint}{', '.join(ACTIVATIONS)}")
     return name

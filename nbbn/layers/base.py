@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from nbbn.layers.arguments import Dtype, Flag, LayerError, Name, RowShape, Rule
-
-Shape = tuple[int, ...]
+from nbbn.operations import Array, Operation, Shape
+from nbbn.regularizers import Regularizer
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,23 +57,55 @@ class Layer:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
         return f"{type(self).__name__}({shown})"
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of one output row for one input row of `input_shape`.
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        """What the layer computes: operations one after the other, the first of all its sources.
+
+        Parameters
+        ----------
+        input_shape, *others : tuple of int
+            Shape of one row of each source.
 
         Raises
         ------
         LayerError
             Where the layer cannot take such rows.
         """
-        return tuple(input_shape)
+        return []
 
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        """Name and shape of each array of the layer, in Keras's order; empty for a layer without weights."""
+    def output_shape(self, input_shape: Shape, *others: Shape) -> Shape:
+        """Shape of one output row for one row of each source.
+
+        Raises
+        ------
+        LayerError
+            Where the layer cannot take such rows.
+        """
+        shapes = (tuple(input_shape), *others)
+        for operation in self.operations(*shapes):
+            shapes = (operation.output_shape(*shapes),)
+        return shapes[0]
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        """Name and shape of each array of the layer, in Keras's order; empty without weights."""
         return {}
 
-    def trainable_names(self, input_shape: Shape) -> tuple[str, ...]:
+    def arrays(self, input_shape: Shape, *others: Shape) -> dict[str, Array]:
+        """What there is to know of each array: its shape, whether it is trained, its penalty."""
+        trained = self.trainable_names(input_shape, *others)
+        penalties = self.regularizers(input_shape, *others)
+        return {
+            name: Array(
+                shape,
+                name in trained,
+                getattr(penalties.get(name), "l1", 0.0),
+                getattr(penalties.get(name), "l2", 0.0),
+            )
+            for name, shape in self.weight_shapes(input_shape, *others).items()
+        }
+
+    def trainable_names(self, input_shape: Shape, *others: Shape) -> tuple[str, ...]:
         """Names of the arrays that training changes by gradients, in the order of `weight_shapes`."""
-        names = self.weight_shapes(input_shape) if self.trainable else ()
+        names = self.weight_shapes(input_shape, *others) if self.trainable else ()
         return tuple(name for name in names if name not in self.statistics)
 
     def initial_weights(self, input_shape: Shape, rng: np.random.Generator, dtype) -> dict[str, np.ndarray]:
@@ -98,10 +130,11 @@ class Layer:
             for name, shape in self.weight_shapes(input_shape).items()
         }
 
-    def regularizers(self, input_shape: Shape) -> dict:
+    def regularizers(self, input_shape: Shape, *others: Shape) -> dict[str, Regularizer]:
         """The `nbbn.regularizers` object of each trained array that has one."""
         found = {
-            name: getattr(self, self._field_of(name, "regularizer"), None) for name in self.trainable_names(input_shape)
+            name: getattr(self, self._field_of(name, "regularizer"), None)
+            for name in self.trainable_names(input_shape, *others)
         }
         return {name: regularizer for name, regularizer in found.items() if regularizer is not None}
 
@@ -121,7 +154,7 @@ class Layer:
     def _field_of(self, array: str, what: str) -> str:
         return f"{self.argument_names.get(array, array)}_{what}"
 
-    def _error(self, message: str) -> LayerError:
+    def error(self, message: str) -> LayerError:
         """An error that says which layer it is about."""
         name = f" {self.name!r}" if self.name else ""
         return LayerError(f"{type(self).__name__}{name}: {message}")
@@ -137,7 +170,7 @@ class Layer:
         shape = tuple(input_shape)
         needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[rank]
         if len(shape) != rank if rank else not shape:
-            raise self._error(f"needs {needs}, got rows of shape {shape}")
+            raise self.error(f"needs {needs}, got rows of shape {shape}")
         return shape
 
     def _row_axis(self, axis: int, input_shape: Shape) -> int:
@@ -151,7 +184,7 @@ class Layer:
         rank = len(input_shape) + 1
         at = axis + rank if axis < 0 else axis
         if not 1 <= at < rank:
-            raise self._error(f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} (axis 0 is the batch)")
+            raise self.error(f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} (axis 0 is the batch)")
         return at - 1
 
     def _row_axes(self, axes: int | tuple[int, ...], input_shape: Shape) -> tuple[int, ...]:
@@ -165,7 +198,7 @@ class Layer:
         axes = axes if isinstance(axes, tuple) else (axes,)
         found = tuple(sorted({self._row_axis(axis, input_shape) for axis in axes}))
         if len(found) < len(axes):
-            raise self._error(f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice")
+            raise self.error(f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice")
         return found
 
 

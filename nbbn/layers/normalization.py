@@ -1,10 +1,12 @@
 """Normalisation: BatchNormalization, LayerNormalization, GroupNormalization."""
 
+import math
 import sys
 import warnings
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from nbbn import operations as op
 from nbbn.layers.arguments import (
     Axes,
     Axis,
@@ -19,7 +21,8 @@ from nbbn.layers.arguments import (
     Switch,
     whole,
 )
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -101,18 +104,19 @@ class BatchNormalization(Layer):
         """Whether training updates the running values."""
         return self.trainable if self.update_running is None else self.update_running
 
-    def channels(self, input_shape: Shape) -> int:
-        """Length of the channel axis."""
-        return input_shape[self._row_axis(self.axis, input_shape)]
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        axis = self._row_axis(self.axis, input_shape)
+        norm = op.BatchNorm(self.epsilon, self.momentum, self.uses_running, self.updates_running)
+        return op.over_last(input_shape, (axis,), lambda shape: [norm])
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        self.channels(input_shape)
-        return tuple(input_shape)
-
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        c = (self.channels(input_shape),)
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        c = (input_shape[self._row_axis(self.axis, input_shape)],)
         present = {"gamma": self.scale, "beta": self.center, "mean": True, "var": True}
-        return {name: c for name, there in present.items() if there}
+        return _present(present, c)
+
+
+def _present(names: dict[str, bool], shape: Shape) -> dict[str, Shape]:
+    return {name: shape for name, there in names.items() if there}
 
 
 def _users_level() -> int:
@@ -166,17 +170,20 @@ class LayerNormalization(Layer):
     beta_constraint: NotSupported = None
     gamma_constraint: NotSupported = None
 
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return op.over_last(
+            input_shape,
+            self.axes(input_shape),
+            lambda shape: [op.RowNorm(1, shape[-1], self.epsilon)],
+        )
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        shape = tuple(input_shape[axis] for axis in self.axes(input_shape))
+        return _present({"gamma": self.scale, "beta": self.center}, shape)
+
     def axes(self, input_shape: Shape) -> tuple[int, ...]:
         """Indices into a row's shape of the axes that are normalised over, ascending."""
         return self._row_axes(self.axis, input_shape)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        self.axes(input_shape)
-        return tuple(input_shape)
-
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        shape = tuple(input_shape[axis] for axis in self.axes(input_shape))
-        return {name: shape for name, there in {"gamma": self.scale, "beta": self.center}.items() if there}
 
 
 def _groups(value) -> int:
@@ -227,26 +234,28 @@ class GroupNormalization(Layer):
     beta_constraint: NotSupported = None
     gamma_constraint: NotSupported = None
 
-    def channels(self, input_shape: Shape) -> int:
-        """Length of the channel axis."""
-        return input_shape[self._row_axis(self.axis, input_shape)]
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        axis, groups = self._row_axis(self.axis, input_shape), self.group_count(input_shape)
+        return op.over_last(
+            input_shape,
+            (axis,),
+            lambda shape: [
+                op.RowNorm(math.prod(shape[:-1]), shape[-1] // groups, self.epsilon)
+            ],
+        )
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        self.group_count(input_shape)
+        channels = input_shape[self._row_axis(self.axis, input_shape)]
+        return _present({"gamma": self.scale, "beta": self.center}, (channels,))
 
     def group_count(self, input_shape: Shape) -> int:
         """Number of groups, at least 1."""
-        channels = self.channels(input_shape)
+        channels = input_shape[self._row_axis(self.axis, input_shape)]
         groups = channels if self.groups == -1 else self.groups
         if channels % groups:
-            raise self._error(
-                f"needs a number of channels that is a multiple of groups {groups}, got {channels} channels in rows of "
-                f"shape {tuple(input_shape)}"
+            raise self.error(
+                f"needs a number of channels that is a multiple of groups {groups}, "
+                f"got {channels} channels in rows of shape {tuple(input_shape)}"
             )
         return groups
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        self.group_count(input_shape)
-        return tuple(input_shape)
-
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        self.group_count(input_shape)
-        c = (self.channels(input_shape),)
-        return {name: c for name, there in {"gamma": self.scale, "beta": self.center}.items() if there}

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from nbbn import operations as op
 from nbbn.layers.arguments import Fraction, NoiseShape, NonNegative, Seed
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -31,15 +33,18 @@ class Dropout(Layer):
     noise_shape: NoiseShape = None
     seed: Seed = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         shape = tuple(input_shape)
         if self.noise_shape is not None:
             noise = self.noise_shape[1:]
             if len(noise) != len(shape) or any(m not in (None, 1, n) for m, n in zip(noise, shape)):
-                raise self._error(
-                    f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); use 1, None or the length"
+                raise self.error(
+                    f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); "
+                    "use 1, None or the length"
                 )
-        return shape
+        if self.rate == 0:
+            return []
+        return [op.Disturb("dropout", self.rate, self.seed, self.noise_shape)]
 
 
 @register
@@ -59,3 +64,6 @@ class GaussianNoise(Layer):
 
     stddev: NonNegative
     seed: Seed = None
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return [op.Disturb("noise", self.stddev, self.seed)] if self.stddev else []

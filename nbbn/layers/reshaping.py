@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated
 
+from nbbn import operations as op
 from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -23,8 +25,8 @@ class Flatten(Layer):
 
     data_format: DataFormat = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return (math.prod(input_shape),)
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return op.reshaped(input_shape, (math.prod(input_shape),))
 
 
 def _target(value) -> tuple[int, ...]:
@@ -52,13 +54,14 @@ class Reshape(Layer):
         tuple[int, ...], Rule(_target, "a list of whole numbers of at least 1, at most one of them -1")
     ]
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         if values % known or (values != known and -1 not in self.target_shape):
-            raise self._error(
+            raise self.error(
                 f"needs rows that fill {self.target_shape}, got rows of shape {tuple(input_shape)} with {values} values"
             )
-        return tuple(values // known if n == -1 else n for n in self.target_shape)
+        shape = tuple(values // known if n == -1 else n for n in self.target_shape)
+        return op.reshaped(input_shape, shape)
 
 
 def _sides(value) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -91,6 +94,6 @@ class ZeroPadding2D(Layer):
     ] = (1, 1)
     data_format: DataFormat = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        height, width, channels = self._row(input_shape, 3)
-        return height + sum(self.padding[0]), width + sum(self.padding[1]), channels
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 3)
+        return [] if self.padding == op.NO_SIDES else [op.Pad(self.padding)]

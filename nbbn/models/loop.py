@@ -11,16 +11,9 @@ import numpy as np
 from nbbn import losses
 from nbbn.callbacks import CallbackList, History
 from nbbn.losses import Loss
-from nbbn.metrics import BinaryAccuracy, CategoricalAccuracy, Metric, SparseCategoricalAccuracy
+from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Trainer, batches
-
-# Loss -> the metric that its kernel counts in passing.
-_COUNTED = {
-    "softmax_cross_entropy": SparseCategoricalAccuracy,
-    "categorical_cross_entropy": CategoricalAccuracy,
-    "binary_cross_entropy": BinaryAccuracy,
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Measure:
 
     def counted(self) -> list[str]:
         """Names of the metrics that the engine counts while it trains."""
-        cls = _COUNTED.get(self.loss.engine)
+        cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
         return [m.name for m in self.metrics if type(m) is cls and getattr(m, "threshold", 0.5) == 0.5]
 
     def others(self) -> list[Metric]:

@@ -151,7 +151,7 @@ class Session:
             whole = self.whole(chain.network())
             trainer = Trainer(
                 whole.layers, whole.shapes, whole.dtype, np.dtype(source), rows, self.loss.engine, self.optimizer,
-                seed=chain.seed, delta=self.loss.delta, weighted=weighted,
+                seed=chain.seed, loss_parameter=self.loss.parameter, weighted=weighted,
             )  # fmt: skip
             trainer.upload(whole.weights)
             # What is newly trained starts with the fresh trainer's zeros.

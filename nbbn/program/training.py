@@ -8,22 +8,17 @@ import numpy as np
 
 from nbbn.kernels.update import DECAY, HYPER_WORDS
 from nbbn.layers import BatchNormalization, Layer, LayerError
+from nbbn.losses import RECORDS
 from nbbn.optimizers import Optimizer
 from nbbn.program.image_training import ImageTraining
 from nbbn.program.images import Images
 from nbbn.program.layout import lanes, padded, panels_of, stride_of
+from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.nodes import Node, nodes_of, output_activation
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.tensors import Tensor, layout_of
 
-# Loss -> the activation that must end the network; the loss kernel starts from what stands before it.
-# None: any, since the kernel starts from the outputs.
-LOSSES = {
-    "softmax_cross_entropy": "softmax", "categorical_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid",
-    "binary_cross_entropy": "sigmoid", "squared_error": "linear", "mean_squared_error": None, "mean_absolute_error": None,
-    "huber": None, "quantile": None, "poisson": "exponential",
-}  # fmt: skip
 # Blocks of rows whose partial sums are merged in order: as many threads as can share images. Fewer for large kernels.
 BLOCKS, PARTIAL_BYTES = 32, 16 << 20
 # An output layer of at most so many vectors is split by rows: its columns would occupy one or two threads.
@@ -69,7 +64,7 @@ def lower_training(
     decay: float = 0.0,
     debias: bool = False,
     seed: int = 0,
-    delta: float = 1.0,
+    loss_parameter: float = 0.0,
     weighted: bool | str = False,
 ) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
@@ -83,7 +78,7 @@ def lower_training(
     rows : int
         The largest batch.
     loss : str
-        A key of `LOSSES`.
+        A key of `nbbn.losses.RECORDS`.
     optimizer : Optimizer
     decay : float
         L2 penalty: `decay * kernel / rows` joins a kernel's gradient.
@@ -91,24 +86,24 @@ def lower_training(
         Whether the running averages are corrected for their start.
     seed : int
         Of dropout and noise.
-    delta : float
-        Where the Huber loss turns linear, or the level of the quantile.
+    loss_parameter : float
+        Read by losses that have one, such as Huber's `delta`.
     weighted : bool or "mean"
         Whether rows have weights; with "mean" batch norms' statistics are weighted too.
     """
-    return _Lowering(layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted).build()
+    return _Lowering(layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, loss_parameter, weighted).build()
 
 
 class _Lowering(ImageTraining):
-    def __init__(self, layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, delta, weighted):
-        self.layers, self.rows, self.loss, self.optimizer, self.debias = layers, rows, loss, optimizer, debias
-        self.seed, self.delta, self.weighted = seed, delta, weighted
+    def __init__(self, layers, shapes, dtype, rows, loss, optimizer, decay, debias, seed, loss_parameter, weighted):
+        self.layers, self.rows, self.loss, self.optimizer, self.debias = layers, rows, RECORDS[loss], optimizer, debias
+        self.seed, self.loss_parameter, self.weighted = seed, loss_parameter, weighted
         self.shapes, self.nodes = shapes, nodes_of(layers, shapes, training=True)
         self._check_end()
         if weighted == "mean" and any(node.kind in ("image_norm", "norm_pool") for node in self.nodes):
             raise LayerError("weighted statistics are supported for batch norms of feature vectors only")
         self.program = p = Program(np.dtype(dtype))
-        logits = self.nodes[-1].layer if LOSSES[loss] in ("softmax", "sigmoid") else None
+        logits = self.nodes[-1].layer if self.loss.end in ("softmax", "sigmoid") else None
         self.result = TrainingProgram(p, Parameters(p, layers, shapes, self.nodes, logits), self.nodes)
         self.images = Images(p, self.result.parameters, layers, self._blocks(), Segment.PRIVATE)
         if any(node.kind in ("conv", "depthwise") for node in self.nodes):
@@ -122,15 +117,16 @@ class _Lowering(ImageTraining):
         self.pending: list = []  # updates that wait until every thread has used the old weights
         self.clipped: list = []  # gradients that wait for the norm of all of them, and what follows
         self._windows, self._xhats, self._batches, self._repeats, self._turned = {}, {}, {}, {}, {}
+        self.target: Tensor | None = None  # of losses that take a matrix
         self._no_bias_gradient = self._without_gradient()
         trained = [i for i, node in enumerate(self.nodes) if self._trained(node)]
         self._first_trained = trained[0] if trained else len(self.nodes)
 
     def _check_end(self) -> None:
         """Take the output's activation away where the loss starts before it."""
-        wanted, ends_with = LOSSES[self.loss], output_activation(self.nodes) if self.nodes else "linear"
+        wanted, ends_with = self.loss.end, output_activation(self.nodes) if self.nodes else "linear"
         if wanted is not None and ends_with != wanted:
-            raise LayerError(f"loss {self.loss} needs a network that ends with {wanted}, this one ends with {ends_with}")
+            raise LayerError(f"loss {self.loss.engine} needs a network that ends with {wanted}, this one ends with {ends_with}")
         if wanted not in (None, "linear"):
             self.nodes.pop()
         self.nodes = [replace(n, kind="channel_softmax", activation="") if n.activation == "softmax" else n for n in self.nodes]
@@ -146,7 +142,9 @@ class _Lowering(ImageTraining):
 
     def build(self) -> TrainingProgram:
         inputs, outputs = self._forward()
-        d = self._loss(outputs[-1])
+        d = add_loss(self.images, self.loss, outputs[-1], self.target, rows=self.rows, parameter=self.loss_parameter)
+        if self.weighted:
+            weigh_rows(self.program, d, self.shares)
         self._turn_kernels(inputs, outputs)
         self._backward(inputs, outputs, d)
         return self.result
@@ -227,7 +225,7 @@ class _Lowering(ImageTraining):
             self.shares = self.program.buffer("shares", Segment.WORK, self.rows)
             self.program.add("gather_shares", weights=Buffer("weights", Segment.WEIGHTS), order=Buffer("order", Segment.ORDER),
                              shares=self.shares)
-        if self.loss != "softmax_cross_entropy":
+        if not self.loss.takes_labels:
             self.result.targets = self.nodes[-1].width
             self.target = self._gather("target", Buffer("Y", Segment.Y), self.result.targets)
         inputs, outputs = [], []
@@ -272,50 +270,6 @@ class _Lowering(ImageTraining):
             return replace(y, kept=True)
         self.program.add(f"{node.activation}_forward", x=x.buffer, x_stride=x.stride, panels=self._panels(node.width))
         return replace(x, kept=True)
-
-    # -- loss
-
-    def _loss(self, z: Tensor) -> Tensor:
-        """Emit the loss; return the gradient by `z`, over `z` itself where the loss starts from logits."""
-        losses, hits = Buffer("losses", Segment.LOSSES), Buffer("hits", Segment.HITS)
-        order = Buffer("order", Segment.ORDER)
-        d = self._emit_loss(z, losses, hits, order)
-        if self.weighted:
-            if len(d.shape) > 1:
-                raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
-            self.program.add("weigh_rows", dz=d.buffer, dz_stride=d.stride, panels=self._panels(d.width), shares=self.shares,
-                             losses=losses)
-        return d
-
-    def _emit_loss(self, z: Tensor, losses: Buffer, hits: Buffer, order: Buffer) -> Tensor:
-        if LOSSES[self.loss] is None:
-            return self._regression_loss(z, losses)
-        common = {"z": z.buffer, "z_stride": z.stride, "panels": self._panels(z.width), "losses": losses}
-        if self.loss == "softmax_cross_entropy":
-            self.program.add(self.loss, labels=Buffer("Y", Segment.Y), order=order, hits=hits, **common)
-            return z
-        common |= {"targets": self.target.buffer, "t_stride": self.target.stride}
-        if self.loss != "categorical_cross_entropy":
-            common["units"] = z.width
-        if self.loss not in ("squared_error", "poisson"):
-            common["hits"] = hits
-        self.program.add(self.loss, **common)
-        return z
-
-    def _regression_loss(self, y: Tensor, losses: Buffer) -> Tensor:
-        """The mean over all numbers of a row; a row of several axes is flattened for it."""
-        flat = y
-        if len(y.shape) > 1:
-            flat = self._tensor("outputs", y.width)
-            self.images.repack(y, flat)
-        d = self._tensor("doutputs", y.width)
-        self.program.add(self.loss, y=flat.buffer, y_stride=flat.stride, units=y.width, targets=self.target.buffer,
-                         t_stride=self.target.stride, delta=self.delta, dy=d.buffer, dy_stride=d.stride, losses=losses)
-        if len(y.shape) == 1:
-            return d
-        shaped = self._like("dshaped", y)
-        self.images.repack(d, shaped)
-        return shaped
 
     # -- backward
 
