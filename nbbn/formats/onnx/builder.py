@@ -200,7 +200,7 @@ class NetworkBuilder:
 
     def require_image(self) -> None:
         """Raise Refused unless rows are images, which the graph has channels first."""
-        if len(self.shape) != 3 or self.perm != CHANNELS_FIRST:
+        if len(self.shape) != 3 or not self.settle((1, 2, 0)):
             shape = self.graph_shape
             raise Refused(f"works on images (channels, height, width), its rows have shape {shape}")
 
@@ -263,18 +263,23 @@ class NetworkBuilder:
             )
         return count
 
-    def settle(self) -> bool:
-        """Take the graph's axes for nbbn's where only axes of length 1 have changed places.
+    def settle(self, order: Sequence[int] | None = None) -> bool:
+        """Take the graph's axes, in this order, for nbbn's where but axes of length 1 change places.
 
         Returns
         -------
         bool
-            Whether the rows are plain now.
+            Whether they are nbbn's now.
         """
-        if not self.plain and len(self.shape) > 1 and self.keeps_order:
-            self.add(Reshape(self.graph_shape))
-            self.perm = tuple(range(len(self.shape)))
-        return self.plain
+        order = list(range(len(self.shape)) if order is None else order)
+        axes = [self.perm[k] for k in order]
+        kept = [axis for axis in axes if self.shape[axis] > 1]
+        if self.order is not None or kept != sorted(kept):
+            return False
+        if axes != sorted(axes):
+            self.add(Reshape(tuple(self.shape[axis] for axis in axes)))
+            self.perm = tuple(map(order.index, range(len(order))))
+        return True
 
     def permute_features(self, order: np.ndarray) -> bool:
         """Give the features another order where they come from: the last Dense.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Operator:
     ----------
     read : callable or None
         Adds the layer that a node on its own is; None where there is none.
+    function : str
+        The function of `nbbn.activations` that it is; empty for others.
+    attributes : dict
+        Of the function's parameters: name of the operator's attribute, and its default.
     fold : callable
         What it is to folding.
     compute : callable or None
@@ -46,10 +50,17 @@ class Operator:
     on_images: bool = False
     mixes_axes: bool = False
     weighted: bool = False
+    function: str = ""
+    attributes: activations.Attributes = field(default_factory=dict)
 
 
-def _activation(read: Read | None = None, *, weighted: bool = False) -> Operator:
-    return Operator(read, fold.not_linear, weighted=weighted)
+def _activation(read: Read | None = None, function: str = "") -> Operator:
+    return Operator(read, fold.not_linear, function=function)
+
+
+def _function(name: str, **attributes: tuple[str, float]) -> Operator:
+    read = activations.function(name, attributes)
+    return Operator(read, fold.not_linear, function=name, attributes=attributes)
 
 
 def _arithmetic(function: Callable[..., np.ndarray] | None = None) -> Operator:
@@ -90,19 +101,19 @@ OPERATORS: dict[str, Operator] = {
     "InstanceNormalization": Operator(norms.instance_norm, on_images=True, weighted=True),
     "GroupNormalization": Operator(norms.group_norm, on_images=True, weighted=True),
     # Activations
-    "Relu": _activation(activations.named("relu")),
-    "LeakyRelu": _activation(activations.leaky_relu),
-    "PRelu": _activation(activations.prelu, weighted=True),
-    "Elu": _activation(activations.elu),
-    "Selu": _activation(activations.selu),
+    "Relu": _function("relu"),
+    "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)),
+    "PRelu": Operator(activations.prelu, fold.not_linear, weighted=True),
+    "Elu": _function("elu", alpha=("alpha", 1.0)),
+    "Selu": _activation(activations.selu, "selu"),
     "Celu": _activation(),
     "Gelu": _activation(activations.gelu),
-    "Sigmoid": _activation(activations.named("sigmoid")),
+    "Sigmoid": _function("sigmoid"),
     "HardSigmoid": _activation(),
-    "Tanh": _activation(activations.named("tanh")),
+    "Tanh": _function("tanh"),
     "Softmax": _activation(activations.softmax),
     "LogSoftmax": _activation(),
-    "Softplus": _activation(activations.named("softplus")),
+    "Softplus": _function("softplus"),
     "Softsign": _activation(),
     "Swish": _activation(),
     "HardSwish": _activation(),
@@ -111,7 +122,7 @@ OPERATORS: dict[str, Operator] = {
     "Clip": _activation(activations.clip),
     "Min": Operator(activations.minimum),
     "Max": Operator(activations.maximum),
-    "Exp": _activation(activations.named("exponential")),
+    "Exp": _function("exponential"),
     "Log": _activation(),
     "Sqrt": _activation(),
     "Abs": _activation(),
@@ -137,6 +148,12 @@ OPERATORS: dict[str, Operator] = {
 }
 # All that there is no row for.
 UNKNOWN = Operator()
+# Of a function: its operator, and the attributes of its parameters.
+ACTIVATIONS = {
+    row.function: (operator, {name: attribute for name, (attribute, _) in row.attributes.items()})
+    for operator, row in OPERATORS.items()
+    if row.function
+}
 
 
 def operator_of(node: OnnxNode) -> Operator:

@@ -17,12 +17,11 @@ from nbbn.formats.onnx.builder import CHANNELS_FIRST, Affine, Args, Centred, Net
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.heads import Head, split_head
 from nbbn.formats.onnx.operators import OPERATORS, channel_axis, constant_of, operator_of
-from nbbn.formats.onnx.read_activations import SELU
 from nbbn.formats.onnx.read_forks import Term, X, read_fork
 from nbbn.formats.onnx.read_shapes import BATCH
 from nbbn.interop.assembly import MAX_LAYERS
 from nbbn.interop.files import BROKEN, FileError, Refused, one_line
-from nbbn.layers import ELU, Activation, Layer
+from nbbn.layers import Activation, Layer
 from nbbn.network import Network, Weights
 
 # Operators changed their form in version 7; files of older ones are from 2017.
@@ -290,18 +289,10 @@ def _finished(net: NetworkBuilder, turned: bool) -> tuple[list[Layer], Weights]:
         if isinstance(layer, Affine):
             if layer.scales_by(1):
                 continue
-            if layers and _makes_selu(layers[-1], layer):
-                layers[-1] = Activation("selu")
-                continue
             layer, arrays = layer.layer(step.before)
         layers.append(layer)
         weights.append(arrays)
     return (layers, weights) if layers else ([Activation("linear")], [{}])
-
-
-def _makes_selu(layer: Layer, scale: Affine) -> bool:
-    alpha, gain = SELU
-    return isinstance(layer, ELU) and abs(layer.alpha - alpha) < 1e-6 and scale.scales_by(gain)
 
 
 def _network(

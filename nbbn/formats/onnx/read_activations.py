@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from nbbn.formats.onnx.builder import Args, NetworkBuilder
+from nbbn.activations import ELEMENTWISE, SELU_ALPHA, SELU_SCALE
+from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.layers import ELU, Activation, LeakyReLU, ReLU, Softmax
+from nbbn.layers import ELU, Activation, Layer, LeakyReLU, ReLU, Softmax
 
-SELU = (1.6732632423543772, 1.0507009873554805)
+# Of a parameter of a function: the operator's attribute, and its default.
+Attributes = Mapping[str, tuple[str, float]]
 
 
-def named(name: str) -> Callable[[NetworkBuilder, OnnxNode, Args], None]:
-    """The activation of this name."""
+def _relu(slope: float, top: float, threshold: float) -> Layer:
+    return ReLU(None if top == math.inf else top, slope, threshold)
+
+
+def _elu(alpha: float) -> Layer:
+    return Activation("elu") if alpha == 1 else ELU(alpha)
+
+
+# The layers of functions with parameters.
+_LAYERS: dict[str, Callable[..., Layer]] = {
+    "leaky_relu": LeakyReLU,
+    "elu": _elu,
+    "clipped_relu": _relu,
+}
+
+
+def add_function(
+    net: NetworkBuilder, name: str, numbers: Sequence[float], factor: float = 1.0
+) -> None:
+    """Add `factor` times a function of `nbbn.activations.ELEMENTWISE`."""
+    if name == "elu" and math.isclose(numbers[0], SELU_ALPHA, rel_tol=1e-6):
+        name, numbers, factor = "selu", (), factor / SELU_SCALE
+    net.add(_LAYERS[name](*numbers) if name in _LAYERS else Activation(name))
+    if factor != 1:  # what is left of it is another's
+        net.add(scale := Affine())
+        scale.then("Mul", np.float64(factor))
+
+
+def function(name: str, attributes: Attributes) -> Callable[[NetworkBuilder, OnnxNode, Args], None]:
+    """A reader of the operator that is a function."""
+    parameters = ELEMENTWISE[name].parameters
 
     def read(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-        net.add(Activation(name))
+        add_function(net, name, [_number(node, *attributes[p]) for p in parameters])
 
     return read
 
 
 def _number(node: OnnxNode, name: str, default: float) -> float:
     return round_trip(np.float32(node.attributes.get(name, default)))
-
-
-def leaky_relu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A slope below 0."""
-    net.add(LeakyReLU(_number(node, "alpha", 0.01)))
 
 
 def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -39,20 +66,11 @@ def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     net.add(LeakyReLU(round_trip(slope)))
 
 
-def elu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """By its alpha."""
-    net.add(elu_of(_number(node, "alpha", 1.0)))
-
-
-def elu_of(alpha: float) -> Activation | ELU:
-    """The layer for this alpha."""
-    return Activation("elu") if alpha == 1 else ELU(alpha)
-
-
 def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """With its constants alone."""
-    given = _number(node, "alpha", SELU[0]), _number(node, "gamma", SELU[1])
-    if not np.allclose(given, SELU, rtol=1e-6, atol=0):
+    own = SELU_ALPHA, SELU_SCALE
+    given = _number(node, "alpha", own[0]), _number(node, "gamma", own[1])
+    if not np.allclose(given, own, rtol=1e-6, atol=0):
         raise node.refuse(f"has alpha {given[0]:g} and gamma {given[1]:g}, selu has others")
     net.add(Activation("selu"))
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.layers import (
-    Activation,
     AveragePooling2D,
     Conv2D,
     Conv2DTranspose,
@@ -19,17 +20,15 @@ from nbbn.layers import (
     Layer,
     LayerError,
     MaxPooling2D,
-    ReLU,
     ZeroPadding2D,
 )
 
 Read = Callable[[NetworkBuilder, OnnxNode, Args], None]
 # What a padding (`valid`, `same`) makes of a layer with windows.
 Make = Callable[[str], Layer]
-Sides = tuple[tuple[int, int], tuple[int, int]]
 
 
-def _sides(node: OnnxNode) -> Sides | None:
+def _sides(node: OnnxNode) -> op.Sides | None:
     """`((top, bottom), (left, right))` around images; None where the runtime chooses it."""
     auto = node.attributes.get("auto_pad", "NOTSET")
     if auto == "SAME_UPPER":
@@ -50,7 +49,7 @@ def _pair(node: OnnxNode, name: str, default: tuple[int, ...] = (1, 1)) -> tuple
 
 
 def _padded(
-    net: NetworkBuilder, make: Make, sides: Sides | None, node: OnnxNode, *, zeros: bool = True
+    net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *, zeros: bool = True
 ) -> Layer:
     """The layer with this padding, after a `ZeroPadding2D` where no padding of a layer is that."""
     if sides is None:
@@ -159,7 +158,7 @@ def _transposed_convs(
 def max_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """A pool of largest values."""
     # Zeros do not change the largest of values that are not negative.
-    _pool(net, node, MaxPooling2D, zeros=_not_negative(net.last))
+    _pool(net, node, MaxPooling2D, zeros=_not_negative(net))
 
 
 def average_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -189,11 +188,17 @@ def _pool(
     net.add(layer)
 
 
-def _not_negative(layer: object) -> bool:
-    if isinstance(layer, ReLU):
-        return layer.negative_slope == 0 and layer.threshold == 0
-    named = ("relu", "sigmoid", "softmax", "softplus", "exponential")
-    return isinstance(layer, Activation) and layer.activation in named
+def _not_negative(net: NetworkBuilder) -> bool:
+    """Whether the rows' numbers are not below 0."""
+    last = net.last
+    operations = last.operations(net.steps[-1].before) if isinstance(last, Layer) else []
+    operation = operations[-1] if operations else None
+    if isinstance(operation, op.Elementwise):
+        slope, _, threshold = (
+            operation.numbers if operation.function == "clipped_relu" else (1, 0, 0)
+        )
+        return ELEMENTWISE[operation.function].not_negative or (slope == 0 <= threshold)
+    return isinstance(operation, op.Softmax)
 
 
 def pools_all(cls: type) -> Read:
