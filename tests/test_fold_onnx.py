@@ -794,6 +794,30 @@ def test_what_nbbn_exports():
     np.testing.assert_allclose(run(folded, x.astype(np.float32))[0], drawn.forward(x, False), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_nbbn_exports_of_a_dead_channel(dtype):
+    """Its variance is 0, from which the exporter takes what epsilon loses as a float32."""
+    from nbbn.formats.onnx.write import write
+    from nbbn.layers import BatchNormalization, Dense
+    from nbbn.network import Network
+
+    rng = np.random.default_rng(0)
+    layers = (Dense(4), BatchNormalization(), Dense(3))
+    norm = {name: rng.normal(size=4) for name in ("gamma", "beta", "mean")} | {"var": np.array([0, 1, 0, 2])}
+    dense = [{"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1])} for shape in ((5, 4), (4, 3))]
+    weights = [{k: a.astype(dtype) for k, a in arrays.items()} for arrays in (dense[0], norm, dense[1])]
+    network = Network(layers, (5,), weights, np.dtype(dtype))
+    model = write(network)
+    folded, report = fold_onnx(model, strict=True)
+    assert (report.n_folded, ops(folded)) == (1, ["Gemm", "Gemm", "Identity"])
+    assert {channel.channel for channel in report.suspicious_channels} == {0, 2}
+    own = nbbn.Sequential()
+    own.restore(network)
+    x = rng.normal(size=(6, 5)).astype(dtype)
+    np.testing.assert_allclose(run(folded, x)[0], own.fold().predict(x), rtol=1e-4 if dtype == np.float32 else 1e-11)
+    assert report.largest_gain == pytest.approx(own.fold().report.largest_gain, rel=1e-7)
+
+
 @pytest.mark.parametrize("opset", [9, 13, 17, 20])
 def test_what_pytorch_exports(tmp_path, opset):
     """Unfolded, with its names, its shapes of values and its dynamic axis."""

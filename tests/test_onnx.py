@@ -193,12 +193,38 @@ def test_binary_classifier(dtype, classes, labels):
     assert len(set(got["label"].tolist())) == 2
 
 
-def test_binary_tie_goes_to_the_first_class():
-    network = make([Dense(1, "sigmoid")])
-    network.weights[0]["kernel"][:] = network.weights[0]["bias"][:] = 0
-    got = run(to_onnx(network, kind="classifier"), rows(network, 2))
-    assert got["label"].tolist() == [0, 0]
-    np.testing.assert_array_equal(got["probabilities"], np.full((2, 2), 0.5))
+def of_scores(scores, activation, dtype):
+    """A network that gives one activation of these scores for the rows of an identity matrix."""
+    scores = np.asarray(scores, dtype)
+    network = make([Dense(scores.shape[1], activation, use_bias=False)], len(scores), dtype)
+    network.weights[0]["kernel"][:] = scores
+    return network, np.eye(len(scores), dtype=dtype)
+
+
+TINY = 1e-6
+TIES = [
+    ("classifier", "sigmoid", [[0.0], [-TINY], [TINY], [-0.0]], [0, 0, 1, 0]),
+    ("classifier", "softmax", [[1, 1, 1], [0, 2, 2], [2, 0, 2], [-3, -3, -4], [0, 1, 1 + TINY]], [0, 1, 0, 0, 2]),
+    ("multilabel", "sigmoid", [[0.0, 1], [-TINY, TINY], [1, -0.0]], [[0, 1], [0, 1], [1, 0]]),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kind", "activation", "scores", "labels"), TIES)
+def test_ties_go_to_the_first_class(kind, activation, scores, labels, dtype):
+    """In ONNX Runtime, in the folded model, and in what is read from the file: one half is not yet the second class."""
+    network, x = of_scores(scores, activation, dtype)
+    classes = None if kind == "multilabel" else np.array(["b", "c", "a"][: max(2, len(scores[0]))])
+    want = labels if classes is None else classes[labels].tolist()
+    model = to_onnx(network, kind=kind, classes=classes)
+    assert run(model, x)["label"].tolist() == want
+    for answers in (FoldedModel(network, kind=kind, classes=classes), nbbn.interop.from_onnx(model)):
+        assert answers.predict(x).tolist() == want
+
+
+def test_a_tie_of_one_sigmoid_has_two_halves():
+    network, x = of_scores([[0.0], [0.0]], "sigmoid", np.float32)
+    np.testing.assert_array_equal(run(to_onnx(network, kind="classifier"), x)["probabilities"], np.full((2, 2), 0.5))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -271,6 +297,7 @@ class Puzzle(Layer):
         ([Dense(3, "sigmoid")], {"kind": "classifier"}, "got sigmoid of 3; use kind=None"),
         ([Dense(1, "softmax")], {"kind": "classifier"}, "got softmax of 1"),
         ([Dense(3, "softmax"), BN], {"kind": "classifier"}, "got linear of 3"),
+        ([Dense(4), Reshape((2, 2)), Softmax(), Flatten()], {"kind": "classifier"}, "got linear of 4"),
         ([Dense(3, "softmax")], {"kind": "multilabel"}, "a multilabel network ends in a sigmoid, got softmax"),
         (
             [Dense(3, "softmax")],
@@ -562,6 +589,8 @@ def test_a_folded_convolution_agrees():
     [
         ([Dense(3), Softmax()], "classifier"),
         ([Dense(3, "softmax"), Dropout(0.5), Reshape((3,)), Activation("linear")], "classifier"),
+        ([Dense(2, "softmax"), Activation("linear")], "classifier"),
+        ([Dense(4), Reshape((1, 4)), Softmax(), Flatten()], "classifier"),
         ([Dense(1), Activation("sigmoid"), Flatten()], "classifier"),
         ([Dense(3, "sigmoid"), GaussianNoise(1)], "multilabel"),
     ],

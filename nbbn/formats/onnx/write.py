@@ -12,8 +12,7 @@ from nbbn.formats.onnx.heads import HEADS, Output
 from nbbn.formats.onnx.write_operations import WRITE
 from nbbn.formats.onnx.writer import GraphWriter, Value
 from nbbn.interop.files import write_whole
-from nbbn.layers import LayerError
-from nbbn.network import Network
+from nbbn.network import LayerError, Network
 
 # Read by ONNX Runtime 1.11 and later; `LayerNormalization` alone needs a newer opset.
 OPSET = 13
