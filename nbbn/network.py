@@ -1,4 +1,7 @@
-"""A network: layers, the shape of a row, and the weights. What estimators, folding and files hand to each other."""
+"""A network: layers, the shape of a row, and the weights.
+
+What estimators, folding and files hand to each other.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,15 @@ from nbbn.operations import Builder, Computation, Shape
 Weights = list[dict[str, np.ndarray]]
 
 
-def computation(
-    layers: Sequence[Layer], input_shape: Shape, *, training: bool = False
-) -> Computation:
-    """What layers that follow one another compute.
+def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
+    """What layers that follow one another compute in training.
 
     Raises
     ------
     LayerError
         Where a layer cannot take the rows that reach it.
     """
-    builder, source = Builder(input_shape, training=training), -1
+    builder, source = Builder(input_shape), -1
     for layer in layers:
         shape = builder.shape(source)
         source = builder.add_layer(layer.operations(shape), layer.arrays(shape), (source,))
@@ -40,7 +41,8 @@ class Network:
     input_shape : tuple of int
         Shape of one row, channels last.
     weights : list of dict
-        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without weights.
+        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without
+        weights.
     dtype : numpy.dtype
         float32 or float64.
     """
@@ -58,9 +60,10 @@ class Network:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
 
-    def computation(self) -> Computation:
-        """What is computed in inference: `weights[step.layer]` are a step's arrays."""
-        return computation(self.layers, self.input_shape)
+    def computation(self, *, training: bool = False) -> Computation:
+        """What is computed; `weights[step.layer]` are a step's arrays."""
+        whole = computation(self.layers, self.input_shape)
+        return whole if training else whole.inference
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -68,7 +71,8 @@ class Network:
         return self.shapes[-1]
 
     def check(self) -> Network:
-        """Return self if every array is there with the declared shape and the network's dtype, and finite.
+        """Return self if every array is there with the declared shape and the network's dtype, and
+        finite.
 
         Raises
         ------

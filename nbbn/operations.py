@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from nbbn.activations import ELEMENTWISE
@@ -91,7 +91,7 @@ class Dense(Operation):
 
 @dataclass(frozen=True)
 class Convolve(Operation):
-    """Cross-correlation with a kernel `(kh, kw, in / groups, filters)`, plus a bias `(filters,)`."""
+    """Cross-correlation; kernel `(kh, kw, in / groups, filters)`, bias `(filters,)`."""
 
     window: Window
     filters: int
@@ -266,20 +266,8 @@ class Disturb(Operation):
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
-    Dense,
-    Convolve,
-    ConvolveTransposed,
-    ConvolveDepthwise,
-    Pool,
-    BatchNorm,
-    RowNorm,
-    Elementwise,
-    Softmax,
-    Permute,
-    Reshape,
-    Pad,
-    Repeat,
-    Disturb,
+    Dense, Convolve, ConvolveTransposed, ConvolveDepthwise, Pool, BatchNorm, RowNorm, Elementwise,
+    Softmax, Permute, Reshape, Pad, Repeat, Disturb,
 )
 
 
@@ -363,6 +351,16 @@ class Computation:
         return self.steps[-1].output_shape if self.steps else self.input_shape
 
     @property
+    def inference(self) -> Computation:
+        """The same without what works in training alone."""
+        builder, place = Builder(self.input_shape), {-1: -1}
+        for i, step in enumerate(self.steps):
+            sources = tuple(place[source] for source in step.sources)
+            disturbs = isinstance(step.operation, Disturb)
+            place[i] = sources[0] if disturbs else builder.add(step.operation, step.layer, sources)
+        return replace(builder.computation(), arrays=self.arrays)
+
+    @property
     def last_activation(self) -> int | None:
         """Index of the step that is the network's last activation: only other shapes follow it."""
         at = len(self.steps) - 1
@@ -386,12 +384,10 @@ class Builder:
     Parameters
     ----------
     input_shape : Shape
-    training : bool
-        Whether what works in training alone has steps.
     """
 
-    def __init__(self, input_shape: Shape, *, training: bool = False):
-        self.input_shape, self._training = tuple(input_shape), training
+    def __init__(self, input_shape: Shape):
+        self.input_shape = tuple(input_shape)
         self._steps: list[Step[Any]] = []
         self._arrays: list[dict[str, Array]] = []
 
@@ -412,13 +408,15 @@ class Builder:
         layer = len(self._arrays)
         self._arrays.append(arrays)
         for operation in operations:
-            if isinstance(operation, Disturb) and not self._training:
-                continue
-            shapes = tuple(self.shape(source) for source in sources)
-            step = Step(operation, layer, sources, shapes, operation.output_shape(*shapes))
-            self._steps.append(step)
-            sources = (len(self._steps) - 1,)
+            sources = (self.add(operation, layer, sources),)
         return sources[0]
+
+    def add(self, operation: Operation, layer: int, sources: tuple[int, ...]) -> int:
+        """One step; its index."""
+        shapes = tuple(self.shape(source) for source in sources)
+        step = Step(operation, layer, sources, shapes, operation.output_shape(*shapes))
+        self._steps.append(step)
+        return len(self._steps) - 1
 
     def computation(self) -> Computation:
         """What was made."""
@@ -445,7 +443,9 @@ def reshaped(before: Shape, after: Shape) -> list[Operation]:
 def over_last(
     shape: Shape, axes: tuple[int, ...], inner: Callable[[Shape], list[Operation]]
 ) -> list[Operation]:
-    """What `inner` declares for rows whose axes `axes` are one, the last; before and after it they move.
+    """What `inner` declares for rows whose axes `axes` are one, the last.
+
+    Before and after it they move.
 
     Parameters
     ----------
@@ -459,10 +459,7 @@ def over_last(
     rest = len(shape) - len(axes)
     joined = (*moved[:rest], math.prod(moved[rest:]))
     return [
-        *there,
-        *reshaped(moved, joined),
-        *inner(joined),
-        *reshaped(joined, moved),
+        *there, *reshaped(moved, joined), *inner(joined), *reshaped(joined, moved),
         *_undone(shape, there),
     ]
 

@@ -27,7 +27,7 @@ def all_finite(x: np.ndarray) -> bool:
     flat = x.reshape(-1)
     if not compiler.available():
         return all(np.isfinite(flat[i : i + _PART]).all() for i in range(0, flat.size, _PART))
-    from nbbn.program.run import call_program
+    from nbbn.program.runnable import call_program
 
     out = np.empty(_BLOCKS, x.dtype)
     call_program(_table(flat.size, x.dtype), flat, flat, out, out, out, out, 0, True)

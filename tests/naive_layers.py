@@ -126,6 +126,11 @@ def _silu(z):
     return z * s, s + z * s * (1 - s)
 
 
+def _mish(z):
+    t = np.tanh(np.logaddexp(0, z))
+    return z * t, t + z * sigmoid(z) * (1 - t**2)
+
+
 # Each returns the value and the derivative.
 ELEMENTWISE = {
     "linear": lambda z: (z, np.ones_like(z)),
@@ -138,6 +143,9 @@ ELEMENTWISE = {
     "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)),
     "sigmoid": _sigmoid,
     "tanh": lambda z: (np.tanh(z), 1 - np.tanh(z) ** 2),
+    "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2),
+    "mish": _mish,
+    "exponential": lambda z: (np.exp(z), np.exp(z)),
 }
 
 

@@ -114,7 +114,8 @@ def average_pool(pool_size=2, strides=None, padding="valid"):
 
 RELU, SOFTMAX, FLAT, HEAD = activation("relu"), activation("softmax"), ("Flatten", {}), dense(3, "softmax")
 ACTIVATIONS = [
-    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax", "softsign",
+    "mish",
 ]  # fmt: skip
 ACTIVATION_LAYERS = {
     "relu": ("ReLU", {}),

@@ -10,10 +10,11 @@ from naive_layers import ELEMENTWISE, NaiveNetwork
 import nbbn.layers
 from nbbn import operations as op
 from nbbn.fold import fold_network
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.files import FileError
 from nbbn.formats.onnx.write import IR_VERSION, OPSET
 from nbbn.formats.onnx.write import write as to_onnx
 from nbbn.formats.onnx.write_operations import WRITE
-from nbbn.interop.files import FileError
 from nbbn.layers import (
     ELU,
     Activation,
@@ -41,7 +42,7 @@ from nbbn.layers import (
     ZeroPadding2D,
 )
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel, Predictor
+from nbbn.predictor import Predictor
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
@@ -518,9 +519,12 @@ def test_activations_at_their_corners(layer, dtype):
     network = drawn((9,), [layer], dtype)
     x = np.array([[-200, -1e-6, -0.0, 0, 1e-6, 0.5, 1, 1.5, 80]], dtype)
     got, ref = run_anywhere(to_onnx(network), x), Predictor(network)(x)
-    np.testing.assert_allclose(
-        got, ref, rtol=2e-6 if "gelu" in repr(layer) or dtype == np.float32 else 1e-13, atol=1e-12
-    )
+    # ONNX Runtime's operators take 1 from exp(x) in float32, of which near 0 but the digits of 1 are left.
+    subtracts = dtype == np.float32 and (isinstance(layer, ELU) or getattr(layer, "activation", "") in ("elu", "selu"))
+    near = np.abs(x) < 1e-3 if subtracts else np.zeros(x.shape, bool)
+    np.testing.assert_allclose(got[near], ref[near], rtol=0, atol=np.finfo(np.float32).eps)
+    rtol = 2e-6 if "gelu" in repr(layer) or dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(got[~near], ref[~near], rtol=rtol, atol=1e-12)
 
 
 # Layouts

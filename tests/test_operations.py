@@ -10,9 +10,17 @@ import pytest
 import nbbn
 from nbbn import activations, fallback, layers
 from nbbn import operations as op
+from nbbn.formats.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
+from nbbn.program import backward, inference, training_forward
 
-BACKENDS = {"numpy": fallback.OPERATIONS}
+BACKENDS = {
+    "NumPy": fallback.OPERATIONS,
+    "C": C_OPERATIONS,
+    "inference": inference.FORWARD,
+    "training, forward": training_forward.FORWARD,
+    "training, backward": backward.BACKWARD,
+}
 
 
 def test_all_operations_are_listed():
@@ -27,12 +35,12 @@ def test_every_backend_knows_every_operation(backend):
 
 def test_a_chain_reads_the_step_before():
     chain = [layers.Dense(4, "relu"), layers.Dropout(0.5), layers.BatchNormalization(), layers.Softmax()]
-    steps = computation(chain, (3,), training=True).steps
+    steps = computation(chain, (3,)).steps
     assert [type(step.operation) for step in steps] == [op.Dense, op.Elementwise, op.Disturb, op.BatchNorm, op.Softmax]
     assert [step.sources for step in steps] == [(-1,), (0,), (1,), (2,), (3,)]
     assert [step.layer for step in steps] == [0, 0, 1, 2, 3]
     assert [step.shapes for step in steps] == [((3,),), *[((4,),)] * 4]
-    inference = computation(chain, (3,)).steps
+    inference = computation(chain, (3,)).inference.steps
     assert [type(step.operation) for step in inference] == [op.Dense, op.Elementwise, op.BatchNorm, op.Softmax]
     assert [step.sources for step in inference] == [(-1,), (0,), (1,), (2,)]
 
@@ -42,7 +50,7 @@ def test_what_does_nothing_has_no_step():
         layers.Input((2, 3, 4)), layers.Activation("linear"), layers.Dropout(0.0), layers.GaussianNoise(0.0),
         layers.ZeroPadding2D(0), layers.Reshape((2, 3, -1)),
     ]  # fmt: skip
-    whole = computation(chain, (2, 3, 4), training=True)
+    whole = computation(chain, (2, 3, 4))
     assert whole.steps == () and whole.output_shape == (2, 3, 4) and whole.ends_with == "linear"
 
 
@@ -62,7 +70,7 @@ def test_what_does_nothing_has_no_step():
     ids=repr,
 )
 def test_what_a_network_ends_with(chain, ends_with):
-    assert computation(chain, (3,), training=True).ends_with == ends_with
+    assert computation(chain, (3,)).ends_with == ends_with
 
 
 SHAPES = [(5,), (4, 5), (2, 3, 4), (2, 3, 4, 5), (2, 1, 3, 2, 3)]

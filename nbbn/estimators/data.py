@@ -11,12 +11,9 @@ from sklearn.utils import assert_all_finite, check_array, check_consistent_lengt
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.estimators.rows import LazyRows, Rows
 from nbbn.scan import all_finite
-
-# Rows of these dtypes are converted batch by batch; others as a whole.
-CONVERTED_BY_BATCH = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-
 
 # Bytes from which all threads look for NaN: 188 MB take NumPy's sum 10 ms, two threads 3.
 _LARGE = 8 << 20
@@ -69,13 +66,13 @@ def check_rows(estimator, x, *, reset: bool, contiguous: bool = True) -> Rows:
     if scipy.sparse.issparse(x):
         dtype = "uint8" if x.dtype == bool else x.dtype.name
         _check_finite(estimator, x.data)
-        return LazyRows(x, dtype if dtype in CONVERTED_BY_BATCH else "float64")
+        return LazyRows(x, dtype if dtype in SOURCE_DTYPES else "float64")
     if x.dtype == np.float16:
         _check_finite(estimator, x)
         return LazyRows(x, "float64")
     if x.dtype == bool:
         x = x.view(np.uint8)
-    elif x.dtype.name not in CONVERTED_BY_BATCH:
+    elif x.dtype.name not in SOURCE_DTYPES:
         x = check_array(x, dtype=np.float64, order=order, ensure_all_finite=False)
     if not x.dtype.isnative:
         x = x.astype(x.dtype.newbyteorder("="))

@@ -14,9 +14,12 @@ from nbbn.estimators.parameters import check_each, hidden_layers, threads
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import outputs_of
 from nbbn.estimators.stored import stored, taken
-from nbbn.models.recalibration import recalibrated
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import native
+from nbbn.formats.labels import labels_to_json
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.recalibration import recalibrated
 from nbbn.runtime import num_threads
 
 
@@ -89,7 +92,7 @@ class FittedMLP(HiddenActivations):
         """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels or None."""
         return self.network(), self._meaning.kind, self._meaning.classes
 
-    def fold(self, *, strict: bool = False, check=None):
+    def fold(self, *, strict: bool = False, check=None) -> FoldedModel:
         """The same function without batch norm, as a `FoldedModel`.
 
         Parameters
@@ -104,9 +107,7 @@ class FittedMLP(HiddenActivations):
         folded : FoldedModel
             `nbbn.fold` says more.
         """
-        from nbbn.saving import fold
-
-        return fold(self, strict=strict, check=check)
+        return FoldedModel.of(*self.network_and_meaning(), strict=strict, check=check)
 
     def save(self, path) -> None:
         """Write the estimator to one safetensors file; `nbbn.load` opens it. Nothing in it is executed.
@@ -118,15 +119,20 @@ class FittedMLP(HiddenActivations):
         ----------
         path : path-like
         """
-        from nbbn.saving import save_estimator
-
-        check_is_fitted(self)
-        save_estimator(self, path)
+        network = self.network()
+        if self._described(network.input_shape[0]).layers != network.layers:
+            raise ValueError(
+                "hidden_layer_sizes, activation or a parameter of batch norm was changed after the fit: set it back, or fit again"
+            )
+        native.save(path, network, self._file_meta())
 
     def _file_meta(self) -> dict:
         """What a file keeps besides the network."""
         record = self._record
         return {
+            "model": type(self).__name__,
+            "kind": self._meaning.kind,
+            "classes": labels_to_json(self._meaning.classes),
             "params": stored(self.get_params(deep=False)),
             "loss": self._meaning.loss,
             "level": self._meaning.level,

@@ -21,7 +21,7 @@ from nbbn.estimators.progress import reporter
 from nbbn.estimators.rates import Rates, optimizer_of
 from nbbn.estimators.record import Record
 from nbbn.estimators.rows import Rows, outputs_of, select
-from nbbn.network import Weights
+from nbbn.network import Weights, computation
 from nbbn.trainer import Trainer, batches
 
 
@@ -288,7 +288,8 @@ class Fitting:
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            self.trainer = Trainer(self.architecture.layers, self.architecture.shapes, *kind[1:5], optimizer, **options)
+            whole = computation(self.architecture.layers, self.architecture.shapes[0])
+            self.trainer = Trainer(whole, *kind[1:5], optimizer, **options)
         self.compiled = {"trainer": (kind, self.trainer)} if self.incremental else {}
         self.trainer.upload(start)
         self.trainer.norm_step = record.steps

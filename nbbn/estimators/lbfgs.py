@@ -11,7 +11,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from nbbn.estimators.architecture import Architecture
 from nbbn.estimators.rows import LazyRows, Rows, outputs_of
-from nbbn.network import Weights
+from nbbn.network import Weights, computation
 from nbbn.trainer import Trainer
 
 # Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm needs all rows together.
@@ -74,7 +74,8 @@ class Objective:
         self._part = len(self.x)
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * self.x.shape[1])))
-        self._trainer = Trainer(whole.layers, whole.shapes, np.float64, self.x.dtype, self._part, loss, Gradients(),
+        trained = computation(whole.layers, whole.shapes[0])
+        self._trainer = Trainer(trained, np.float64, self.x.dtype, self._part, loss, Gradients(),
                                 loss_parameter=level, weighted=False if self.row_weights is None else "mean")
         self._trainer.upload(self.weights)
         return self._trainer

@@ -89,7 +89,7 @@ def reporter(verbose, epochs: int, rows: int, steps: int = 1, step: Callable[[],
         return Silence()
     from rich.errors import LiveError
 
-    from nbbn.commands.progress import console
+    from nbbn.terminal import console
 
     screen = console()
     if not screen.is_terminal:

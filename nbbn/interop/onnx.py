@@ -1,12 +1,16 @@
-"""ONNX models and nbbn's: what a user calls; `nbbn.formats.onnx` does the work on networks."""
+"""Models that ONNX's exporters wrote, and models as ONNX files."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import PathLike
+from nbbn.loading import for_inference, model_of
+from nbbn.models.sequential import Sequential
 
-def from_onnx(path_or_proto: str | os.PathLike | Any) -> Any:
+
+def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     """Read an ONNX model whose layers stand in a row.
 
     Parameters
@@ -52,18 +56,11 @@ def from_onnx(path_or_proto: str | os.PathLike | Any) -> Any:
     grouped one, a batch norm for an affine map.
     """
     from nbbn.formats.onnx.read import read
-    from nbbn.models import Sequential
-    from nbbn.predictor import FoldedModel
 
-    network, kind, classes = read(path_or_proto)
-    if kind is not None:
-        return FoldedModel(network, kind=kind, classes=classes)
-    model = Sequential()
-    model.restore(network, None)
-    return model
+    return model_of(read(path_or_proto), "the ONNX model")
 
 
-def to_onnx(model: Any, path: str | os.PathLike | None = None, fold: bool = True) -> Any:
+def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     """Write a model as an ONNX file (needs the extra `onnx`).
 
     Parameters
@@ -110,52 +107,9 @@ def to_onnx(model: Any, path: str | os.PathLike | None = None, fold: bool = True
     =============================== ================================================================
     """
     from nbbn.formats.onnx.file import import_onnx
-    from nbbn.formats.onnx.write import write
-    from nbbn.saving import fold as folded
 
     if not isinstance(fold, bool):
         raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
     import_onnx("to_onnx")
-    whole = folded(model)
-    source = getattr(model, "network", None)
-    network = whole.network if fold or not callable(source) else source()
-    classes = getattr(whole, "classes_", None)
-    return write(network, path, classes=classes, kind=whole.kind)
-
-
-def register_skl2onnx() -> None:
-    """Teach skl2onnx to convert `MLPClassifier` and `MLPRegressor`, alone or at a Pipeline's end.
-
-    May be called again.
-
-    Raises
-    ------
-    ImportError
-        Without the package skl2onnx.
-
-    Notes
-    -----
-    `skl2onnx.to_onnx(pipeline, X[:1], options={"zipmap": False})` then gives the outputs `label`
-    and `probabilities` of a classifier, or `variable` of a regressor. Batch norms are folded. The
-    network computes in the dtype of its fit; what goes in and comes out is cast to the types that
-    skl2onnx declares.
-
-    Examples
-    --------
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> import skl2onnx  # doctest: +SKIP
-    >>> nbbn.interop.register_skl2onnx()  # doctest: +SKIP
-    >>> pipeline = make_pipeline(StandardScaler(), nbbn.MLPClassifier()).fit(X, y)  # doctest: +SKIP
-    >>> skl2onnx.to_onnx(pipeline, X[:1], options={"zipmap": False})  # doctest: +SKIP
-    """
-    from nbbn.estimators import MLPClassifier, MLPRegressor
-    from nbbn.formats.onnx import skl2onnx
-
-    skl2onnx.register(MLPClassifier, MLPRegressor, _meaning)
-
-
-def _meaning(estimator: Any) -> tuple:
-    """The folded network of an estimator, its kind and classes."""
-    folded = estimator.fold()
-    return folded.network, folded.kind, getattr(folded, "classes_", None)
+    whole = for_inference(model)
+    return (whole.fold() if fold else whole).to_onnx(path)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.activation import softmax_row
 from nbbn.kernels.registry import INDICES, READ_ROWS, WEIGHTS, WRITE_ROWS, WRITE_ROWS_F64, Real, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
+from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated
+from typing import Annotated, Any
 
 from nbbn import operations as op
 from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
@@ -29,7 +29,7 @@ class Flatten(Layer):
         return op.reshaped(input_shape, (math.prod(input_shape),))
 
 
-def _target(value) -> tuple[int, ...]:
+def _target(value: Any) -> tuple[int, ...]:
     sizes = (value,) if isinstance(value, Integral) else sequence(value)
     sizes = tuple(-1 if n == -1 else whole(n, 1) for n in sizes)
     if sizes.count(-1) > 1:
@@ -51,25 +51,27 @@ class Reshape(Layer):
     """
 
     target_shape: Annotated[
-        tuple[int, ...], Rule(_target, "a list of whole numbers of at least 1, at most one of them -1")
+        tuple[int, ...],
+        Rule(_target, "a list of whole numbers of at least 1, at most one of them -1"),
     ]
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         if values % known or (values != known and -1 not in self.target_shape):
             raise self.error(
-                f"needs rows that fill {self.target_shape}, got rows of shape {tuple(input_shape)} with {values} values"
+                f"needs rows that fill {self.target_shape}, got rows of shape "
+                f"{tuple(input_shape)} with {values} values"
             )
         shape = tuple(values // known if n == -1 else n for n in self.target_shape)
         return op.reshaped(input_shape, shape)
 
 
-def _sides(value) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sides(value: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     height, width = (value, value) if isinstance(value, Integral) else sequence(value)
     return _side(height), _side(width)
 
 
-def _side(value) -> tuple[int, int]:
+def _side(value: Any) -> tuple[int, int]:
     before, after = (value, value) if isinstance(value, Integral) else sequence(value)
     return whole(before, 0), whole(after, 0)
 
@@ -82,15 +84,19 @@ class ZeroPadding2D(Layer):
     Parameters
     ----------
     padding : int, tuple of two ints, or tuple of two tuples of two ints
-        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`, as which it is kept.
+        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`,
+        as which it is kept.
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
 
     padding: Annotated[
-        tuple[tuple[int, int], tuple[int, int]],
-        Rule(_sides, "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))"),
+        Any,
+        Rule(
+            _sides,
+            "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))",
+        ),
     ] = (1, 1)
     data_format: DataFormat = None
 

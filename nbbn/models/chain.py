@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nbbn.layers import Input, Layer, LayerError
+from nbbn.layers.names import free_name
 from nbbn.network import Network
 
 Shape = tuple[int, ...]
@@ -116,7 +116,7 @@ class Chain:
         if layer.name in names:
             raise ValueError(f"a model's layers need different names, {layer.name!r} is there already; give another name")
         if layer.name is None:
-            layer = replace(layer, name=_free_name(type(layer).__name__, names))
+            layer = replace(layer, name=free_name(type(layer).__name__, names))
         before = self.input_shape
         if not self.entries and layer.input_shape is not None:
             if before not in (None, layer.input_shape):
@@ -256,12 +256,3 @@ class Chain:
             sizes = {name: math.prod(s) for name, s in entry.spec.weight_shapes(shape).items()}
             total += sum(size for name, size in sizes.items() if trained is None or (name in names) == trained)
         return total
-
-
-def _free_name(cls: str, taken: set[str]) -> str:
-    """Keras's name of a layer class, numbered where it is taken."""
-    name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", cls)).lower()
-    number = 0
-    while (found := f"{name}_{number}" if number else name) in taken:
-        number += 1
-    return found

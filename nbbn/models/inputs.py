@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
+from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
 from nbbn.scan import all_finite
 
-# Rows of these dtypes are converted batch by batch.
-_CONVERTED_BY_BATCH = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 # Bytes from which all threads look for NaN.
 _LARGE = 8 << 20
 Shape = tuple[int, ...]
@@ -100,7 +99,7 @@ def check_rows(x, shape: Shape, dtype: np.dtype, name: str = "x", *, finite: boo
     if x.dtype == bool:
         x = np.ascontiguousarray(x).view(np.uint8)
     if x.dtype.kind == "f":
-        keep = x.dtype.name in _CONVERTED_BY_BATCH and x.dtype.itemsize <= dtype.itemsize
+        keep = x.dtype.name in SOURCE_DTYPES and x.dtype.itemsize <= dtype.itemsize
         cast = x.dtype.newbyteorder("=") if keep else dtype
         with np.errstate(over="ignore"):
             return _cast(x, cast, name) if finite else np.ascontiguousarray(x, dtype=cast)

@@ -111,7 +111,7 @@ def reporter(verbose, epochs: int, steps: int) -> Silence:
     if verbose == 0:
         return Silence()
     if verbose != 2:
-        from nbbn.commands.progress import console
+        from nbbn.terminal import console
 
         screen = console()
         if screen.is_terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from numbers import Integral, Real
@@ -11,7 +12,8 @@ from numbers import Integral, Real
 import numpy as np
 
 from nbbn.callbacks import CallbackList, History
-from nbbn.interop.files import FileError
+from nbbn.formats import native, of_layers
+from nbbn.formats.files import FileError
 from nbbn.models import inputs
 from nbbn.models.loop import Loop, Measure, Rows, batch_edges
 from nbbn.models.progress import check_verbose, figures, per_step, reporter
@@ -360,17 +362,18 @@ class Sequential(Stack):
         ValueError
             Before the model is built, and for weights that are not finite.
         """
-        from nbbn.saving import save_sequential
-
         _may_write(filepath, overwrite)
-        save_sequential(self, filepath)
+        network, meta, slots = of_layers(self.network(), self.name)
+        try:
+            meta["training"], slots = self.training_state()
+        except ValueError as err:
+            warnings.warn(f"{filepath}: saved without the arguments of compile: {err}", stacklevel=2)
+        native.save(filepath, network, meta, slots)
 
     def save_weights(self, filepath, overwrite: bool = True) -> None:
         """Write layers and weights alone; `load_weights` and `nbbn.load` read the file."""
-        from nbbn.saving import save_sequential
-
         _may_write(filepath, overwrite)
-        save_sequential(self, filepath, training=False)
+        native.save(filepath, *of_layers(self.network(), self.name))
 
     def load_weights(self, filepath) -> None:
         """Take the weights of a file that `save` or `save_weights` wrote for a model of the same shapes.
@@ -382,13 +385,13 @@ class Sequential(Stack):
         ValueError
             For arrays of other shapes.
         """
-        from nbbn.saving import load
-
-        other = load(filepath)
-        if not isinstance(other, Sequential):
-            raise ValueError(f"{filepath}: holds a {type(other).__name__}, no Sequential's weights")
+        network, meta, _ = native.load(filepath)
+        if meta.get("model") != "Sequential":
+            raise ValueError(f"{filepath}: holds a {meta.get('model')}, no Sequential's weights")
         if not self.built:
-            self._chain.build(other._chain.input_shape)
+            self._chain.build(network.input_shape)
+        other = Sequential()
+        other.restore(network)
         self.set_weights(other.get_weights())
 
     def training_state(self) -> tuple[dict, dict[str, np.ndarray]]:

@@ -150,7 +150,7 @@ class Session:
             self.release()
             whole = self.whole(chain.network())
             trainer = Trainer(
-                whole.layers, whole.shapes, whole.dtype, np.dtype(source), rows, self.loss.engine, self.optimizer,
+                whole.computation(training=True), whole.dtype, np.dtype(source), rows, self.loss.engine, self.optimizer,
                 seed=chain.seed, loss_parameter=self.loss.parameter, weighted=weighted,
             )  # fmt: skip
             trainer.upload(whole.weights)
@@ -171,7 +171,7 @@ class Session:
     def take(self, weights: Weights) -> None:
         """Hand new weights to the trainer, if there is one; the optimiser's state stays."""
         if self._trainer is not None:
-            self._trainer.upload(weights + [{}] * (len(self._trainer.layers) - len(weights)))
+            self._trainer.upload(weights + [{}] * (len(self._trainer.computation.arrays) - len(weights)))
 
     def state(self) -> dict[str, np.ndarray]:
         """The optimiser's state."""

@@ -10,16 +10,17 @@ from numbers import Integral
 import numpy as np
 
 from nbbn import utils
+from nbbn.folded_model import FoldedModel
 from nbbn.layers import Layer
 from nbbn.models import inputs
 from nbbn.models.chain import Chain, Entry
 from nbbn.models.handle import LayerHandle
 from nbbn.models.progress import check_verbose
-from nbbn.models.recalibration import recalibrated
 from nbbn.models.session import Session
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.recalibration import recalibrated
 
 
 class Stack:
@@ -181,7 +182,7 @@ class Stack:
             for line in summary_text(self, line_length, show_trainable).splitlines():
                 print_fn(line)
             return
-        from nbbn.commands.progress import console
+        from nbbn.terminal import console
 
         print(summary_text(self, line_length, show_trainable, color=console().is_terminal), end="")
 
@@ -346,11 +347,9 @@ class Stack:
         entries = self._chain.entries
         self._take([(entries[i], list({**entries[i].arrays, **statistics}.values())) for i, statistics in found.items()])
 
-    def fold(self, *, strict: bool = False, check=None):
+    def fold(self, *, strict: bool = False, check=None) -> FoldedModel:
         """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more."""
-        from nbbn.saving import fold
-
-        return fold(self, strict=strict, check=check)
+        return FoldedModel.of(self.network(), strict=strict, check=check)
 
     def __getstate__(self):
         self._pull()

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from nbbn.errors import LayerError
 from nbbn.kernels import KERNELS
-from nbbn.layers import LayerError
 from nbbn.losses import LossRecord
-from nbbn.program.images import Images
-from nbbn.program.layout import panels_of
-from nbbn.program.program import Buffer, Program, Segment
-from nbbn.program.tensors import Tensor, layout_of
+from nbbn.program.lowering import Lowering
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor
+
+_LOSSES = Buffer("losses", Segment.LOSSES)
 
 
 def add_loss(
-    images: Images,
-    record: LossRecord,
-    outputs: Tensor,
-    targets: Tensor | None,
-    *,
-    rows: int,
-    parameter: float,
+    low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *, parameter: float
 ) -> Tensor:
     """Emit a loss, the mean over all numbers of a row; several axes are flattened for it.
 
     Parameters
     ----------
-    images : Images
-        Emits what changes a shape.
+    low : Lowering
     record : LossRecord
     outputs : Tensor
         What the loss starts from: the logits where the record has an `end`.
     targets : Tensor or None
         The step's targets, a row of numbers for each row; None where the loss takes labels.
-    rows : int
-        The largest batch.
     parameter : float
         Of the loss; read by those that have one.
 
@@ -43,19 +33,16 @@ def add_loss(
     Tensor
         The gradient by `outputs`: over `outputs` itself where the loss starts from logits.
     """
-    program = images.program
     if len(outputs.shape) == 1:
-        return _add(program, record, outputs, targets, rows, parameter)
-    flat = _vectors(program, "outputs", outputs.width, rows)
-    images.repack(outputs, flat)
-    flat_gradient = _add(program, record, flat, targets, rows, parameter)
-    shaped = program.buffer("dshaped", Segment.WORK, rows * outputs.stride)
-    gradient = replace(outputs, buffer=shaped, kept=False)
-    images.repack(flat_gradient, gradient)
+        return _add(low, record, outputs, targets, parameter)
+    flat = low.tensor("outputs", (outputs.width,))
+    low.repack(outputs, flat)
+    gradient = low.like("dshaped", outputs)
+    low.repack(_add(low, record, flat, targets, parameter), gradient)
     return gradient
 
 
-def weigh_rows(program: Program, gradient: Tensor, shares: Buffer) -> None:
+def weigh_rows(low: Lowering, gradient: Tensor, shares: Buffer) -> None:
     """Multiply each row's loss and gradient by its part of the batch's mass.
 
     Raises
@@ -65,37 +52,23 @@ def weigh_rows(program: Program, gradient: Tensor, shares: Buffer) -> None:
     """
     if len(gradient.shape) > 1:
         raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
-    program.add("weigh_rows", dz=gradient.buffer, dz_stride=gradient.stride,
-                panels=panels_of(gradient.width, program.dtype), shares=shares,
-                losses=Buffer("losses", Segment.LOSSES))  # fmt: skip
+    low.add(
+        "weigh_rows", dz=gradient, panels=low.panels(gradient.width), shares=shares, losses=_LOSSES,
+    )
 
 
 def _add(
-    program: Program,
-    record: LossRecord,
-    y: Tensor,
-    targets: Tensor | None,
-    rows: int,
-    parameter: float,
+    low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None, parameter: float
 ) -> Tensor:
     """A loss of rows of one axis, as `add_loss`."""
     wanted = KERNELS[record.engine].operands
-    gradient = _vectors(program, "doutputs", y.width, rows) if "dy" in wanted else y
-    known = {
-        "z": y.buffer, "z_stride": y.stride, "y": y.buffer, "y_stride": y.stride,
-        "dy": gradient.buffer, "dy_stride": gradient.stride,
-        "units": y.width, "panels": panels_of(y.width, program.dtype),
+    gradient = low.tensor("doutputs", (y.width,)) if "dy" in wanted else y
+    known: dict[str, Tensor | Buffer | float] = {
+        "z": y, "y": y, "dy": gradient, "units": y.width, "panels": low.panels(y.width),
         "labels": Buffer("Y", Segment.Y), "order": Buffer("order", Segment.ORDER),
-        "losses": Buffer("losses", Segment.LOSSES), "hits": Buffer("hits", Segment.HITS),
-        "parameter": parameter,
-    }  # fmt: skip
+        "losses": _LOSSES, "hits": Buffer("hits", Segment.HITS), "parameter": parameter,
+    }
     if targets is not None:
-        known |= {"targets": targets.buffer, "t_stride": targets.stride}
-    program.add(record.engine, **{name: known[name] for name in wanted})
+        known |= {"targets": targets, "t_stride": targets.stride}
+    low.add(record.engine, **{name: value for name, value in known.items() if name in wanted})
     return gradient
-
-
-def _vectors(program: Program, name: str, width: int, rows: int) -> Tensor:
-    """A new tensor of rows of one axis."""
-    stride, pixel = layout_of((width,), program.dtype)
-    return Tensor(program.buffer(name, Segment.WORK, rows * stride), stride, (width,), pixel)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbbn.formats.files import Refused
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.interop.files import Refused
 from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
 from nbbn.layers.base import Shape
 

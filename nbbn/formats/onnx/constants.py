@@ -12,8 +12,8 @@ from functools import partial
 
 import numpy as np
 
+from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.graph import Constant, OnnxNode
-from nbbn.interop.files import BROKEN
 
 Compute = Callable[..., np.ndarray]
 

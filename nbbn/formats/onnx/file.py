@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
+from nbbn.formats.files import BROKEN, FileError, Refused, first_bytes, one_line
 from nbbn.formats.onnx.protobuf import DamagedError, fields, key, read_slice, varint
 from nbbn.formats.onnx.tensors import Tensor, embed, in_file, in_memory
-from nbbn.interop.files import BROKEN, FileError, Refused, first_bytes, one_line
 
 # Numbers of the fields in onnx.proto.
 _GRAPH, _INITIALIZER = 7, 5

@@ -14,13 +14,13 @@ from nbbn.fold.check import FoldCheckFailed
 from nbbn.fold.engine import fold_graph
 from nbbn.fold.graph import Norm
 from nbbn.fold.report import FoldRefused, FoldReport
+from nbbn.formats.files import FileError, whole_file
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.check import check_files
 from nbbn.formats.onnx.feeds import in_one_line
 from nbbn.formats.onnx.file import Model
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through, norms_within
 from nbbn.formats.onnx.rebuild import folded_model
-from nbbn.interop.files import FileError, whole_file
 
 _Moments = dict[str, tuple[np.ndarray, np.ndarray]]
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from nbbn.fold.graph import Graph, Linear, Node
 from nbbn.fold.report import FoldEntry
+from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.operators import constant_of, operator_of
-from nbbn.interop.files import BROKEN
 
 
 class Place(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.formats.files import Refused, one_line
 from nbbn.formats.onnx.file import Model, graphs_within, stand_in
-from nbbn.interop.files import Refused, one_line
 
 OWN_DOMAINS = ("", "ai.onnx")
 

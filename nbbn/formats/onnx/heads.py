@@ -8,10 +8,10 @@ from numbers import Integral
 
 import numpy as np
 
+from nbbn.formats.files import Refused
 from nbbn.formats.onnx.constants import literal
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.writer import GraphWriter
-from nbbn.interop.files import Refused
 from nbbn.network import Network
 
 _FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them

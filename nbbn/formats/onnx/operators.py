@@ -114,10 +114,10 @@ OPERATORS: dict[str, Operator] = {
     "Softmax": _activation(activations.softmax),
     "LogSoftmax": _activation(),
     "Softplus": _function("softplus"),
-    "Softsign": _activation(),
+    "Softsign": _function("softsign"),
     "Swish": _activation(),
     "HardSwish": _activation(),
-    "Mish": _activation(),
+    "Mish": _activation(activations.function("mish", {})),  # of a newer opset than is written
     "ThresholdedRelu": _activation(activations.thresholded_relu),
     "Clip": _activation(activations.clip),
     "Min": Operator(activations.minimum),

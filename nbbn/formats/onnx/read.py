@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbbn.formats.assembly import MAX_LAYERS, assembled
+from nbbn.formats.content import Content, of_answers, of_layers
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.builder import CHANNELS_FIRST, Affine, Args, Centred, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
@@ -19,8 +21,6 @@ from nbbn.formats.onnx.heads import Head, split_head
 from nbbn.formats.onnx.operators import OPERATORS, channel_axis, constant_of, operator_of
 from nbbn.formats.onnx.read_forks import Term, X, read_fork
 from nbbn.formats.onnx.read_shapes import BATCH
-from nbbn.interop.assembly import MAX_LAYERS
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line
 from nbbn.layers import Activation, Layer
 from nbbn.network import Network, Weights
 
@@ -36,24 +36,7 @@ _OF_ROWS = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 11: "float64"}
 _OF_CONSTANTS = (1, 6, 7, 8, 9, 11)  # float32, int32, int64, texts, bool, float64
 
 
-class Imported(NamedTuple):
-    """What an ONNX model is.
-
-    Attributes
-    ----------
-    network : Network
-    kind : {None, "classifier", "multilabel"}
-        What its outputs mean; None for plain numbers.
-    classes : array or None
-        Labels of a classifier.
-    """
-
-    network: Network
-    kind: str | None
-    classes: np.ndarray | None
-
-
-def read(path_or_proto: str | os.PathLike | Any) -> Imported:
+def read(path_or_proto: Any) -> Content:
     """Read an ONNX model whose layers stand in a row.
 
     Parameters
@@ -88,7 +71,7 @@ def read(path_or_proto: str | os.PathLike | Any) -> Imported:
         raise FileError(f"{where}: broken ({why}); export it again") from err
 
 
-def _imported(model: file.Model) -> Imported:
+def _imported(model: file.Model) -> Content:
     graph = OnnxGraph(model, defaults=True)
     _check_limits(graph)
     outputs = [value.name for value in graph.proto.output]
@@ -107,8 +90,10 @@ def _imported(model: file.Model) -> Imported:
     shape = net.shape
     _Walk(graph, net, given.name, head.output).over(nodes, on_rows)
     layers, weights = _finished(net, turned)
-    network = _network(layers, shape, weights, net.dtype)
-    return Imported(network, head.kind, _labels(head, network))
+    network = assembled(layers, shape, weights, net.dtype)
+    if head.kind is None:
+        return of_layers(network)
+    return of_answers(network, head.kind, _labels(head, network))
 
 
 def _check_limits(graph: OnnxGraph) -> None:
@@ -293,20 +278,6 @@ def _finished(net: NetworkBuilder, turned: bool) -> tuple[list[Layer], Weights]:
         layers.append(layer)
         weights.append(arrays)
     return (layers, weights) if layers else ([Activation("linear")], [{}])
-
-
-def _network(
-    layers: Sequence[Layer], shape: tuple[int, ...], weights: Weights, dtype: np.dtype
-) -> Network:
-    """The network, checked."""
-    if dtype == np.float64:
-        layers = [replace(layer, dtype="float64") for layer in layers]
-    with np.errstate(over="ignore"):  # what becomes infinite is refused
-        cast = [
-            {name: np.array(array, dtype, order="C") for name, array in arrays.items()}
-            for arrays in weights
-        ]
-    return Network(tuple(layers), shape, cast, np.dtype(dtype)).check()
 
 
 def _labels(head: Head, network: Network) -> np.ndarray | None:

@@ -13,11 +13,11 @@ import numpy as np
 from nbbn.activations import ELEMENTWISE
 from nbbn.expressions import Expression, expm1, minimum, parameter, relu
 from nbbn.expressions import X as ARGUMENT
+from nbbn.formats.files import Refused
 from nbbn.formats.onnx.builder import Centred, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.operators import ACTIVATIONS
 from nbbn.formats.onnx.read_activations import add_function, round_trip
-from nbbn.interop.files import Refused
 from nbbn.layers import Activation, GroupNormalization, LayerNormalization, LeakyReLU, Softmax
 
 

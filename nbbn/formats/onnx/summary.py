@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from nbbn.fold.graph import Norm
+from nbbn.formats.files import FileError
 from nbbn.formats.onnx.file import from_file
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
-from nbbn.interop.files import FileError
 
 
 def summary(path: Path) -> dict[str, Any]:

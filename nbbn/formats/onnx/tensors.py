@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from nbbn.formats.files import Refused, one_line
 from nbbn.formats.onnx.protobuf import fields, key, read_slice, varint
-from nbbn.interop.files import Refused, one_line
 
 _RAW_DATA = 9  # the number of the field
 _STRING = 8  # of `onnx.TensorProto`, as all numbers of types here

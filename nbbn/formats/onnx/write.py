@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.errors import LayerError
+from nbbn.formats.files import write_whole
 from nbbn.formats.onnx.file import import_onnx
 from nbbn.formats.onnx.heads import HEADS, Output
 from nbbn.formats.onnx.write_operations import WRITE
 from nbbn.formats.onnx.writer import GraphWriter, Value
-from nbbn.interop.files import write_whole
-from nbbn.network import LayerError, Network
+from nbbn.network import Network
 
 # Read by ONNX Runtime 1.11 and later; `LayerNormalization` alone needs a newer opset.
 OPSET = 13

@@ -17,13 +17,15 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from nbbn import losses
 from nbbn.callbacks import Callback, EarlyStopping
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import native
 from nbbn.layers import BatchNormalization, Layer, Reshape
 from nbbn.losses import Loss
+from nbbn.models.estimators.stored import described
 from nbbn.models.sequential import Sequential
 from nbbn.models.session import end_of
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
-from nbbn.predictor import FoldedModel
 from nbbn.runtime import num_threads
 
 Shape = tuple[int, ...]
@@ -300,11 +302,7 @@ class BaseSequential(BaseEstimator):
         folded : FoldedModel
             Takes rows of the shape that was fitted; its `predict` gives labels, or numbers.
         """
-        from nbbn.saving import fold
-
-        return fold(
-            FoldedModel(self.network(), kind=self._kind, classes=getattr(self, "classes_", None)), strict=strict, check=check
-        )
+        return FoldedModel.of(*self.network_and_meaning(), strict=strict, check=check)
 
     def save(self, path) -> None:
         """Write the estimator to one file without pickle; `nbbn.load` opens it.
@@ -320,10 +318,8 @@ class BaseSequential(BaseEstimator):
         ValueError
             For an optimiser whose learning rate is a function.
         """
-        from nbbn.saving import save_sequential_estimator
-
         check_is_fitted(self)
-        save_sequential_estimator(self, path)
+        native.save(path, *described(self))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "loss_curve_")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nbbn import losses, optimizers
+from nbbn.formats import Content
+from nbbn.formats.labels import labels_to_json
 from nbbn.layers import layer_from_config
 from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
@@ -16,12 +18,14 @@ _APART = ("callbacks", "random_state", "layers")
 _ATTRIBUTES = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
 
-def described(estimator) -> tuple[dict, dict[str, np.ndarray]]:
-    """What a file keeps besides the classes, the network and its weights; and the optimiser's state."""
+def described(estimator) -> Content:
+    """What a file keeps of a fitted estimator."""
     params = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _APART}
     names = getattr(estimator, "feature_names_in_", None)
     training, slots = estimator.model_.training_state()
-    about = {
+    meta = {
+        "model": type(estimator).__name__,
+        "classes": labels_to_json(getattr(estimator, "classes_", None)),
         "params": {name: _plain(value) for name, value in params.items()},
         "layers": [layer.config() for layer in estimator._specs],
         "attributes": {name: getattr(estimator, name) for name in _ATTRIBUTES if hasattr(estimator, name)},
@@ -29,7 +33,7 @@ def described(estimator) -> tuple[dict, dict[str, np.ndarray]]:
         "feature_names": None if names is None else [str(name) for name in names],
         "training": training,
     }
-    return about, slots
+    return Content(estimator.model_.network(), meta, slots)
 
 
 def restored(cls: type, network: Network, classes: np.ndarray | None, meta: dict, slots: dict[str, np.ndarray]):
