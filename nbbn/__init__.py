@@ -74,7 +74,7 @@ def __getattr__(name):
     if name in ("MLPClassifier", "MLPRegressor"):
         from nbbn import estimators as home
     elif name in ("SequentialClassifier", "SequentialRegressor"):
-        from nbbn.models import estimators as home
+        from nbbn.estimators import sequential as home
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return globals().setdefault(name, getattr(home, name))

@@ -83,7 +83,7 @@ def save_folded(model: FoldedModel, path) -> None:
 
 def save_estimator(estimator, path) -> None:
     """Write a fitted estimator: parameters, weights, running statistics and curves."""
-    network, meaning = estimator.network(), estimator._meaning
+    network, meaning = estimator.network(), estimator._task
     if estimator._described(network.input_shape[0]).layers != network.layers:
         raise ValueError(
             "hidden_layer_sizes, activation or a parameter of batch norm was changed after the fit: set it back, or fit again"
@@ -112,7 +112,7 @@ def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
 
 def save_sequential_estimator(estimator, path) -> None:
     """Write a fitted estimator around layers, and what its next fit goes on from."""
-    from nbbn.models.estimators.stored import described
+    from nbbn.estimators.sequential.stored import described
 
     classes = getattr(estimator, "classes_", None)
     about, slots = described(estimator)
@@ -167,8 +167,8 @@ def load(path):
         if name == "Sequential":
             return _load_sequential(network, meta, slots)
         if name in _AROUND_LAYERS:
-            from nbbn.models import estimators
-            from nbbn.models.estimators.stored import restored
+            from nbbn.estimators import sequential as estimators
+            from nbbn.estimators.sequential.stored import restored
 
             return restored(getattr(estimators, name), network, classes, meta, slots)
         if name in _ESTIMATORS:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 import nbbn
 from nbbn.commands import progress
-from nbbn.estimators.loop import Loop
+from nbbn.estimators.mlp.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -9,7 +9,7 @@ import pytest
 from estimator_helpers import arrays, assert_close, norms, numbers, objective_of, solvers, three_classes
 
 import nbbn
-from nbbn.estimators.meaning import REGRESSION_LOSSES
+from nbbn.estimators.task import REGRESSION_LOSSES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

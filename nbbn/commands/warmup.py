@@ -66,7 +66,7 @@ def _names(purpose: str) -> list[str]:
 
 def _compile_kernels(names: list[str], dtypes, show) -> int:
     """Compile kernels for every dtype, and for every dtype of input that they may read."""
-    from nbbn.estimators.data import CONVERTED_BY_BATCH
+    from nbbn.estimators.checks import CONVERTED_BY_BATCH
     from nbbn.kernels import KERNELS
 
     jobs = []

@@ -1,5 +1,5 @@
 """scikit-learn estimators."""
 
-from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
+from nbbn.estimators.mlp.classifier import MLPClassifier, MLPRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

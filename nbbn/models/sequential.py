@@ -13,17 +13,17 @@ import numpy as np
 from nbbn.callbacks import CallbackList, History
 from nbbn.interop.files import FileError
 from nbbn.models import inputs
+from nbbn.models.base_model import BaseModel, refuse, whole
+from nbbn.models.compiled import Compiled, needs_batches, penalty_of
 from nbbn.models.loop import Loop, Measure, Rows, batch_edges
 from nbbn.models.progress import check_verbose, figures, per_step, reporter
-from nbbn.models.session import Session, needs_batches, penalty_of
-from nbbn.models.stack import Stack, refuse, whole
 from nbbn.network import Network
 from nbbn.trainer import Trainer
 
 _BATCH_SIZE = 32
 
 
-class Sequential(Stack):
+class Sequential(BaseModel):
     """A model of layers, one after the other.
 
     Parameters
@@ -94,15 +94,15 @@ class Sequential(Stack):
         for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
             if value is not None:
                 raise ValueError(f"compile: {name} is not supported, got {value!r}; leave it out")
-        session = Session.of(optimizer, loss, metrics, self._session.norm_step if self._session else 0)
+        compiled = Compiled.of(optimizer, loss, metrics, self._compiled.norm_step if self._compiled else 0)
         self._pull()
-        self._session = session
+        self._compiled = compiled
         self._predictors.clear()
 
     @property
     def compiled(self) -> bool:
         """Whether `compile` was called."""
-        return self._session is not None
+        return self._compiled is not None
 
     @property
     def optimizer(self):
@@ -117,8 +117,8 @@ class Sequential(Stack):
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step, schedules included."""
-        session = self._require_compiled("learning_rate")
-        return float(session.optimizer.learning_rates(np.array([session.step]))[0])
+        compiled = self._require_compiled("learning_rate")
+        return float(compiled.optimizer.learning_rates(np.array([compiled.step]))[0])
 
     @property
     def metrics_names(self) -> list[str]:
@@ -130,7 +130,7 @@ class Sequential(Stack):
         return {metric.name: metric.rises for metric in self._require_compiled("metric_directions").metrics(self._units())}
 
     def _units(self) -> int | None:
-        return int(np.prod(self._chain.shapes[-1])) if self.built else None
+        return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
     def fit(self, x=None, y=None, batch_size: int | None = None, epochs: int = 1, verbose="auto", callbacks=None,
             validation_split: float = 0.0, validation_data=None, shuffle: bool = True, class_weight: dict | None = None,
@@ -188,7 +188,7 @@ class Sequential(Stack):
         The loss of an epoch is the mean over its rows of what each batch had before its update, penalties included. Interrupted
         (Ctrl-C), the model keeps the weights so far.
         """
-        session = self._require_compiled("fit")
+        compiled = self._require_compiled("fit")
         refuse(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
@@ -196,7 +196,7 @@ class Sequential(Stack):
         if not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
         frequency = _frequency(validation_freq)
-        with self._chain.unbuilt_on_error():
+        with self._layers.unbuilt_on_error():
             data = self._rows(x, y, sample_weight, class_weight)
             validation = None
             if validation_data is not None:
@@ -205,8 +205,8 @@ class Sequential(Stack):
                 data, validation = _split(data, validation_split)
                 if class_weight is not None:
                     validation = replace(validation, weights=None)
-            single = needs_batches(self._chain.layers)
-            batch_size = min(batch_size * (session.optimizer.gradient_accumulation_steps or 1), len(data))
+            single = needs_batches(self._layers.layers)
+            batch_size = min(batch_size * (compiled.optimizer.gradient_accumulation_steps or 1), len(data))
             if single and batch_size == 1:
                 self._check_batch(len(data))
                 raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch")
@@ -218,8 +218,8 @@ class Sequential(Stack):
         history.set_model(self)
         history.set_params(params)
         loop = Loop(
-            self, lambda: self._trainer(data, largest, exactly=True), data, session.loss.prepare(data.y), edges,
-            lambda: self._order(len(data), shuffle), Measure(session.loss, session.metrics(self._units())),
+            self, lambda: self._trainer(data, largest, exactly=True), data, compiled.loss.prepare(data.y), edges,
+            lambda: self._order(len(data), shuffle), Measure(compiled.loss, compiled.metrics(self._units())),
             CallbackList(callbacks, self, params), history, reporter(verbose, epochs, len(edges) - 1), validation, frequency,
         )  # fmt: skip
         self.stop_training = False
@@ -243,13 +243,13 @@ class Sequential(Stack):
         -----
         `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this batch's own.
         """
-        session = self._require_compiled("train_on_batch")
-        with self._chain.unbuilt_on_error():
+        compiled = self._require_compiled("train_on_batch")
+        with self._layers.unbuilt_on_error():
             data = self._rows(x, y, sample_weight, class_weight)
             self._check_batch(len(data))
-        measure = Measure(session.loss, session.metrics(self._units()))
+        measure = Measure(compiled.loss, compiled.metrics(self._units()))
         loop = Loop(
-            self, lambda: self._trainer(data, len(data), exactly=False), data, session.loss.prepare(data.y),
+            self, lambda: self._trainer(data, len(data), exactly=False), data, compiled.loss.prepare(data.y),
             np.array([0, len(data)]), lambda: np.arange(len(data)), measure, CallbackList(None, self, {}), History(),
             reporter(0, 1, 1),
         )  # fmt: skip
@@ -257,12 +257,12 @@ class Sequential(Stack):
         return logs if return_dict else _flat(logs)
 
     def _check_batch(self, rows: int) -> None:
-        if rows == 1 and needs_batches(self._chain.layers):
+        if rows == 1 and needs_batches(self._layers.layers):
             raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
 
     def _trainer(self, data: Rows, rows: int, *, exactly: bool) -> Trainer:
         weighted = self._weighting if data.weights is not None else False
-        return self._session.trainer(self._chain, data.x.dtype, rows, weighted=weighted, exactly=exactly)
+        return self._compiled.trainer(self._layers, data.x.dtype, rows, weighted=weighted, exactly=exactly)
 
     def _order(self, rows: int, shuffle: bool) -> np.ndarray:
         """The next epoch's order: it follows from the model's seed and the number of shuffles so far, so that a resumed fit goes
@@ -270,18 +270,18 @@ class Sequential(Stack):
         if not shuffle:
             return np.arange(rows)
         self._shuffles += 1
-        return np.random.default_rng([self._chain.seed, self._shuffles, 1]).permutation(rows)
+        return np.random.default_rng([self._layers.seed, self._shuffles, 1]).permutation(rows)
 
     def _rows(self, x, y, sample_weight=None, class_weight=None, prefix: str = "") -> Rows:
         """Checked data; builds the model where the rows tell its shape."""
-        session = self._session
+        compiled = self._compiled
         name_x, name_y = f"{prefix}x", f"{prefix}y"
         if not self.built:
-            self._chain.build(inputs.row_shape(x, name_x))
-        session.tail(self._chain.layers)
-        shape = self._chain.shapes[-1]
-        x = inputs.check_rows(x, self._chain.input_shape, self._chain.dtype, name_x)
-        y = inputs.check_targets(y, session.loss, shape, len(x), self._chain.dtype, name_y, name_x)
+            self._layers.build(inputs.row_shape(x, name_x))
+        compiled.tail(self._layers.layers)
+        shape = self._layers.shapes[-1]
+        x = inputs.check_rows(x, self._layers.input_shape, self._layers.dtype, name_x)
+        y = inputs.check_targets(y, compiled.loss, shape, len(x), self._layers.dtype, name_y, name_x)
         return Rows(x, y, inputs.check_weights(sample_weight, class_weight, y, self._units(), f"{prefix}sample_weight"))
 
     # -- measuring
@@ -314,16 +314,16 @@ class Sequential(Stack):
         RuntimeError, TypeError, ValueError
             As `fit`.
         """
-        session = self._require_compiled("evaluate")
+        compiled = self._require_compiled("evaluate")
         refuse(steps=steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
-        with self._chain.unbuilt_on_error():
+        with self._layers.unbuilt_on_error():
             rows = self._rows(x, y, sample_weight)
         called = CallbackList(callbacks, self, {"verbose": verbose})
         called.call("on_test_begin", {})
         start = time.perf_counter()
-        measure = Measure(session.loss, session.metrics(self._units()))
+        measure = Measure(compiled.loss, compiled.metrics(self._units()))
         logs = measure(rows, self._outputs(rows.x, whole=True), self._penalty())
         called.call("on_test_end", logs)
         if verbose:
@@ -336,10 +336,10 @@ class Sequential(Stack):
         return self.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
 
     def _penalty(self) -> float:
-        if not any(e.spec.regularizers(shape) for e, shape in zip(self._chain.entries, self._chain.shapes)):
+        if not any(e.spec.regularizers(shape) for e, shape in zip(self._layers.entries, self._layers.shapes)):
             return 0.0
         self._pull()
-        return penalty_of(self._chain.network())
+        return penalty_of(self._layers.network())
 
     # -- files and folding
 
@@ -388,7 +388,7 @@ class Sequential(Stack):
         if not isinstance(other, Sequential):
             raise ValueError(f"{filepath}: holds a {type(other).__name__}, no Sequential's weights")
         if not self.built:
-            self._chain.build(other._chain.input_shape)
+            self._layers.build(other._layers.input_shape)
         self.set_weights(other.get_weights())
 
     def training_state(self) -> tuple[dict, dict[str, np.ndarray]]:
@@ -399,11 +399,11 @@ class Sequential(Stack):
         ValueError
             For a learning rate that is a function.
         """
-        session, meta = self._session, {"seed": self._chain.seed, "made": self._chain.made, "shuffles": self._shuffles}
-        if session is None:
+        compiled, meta = self._compiled, {"seed": self._layers.seed, "made": self._layers.made, "shuffles": self._shuffles}
+        if compiled is None:
             return meta, {}
-        counts = {"step": session.step, "norm_step": session.norm_step}
-        return {**meta, **session.config(), **counts}, session.state()
+        counts = {"step": compiled.step, "norm_step": compiled.norm_step}
+        return {**meta, **compiled.config(), **counts}, compiled.state()
 
     def restore(self, network: Network, meta: dict | None = None, slots: dict[str, np.ndarray] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
@@ -421,20 +421,20 @@ class Sequential(Stack):
         ValueError, TypeError, KeyError
             For anything else.
         """
-        self._chain.input_shape = network.input_shape
+        self._layers.input_shape = network.input_shape
         for layer, arrays in zip(network.layers, network.weights):
-            self._chain.add(layer, arrays)
+            self._layers.add(layer, arrays)
         if meta is None:
             return
-        self._chain.seed, self._chain.made, self._shuffles = (int(meta[name]) for name in ("seed", "made", "shuffles"))
+        self._layers.seed, self._layers.made, self._shuffles = (int(meta[name]) for name in ("seed", "made", "shuffles"))
         if "loss" in meta:
             self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
-            self._session.resume(slots or {}, int(meta["step"]), int(meta["norm_step"]))
+            self._compiled.resume(slots or {}, int(meta["step"]), int(meta["norm_step"]))
 
-    def _require_compiled(self, what: str) -> Session:
-        if self._session is None:
+    def _require_compiled(self, what: str) -> Compiled:
+        if self._compiled is None:
             raise RuntimeError(f"{what}: call compile(optimizer, loss, metrics) first")
-        return self._session
+        return self._compiled
 
 
 def _flat(logs: dict[str, float]):

@@ -29,7 +29,7 @@ def summary_text(model, line_length: int | None = None, show_trainable: bool = F
     table.add_column("Param #", ratio=20, justify="right")
     if show_trainable:
         table.add_column("Trainable", justify="center")
-    shapes = model._chain.shapes[1:] if model.built else None
+    shapes = model._layers.shapes[1:] if model.built else None
     for i, layer in enumerate(model.layers):
         shape = str((None, *shapes[i])) if shapes else "?"
         count = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
@@ -41,8 +41,8 @@ def summary_text(model, line_length: int | None = None, show_trainable: bool = F
         console.print(f'[bold]Model: "{escape(model.name)}"[/bold]')
         console.print(table)
         for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
-            count = model._chain.count(trained) if model.built else 0
-            size = count * model._chain.dtype.itemsize
+            count = model._layers.count(trained) if model.built else 0
+            size = count * model._layers.dtype.itemsize
             console.print(f"[bold] {title} params:[/bold] {count:,} ({_bytes(size)})")
     return capture.get()
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from nbbn.estimators import data
-from nbbn.estimators import record as records
-from nbbn.estimators.architecture import NORM_ATTRIBUTES, Architecture, attributes, collect, mlp
-from nbbn.estimators.hidden import HiddenActivations
-from nbbn.estimators.meaning import Meaning
-from nbbn.estimators.parameters import check_each, hidden_layers, threads
-from nbbn.estimators.record import Record
-from nbbn.estimators.rows import outputs_of
-from nbbn.estimators.stored import stored, taken
+from nbbn.estimators import checks as data
+from nbbn.estimators.lazy_rows import outputs_of
+from nbbn.estimators.mlp import fit_state as records
+from nbbn.estimators.mlp.architecture import NORM_ATTRIBUTES, Architecture, attributes, collect, mlp
+from nbbn.estimators.mlp.fit_state import FitState
+from nbbn.estimators.mlp.parameters import check_each, hidden_layers, threads
+from nbbn.estimators.mlp.transformer import HiddenActivations
+from nbbn.estimators.stored_parameters import stored, taken
+from nbbn.estimators.task import Task
 from nbbn.models.recalibration import recalibrated
 from nbbn.network import Network
 from nbbn.predictor import Predictor
@@ -87,7 +87,7 @@ class FittedMLP(HiddenActivations):
 
     def network_and_meaning(self) -> tuple:
         """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels or None."""
-        return self.network(), self._meaning.kind, self._meaning.classes
+        return self.network(), self._task.kind, self._task.classes
 
     def fold(self, *, strict: bool = False, check=None):
         """The same function without batch norm, as a `FoldedModel`.
@@ -128,8 +128,8 @@ class FittedMLP(HiddenActivations):
         record = self._record
         return {
             "params": stored(self.get_params(deep=False)),
-            "loss": self._meaning.loss,
-            "level": self._meaning.level,
+            "loss": self._task.loss,
+            "level": self._task.level,
             "epochs": record.epochs,
             "rows_seen": record.rows_seen,
             "steps": record.steps,
@@ -149,8 +149,8 @@ class FittedMLP(HiddenActivations):
         self.n_features_in_ = network.input_shape[0]
         if meta["feature_names"]:
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
-        meaning = Meaning(kind, network.output_shape[0], classes, str(meta["loss"]), float(meta["level"]))
-        vars(self).update(self._meaning_attributes(meaning))
+        task = Task(kind, network.output_shape[0], classes, str(meta["loss"]), float(meta["level"]))
+        vars(self).update(self._task_attributes(task))
         architecture = self._described(self.n_features_in_)
         if architecture.layers != network.layers:
             raise ValueError("its layers are not those that its parameters describe")
@@ -158,7 +158,7 @@ class FittedMLP(HiddenActivations):
             [float(v) for v in meta[name]] for name in ("loss_curve", "validation_loss_curve", "validation_scores")
         )
         best_score = -np.inf if meta["best_score"] is None else float(meta["best_score"])
-        record = Record(
+        record = FitState(
             losses, val_losses, scores, min(losses, default=np.inf), best_score, min(val_losses, default=np.inf),
             rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]), steps=int(meta["steps"]), seed=int(meta["seed"]),
         )  # fmt: skip

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Entry:
-    """One layer of a chain.
+    """One layer of a layers.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Entry:
         return new
 
 
-class Chain:
+class LayerList:
     """Layers in order.
 
     Parameters
@@ -165,7 +165,7 @@ class Chain:
 
     @contextlib.contextmanager
     def unbuilt_on_error(self):
-        """An error within the block leaves a chain that was not built as it was: the next rows may have another shape."""
+        """An error within the block leaves a layers that was not built as it was: the next rows may have another shape."""
         shape, arrays = self.input_shape, [entry.arrays for entry in self.entries]
         try:
             yield
@@ -241,7 +241,7 @@ class Chain:
         return shapes
 
     def network(self) -> Network:
-        """The chain as the engine takes it; its arrays are not copied."""
+        """The layers as the engine takes it; its arrays are not copied."""
         return Network(self.layers, self.input_shape, [entry.arrays for entry in self.entries], self.dtype)
 
     def flat(self) -> list[np.ndarray]:

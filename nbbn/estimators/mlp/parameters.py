@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )  # fmt: skip
 
-from nbbn.estimators import suggestions
+from nbbn.estimators.mlp import suggestions
 
 STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
@@ -223,5 +223,5 @@ def threads(n_jobs: int | None) -> int | None:
     if n_jobs is None:
         return None
     if n_jobs == 0:
-        raise ValueError("n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None")
+        raise ValueError("n_jobs == 0 has no task; give a number of threads, -1 for all cores, or None")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)

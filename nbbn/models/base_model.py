@@ -12,20 +12,20 @@ import numpy as np
 from nbbn import utils
 from nbbn.layers import Layer
 from nbbn.models import inputs
-from nbbn.models.chain import Chain, Entry
-from nbbn.models.handle import LayerHandle
+from nbbn.models.compiled import Compiled
+from nbbn.models.layer_list import Entry, LayerList
+from nbbn.models.layer_view import LayerView
 from nbbn.models.progress import check_verbose
 from nbbn.models.recalibration import recalibrated
-from nbbn.models.session import Session
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 
 
-class Stack:
+class BaseModel:
     """Layers one after the other, with weights; `Sequential` adds the training.
 
-    The newest weights are the chain's, or the trainer's while the session says so.
+    The newest weights are the layers's, or the trainer's while the compiled says so.
     """
 
     _weighting: bool | str = True  # what weights of rows mean in training: as `Trainer`'s `weighted`
@@ -33,9 +33,9 @@ class Stack:
     def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None):
         self.name = name or "sequential"
         self.stop_training = False
-        self._chain = Chain(utils.new_seed())
-        self._handles: dict[int, LayerHandle] = {}
-        self._session: Session | None = None
+        self._layers = LayerList(utils.new_seed())
+        self._views: dict[int, LayerView] = {}
+        self._compiled: Compiled | None = None
         self._shuffles = 0
         self._predictors: dict[bool, Predictor] = {}
         self._trainable = True
@@ -56,15 +56,15 @@ class Stack:
         ValueError
             For a name that is taken, or a layer that does not fit.
         """
-        if isinstance(layer, Stack):
+        if isinstance(layer, BaseModel):
             raise TypeError("a model inside a model is not supported; add its layers: Sequential([*model.layers, ...])")
         arrays = None
-        if type(layer) is LayerHandle:
+        if type(layer) is LayerView:
             arrays, layer = layer.copies(), layer.specification
-            if any(layer.name == entry.spec.name for entry in self._chain.entries):
+            if any(layer.name == entry.spec.name for entry in self._layers.entries):
                 layer = replace(layer, name=None)
         self._pull()
-        self._chain.add(layer if self._trainable else replace(layer, trainable=False), arrays)
+        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
         self._restructured()
 
     def pop(self, rebuild: bool = True) -> None:
@@ -76,22 +76,22 @@ class Stack:
             Where there is none.
         """
         self._pull()
-        self._handles.pop(self._chain.pop().number, None)
-        if self._session is not None:
-            self._session.forget(len(self._chain.entries))
+        self._views.pop(self._layers.pop().number, None)
+        if self._compiled is not None:
+            self._compiled.forget(len(self._layers.entries))
         self._restructured()
 
     @property
-    def layers(self) -> list[LayerHandle]:
+    def layers(self) -> list[LayerView]:
         """The layers; the same objects every time."""
-        return [self._handle(entry) for entry in self._chain.entries]
+        return [self._view(entry) for entry in self._layers.entries]
 
-    def _handle(self, entry: Entry) -> LayerHandle:
-        if entry.number not in self._handles:
-            self._handles[entry.number] = LayerHandle(self, entry)
-        return self._handles[entry.number]
+    def _view(self, entry: Entry) -> LayerView:
+        if entry.number not in self._views:
+            self._views[entry.number] = LayerView(self, entry)
+        return self._views[entry.number]
 
-    def get_layer(self, name: str | None = None, index: int | None = None) -> LayerHandle:
+    def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
         """The layer of a name or an index.
 
         Raises
@@ -101,14 +101,14 @@ class Stack:
         """
         if (name is None) == (index is None):
             raise ValueError("get_layer takes either a name or an index")
-        entries = self._chain.entries
+        entries = self._layers.entries
         if index is not None:
             if not -len(entries) <= index < len(entries):
                 raise ValueError(f"get_layer: the model has {len(entries)} layers, got index {index}")
-            return self._handle(entries[index])
+            return self._view(entries[index])
         for entry in entries:
             if entry.spec.name == name:
-                return self._handle(entry)
+                return self._view(entry)
         raise ValueError(f"get_layer: no layer is named {name!r}; the names are {', '.join(e.spec.name for e in entries)}")
 
     @property
@@ -136,31 +136,31 @@ class Stack:
             Where no shape is known, or layers do not fit it.
         """
         if input_shape is None:
-            if self._chain.input_shape is None:
+            if self._layers.input_shape is None:
                 raise ValueError("build: input_shape must be given, such as (None, 784), since no layer tells it")
-            shape = self._chain.input_shape
+            shape = self._layers.input_shape
         else:
             shape = tuple(input_shape)[1:]
             if not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
                 raise ValueError(f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got {input_shape}")
-        self._chain.build(tuple(int(n) for n in shape))
+        self._layers.build(tuple(int(n) for n in shape))
 
     @property
     def built(self) -> bool:
         """Whether the weights are there."""
-        return self._chain.built
+        return self._layers.built
 
     @property
     def input_shape(self) -> tuple:
         """`(None, ...)`: the shape of the rows that go in."""
         self._require_built("input_shape")
-        return (None, *self._chain.input_shape)
+        return (None, *self._layers.input_shape)
 
     @property
     def output_shape(self) -> tuple:
         """`(None, ...)`: the shape of the rows that come out."""
         self._require_built("output_shape")
-        return (None, *self._chain.shapes[-1])
+        return (None, *self._layers.shapes[-1])
 
     def summary(self, line_length: int | None = None, positions=None, print_fn=None, expand_nested=False,
                 show_trainable: bool = False, layer_range=None) -> None:
@@ -194,14 +194,14 @@ class Stack:
             Before the model is built.
         """
         self._require_built("count_params")
-        return self._chain.count()
+        return self._layers.count()
 
     # -- weights
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all arrays, layer by layer: kernel, bias; gamma, beta, running mean, running variance."""
         self._pull()
-        return [array.copy() for array in self._chain.flat()] if self.built else []
+        return [array.copy() for array in self._layers.flat()] if self.built else []
 
     def set_weights(self, weights) -> None:
         """Take arrays in the order and of the shapes of `get_weights`; the optimiser's state stays.
@@ -213,11 +213,11 @@ class Stack:
         """
         self._require_built("set_weights")
         weights = list(weights)
-        counts = [len(entry.arrays) for entry in self._chain.entries]
+        counts = [len(entry.arrays) for entry in self._layers.entries]
         if len(weights) != sum(counts):
             raise ValueError(f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}")
         ends = np.cumsum(counts)
-        self._take([(e, weights[end - count : end]) for e, count, end in zip(self._chain.entries, counts, ends)])
+        self._take([(e, weights[end - count : end]) for e, count, end in zip(self._layers.entries, counts, ends)])
 
     def _take(self, given: list[tuple[Entry, list]]) -> None:
         """New arrays for some layers."""
@@ -225,18 +225,18 @@ class Stack:
         checked = [(entry, entry.checked(weights)) for entry, weights in given]
         for entry, arrays in checked:
             entry.arrays = arrays
-        if self._session is not None:
-            self._session.take(self._chain.network().weights)
+        if self._compiled is not None:
+            self._compiled.take(self._layers.network().weights)
         self._predictors.clear()
 
     def _pull(self) -> None:
         """Bring the trainer's weights here, where they are newer."""
-        if self._session is not None:
-            self._session.pull(self._chain)
+        if self._compiled is not None:
+            self._compiled.pull(self._layers)
 
     def _trains(self) -> None:
         """The trainer is about to change the weights."""
-        self._session.ahead = True
+        self._compiled.ahead = True
         self._predictors.clear()
 
     def _replace(self, entry: Entry, spec: Layer) -> None:
@@ -247,8 +247,8 @@ class Stack:
 
     def _restructured(self) -> None:
         """Layers have changed; the weights are here."""
-        if self._session is not None:
-            self._session.release()
+        if self._compiled is not None:
+            self._compiled.release()
         self._predictors.clear()
 
     def network(self) -> Network:
@@ -261,7 +261,7 @@ class Stack:
         """
         self._require_built("network")
         self._pull()
-        network = self._chain.network()
+        network = self._layers.network()
         return replace(network, weights=[{n: a.copy() for n, a in arrays.items()} for arrays in network.weights]).check()
 
     # -- inference
@@ -292,9 +292,9 @@ class Stack:
         if batch_size is not None:
             whole("batch_size", batch_size, 1)
         if not self.built:
-            self._chain.build(inputs.row_shape(x))
-        x = inputs.check_rows(x, self._chain.input_shape, self._chain.dtype, finite=False)
-        return self._outputs(x, whole=False).reshape(len(x), *self._chain.shapes[-1])
+            self._layers.build(inputs.row_shape(x))
+        x = inputs.check_rows(x, self._layers.input_shape, self._layers.dtype, finite=False)
+        return self._outputs(x, whole=False).reshape(len(x), *self._layers.shapes[-1])
 
     def predict_on_batch(self, x) -> np.ndarray:
         """`predict`."""
@@ -317,8 +317,8 @@ class Stack:
         predictor = self._predictors.get(whole)
         if predictor is None:
             self._pull()
-            network = self._chain.network()
-            predictor = self._predictors[whole] = Predictor(self._session.whole(network) if whole else network)
+            network = self._layers.network()
+            predictor = self._predictors[whole] = Predictor(self._compiled.whole(network) if whole else network)
         return predictor(x).reshape(len(x), -1)
 
     def recalibrate(self, x) -> None:
@@ -340,10 +340,10 @@ class Stack:
         about the mean, chunks of rows merged in order.
         """
         self._require_built("recalibrate")
-        x = inputs.check_rows(x, self._chain.input_shape, self._chain.dtype)
+        x = inputs.check_rows(x, self._layers.input_shape, self._layers.dtype)
         self._pull()
-        found = recalibrated(self._chain.network(), x)
-        entries = self._chain.entries
+        found = recalibrated(self._layers.network(), x)
+        entries = self._layers.entries
         self._take([(entries[i], list({**entries[i].arrays, **statistics}.values())) for i, statistics in found.items()])
 
     def fold(self, *, strict: bool = False, check=None):
@@ -354,13 +354,13 @@ class Stack:
 
     def __getstate__(self):
         self._pull()
-        session = copy.copy(self._session)
-        if session is not None:
-            session.release()  # the copy alone: a fit may be under way
-        return {**self.__dict__, "_handles": {}, "_predictors": {}, "_session": session}
+        compiled = copy.copy(self._compiled)
+        if compiled is not None:
+            compiled.release()  # the copy alone: a fit may be under way
+        return {**self.__dict__, "_views": {}, "_predictors": {}, "_compiled": compiled}
 
     def __repr__(self):
-        return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self._chain.layers)}>"
+        return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self._layers.layers)}>"
 
     def _require_built(self, what: str) -> None:
         if not self.built:

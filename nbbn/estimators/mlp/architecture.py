@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nbbn.estimators.parameters import Hidden
+from nbbn.estimators.mlp.parameters import Hidden
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
 from nbbn.network import Network, Weights
 

@@ -10,7 +10,7 @@ from scipy.special import xlogy
 from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
-from nbbn.estimators import data
+from nbbn.estimators import checks as data
 
 # What is minimised, by the estimators' name: the engine's.
 REGRESSION_LOSSES = {
@@ -21,7 +21,7 @@ _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cro
 
 
 @dataclass(frozen=True)
-class Meaning:
+class Task:
     """The outputs of an estimator's network.
 
     Attributes
@@ -48,12 +48,12 @@ class Meaning:
     sparse: bool = False
 
     @classmethod
-    def of_classes(cls, classes: np.ndarray) -> Meaning:
+    def of_classes(cls, classes: np.ndarray) -> Task:
         """A classifier's."""
         return cls("classifier", 1 if len(classes) <= 2 else len(classes), classes)
 
     @classmethod
-    def of_labels(cls, y: np.ndarray, *, sparse: bool = False) -> Meaning:
+    def of_labels(cls, y: np.ndarray, *, sparse: bool = False) -> Task:
         """That of checked labels, or of an indicator matrix."""
         if y.ndim == 1:
             return cls.of_classes(data.classes_of(y))

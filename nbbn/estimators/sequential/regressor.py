@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import RegressorMixin
 
+from nbbn.estimators.sequential.base import BaseSequential, Shape, keep
+from nbbn.estimators.sequential.documentation import DOC
+from nbbn.estimators.sequential.targets import numbers
 from nbbn.layers import Activation, Dense, Dropout, Flatten, GaussianNoise, Layer, Reshape
 from nbbn.losses import Loss
-from nbbn.models.estimators.base import BaseSequential, Shape, keep
-from nbbn.models.estimators.documentation import DOC
-from nbbn.models.estimators.targets import numbers
-from nbbn.models.session import end_of
+from nbbn.models.compiled import end_of
 
 
 class SequentialRegressor(RegressorMixin, BaseSequential):

@@ -11,7 +11,7 @@ from sklearn.utils import assert_all_finite, check_array, check_consistent_lengt
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from nbbn.estimators.rows import LazyRows, Rows
+from nbbn.estimators.lazy_rows import LazyRows, Rows
 from nbbn.scan import all_finite
 
 # Rows of these dtypes are converted batch by batch; others as a whole.

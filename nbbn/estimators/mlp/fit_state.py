@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass
-class Record:
+class FitState:
     """Curves and counts of a fit.
 
     Attributes
@@ -50,7 +50,7 @@ class Record:
     converged: bool = False
 
     @classmethod
-    def of(cls, estimator) -> Record:
+    def of(cls, estimator) -> FitState:
         """A copy of the estimator's own, or what its attributes tell."""
         held = getattr(estimator, "_record", None)
         if held is None:
@@ -62,12 +62,12 @@ class Record:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> Record:
+    def from_dict(cls, values: dict) -> FitState:
         """What `to_dict` gave."""
         return cls(**values)
 
 
-def attributes(record: Record, early_stopping) -> dict:
+def attributes(record: FitState, early_stopping) -> dict:
     """The estimator's attributes that say how the fit went."""
     validated = bool(record.scores) or bool(early_stopping)
     return {

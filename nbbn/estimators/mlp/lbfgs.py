@@ -9,8 +9,8 @@ import numpy as np
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from nbbn.estimators.architecture import Architecture
-from nbbn.estimators.rows import LazyRows, Rows, outputs_of
+from nbbn.estimators.lazy_rows import LazyRows, Rows, outputs_of
+from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn import optimizers, schedules
-from nbbn.estimators.record import Record
+from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.optimizers import Optimizer
 
 # A learning rate below this ends an adaptive schedule (scikit-learn's).
@@ -69,11 +69,11 @@ class Rates:
     estimator
     optimizer : Optimizer
         Its `learning_rate` is set where it is a number.
-    record : Record
+    record : FitState
         Keeps the rate that the schedule has come to.
     """
 
-    def __init__(self, estimator, optimizer: Optimizer, record: Record):
+    def __init__(self, estimator, optimizer: Optimizer, record: FitState):
         self.optimizer, self.record = optimizer, record
         self._power = estimator.power_t if estimator.learning_rate == "invscaling" else None
         self.adaptive = estimator.learning_rate == "adaptive"

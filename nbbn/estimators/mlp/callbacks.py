@@ -64,7 +64,7 @@ def register(estimator, objects: list) -> None:
     estimator._skl_callbacks = [*held, *(callback for callback in objects if callback not in held)]
 
 
-class Hooks:
+class FitCallbacks:
     """The callbacks of one fit.
 
     Parameters

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
-from nbbn.estimators import architecture as networks
-from nbbn.estimators import data, lbfgs, loop
-from nbbn.estimators import record as records
-from nbbn.estimators.checkpoint import Checkpoint, fingerprint
-from nbbn.estimators.hooks import Hooks
-from nbbn.estimators.loop import Loop, Plan, Samples
-from nbbn.estimators.meaning import Meaning
-from nbbn.estimators.parameters import Hidden
-from nbbn.estimators.progress import reporter
-from nbbn.estimators.rates import Rates, optimizer_of
-from nbbn.estimators.record import Record
-from nbbn.estimators.rows import Rows, outputs_of, select
+from nbbn.estimators import checks as data
+from nbbn.estimators.lazy_rows import Rows, outputs_of, select
+from nbbn.estimators.mlp import architecture as networks
+from nbbn.estimators.mlp import fit_state as records
+from nbbn.estimators.mlp import lbfgs, loop
+from nbbn.estimators.mlp.callbacks import FitCallbacks
+from nbbn.estimators.mlp.checkpoint import Checkpoint, fingerprint
+from nbbn.estimators.mlp.fit_state import FitState
+from nbbn.estimators.mlp.loop import Loop, Plan, Samples
+from nbbn.estimators.mlp.parameters import Hidden
+from nbbn.estimators.mlp.progress import reporter
+from nbbn.estimators.mlp.rates import Rates, optimizer_of
+from nbbn.estimators.task import Task
 from nbbn.network import Weights
 from nbbn.trainer import Trainer, batches
 
@@ -66,16 +67,16 @@ class Fitting:
     given : Given
     incremental : bool
         One epoch that goes on from the last call.
-    meaning : Meaning or None
+    task : Task or None
         What targets mean, where that is known before they are seen.
     """
 
     def __init__(self, estimator, hidden: tuple[Hidden, ...], functions: list, given: Given, *, incremental: bool,
-                 meaning: Meaning | None):
+                 task: Task | None):
         self.estimator, self.hidden, self.functions, self.given = estimator, hidden, functions, given
         self.incremental = incremental
         self.goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
-        self.meaning = meaning if meaning is not None or not self.goes_on else estimator._fitted_meaning()
+        self.task = task if task is not None or not self.goes_on else estimator._fitted_task()
         self.validation: Validation | None = None
         self.trainer: Trainer | None = None
         self.rates: Rates | None = None
@@ -89,7 +90,7 @@ class Fitting:
         estimator, given = self.estimator, self.given
         weights = None if given.sample_weight is None else {"sample_weight": given.sample_weight}
         # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive after the fit.
-        hooks = Hooks(estimator, self.functions, self._publish, self._attributes,
+        hooks = FitCallbacks(estimator, self.functions, self._publish, self._attributes,
                       {"X": given.X, "y": given.y, "metadata": weights})
         if not self.incremental:
             hooks.begin(estimator.max_iter)
@@ -111,15 +112,15 @@ class Fitting:
             self.dtype = np.dtype("float32" if estimator.coefs_[0].dtype == np.float32 else "float64")
         data.check_range(self.x, self.dtype)
         y = estimator._check_y(given.y, len(self.x), self.dtype)
-        if self.meaning is None:
-            self.meaning = estimator._meaning_of(y, given.y)
+        if self.task is None:
+            self.task = estimator._task_of(y, given.y)
         estimator._check_same_classes(y, self.goes_on and not self.incremental)
         self.own_weights = data.check_weights(given.sample_weight, self.x, positive=self._has_norm)
         by_class = data.class_weights(getattr(estimator, "class_weight", None), y, incremental=self.incremental)
         self.row_weights = data.product(self.own_weights, by_class)
-        self.y = self.meaning.encode(y)
-        self.architecture = networks.mlp(self.x.shape[1], self.hidden, self.meaning.outputs, estimator.bn_momentum,
-                                         estimator.bn_epsilon, self.meaning.activation)
+        self.y = self.task.encode(y)
+        self.architecture = networks.mlp(self.x.shape[1], self.hidden, self.task.outputs, estimator.bn_momentum,
+                                         estimator.bn_epsilon, self.task.activation)
         if self.goes_on:
             estimator._check_same(self.architecture)
 
@@ -131,7 +132,7 @@ class Fitting:
             x = data.check_rows(self.estimator, given.X_val, reset=False)
             data.check_range(x, self.dtype)
         with data.named("y_val"):
-            y = self.meaning.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
+            y = self.task.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
         with data.named("sample_weight_val"):
             weights = data.check_weights(given.sample_weight_val, x, positive=False)
         self.validation = Validation(x, y, weights)
@@ -147,7 +148,7 @@ class Fitting:
     # -- state
 
     def _begin_record(self) -> None:
-        self.record = Record.of(self.estimator) if self.goes_on else Record()
+        self.record = FitState.of(self.estimator) if self.goes_on else FitState()
         self.record.epochs, self.record.converged = 0, False
         held = getattr(self.estimator, "_training", None)
         self.resumed = held if self.goes_on and self.incremental and held and held["solver"] == self.estimator.solver else None
@@ -166,14 +167,14 @@ class Fitting:
 
     def _attributes(self) -> dict:
         """The estimator's attributes at this moment."""
-        estimator, meaning, trainer = self.estimator, self.meaning, self.trainer
+        estimator, task, trainer = self.estimator, self.task, self.trainer
         self.record.steps = trainer.norm_step
         weights = [{n: a.astype(self.dtype, copy=False) for n, a in arrays.items()} for arrays in trainer.download()]
         stochastic = estimator.solver != "lbfgs"
         found = {
             **networks.attributes(self.architecture, weights),
             **records.attributes(self.record, stochastic and estimator.early_stopping),
-            **estimator._meaning_attributes(meaning),
+            **estimator._task_attributes(task),
             "_record": self.record, "_architecture": self.architecture, "_dtype": self.dtype,
             "_compiled": dict(self.compiled), "_training": None,
         }  # fmt: skip
@@ -189,18 +190,18 @@ class Fitting:
 
     def _measure(self) -> tuple[float, float]:
         rows = self.validation
-        return self.meaning.loss_and_score(rows.y, outputs_of(self.trainer.outputs, rows.x), rows.weights)
+        return self.task.loss_and_score(rows.y, outputs_of(self.trainer.outputs, rows.x), rows.weights)
 
     # -- stochastic solvers
 
-    def _descend(self, hooks: Hooks) -> None:
+    def _descend(self, hooks: FitCallbacks) -> None:
         estimator, random_state = self.estimator, self._random_state()
         checkpoint = None
         if estimator.checkpoint is not None:
             checkpoint = self._checkpoint(random_state)
         start = self._start(random_state)
         chosen = self._split(random_state) if estimator.early_stopping and self.validation is None else None
-        targets = self.meaning.targets(self.y, self.dtype)
+        targets = self.task.targets(self.y, self.dtype)
         samples = Samples(self.x, targets, self.row_weights, chosen)
         plan = self._plan(len(samples), random_state)
         self._make_trainer(start, plan, len(samples), random_state)
@@ -237,7 +238,7 @@ class Fitting:
                 "validation_fraction=0 leaves no rows to decide by with early_stopping: give a share above 0, or X_val and y_val"
             )
         stratify = None
-        if self.meaning.kind == "classifier" and self.meaning.outputs == 1:
+        if self.task.kind == "classifier" and self.task.outputs == 1:
             stratify = np.where(self.y == 1, "True", "False")
         from sklearn.model_selection import train_test_split  # a twentieth of a second that most fits do not need
 
@@ -257,7 +258,7 @@ class Fitting:
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
         return Plan(
             estimator.max_iter, self._batch_size(rows), self._has_norm, estimator.shuffle, estimator.tol,
-            estimator.n_iter_no_change, random_state, stop_by, self.meaning.kind != "regressor", self.incremental,
+            estimator.n_iter_no_change, random_state, stop_by, self.task.kind != "regressor", self.incremental,
         )  # fmt: skip
 
     def _batch_size(self, rows: int) -> int:
@@ -279,9 +280,9 @@ class Fitting:
         self.rates = Rates(estimator, optimizer, record)
         options = {
             "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True, "seed": record.seed,
-            "delta": self.meaning.level, "weighted": False if self.row_weights is None else "mean",
+            "delta": self.task.level, "weighted": False if self.row_weights is None else "mean",
         }  # fmt: skip
-        kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.meaning.engine_loss, options,
+        kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.task.engine_loss, options,
                 type(optimizer), optimizer.constants(), optimizer.global_clipnorm)  # fmt: skip
         held = estimator._compiled.get("trainer") if self.resumed is not None else None
         if held is not None and held[0] == kind:  # another call of partial_fit: lowering anew would take most of its time
@@ -298,16 +299,16 @@ class Fitting:
 
     # -- lbfgs
 
-    def _minimize(self, hooks: Hooks) -> None:
+    def _minimize(self, hooks: FitCallbacks) -> None:
         estimator, record = self.estimator, self.record
         start = self._start(check_random_state(estimator.random_state))
-        meaning, row_weights = self.meaning, self.row_weights
-        targets = meaning.targets(self.y, np.dtype("float64"))
+        task, row_weights = self.task, self.row_weights
+        targets = task.targets(self.y, np.dtype("float64"))
         self.objective = objective = lbfgs.Objective(
             self.architecture, estimator.alpha, self.x, targets, row_weights, start,
-            (lambda outputs: meaning.mean_loss(targets, outputs, row_weights)) if meaning.engine_differs else None,
+            (lambda outputs: task.mean_loss(targets, outputs, row_weights)) if task.engine_differs else None,
         )  # fmt: skip
-        self.trainer = objective.trainer(meaning.engine_loss, meaning.level)
+        self.trainer = objective.trainer(task.engine_loss, task.level)
         report = reporter(estimator.verbose, estimator.max_iter, len(self.x))
         began = time.perf_counter()
 

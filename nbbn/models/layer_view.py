@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from nbbn.layers import Layer
-from nbbn.models.chain import Entry
+from nbbn.models.layer_list import Entry
 
 
-class LayerHandle:
+class LayerView:
     """A layer of a model: reads as its specification, `isinstance` included, and reaches the model's arrays.
 
     `trainable` may be set; it counts from the next step on. Added to another model it brings a copy of its arrays along.

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from nbbn.estimators.progress import Silence
-from nbbn.estimators.rates import Rates
-from nbbn.estimators.record import Record
-from nbbn.estimators.rows import LazyRows, Rows
+from nbbn.estimators.lazy_rows import LazyRows, Rows
+from nbbn.estimators.mlp.fit_state import FitState
+from nbbn.estimators.mlp.progress import Silence
+from nbbn.estimators.mlp.rates import Rates
 from nbbn.trainer import Epoch, Trainer, batches
 
 NOT_FINITE = (
@@ -86,7 +86,7 @@ class Loop:
     trainer: Trainer
     samples: Samples
     plan: Plan
-    record: Record
+    record: FitState
     rates: Rates
     report: Silence
     validate: Callable[[], tuple[float, float]] | None = None

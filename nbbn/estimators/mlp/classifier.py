@@ -10,12 +10,13 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from nbbn.estimators import data, documentation
-from nbbn.estimators.base import BaseMLP
-from nbbn.estimators.fitting import Given
-from nbbn.estimators.meaning import REGRESSION_LOSSES, Meaning
-from nbbn.estimators.parameters import keep
-from nbbn.estimators.suggestions import refuses_unknown_names
+from nbbn.estimators import checks as data
+from nbbn.estimators.mlp import documentation
+from nbbn.estimators.mlp.base import BaseMLP
+from nbbn.estimators.mlp.fitting import Given
+from nbbn.estimators.mlp.parameters import keep
+from nbbn.estimators.mlp.suggestions import refuses_unknown_names
+from nbbn.estimators.task import REGRESSION_LOSSES, Task
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -70,11 +71,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _check_y(self, y, rows: int, dtype) -> np.ndarray:
         return data.check_labels(self, y, rows)
 
-    def _meaning_of(self, y: np.ndarray, given) -> Meaning:
-        return Meaning.of_labels(y, sparse=hasattr(given, "toarray"))
+    def _task_of(self, y: np.ndarray, given) -> Task:
+        return Task.of_labels(y, sparse=hasattr(given, "toarray"))
 
-    def _fitted_meaning(self) -> Meaning | None:
-        return getattr(self, "_meaning", None)
+    def _fitted_task(self) -> Task | None:
+        return getattr(self, "_task", None)
 
     def _check_same_classes(self, y: np.ndarray, warm: bool) -> None:
         """A warm start needs the classes of the last fit, all of them."""
@@ -110,15 +111,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self : object
             The trained estimator.
         """
-        given, meaning = Given(X, y, sample_weight), None
+        given, task = Given(X, y, sample_weight), None
         if hasattr(self, "classes_"):
             if classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
                 raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}")
         elif len(shape := np.shape(y)) != 2 or shape[1] == 1:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
-            meaning = Meaning.of_classes(np.unique(np.asarray(classes)))
-        return self._fit(given, incremental=True, meaning=meaning)
+            task = Task.of_classes(np.unique(np.asarray(classes)))
+        return self._fit(given, incremental=True, task=task)
 
     def predict(self, X):
         """Predict using the multi-layer perceptron classifier.
@@ -134,7 +135,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             The predicted classes; an indicator matrix of a multilabel fit.
         """
         outputs = self._outputs(X)
-        return self._meaning.answers(outputs)
+        return self._task.answers(outputs)
 
     def predict_proba(self, X):
         """Probability estimates.
@@ -236,11 +237,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def _level(self) -> float:
         return float({"huber": self.huber_delta, "quantile": self.quantile}.get(self.loss, 1.0))
 
-    def _meaning_of(self, y: np.ndarray, given) -> Meaning:
-        return Meaning("regressor", y.shape[1], loss=self.loss, level=self._level)
+    def _task_of(self, y: np.ndarray, given) -> Task:
+        return Task("regressor", y.shape[1], loss=self.loss, level=self._level)
 
-    def _fitted_meaning(self) -> Meaning | None:
-        held = getattr(self, "_meaning", None)
+    def _fitted_task(self) -> Task | None:
+        held = getattr(self, "_task", None)
         return held and replace(held, loss=self.loss, level=self._level)
 
     def _check_same_classes(self, y: np.ndarray, warm: bool) -> None:
@@ -282,7 +283,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             The predicted values.
         """
         outputs = self._outputs(X)
-        return self._meaning.answers(outputs)
+        return self._task.answers(outputs)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -6,12 +6,14 @@ import copy
 
 from sklearn.base import BaseEstimator
 
-from nbbn.estimators import data, hooks, parameters
-from nbbn.estimators.architecture import Architecture
-from nbbn.estimators.fitted import FittedMLP
-from nbbn.estimators.fitting import Fitting, Given
-from nbbn.estimators.hooks import CallbackSupportMixin, with_callbacks
-from nbbn.estimators.meaning import Meaning
+from nbbn.estimators import checks as data
+from nbbn.estimators.mlp import callbacks as hooks
+from nbbn.estimators.mlp import parameters
+from nbbn.estimators.mlp.architecture import Architecture
+from nbbn.estimators.mlp.callbacks import CallbackSupportMixin, with_callbacks
+from nbbn.estimators.mlp.fitted import FittedMLP
+from nbbn.estimators.mlp.fitting import Fitting, Given
+from nbbn.estimators.task import Task
 from nbbn.runtime import num_threads
 
 
@@ -53,11 +55,11 @@ class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
         """
         return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
-    def _fit(self, given: Given, *, incremental: bool = False, meaning: Meaning | None = None):
+    def _fit(self, given: Given, *, incremental: bool = False, task: Task | None = None):
         """A fit that raises leaves the estimator as it was."""
         before = self.__dict__.copy()
         try:
-            self._fit_checked(given, incremental, meaning)
+            self._fit_checked(given, incremental, task)
         except BaseException:
             self.__dict__ = before
             raise
@@ -68,7 +70,7 @@ class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
         return self
 
     @with_callbacks
-    def _fit_checked(self, given: Given, incremental: bool, meaning: Meaning | None) -> None:
+    def _fit_checked(self, given: Given, incremental: bool, task: Task | None) -> None:
         """Check the parameters, then fit."""
         parameters.check_each(self)
         hidden = parameters.hidden_layers(self)
@@ -80,7 +82,7 @@ class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
         data.require_y(self, given.y)
         hooks.register(self, objects)
         with num_threads(parameters.threads(self.n_jobs)):
-            Fitting(self, hidden, functions, given, incremental=incremental, meaning=meaning).run()
+            Fitting(self, hidden, functions, given, incremental=incremental, task=task).run()
 
     def _check_solver(self) -> bool:
         """AttributeError unless the solver goes by epochs."""
@@ -99,13 +101,13 @@ class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
                 "network's: set them back, or call fit with warm_start=False"
             )
 
-    def _meaning_attributes(self, meaning: Meaning) -> dict:
+    def _task_attributes(self, task: Task) -> dict:
         """The attributes that say what the outputs are."""
         found = {
-            "_meaning": meaning, "n_outputs_": meaning.outputs, "out_activation_": meaning.activation,
+            "_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
             "n_layers_": len(parameters.hidden_sizes(self.hidden_layer_sizes)) + 2,
         }  # fmt: skip
-        return found if meaning.classes is None else {**found, "classes_": meaning.classes}
+        return found if task.classes is None else {**found, "classes_": task.classes}
 
     def __sklearn_clone__(self):
         """A clone has the same callbacks, not copies: what they record comes together, as with scikit-learn's `set_callbacks`."""

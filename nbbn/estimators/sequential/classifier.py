@@ -8,12 +8,12 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 
 from nbbn import utils
+from nbbn.estimators.sequential.base import BaseSequential, Shape, keep
+from nbbn.estimators.sequential.documentation import DOC
+from nbbn.estimators.sequential.targets import encode, labels
 from nbbn.layers import Dense, Layer
 from nbbn.losses import Loss
-from nbbn.models.estimators.base import BaseSequential, Shape, keep
-from nbbn.models.estimators.documentation import DOC
-from nbbn.models.estimators.targets import encode, labels
-from nbbn.models.session import end_of
+from nbbn.models.compiled import end_of
 
 
 class SequentialClassifier(ClassifierMixin, BaseSequential):

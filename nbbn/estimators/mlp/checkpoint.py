@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.estimators.parameters import PLANNED_RATES
-from nbbn.estimators.record import Record
-from nbbn.estimators.rows import Rows, parts
+from nbbn.estimators.lazy_rows import Rows, parts
+from nbbn.estimators.mlp.fit_state import FitState
+from nbbn.estimators.mlp.parameters import PLANNED_RATES
 from nbbn.interop.files import FileError, write_whole
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
@@ -87,7 +87,7 @@ class Checkpoint:
         name, self._keys, *rest = random_state.get_state()
         self._random_state = {"name": name, "rest": rest}
 
-    def resume(self, trainer: Trainer, record: Record) -> np.ndarray | None:
+    def resume(self, trainer: Trainer, record: FitState) -> np.ndarray | None:
         """Take the file's state, where there is one; the snapshot of the best epoch, or None."""
         if self._held is None:
             return None
@@ -98,11 +98,11 @@ class Checkpoint:
             best = trainer.snapshot()
         _take(trainer, tensors, "last")
         trainer.step, trainer.norm_step = meta["step"], meta["norm_step"]
-        vars(record).update(vars(Record.from_dict(meta["record"])))
+        vars(record).update(vars(FitState.from_dict(meta["record"])))
         self._held = None
         return best
 
-    def save(self, trainer: Trainer, record: Record, best: np.ndarray | None) -> None:
+    def save(self, trainer: Trainer, record: FitState, best: np.ndarray | None) -> None:
         """Write the state after an epoch."""
         from safetensors.numpy import save as to_bytes
 

@@ -19,8 +19,8 @@ from nbbn import losses
 from nbbn.callbacks import Callback, EarlyStopping
 from nbbn.layers import BatchNormalization, Layer, Reshape
 from nbbn.losses import Loss
+from nbbn.models.compiled import end_of
 from nbbn.models.sequential import Sequential
-from nbbn.models.session import end_of
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.predictor import FoldedModel
@@ -179,10 +179,10 @@ class BaseSequential(BaseEstimator):
         if dtype is not None:
             specs = tuple(replace(layer, dtype=dtype) for layer in specs)
         model = Sequential()
-        model._chain.seed = seed
+        model._layers.seed = seed
         for layer in specs:
             model.add(layer)
-        layers, shape = model._chain.layers, X.shape[1:]
+        layers, shape = model._layers.layers, X.shape[1:]
         if layers:
             model.build((None, *shape))
             shape = model.output_shape[1:]
@@ -358,8 +358,8 @@ def _specifications(layers) -> tuple[Layer, ...]:
 
 def _norms_are_of_rows(model: Sequential) -> bool:
     """Whether no batch norm is of images."""
-    chain = model._chain
-    norms = (shape for layer, shape in zip(chain.layers, chain.shapes) if isinstance(layer, BatchNormalization))
+    layers = model._layers
+    norms = (shape for layer, shape in zip(layers.layers, layers.shapes) if isinstance(layer, BatchNormalization))
     return all(len(shape) == 1 for shape in norms)
 
 

@@ -21,7 +21,7 @@ from nbbn.layers import (
 )
 from nbbn.losses import Loss
 from nbbn.metrics import Metric
-from nbbn.models.chain import Chain
+from nbbn.models.layer_list import LayerList
 from nbbn.network import Network, Weights
 from nbbn.optimizers import Optimizer
 from nbbn.trainer import Trainer
@@ -39,7 +39,7 @@ def end_of(layers: tuple[Layer, ...]) -> str:
 
 
 @dataclass
-class Session:
+class Compiled:
     """Optimiser, loss and metrics of a model, and its training so far.
 
     Attributes
@@ -66,7 +66,7 @@ class Session:
     _made_for: tuple = ()
 
     @classmethod
-    def of(cls, optimizer, loss, given, norm_step: int = 0) -> Session:
+    def of(cls, optimizer, loss, given, norm_step: int = 0) -> Compiled:
         """What the arguments of `compile` stand for; `norm_step` are the steps of the running statistics so far.
 
         Raises
@@ -76,11 +76,11 @@ class Session:
         """
         if loss is None:
             raise ValueError("compile: loss must be given, such as loss='sparse_categorical_crossentropy'")
-        session = cls(optimizers.get(optimizer), losses.get(loss), _flat(given), (0, norm_step))
-        names = ["loss", *(metric.name for metric in session.metrics(None))]
+        compiled = cls(optimizers.get(optimizer), losses.get(loss), _flat(given), (0, norm_step))
+        names = ["loss", *(metric.name for metric in compiled.metrics(None))]
         if len(set(names)) < len(names):
             raise ValueError(f"compile: metrics need different names, got {', '.join(names[1:])}")
-        return session
+        return compiled
 
     def metrics(self, units: int | None) -> list[Metric]:
         """The metrics for a network with so many outputs."""
@@ -126,12 +126,12 @@ class Session:
         tail = self.tail(network.layers)
         return Network(network.layers + tail, network.input_shape, network.weights + [{}] * len(tail), network.dtype)
 
-    def trainer(self, chain: Chain, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool) -> Trainer:
+    def trainer(self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, if it will do.
 
         Parameters
         ----------
-        chain : Chain
+        layers : LayerList
             Its weights are used for a new trainer: they must be the newest unless a trainer is `ahead`.
         source : dtype
             Of the rows.
@@ -142,16 +142,16 @@ class Session:
         exactly : bool
             Whether a trainer for larger batches will not do.
         """
-        wanted = (chain.layers, chain.input_shape, np.dtype(source), weighted)
+        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted)
         if self._trainer is None or self._made_for[0] != wanted or not (
             self._made_for[1] == rows or (not exactly and self._made_for[1] > rows)
         ):
-            self.pull(chain)
+            self.pull(layers)
             self.release()
-            whole = self.whole(chain.network())
+            whole = self.whole(layers.network())
             trainer = Trainer(
                 whole.layers, whole.shapes, whole.dtype, np.dtype(source), rows, self.loss.engine, self.optimizer,
-                seed=chain.seed, delta=self.loss.delta, weighted=weighted,
+                seed=layers.seed, delta=self.loss.delta, weighted=weighted,
             )  # fmt: skip
             trainer.upload(whole.weights)
             # What is newly trained starts with the fresh trainer's zeros.
@@ -160,10 +160,10 @@ class Session:
             self._trainer, self._made_for = trainer, (wanted, rows)
         return self._trainer
 
-    def pull(self, chain: Chain) -> None:
-        """Bring the trainer's weights into the chain, where they are newer."""
+    def pull(self, layers: LayerList) -> None:
+        """Bring the trainer's weights into the layers, where they are newer."""
         if self.ahead:
-            for entry, arrays in zip(chain.entries, self._trainer.download()):
+            for entry, arrays in zip(layers.entries, self._trainer.download()):
                 # In the order that the layer declares.
                 entry.arrays = {name: arrays[name] for name in entry.arrays}
             self.ahead = False
@@ -188,7 +188,7 @@ class Session:
         return self.counts[1] if self._trainer is None else self._trainer.norm_step
 
     def resume(self, slots: dict[str, np.ndarray], step: int, norm_step: int) -> None:
-        """Go on from the optimiser's state and the counts of another session."""
+        """Go on from the optimiser's state and the counts of another compiled."""
         self.slots, self.counts = slots, (step, norm_step)
 
     def release(self) -> None:
