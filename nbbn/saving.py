@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.interop import native
 from nbbn.interop.files import FileError
@@ -16,8 +14,6 @@ from nbbn.predictor import FoldedModel, Predictor
 # scikit-learn's import takes longer than loading a folded model: estimators are imported where one is loaded.
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 _AROUND_LAYERS = ("SequentialClassifier", "SequentialRegressor")
-# Parameters that a file does not hold: functions, and the state of a random generator.
-_NOT_SAVED = ("callbacks", "random_state")
 
 
 def fold(model, *, strict: bool = False, check=None):
@@ -88,12 +84,10 @@ def save_estimator(estimator, path) -> None:
         raise ValueError(
             "hidden_layer_sizes, activation or a parameter of batch norm was changed after the fit: set it back, or fit again"
         )
-    params = {k: v for k, v in estimator.get_params(deep=False).items() if k not in _NOT_SAVED}
     meta = {
         "model": type(estimator).__name__,
         "kind": meaning.kind,
         "classes": None if meaning.classes is None else native.labels_to_json(meaning.classes),
-        "params": {k: _plain(v) for k, v in params.items()},
         **estimator._file_meta(),
     }
     native.save(path, network, meta)
@@ -112,10 +106,8 @@ def save_sequential(model: Sequential, path, *, training: bool = True) -> None:
 
 def save_sequential_estimator(estimator, path) -> None:
     """Write a fitted estimator around layers, and what its next fit goes on from."""
-    from nbbn.estimators.sequential.stored import described
-
     classes = getattr(estimator, "classes_", None)
-    about, slots = described(estimator)
+    about, slots = estimator._file_meta()
     meta = {
         "model": type(estimator).__name__,
         "classes": None if classes is None else native.labels_to_json(classes),
@@ -128,15 +120,6 @@ def _load_sequential(network: Network, meta: dict, slots: native.Slots) -> Seque
     model = Sequential(name=meta["name"])
     model.restore(network, meta.get("training"), slots)
     return model
-
-
-def _plain(value):
-    """A parameter as a JSON value; infinity as text, since JSON has none."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return "inf" if value == float("inf") and isinstance(value, float) else value
 
 
 def load(path):
@@ -166,17 +149,10 @@ def load(path):
             return FoldedModel(network, kind=meta["kind"], classes=classes, report=report)
         if name == "Sequential":
             return _load_sequential(network, meta, slots)
-        if name in _AROUND_LAYERS:
-            from nbbn.estimators import sequential as estimators
-            from nbbn.estimators.sequential.stored import restored
-
-            return restored(getattr(estimators, name), network, classes, meta, slots)
-        if name in _ESTIMATORS:
+        if name in (*_AROUND_LAYERS, *_ESTIMATORS):
             from nbbn import estimators
 
-            params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
-            params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-            return getattr(estimators, name)(**params)._restore(network, meta["kind"], classes, meta)
+            return getattr(estimators, name)._restored(network, classes, meta, slots)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
     raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn")

@@ -66,13 +66,13 @@ def _names(purpose: str) -> list[str]:
 
 def _compile_kernels(names: list[str], dtypes, show) -> int:
     """Compile kernels for every dtype, and for every dtype of input that they may read."""
-    from nbbn.estimators.checks import CONVERTED_BY_BATCH
+    from nbbn.inputs import SOURCE_DTYPES
     from nbbn.kernels import KERNELS
 
     jobs = []
     for name in names:
         reads_source = any(access.dtype == "source" for access in KERNELS[name].buffers().values())
-        jobs += [(KERNELS[name], d, s) for d in dtypes for s in (CONVERTED_BY_BATCH if reads_source else (None,))]
+        jobs += [(KERNELS[name], d, s) for d in dtypes for s in (SOURCE_DTYPES if reads_source else (None,))]
     for done, (kernel, dtype, source) in enumerate(jobs, 1):
         kernel.address(np.dtype(dtype), None if source is None else np.dtype(source))
         show(done / len(jobs))

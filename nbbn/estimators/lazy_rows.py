@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,14 @@ class LazyRows:
     dtype : numpy.dtype
     """
 
-    def __init__(self, source, dtype):
-        self.source, self.dtype, self.shape = source, np.dtype(dtype), source.shape
+    def __init__(self, source: Any, dtype: Any):
+        self.source, self.dtype = source, np.dtype(dtype)
+        self.shape: tuple[int, int] = source.shape
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which) -> np.ndarray:
+    def __getitem__(self, which: Any) -> np.ndarray:
         part = self.source[which]
         if hasattr(part, "toarray"):
             part = part.toarray()
@@ -63,11 +65,13 @@ def parts(x: Rows) -> Iterator[np.ndarray]:
 
 
 def outputs_of(run: Callable[[np.ndarray], np.ndarray], x: Rows) -> np.ndarray:
-    """What `run` makes of the rows; of wide ones in parts, since it converts thousands at a time."""
+    """What `run` makes of the rows; of wide ones in parts, since it converts thousands at a
+    time."""
     step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
-    if isinstance(x, np.ndarray) and step < len(x) and not (x.dtype.kind == "f" and x.flags.c_contiguous):
+    as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
+    if as_they_are or step >= len(x):
+        found = [run(part) for part in parts(x)]
+    else:
         step = max(step, WHOLE_TILES)
         found = [run(x[first : first + step]) for first in range(0, len(x), step)]
-    else:
-        found = [run(part) for part in parts(x)]
     return found[0] if len(found) == 1 else np.concatenate(found)

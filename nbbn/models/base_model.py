@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
-from nbbn import utils
+from nbbn import inputs, utils
 from nbbn.layers import Layer
-from nbbn.models import inputs
 from nbbn.models.compiled import Compiled
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.progress import check_verbose
 from nbbn.models.recalibration import recalibrated
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.progress import check_verbose
+from nbbn.trainer import Trainer
 
 
 class BaseModel:
-    """Layers one after the other, with weights; `Sequential` adds the training.
+    """Layers one after the other, with weights.
 
-    The newest weights are the layers's, or the trainer's while the compiled says so.
+    The newest weights are the layers', or the trainer's where `Compiled.ahead` says so.
     """
 
-    _weighting: bool | str = True  # what weights of rows mean in training: as `Trainer`'s `weighted`
-
-    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None):
+    def __init__(
+        self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None
+    ):
         self.name = name or "sequential"
         self.stop_training = False
         self._layers = LayerList(utils.new_seed())
         self._views: dict[int, LayerView] = {}
         self._compiled: Compiled | None = None
-        self._shuffles = 0
         self._predictors: dict[bool, Predictor] = {}
         self._trainable = True
         for layer in layers or ():
@@ -46,8 +46,13 @@ class BaseModel:
 
     # -- layers
 
-    def add(self, layer) -> None:
+    def add(self, layer: Any) -> None:
         """Put a layer at the end.
+
+        Parameters
+        ----------
+        layer : Layer
+            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
 
         Raises
         ------
@@ -57,7 +62,10 @@ class BaseModel:
             For a name that is taken, or a layer that does not fit.
         """
         if isinstance(layer, BaseModel):
-            raise TypeError("a model inside a model is not supported; add its layers: Sequential([*model.layers, ...])")
+            raise TypeError(
+                "a model inside a model is not supported; add its layers: "
+                "Sequential([*model.layers, ...])"
+            )
         arrays = None
         if type(layer) is LayerView:
             arrays, layer = layer.copies(), layer.specification
@@ -68,7 +76,12 @@ class BaseModel:
         self._restructured()
 
     def pop(self, rebuild: bool = True) -> None:
-        """Take the last layer away; `rebuild` is Keras's and does nothing.
+        """Take the last layer away.
+
+        Parameters
+        ----------
+        rebuild : bool
+            Keras's; without effect.
 
         Raises
         ------
@@ -94,6 +107,12 @@ class BaseModel:
     def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
         """The layer of a name or an index.
 
+        Parameters
+        ----------
+        name : str, optional
+        index : int, optional
+            Negative ones count from the end.
+
         Raises
         ------
         ValueError
@@ -104,12 +123,15 @@ class BaseModel:
         entries = self._layers.entries
         if index is not None:
             if not -len(entries) <= index < len(entries):
-                raise ValueError(f"get_layer: the model has {len(entries)} layers, got index {index}")
+                raise ValueError(
+                    f"get_layer: the model has {len(entries)} layers, got index {index}"
+                )
             return self._view(entries[index])
         for entry in entries:
             if entry.spec.name == name:
                 return self._view(entry)
-        raise ValueError(f"get_layer: no layer is named {name!r}; the names are {', '.join(e.spec.name for e in entries)}")
+        names = ", ".join(str(entry.spec.name) for entry in entries)
+        raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
 
     @property
     def trainable(self) -> bool:
@@ -122,13 +144,14 @@ class BaseModel:
             layer.trainable = value
         self._trainable = bool(value)
 
-    def build(self, input_shape=None) -> None:
+    def build(self, input_shape: Iterable[int | None] | None = None) -> None:
         """Make the weights.
 
         Parameters
         ----------
         input_shape : tuple, optional
-            With the batch axis in front, as in Keras: `(None, 784)`. None: what the first layer says.
+            With the batch axis in front, as in Keras: `(None, 784)`. None: what the first layer
+            says.
 
         Raises
         ------
@@ -137,13 +160,19 @@ class BaseModel:
         """
         if input_shape is None:
             if self._layers.input_shape is None:
-                raise ValueError("build: input_shape must be given, such as (None, 784), since no layer tells it")
-            shape = self._layers.input_shape
-        else:
-            shape = tuple(input_shape)[1:]
-            if not shape or not all(isinstance(n, Integral) and n > 0 for n in shape):
-                raise ValueError(f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got {input_shape}")
-        self._layers.build(tuple(int(n) for n in shape))
+                raise ValueError(
+                    "build: input_shape must be given, such as (None, 784), since no layer tells it"
+                )
+            self._layers.build(self._layers.input_shape)
+            return
+        shape = tuple(input_shape)[1:]
+        sizes = tuple(int(n) for n in shape if isinstance(n, Integral) and n > 0)
+        if not shape or len(sizes) < len(shape):
+            raise ValueError(
+                f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got "
+                f"{input_shape}"
+            )
+        self._layers.build(sizes)
 
     @property
     def built(self) -> bool:
@@ -151,19 +180,30 @@ class BaseModel:
         return self._layers.built
 
     @property
-    def input_shape(self) -> tuple:
+    def input_shape(self) -> tuple[int | None, ...]:
         """`(None, ...)`: the shape of the rows that go in."""
-        self._require_built("input_shape")
-        return (None, *self._layers.input_shape)
+        return (None, *self._shapes("input_shape")[0])
 
     @property
-    def output_shape(self) -> tuple:
+    def output_shape(self) -> tuple[int | None, ...]:
         """`(None, ...)`: the shape of the rows that come out."""
-        self._require_built("output_shape")
-        return (None, *self._layers.shapes[-1])
+        return (None, *self._shapes("output_shape")[-1])
 
-    def summary(self, line_length: int | None = None, positions=None, print_fn=None, expand_nested=False,
-                show_trainable: bool = False, layer_range=None) -> None:
+    def _shapes(self, what: str) -> list[tuple[int, ...]]:
+        """Shape of one row before each layer and after the last; ValueError before there are
+        any."""
+        if not self.built:
+            raise ValueError(
+                f"{what}: the model has no weights yet; give the first layer input_shape=, call "
+                f"build((None, ...)), or fit it"
+            )
+        return self._layers.shapes
+
+    def summary(
+        self, line_length: int | None = None, positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
+        show_trainable: bool = False, layer_range: Any = None,
+    ) -> None:  # fmt: skip
         """Print the layers, their output shapes and their numbers of parameters.
 
         Parameters
@@ -177,13 +217,14 @@ class BaseModel:
         show_trainable : bool
             Add a column that says whether a layer is trained.
         """
+        given = (self.name, self._layers, line_length, show_trainable)
         if print_fn is not None:
-            for line in summary_text(self, line_length, show_trainable).splitlines():
+            for line in summary_text(*given).splitlines():
                 print_fn(line)
             return
         from nbbn.commands.progress import console
 
-        print(summary_text(self, line_length, show_trainable, color=console().is_terminal), end="")
+        print(summary_text(*given, color=console().is_terminal), end="")
 
     def count_params(self) -> int:
         """Numbers in all arrays.
@@ -193,33 +234,43 @@ class BaseModel:
         ValueError
             Before the model is built.
         """
-        self._require_built("count_params")
+        self._shapes("count_params")
         return self._layers.count()
 
     # -- weights
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of all arrays, layer by layer: kernel, bias; gamma, beta, running mean, running variance."""
+        """Copies of all arrays, layer by layer.
+
+        Kernel, bias; gamma, beta, running mean, running variance.
+        """
         self._pull()
         return [array.copy() for array in self._layers.flat()] if self.built else []
 
-    def set_weights(self, weights) -> None:
+    def set_weights(self, weights: Iterable[Any]) -> None:
         """Take arrays in the order and of the shapes of `get_weights`; the optimiser's state stays.
+
+        Parameters
+        ----------
+        weights : list of array-like
 
         Raises
         ------
         ValueError
             For another number of arrays, other shapes, and before the model is built.
         """
-        self._require_built("set_weights")
-        weights = list(weights)
-        counts = [len(entry.arrays) for entry in self._layers.entries]
+        self._shapes("set_weights")
+        weights, entries = list(weights), self._layers.entries
+        counts = [len(entry.known_arrays()) for entry in entries]
         if len(weights) != sum(counts):
-            raise ValueError(f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}")
+            raise ValueError(
+                f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}"
+            )
         ends = np.cumsum(counts)
-        self._take([(e, weights[end - count : end]) for e, count, end in zip(self._layers.entries, counts, ends)])
+        parts = [weights[end - count : end] for count, end in zip(counts, ends)]
+        self._take(list(zip(entries, parts)))
 
-    def _take(self, given: list[tuple[Entry, list]]) -> None:
+    def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:
         """New arrays for some layers."""
         self._pull()
         checked = [(entry, entry.checked(weights)) for entry, weights in given]
@@ -236,13 +287,31 @@ class BaseModel:
 
     def _trains(self) -> None:
         """The trainer is about to change the weights."""
-        self._compiled.ahead = True
+        if self._compiled is not None:
+            self._compiled.ahead = True
         self._predictors.clear()
+
+    @property
+    def _trainer_in_use(self) -> Trainer | None:
+        """The trainer that holds the newest weights; None where layers have changed since."""
+        return None if self._compiled is None else self._compiled.trainer
+
+    def _penalty(self) -> float:
+        """What the regularisers add to the loss."""
+        pairs = zip(self._layers.entries, self._layers.shapes)
+        found = [(entry, entry.spec.regularizers(shape)) for entry, shape in pairs]
+        if any(penalties for _, penalties in found):
+            self._pull()
+        total = 0.0
+        for entry, penalties in found:
+            arrays = entry.known_arrays()
+            total += sum(penalty(arrays[name]) for name, penalty in penalties.items())
+        return total
 
     def _replace(self, entry: Entry, spec: Layer) -> None:
         """Another specification for a layer, whose arrays it keeps."""
         self._pull()
-        entry.spec = spec
+        self._layers.replace(entry, spec)
         self._restructured()
 
     def _restructured(self) -> None:
@@ -259,14 +328,18 @@ class BaseModel:
         ValueError
             Before the model is built, and for weights that are not finite.
         """
-        self._require_built("network")
+        self._shapes("network")
         self._pull()
         network = self._layers.network()
-        return replace(network, weights=[{n: a.copy() for n, a in arrays.items()} for arrays in network.weights]).check()
+        copies = [{n: a.copy() for n, a in arrays.items()} for arrays in network.weights]
+        return replace(network, weights=copies).check()
 
     # -- inference
 
-    def predict(self, x, batch_size: int | None = None, verbose="auto", steps=None, callbacks=None) -> np.ndarray:
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray:  # fmt: skip
         """Outputs of the model in inference: running statistics, no dropout.
 
         Parameters
@@ -293,15 +366,21 @@ class BaseModel:
             whole("batch_size", batch_size, 1)
         if not self.built:
             self._layers.build(inputs.row_shape(x))
-        x = inputs.check_rows(x, self._layers.input_shape, self._layers.dtype, finite=False)
-        return self._outputs(x, whole=False).reshape(len(x), *self._layers.shapes[-1])
+        shapes = self._layers.shapes
+        x = inputs.check_rows(x, shapes[0], self._layers.dtype, finite=False)
+        return self._outputs(x).reshape(len(x), *shapes[-1])
 
-    def predict_on_batch(self, x) -> np.ndarray:
+    def predict_on_batch(self, x: Any) -> np.ndarray:
         """`predict`."""
         return self.predict(x)
 
-    def __call__(self, x, training: bool = False) -> np.ndarray:
+    def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """`predict`.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, ...)
+        training : False
 
         Raises
         ------
@@ -309,20 +388,30 @@ class BaseModel:
             With `training`: outputs with batch statistics are not given.
         """
         if training:
-            raise ValueError("calling a model with training=True is not supported; train with fit or train_on_batch")
+            raise ValueError(
+                "calling a model with training=True is not supported; train with fit or "
+                "train_on_batch"
+            )
         return self.predict(x)
 
-    def _outputs(self, x: np.ndarray, *, whole: bool) -> np.ndarray:
-        """Outputs `(n, units)` of checked rows; `whole`: after the activation that a loss from logits leaves out."""
-        predictor = self._predictors.get(whole)
+    def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
+        """Outputs `(n, units)` of checked rows.
+
+        `for_loss`: after the activation that a loss from logits leaves out.
+        """
+        predictor = self._predictors.get(for_loss)
         if predictor is None:
             self._pull()
             network = self._layers.network()
-            predictor = self._predictors[whole] = Predictor(self._compiled.whole(network) if whole else network)
+            if for_loss and self._compiled is not None:
+                network = self._compiled.with_tail(self._layers)
+            predictor = self._predictors[for_loss] = Predictor(network)
         return predictor(x).reshape(len(x), -1)
 
-    def recalibrate(self, x) -> None:
-        """Give every batch norm the exact statistics of these rows, as mean and variance of the whole set in inference.
+    def recalibrate(self, x: Any) -> None:
+        """Give every batch norm the exact statistics of these rows.
+
+        They are mean and variance of the whole set in inference.
 
         Parameters
         ----------
@@ -336,46 +425,51 @@ class BaseModel:
 
         Notes
         -----
-        Layer by layer, so that each sees rows normalised by the new statistics of those before it; sums in float64, the variance
-        about the mean, chunks of rows merged in order.
+        Layer by layer, so that each sees rows normalised by the new statistics of those before it;
+        sums in float64, the variance about the mean, chunks of rows merged in order.
         """
-        self._require_built("recalibrate")
-        x = inputs.check_rows(x, self._layers.input_shape, self._layers.dtype)
+        x = inputs.check_rows(x, self._shapes("recalibrate")[0], self._layers.dtype)
         self._pull()
-        found = recalibrated(self._layers.network(), x)
-        entries = self._layers.entries
-        self._take([(entries[i], list({**entries[i].arrays, **statistics}.values())) for i, statistics in found.items()])
+        entries, found = self._layers.entries, recalibrated(self._layers.network(), x)
+        new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
+        self._take([(entry, arrays.values()) for entry, arrays in new])
 
-    def fold(self, *, strict: bool = False, check=None):
-        """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more."""
+    def fold(self, *, strict: bool = False, check: Any = None) -> Any:
+        """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more.
+
+        Parameters
+        ----------
+        strict : bool
+            Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
+        check : array-like, optional
+            Rows to compare both networks on, besides the random ones always used.
+        """
         from nbbn.saving import fold
 
         return fold(self, strict=strict, check=check)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         self._pull()
         compiled = copy.copy(self._compiled)
         if compiled is not None:
             compiled.release()  # the copy alone: a fit may be under way
         return {**self.__dict__, "_views": {}, "_predictors": {}, "_compiled": compiled}
 
-    def __repr__(self):
-        return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self._layers.layers)}>"
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {', '.join(map(repr, self._layers.layers))}>"
 
-    def _require_built(self, what: str) -> None:
-        if not self.built:
+
+def refuse(**given: Any) -> None:
+    """ValueError for an argument that is not supported."""
+    for name, value in given.items():
+        if value is not None:
             raise ValueError(
-                f"{what}: the model has no weights yet; give the first layer input_shape=, call build((None, ...)), or fit it"
+                f"{name} is not supported, got {value!r}; leave it out: all rows given are used"
             )
 
 
-def refuse(**given) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name} is not supported, got {value!r}; leave it out: all rows given are used")
-
-
-def whole(name: str, value, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` as an int of at least `least`; ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)

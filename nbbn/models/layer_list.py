@@ -1,32 +1,51 @@
-"""The layers of a model in order: their names, the shapes between them, and their arrays once shapes are known."""
+"""The layers of a model in order: names, shapes between them, arrays once shapes are known."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from nbbn.layers import Input, Layer, LayerError
+from nbbn.layers import (
+    Activation,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    Input,
+    Layer,
+    LayerError,
+    Reshape,
+    Softmax,
+)
 from nbbn.network import Network
+from nbbn.utils import snake_case
 
 Shape = tuple[int, ...]
+
+# Layers after which the activation that ends a network is still that of the layer before.
+_TRANSPARENT = (Flatten, Reshape, Dropout, GaussianNoise)
 
 
 @dataclass
 class Entry:
-    """One layer of a layers.
+    """One layer of a list.
 
     Attributes
     ----------
     spec : Layer
         With a name.
     number : int
-        How many layers the model had been given before; the initial weights follow from it and the model's seed.
+        How many layers the model had been given before; the initial weights follow from it and the
+        model's seed.
     arrays : dict or None
-        By name, in the order of `Layer.weight_shapes`; None while the shape of the rows is not known.
+        By name, in the order of `Layer.weight_shapes`; None while the shape of the rows is not
+        known.
     """
 
     spec: Layer
@@ -47,32 +66,45 @@ class Entry:
             While there are none.
         """
         if self.arrays is None:
-            raise ValueError(f"layer {self.shown} has no weights yet: give the model an input shape, or fit it")
+            raise ValueError(
+                f"layer {self.shown} has no weights yet: give the model an input shape, or fit it"
+            )
         return self.arrays
 
-    def checked(self, given) -> dict[str, np.ndarray]:
+    def checked(self, given: Iterable[Any]) -> dict[str, np.ndarray]:
         """A list of new arrays, in the order of the layer's own, by name and as copies.
 
         Raises
         ------
         ValueError
-            For another number of arrays, other shapes, a variance below 0, and while the layer has none.
+            For another number of arrays, other shapes, a variance below 0, and while the layer has
+            none.
         """
         arrays, given = self.known_arrays(), [np.asarray(array) for array in given]
         if len(given) != len(arrays):
-            raise ValueError(f"layer {self.shown} has {len(arrays)} arrays ({', '.join(arrays) or 'none'}), got {len(given)}")
+            names = ", ".join(arrays) or "none"
+            raise ValueError(
+                f"layer {self.shown} has {len(arrays)} arrays ({names}), got {len(given)}"
+            )
         new = {}
         for (name, old), array in zip(arrays.items(), given):
             if array.shape != old.shape:
-                raise ValueError(f"layer {self.shown}: {name} must have shape {old.shape}, got {array.shape}")
+                raise ValueError(
+                    f"layer {self.shown}: {name} must have shape {old.shape}, got {array.shape}"
+                )
             new[name] = np.array(array, old.dtype, order="C")
             if name == "var" and (new[name] < 0).any():
-                raise ValueError(f"layer {self.shown}: {name} is a variance and holds a number below 0")
+                raise ValueError(
+                    f"layer {self.shown}: {name} is a variance and holds a number below 0"
+                )
         return new
 
 
 class LayerList:
     """Layers in order.
+
+    What follows from the layers (`layers`, `dtype`, `shapes`) is computed once and kept until they
+    change.
 
     Parameters
     ----------
@@ -82,6 +114,7 @@ class LayerList:
     Attributes
     ----------
     entries : list of Entry
+        Changed by the methods alone.
     input_shape : tuple of int or None
         Shape of one row; None until a layer or the first rows tell it.
     made : int
@@ -91,9 +124,24 @@ class LayerList:
     def __init__(self, seed: int):
         self.seed, self.made = seed, 0
         self.entries: list[Entry] = []
-        self.input_shape: Shape | None = None
+        self._input_shape: Shape | None = None
 
     # -- changing
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """Shape of one row."""
+        return self._input_shape
+
+    @input_shape.setter
+    def input_shape(self, shape: Shape | None) -> None:
+        self._input_shape = shape
+        self._changed()
+
+    def _changed(self) -> None:
+        """Forget what followed from the layers."""
+        for name in ("layers", "dtype", "shapes"):
+            self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
         """Put a layer at the end; an `Input` says the shape of the rows instead and gives no entry.
@@ -104,7 +152,10 @@ class LayerList:
             For no layer, a name that is taken, and a layer that does not fit.
         """
         if isinstance(layer, type) and issubclass(layer, Layer):
-            raise TypeError(f"add takes a layer, got the class {layer.__name__}; make an object of it: {layer.__name__}(...)")
+            name = layer.__name__
+            raise TypeError(
+                f"add takes a layer, got the class {name}; make an object of it: {name}(...)"
+            )
         if not isinstance(layer, Layer):
             raise TypeError(f"add takes a layer of nbbn.layers, got {type(layer).__name__}")
         if isinstance(layer, Input):
@@ -112,17 +163,16 @@ class LayerList:
                 raise ValueError("an Input must be the first layer, and the only one")
             self.input_shape = layer.shape
             return None
-        names = {entry.spec.name for entry in self.entries}
-        if layer.name in names:
-            raise ValueError(f"a model's layers need different names, {layer.name!r} is there already; give another name")
-        if layer.name is None:
-            layer = replace(layer, name=_free_name(type(layer).__name__, names))
-        before = self.input_shape
+        layer, before = self._named(layer), self.input_shape
         if not self.entries and layer.input_shape is not None:
             if before not in (None, layer.input_shape):
-                raise LayerError(f"the model's rows have shape {before}, but its first layer has input_shape={layer.input_shape}")
+                raise LayerError(
+                    f"the model's rows have shape {before}, but its first layer has "
+                    f"input_shape={layer.input_shape}"
+                )
             self.input_shape = layer.input_shape
         self.entries.append(Entry(layer, self.made, arrays))
+        self._changed()
         try:
             self._complete()
         except Exception:
@@ -131,6 +181,26 @@ class LayerList:
             raise
         self.made += 1
         return self.entries[-1]
+
+    def _named(self, layer: Layer) -> Layer:
+        """The layer with a name: its own, or Keras's of its class, numbered where that is taken."""
+        taken = {entry.spec.name for entry in self.entries}
+        if layer.name in taken:
+            raise ValueError(
+                f"a model's layers need different names, {layer.name!r} is there already; give "
+                f"another name"
+            )
+        if layer.name is not None:
+            return layer
+        name, number = snake_case(type(layer).__name__), 0
+        while (found := f"{name}_{number}" if number else name) in taken:
+            number += 1
+        return replace(layer, name=found)
+
+    def replace(self, entry: Entry, spec: Layer) -> None:
+        """Put another specification in the place of a layer's, whose arrays stay."""
+        entry.spec = spec
+        self._changed()
 
     def pop(self) -> Entry:
         """Take the last layer away.
@@ -143,6 +213,7 @@ class LayerList:
         if not self.entries:
             raise ValueError("pop: the model has no layers")
         entry = self.entries.pop()
+        self._changed()
         if not self.entries and entry.spec.input_shape is not None:
             self.input_shape = None
         return entry
@@ -152,8 +223,8 @@ class LayerList:
 
         Raises
         ------
-        LayerError
-            For rows that do not fit.
+        ValueError, LayerError
+            For a model without layers, and for rows that do not fit.
         """
         if not self.entries:
             raise ValueError("the model has no layers; add some")
@@ -164,8 +235,8 @@ class LayerList:
             self._complete()
 
     @contextlib.contextmanager
-    def unbuilt_on_error(self):
-        """An error within the block leaves a layers that was not built as it was: the next rows may have another shape."""
+    def unbuilt_on_error(self) -> Iterator[None]:
+        """An error within leaves a list that was not built as it was: the next rows may differ."""
         shape, arrays = self.input_shape, [entry.arrays for entry in self.entries]
         try:
             yield
@@ -189,9 +260,14 @@ class LayerList:
             wanted = entry.spec.weight_shapes(shape)
             found = {name: array.shape for name, array in entry.arrays.items()}
             if wanted != found:
-                raise LayerError(f"layer {entry.shown} has weights of shapes {found}; rows of shape {shape} need {wanted}")
+                raise LayerError(
+                    f"layer {entry.shown} has weights of shapes {found}; rows of shape {shape} "
+                    f"need {wanted}"
+                )
             # In the order that the layer declares: a file gives them in another.
-            entry.arrays = {name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted}
+            entry.arrays = {
+                name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted
+            }
 
     # -- reading
 
@@ -200,12 +276,12 @@ class LayerList:
         """Whether shapes are known and arrays there."""
         return bool(self.entries) and self.input_shape is not None
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The specifications."""
         return tuple(entry.spec for entry in self.entries)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype:
         """What the layers compute in: float32 unless they say otherwise.
 
@@ -214,54 +290,76 @@ class LayerList:
         LayerError
             Where they disagree.
         """
-        given = {entry.spec.dtype: entry for entry in self.entries if entry.spec.dtype is not None}
+        given = {e.spec.dtype: e for e in self.entries if e.spec.dtype is not None}
         if len(given) > 1:
             both = " and ".join(f"{entry.shown} in {dtype}" for dtype, entry in given.items())
             raise LayerError(f"all layers must compute in one dtype, got {both}")
         return np.dtype(next(iter(given), "float32"))
 
-    @property
+    @cached_property
     def shapes(self) -> list[Shape]:
-        """Shape of one row before each layer, and after the last.
+        """Shape of one row before each layer, and after the last, of a list that knows its rows.
 
         Raises
         ------
         LayerError
             Which layer does not fit after which other, and the shapes.
         """
-        shapes, before = [self.input_shape], None
+        assert self.input_shape is not None
+        shapes, where = [self.input_shape], "the model's rows of shape"
         for entry in self.entries:
             try:
                 shapes.append(entry.spec.output_shape(shapes[-1]))
                 entry.spec.weight_shapes(shapes[-2])
             except LayerError as err:
-                where = f"after layer {before.shown}, whose rows have shape" if before else "the model's rows of shape"
-                raise LayerError(f"layer {entry.shown} does not fit {where} {shapes[-1]}: {err}") from None
-            before = entry
+                raise LayerError(
+                    f"layer {entry.shown} does not fit {where} {shapes[-1]}: {err}"
+                ) from None
+            where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one row of outputs."""
+        return self.shapes[-1]
+
+    @property
+    def ends_with(self) -> str:
+        """Name of the activation that the list ends with, `linear` without one."""
+        last = self._last_that_counts()
+        if isinstance(last, Softmax):
+            return "softmax"
+        return getattr(last, "activation", None) or "linear"
+
+    @property
+    def ends_with_dense(self) -> bool:
+        """Whether the outputs are those of a `Dense` without activation."""
+        return isinstance(self._last_that_counts(), Dense) and self.ends_with == "linear"
+
+    def _last_that_counts(self) -> Layer | None:
+        """The last layer that makes other numbers of its rows."""
+        for layer in reversed(self.layers):
+            linear = isinstance(layer, Activation) and layer.activation == "linear"
+            if not linear and not isinstance(layer, _TRANSPARENT):
+                return layer
+        return None
+
     def network(self) -> Network:
-        """The layers as the engine takes it; its arrays are not copied."""
-        return Network(self.layers, self.input_shape, [entry.arrays for entry in self.entries], self.dtype)
+        """The list as the engine takes it; its arrays are not copied."""
+        assert self.input_shape is not None
+        arrays = [entry.known_arrays() for entry in self.entries]
+        return Network(self.layers, self.input_shape, arrays, self.dtype)
 
     def flat(self) -> list[np.ndarray]:
         """All arrays in Keras's order, not copied."""
-        return [array for entry in self.entries for array in entry.arrays.values()]
+        return [array for entry in self.entries for array in entry.known_arrays().values()]
 
     def count(self, trained: bool | None = None) -> int:
-        """Numbers in all arrays, or in those that training changes by gradients (True), or in the others (False)."""
+        """Numbers in all arrays, or in those that gradients change (True), or in the others
+        (False)."""
         total = 0
-        for entry, shape in zip(self.entries, self.shapes):
-            names = entry.spec.trainable_names(shape)
-            sizes = {name: math.prod(s) for name, s in entry.spec.weight_shapes(shape).items()}
-            total += sum(size for name, size in sizes.items() if trained is None or (name in names) == trained)
+        for layer, shape in zip(self.layers, self.shapes):
+            names = layer.trainable_names(shape)
+            sizes = {name: math.prod(s) for name, s in layer.weight_shapes(shape).items()}
+            total += sum(n for name, n in sizes.items() if trained in (None, name in names))
         return total
-
-
-def _free_name(cls: str, taken: set[str]) -> str:
-    """Keras's name of a layer class, numbered where it is taken."""
-    name = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", cls)).lower()
-    number = 0
-    while (found := f"{name}_{number}" if number else name) in taken:
-        number += 1
-    return found

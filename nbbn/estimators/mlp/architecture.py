@@ -1,8 +1,10 @@
-"""From an estimator's parameters to layers, and where each layer's arrays appear among its attributes."""
+"""From an estimator's parameters to layers, and where their arrays stand among its attributes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,67 +53,88 @@ class Architecture:
         return Network(self.layers, (self.features,), weights, dtype).check()
 
     def until(self, layer: int) -> int:
-        """How many of the layers lead to the activations of MLP layer `layer`: 0 the input, 1 the first hidden layer."""
+        """How many of the layers lead to the activations of MLP layer `layer`.
+
+        0 is the input, 1 the first hidden layer.
+        """
         return 0 if layer == 0 else (*self.dense, len(self.layers))[layer]
 
     def of_whole_batches(self) -> Architecture:
         """The same, its running statistics those of the last batch."""
-        layers = tuple(replace(x, momentum=0.0) if isinstance(x, BatchNormalization) else x for x in self.layers)
-        return replace(self, layers=layers)
+        layers = list(self.layers)
+        for i in self.norms:
+            if i is not None:
+                layers[i] = replace(layers[i], momentum=0.0)
+        return replace(self, layers=tuple(layers))
 
 
-def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
-        out_activation: str) -> Architecture:
+def mlp(
+    features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
+    out_activation: str,
+) -> Architecture:  # fmt: skip
     """The layers of an MLP."""
     layers: list[Layer] = []
-    dense, places = [], []
+    dense: list[int] = []
+    norms: list[int | None] = []
     for of in hidden:
         dense.append(len(layers))
         layers.append(Dense(of.units, use_bias=not of.norm))
-        act, bn = Activation(activation_name(of.activation)), BatchNormalization(momentum=momentum, epsilon=epsilon)
-        layers += {"pre": [bn, act], "post": [act, bn]}.get(of.norm, [act])
+        act = Activation(activation_name(of.activation))
+        norm = BatchNormalization(momentum=momentum, epsilon=epsilon)
+        added: list[Layer] = {"pre": [norm, act], "post": [act, norm]}.get(of.norm, [act])
+        norms.append(len(layers) + added.index(norm) if of.norm else None)
+        layers += added
         if of.dropout:
             layers.append(Dropout(of.dropout))
-        places.append(next((i for i in range(dense[-1], len(layers)) if isinstance(layers[i], BatchNormalization)), None))
     dense.append(len(layers))
     layers += [Dense(outputs), Activation(activation_name(out_activation))]
-    return Architecture(tuple(layers), features, tuple(dense), tuple(places))
+    return Architecture(tuple(layers), features, tuple(dense), tuple(norms))
 
 
-def initial_weights(architecture: Architecture, activations: list[str], random_state, dtype: np.dtype) -> Weights:
-    """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn draws them; batch norms at 1 and 0.
+def initial_weights(
+    architecture: Architecture, activations: Sequence[str], random_state: np.random.RandomState,
+    dtype: np.dtype,
+) -> Weights:  # fmt: skip
+    """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn does.
 
-    `activations` holds the name by which each dense layer's bound is chosen. A layer with batch norm has no bias; its draws are
-    made all the same, so that both networks start from the same kernels.
-    """
+    `activations` holds the name by which each dense layer's bound is chosen. A layer with batch
+    norm has no bias; its draws are made all the same, so that both networks start from the same
+    kernels. """
     weights: Weights = [{} for _ in architecture.layers]
     shapes = architecture.shapes
     for i, activation in zip(architecture.dense, activations):
-        layer, fan_in = architecture.layers[i], shapes[i][0]
-        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + layer.units))
-        kernel = random_state.uniform(-bound, bound, (fan_in, layer.units))
-        bias = random_state.uniform(-bound, bound, layer.units)
+        fan_in, units = shapes[i][0], shapes[i + 1][0]
+        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + units))
+        kernel = random_state.uniform(-bound, bound, (fan_in, units))
+        bias = random_state.uniform(-bound, bound, units)
         weights[i]["kernel"] = kernel.astype(dtype)
-        if layer.use_bias:
+        if "bias" in architecture.layers[i].weight_shapes(shapes[i]):
             weights[i]["bias"] = bias.astype(dtype)
-    for i in architecture.norms:
-        if i is not None:
-            weights[i] = _untrained_norm(shapes[i][0], dtype)
+    _add_norms(architecture, weights, dtype)
     return weights
 
 
-def _untrained_norm(units: int, dtype: np.dtype) -> dict[str, np.ndarray]:
-    return {"gamma": np.ones(units, dtype), "beta": np.zeros(units, dtype), "mean": np.zeros(units, dtype),
-            "var": np.ones(units, dtype)}
+def _add_norms(architecture: Architecture, weights: Weights, dtype: np.dtype) -> None:
+    """Batch norms before any training."""
+    shapes = architecture.shapes
+    for i in architecture.norms:
+        if i is not None:
+            ones, zeros = np.ones(shapes[i][0], dtype), np.zeros(shapes[i][0], dtype)
+            weights[i] = {
+                "gamma": ones, "beta": zeros, "mean": zeros.copy(), "var": ones.copy(),
+            }  # fmt: skip
 
 
-NORM_ATTRIBUTES = {"gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var"}
+NORM_ATTRIBUTES = {
+    "gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var",
+}  # fmt: skip
 
 
-def attributes(architecture: Architecture, weights: Weights) -> dict[str, list]:
+def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[Any]]:
     """`coefs_`, `intercepts_` and the batch norms' attributes."""
     coefs = [weights[i]["kernel"] for i in architecture.dense]
-    biases = [weights[i].get("bias", np.zeros(k.shape[1], k.dtype)) for i, k in zip(architecture.dense, coefs)]
+    zeros = (np.zeros(kernel.shape[1], kernel.dtype) for kernel in coefs)
+    biases = [weights[i].get("bias", zero) for i, zero in zip(architecture.dense, zeros)]
     norms = {
         attribute: [None if i is None else weights[i][name] for i in architecture.norms]
         for attribute, name in NORM_ATTRIBUTES.items()
@@ -119,17 +142,17 @@ def attributes(architecture: Architecture, weights: Weights) -> dict[str, list]:
     return {"coefs_": coefs, "intercepts_": biases, **norms}
 
 
-def collect(estimator, architecture: Architecture, dtype: np.dtype) -> Weights:
-    """The weights that the estimator's attributes hold; an untrained batch norm where it has none."""
+def collect(estimator: Any, architecture: Architecture, dtype: np.dtype) -> Weights:
+    """The weights that an estimator's attributes hold; an untrained batch norm where it has
+    none."""
     weights: Weights = [{} for _ in architecture.layers]
     for i, kernel, bias in zip(architecture.dense, estimator.coefs_, estimator.intercepts_):
         weights[i]["kernel"] = np.asarray(kernel, dtype)
-        if architecture.layers[i].use_bias:
+        if "bias" in architecture.layers[i].weight_shapes((len(kernel),)):
             weights[i]["bias"] = np.asarray(bias, dtype)
+    _add_norms(architecture, weights, dtype)
     for h, i in enumerate(architecture.norms):
-        if i is not None:
-            weights[i] = _untrained_norm(architecture.shapes[i][0], dtype)
-            for attribute, name in NORM_ATTRIBUTES.items():
-                if held := getattr(estimator, attribute, None):
-                    weights[i][name] = np.asarray(held[h], dtype)
+        for attribute, name in NORM_ATTRIBUTES.items():
+            if i is not None and (held := getattr(estimator, attribute, None)):
+                weights[i][name] = np.asarray(held[h], dtype)
     return weights

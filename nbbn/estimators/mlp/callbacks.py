@@ -1,23 +1,31 @@
-"""Callbacks during a fit: functions of ours, and scikit-learn's protocol where it is there (from 1.9 on)."""
+"""Callbacks during a fit: functions of ours, and scikit-learn's protocol where it is there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from nbbn.estimators.mlp.parameters import Parameters
 
 try:
-    from sklearn.callback import AutoPropagatedCallback, CallbackSupportMixin, FitCallback, with_callbacks
+    from sklearn.callback import (
+        AutoPropagatedCallback,
+        CallbackSupportMixin,
+        FitCallback,
+        with_callbacks,
+    )
 except ImportError:  # scikit-learn before 1.9
     AutoPropagatedCallback = FitCallback = None
 
-    class CallbackSupportMixin:
+    class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands for scikit-learn's, which this version does not have."""
 
-    def with_callbacks(method):
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
         """Stands for scikit-learn's, which this version does not have."""
         return method
 
 
-def split(callbacks) -> tuple[list[Callable], list]:
+def split(callbacks: Any) -> tuple[list[Callable[..., Any]], list[Any]]:
     """Functions, and objects of scikit-learn's protocol, among an estimator's `callbacks`.
 
     Raises
@@ -31,19 +39,21 @@ def split(callbacks) -> tuple[list[Callable], list]:
     functions, objects = [], []
     for callback in given:
         if isinstance(callback, type):
-            raise TypeError(f"callbacks holds the class {callback.__name__}; make an object of it: {callback.__name__}(...)")
+            name = callback.__name__
+            raise TypeError(f"callbacks holds the class {name}; make an object of it: {name}(...)")
         if FitCallback is not None and isinstance(callback, FitCallback):
             objects.append(callback)
         elif callable(callback):
             functions.append(callback)
         else:
             raise TypeError(
-                f"callbacks must be functions (estimator, logs) or scikit-learn's callbacks (from 1.9), got {callback!r}"
+                f"callbacks must be functions (estimator, logs) or scikit-learn's callbacks (from "
+                f"1.9), got {callback!r}"
             )
     return functions, objects
 
 
-def register(estimator, objects: list) -> None:
+def register(estimator: Parameters, objects: list[Any]) -> None:
     """Add callbacks of the parameter to those of `set_callbacks`, for one fit.
 
     Raises
@@ -57,11 +67,12 @@ def register(estimator, objects: list) -> None:
     if own and hasattr(estimator, "_parent_callback_ctx"):
         names = [type(callback).__name__ for callback in own]
         raise TypeError(
-            f"The estimator ({type(estimator).__name__}) within another one can't have auto-propagated callbacks ({names}) among "
-            f"its callbacks. Register them directly on the outer estimator, with set_callbacks."
+            f"The estimator ({type(estimator).__name__}) within another one can't have "
+            f"auto-propagated callbacks ({names}) among its callbacks. Register them directly on "
+            "the outer estimator, with set_callbacks."
         )
     held = getattr(estimator, "_skl_callbacks", [])
-    estimator._skl_callbacks = [*held, *(callback for callback in objects if callback not in held)]
+    estimator._skl_callbacks = [*held, *(c for c in objects if c not in held)]
 
 
 class FitCallbacks:
@@ -69,7 +80,7 @@ class FitCallbacks:
 
     Parameters
     ----------
-    estimator
+    estimator : Parameters
     functions : list of callable
     publish : callable
         Makes the estimator's attributes those of this moment.
@@ -79,10 +90,14 @@ class FitCallbacks:
         `X`, `y` and `metadata`, as the user gave them.
     """
 
-    def __init__(self, estimator, functions: list[Callable], publish: Callable, attributes: Callable, given: dict):
+    def __init__(
+        self, estimator: Any, functions: list[Callable[..., Any]], publish: Callable[[], None],
+        attributes: Callable[[], dict[str, Any]], given: dict[str, Any],
+    ):  # fmt: skip
         self._estimator, self._functions = estimator, functions
         self._publish, self._attributes, self._given = publish, attributes, given
-        self._context = self._of_epoch = None
+        self._context: Any = None
+        self._of_epoch: Any = None
 
     def begin(self, most: int) -> None:
         """The fit begins; it has at most so many epochs."""
@@ -93,7 +108,9 @@ class FitCallbacks:
     def end(self) -> None:
         """The fit is over, the estimator's attributes are set."""
         if self._context is not None:
-            self._context.call_on_fit_task_end(estimator=self._estimator, reconstruction_attributes={}, **self._given)
+            self._context.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes={}, **self._given
+            )
 
     def epoch_begins(self) -> None:
         """An epoch begins."""
@@ -103,7 +120,7 @@ class FitCallbacks:
                 estimator=self._estimator, reconstruction_attributes=self._attributes, **self._given
             )
 
-    def epoch_ends(self, logs: dict) -> bool:
+    def epoch_ends(self, logs: dict[str, Any]) -> bool:
         """An epoch is over; whether a callback wants to stop."""
         stop = False
         if self._of_epoch is not None:

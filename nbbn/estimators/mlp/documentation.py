@@ -1,209 +1,150 @@
-"""The estimators' docstrings: what both have is spelled once."""
+"""The texts of the MLPs' docstrings: both have most of them."""
 
-from __future__ import annotations
-
-_NETWORK = """\
-    hidden_layer_sizes : array-like of shape (n_layers - 2,), default=(100,)
-        The ith element is the number of units of the ith hidden layer.
-    activation : str or list of str, default='relu'
-        Activation of the hidden layers: 'identity', 'logistic', 'tanh', 'relu', 'leaky_relu' (slope 0.2), 'elu', 'selu', 'gelu'
-        (by the error function), 'silu' or 'softplus'; a list has one entry per hidden layer.
-    solver : {'lbfgs', 'sgd', 'adam', 'adamw', 'rmsprop'}, default='adam'
-        How the weights are found: a quasi-Newton method on all rows at once (scipy's L-BFGS-B; with batch norm it needs memory
-        for all of them as float64), or by stochastic gradients: gradient descent, Adam (Kingma and Ba, 2015), Adam with
-        decoupled weight decay (Loshchilov and Hutter, 2019), RMSprop (rho 0.9; Tieleman and Hinton, 2012).
-    alpha : float, default=0.0001
-        L2 penalty: `alpha * sum(kernel**2) / 2` over the rows of a batch (the sum of their weights) joins the batch's loss. With
-        'adamw' it is the decoupled decay instead: every trained array shrinks by `alpha` times the learning rate before each
-        step, and the loss is left alone.
-    batch_size : int or 'auto', default='auto'
-        Rows of a batch; 'auto' is `min(200, n_samples)`. With batch norm a last batch of one row, or of less than a quarter of a
-        batch, joins the one before it. Without effect on 'lbfgs'.
-    learning_rate : str or callable, default='constant'
-        The learning rate of the stochastic solvers, all of them. 'constant': `learning_rate_init`; 'invscaling':
-        `learning_rate_init / (n + 1)**power_t` with n the rows seen before the epoch; 'adaptive': divided by 5 whenever the loss
-        (or score) has not improved for `n_iter_no_change` epochs; 'cosine': half a cosine from `learning_rate_init` to 0 over
-        `max_iter` epochs; 'one_cycle': up to `learning_rate_init` and down to almost nothing over `max_iter` epochs (Smith and
-        Topin, 2018). A function, or an object of `nbbn.schedules`, takes the number of the step, counted from 0, and gives the
-        rate.
-    learning_rate_init : float, default=0.001
-        The initial learning rate, or the largest of 'one_cycle'.
-    power_t : float, default=0.5
-        Exponent of 'invscaling'.
-    max_iter : int, default=200
-        Largest number of epochs; of iterations with 'lbfgs'.
-    shuffle : bool, default=True
-        Whether the rows are shuffled before each epoch.
-    random_state : int, RandomState instance or None, default=None
-        Draws the initial weights, the rows held out, the shuffles and dropout. The same seed and data give the same bits at any
-        number of threads.
-    tol : float, default=1e-4
-        Training stops when the loss (or score) has not improved by `tol` for `n_iter_no_change` epochs; with 'lbfgs', when the
-        largest entry of the gradient is below it.
-    verbose : bool, default=False
-        Whether progress is shown: a bar on a terminal, lines elsewhere.
-    warm_start : bool, default=False
-        Whether `fit` goes on from the weights and running statistics of the last one, with a fresh optimiser.
-    momentum : float, default=0.9
-        Momentum of 'sgd', from 0 to 1.
-    nesterovs_momentum : bool, default=True
-        Whether 'sgd' uses Nesterov's momentum.
-    early_stopping : bool, 'score' or 'loss', default=False
-        Whether a share of the rows is held out (or `X_val` given), its score (True, 'score') or its loss ('loss') decides when
-        to stop, and the best epoch's weights and running statistics are kept. Without effect on 'lbfgs'; not for
-        `partial_fit`.
-    validation_fraction : float, default=0.1
-        The share held out.
-    beta_1 : float, default=0.9
-        Weight of the old first moment in 'adam' and 'adamw', in [0, 1).
-    beta_2 : float, default=0.999
-        Weight of the old second moment in 'adam' and 'adamw', in [0, 1).
-    epsilon : float, default=1e-8
-        Added to the root in 'adam' and 'adamw', within the root in 'rmsprop'.
-    n_iter_no_change : int or inf, default=10
-        Epochs without improvement before training stops.
-    max_fun : int, default=15000
-        Largest number of evaluations of the loss with 'lbfgs'.
-    batch_norm : bool, 'pre', 'post' or a list of these, default=True
-        Batch norm (Ioffe and Szegedy, 2015) between the affine map and the activation (True, 'pre'), after the activation
-        ('post'), or none (False: scikit-learn's network, number for number); a list has one entry per hidden layer. A layer with
-        batch norm has no bias: beta does its work.
-    bn_momentum : float, default=0.9
-        Weight of the old running statistics. They forget their start (the first batch counts in full), so they are right after a
-        few batches too. With 'lbfgs' they are those of all rows.
-    bn_epsilon : float, default=1e-5
-        Added to the variance inside the root.
-    dropout : float or list of float, default=0.0
-        Share of each hidden layer's values that are set to 0 in training, the others scaled up (Srivastava et al., 2014); a list
-        has one entry per hidden layer.
+PARAMETERS = """
+hidden_layer_sizes : array-like of shape (n_layers - 2,)
+    The ith element is the number of units of the ith hidden layer.
+activation : str or list of str
+    Activation of the hidden layers: 'identity', 'logistic', 'tanh', 'relu', 'leaky_relu' (slope
+    0.2), 'elu', 'selu', 'gelu' (by the error function), 'silu' or 'softplus'; a list has one entry
+    per hidden layer.
+solver : {'lbfgs', 'sgd', 'adam', 'adamw', 'rmsprop'}
+    How the weights are found: a quasi-Newton method on all rows at once (scipy's L-BFGS-B; with
+    batch norm it needs memory for all of them as float64), or by stochastic gradients: gradient
+    descent, Adam (Kingma and Ba, 2015), Adam with decoupled weight decay (Loshchilov and Hutter,
+    2019), RMSprop (rho 0.9; Tieleman and Hinton, 2012).
+alpha : float
+    L2 penalty: `alpha * sum(kernel**2) / 2` over the rows of a batch (the sum of their weights)
+    joins the batch's loss. With 'adamw' it is the decoupled decay instead: every trained array
+    shrinks by `alpha` times the learning rate before each step, and the loss is left alone.
+batch_size : int or 'auto'
+    Rows of a batch; 'auto' is `min(200, n_samples)`. With batch norm a last batch of one row, or of
+    less than a quarter of a batch, joins the one before it. Without effect on 'lbfgs'.
+learning_rate : str or callable
+    The learning rate of the stochastic solvers, all of them. 'constant': `learning_rate_init`;
+    'invscaling': `learning_rate_init / (n + 1)**power_t` with n the rows seen before the epoch;
+    'adaptive': divided by 5 whenever the loss (or score) has not improved for `n_iter_no_change`
+    epochs; 'cosine': half a cosine from `learning_rate_init` to 0 over `max_iter` epochs;
+    'one_cycle': up to `learning_rate_init` and down to almost nothing over `max_iter` epochs (Smith
+    and Topin, 2018). A function, or an object of `nbbn.schedules`, takes the number of the step,
+    counted from 0, and gives the rate.
+learning_rate_init : float
+    The initial learning rate, or the largest of 'one_cycle'.
+power_t : float
+    Exponent of 'invscaling'.
+max_iter : int
+    Largest number of epochs; of iterations with 'lbfgs'.
+shuffle : bool
+    Whether the rows are shuffled before each epoch.
+random_state : int, RandomState instance or None
+    Draws the initial weights, the rows held out, the shuffles and dropout. The same seed and data
+    give the same bits at any number of threads.
+tol : float
+    Training stops when the loss (or score) has not improved by `tol` for `n_iter_no_change` epochs;
+    with 'lbfgs', when the largest entry of the gradient is below it.
+verbose : bool
+    Whether progress is shown: a bar on a terminal, lines elsewhere.
+warm_start : bool
+    Whether `fit` goes on from the weights and running statistics of the last one, with a fresh
+    optimiser.
+momentum : float
+    Momentum of 'sgd', from 0 to 1.
+nesterovs_momentum : bool
+    Whether 'sgd' uses Nesterov's momentum.
+early_stopping : bool, 'score' or 'loss'
+    Whether a share of the rows is held out (or `X_val` given), its score (True, 'score') or its
+    loss ('loss') decides when to stop, and the best epoch's weights and running statistics are
+    kept. Without effect on 'lbfgs'; not for `partial_fit`.
+validation_fraction : float
+    The share held out.
+beta_1 : float
+    Weight of the old first moment in 'adam' and 'adamw', in [0, 1).
+beta_2 : float
+    Weight of the old second moment in 'adam' and 'adamw', in [0, 1).
+epsilon : float
+    Added to the root in 'adam' and 'adamw', within the root in 'rmsprop'.
+n_iter_no_change : int or inf
+    Epochs without improvement before training stops.
+max_fun : int
+    Largest number of evaluations of the loss with 'lbfgs'.
+batch_norm : bool, 'pre', 'post' or a list of these
+    Batch norm (Ioffe and Szegedy, 2015) between the affine map and the activation (True, 'pre'),
+    after the activation ('post'), or none (False: scikit-learn's network, number for number); a
+    list has one entry per hidden layer. A layer with batch norm has no bias: beta does its work.
+bn_momentum : float
+    Weight of the old running statistics. They forget their start (the first batch counts in full),
+    so they are right after a few batches too. With 'lbfgs' they are those of all rows.
+bn_epsilon : float
+    Added to the variance inside the root.
+dropout : float or list of float
+    Share of each hidden layer's values that are set to 0 in training, the others scaled up
+    (Srivastava et al., 2014); a list has one entry per hidden layer.
+class_weight : dict, 'balanced' or None
+    Weights of the classes, by label; 'balanced': `n_samples / (n_classes * np.bincount(y))`. They
+    multiply `sample_weight` in training, and leave the validation rows alone.
+huber_delta : float
+    The residual at which the loss 'huber' turns linear.
+quantile : float
+    The quantile that the loss 'quantile' estimates, between 0 and 1.
+loss : {'squared_error', 'absolute_error', 'huber', 'poisson', 'quantile'}
+    What is minimised: half the squared error, the absolute error, Huber's (1964) loss, half the
+    Poisson deviance (the output activation is then the exponential, and targets must not be below
+    0), or the pinball loss of `quantile`.
+clip_norm : float or None
+    Bound of the Euclidean norm of all gradients of a step together; a longer one is scaled down to
+    it.
+dtype : {None, 'float32', 'float64'}
+    What is computed in; None follows X: float32 stays, all else is float64. 'lbfgs' computes in
+    float64 and rounds its result.
+n_jobs : int or None
+    Threads; -1 for all cores, None for `nbbn.get_num_threads()`.
+callbacks : callback, list of callbacks or None
+    Functions, called as `callback(estimator, logs)` after every epoch; training stops if one
+    returns True. `logs` holds `epoch` (from 1), `epochs`, `loss`, `seconds`$accuracy, and, where
+    there are validation rows, `val_loss` and `val_score`. Or objects of scikit-learn's protocol
+    (from 1.9 on), as `set_callbacks` takes them.
+checkpoint : path-like or None
+    A file that holds the state of the fit after every epoch. A fit with the same parameters and
+    data that finds it goes on from there, and ends with the bits that it would have ended with;
+    `max_iter` may be larger. Delete it to begin anew.
 """
 
-_CLASS_WEIGHT = """\
-    class_weight : dict, 'balanced' or None, default=None
-        Weights of the classes, by label; 'balanced': `n_samples / (n_classes * np.bincount(y))`. They multiply `sample_weight`
-        in training, and leave the validation rows alone.
+ATTRIBUTES = """
+coefs_ : list of ndarray of shape (in, out)
+    Kernel of each layer, the output layer last.
+intercepts_ : list of ndarray of shape (out,)
+    Bias of each layer; zeros for a layer with batch norm.
+gammas_ : list of (ndarray or None)
+    Scale of each hidden layer's batch norm.
+betas_ : list of (ndarray or None)
+    Shift of each hidden layer's batch norm.
+running_means_ : list of (ndarray or None)
+    Running mean of each hidden layer's batch norm.
+running_vars_ : list of (ndarray or None)
+    Running variance of each hidden layer's batch norm, the biased one.
+loss_ : float
+    The last training loss.
+best_loss_ : float or None
+    The smallest training loss; None with early stopping.
+loss_curve_ : list of float
+    Training loss of each epoch, penalty included.
+validation_scores_ : list of float or None
+    $score of the validation rows after each epoch.
+validation_loss_curve_ : list of float or None
+    Loss of the validation rows after each epoch, without the penalty.
+best_validation_score_ : float or None
+    With early stopping, the score of the epoch that was kept.
+n_iter_ : int
+    Epochs (iterations) of the last fit.
+t_ : int
+    Rows seen in training by the stochastic solvers.
+n_layers_ : int
+    Layers, input and output included.
+n_outputs_ : int
+    Outputs.
+out_activation_ : str
+    Activation of the output layer.
+n_features_in_ : int
+    Features seen at the fit.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Their names, where X had names that are all strings.
 """
-
-_LEVELS = """\
-    huber_delta : float, default=1.0
-        The residual at which the loss 'huber' turns linear.
-    quantile : float, default=0.5
-        The quantile that the loss 'quantile' estimates, between 0 and 1.
-"""
-
-_REST = """\
-    clip_norm : float or None, default=None
-        Bound of the Euclidean norm of all gradients of a step together; a longer one is scaled down to it.
-    dtype : {{None, 'float32', 'float64'}}, default=None
-        What is computed in; None follows X: float32 stays, all else is float64. 'lbfgs' computes in float64 and rounds its
-        result.
-    n_jobs : int or None, default=None
-        Threads; -1 for all cores, None for `nbbn.get_num_threads()`.
-    callbacks : callback, list of callbacks or None, default=None
-        Functions, called as `callback(estimator, logs)` after every epoch; training stops if one returns True. `logs` holds
-        `epoch` (from 1), `epochs`, `loss`, `seconds`{accuracy}, and, where there are validation
-        rows, `val_loss` and `val_score`. Or objects of scikit-learn's protocol (from 1.9 on), as `set_callbacks` takes them.
-    checkpoint : path-like or None, default=None
-        A file that holds the state of the fit after every epoch. A fit with the same parameters and data that finds it goes on
-        from there, and ends with the bits that it would have ended with; `max_iter` may be larger. Delete it to begin anew.
-"""
-
-_ATTRIBUTES = """\
-    coefs_ : list of ndarray of shape (in, out)
-        Kernel of each layer, the output layer last.
-    intercepts_ : list of ndarray of shape (out,)
-        Bias of each layer; zeros for a layer with batch norm.
-    gammas_ : list of (ndarray or None)
-        Scale of each hidden layer's batch norm.
-    betas_ : list of (ndarray or None)
-        Shift of each hidden layer's batch norm.
-    running_means_ : list of (ndarray or None)
-        Running mean of each hidden layer's batch norm.
-    running_vars_ : list of (ndarray or None)
-        Running variance of each hidden layer's batch norm, the biased one.
-    loss_ : float
-        The last training loss.
-    best_loss_ : float or None
-        The smallest training loss; None with early stopping.
-    loss_curve_ : list of float
-        Training loss of each epoch, penalty included.
-    validation_scores_ : list of float or None
-        {score} of the validation rows after each epoch.
-    validation_loss_curve_ : list of float or None
-        Loss of the validation rows after each epoch, without the penalty.
-    best_validation_score_ : float or None
-        With early stopping, the score of the epoch that was kept.
-    n_iter_ : int
-        Epochs (iterations) of the last fit.
-    t_ : int
-        Rows seen in training by the stochastic solvers.
-    n_layers_ : int
-        Layers, input and output included.
-    n_outputs_ : int
-        Outputs.
-    out_activation_ : str
-        Activation of the output layer.
-    n_features_in_ : int
-        Features seen at the fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Their names, where X had names that are all strings.
-"""
-
-CLASSIFIER = f"""Multi-layer perceptron classifier with batch norm, trained on the log loss.
-
-    scikit-learn's `MLPClassifier` on compiled kernels; with `batch_norm=False` it is the same network, number for number. Takes
-    two or more classes, or a multilabel indicator matrix.
-
-    Parameters
-    ----------
-{_NETWORK}{_CLASS_WEIGHT}{_REST.format(accuracy=", `accuracy` (of the batches)")}
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels of the classes.
-{_ATTRIBUTES.format(score="Accuracy")}
-    See Also
-    --------
-    MLPRegressor : The same for numbers.
-    nbbn.Sequential : Networks of any layers.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from nbbn import MLPClassifier
-    >>> X, y = load_digits(return_X_y=True)
-    >>> classifier = MLPClassifier((64, 32), max_iter=100, random_state=0, tol=0.01).fit(X / 16, y)
-    >>> classifier.score(X / 16, y) > 0.95
-    True
-    >>> folded = classifier.fold()  # the same answers without batch norm
-    """
-
-REGRESSOR = f"""Multi-layer perceptron regressor with batch norm.
-
-    scikit-learn's `MLPRegressor` on compiled kernels; with `batch_norm=False` it is the same network, number for number.
-
-    Parameters
-    ----------
-    loss : {{'squared_error', 'absolute_error', 'huber', 'poisson', 'quantile'}}, default='squared_error'
-        What is minimised: half the squared error, the absolute error, Huber's (1964) loss, half the Poisson deviance (the output
-        activation is then the exponential, and targets must not be below 0), or the pinball loss of `quantile`.
-{_NETWORK}{_LEVELS}{_REST.format(accuracy="")}
-    Attributes
-    ----------
-{_ATTRIBUTES.format(score="R^2")}
-    See Also
-    --------
-    MLPClassifier : The same for classes.
-    nbbn.Sequential : Networks of any layers.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_diabetes
-    >>> from nbbn import MLPRegressor
-    >>> X, y = load_diabetes(return_X_y=True)
-    >>> regressor = MLPRegressor(
-    ...     hidden_layer_sizes=(32,), batch_size=32, learning_rate_init=0.01, max_iter=100, random_state=0, tol=1.0
-    ... )
-    >>> regressor.fit(X, y).score(X, y) > 0.4
-    True
-    """

@@ -1,10 +1,15 @@
-"""What a fit leaves behind for the attributes, and for the fit that goes on from it."""
+"""What a fit leaves behind: its attributes, and the state that the next fit goes on from."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
+
+from nbbn.estimators.mlp.architecture import Architecture
+from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.parameters import Parameters
 
 
 @dataclass
@@ -23,7 +28,8 @@ class FitState:
     epochs : int
         Of the last fit.
     rate : float or None
-        The learning rate as `invscaling` and `adaptive` have left it; None before the first step of an optimiser.
+        The learning rate as `invscaling` and `adaptive` have left it; None before the first step of
+        an optimiser.
     rate_init : float or None
         The `learning_rate_init` that it comes from.
     steps : int
@@ -50,34 +56,60 @@ class FitState:
     converged: bool = False
 
     @classmethod
-    def of(cls, estimator) -> FitState:
+    def going_on(cls, estimator: Fitted) -> FitState:
         """A copy of the estimator's own, or what its attributes tell."""
-        held = getattr(estimator, "_record", None)
+        held = getattr(estimator, "_fit_state", None)
         if held is None:
-            return cls(list(getattr(estimator, "loss_curve_", [])), rows_seen=getattr(estimator, "t_", 0))
-        return replace(held, losses=[*held.losses], validation_losses=[*held.validation_losses], scores=[*held.scores])
+            losses = list(getattr(estimator, "loss_curve_", []))
+            return cls(losses, rows_seen=getattr(estimator, "t_", 0))
+        curves = ("losses", "validation_losses", "scores")
+        return replace(held, **{name: [*getattr(held, name)] for name in curves})
 
-    def to_dict(self) -> dict:
-        """JSON-ready values; `from_dict` reads them."""
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values; `FitState(**values)` reads them."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict) -> FitState:
-        """What `to_dict` gave."""
-        return cls(**values)
+    def attributes(self, early_stopping: bool | str) -> dict[str, Any]:
+        """The estimator's attributes that say how the fit went."""
+        validated = bool(self.scores) or bool(early_stopping)
+        return {
+            "n_iter_": self.epochs,
+            "t_": self.rows_seen,
+            "loss_curve_": self.losses,
+            **({"loss_": self.losses[-1]} if self.losses else {}),
+            "best_loss_": None if early_stopping else self.best_loss,
+            "validation_scores_": self.scores if validated else None,
+            "validation_loss_curve_": self.validation_losses if validated else None,
+            "best_validation_score_": self.best_score if early_stopping else None,
+            "_no_improvement_count": self.stale,
+        }
 
 
-def attributes(record: FitState, early_stopping) -> dict:
-    """The estimator's attributes that say how the fit went."""
-    validated = bool(record.scores) or bool(early_stopping)
-    return {
-        "n_iter_": record.epochs,
-        "t_": record.rows_seen,
-        "loss_curve_": record.losses,
-        **({"loss_": record.losses[-1]} if record.losses else {}),
-        "best_loss_": None if early_stopping else record.best_loss,
-        "validation_scores_": record.scores if validated else None,
-        "validation_loss_curve_": record.validation_losses if validated else None,
-        "best_validation_score_": record.best_score if early_stopping else None,
-        "_no_improvement_count": record.stale,
-    }
+class Fitted(Parameters):
+    """What a fit gives an MLP.
+
+    Attributes
+    ----------
+    _training : dict or None
+        Solver, optimiser's state and steps, for `partial_fit`.
+    _trainer : tuple or None
+        The compiled step of the last `partial_fit`, and what it was compiled for.
+    _predictors : dict
+        Compiled networks up to a layer, with the arrays that they were made from.
+    """
+
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    n_features_in_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    loss_: float
+
+    _architecture: Architecture
+    _dtype: np.dtype
+    _fit_state: FitState
+    _task: MLPTask
+    _training: dict[str, Any] | None
+    _trainer: tuple[Any, Any] | None
+    _predictors: dict[int, tuple[list[np.ndarray], Any]]

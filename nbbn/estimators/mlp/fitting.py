@@ -1,58 +1,70 @@
-"""One fit of an estimator: from what the user gave to the estimator's attributes."""
+"""One fit of an MLP: from checked data to the estimator's attributes."""
 
 from __future__ import annotations
 
 import time
-import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
-from nbbn.estimators import checks as data
-from nbbn.estimators.lazy_rows import Rows, outputs_of, select
+from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp import architecture as networks
-from nbbn.estimators.mlp import fit_state as records
-from nbbn.estimators.mlp import lbfgs, loop
+from nbbn.estimators.mlp import lbfgs
 from nbbn.estimators.mlp.callbacks import FitCallbacks
 from nbbn.estimators.mlp.checkpoint import Checkpoint, fingerprint
-from nbbn.estimators.mlp.fit_state import FitState
-from nbbn.estimators.mlp.loop import Loop, Plan, Samples
-from nbbn.estimators.mlp.parameters import Hidden
-from nbbn.estimators.mlp.progress import reporter
+from nbbn.estimators.mlp.fit_data import FitData, Given
+from nbbn.estimators.mlp.fit_state import FitState, Fitted
+from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite, refuse_infinity
+from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.parameters import hidden_sizes
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
-from nbbn.estimators.task import Task
 from nbbn.network import Weights
+from nbbn.progress import fit_reporter
 from nbbn.trainer import Trainer, batches
+from nbbn.training_loop import Loop, Samples
+from nbbn.warning import warn
 
 
-@dataclass(frozen=True)
-class Given:
-    """The arguments of `fit`."""
-
-    X: object
-    y: object
-    sample_weight: object = None
-    X_val: object = None
-    y_val: object = None
-    sample_weight_val: object = None
-
-    def check(self) -> None:
-        """ValueError where one comes without another."""
-        if (self.X_val is None) != (self.y_val is None):
-            missing = "X_val" if self.X_val is None else "y_val"
-            raise ValueError(f"X_val and y_val go together: {missing} is missing")
-        if self.sample_weight_val is not None and self.X_val is None:
-            raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
+def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
+    """The attributes that say what the outputs are."""
+    found = {
+        "_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
+        "n_layers_": len(hidden_sizes(estimator.hidden_layer_sizes)) + 2,
+    }  # fmt: skip
+    return found if task.classes is None else {**found, "classes_": task.classes}
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Rows that are measured after every epoch; targets encoded."""
+def plans(
+    samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
+    random_state: np.random.RandomState | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """The order of the rows in each epoch, and the edges of its batches.
 
-    x: Rows
-    y: np.ndarray
-    weights: np.ndarray | None = None
+    Parameters
+    ----------
+    samples : Samples
+    chosen : ndarray of int64 or None
+        Which of the rows are trained on; None for all.
+    edges : ndarray
+        Of the batches; those whose weights sum to 0 are left out, since they have no mean.
+    random_state : RandomState or None
+        Of the shuffles; None: none.
+    """
+    order, weights = np.arange(edges[-1]), samples.row_weights
+    while True:
+        if random_state is not None:  # as sklearn.utils.shuffle does, without its 0.2 ms of checks
+            moved = np.arange(len(order))
+            random_state.shuffle(moved)
+            order = order[moved]
+        rows = order if chosen is None else chosen[order]
+        full = None if weights is None else np.add.reduceat(weights[rows], edges[:-1]) != 0
+        if full is None or full.all():
+            yield rows, edges
+        else:
+            sizes = np.diff(edges)
+            yield rows[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
 
 
 class Fitting:
@@ -60,163 +72,126 @@ class Fitting:
 
     Parameters
     ----------
-    estimator
-    hidden : tuple of Hidden
-    functions : list of callable
-        Callbacks of ours.
-    given : Given
+    estimator : Fitted
+    data : FitData
     incremental : bool
         One epoch that goes on from the last call.
-    task : Task or None
-        What targets mean, where that is known before they are seen.
     """
 
-    def __init__(self, estimator, hidden: tuple[Hidden, ...], functions: list, given: Given, *, incremental: bool,
-                 task: Task | None):
-        self.estimator, self.hidden, self.functions, self.given = estimator, hidden, functions, given
-        self.incremental = incremental
-        self.goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
-        self.task = task if task is not None or not self.goes_on else estimator._fitted_task()
-        self.validation: Validation | None = None
-        self.trainer: Trainer | None = None
+    def __init__(self, estimator: Fitted, data: FitData, *, incremental: bool):
+        self.estimator, self.data, self.incremental = estimator, data, incremental
+        self.state = FitState.going_on(estimator) if data.goes_on else FitState()
+        self.state.epochs, self.state.converged = 0, False
+        held = getattr(estimator, "_training", None) if data.goes_on and incremental else None
+        self.resumed = held if held and held["solver"] == estimator.solver else None
+        if self.resumed is None:
+            self.state.rate = None
+        self.trainer: Trainer
         self.rates: Rates | None = None
-        self.compiled: dict = {}  # what the estimator keeps for its next call
+        self.objective: lbfgs.Objective | None = None
+        self.kept: tuple[Any, Trainer] | None = None  # for the estimator's next call
 
-    def run(self) -> None:
-        """Fit."""
-        self._take_rows()
-        self._take_validation_rows()
-        self._begin_record()
-        estimator, given = self.estimator, self.given
-        weights = None if given.sample_weight is None else {"sample_weight": given.sample_weight}
-        # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive after the fit.
-        hooks = FitCallbacks(estimator, self.functions, self._publish, self._attributes,
-                      {"X": given.X, "y": given.y, "metadata": weights})
+    def run(self, given: Given, functions: list[Callable[..., Any]]) -> None:
+        """Fit, calling functions of ours and scikit-learn's callbacks."""
+        weights = given.sample_weight
+        metadata = None if weights is None else {"sample_weight": weights}
+        seen = {"X": given.X, "y": given.y, "metadata": metadata}
+        # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive.
+        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen)
         if not self.incremental:
-            hooks.begin(estimator.max_iter)
-        if estimator.solver == "lbfgs":
-            self._minimize(hooks)
+            callbacks.begin(self.estimator.max_iter)
+        if self.estimator.solver == "lbfgs":
+            self._minimize(callbacks)
         else:
-            self._descend(hooks)
+            self._descend(callbacks)
         self._publish()
-        hooks.end()
-
-    # -- data
-
-    def _take_rows(self) -> None:
-        estimator, given = self.estimator, self.given
-        self.x = data.check_rows(estimator, given.X, reset=not self.goes_on)
-        self._check_enough_rows(len(self.x))
-        self.dtype = data.computing_dtype(self.x, estimator.dtype)
-        if self.goes_on and estimator.dtype is None:
-            self.dtype = np.dtype("float32" if estimator.coefs_[0].dtype == np.float32 else "float64")
-        data.check_range(self.x, self.dtype)
-        y = estimator._check_y(given.y, len(self.x), self.dtype)
-        if self.task is None:
-            self.task = estimator._task_of(y, given.y)
-        estimator._check_same_classes(y, self.goes_on and not self.incremental)
-        self.own_weights = data.check_weights(given.sample_weight, self.x, positive=self._has_norm)
-        by_class = data.class_weights(getattr(estimator, "class_weight", None), y, incremental=self.incremental)
-        self.row_weights = data.product(self.own_weights, by_class)
-        self.y = self.task.encode(y)
-        self.architecture = networks.mlp(self.x.shape[1], self.hidden, self.task.outputs, estimator.bn_momentum,
-                                         estimator.bn_epsilon, self.task.activation)
-        if self.goes_on:
-            estimator._check_same(self.architecture)
-
-    def _take_validation_rows(self) -> None:
-        given = self.given
-        if given.X_val is None:
-            return
-        with data.named("X_val"):
-            x = data.check_rows(self.estimator, given.X_val, reset=False)
-            data.check_range(x, self.dtype)
-        with data.named("y_val"):
-            y = self.task.encode(self.estimator._check_y(given.y_val, len(x), self.dtype))
-        with data.named("sample_weight_val"):
-            weights = data.check_weights(given.sample_weight_val, x, positive=False)
-        self.validation = Validation(x, y, weights)
-
-    @property
-    def _has_norm(self) -> bool:
-        return any(layer.norm for layer in self.hidden)
-
-    def _check_enough_rows(self, rows: int) -> None:
-        if self._has_norm and rows < 2:
-            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
+        callbacks.end()
 
     # -- state
 
-    def _begin_record(self) -> None:
-        self.record = FitState.of(self.estimator) if self.goes_on else FitState()
-        self.record.epochs, self.record.converged = 0, False
-        held = getattr(self.estimator, "_training", None)
-        self.resumed = held if self.goes_on and self.incremental and held and held["solver"] == self.estimator.solver else None
-        if self.resumed is None:
-            self.record.rate = None
-
-    def _start(self, random_state) -> Weights:
+    def _start(self, random_state: np.random.RandomState) -> Weights:
         """The weights to start from."""
-        if self.goes_on:
-            weights = networks.collect(self.estimator, self.architecture, self.dtype)
-            return self.architecture.network(weights, self.dtype).weights
-        names = [layer.activation for layer in self.hidden]
-        given = self.estimator.activation
+        architecture, dtype = self.data.architecture, self.data.dtype
+        if self.data.goes_on:
+            weights = networks.collect(self.estimator, architecture, dtype)
+            return architecture.network(weights, dtype).weights
+        names, given = [layer.activation for layer in self.data.hidden], self.estimator.activation
         names.append(names[-1] if names else given if isinstance(given, str) else "identity")
-        return networks.initial_weights(self.architecture, names, random_state, self.dtype)
+        return networks.initial_weights(architecture, names, random_state, dtype)
 
-    def _attributes(self) -> dict:
+    def _attributes(self) -> dict[str, Any]:
         """The estimator's attributes at this moment."""
-        estimator, task, trainer = self.estimator, self.task, self.trainer
-        self.record.steps = trainer.norm_step
-        weights = [{n: a.astype(self.dtype, copy=False) for n, a in arrays.items()} for arrays in trainer.download()]
-        stochastic = estimator.solver != "lbfgs"
+        estimator, data, trainer = self.estimator, self.data, self.trainer
+        self.state.steps = trainer.norm_step
+        weights = [
+            {name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
+            for arrays in trainer.download()
+        ]
+        early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
         found = {
-            **networks.attributes(self.architecture, weights),
-            **records.attributes(self.record, stochastic and estimator.early_stopping),
-            **estimator._task_attributes(task),
-            "_record": self.record, "_architecture": self.architecture, "_dtype": self.dtype,
-            "_compiled": dict(self.compiled), "_training": None,
+            **networks.attributes(data.architecture, weights),
+            **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
+            "_fit_state": self.state, "_architecture": data.architecture, "_dtype": data.dtype,
+            "_predictors": {}, "_trainer": self.kept, "_training": None,
         }  # fmt: skip
-        if stochastic:
-            found["_training"] = {"solver": estimator.solver, "state": trainer.optimizer_state(), "step": trainer.step}
-            found["_optimizer"] = self.rates.view(trainer.step)
-        else:
+        if self.objective is not None:
             found["loss_"] = self.objective.loss
+        if self.rates is not None:
+            state = trainer.optimizer_state()
+            found["_training"] = {
+                "solver": estimator.solver, "state": state, "step": trainer.step,
+            }  # fmt: skip
+            found["_optimizer"] = self.rates.view(trainer.step)
         return found
 
     def _publish(self) -> None:
         vars(self.estimator).update(self._attributes())
 
-    def _measure(self) -> tuple[float, float]:
-        rows = self.validation
-        return self.task.loss_and_score(rows.y, outputs_of(self.trainer.outputs, rows.x), rows.weights)
+    def _course(self, callbacks: FitCallbacks, steps: int, step: Callable[[], int]) -> Course:
+        estimator, held, task = self.estimator, self.data.validation, self.data.task
+
+        def validate() -> tuple[float, float]:
+            assert held is not None
+            outputs = outputs_of(self.trainer.outputs, held.x)
+            return task.loss_and_score(held.y, outputs, held.row_weights)
+
+        most = estimator.max_iter
+        report = fit_reporter(estimator.verbose, most, self.data.rows, steps, step)
+        return Course(self.state, most, report, callbacks, None if held is None else validate)
 
     # -- stochastic solvers
 
-    def _descend(self, hooks: FitCallbacks) -> None:
-        estimator, random_state = self.estimator, self._random_state()
-        checkpoint = None
-        if estimator.checkpoint is not None:
-            checkpoint = self._checkpoint(random_state)
+    def _descend(self, callbacks: FitCallbacks) -> None:
+        estimator, state, random_state = self.estimator, self.state, self._random_state()
+        checkpoint = None if estimator.checkpoint is None else self._checkpoint(random_state)
         start = self._start(random_state)
-        chosen = self._split(random_state) if estimator.early_stopping and self.validation is None else None
-        targets = self.task.targets(self.y, self.dtype)
-        samples = Samples(self.x, targets, self.row_weights, chosen)
-        plan = self._plan(len(samples), random_state)
-        self._make_trainer(start, plan, len(samples), random_state)
-        best = None if checkpoint is None else checkpoint.resume(self.trainer, self.record)
-        report = reporter(estimator.verbose, plan.epochs, len(samples), self.steps, lambda: self.trainer.step)
-        run = Loop(
-            self.trainer, samples, plan, self.record, self.rates, report,
-            validate=None if self.validation is None else self._measure, best=best, epoch_begins=hooks.epoch_begins,
-            epoch_ends=hooks.epoch_ends,
-        )  # fmt: skip
-        if checkpoint is not None:
-            run.save = lambda best: checkpoint.save(self.trainer, self.record, best)
-        run.run()
-        if not np.isfinite(self.trainer.outputs(self.x[:64])).all():
-            raise ValueError(loop.NOT_FINITE)
+        if estimator.early_stopping and self.data.validation is None:
+            self.data = self.data.split(estimator.validation_fraction, random_state)
+        data = self.data
+        batch_size = self._batch_size(data.rows)
+        edges = batches(data.rows, batch_size, merge_tail=data.architecture.has_norm)
+        trainer = self._make_trainer(start, edges, random_state)
+        assert self.rates is not None
+        best = None if checkpoint is None else checkpoint.resume(trainer, state)
+
+        def save(best: np.ndarray | None) -> None:
+            if checkpoint is not None:
+                checkpoint.save(trainer, state, best)
+
+        samples, task = data.samples, data.task
+        targets = Samples(samples.x, task.targets(samples.y, data.dtype), samples.row_weights)
+        shuffled = random_state if estimator.shuffle else None
+        orders = plans(targets, data.chosen, edges, shuffled)
+        for _ in range(state.epochs):  # a resumed fit has had these
+            next(orders)
+        stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
+        Judgement(
+            self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer, self.rates,
+            data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
+            task.kind != "regressor", self.incremental, save, best,
+        ).run(Loop(trainer, targets, orders, self.rates.of))  # fmt: skip
+        if not np.isfinite(trainer.outputs(samples.x[:64])).all():
+            refuse_infinity()
 
     def _random_state(self) -> np.random.RandomState:
         given = self.estimator.random_state
@@ -224,115 +199,96 @@ class Fitting:
             return np.random.RandomState(check_random_state(None).randint(2**31 - 1))
         return check_random_state(given)
 
-    def _checkpoint(self, random_state) -> Checkpoint:
-        found = {"X": self.x, "y": self.y, "sample_weight": self.own_weights}
-        if self.validation is not None:
-            found |= {"X_val": self.validation.x, "y_val": self.validation.y, "sample_weight_val": self.validation.weights}
-        start = networks.collect(self.estimator, self.architecture, self.dtype) if self.goes_on else None
-        return Checkpoint(self.estimator.checkpoint, fingerprint(self.estimator, random_state, found, start), random_state)
-
-    def _split(self, random_state) -> np.ndarray:
-        """scikit-learn's split for early stopping, stratified for two classes: the rows to train on."""
-        if self.estimator.validation_fraction == 0:
-            raise ValueError(
-                "validation_fraction=0 leaves no rows to decide by with early_stopping: give a share above 0, or X_val and y_val"
-            )
-        stratify = None
-        if self.task.kind == "classifier" and self.task.outputs == 1:
-            stratify = np.where(self.y == 1, "True", "False")
-        from sklearn.model_selection import train_test_split  # a twentieth of a second that most fits do not need
-
-        train, held = train_test_split(np.arange(len(self.x)), random_state=random_state, stratify=stratify,
-                                       test_size=self.estimator.validation_fraction)
-        if len(held) < 2:
-            raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-        weights = None if self.own_weights is None else self.own_weights[held]
-        if weights is not None and not weights.any():
-            raise ValueError("The sample weights for validation set are all zero, consider using a different random state.")
-        self.validation = Validation(select(self.x, held), np.ascontiguousarray(self.y[held]), weights)
-        self._check_enough_rows(len(train))
-        return train
-
-    def _plan(self, rows: int, random_state) -> Plan:
-        estimator = self.estimator
-        stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
-        return Plan(
-            estimator.max_iter, self._batch_size(rows), self._has_norm, estimator.shuffle, estimator.tol,
-            estimator.n_iter_no_change, random_state, stop_by, self.task.kind != "regressor", self.incremental,
-        )  # fmt: skip
+    def _checkpoint(self, random_state: np.random.RandomState) -> Checkpoint:
+        estimator, data, start = self.estimator, self.data, None
+        found = {"X": data.samples.x, "y": data.samples.y, "sample_weight": data.own_weights}
+        if (held := data.validation) is not None:
+            found |= {"X_val": held.x, "y_val": held.y, "sample_weight_val": held.row_weights}
+        if data.goes_on:
+            start = networks.collect(estimator, data.architecture, data.dtype)
+        assert estimator.checkpoint is not None
+        wanted = fingerprint(estimator, random_state, found, start)
+        return Checkpoint(estimator.checkpoint, wanted, random_state)
 
     def _batch_size(self, rows: int) -> int:
         given = self.estimator.batch_size
-        if given == "auto":
+        if isinstance(given, str):
             return min(200, rows)
         if given > rows:
-            warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7)
+            warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            )
         return int(np.clip(given, 1, rows))
 
-    def _make_trainer(self, start: Weights, plan: Plan, rows: int, random_state) -> None:
+    def _make_trainer(
+        self, start: Weights, edges: np.ndarray, random_state: np.random.RandomState
+    ) -> Trainer:
         """A trainer with these weights, and a fresh optimiser or the last call's."""
-        estimator, record = self.estimator, self.record
-        if self.architecture.has_dropout and not (self.goes_on and record.steps):
-            record.seed = int(random_state.randint(2**31 - 1))
-        edges = batches(rows, plan.batch_size, merge_tail=plan.merge_tail)
-        self.steps = len(edges) - 1
-        optimizer = optimizer_of(estimator, plan.epochs * self.steps)
-        self.rates = Rates(estimator, optimizer, record)
+        estimator, state, data = self.estimator, self.state, self.data
+        architecture, task = data.architecture, data.task
+        if architecture.has_dropout and not (data.goes_on and state.steps):
+            state.seed = int(random_state.randint(2**31 - 1))
+        optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
+        self.rates = Rates(estimator, optimizer, state)
         options = {
-            "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True, "seed": record.seed,
-            "delta": self.task.level, "weighted": False if self.row_weights is None else "mean",
+            "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True,
+            "seed": state.seed, "delta": task.level,
+            "weighted": False if data.samples.row_weights is None else "mean",
         }  # fmt: skip
-        kind = (self.architecture, self.dtype, self.x.dtype, int(np.diff(edges).max()), self.task.engine_loss, options,
-                type(optimizer), optimizer.constants(), optimizer.global_clipnorm)  # fmt: skip
-        held = estimator._compiled.get("trainer") if self.resumed is not None else None
-        if held is not None and held[0] == kind:  # another call of partial_fit: lowering anew would take most of its time
+        rows = int(np.diff(edges).max())
+        shape = (data.dtype, data.samples.x.dtype, rows, task.engine_loss)
+        kind = (
+            architecture, *shape, options, type(optimizer), optimizer.constants(),
+            optimizer.global_clipnorm,
+        )  # fmt: skip
+        held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
+        if held is not None and held[0] == kind:
+            # Another call of partial_fit: lowering anew would take most of its time.
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            self.trainer = Trainer(self.architecture.layers, self.architecture.shapes, *kind[1:5], optimizer, **options)
-        self.compiled = {"trainer": (kind, self.trainer)} if self.incremental else {}
+            layers, shapes = architecture.layers, architecture.shapes
+            self.trainer = Trainer(layers, shapes, *shape, optimizer, **options)
+        self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
-        self.trainer.norm_step = record.steps
+        self.trainer.norm_step = state.steps
         if self.resumed is not None:
             self.trainer.load_optimizer_state(self.resumed["state"])
             self.trainer.step = self.resumed["step"]
+        return self.trainer
 
     # -- lbfgs
 
-    def _minimize(self, hooks: FitCallbacks) -> None:
-        estimator, record = self.estimator, self.record
+    def _minimize(self, callbacks: FitCallbacks) -> None:
+        estimator, state, task = self.estimator, self.state, self.data.task
         start = self._start(check_random_state(estimator.random_state))
-        task, row_weights = self.task, self.row_weights
-        targets = task.targets(self.y, np.dtype("float64"))
+        samples = self.data.samples
+        targets = task.targets(samples.y, np.dtype("float64"))
+
+        def measure(outputs: np.ndarray) -> float:
+            return task.mean_loss(targets, outputs, samples.row_weights)
+
         self.objective = objective = lbfgs.Objective(
-            self.architecture, estimator.alpha, self.x, targets, row_weights, start,
-            (lambda outputs: task.mean_loss(targets, outputs, row_weights)) if task.engine_differs else None,
+            self.data.architecture, estimator.alpha,
+            Samples(samples.x, targets, samples.row_weights), start,
+            measure if task.engine_differs else None,
         )  # fmt: skip
         self.trainer = objective.trainer(task.engine_loss, task.level)
-        report = reporter(estimator.verbose, estimator.max_iter, len(self.x))
-        began = time.perf_counter()
+        course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 
         def iteration_ends() -> bool:
             nonlocal began
-            record.epochs += 1
-            record.losses.append(objective.loss)
-            record.best_loss = min(record.best_loss, objective.loss)
-            logs = {"epoch": record.epochs, "epochs": estimator.max_iter, "loss": objective.loss,
-                    "seconds": time.perf_counter() - began}
-            if self.validation is not None:
-                logs["val_loss"], logs["val_score"] = self._measure()
-                record.validation_losses.append(logs["val_loss"])
-                record.scores.append(logs["val_score"])
-            report.epoch(logs)
-            hooks.epoch_begins()
+            state.best_loss = min(state.best_loss, objective.loss)
+            logs = course.note(objective.loss, time.perf_counter() - began)
+            callbacks.epoch_begins()
             began = time.perf_counter()
-            return hooks.epoch_ends(logs)
+            return callbacks.epoch_ends(logs)
 
         try:
-            record.epochs = lbfgs.minimize(objective, max_iter=estimator.max_iter, max_fun=estimator.max_fun, tol=estimator.tol,
-                                           iteration_ends=iteration_ends)
+            state.epochs = lbfgs.minimize(
+                objective, max_iter=estimator.max_iter, max_fun=estimator.max_fun,
+                tol=estimator.tol, iteration_ends=iteration_ends,
+            )  # fmt: skip
         finally:
-            report.close()
-        if not self.trainer.is_finite():
-            raise ValueError(loop.NOT_FINITE)
-
+            course.report.close()
+        check_finite(self.trainer)

@@ -9,17 +9,20 @@ import numpy as np
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from nbbn.estimators.lazy_rows import LazyRows, Rows, outputs_of
+from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.network import Weights
-from nbbn.trainer import Trainer
+from nbbn.trainer import Epoch, Trainer
+from nbbn.training_loop import Samples
 
-# Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm needs all rows together.
+# Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm
+# needs all rows together.
 _PART, _PART_BYTES = 4096, 8 << 20
 
 
 class Gradients:
-    """Stands for an optimiser: a step leaves the weights as they are, and the gradients where its state would be."""
+    """Stands for an optimiser: a step leaves the weights as they are, and the gradients where its
+    state would be."""
 
     kernel, slots = "gradient", 1
 
@@ -38,15 +41,21 @@ class Stopped(Exception):
 
 @dataclass
 class Objective:
-    """The loss of all rows and its gradient, as functions of one vector: kernels, biases, gammas, betas.
+    """The loss of all rows and its gradient, as functions of one vector: kernels, biases, gammas,
+    betas.
 
     Attributes
     ----------
     architecture : Architecture
     alpha : float
         L2 penalty of the kernels.
+    samples : Samples
+        As the trainer reads them.
+    weights : list of dict
+        To start from.
     measure : callable or None
-        The loss of the network's outputs for all rows, where that of the engine is not scikit-learn's to the last digit.
+        The loss of the network's outputs for all rows, where that of the engine is not
+        scikit-learn's to the last digit.
     names : list of (int, str)
         Layer and name of each array in the vector.
     loss : float
@@ -55,27 +64,28 @@ class Objective:
 
     architecture: Architecture
     alpha: float
-    x: Rows
-    y: np.ndarray
-    row_weights: np.ndarray | None
+    samples: Samples
     weights: Weights
     measure: Callable[[np.ndarray], float] | None = None
 
-    def __post_init__(self):
-        order = {"kernel": 0, "bias": 1, "gamma": 2, "beta": 3}
-        found = [(order[name], i, name) for i, arrays in enumerate(self.weights) for name in arrays if name in order]
-        self.names = [(i, name) for _, i, name in sorted(found)]
-        self.weights = [{name: a.astype(np.float64) for name, a in arrays.items()} for arrays in self.weights]
+    def __post_init__(self) -> None:
+        names = [(i, name) for i, arrays in enumerate(self.weights) for name in arrays]
+        order = ("kernel", "bias", "gamma", "beta")
+        self.names = [(i, name) for which in order for i, name in names if name == which]
+        self.weights = [{n: a.astype(np.float64) for n, a in x.items()} for x in self.weights]
         self.loss = np.inf
 
     def trainer(self, loss: str, level: float) -> Trainer:
-        """A trainer for it, which computes in float64; its batch norms' statistics are those of the last vector."""
-        whole = self.architecture.of_whole_batches()
-        self._part = len(self.x)
+        """A trainer for it, which computes in float64; its batch norms' statistics are those of the
+        last vector."""
+        whole, x = self.architecture.of_whole_batches(), self.samples.x
+        self._part = len(x)
         if not self.architecture.has_norm:
-            self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * self.x.shape[1])))
-        self._trainer = Trainer(whole.layers, whole.shapes, np.float64, self.x.dtype, self._part, loss, Gradients(), delta=level,
-                                weighted=False if self.row_weights is None else "mean")
+            self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
+        self._trainer = Trainer(
+            whole.layers, whole.shapes, np.float64, x.dtype, self._part, loss, Gradients(),
+            delta=level, weighted=False if self.samples.row_weights is None else "mean",
+        )  # fmt: skip
         self._trainer.upload(self.weights)
         return self._trainer
 
@@ -90,11 +100,13 @@ class Objective:
             shape = self.weights[i][name].shape
             self.weights[i][name] = vector[first : first + np.prod(shape, dtype=int)].reshape(shape)
             first += np.prod(shape, dtype=int)
-        self._trainer.upload([{n: a for n, a in arrays.items() if n not in ("mean", "var")} for arrays in self.weights])
-        mass = float(len(self.x)) if self.row_weights is None else float(self.row_weights.sum())
+        trained = [{n: a for n, a in x.items() if n not in ("mean", "var")} for x in self.weights]
+        self._trainer.upload(trained)
+        row_weights = self.samples.row_weights
+        mass = float(len(self.samples) if row_weights is None else row_weights.sum())
         loss, grads = self._data_term(mass)
         if self.measure is not None:
-            loss = self.measure(outputs_of(self._trainer.outputs, self.x))
+            loss = self.measure(outputs_of(self._trainer.outputs, self.samples.x))
         for i in self.architecture.dense:
             kernel = self.weights[i]["kernel"]
             grads[i, "kernel"] += self.alpha * kernel / mass
@@ -103,10 +115,11 @@ class Objective:
         return loss, np.concatenate([grads[key].ravel() for key in self.names])
 
     def _data_term(self, mass: float) -> tuple[float, dict[tuple[int, str], np.ndarray]]:
-        loss, grads = 0.0, dict.fromkeys(self.names, 0.0)
-        for first in range(0, len(self.x), self._part):
-            part = np.arange(first, min(first + self._part, len(self.x)))
-            share = len(part) / mass if self.row_weights is None else float(self.row_weights[part].sum()) / mass
+        loss, row_weights = 0.0, self.samples.row_weights
+        grads = {key: np.zeros(()) for key in self.names}
+        for first in range(0, len(self.samples), self._part):
+            part = np.arange(first, min(first + self._part, len(self.samples)))
+            share = float(len(part) if row_weights is None else row_weights[part].sum()) / mass
             if share == 0.0:
                 continue
             loss += share * self._train(part).mean_loss
@@ -115,22 +128,24 @@ class Objective:
                 grads[i, name] = grads[i, name] + share * state[f"{i}.{name}.0"]
         return loss, grads
 
-    def _train(self, part: np.ndarray):
-        x, y, weights, edges = self.x, self.y, self.row_weights, np.array([0, len(part)])
-        if isinstance(x, LazyRows):
-            x, y, weights = x[part], y[part], None if weights is None else weights[part]
-            part = np.arange(len(part))
-        return self._trainer.epoch(x, y, part, edges, np.zeros(1), weights)
+    def _train(self, part: np.ndarray) -> Epoch:
+        samples, part = self.samples.as_arrays(part)
+        edges, rates = np.array([0, len(part)]), np.zeros(1)
+        return self._trainer.epoch(samples.x, samples.y, part, edges, rates, samples.row_weights)
 
 
-def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, iteration_ends: Callable[[], bool]) -> int:
-    """Minimise from the objective's weights on; its trainer ends with the best found. The number of iterations.
+def minimize(
+    objective: Objective, *, max_iter: int, max_fun: int, tol: float,
+    iteration_ends: Callable[[], bool],
+) -> int:  # fmt: skip
+    """Minimise from the objective's weights on; the number of iterations.
 
-    `iteration_ends` is called after each; it says whether to stop.
+    The objective's trainer ends with the best found. `iteration_ends` is called after each
+    iteration; it says whether to stop.
     """
     count, at = 0, objective.pack()
 
-    def callback(vector):
+    def callback(vector: np.ndarray) -> None:
         nonlocal count, at
         count, at = count + 1, np.array(vector)
         if iteration_ends():
@@ -138,7 +153,9 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float, i
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     try:
-        result = scipy.optimize.minimize(objective, at, method="L-BFGS-B", jac=True, options=options, callback=callback)
+        result = scipy.optimize.minimize(
+            objective, at, method="L-BFGS-B", jac=True, options=options, callback=callback
+        )
     except Stopped:
         pass
     else:

@@ -1,38 +1,54 @@
-"""What SequentialClassifier and SequentialRegressor share: rows in, a `Sequential` trained, outputs out."""
+"""What SequentialClassifier and SequentialRegressor share: a `Sequential` behind scikit-learn."""
 
 from __future__ import annotations
 
 import copy
 import math
 import os
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from nbbn import losses
 from nbbn.callbacks import Callback, EarlyStopping
-from nbbn.layers import BatchNormalization, Layer, Reshape
+from nbbn.estimators import checks
+from nbbn.estimators.base import NetworkEstimator
+from nbbn.estimators.sequential.output_layer import default_loss, output_layer, targets
+from nbbn.estimators.stored_parameters import from_json, to_json
+from nbbn.estimators.task import Task
+from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
 from nbbn.losses import Loss
-from nbbn.models.compiled import end_of
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
-from nbbn.predictor import FoldedModel
-from nbbn.runtime import num_threads
+from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
+Slots = dict[str, np.ndarray]
+
+# Attributes of a fit that a file keeps as they are.
+_KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
 
-class BaseSequential(BaseEstimator):
-    """What both estimators share; a subclass says what its targets mean."""
+@dataclass(frozen=True)
+class LayersTask(Task):
+    """A task, in the words of these estimators."""
 
-    _parameter_constraints: dict = {
+    unknown: ClassVar[str] = "y holds labels that are not among the classes {classes}: {new}"
+    columns: ClassVar[str] = "{name} has {columns} outputs, but {since} {outputs}"
+
+
+class BaseSequential(NetworkEstimator):
+    """What both estimators share."""
+
+    _parameter_constraints: dict[str, list[Any]] = {
         "layers": [list, tuple],
         "loss": [None, str, Loss],
         "optimizer": [str, Optimizer],
@@ -44,17 +60,45 @@ class BaseSequential(BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="left")],
         "shuffle": ["boolean"],
         "dtype": [None, StrOptions({"float32", "float64"})],
-        "n_jobs": [None, Interval(Integral, None, -1, closed="right"), Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [
+            None, Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
         "callbacks": [None, list, tuple, Callback, HasMethods(["set_model", "on_epoch_end"])],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
-    }
-    _metrics: tuple[str, ...] = ()
+    }  # fmt: skip
+    # Whether targets are classes.
+    _classifies: ClassVar[bool]
+
+    layers: Iterable[Any]
+    loss: str | Loss | None
+    optimizer: str | Optimizer
+    batch_size: int
+    epochs: int
+    validation_fraction: float
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    shuffle: bool
+    dtype: str | None
+    verbose: bool | int
+    random_state: Any
+    warm_start: bool
+
+    model_: Sequential
+    history_: dict[str, list[float]]
+    n_features_in_: int
+    _specs: tuple[Layer, ...]
+    _given_flat: bool
+    _row_shape: Shape
 
     # -- training
 
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None):
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Any:
         """Train from the start, or go on where `warm_start` says so.
 
         Parameters
@@ -64,11 +108,13 @@ class BaseSequential(BaseEstimator):
         y : array-like of shape (n_samples,), or (n_samples, n_outputs) in regression
             Labels of any kind, or numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of 0 or more. A batch's loss is the weighted mean over its rows, and the statistics of batch norms are
-            weighted, as if rows were repeated. With batch norms of images those statistics stay unweighted, and a batch's loss
-            is the sum of weight times loss over its number of rows, where weights are scaled to a mean of 1.
+            Weights of 0 or more. A batch's loss is the weighted mean over its rows, and the
+            statistics of batch norms are weighted, as if rows were repeated. With batch norms of
+            images those statistics stay unweighted, and a batch's loss is the sum of weight times
+            loss over its number of rows, where weights are scaled to a mean of 1.
         X_val, y_val : array-like, default=None
-            Rows to evaluate after every epoch, in place of those that `validation_fraction` holds out.
+            Rows to evaluate after every epoch, in place of those that `validation_fraction` holds
+            out.
 
         Returns
         -------
@@ -77,185 +123,241 @@ class BaseSequential(BaseEstimator):
         Raises
         ------
         ValueError
-            For NaN or infinity, shapes that do not fit, a single class, parameters that do not go together, one sample with batch
-            norm, and weights that became infinite.
+            For NaN or infinity, shapes that do not fit, a single class, parameters that do not go
+            together, one sample with batch norm, and weights that became infinite.
         TypeError
             For sparse rows, and for layers that are none.
         """
-        return self._guarded(X, y, sample_weight, X_val, y_val)
+        return self._fit(X, y, sample_weight, X_val, y_val)
 
-    def _guarded(self, X, y, sample_weight, X_val=None, y_val=None, *, incremental: bool = False, classes=None):
-        """A fit that raises leaves the estimator as it was."""
-        before = self.__dict__.copy()
-        try:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
+        incremental: bool = False, classes: np.ndarray | None = None,
+    ) -> Any:  # fmt: skip
+        with self._unchanged_on_error():
             self._validate_params()
-            with num_threads(_threads(self.n_jobs)):
-                self._fit(X, y, sample_weight, X_val, y_val, incremental, classes)
-        except BaseException:
-            self.__dict__ = before
-            raise
+            self._check_together(X_val, y_val, incremental)
+            with self._own_threads():
+                self._fit_checked(X, y, sample_weight, X_val, y_val, incremental, classes)
         return self
 
-    def _fit(self, X, y, sample_weight, X_val, y_val, incremental: bool, classes) -> None:
-        self._check_together(X_val, y_val, incremental)
-        specs = _specifications(self.layers)
-        further = (incremental or self.warm_start) and hasattr(self, "model_")
-        if further and specs != self._specs:
-            raise ValueError("layers differ from those that were fitted: set them back, or call fit with warm_start=False")
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        X = self._fit_rows(X, specs, further)
-        check_consistent_length(X, y)
-        y = self._fit_y(y, further, classes)
-        weights = self._weights(sample_weight, X, y, incremental)
-        rng = check_random_state(self.random_state)
-        seed, split_seed = (int(rng.randint(2**31 - 1)) for _ in range(2))
-        if not further:
-            self.adopt(self._new_model(specs, X, seed))
-            self._specs, self.history_ = specs, {}
-        if weights is not None and self.model_._weighting != "mean":
-            weights = weights / weights.mean()
-        self._run(X, y, weights, X_val, y_val, split_seed, incremental)
-
-    def _check_together(self, X_val, y_val, incremental: bool) -> None:
+    def _check_together(self, X_val: Any, y_val: Any, incremental: bool) -> None:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.early_stopping and X_val is None and not self.validation_fraction:
             raise ValueError(
-                "early_stopping=True needs rows to validate on: set validation_fraction above 0, or give fit X_val and y_val"
+                "early_stopping=True needs rows to validate on: set validation_fraction above 0, "
+                "or give fit X_val and y_val"
             )
 
-    def _run(self, X, y, weights, X_val, y_val, seed: int, incremental: bool) -> None:
-        validation = None
-        if X_val is not None:
-            X_val, y_val = self._rows(X_val), self._other_y(y_val)
-            check_consistent_length(X_val, y_val)
-            validation = X_val, self._targets(y_val)
-        elif self.validation_fraction and not incremental:
-            X, y, weights, validation = self._split(X, y, weights, seed)
-        callbacks = self.callbacks
-        callbacks = [] if callbacks is None else list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-        if self.early_stopping:
-            callbacks.append(
-                EarlyStopping("val_loss", self.tol, self.n_iter_no_change, mode="min", restore_best_weights=True)
+    def _fit_checked(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
+        classes: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        specs = _specifications(self.layers)
+        further = (incremental or self.warm_start) and hasattr(self, "model_")
+        if further and specs != self._specs:
+            raise ValueError(
+                "layers differ from those that were fitted: set them back, or call fit with "
+                "warm_start=False"
             )
+        X = self._rows_to_fit(X, specs, further)
+        y = self._checked_y(y, len(X))
+        if not further:
+            self._take_task(self._task_of(y, classes))
+        encoded = self._task.encode(y)
+        weights = self._weights(sample_weight, y, incremental)
+        rng = check_random_state(self.random_state)
+        seed, split_seed = (int(rng.randint(2**31 - 1)) for _ in range(2))
+        if not further:
+            self._take_model(self._new_model(specs, X, seed))
+            self._specs, self.history_ = specs, {}
+        if weights is not None and self.model_._weighting != "mean":
+            weights = weights / weights.mean()
+        samples, held = Samples(X, encoded, weights), None
+        if X_val is not None:
+            X_val = self._rows(X_val)
+            with checks.named("y_val"):
+                y_val = self._checked_y(y_val, len(X_val))
+            held = Samples(X_val, self._task.encode(y_val, "y_val"))
+        elif self.validation_fraction and not incremental:
+            samples, held = self._split(samples, split_seed)
+        self._train(samples, held, 1 if incremental else int(self.epochs))
+
+    def _train(self, samples: Samples, held: Samples | None, epochs: int) -> None:
+        validation = None
+        if held is not None:
+            validation = (held.x, self._targets(held.y), held.row_weights)
+        callbacks = [] if self.callbacks is None else self.callbacks
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if self.early_stopping:
+            callbacks.append(EarlyStopping(
+                "val_loss", self.tol, self.n_iter_no_change, mode="min", restore_best_weights=True
+            ))  # fmt: skip
         found = self.model_.fit(
-            X, self._targets(y), batch_size=int(self.batch_size), epochs=1 if incremental else int(self.epochs),
-            verbose=min(int(self.verbose), 2), callbacks=callbacks, validation_data=validation, shuffle=bool(self.shuffle),
-            sample_weight=weights,
+            samples.x, self._targets(samples.y), batch_size=int(self.batch_size), epochs=epochs,
+            verbose=min(int(self.verbose), 2), callbacks=callbacks, validation_data=validation,
+            shuffle=bool(self.shuffle), sample_weight=samples.row_weights,
         ).history  # fmt: skip
         if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
-            raise ValueError("training gave weights that are not finite: lower the learning rate, or scale X")
-        names = dict.fromkeys([*self.history_, *found])
-        self.history_ = {name: self.history_.get(name, []) + found.get(name, []) for name in names}
+            raise ValueError(
+                "training gave weights that are not finite: lower the learning rate, or scale X"
+            )
+        before = self.history_
+        names = dict.fromkeys([*before, *found])
+        self.history_ = {name: before.get(name, []) + found.get(name, []) for name in names}
         self.loss_curve_ = list(self.history_["loss"])
         self.n_iter_ = len(self.loss_curve_)
 
-    def _split(self, X, y, weights, seed: int) -> tuple:
+    def _split(self, samples: Samples, seed: int) -> tuple[Samples, Samples]:
         """The rows to train on, and those held out to validate on."""
         train, held = train_test_split(
-            np.arange(len(X)), test_size=self.validation_fraction, random_state=seed, stratify=self._strata(y)
-        )
+            np.arange(len(samples)), test_size=self.validation_fraction, random_state=seed,
+            stratify=samples.y if self._classifies else None,
+        )  # fmt: skip
         train.sort()
-        validation = (X[held], self._targets(y[held])) + (() if weights is None else (weights[held],))
-        return X[train], y[train], None if weights is None else weights[train], validation
+        return samples[train], samples[held]
 
-    def _strata(self, y):
-        return None
+    # -- targets and weights
 
-    def _weights(self, sample_weight, X, y, incremental: bool) -> np.ndarray | None:
-        if sample_weight is None:
-            return None
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("sample_weight is zero for every row: at least one weight must be above zero")
-        return weights
+    def _checked_y(self, y: Any, rows: int) -> np.ndarray:
+        if self._classifies:
+            return checks.check_labels(self, y, rows)
+        return checks.check_numbers(self, y, rows, np.dtype("float64"))
+
+    def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> Task:
+        """What targets mean; `classes` are all of them, where they are known."""
+        if not self._classifies:
+            return LayersTask("regressor", y.shape[1])
+        found = np.unique(y) if classes is None else classes
+        if len(found) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
+                f"{found[0]!r}"
+            )
+        return LayersTask("classifier", Task.units(found), found)
+
+    def _take_task(self, task: Task) -> None:
+        self._task = task
+        if task.classes is None:
+            self.n_outputs_ = task.outputs
+        else:
+            self.classes_ = task.classes
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        return targets(self._task, self.model_.loss, y)
+
+    def _weights(self, sample_weight: Any, y: np.ndarray, incremental: bool) -> np.ndarray | None:
+        class_weight = getattr(self, "class_weight", None)
+        own = checks.check_weights(sample_weight, len(y), positive=True)
+        return checks.product(
+            own, checks.weights_by_class(class_weight, y, incremental=incremental)
+        )
+
+    # -- the model
 
     def _new_model(self, specs: tuple[Layer, ...], X: np.ndarray, seed: int) -> Sequential:
         """A model of these layers and the output layer, compiled."""
         dtype = self._computing_dtype(specs, X)
-        if dtype is not None:
-            specs = tuple(replace(layer, dtype=dtype) for layer in specs)
         model = Sequential()
         model._layers.seed = seed
         for layer in specs:
-            model.add(layer)
-        layers, shape = model._layers.layers, X.shape[1:]
-        if layers:
+            model.add(layer if dtype is None else replace(layer, dtype=dtype))
+        layers, shape = model._layers, X.shape[1:]
+        if layers.entries:
             model.build((None, *shape))
-            shape = model.output_shape[1:]
+            shape = layers.output_shape
         if len(shape) != 1:
             raise ValueError(
-                f"layers end with rows of shape {shape}, but the output layer needs rows of one axis: end them with Flatten() or "
-                f"GlobalAveragePooling2D()"
+                f"layers end with rows of shape {shape}, but the output layer needs rows of one "
+                "axis: end them with Flatten() or GlobalAveragePooling2D()"
             )
-        loss = losses.get(self._default_loss(shape, end_of(layers)) if self.loss is None else self.loss)
+        default = default_loss(self._task, layers, shape)
+        loss = losses.get(default if self.loss is None else self.loss)
         if loss.from_logits:
-            raise ValueError("loss has from_logits=True, but the output layer has its activation: use from_logits=False")
-        output = self._output_layer(layers, shape, loss)
+            raise ValueError(
+                "loss has from_logits=True, but the output layer has its activation: use "
+                "from_logits=False"
+            )
+        output = output_layer(self._task, layers, shape, loss)
         if output is not None:
             model.add(output if dtype is None else replace(output, dtype=dtype))
         model.build((None, *X.shape[1:]))
-        model.compile(copy.deepcopy(self.optimizer), loss, metrics=list(self._metrics))
+        metrics = ["accuracy"] if self._classifies else []
+        model.compile(copy.deepcopy(self.optimizer), loss, metrics=metrics)
         return model
 
-    def adopt(self, model: Sequential) -> None:
+    def _take_model(self, model: Sequential) -> None:
         """Take a compiled model for one's own."""
-        model._weighting = "mean" if _norms_are_of_rows(model) else True
-        self.model_, self._loss = model, model.loss
+        pairs = zip(model._layers.layers, model._layers.shapes)
+        norms = [shape for layer, shape in pairs if isinstance(layer, BatchNormalization)]
+        of_rows = all(len(shape) == 1 for shape in norms)
+        model._weighting = "mean" if of_rows else True
+        self.model_ = model
 
     def _computing_dtype(self, specs: tuple[Layer, ...], X: np.ndarray) -> str | None:
         """What all layers shall compute in; None where they say so themselves."""
         own = {layer.dtype for layer in specs if layer.dtype is not None}
         if self.dtype is not None and own - {self.dtype}:
-            raise ValueError(f"dtype={self.dtype!r}, but the layers say dtype={own.pop()!r}: give one of them")
+            raise ValueError(
+                f"dtype={self.dtype!r}, but the layers say dtype={own.pop()!r}: give one of them"
+            )
         if own and self.dtype is None:
-            return own.pop() if len(own) == 1 else None  # layers that disagree: the model says which
+            # Of layers that disagree the model says which.
+            return own.pop() if len(own) == 1 else None
         return self.dtype or ("float32" if X.dtype == np.float32 else "float64")
 
     # -- rows
 
-    def _fit_rows(self, X, specs: tuple[Layer, ...], further: bool) -> np.ndarray:
+    def _rows_to_fit(self, X: Any, specs: tuple[Layer, ...], further: bool) -> np.ndarray:
         """Checked rows in the shape that the layers take, which the first fit learns."""
         X, shape = self._checked(X, reset=not further)
         if not further:
             declared = specs[0].input_shape if specs else None
             if declared is not None and math.prod(declared) != X.shape[1]:
                 raise ValueError(
-                    f"X has rows of shape {shape}, {X.shape[1]} numbers, but the first layer has input_shape={declared}"
+                    f"X has rows of shape {shape}, {X.shape[1]} numbers, but the first layer has "
+                    f"input_shape={declared}"
                 )
             self._given_flat = len(shape) == 1
             self._row_shape = declared or shape
         return self._shaped(X, shape)
 
-    def _rows(self, X) -> np.ndarray:
+    def _rows(self, X: Any) -> np.ndarray:
         """Checked rows of a fitted estimator."""
         return self._shaped(*self._checked(X, reset=False))
 
-    def _checked(self, X, *, reset: bool) -> tuple[np.ndarray, Shape]:
+    def _checked(self, X: Any, *, reset: bool) -> tuple[np.ndarray, Shape]:
         """Finite numeric rows as a matrix, and the shape they came in."""
         shape, ndim = None, X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if ndim > 2:
-            X = check_array(X, dtype="numeric", allow_nd=True, order="C", estimator=self, input_name="X")
+            X = check_array(
+                X, dtype="numeric", allow_nd=True, order="C", ensure_all_finite=False,
+                estimator=self, input_name="X",
+            )  # fmt: skip
             shape, X = X.shape[1:], X.reshape(len(X), -1)
-        X = validate_data(self, X, reset=reset, dtype="numeric", order="C", ensure_all_finite=shape is None)
-        return X, shape or X.shape[1:]
+        rows = checks.check_rows(self, X, reset=reset, lazy=False)
+        assert isinstance(rows, np.ndarray)
+        return rows, shape or rows.shape[1:]
 
     def _shaped(self, X: np.ndarray, shape: Shape) -> np.ndarray:
         if len(shape) > 1 and _bare(shape) != _bare(self._row_shape):
-            raise ValueError(f"X has rows of shape {shape}, but {type(self).__name__} expects rows of shape {self._row_shape}")
+            raise ValueError(
+                f"X has rows of shape {shape}, but {type(self).__name__} expects rows of shape "
+                f"{self._row_shape}"
+            )
         return X.reshape(len(X), *self._row_shape)
 
-    def _outputs(self, X) -> np.ndarray:
+    def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        with num_threads(_threads(self.n_jobs)):
+        with self._own_threads():
             return self.model_.predict(self._rows(X))
 
     # -- after the fit
 
-    def recalibrate(self, X):
+    def recalibrate(self, X: Any) -> Any:
         """Replace the running statistics of every batch norm by the exact ones of the rows `X`.
 
         Parameters
@@ -268,7 +370,7 @@ class BaseSequential(BaseEstimator):
         self : object
         """
         check_is_fitted(self)
-        with num_threads(_threads(self.n_jobs)):
+        with self._own_threads():
             self.model_.recalibrate(self._rows(X))
         return self
 
@@ -281,35 +383,15 @@ class BaseSequential(BaseEstimator):
         layers, weights = (Reshape(self._row_shape), *network.layers), [{}, *network.weights]
         return Network(layers, (self.n_features_in_,), weights, network.dtype)
 
-    def network_and_meaning(self) -> tuple:
-        """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels or None."""
-        return self.network(), self._kind, getattr(self, "classes_", None)
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator to one file without pickle; `nbbn.load` opens it.
 
-    def fold(self, *, strict: bool = False, check=None) -> FoldedModel:
-        """The same function with every batch norm folded into its neighbours, as a `FoldedModel`.
+        Layers, weights, parameters, labels, history and the optimiser's state are in it,
+        `callbacks` and `random_state` are not.
 
         Parameters
         ----------
-        strict : bool, default=False
-            Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
-        check : array-like, default=None
-            Rows like `X` to compare both networks on, besides the random ones always used.
-
-        Returns
-        -------
-        folded : FoldedModel
-            Takes rows of the shape that was fitted; its `predict` gives labels, or numbers.
-        """
-        from nbbn.saving import fold
-
-        return fold(
-            FoldedModel(self.network(), kind=self._kind, classes=getattr(self, "classes_", None)), strict=strict, check=check
-        )
-
-    def save(self, path) -> None:
-        """Write the estimator to one file without pickle; `nbbn.load` opens it.
-
-        Layers, weights, parameters, labels, history and the optimiser's state are in it, `callbacks` and `random_state` are not.
+        path : path-like
 
         Raises
         ------
@@ -325,42 +407,52 @@ class BaseSequential(BaseEstimator):
         check_is_fitted(self)
         save_sequential_estimator(self, path)
 
+    def _file_meta(self) -> tuple[dict[str, Any], Slots]:
+        """What a file keeps besides classes, network and weights; and the optimiser's state."""
+        names = getattr(self, "feature_names_in_", None)
+        training, slots = self.model_.training_state()
+        about = {
+            "params": to_json(self.get_params(deep=False)),
+            "layers": [layer.config() for layer in self._specs],
+            "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
+            "row_shape": list(self._row_shape),
+            "feature_names": None if names is None else [str(name) for name in names],
+            "training": training,
+        }
+        return about, slots
+
+    @classmethod
+    def _restored(
+        cls, network: Network, classes: np.ndarray | None, meta: dict[str, Any], slots: Slots
+    ) -> BaseSequential:
+        """What a file holds; `nbbn.load` calls it."""
+        specs = tuple(layer_from_config(config) for config in meta["layers"])
+        self = cls(layers=list(specs), **from_json(meta["params"]))
+        self._validate_params()
+        kept = meta["attributes"]
+        vars(self).update({name: kept[name] for name in _KEPT if name in kept})
+        if classes is None:
+            self._take_task(LayersTask("regressor", int(kept["n_outputs_"])))
+        else:
+            self._take_task(LayersTask("classifier", Task.units(classes), classes))
+        model = Sequential()
+        model.restore(network, meta["training"], slots)
+        self._specs, self._row_shape = specs, tuple(int(n) for n in meta["row_shape"])
+        self._take_model(model)
+        if meta["feature_names"] is not None:
+            self.feature_names_in_ = np.array(meta["feature_names"], object)
+        return self
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "loss_curve_")
 
-    def __sklearn_clone__(self):
-        """A clone has the same callbacks, not copies."""
-        bare = copy.copy(self)
-        bare.callbacks = None
-        clone = super(BaseSequential, bare).__sklearn_clone__()
-        clone.callbacks = self.callbacks
-        return clone
 
-
-def keep(estimator, arguments: dict) -> None:
-    """Every argument of a constructor becomes the attribute of its name."""
-    vars(estimator).update({name: value for name, value in arguments.items() if name != "self"})
-
-
-def _threads(n_jobs: int | None) -> int | None:
-    if n_jobs is None or n_jobs > 0:
-        return n_jobs
-    return max(1, (os.cpu_count() or 1) + 1 + n_jobs)
-
-
-def _specifications(layers) -> tuple[Layer, ...]:
+def _specifications(layers: Iterable[Any]) -> tuple[Layer, ...]:
     """The layers, those of another model without its weights."""
     for layer in layers:
         if not isinstance(layer, Layer):
             raise TypeError(f"layers must hold layers of nbbn.layers, got {layer!r}")
     return tuple(getattr(layer, "specification", layer) for layer in layers)
-
-
-def _norms_are_of_rows(model: Sequential) -> bool:
-    """Whether no batch norm is of images."""
-    layers = model._layers
-    norms = (shape for layer, shape in zip(layers.layers, layers.shapes) if isinstance(layer, BatchNormalization))
-    return all(len(shape) == 1 for shape in norms)
 
 
 def _bare(shape: Shape) -> Shape:

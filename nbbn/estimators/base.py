@@ -1,0 +1,178 @@
+"""What all estimators share."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from nbbn.estimators.task import Task
+from nbbn.network import Network
+from nbbn.runtime import num_threads
+
+
+def keep(estimator: BaseEstimator, arguments: dict[str, Any]) -> None:
+    """Every argument of a constructor becomes the attribute of its name."""
+    vars(estimator).update({name: value for name, value in arguments.items() if name != "self"})
+
+
+def threads(n_jobs: int | None) -> int | None:
+    """How many threads `n_jobs` asks for; None: as many as nbbn uses anyway.
+
+    Raises
+    ------
+    ValueError
+        For 0.
+    """
+    if n_jobs is None:
+        return None
+    if n_jobs == 0:
+        raise ValueError(
+            "n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None"
+        )
+    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+
+
+class NetworkEstimator(BaseEstimator):
+    """A network behind scikit-learn's contract."""
+
+    n_jobs: int | None
+    callbacks: Any
+    _task: Task
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """The network's outputs `(n, units)` for rows as `predict` takes them."""
+        raise NotImplementedError
+
+    def network(self) -> Network:
+        """The fitted network: layers and weights, as folding and files take it."""
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> Any:
+        """Labels, or numbers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of a classifier the most probable class of each row, or an indicator matrix where it was
+            fitted on one; of a regressor the outputs.
+        """
+        outputs = self._outputs(X)
+        return self._task.answers(outputs)
+
+    def network_and_meaning(self) -> tuple[Network, str, np.ndarray | None]:
+        """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels."""
+        network = self.network()
+        return network, self._task.kind, self._task.classes
+
+    def fold(self, *, strict: bool = False, check: Any = None) -> Any:
+        """The same function with every batch norm folded into its neighbours, as a `FoldedModel`.
+
+        Parameters
+        ----------
+        strict : bool, default=False
+            Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
+        check : array-like of shape (n_samples, ...), default=None
+            Rows like `X` to compare both networks on, besides the random ones always used.
+
+        Returns
+        -------
+        folded : FoldedModel
+            Takes rows of the shape that was fitted; `nbbn.fold` says more.
+        """
+        from nbbn.saving import fold
+
+        return fold(self, strict=strict, check=check)
+
+    # -- for the fit
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """A fit that raises leaves the estimator as it was."""
+        before = self.__dict__.copy()
+        try:
+            yield
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    @contextmanager
+    def _own_threads(self) -> Iterator[None]:
+        """Within, as many threads are used as `n_jobs` says."""
+        with num_threads(threads(self.n_jobs)):
+            yield
+
+    def __sklearn_clone__(self) -> Any:
+        """A clone has the same callbacks, not copies: what they record comes together."""
+        bare = copy.copy(self)
+        bare.callbacks = None
+        clone = super(NetworkEstimator, bare).__sklearn_clone__()
+        clone.callbacks = self.callbacks
+        return clone
+
+
+class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+    """What all classifiers share."""
+
+    classes_: np.ndarray
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        outputs = self._outputs(X)
+        return self._task.probabilities(outputs)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            Minus infinity for a probability of 0.
+        """
+        p = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(p, out=p)
+
+    def _check_classes(self, given: Any) -> np.ndarray | None:
+        """The classes that `partial_fit` is given; of a further call they must be the known ones.
+
+        Raises
+        ------
+        ValueError
+            For others.
+        """
+        if given is None:
+            return None
+        found = np.unique(np.asarray(given))
+        if hasattr(self, "classes_") and not np.array_equal(self.classes_, found):
+            raise ValueError(
+                f"`classes={given!r}` is not the same as on last call to partial_fit, was: "
+                f"{self.classes_!r}"
+            )
+        return found
