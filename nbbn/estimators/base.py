@@ -16,11 +16,6 @@ from nbbn.network import Network
 from nbbn.runtime import num_threads
 
 
-def keep(estimator: BaseEstimator, arguments: dict[str, Any]) -> None:
-    """Every argument of a constructor becomes the attribute of its name."""
-    vars(estimator).update({name: value for name, value in arguments.items() if name != "self"})
-
-
 def threads(n_jobs: int | None) -> int | None:
     """How many threads `n_jobs` asks for; None: as many as nbbn uses anyway.
 
@@ -43,6 +38,7 @@ class NetworkEstimator(BaseEstimator):
 
     n_jobs: int | None
     callbacks: Any
+    _parameter_constraints: dict[str, list[Any]]
     _task: Task
 
     def _outputs(self, X: Any) -> np.ndarray:

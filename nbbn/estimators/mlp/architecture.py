@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.estimators.mlp.parameters import Hidden
+from nbbn.estimators.mlp.rules import Hidden
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
 from nbbn.network import Network, Weights
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nbbn.estimators import checks
 from nbbn.estimators.mlp import architecture as networks
-from nbbn.estimators.mlp import callbacks, parameters
+from nbbn.estimators.mlp import callbacks, rules
 from nbbn.estimators.mlp.callbacks import CallbackSupportMixin, with_callbacks
 from nbbn.estimators.mlp.fit_data import FitData, Given
 from nbbn.estimators.mlp.fit_state import FitState
@@ -78,10 +78,10 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     @with_callbacks
     def _fit_checked(self, given: Given, incremental: bool, task: MLPTask | None) -> None:
         """Check the parameters, then fit."""
-        parameters.check_each(self)
-        hidden = parameters.hidden_layers(self)
+        rules.check_each(self)
+        hidden = rules.hidden_layers(self)
         functions, objects = callbacks.split(self.callbacks)
-        parameters.check_together(self, hidden, incremental=incremental)
+        rules.check_together(self, hidden, incremental=incremental)
         given.check()
         callbacks.register(self, objects)
         with self._own_threads():
@@ -141,7 +141,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     def _described(self, features: int) -> networks.Architecture:
         """The architecture that the parameters describe at this moment."""
         return networks.mlp(
-            features, parameters.hidden_layers(self), self.n_outputs_, self.bn_momentum,
+            features, rules.hidden_layers(self), self.n_outputs_, self.bn_momentum,
             self.bn_epsilon, self.out_activation_,
         )  # fmt: skip
 
@@ -188,7 +188,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     ) -> BaseMLP:
         """What a file holds; `nbbn.load` calls it."""
         self = cls(**from_json(meta["params"]))
-        parameters.check_each(self)
+        rules.check_each(self)
         self.n_features_in_ = network.input_shape[0]
         if meta["feature_names"]:
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)

@@ -13,7 +13,7 @@ from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
-from nbbn.estimators.mlp.parameters import Hidden
+from nbbn.estimators.mlp.rules import Hidden
 from nbbn.training_loop import Samples
 
 

@@ -18,8 +18,8 @@ from nbbn.estimators.mlp.fit_data import FitData, Given
 from nbbn.estimators.mlp.fit_state import FitState, Fitted
 from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite, refuse_infinity
 from nbbn.estimators.mlp.mlp_task import MLPTask
-from nbbn.estimators.mlp.parameters import hidden_sizes
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
+from nbbn.estimators.mlp.rules import hidden_sizes
 from nbbn.network import Weights
 from nbbn.progress import fit_reporter
 from nbbn.trainer import Trainer, batches

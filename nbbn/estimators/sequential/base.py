@@ -7,27 +7,23 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from nbbn import losses
-from nbbn.callbacks import Callback, EarlyStopping
+from nbbn.callbacks import EarlyStopping
 from nbbn.estimators import checks
-from nbbn.estimators.base import NetworkEstimator
 from nbbn.estimators.sequential.output_layer import default_loss, output_layer, targets
+from nbbn.estimators.sequential.parameters import Parameters
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.estimators.task import Task
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
-from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network
-from nbbn.optimizers import Optimizer
 from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
@@ -45,47 +41,11 @@ class LayersTask(Task):
     columns: ClassVar[str] = "{name} has {columns} outputs, but {since} {outputs}"
 
 
-class BaseSequential(NetworkEstimator):
+class BaseSequential(Parameters):
     """What both estimators share."""
 
-    _parameter_constraints: dict[str, list[Any]] = {
-        "layers": [list, tuple],
-        "loss": [None, str, Loss],
-        "optimizer": [str, Optimizer],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "epochs": [Interval(Integral, 1, None, closed="left")],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "early_stopping": ["boolean"],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "shuffle": ["boolean"],
-        "dtype": [None, StrOptions({"float32", "float64"})],
-        "n_jobs": [
-            None, Interval(Integral, None, -1, closed="right"),
-            Interval(Integral, 1, None, closed="left"),
-        ],
-        "callbacks": [None, list, tuple, Callback, HasMethods(["set_model", "on_epoch_end"])],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-        "warm_start": ["boolean"],
-    }  # fmt: skip
     # Whether targets are classes.
     _classifies: ClassVar[bool]
-
-    layers: Iterable[Any]
-    loss: str | Loss | None
-    optimizer: str | Optimizer
-    batch_size: int
-    epochs: int
-    validation_fraction: float
-    early_stopping: bool
-    n_iter_no_change: int
-    tol: float
-    shuffle: bool
-    dtype: str | None
-    verbose: bool | int
-    random_state: Any
-    warm_start: bool
 
     model_: Sequential
     history_: dict[str, list[float]]

@@ -6,49 +6,26 @@ from typing import Any
 
 from sklearn.utils._param_validation import StrOptions
 
-from nbbn.estimators.base import NetworkClassifier, keep
-from nbbn.estimators.documentation import docstring
+from nbbn.estimators.base import NetworkClassifier
+from nbbn.estimators.definition import Parameter, defined
 from nbbn.estimators.sequential.base import BaseSequential
-from nbbn.estimators.sequential.documentation import ATTRIBUTES, NOTES, PARAMETERS
+from nbbn.estimators.sequential.parameters import ATTRIBUTES, NOTES, PARAMETERS
+
+_PARAMETERS = {
+    **PARAMETERS,
+    "class_weight": Parameter(
+        None, [None, dict, StrOptions({"balanced"})], "dict, 'balanced' or None", """
+        Weight of each label, times `sample_weight`; "balanced": inversely to their numbers."""),
+}
 
 
-class SequentialClassifier(NetworkClassifier, BaseSequential):
-    _parameter_constraints: dict[str, list[Any]] = {
-        **BaseSequential._parameter_constraints,
-        "class_weight": [None, dict, StrOptions({"balanced"})],
-    }
-    _classifies = True
-
-    def __init__(
-        self,
-        layers,
-        *,
-        loss=None,
-        optimizer="adam",
-        batch_size=32,
-        epochs=10,
-        validation_fraction=0.0,
-        early_stopping=False,
-        n_iter_no_change=10,
-        tol=1e-4,
-        shuffle=True,
-        class_weight=None,
-        dtype=None,
-        n_jobs=None,
-        callbacks=None,
-        verbose=False,
-        random_state=None,
-        warm_start=False,
-    ):
-        keep(self, locals())
-
-    __doc__ = docstring(
-        __init__,
-        "A classifier of any list of layers.",
-        PARAMETERS,
-        "classes_ : ndarray of shape (n_classes,)\n    The labels, sorted.\n" + ATTRIBUTES,
-        NOTES
-        + """
+@defined(
+    _PARAMETERS,
+    ["layers"],
+    "A classifier of any list of layers.",
+    "classes_ : ndarray of shape (n_classes,)\n    The labels, sorted." + ATTRIBUTES,
+    NOTES
+    + """
 Examples
 --------
 >>> import nbbn
@@ -62,14 +39,16 @@ Examples
 >>> bool(model.score(X / 16, y) > 0.9)
 True
 """,
-        output=": a `Dense` of one unit per class with softmax (of one unit with sigmoid for "
-        "`binary_crossentropy`)",
-        empty="logistic regression",
-        loss='`"sparse_categorical_crossentropy"`, `"categorical_crossentropy"`, or for two '
-        'classes `"binary_crossentropy"`; None is the first, and the last where `layers` end with '
-        "one sigmoid. Objects of `nbbn.losses` can smooth labels.",
-        stratified=", in the proportions of the classes",
-    )
+    output=": a `Dense` of one unit per class with softmax (of one unit with sigmoid for "
+    "`binary_crossentropy`)",
+    empty="logistic regression",
+    loss='`"sparse_categorical_crossentropy"`, `"categorical_crossentropy"`, or for two classes '
+    '`"binary_crossentropy"`; None is the first, and the last where `layers` end with one sigmoid. '
+    "Objects of `nbbn.losses` can smooth labels.",
+    stratified=", in the proportions of the classes",
+)
+class SequentialClassifier(NetworkClassifier, BaseSequential):
+    _classifies = True
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None

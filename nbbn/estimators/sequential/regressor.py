@@ -6,44 +6,18 @@ from typing import Any
 
 from sklearn.base import RegressorMixin
 
-from nbbn.estimators.base import keep
-from nbbn.estimators.documentation import docstring
+from nbbn.estimators.definition import defined
 from nbbn.estimators.sequential.base import BaseSequential
-from nbbn.estimators.sequential.documentation import ATTRIBUTES, NOTES, PARAMETERS
+from nbbn.estimators.sequential.parameters import ATTRIBUTES, NOTES, PARAMETERS
 
 
-class SequentialRegressor(RegressorMixin, BaseSequential):
-    _classifies = False
-
-    def __init__(
-        self,
-        layers,
-        *,
-        loss=None,
-        optimizer="adam",
-        batch_size=32,
-        epochs=10,
-        validation_fraction=0.0,
-        early_stopping=False,
-        n_iter_no_change=10,
-        tol=1e-4,
-        shuffle=True,
-        dtype=None,
-        n_jobs=None,
-        callbacks=None,
-        verbose=False,
-        random_state=None,
-        warm_start=False,
-    ):
-        keep(self, locals())
-
-    __doc__ = docstring(
-        __init__,
-        "A regressor of any list of layers.",
-        PARAMETERS,
-        "n_outputs_ : int\n    Numbers of each row of y.\n" + ATTRIBUTES,
-        NOTES
-        + """
+@defined(
+    PARAMETERS,
+    ["layers"],
+    "A regressor of any list of layers.",
+    "n_outputs_ : int\n    Numbers of each row of y." + ATTRIBUTES,
+    NOTES
+    + """
 Examples
 --------
 >>> import nbbn
@@ -56,12 +30,14 @@ Examples
 >>> bool(model.score(X, y) > 0.9)
 True
 """,
-        output=": a `Dense` of one unit per output, without activation",
-        empty="linear regression",
-        loss='`"mean_squared_error"` (None), `"mean_absolute_error"`, `"huber"`, or an object '
-        "of `nbbn.losses`.",
-        stratified="",
-    )
+    output=": a `Dense` of one unit per output, without activation",
+    empty="linear regression",
+    loss='`"mean_squared_error"` (None), `"mean_absolute_error"`, `"huber"`, or an object of '
+    "`nbbn.losses`.",
+    stratified="",
+)
+class SequentialRegressor(RegressorMixin, BaseSequential):
+    _classifies = False
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequentialRegressor:
         """Train one epoch on these rows.

@@ -4,9 +4,7 @@ libraries, and slips of the pen."""
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
@@ -73,20 +71,3 @@ def of_value(parameter: str, value: Any, known: Iterable[str]) -> str:
         value = getattr(value, "__name__", getattr(value, "name", value))
     meant = _nearest(value, known, VALUES.get(parameter, {})) if isinstance(value, str) else None
     return f" Did you mean {meant!r}?" if meant else ""
-
-
-def refuses_unknown_names(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor whose TypeError for an unknown argument says which is meant."""
-    known = [name for name in inspect.signature(init).parameters if name != "self"]
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs:
-            if name not in known:
-                raise TypeError(
-                    f"{type(self).__name__} got an unexpected keyword argument "
-                    f"{name!r}{of_name(name, known)}"
-                )
-        init(self, *args, **kwargs)
-
-    return __init__
