@@ -28,15 +28,8 @@ _BLOCKS = 256
 
 
 def as_numbers(value: Any, name: str) -> np.ndarray:
-    """`value` as a numeric array of one axis or more.
-
-    Raises
-    ------
-    TypeError
-        For anything that is not numeric.
-    ValueError
-        For nothing, rows of different lengths, or a single number.
-    """
+    """`value` as an array of numbers, of one axis or more; TypeError or ValueError if it is
+    none."""
     if value is None:
         raise ValueError(f"{name} must be given: an array, one row for each row of data")
     if isinstance(value, dict) or hasattr(value, "__next__"):
@@ -140,14 +133,7 @@ def check_rows(
     """Rows as a C-contiguous array `(n, *shape)`, all finite unless that is not asked for.
 
     float64 rows become float32 where that is computed in; integers stay, and are converted batch by
-    batch.
-
-    Raises
-    ------
-    TypeError
-        For anything that is not numeric.
-    ValueError
-        For no rows, rows of another shape, NaN or infinity.
+    batch. TypeError or ValueError for no rows, others than numbers, and another shape.
     """
     x = as_numbers(x, name)
     if len(x) == 0:
@@ -183,16 +169,10 @@ def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
 def check_targets(
     y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, name: str = "y", x: str = "x"
 ) -> np.ndarray:
-    """Targets as a loss takes them: class indices `(n,)`, int64, or numbers `(n, outputs)` of
-    `dtype`.
+    """Targets as a loss takes them: class indices `(n,)`, or numbers `(n, outputs)` of `dtype`.
 
-    Raises
-    ------
-    TypeError
-        For anything that is not numeric.
-    ValueError
-        For another number of rows than `x` has, another shape, labels outside the outputs, NaN or
-        infinity.
+    TypeError or ValueError for others than numbers, another number of rows than `x` has, another
+    shape, labels outside the outputs, NaN and infinity.
     """
     y = as_numbers(y, name)
     if len(y) != rows:
@@ -270,13 +250,8 @@ def check_weights(
 ) -> np.ndarray | None:
     """Weights of the rows, float64 `(n,)`; None without any. `y` are checked targets.
 
-    Raises
-    ------
-    TypeError
-        For weights that are not numeric, or a `class_weight` that is no dict.
-    ValueError
-        For both, weights of another shape, NaN or infinity, or a class that the model has no output
-        for.
+    TypeError or ValueError for both, weights of another shape, NaN or infinity, a `class_weight`
+    that is no dict, and classes that the model has no output for.
     """
     if class_weight is None:
         return None if sample_weight is None else _row_weights(sample_weight, len(y), name)
@@ -316,10 +291,7 @@ def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
 def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight or None)` of a tuple of two or three.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For anything else.
+    TypeError or ValueError for anything else.
     """
     if not isinstance(given, (tuple, list)):
         raise TypeError(

@@ -11,14 +11,9 @@ REFRESH_SECONDS = 0.1
 
 
 class Silence:
-    """Shows nothing.
+    """Shows nothing."""
 
-    Attributes
-    ----------
-    moves : bool
-        Whether it wants to hear of steps within an epoch.
-    """
-
+    # Whether it wants to hear of steps within an epoch.
     moves = False
 
     def begin(self, epoch: int) -> None:
@@ -38,13 +33,7 @@ class Silence:
 
 
 class Lines(Silence):
-    """Some text for every epoch.
-
-    Parameters
-    ----------
-    text : callable
-        `(epoch, seconds, logs) -> str`.
-    """
+    """Some text for every epoch: of its number, seconds and figures."""
 
     def __init__(self, text: Callable[[int, float, dict[str, Any]], str]):
         self._text, self._epoch, self._began = text, 0, 0.0
@@ -62,19 +51,9 @@ class Lines(Silence):
 class Bar:
     """A bar, with text beside it.
 
-    Parameters
-    ----------
-    console : rich.console.Console
-    total : float
-    columns : str
-        What stands in a row: `title`, `count` (`3/7`), `percent`, `bar`, `figures`, `left` (time).
-    title : str
-    width : int or None
-        Of the bar.
-    watch : callable, optional
-        `() -> float`: how much is done; the thread that draws the bar asks before it draws.
-    **options
-        Of `rich.progress.Progress`.
+    `columns` names what stands in a row: `title`, `count` (`3/7`), `percent`, `bar`, `figures`,
+    `left` (time). `watch` says how much is done: the thread that draws the bar asks it. Options are
+    those of `rich.progress.Progress`.
     """
 
     def __init__(
@@ -125,14 +104,8 @@ class Bar:
 class FitBar(Silence):
     """A bar of all epochs: the last one's loss and score, rows a second, time left.
 
-    Parameters
-    ----------
-    epochs : int
-    rows, steps : int
-        Of an epoch.
-    step : callable
-        `() -> int`: steps done; the bar moves within an epoch, too.
-    console : rich.console.Console
+    `rows` and `steps` are those of an epoch; `step` says how many steps are done, so that the bar
+    moves within an epoch, too.
     """
 
     def __init__(
@@ -188,14 +161,7 @@ def fit_reporter(
 
 
 class EpochBars(Silence):
-    """A bar for each epoch, in whose place a line stands when the epoch is over.
-
-    Parameters
-    ----------
-    epochs, steps : int
-        Epochs in all, and steps of each.
-    console : rich.console.Console
-    """
+    """A bar for each epoch, in whose place a line stands when the epoch is over."""
 
     moves = True
 
@@ -226,10 +192,7 @@ class EpochBars(Silence):
 
 
 def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
-    """What shows a fit of so many epochs with a `verbose` of `check_verbose`.
-
-    0 shows nothing; 1 and "auto" bars on a terminal, else lines; 2 lines.
-    """
+    """What shows a fit: 0 nothing, 1 and "auto" bars on a terminal, else lines, 2 lines."""
     if verbose == 0:
         return Silence()
     if verbose != 2 and (screen := _screen()) is not None:
@@ -252,13 +215,7 @@ def _line(steps: int, seconds: float, logs: dict[str, float]) -> str:
 
 
 def check_verbose(verbose: Any) -> int | str:
-    """`verbose`, checked.
-
-    Raises
-    ------
-    ValueError
-        For anything but "auto", 0, 1, 2, True and False.
-    """
+    """`verbose`, checked; ValueError for anything but "auto", 0, 1, 2, True and False."""
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"verbose must be 'auto', 0, 1 or 2, got {verbose!r}")
     return "auto" if isinstance(verbose, str) else int(verbose)

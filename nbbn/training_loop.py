@@ -14,19 +14,12 @@ from nbbn.trainer import Epoch, Trainer
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows with their targets.
+    """Rows with their targets and weights."""
 
-    Attributes
-    ----------
-    x : ndarray, or an object that gives one for row numbers
-        Of the latter, `rows_of_a_part` says how many it makes an array of at once.
-    y : ndarray
-    row_weights : ndarray or None
-        float64 `(n,)`.
-    """
-
+    # An array, or an object that gives one for row numbers, `rows_of_a_part` at once.
     x: Any
     y: np.ndarray
+    # float64 `(n,)`.
     row_weights: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -56,8 +49,7 @@ class Watcher:
         """Epoch `epoch` begins, counted from 0."""
 
     def part_begins(self, done: int, left: int) -> int:
-        """So many steps of the epoch are done, so many are left: how many to take before the next
-        call."""
+        """So many steps of the epoch are done, so many left: how many to take now."""
         return left
 
     def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
@@ -71,24 +63,15 @@ class Watcher:
 
 @dataclass
 class Loop:
-    """Training that is ready to run.
+    """Training that is ready to run."""
 
-    Attributes
-    ----------
-    trainer : Trainer
-        The watcher may put another in its place.
-    samples : Samples
-        As the trainer reads them.
-    plans : iterator of (ndarray, ndarray)
-        For each epoch the order of its rows, and the first row of each batch in it with the end.
-    rates : callable
-        `rates(optimizer, steps)`: learning rates and weight decays of these steps, as
-        `Trainer.epoch` takes them.
-    """
-
+    # The watcher may put another in its place.
     trainer: Trainer
+    # As the trainer reads them.
     samples: Samples
+    # For each epoch the order of its rows, and the first row of each batch in it with the end.
     plans: Iterator[tuple[np.ndarray, np.ndarray]]
+    # Learning rates and weight decays of these steps, as `Trainer.epoch` takes them.
     rates: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray | None]] = (
         lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps))
     )

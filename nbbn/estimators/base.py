@@ -17,13 +17,7 @@ from nbbn.runtime import num_threads
 
 
 def threads(n_jobs: int | None) -> int | None:
-    """How many threads `n_jobs` asks for; None: as many as nbbn uses anyway.
-
-    Raises
-    ------
-    ValueError
-        For 0.
-    """
+    """How many threads `n_jobs` asks for; None: as many as nbbn uses anyway; ValueError for 0."""
     if n_jobs is None:
         return None
     if n_jobs == 0:
@@ -158,10 +152,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     def _check_classes(self, given: Any) -> np.ndarray | None:
         """The classes that `partial_fit` is given; of a further call they must be the known ones.
 
-        Raises
-        ------
-        ValueError
-            For others.
+        ValueError for others.
         """
         if given is None:
             return None

@@ -39,21 +39,10 @@ def named(name: str) -> Iterator[None]:
 def check_rows(
     estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = True, contiguous: bool = True
 ) -> Rows:
-    """Rows of a numeric dtype, all finite.
+    """Rows of a numeric dtype, all finite, by scikit-learn's `validate_data`.
 
-    Parameters
-    ----------
-    estimator, X, reset
-        As of scikit-learn's `validate_data`.
-    lazy : bool
-        Whether rows may be sparse, or of half precision, and become an array a part at a time.
-    contiguous : bool
-        Whether an array has to be C-contiguous.
-
-    Raises
-    ------
-    ValueError
-        For NaN, infinity, an empty array, a wrong number of dimensions or of features.
+    With `lazy` rows may be sparse, or of half precision, and become an array a part at a time;
+    `contiguous` arrays are in C order.
     """
     order = "C" if contiguous else None
     # What has no dtype becomes float64 here, with scikit-learn's errors for what cannot.
@@ -118,15 +107,7 @@ def check_y(estimator: BaseEstimator, y: Any, rows: int) -> np.ndarray:
 def check_labels(
     estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool = False
 ) -> np.ndarray:
-    """Class labels `(n,)`, or where they are asked for a multilabel indicator matrix `(n, labels)`.
-
-    Raises
-    ------
-    TypeError
-        For a single value.
-    ValueError
-        For no targets, NaN, a wrong length, or targets that are no classes.
-    """
+    """Class labels `(n,)`, or with `multilabel` an indicator matrix `(n, labels)`, too."""
     y = y.toarray() if multilabel and hasattr(y, "toarray") else y
     y = check_y(estimator, y, rows)
     if not multilabel:
@@ -150,15 +131,7 @@ def check_labels(
 
 
 def check_numbers(estimator: BaseEstimator, y: Any, rows: int, dtype: np.dtype) -> np.ndarray:
-    """Numeric targets as `(n, outputs)`, C-contiguous, of `dtype`.
-
-    Raises
-    ------
-    TypeError
-        For strings, or a single value.
-    ValueError
-        For no targets, NaN, infinity, a wrong length, or objects that are no numbers.
-    """
+    """Numeric targets as `(n, outputs)`, C-contiguous, of `dtype`."""
     y = check_y(estimator, y, rows)
     if y.dtype.kind in "SU":
         raise TypeError(
@@ -194,20 +167,9 @@ def indices(y: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
 
 
 def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray | None:
-    """Weights of the rows as float64 `(n,)`; None where there are none.
+    """Weights of the rows as float64 `(n,)`, not all 0; None where there are none.
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n,), number or None
-    rows : int
-    positive : bool
-        Whether weights below 0 are refused.
-
-    Raises
-    ------
-    ValueError
-        For another shape, NaN or infinity, weights that are all 0, and a negative one where that is
-        refused.
+    With `positive` none may be below 0.
     """
     if sample_weight is None:
         return None
@@ -225,14 +187,7 @@ def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarra
 
 
 def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> np.ndarray | None:
-    """The weight of each row by its label; None where `class_weight` is.
-
-    Raises
-    ------
-    ValueError
-        For a dict with a multilabel target, with other labels or with weights below 0, and for
-        'balanced' in `partial_fit`.
-    """
+    """The weight of each row by its label; None where `class_weight` is."""
     if class_weight is None:
         return None
     if isinstance(class_weight, dict) and y.ndim == 2:
@@ -255,13 +210,7 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
 
 
 def product(*weights: np.ndarray | None) -> np.ndarray | None:
-    """The product of weights, None counting as 1; None where all are.
-
-    Raises
-    ------
-    ValueError
-        Where it is 0 for every row.
-    """
+    """The product of weights, None counting as 1; None where all are."""
     given = [w for w in weights if w is not None]
     if not given:
         return None

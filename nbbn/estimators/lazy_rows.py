@@ -14,14 +14,9 @@ WHOLE_TILES = 64
 
 
 class LazyRows:
-    """Sparse rows, or rows of a dtype that the kernels do not read.
+    """CSR rows, or rows of a dtype that the kernels do not read.
 
     Indexed by a slice or by row numbers they give a C-contiguous array of `dtype`.
-
-    Parameters
-    ----------
-    source : ndarray, or CSR array or matrix, shape (n, features)
-    dtype : numpy.dtype
     """
 
     def __init__(self, source: Any, dtype: Any):

@@ -50,10 +50,7 @@ def _plain(value: Any) -> Any:
 def from_json(values: dict[str, Any]) -> dict[str, Any]:
     """The parameters that `to_json` described; sequences are tuples.
 
-    Raises
-    ------
-    ValueError, TypeError, KeyError
-        For anything else.
+    ValueError or TypeError or KeyError for anything else.
     """
     return {name: _taken(name, value) for name, value in values.items()}
 

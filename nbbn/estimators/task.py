@@ -14,24 +14,15 @@ from nbbn.estimators import checks
 
 @dataclass(frozen=True)
 class Task:
-    """Classes, labels or numbers.
+    """Classes, labels or numbers."""
 
-    Attributes
-    ----------
-    kind : str
-        `classifier`, `multilabel` or `regressor`.
-    outputs : int
-        Numbers of a regressor's answer, labels of a multilabel one; of a classifier 1 for two
-        classes, else their number.
-    classes : ndarray or None
-        Of a classifier; the label indices of a multilabel one.
-    sparse : bool
-        Whether a multilabel target was sparse, so that answers are too.
-    """
-
+    # `classifier`, `multilabel` or `regressor`.
     kind: str
+    # Of the network: 1 for two classes.
     outputs: int
+    # Of a classifier; the label indices of a multilabel one.
     classes: np.ndarray | None = None
+    # Whether a multilabel target was sparse, so that answers are too.
     sparse: bool = False
 
     # In which words targets are refused that are not as at the first fit.
@@ -48,10 +39,7 @@ class Task:
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
         """Checked targets as indices `(n,)`, int64 indicators or numbers `(n, outputs)`.
 
-        Raises
-        ------
-        ValueError
-            For unknown classes, or another number of columns.
+        ValueError for unknown classes, or another number of columns.
         """
         if self.kind == "regressor":
             if y.shape[1] != self.outputs:

@@ -20,49 +20,25 @@ from nbbn.trainer import Trainer
 
 @dataclass
 class Compiled:
-    """Optimiser, loss and metrics of a model, and its training so far.
-
-    Attributes
-    ----------
-    optimizer : Optimizer
-    loss : Loss
-    given_metrics : list
-        As given to `compile`.
-    counts : tuple of int
-        Updates of the optimiser, and steps of the running statistics, where no trainer counts them.
-    slots : dict
-        The optimiser's state, where no trainer holds it; as `Trainer.optimizer_state` gives it.
-    ahead : bool
-        Whether the trainer's weights are newer than the model's.
-    trainer : Trainer or None
-        None until one is asked for, and after layers have changed.
-    """
+    """Optimiser, loss and metrics of a model, and its training so far."""
 
     optimizer: Optimizer
     loss: Loss
     given_metrics: list[Any]
+    # Updates of the optimiser and steps of the running statistics, where no trainer counts them.
     counts: tuple[int, int] = (0, 0)
+    # The optimiser's state, where no trainer holds it; as `Trainer.optimizer_state` gives it.
     slots: dict[str, np.ndarray] = field(default_factory=dict)
+    # Whether the trainer's weights are newer than the model's.
     ahead: bool = False
+    # None until one is asked for, and after layers have changed.
     trainer: Trainer | None = None
     _made_for: tuple[Any, int] = (None, 0)
 
     @classmethod
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
-        """What the arguments of `compile` stand for.
-
-        Parameters
-        ----------
-        optimizer, loss, given
-            As of `compile`; the last are the metrics.
-        norm_step : int
-            Steps of the running statistics so far.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For unknown names, and objects of other kinds.
-        """
+        """What the arguments of `compile` stand for; `norm_step` of the running statistics so
+        far."""
         if loss is None:
             raise ValueError(
                 "compile: loss must be given, such as loss='sparse_categorical_crossentropy'"
@@ -90,14 +66,9 @@ class Compiled:
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
-        """What stands between the model's outputs and what the loss compares.
+        """The activation that a loss from logits leaves out.
 
-        It is the activation that a loss from logits leaves out.
-
-        Raises
-        ------
-        LayerError
-            Where the model ends with another activation than the loss needs.
+        LayerError where the model ends with another activation than the loss needs.
         """
         end, wanted, shown = layers.ends_with, self.loss.end, self.loss.shown
         if wanted is None:
@@ -127,22 +98,12 @@ class Compiled:
     def trainer_for(
         self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool
     ) -> Trainer:
-        """A trainer with the newest weights and the optimiser's state: the one there is, if it will
-        do.
+        """A trainer with the newest weights and the optimiser's state: the one there is, if it
+        does.
 
-        Parameters
-        ----------
-        layers : LayerList
-            Its weights are used for a new trainer: they must be the newest unless a trainer is
-            `ahead`.
-        source : dtype
-            Of the rows.
-        rows : int
-            The largest batch.
-        weighted : bool or "mean"
-            Whether rows have weights, and what they mean.
-        exactly : bool
-            Whether a trainer for larger batches will not do.
+        It takes rows of dtype `source`, at most `rows` in a batch, or `exactly` so many in the
+        largest; `weighted` is `Trainer`'s. The weights of `layers` must be the newest, unless a
+        trainer is `ahead`.
         """
         wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted)
         made_for, most = self._made_for
@@ -195,8 +156,8 @@ class Compiled:
         self.slots, self.counts = slots, (step, norm_step)
 
     def release(self) -> None:
-        """Let go of the trainer; the optimiser's state stays. The weights must have been taken
-        before."""
+        """Let go of the trainer, whose weights must have been taken; the optimiser's state
+        stays."""
         self.counts, self.slots, self.trainer = (self.step, self.norm_step), self.state(), None
 
     def forget(self, layer: int) -> None:

@@ -55,10 +55,9 @@ class Measure:
 
 
 def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:
-    """First row of each batch and, at the end, `rows`; the last batch has the rows that are left.
+    """First row of each batch and, at the end, `rows`.
 
-    With `merge_single` a last batch of one row joins the one before: batch statistics of one row do
-    not exist.
+    With `merge_single` a last batch of one row, which has no statistics, joins the one before.
     """
     edges = batches(rows, batch_size, merge_tail=False)
     if merge_single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
@@ -66,44 +65,29 @@ def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray
     return edges
 
 
+@dataclass
 class Fit(Watcher):
-    """A fit that is ready to run.
+    """A fit that is ready to run."""
 
-    Parameters
-    ----------
-    model : BaseModel
-        Gets `stop_training` from callbacks; told when the trainer's weights are newer than its own.
-    loop : Loop
-    make_trainer : callable
-        `() -> Trainer`: for the model's layers at this moment.
-    samples : Samples
-        The rows with their targets as given.
-    measure : Measure
-    callbacks : CallbackList
-    history : History
-    progress : Silence
-    validation : Samples or None
-    validation_epochs : int or collection of int
-        Validate after every so many epochs, or after these, counted from 1.
-    """
-
-    def __init__(
-        self, model: BaseModel, loop: Loop, make_trainer: Callable[[], Trainer], samples: Samples,
-        measure: Measure, callbacks: CallbackList, history: History, progress: Silence,
-        validation: Samples | None = None, validation_epochs: int | Collection[int] = 1,
-    ):  # fmt: skip
-        self.model, self.loop, self._make_trainer = model, loop, make_trainer
-        self.samples, self.measure = samples, measure
-        self.callbacks, self.history, self.progress = callbacks, history, progress
-        self.validation, self.validation_epochs = validation, validation_epochs
-        self._pace, self._last = 1, False  # steps between two movements of the bar
-        self._logs: dict[str, float] = {}
+    # Gets `stop_training` from callbacks; told when the trainer's weights are newer than its own.
+    model: BaseModel
+    loop: Loop
+    # For the model's layers at this moment.
+    make_trainer: Callable[[], Trainer]
+    # The rows with their targets as given.
+    samples: Samples
+    measure: Measure
+    callbacks: CallbackList
+    history: History
+    progress: Silence
+    validation: Samples | None
+    # Validate after every so many epochs, or after these, counted from 1.
+    validation_epochs: int | Collection[int]
 
     def run(self, first: int, last: int) -> None:
-        """Train epochs `first` to `last`, counted from 0.
-
-        An exception leaves the weights so far in the model.
-        """
+        """Train epochs `first` to `last`; an exception leaves the weights so far in the model."""
+        self._pace, self._last = 1, False  # steps between two movements of the bar
+        self._logs: dict[str, float] = {}
         self.callbacks.call("on_train_begin", {})
         self.history.on_train_begin()
         try:
@@ -113,13 +97,9 @@ class Fit(Watcher):
         self.callbacks.call("on_train_end", self._logs)
 
     def _trainer(self) -> Trainer:
-        """The loop's trainer.
-
-        Another where a callback has changed layers, compiled, or taken steps with a trainer of its
-        own.
-        """
+        """The loop's; a new one where a callback has changed layers, or taken steps by another."""
         if self.model._trainer_in_use is not self.loop.trainer:
-            self.loop.trainer = self._make_trainer()
+            self.loop.trainer = self.make_trainer()
         return self.loop.trainer
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:

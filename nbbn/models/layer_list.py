@@ -34,22 +34,12 @@ _TRANSPARENT = (Flatten, Reshape, Dropout, GaussianNoise)
 
 @dataclass
 class Entry:
-    """One layer of a list.
-
-    Attributes
-    ----------
-    spec : Layer
-        With a name.
-    number : int
-        How many layers the model had been given before; the initial weights follow from it and the
-        model's seed.
-    arrays : dict or None
-        By name, in the order of `Layer.weight_shapes`; None while the shape of the rows is not
-        known.
-    """
+    """One layer of a list, with a name."""
 
     spec: Layer
+    # How many layers the model had been given before; the initial weights follow from it.
     number: int
+    # In the order of `Layer.weight_shapes`; None while the shape of the rows is not known.
     arrays: dict[str, np.ndarray] | None = None
 
     @property
@@ -58,13 +48,7 @@ class Entry:
         return f"{self.spec.name!r} ({type(self.spec).__name__})"
 
     def known_arrays(self) -> dict[str, np.ndarray]:
-        """The arrays.
-
-        Raises
-        ------
-        ValueError
-            While there are none.
-        """
+        """The arrays; ValueError while there are none."""
         if self.arrays is None:
             raise ValueError(
                 f"layer {self.shown} has no weights yet: give the model an input shape, or fit it"
@@ -72,14 +56,8 @@ class Entry:
         return self.arrays
 
     def checked(self, given: Iterable[Any]) -> dict[str, np.ndarray]:
-        """A list of new arrays, in the order of the layer's own, by name and as copies.
-
-        Raises
-        ------
-        ValueError
-            For another number of arrays, other shapes, a variance below 0, and while the layer has
-            none.
-        """
+        """Copies of new arrays by name, in the order of the layer's own; ValueError for unfit
+        ones."""
         arrays, given = self.known_arrays(), [np.asarray(array) for array in given]
         if len(given) != len(arrays):
             names = ", ".join(arrays) or "none"
@@ -101,24 +79,10 @@ class Entry:
 
 
 class LayerList:
-    """Layers in order.
+    """Layers in order; what follows from them is kept until they change.
 
-    What follows from the layers (`layers`, `dtype`, `shapes`) is computed once and kept until they
-    change.
-
-    Parameters
-    ----------
-    seed : int
-        Of the initial weights.
-
-    Attributes
-    ----------
-    entries : list of Entry
-        Changed by the methods alone.
-    input_shape : tuple of int or None
-        Shape of one row; None until a layer or the first rows tell it.
-    made : int
-        Layers ever added.
+    `seed` is that of the initial weights, `made` the number of layers ever added; `entries` are
+    changed by the methods alone.
     """
 
     def __init__(self, seed: int):
@@ -130,7 +94,7 @@ class LayerList:
 
     @property
     def input_shape(self) -> Shape | None:
-        """Shape of one row."""
+        """Shape of one row; None until a layer or the first rows tell it."""
         return self._input_shape
 
     @input_shape.setter
@@ -144,18 +108,11 @@ class LayerList:
             self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
-        """Put a layer at the end; an `Input` says the shape of the rows instead and gives no entry.
-
-        Raises
-        ------
-        TypeError, ValueError, LayerError
-            For no layer, a name that is taken, and a layer that does not fit.
-        """
+        """Put a layer at the end; an `Input` says the shape of the rows instead."""
         if isinstance(layer, type) and issubclass(layer, Layer):
             name = layer.__name__
-            raise TypeError(
-                f"add takes a layer, got the class {name}; make an object of it: {name}(...)"
-            )
+            hint = f"make an object of it: {name}(...)"
+            raise TypeError(f"add takes a layer, got the class {name}; {hint}")
         if not isinstance(layer, Layer):
             raise TypeError(f"add takes a layer of nbbn.layers, got {type(layer).__name__}")
         if isinstance(layer, Input):
@@ -203,13 +160,7 @@ class LayerList:
         self._changed()
 
     def pop(self) -> Entry:
-        """Take the last layer away.
-
-        Raises
-        ------
-        ValueError
-            Where there is none.
-        """
+        """Take the last layer away; ValueError where there is none."""
         if not self.entries:
             raise ValueError("pop: the model has no layers")
         entry = self.entries.pop()
@@ -219,13 +170,7 @@ class LayerList:
         return entry
 
     def build(self, input_shape: Shape) -> None:
-        """Take the shape of one row, and make the arrays that this tells.
-
-        Raises
-        ------
-        ValueError, LayerError
-            For a model without layers, and for rows that do not fit.
-        """
+        """Take the shape of one row, and make the arrays that this tells."""
         if not self.entries:
             raise ValueError("the model has no layers; add some")
         if self.input_shape not in (None, input_shape):
@@ -283,13 +228,8 @@ class LayerList:
 
     @cached_property
     def dtype(self) -> np.dtype:
-        """What the layers compute in: float32 unless they say otherwise.
-
-        Raises
-        ------
-        LayerError
-            Where they disagree.
-        """
+        """What the layers compute in: float32 unless they say otherwise; LayerError if they
+        differ."""
         given = {e.spec.dtype: e for e in self.entries if e.spec.dtype is not None}
         if len(given) > 1:
             both = " and ".join(f"{entry.shown} in {dtype}" for dtype, entry in given.items())
@@ -298,13 +238,8 @@ class LayerList:
 
     @cached_property
     def shapes(self) -> list[Shape]:
-        """Shape of one row before each layer, and after the last, of a list that knows its rows.
-
-        Raises
-        ------
-        LayerError
-            Which layer does not fit after which other, and the shapes.
-        """
+        """Shape of one row before each layer and after the last; LayerError for one that is
+        unfit."""
         assert self.input_shape is not None
         shapes, where = [self.input_shape], "the model's rows of shape"
         for entry in self.entries:
@@ -317,11 +252,6 @@ class LayerList:
                 ) from None
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
-
-    @property
-    def output_shape(self) -> Shape:
-        """Shape of one row of outputs."""
-        return self.shapes[-1]
 
     @property
     def ends_with(self) -> str:

@@ -151,7 +151,7 @@ class Sequential(BaseModel):
         return {str(metric.name): metric.rises for metric in metrics}
 
     def _units(self) -> int | None:
-        return int(np.prod(self._layers.output_shape)) if self.built else None
+        return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
     def fit(
         self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,

@@ -15,22 +15,14 @@ from nbbn.network import Network, Weights
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers of an MLP.
-
-    Attributes
-    ----------
-    layers : tuple of Layer
-    features : int
-        Columns of the input.
-    dense : tuple of int
-        Index of each dense layer, the output layer last.
-    norms : tuple of (int or None)
-        Index of each hidden layer's batch norm.
-    """
+    """Layers of an MLP."""
 
     layers: tuple[Layer, ...]
+    # Columns of the input.
     features: int
+    # Index of each dense layer, the output layer last.
     dense: tuple[int, ...]
+    # Index of each hidden layer's batch norm.
     norms: tuple[int | None, ...]
 
     @property
@@ -53,10 +45,7 @@ class Architecture:
         return Network(self.layers, (self.features,), weights, dtype).check()
 
     def until(self, layer: int) -> int:
-        """How many of the layers lead to the activations of MLP layer `layer`.
-
-        0 is the input, 1 the first hidden layer.
-        """
+        """How many of the layers lead to MLP layer `layer`: 0 the input, 1 the first hidden one."""
         return 0 if layer == 0 else (*self.dense, len(self.layers))[layer]
 
     def of_whole_batches(self) -> Architecture:
@@ -120,9 +109,7 @@ def _add_norms(architecture: Architecture, weights: Weights, dtype: np.dtype) ->
     for i in architecture.norms:
         if i is not None:
             ones, zeros = np.ones(shapes[i][0], dtype), np.zeros(shapes[i][0], dtype)
-            weights[i] = {
-                "gamma": ones, "beta": zeros, "mean": zeros.copy(), "var": ones.copy(),
-            }  # fmt: skip
+            weights[i] = {"gamma": ones, "beta": zeros, "mean": zeros.copy(), "var": ones.copy()}
 
 
 NORM_ATTRIBUTES = {

@@ -26,13 +26,7 @@ except ImportError:  # scikit-learn before 1.9
 
 
 def split(callbacks: Any) -> tuple[list[Callable[..., Any]], list[Any]]:
-    """Functions, and objects of scikit-learn's protocol, among an estimator's `callbacks`.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """Functions, and objects of scikit-learn's protocol, of `callbacks`; TypeError for others."""
     if callbacks is None:
         return [], []
     given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
@@ -56,10 +50,7 @@ def split(callbacks: Any) -> tuple[list[Callable[..., Any]], list[Any]]:
 def register(estimator: Parameters, objects: list[Any]) -> None:
     """Add callbacks of the parameter to those of `set_callbacks`, for one fit.
 
-    Raises
-    ------
-    TypeError
-        For one that propagates itself, in an estimator within another.
+    TypeError for one that propagates itself, in an estimator within another.
     """
     if not objects:
         return
@@ -78,16 +69,8 @@ def register(estimator: Parameters, objects: list[Any]) -> None:
 class FitCallbacks:
     """The callbacks of one fit.
 
-    Parameters
-    ----------
-    estimator : Parameters
-    functions : list of callable
-    publish : callable
-        Makes the estimator's attributes those of this moment.
-    attributes : callable
-        `() -> dict`: those attributes, for a copy of the estimator.
-    given : dict
-        `X`, `y` and `metadata`, as the user gave them.
+    `attributes` gives the estimator's attributes at this moment, for a copy of it, and `publish`
+    makes them its own; `given` are `X`, `y` and `metadata`, as the user gave them.
     """
 
     def __init__(

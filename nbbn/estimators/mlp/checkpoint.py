@@ -28,18 +28,9 @@ def fingerprint(
     estimator: Parameters, random_state: np.random.RandomState, data: dict[str, Rows | None],
     start: Weights | None,
 ) -> dict[str, str]:  # fmt: skip
-    """What must be the same for a fit to go on: parameters, data, and what it started from, by
-    name.
+    """What must be the same for a fit to go on: parameters, data, what it started from, by name.
 
-    Parameters
-    ----------
-    estimator : Parameters
-    random_state : numpy.random.RandomState
-        Before its first draw.
-    data : dict
-        Rows, targets and weights by name.
-    start : list of dict or None
-        Weights of a warm start.
+    `random_state` before its first draw; `start` are the weights of a warm start.
     """
     params = estimator.get_params(deep=False)
     free = _FREE if estimator.learning_rate in PLANNED_RATES else (*_FREE, "max_iter")
@@ -70,20 +61,10 @@ def _digest(arrays: Iterable[Any]) -> str:
 
 
 class Checkpoint:
-    """The file of one fit.
+    """The file of one fit, `wanted` its fingerprint.
 
-    Parameters
-    ----------
-    path : path-like
-    wanted : dict
-        The fit's fingerprint.
-    random_state : numpy.random.RandomState
-        Before its first draw; set to the state of the fit that wrote the file.
-
-    Raises
-    ------
-    FileError
-        For a file that is no checkpoint, or one of another fit.
+    `random_state`, before its first draw, is set to the state of the fit that wrote the file.
+    FileError for a file that is no checkpoint, or one of another fit.
     """
 
     def __init__(

@@ -39,35 +39,22 @@ class Given:
 
 @dataclass(frozen=True)
 class FitData:
-    """What is fitted.
+    """What is fitted."""
 
-    Attributes
-    ----------
-    samples : Samples
-        Targets encoded, weights of classes included.
-    own_weights : ndarray or None
-        Weights of the rows without those of classes.
-    validation : Samples or None
-        Rows that are measured after every epoch; targets encoded.
-    chosen : ndarray of int64 or None
-        Which of the rows are trained on; None for all.
-    task : MLPTask
-    dtype : numpy.dtype
-        What is computed in.
-    architecture : Architecture
-    hidden : tuple of Hidden
-    goes_on : bool
-        Whether weights and statistics are those of an earlier fit.
-    """
-
+    # Targets encoded, weights of classes included.
     samples: Samples
+    # Weights of the rows without those of classes.
     own_weights: np.ndarray | None
+    # Rows that are measured after every epoch; targets encoded.
     validation: Samples | None
+    # Which of the rows are trained on; None for all.
     chosen: np.ndarray | None
     task: MLPTask
+    # What is computed in.
     dtype: np.dtype
     architecture: Architecture
     hidden: tuple[Hidden, ...]
+    # Whether weights and statistics are those of an earlier fit.
     goes_on: bool
 
     @classmethod
@@ -75,23 +62,7 @@ class FitData:
         cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None, *,
         incremental: bool,
     ) -> FitData:  # fmt: skip
-        """The checked arguments of a fit.
-
-        Parameters
-        ----------
-        estimator : Fitted
-        given : Given
-        hidden : tuple of Hidden
-        task : MLPTask or None
-            What targets mean, where that is known before they are seen.
-        incremental : bool
-            Whether it is one epoch that goes on from the last call.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For anything that cannot be fitted.
-        """
+        """The checked arguments of a fit; `task` where it is known before targets are seen."""
         goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
         norm = any(layer.norm for layer in hidden)
         x = checks.check_rows(estimator, given.X, reset=not goes_on)

@@ -14,45 +14,30 @@ from nbbn.estimators.mlp.parameters import Parameters
 
 @dataclass
 class FitState:
-    """Curves and counts of a fit.
+    """Curves and counts of a fit."""
 
-    Attributes
-    ----------
-    losses, validation_losses, scores : list of float
-        Of each epoch.
-    best_loss, best_score, best_validation_loss : float
-        Of the epochs so far; with early stopping, those of the epoch that is kept.
-    stale : int
-        Epochs without improvement.
-    rows_seen : int
-    epochs : int
-        Of the last fit.
-    rate : float or None
-        The learning rate as `invscaling` and `adaptive` have left it; None before the first step of
-        an optimiser.
-    rate_init : float or None
-        The `learning_rate_init` that it comes from.
-    steps : int
-        Of the running statistics and of dropout, whatever became of the optimiser.
-    seed : int
-        Of dropout.
-    converged : bool
-        Whether the last fit ended because nothing improved.
-    """
-
+    # Of each epoch.
     losses: list[float] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    # Of the epochs so far; with early stopping, those of the epoch that is kept.
     best_loss: float = np.inf
     best_score: float = -np.inf
     best_validation_loss: float = np.inf
+    # Epochs without improvement.
     stale: int = 0
     rows_seen: int = 0
+    # Of the last fit.
     epochs: int = 0
+    # As `invscaling` and `adaptive` have left it, and the `learning_rate_init` that it comes from;
+    # None before the first step of an optimiser.
     rate: float | None = None
     rate_init: float | None = None
+    # Of the running statistics and of dropout, whatever became of the optimiser.
     steps: int = 0
+    # Of dropout.
     seed: int = 0
+    # Whether the last fit ended because nothing improved.
     converged: bool = False
 
     @classmethod
@@ -86,17 +71,7 @@ class FitState:
 
 
 class Fitted(Parameters):
-    """What a fit gives an MLP.
-
-    Attributes
-    ----------
-    _training : dict or None
-        Solver, optimiser's state and steps, for `partial_fit`.
-    _trainer : tuple or None
-        The compiled step of the last `partial_fit`, and what it was compiled for.
-    _predictors : dict
-        Compiled networks up to a layer, with the arrays that they were made from.
-    """
+    """What a fit gives an MLP."""
 
     coefs_: list[np.ndarray]
     intercepts_: list[np.ndarray]
@@ -110,6 +85,9 @@ class Fitted(Parameters):
     _dtype: np.dtype
     _fit_state: FitState
     _task: MLPTask
+    # Solver, optimiser's state and steps, for `partial_fit`.
     _training: dict[str, Any] | None
+    # The compiled step of the last `partial_fit`, and what it was compiled for.
     _trainer: tuple[Any, Any] | None
+    # Compiled networks up to a layer, with the arrays that they were made from.
     _predictors: dict[int, tuple[list[np.ndarray], Any]]

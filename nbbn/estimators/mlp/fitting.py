@@ -16,7 +16,7 @@ from nbbn.estimators.mlp.callbacks import FitCallbacks
 from nbbn.estimators.mlp.checkpoint import Checkpoint, fingerprint
 from nbbn.estimators.mlp.fit_data import FitData, Given
 from nbbn.estimators.mlp.fit_state import FitState, Fitted
-from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite, refuse_infinity
+from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
 from nbbn.estimators.mlp.rules import hidden_sizes
@@ -40,17 +40,9 @@ def plans(
     samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
     random_state: np.random.RandomState | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-    """The order of the rows in each epoch, and the edges of its batches.
+    """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
 
-    Parameters
-    ----------
-    samples : Samples
-    chosen : ndarray of int64 or None
-        Which of the rows are trained on; None for all.
-    edges : ndarray
-        Of the batches; those whose weights sum to 0 are left out, since they have no mean.
-    random_state : RandomState or None
-        Of the shuffles; None: none.
+    Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
     """
     order, weights = np.arange(edges[-1]), samples.row_weights
     while True:
@@ -68,15 +60,7 @@ def plans(
 
 
 class Fitting:
-    """A fit in the making.
-
-    Parameters
-    ----------
-    estimator : Fitted
-    data : FitData
-    incremental : bool
-        One epoch that goes on from the last call.
-    """
+    """A fit in the making; `incremental`: one epoch that goes on from the last call."""
 
     def __init__(self, estimator: Fitted, data: FitData, *, incremental: bool):
         self.estimator, self.data, self.incremental = estimator, data, incremental
@@ -190,8 +174,7 @@ class Fitting:
             data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
             task.kind != "regressor", self.incremental, save, best,
         ).run(Loop(trainer, targets, orders, self.rates.of))  # fmt: skip
-        if not np.isfinite(trainer.outputs(samples.x[:64])).all():
-            refuse_infinity()
+        check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
 
     def _random_state(self) -> np.random.RandomState:
         given = self.estimator.random_state
@@ -215,9 +198,8 @@ class Fitting:
         if isinstance(given, str):
             return min(200, rows)
         if given > rows:
-            warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
-            )
+            rule = "less than 1 or larger than sample size"
+            warn(f"Got `batch_size` {rule}. It is going to be clipped")
         return int(np.clip(given, 1, rows))
 
     def _make_trainer(
@@ -291,4 +273,4 @@ class Fitting:
             )  # fmt: skip
         finally:
             course.report.close()
-        check_finite(self.trainer)
+        check_finite(self.trainer.is_finite())

@@ -23,39 +23,25 @@ _DECIDES = {
 }  # fmt: skip
 
 
-def check_finite(trainer: Trainer) -> None:
-    """ValueError for weights that are not finite."""
-    if not trainer.is_finite():
-        refuse_infinity()
-
-
-def refuse_infinity() -> None:
-    """ValueError: the fit went astray."""
-    raise ValueError(
-        "Solver produced non-finite parameter weights. The input data may contain large values and "
-        "need to be preprocessed."
-    )
+def check_finite(finite: bool) -> None:
+    """ValueError for weights or outputs that are not finite."""
+    if not finite:
+        raise ValueError(
+            "Solver produced non-finite parameter weights. The input data may contain large values "
+            "and need to be preprocessed."
+        )
 
 
 @dataclass
 class Course:
-    """What is noted of every epoch, or iteration, and who hears of it.
-
-    Attributes
-    ----------
-    state : FitState
-    epochs : int
-        The most.
-    report : Silence
-    callbacks : FitCallbacks
-    validate : callable or None
-        `() -> (loss, score)` of the validation rows at this moment.
-    """
+    """What is noted of every epoch, or iteration, and who hears of it."""
 
     state: FitState
+    # The most.
     epochs: int
     report: Silence
     callbacks: FitCallbacks
+    # Loss and score of the validation rows at this moment.
     validate: Callable[[], tuple[float, float]] | None
 
     def note(self, loss: float, seconds: float, **more: float) -> dict[str, Any]:
@@ -75,50 +61,33 @@ class Course:
 
 @dataclass
 class Judgement(Watcher):
-    """A fit by epochs.
-
-    Attributes
-    ----------
-    course : Course
-    trainer : Trainer
-    rates : Rates
-    rows : int
-        That are trained on.
-    tol, patience : float
-        More epochs than `patience` without an improvement by `tol` end the fit.
-    stop_by : str
-        What decides when to stop and, for the latter two, which epoch is kept: the training `loss`,
-        or the validation rows' `val_score` or `val_loss`.
-    classifies, incremental : bool
-        Whether hits are counted, and whether there is one epoch.
-    save : callable
-        `save(best)`: for a checkpoint, with the snapshot of the best epoch or None.
-    best : ndarray or None
-        Snapshot of the best epoch, where one is kept.
-    """
+    """A fit by epochs."""
 
     course: Course
     trainer: Trainer
     rates: Rates
+    # How many are trained on.
     rows: int
+    # More epochs than `patience` without an improvement by `tol` end the fit.
     tol: float
     patience: float
+    # What decides when to stop and, for the latter two, which epoch is kept: the training `loss`,
+    # or the validation rows' `val_score` or `val_loss`.
     stop_by: str
+    # Whether hits are counted.
     classifies: bool
+    # Whether there is one epoch.
     incremental: bool
+    # For a checkpoint, with the snapshot of the best epoch.
     save: Callable[[np.ndarray | None], None]
-    best: np.ndarray | None = None
+    # Snapshot of the best epoch, where one is kept.
+    best: np.ndarray | None
 
     def run(self, loop: Loop) -> None:
         """Train until the epochs are over or nothing improves.
 
         The trainer ends with the last epoch's parameters, or with the best epoch's where the
-        validation rows decide.
-
-        Raises
-        ------
-        ValueError
-            For weights that are not finite.
+        validation rows decide; ValueError where they are not finite.
         """
         state, most = self.course.state, self.course.epochs
         if self.stop_by != "loss" and self.best is None:
@@ -136,7 +105,7 @@ class Judgement(Watcher):
             self.course.report.close()
         if self.best is not None:
             self.trainer.restore(self.best)
-        check_finite(self.trainer)
+        check_finite(self.trainer.is_finite())
 
     def epoch_begins(self, epoch: int) -> None:
         self.course.callbacks.epoch_begins()
@@ -144,7 +113,7 @@ class Judgement(Watcher):
     def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
         state, loss = self.course.state, whole.loss / self.rows
         if self.best is None and not np.isfinite(loss):
-            check_finite(self.trainer)
+            check_finite(self.trainer.is_finite())
         state.rows_seen += self.rows
         hits = {"accuracy": whole.hits / self.rows} if self.classifies else {}
         logs = self.course.note(loss, whole.seconds, **hits)

@@ -41,34 +41,23 @@ class Stopped(Exception):
 
 @dataclass
 class Objective:
-    """The loss of all rows and its gradient, as functions of one vector: kernels, biases, gammas,
-    betas.
+    """The loss of all rows and its gradient, as functions of one vector.
 
-    Attributes
-    ----------
-    architecture : Architecture
-    alpha : float
-        L2 penalty of the kernels.
-    samples : Samples
-        As the trainer reads them.
-    weights : list of dict
-        To start from.
-    measure : callable or None
-        The loss of the network's outputs for all rows, where that of the engine is not
-        scikit-learn's to the last digit.
-    names : list of (int, str)
-        Layer and name of each array in the vector.
-    loss : float
-        At the last vector.
+    It holds kernels, biases, gammas, betas.
     """
 
     architecture: Architecture
+    # L2 penalty of the kernels.
     alpha: float
+    # As the trainer reads them.
     samples: Samples
+    # To start from.
     weights: Weights
+    # The loss of the network's outputs, where the engine's is not scikit-learn's to the last digit.
     measure: Callable[[np.ndarray], float] | None = None
 
     def __post_init__(self) -> None:
+        # Layer and name of each array in the vector.
         names = [(i, name) for i, arrays in enumerate(self.weights) for name in arrays]
         order = ("kernel", "bias", "gamma", "beta")
         self.names = [(i, name) for which in order for i, name in names if name == which]
@@ -76,8 +65,7 @@ class Objective:
         self.loss = np.inf
 
     def trainer(self, loss: str, level: float) -> Trainer:
-        """A trainer for it, which computes in float64; its batch norms' statistics are those of the
-        last vector."""
+        """A trainer in float64, whose batch norms' statistics are those of the last vector."""
         whole, x = self.architecture.of_whole_batches(), self.samples.x
         self._part = len(x)
         if not self.architecture.has_norm:

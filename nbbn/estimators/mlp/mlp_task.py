@@ -23,17 +23,11 @@ _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cro
 
 @dataclass(frozen=True)
 class MLPTask(Task):
-    """A task, and the loss that it is trained by.
+    """A task, and the loss that it is trained by."""
 
-    Attributes
-    ----------
-    loss : str
-        By the estimators' name.
-    level : float
-        Where the Huber loss turns linear, or the quantile.
-    """
-
+    # By the estimators' name.
     loss: str = "log_loss"
+    # Where the Huber loss turns linear, or the quantile.
     level: float = 1.0
 
     @classmethod
@@ -81,10 +75,8 @@ class MLPTask(Task):
         return y
 
     def targets(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Encoded targets as the trainer reads them.
-
-        They are int64 labels for a softmax, else a matrix of the computing dtype.
-        """
+        """Encoded targets as the trainer reads them: labels of a softmax, else a matrix of
+        `dtype`."""
         if self.activation == "softmax":
             return y
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
@@ -108,10 +100,8 @@ class MLPTask(Task):
 
     @property
     def engine_differs(self) -> bool:
-        """Whether the engine's loss is another than scikit-learn's.
-
-        It does not keep probabilities off 0, or divides by units.
-        """
+        """Whether the engine's loss is another than scikit-learn's."""
+        # It does not keep probabilities off 0, or divides by units.
         return self.kind != "regressor" or (self.loss == "poisson" and self.outputs > 1)
 
     def _rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:

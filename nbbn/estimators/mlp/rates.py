@@ -19,26 +19,14 @@ SMALLEST_RATE = 1e-6
 
 @dataclass(frozen=True)
 class OptimizerView:
-    """What the fit's optimiser came to.
+    """What the fit's optimiser came to, as scikit-learn shows it."""
 
-    Attributes
-    ----------
-    learning_rate : float
-        Of the next step; of Adam the last one's, bias corrections included, as in scikit-learn.
-    """
-
+    # Of the next step; of Adam the last one's, bias corrections included.
     learning_rate: float
 
 
 def optimizer_of(estimator: Parameters, steps: int) -> Optimizer:
-    """The optimiser that the parameters describe.
-
-    Parameters
-    ----------
-    estimator : Parameters
-    steps : int
-        Of the whole fit, for schedules that need to know.
-    """
+    """The optimiser that the parameters describe; `steps` of the whole fit, for schedules."""
     rate = _learning_rate(estimator, steps)
     clip = None if estimator.clip_norm is None else float(estimator.clip_norm)
     epsilon = float(estimator.epsilon)
@@ -69,16 +57,7 @@ def _learning_rate(estimator: Parameters, steps: int) -> float | Callable[[int],
 
 
 class Rates:
-    """The learning rates of a fit.
-
-    Parameters
-    ----------
-    estimator : Parameters
-    optimizer : Optimizer
-        Its `learning_rate` is set where it is a number.
-    state : FitState
-        Keeps the rate that the schedule has come to.
-    """
+    """The learning rates of a fit; its state keeps what the schedule has come to."""
 
     def __init__(self, estimator: Parameters, optimizer: Optimizer, state: FitState):
         self.state, self._optimizer = state, optimizer

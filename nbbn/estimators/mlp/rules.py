@@ -27,19 +27,11 @@ from nbbn.warning import warn
 
 @dataclass(frozen=True)
 class Hidden:
-    """A hidden layer.
-
-    Attributes
-    ----------
-    units : int
-    activation : str
-    norm : str
-        `"pre"`, `"post"`, or empty without batch norm.
-    dropout : float
-    """
+    """A hidden layer."""
 
     units: int
     activation: str
+    # `pre`, `post`, or empty without batch norm.
     norm: str
     dropout: float
 
@@ -86,11 +78,8 @@ def hidden_sizes(sizes: Any) -> list[int]:
 def hidden_layers(estimator: Parameters) -> tuple[Hidden, ...]:
     """The hidden layers that the parameters describe.
 
-    Raises
-    ------
-    ValueError
-        For a list whose length is not the number of hidden layers, or one of its entries that
-        breaks the parameter's rule.
+    ValueError for a list whose length is not the number of hidden layers, or one of its entries
+    that breaks the parameter's rule.
     """
     sizes = hidden_sizes(estimator.hidden_layer_sizes)
     activations = _each("activation", estimator.activation, len(sizes), _activation)
@@ -135,13 +124,7 @@ def _rate(entry: Any) -> float:
 def check_together(
     estimator: Parameters, hidden: tuple[Hidden, ...], *, incremental: bool
 ) -> None:
-    """Refuse parameters that do not go together.
-
-    Raises
-    ------
-    ValueError
-        Names them.
-    """
+    """Refuse parameters that do not go together; ValueError names them."""
     if any(layer.norm for layer in hidden):
         if estimator.batch_size == 1 and estimator.solver != "lbfgs":
             raise ValueError(

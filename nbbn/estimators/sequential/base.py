@@ -228,7 +228,7 @@ class BaseSequential(Parameters):
         layers, shape = model._layers, X.shape[1:]
         if layers.entries:
             model.build((None, *shape))
-            shape = layers.output_shape
+            shape = layers.shapes[-1]
         if len(shape) != 1:
             raise ValueError(
                 f"layers end with rows of shape {shape}, but the output layer needs rows of one "
