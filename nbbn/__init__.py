@@ -21,16 +21,15 @@ from nbbn import (
     utils,
 )
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
-from nbbn.interop.files import FileError
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.files import FileError
 from nbbn.layers import Input
+from nbbn.loading import fold, load  # the function `fold` stands over the package, imported above
 from nbbn.models import Sequential
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
-from nbbn.saving import fold, load  # `fold` the function stands over `nbbn.fold` the package, imported above
 from nbbn.utils import set_random_seed
-
-__version__ = "0.1.0"
+from nbbn.version import __version__
 
 __all__ = [
     "FileError",
@@ -45,6 +44,7 @@ __all__ = [
     "Sequential",
     "SequentialClassifier",
     "SequentialRegressor",
+    "__version__",
     "callbacks",
     "datasets",
     "fold",

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.fold import FoldCheckFailed, FoldRefused
+from nbbn.version import __version__
 
 # Each is a module of `nbbn.commands` with HELP, add_arguments(parser) and run(args) -> exit status or None for 0.
 COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "compare", "warmup", "cache")
@@ -45,8 +46,6 @@ def program_name() -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `args.run` is the chosen command's function."""
-    from nbbn import __version__
-
     parser = _Parser(prog=program_name(), description="Batch-normalised networks on the CPU.")
     parser.add_argument("--version", action="version", version=f"nbbn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)

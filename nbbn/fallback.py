@@ -1,6 +1,8 @@
-"""Inference on NumPy alone, for where numba is not: every layer in a few lines, on blocks of rows.
+"""Inference on NumPy alone, for where numba is not.
 
-A layer is a function `(layer, arrays, x) -> y` of rows of its dtype; it may use up `x`.
+Every operation in a few lines, on blocks of rows.
+
+An operation is a function `(step, arrays, x) -> y` of rows of the network's dtype.
 """
 
 from __future__ import annotations
@@ -10,38 +12,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from nbbn.layers import (
-    ELU,
-    Activation,
-    AveragePooling2D,
-    BatchNormalization,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    DepthwiseConv2D,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    GroupNormalization,
-    Input,
-    Layer,
-    LayerNormalization,
-    LeakyReLU,
-    MaxPooling2D,
-    ReLU,
-    Reshape,
-    Softmax,
-    ZeroPadding2D,
-)
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
 from nbbn.network import Network
+from nbbn.operations import Operation, Pair, Sides, Step, Window
 
-# Numbers of the largest activation of a block of rows: what is in memory does not grow with the rows.
+# Numbers of the largest activation of a block of rows: what is in memory does not grow with the
+# rows.
 _BLOCK_NUMBERS = 1 << 21
 _BLOCK_ROWS = 4096
-# Klambauer, Unterthiner, Mayr and Hochreiter (2017), eq. 2.
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+Arrays = dict[str, np.ndarray]
 
 
 class NumpyBlocks:
@@ -54,13 +35,15 @@ class NumpyBlocks:
     """
 
     def __init__(self, network: Network):
-        self._network, self._shapes = network, network.shapes
-        largest = max(math.prod(shape) for shape in self._shapes)
+        self._computation, self._weights = network.computation(), network.weights
+        self._dtype = network.dtype
+        shapes = [network.input_shape, *(step.output_shape for step in self._computation.steps)]
+        largest = max(math.prod(shape) for shape in shapes)
         self._block = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // largest))
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs `(rows, numbers of an output)` for numeric rows."""
-        out = np.empty((len(x), math.prod(self._shapes[-1])), self._network.dtype)
+        out = np.empty((len(x), math.prod(self._computation.output_shape)), self._dtype)
         # As the kernels do, without a word on what overflows.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for first in range(0, len(x), self._block):
@@ -69,205 +52,150 @@ class NumpyBlocks:
         return out
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
-        x = x.reshape(len(x), *self._shapes[0]).astype(self._network.dtype)
-        for layer, arrays, shape in zip(self._network.layers, self._network.weights, self._shapes[1:]):
-            x = _LAYERS[type(layer)](layer, arrays, x).reshape(len(x), *shape)
-            x = activate(getattr(layer, "activation", "linear"), x)
-        return x
-
-
-# -- activations
-
-
-def _sigmoid(x):
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, x.dtype.type(1)) / (1 + e)
-
-
-def _elu(x, alpha=1.0):
-    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
-
-
-def _gelu(x):
-    from scipy.special import erf
-
-    # In float64, as the kernel does: 1 + erf(x) cancels.
-    return (x * (0.5 * (1 + erf(x.astype(np.float64) / math.sqrt(2))))).astype(x.dtype)
-
-
-def _leaky_relu(x, slope=0.2):
-    return np.where(x > 0, x, slope * x)
-
-
-def _softmax(x, axes):
-    e = np.exp(x - x.max(axes, keepdims=True))
-    return e / e.sum(axes, keepdims=True)
-
-
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "leaky_relu": _leaky_relu,
-    "elu": _elu,
-    "selu": lambda x: _SELU_SCALE * _elu(x, _SELU_ALPHA),
-    "gelu": _gelu,
-    "silu": lambda x: x * _sigmoid(x),
-    "softplus": lambda x: np.logaddexp(x, 0),
-    "sigmoid": _sigmoid,
-    "tanh": np.tanh,
-    "softmax": lambda x: _softmax(x, -1),
-    "exponential": np.exp,
-}
-
-
-def activate(name: str, x: np.ndarray) -> np.ndarray:
-    """The activation of this name; softmax over the last axis."""
-    return _ACTIVATIONS[name](x)
-
-
-def _relu(layer, arrays, x):
-    below = layer.negative_slope * (x - layer.threshold)
-    return np.where(x > layer.threshold, np.minimum(x, math.inf if layer.max_value is None else layer.max_value), below)
+        x = x.reshape(len(x), *self._computation.input_shape).astype(self._dtype)
+        results: dict[int, np.ndarray] = {-1: x}
+        needed = {source: i for i, s in enumerate(self._computation.steps) for source in s.sources}
+        for i, step in enumerate(self._computation.steps):
+            sources = [results[source] for source in step.sources]
+            results[i] = OPERATIONS[type(step.operation)](step, self._weights[step.layer], *sources)
+            for source in {*step.sources}:
+                if needed[source] == i:
+                    del results[source]
+        return results[len(self._computation.steps) - 1]
 
 
 # -- dense layers and convolutions
 
 
-def _dense(layer, arrays, x):
+def _dense(step: Step[op.Dense], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return x @ arrays["kernel"] + arrays.get("bias", 0)
 
 
-def _cells(layer, kernel_size, strides, count) -> Iterator[tuple[int, int, tuple]]:
-    """Each cell of a window: its place, and the slices of the (padded) image that it meets as the window slides."""
-    dilation = getattr(layer, "dilation_rate", (1, 1))
-    for i in range(kernel_size[0]):
-        for j in range(kernel_size[1]):
-            starts = (i * dilation[0], j * dilation[1])
-            slices = (slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, strides, count))
-            yield i, j, (slice(None), *slices)
+def _cells(window: Window, count: Pair) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
+    """Each tap of a window: its place, and what it meets of the (padded) images as it slides."""
+    for i in range(window.size[0]):
+        for j in range(window.size[1]):
+            starts = (i * window.dilation[0], j * window.dilation[1])
+            down, right = (
+                slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, window.strides, count)
+            )
+            yield i, j, (slice(None), down, right)
 
 
-def _padded(x, pads, value=0.0):
-    return np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+def _padded(x: np.ndarray, sides: Sides, value: float = 0.0) -> np.ndarray:
+    return np.pad(x, ((0, 0), *sides, (0, 0)), constant_values=value)
 
 
-def _conv(layer, arrays, x):
-    out = layer.output_shape(x.shape[1:])
+def _convolve(step: Step[op.Convolve], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    window, groups, out = step.operation.window, step.operation.groups, step.output_shape
     y = np.zeros((len(x), *out), x.dtype)
-    x, kernel, groups = _padded(x, layer.pads(x.shape[1:])), arrays["kernel"], layer.groups
+    x, kernel = _padded(x, window.sides), arrays["kernel"]
     deep, wide = kernel.shape[2], kernel.shape[3] // groups
-    for i, j, cell in _cells(layer, layer.kernel_size, layer.strides, out):
+    for i, j, cell in _cells(window, (out[0], out[1])):
         for g in range(groups):
             filters = slice(g * wide, (g + 1) * wide)
             y[..., filters] += x[cell][..., g * deep : (g + 1) * deep] @ kernel[i, j, :, filters]
     return y + arrays.get("bias", 0)
 
 
-def _depthwise(layer, arrays, x):
-    out = layer.output_shape(x.shape[1:])
-    x, kernel = _padded(x, layer.pads(x.shape[1:])), arrays["kernel"]
-    y = np.zeros((len(x), *out[:2], *kernel.shape[2:]), x.dtype)
-    for i, j, cell in _cells(layer, layer.kernel_size, layer.strides, out):
+def _depthwise(step: Step[op.ConvolveDepthwise], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    window, (height, width, _) = step.operation.window, step.output_shape
+    x, kernel = _padded(x, window.sides), arrays["kernel"]
+    y = np.zeros((len(x), height, width, *kernel.shape[2:]), x.dtype)
+    for i, j, cell in _cells(window, (height, width)):
         y += x[cell][..., None] * kernel[i, j]
-    return y.reshape(len(x), *out) + arrays.get("bias", 0)
+    return y.reshape(len(x), *step.output_shape) + arrays.get("bias", 0)
 
 
-def _transposed(layer, arrays, x):
-    out, crops = layer.output_shape(x.shape[1:]), layer.crops(x.shape[1:])
+def _transposed(step: Step[op.ConvolveTransposed], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    window, out = step.operation.window, step.output_shape
     # All that the kernel writes, and zeros where the output reaches beyond it.
-    whole = [n + before + max(after, 0) for n, (before, after) in zip(out, crops)]
+    whole = [n + before + max(after, 0) for n, (before, after) in zip(out, window.sides)]
     y = np.zeros((len(x), *whole, out[2]), x.dtype)
-    for i, j, cell in _cells(layer, layer.kernel_size, layer.strides, x.shape[1:3]):
+    for i, j, cell in _cells(window, (x.shape[1], x.shape[2])):
         y[cell] += x @ arrays["kernel"][i, j].T
-    (top, _), (left, _) = crops
+    (top, _), (left, _) = window.sides
     return y[:, top : top + out[0], left : left + out[1]] + arrays.get("bias", 0)
 
 
 # -- norms
 
 
-def _along(axis: int, rank: int) -> list[int]:
-    """The shape of an array of one axis that is to meet axis `axis` of rows."""
-    return [-1 if k == axis % rank else 1 for k in range(rank)]
+def _batch_norm(step: Step[op.BatchNorm], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    variance = arrays["var"].astype(np.float64) + step.operation.epsilon
+    gain = arrays.get("gamma", 1.0) / np.sqrt(variance)
+    y = (x - arrays["mean"]) * gain.astype(x.dtype)
+    return y + arrays["beta"] if "beta" in arrays else y
 
 
-def _batch_norm(layer, arrays, x):
-    shape = _along(layer.axis, x.ndim)
-    gain = arrays.get("gamma", 1.0) / np.sqrt(arrays["var"].astype(np.float64) + layer.epsilon)
-    y = (x - arrays["mean"].reshape(shape)) * gain.astype(x.dtype).reshape(shape)
-    return y + arrays["beta"].reshape(shape) if "beta" in arrays else y
-
-
-def _standardised(x, axes, epsilon):
+def _row_norm(step: Step[op.RowNorm], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     """In float64, as the kernel does."""
-    x = x.astype(np.float64)
-    return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
-
-
-def _scaled(y, arrays, shape, dtype):
-    for name, operation in (("gamma", np.multiply), ("beta", np.add)):
-        if name in arrays:
-            y = operation(y, arrays[name].reshape(shape))
-    return y.astype(dtype)
-
-
-def _layer_norm(layer, arrays, x):
-    axes = tuple(axis + 1 for axis in layer.axes(x.shape[1:]))
-    shape = [n if k in axes else 1 for k, n in enumerate(x.shape)]
-    return _scaled(_standardised(x, axes, layer.epsilon), arrays, shape, x.dtype)
-
-
-def _group_norm(layer, arrays, x):
-    last = np.moveaxis(x, layer.axis, -1)
-    groups = last.reshape(len(x), -1, layer.group_count(x.shape[1:]), last.shape[-1] // layer.group_count(x.shape[1:]))
-    y = np.moveaxis(_standardised(groups, (1, 3), layer.epsilon).reshape(last.shape), -1, layer.axis)
-    return _scaled(y, arrays, _along(layer.axis, x.ndim), x.dtype)
+    pixels, channels = step.operation.pixels, step.operation.channels
+    sets = x.astype(np.float64).reshape(len(x), -1, pixels, x.shape[-1] // channels, channels)
+    axes = (2, 4)
+    variance = sets.var(axes, keepdims=True) + step.operation.epsilon
+    y = ((sets - sets.mean(axes, keepdims=True)) / np.sqrt(variance)).reshape(x.shape)
+    if "gamma" in arrays:
+        y = y * arrays["gamma"].reshape(-1)
+    if "beta" in arrays:
+        y = y + arrays["beta"].reshape(-1)
+    return y.astype(x.dtype)
 
 
 # -- pools
 
 
-def _max_pool(layer, arrays, x):
-    out = layer.output_shape(x.shape[1:])
-    x = _padded(x, layer.pads(x.shape[1:]), -math.inf)
+def _pool(step: Step[op.Pool], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    if step.operation.is_global(step.input_shape):
+        over = np.max if step.operation.kind == "max" else np.mean
+        return over(x, (1, 2), keepdims=True)
+    return (_max_pool if step.operation.kind == "max" else _mean_pool)(step, x)
+
+
+def _max_pool(step: Step[op.Pool], x: np.ndarray) -> np.ndarray:
+    out, window = step.output_shape, step.operation.window
+    x = _padded(x, window.sides, -math.inf)
     y = np.full((len(x), *out), -math.inf, x.dtype)
-    for _, _, cell in _cells(layer, layer.pool_size, layer.strides, out):
+    for _, _, cell in _cells(window, (out[0], out[1])):
         np.maximum(y, x[cell], out=y)
     return y
 
 
-def _average_pool(layer, arrays, x):
-    out, pads = layer.output_shape(x.shape[1:]), layer.pads(x.shape[1:])
-    inside = _padded(np.ones((1, *x.shape[1:3], 1), x.dtype), pads)
-    x = _padded(x, pads)
+def _mean_pool(step: Step[op.Pool], x: np.ndarray) -> np.ndarray:
+    out, window = step.output_shape, step.operation.window
+    inside = _padded(np.ones((1, *x.shape[1:3], 1), x.dtype), window.sides)
+    x = _padded(x, window.sides)
     y, count = np.zeros((len(x), *out), x.dtype), np.zeros((1, *out[:2], 1), x.dtype)
-    for _, _, cell in _cells(layer, layer.pool_size, layer.strides, out):
+    for _, _, cell in _cells(window, (out[0], out[1])):
         y += x[cell]
         count += inside[cell]
     return y / count
 
 
-def _same(layer, arrays, x):
-    """Another shape of the same numbers, or nothing at all in inference."""
-    return x
+# -- number by number, and moves
 
 
-_LAYERS: dict[type[Layer], Callable] = {
-    Dense: _dense,
-    Conv2D: _conv,
-    DepthwiseConv2D: _depthwise,
-    Conv2DTranspose: _transposed,
-    BatchNormalization: _batch_norm,
-    LayerNormalization: _layer_norm,
-    GroupNormalization: _group_norm,
-    MaxPooling2D: _max_pool,
-    AveragePooling2D: _average_pool,
-    GlobalMaxPooling2D: lambda layer, arrays, x: x.max((1, 2)),
-    GlobalAveragePooling2D: lambda layer, arrays, x: x.mean((1, 2)),
-    ZeroPadding2D: lambda layer, arrays, x: _padded(x, layer.padding),
-    ReLU: _relu,
-    LeakyReLU: lambda layer, arrays, x: _leaky_relu(x, layer.negative_slope),
-    ELU: lambda layer, arrays, x: _elu(x, layer.alpha),
-    Softmax: lambda layer, arrays, x: _softmax(x, tuple(axis + 1 for axis in layer.axes(x.shape[1:]))),
-    **dict.fromkeys((Activation, Flatten, Reshape, Input, Dropout, GaussianNoise), _same),
+def _elementwise(step: Step[op.Elementwise], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    return ELEMENTWISE[step.operation.function](x, *step.operation.numbers)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """`exp(x) / sum(exp(x))` over the last axis."""
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    return x.transpose(0, *(axis + 1 for axis in step.operation.order))
+
+
+OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise,
+    op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
+    op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
+    op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
+    op.Repeat: lambda step, arrays, x: x.repeat(step.operation.times, -1),
+    op.Disturb: lambda step, arrays, x: x,
 }

@@ -11,14 +11,11 @@ import numpy as np
 
 from nbbn import compiler
 from nbbn.answers import chosen
+from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
 
 Shape = tuple[int, ...]
 
-# Rows of these dtypes are converted batch by batch; others as a whole.
-SOURCE_DTYPES = (
-    "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-)  # fmt: skip
 # Bytes from which all threads look for NaN: 188 MB take NumPy's sum 10 ms, two threads 3.
 _LARGE = 8 << 20
 _BLOCKS = 256
@@ -80,7 +77,7 @@ def all_finite(array: np.ndarray) -> bool:
 
 
 def _scan(flat: np.ndarray) -> bool:
-    from nbbn.program.run import call_program
+    from nbbn.program.runnable import call_program
 
     out = np.empty(_BLOCKS, flat.dtype)
     call_program(_scan_table(flat.size, flat.dtype), flat, flat, out, out, out, out, 0, True)

@@ -1,7 +1,8 @@
-"""Losses: Keras's classes and names for `compile`, and what a network's outputs are measured by, in float64.
+"""Losses: one record for each, and Keras's classes and names for `compile`.
 
-`LOSSES` holds a function `(targets, outputs, weights=None)` for each loss that the engine trains by, under the engine's name: the
-mean over the rows of `weight * loss`. `ROWS` holds the losses row by row.
+`RECORDS` says of each loss, by the engine's name, what the rest of the package asks about it. A new
+loss is a function of rows, its row in `RECORDS`, its class for `compile`, and a kernel of the
+record's name in `nbbn.kernels.loss`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import numpy as np
 
 
 def _softmax_cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """`-log p[row, label]`; probabilities are kept off 0 by the dtype's epsilon, as scikit-learn does."""
+    """`-log p[row, label]`; p are kept off 0 by the dtype's epsilon, as scikit-learn does."""
     picked = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return -np.log(np.maximum(picked, np.finfo(probabilities.dtype).eps))
 
 
 def _categorical_cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """`-sum(t * log p)` over the units; probabilities are kept off 0 by the dtype's epsilon."""
+    """`-sum(t * log p)` over the units; p are kept off 0 by the dtype's epsilon."""
     p = np.maximum(probabilities, np.finfo(probabilities.dtype).eps).astype(np.float64)
     return -(targets * np.log(p)).sum(1)
 
@@ -61,22 +62,30 @@ def _mean_absolute_error(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray
     return np.abs(targets.astype(np.float64) - outputs).mean(1)
 
 
-def _huber(targets: np.ndarray, outputs: np.ndarray, delta: float = 1.0) -> np.ndarray:
-    """Mean over the units of `s^2 / 2` where `|s| <= delta`, else `delta * (|s| - delta / 2)` (Huber, 1964)."""
+def _huber(targets: np.ndarray, outputs: np.ndarray, delta: float) -> np.ndarray:
+    """Mean over the units of `s^2 / 2` where `|s| <= delta`, else `delta * (|s| - delta / 2)`."""
     slip = np.abs(targets.astype(np.float64) - outputs)
     return np.where(slip <= delta, 0.5 * slip * slip, delta * (slip - 0.5 * delta)).mean(1)
 
 
-def _quantile(targets: np.ndarray, outputs: np.ndarray, delta: float = 0.5) -> np.ndarray:
-    """Mean over the units of `delta * s` where `s = t - y > 0`, else `(delta - 1) * s` (Koenker and Bassett, 1978)."""
+def _log_cosh(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """`mean(log(cosh(y - t)))` over the units."""
+    slip = np.abs(targets.astype(np.float64) - outputs)
+    return (slip + np.log1p(np.exp(-2 * slip)) - math.log(2)).mean(1)
+
+
+def _quantile(targets: np.ndarray, outputs: np.ndarray, level: float) -> np.ndarray:
+    """Mean over the units of `level * s` where `s = t - y > 0`, else `(level - 1) * s`."""
     slip = targets.astype(np.float64) - outputs
-    return np.where(slip > 0, delta * slip, (delta - 1) * slip).mean(1)
+    return np.where(slip > 0, level * slip, (level - 1) * slip).mean(1)
 
 
 def _poisson(targets: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Half the Poisson deviance `t * log(t / y) - t + y`, mean over the units; y are kept off 0 by the dtype's epsilon."""
-    t, y = targets.astype(np.float64), np.maximum(means, np.finfo(means.dtype).eps).astype(np.float64)
-    return (t * np.log(np.where(t > 0, t, 1) / np.where(t > 0, y, 1)) - t + y).mean(1)
+    """Half the Poisson deviance `t * log(t / y) - t + y`, mean over the units."""
+    t, y = targets.astype(np.float64), means.astype(np.float64)
+    counted = t > 0
+    log_ratio = np.log(np.where(counted, t, 1.0) / np.where(counted, y, 1.0))
+    return (t * log_ratio - t + y).mean(1)
 
 
 def mean_of(rows: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -84,22 +93,72 @@ def mean_of(rows: np.ndarray, weights: np.ndarray | None = None) -> float:
     return float(rows.mean() if weights is None else (rows * weights).mean())
 
 
-def _mean(rows_of: Callable) -> Callable:
-    def mean(targets: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None) -> float:
-        return mean_of(rows_of(targets, outputs), weights)
+@dataclass(frozen=True)
+class LossRecord:
+    """What is to be known of a loss; its kernel in `nbbn.kernels.loss` bears its name.
 
-    mean.__doc__ = f"Mean over the rows of {rows_of.__doc__}"
-    return mean
+    Attributes
+    ----------
+    engine : str
+        The engine's name.
+    rows : callable
+        `(targets, outputs)`, and the parameter where there is one, to the value of each row,
+        shape (n,), float64. Outputs are those after the activation `end`.
+    end : str or None
+        Activation that must end the network: the kernel starts from what stands before it, and
+        writes the gradient there. None: any, since the kernel starts from the outputs.
+    takes_labels : bool
+        Whether targets are class indices (n,), not a row of numbers for each row.
+    counts_hits : bool
+        Whether the kernel also counts the rows, or the shares of rows, that are right.
+    parameter : str or None
+        Name of its one number, if it has one.
+    sklearn : str or None
+        Name in `MLPRegressor`.
+    sklearn_sums : bool
+        Whether scikit-learn reports the sum over the units where `rows` and the kernel take the
+        mean.
+    """
+
+    engine: str
+    rows: Callable[..., np.ndarray]
+    end: str | None = None
+    takes_labels: bool = False
+    counts_hits: bool = False
+    parameter: str | None = None
+    sklearn: str | None = None
+    sklearn_sums: bool = False
+
+    def of_rows(
+        self, targets: np.ndarray, outputs: np.ndarray, parameter: float = 0.0
+    ) -> np.ndarray:
+        """Value of each row, for any loss: those without a parameter do without it."""
+        if self.parameter is None:
+            return self.rows(targets, outputs)
+        return self.rows(targets, outputs, parameter)
 
 
-ROWS = {
-    f.__name__[1:]: f
-    for f in (
-        _softmax_cross_entropy, _sigmoid_cross_entropy, _squared_error, _categorical_cross_entropy, _binary_cross_entropy,
-        _mean_squared_error, _mean_absolute_error, _huber, _quantile, _poisson,
+RECORDS = {
+    record.engine: record
+    for record in (
+        LossRecord(
+            "softmax_cross_entropy", _softmax_cross_entropy, "softmax",
+            takes_labels=True, counts_hits=True,
+        ),
+        LossRecord(
+            "categorical_cross_entropy", _categorical_cross_entropy, "softmax", counts_hits=True
+        ),
+        LossRecord("sigmoid_cross_entropy", _sigmoid_cross_entropy, "sigmoid", counts_hits=True),
+        LossRecord("binary_cross_entropy", _binary_cross_entropy, "sigmoid", counts_hits=True),
+        LossRecord("squared_error", _squared_error, "linear", sklearn="squared_error"),
+        LossRecord("mean_squared_error", _mean_squared_error),
+        LossRecord("mean_absolute_error", _mean_absolute_error, sklearn="absolute_error"),
+        LossRecord("huber", _huber, parameter="delta", sklearn="huber"),
+        LossRecord("log_cosh", _log_cosh),
+        LossRecord("quantile", _quantile, parameter="level", sklearn="quantile"),
+        LossRecord("poisson", _poisson, "exponential", sklearn="poisson", sklearn_sums=True),
     )
 }  # fmt: skip
-LOSSES = {name: _mean(rows_of) for name, rows_of in ROWS.items()}
 
 
 # -- Keras's
@@ -122,11 +181,11 @@ class Loss:
     Attributes
     ----------
     engine : str
-        Name of the loss in `LOSSES`.
-    end : str or None
-        Activation that the network must end with; None for any.
-    takes_labels : bool
-        Whether targets are class indices `(n,)`, not a row of numbers for each row.
+        Name of its record in `RECORDS`.
+    names : tuple of str
+        What it is called by in `compile`; the first is the one that messages use.
+    aliases : tuple of str
+        Further names, beside the class's own.
     """
 
     reduction: str = "sum_over_batch_size"
@@ -135,22 +194,30 @@ class Loss:
     dtype: str | None = None
 
     engine: ClassVar[str]
-    end: ClassVar[str | None] = None
-    takes_labels: ClassVar[bool] = False
-    # Fields of the subclasses that have them.
-    from_logits: ClassVar[bool] = False
-    delta: ClassVar[float] = 1.0
+    names: ClassVar[tuple[str, ...]]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    # Without annotation: a field only of the subclasses that have it.
+    from_logits = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.reduction not in ("sum_over_batch_size", "mean"):
-            raise ValueError(f"{self._class}: reduction {self.reduction!r} is not supported; use 'sum_over_batch_size'")
+            raise ValueError(
+                f"{self._class}: reduction {self.reduction!r} is not supported; "
+                "use 'sum_over_batch_size'"
+            )
         if self.axis != -1:
-            raise ValueError(f"{self._class}: axis must be -1, got {self.axis!r}; put the units last")
+            raise ValueError(
+                f"{self._class}: axis must be -1, got {self.axis!r}; put the units last"
+            )
         if not isinstance(self.from_logits, bool):
-            raise TypeError(f"{self._class}: from_logits must be True or False, got {self.from_logits!r}")
-        smoothing = getattr(self, "label_smoothing", 0.0)
-        if isinstance(smoothing, bool) or not isinstance(smoothing, Real) or not 0 <= smoothing <= 1:
-            raise ValueError(f"{self._class}: label_smoothing must be a number in [0, 1], got {smoothing!r}")
+            raise TypeError(
+                f"{self._class}: from_logits must be True or False, got {self.from_logits!r}"
+            )
+        s = getattr(self, "label_smoothing", 0.0)
+        if isinstance(s, bool) or not isinstance(s, Real) or not 0 <= float(s) <= 1:
+            raise ValueError(
+                f"{self._class}: label_smoothing must be a number in [0, 1], got {s!r}"
+            )
 
     @property
     def _class(self) -> str:
@@ -159,15 +226,48 @@ class Loss:
     @property
     def shown(self) -> str:
         """The loss by the name that a user would give it."""
-        return next(name for name, cls in _NAMES.items() if cls is type(self))
+        return self.names[0]
+
+    @property
+    def record(self) -> LossRecord:
+        """What is to be known of it."""
+        return RECORDS[self.engine]
+
+    @property
+    def end(self) -> str | None:
+        """Activation that the network must end with; None for any."""
+        return self.record.end
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether targets are class indices (n,), not a row of numbers for each row."""
+        return self.record.takes_labels
+
+    @property
+    def parameter(self) -> float:
+        """Its one number; 0 where it has none."""
+        return getattr(self, self.record.parameter) if self.record.parameter else 0.0
 
     def prepare(self, targets: np.ndarray) -> np.ndarray:
         """Targets as the engine takes them: smoothed where asked for."""
         return targets
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """Each row's loss, `(n,)` of float64, for prepared targets and outputs `(n, units)` after the activation `end`."""
-        return ROWS[self.engine](targets, outputs)
+        """Value of each row.
+
+        Parameters
+        ----------
+        targets : ndarray
+            As `prepare` gives them.
+        outputs : ndarray, shape (n, units)
+            After the activation `end`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            float64.
+        """
+        return self.record.of_rows(targets, outputs, self.parameter)
 
     def config(self) -> dict:
         """The loss as JSON-ready values; `get` reads them."""
@@ -192,13 +292,15 @@ class SparseCategoricalCrossentropy(Loss):
     ignore_class: int | None = None
 
     engine = "softmax_cross_entropy"
-    end = "softmax"
-    takes_labels = True
+    names = ("sparse_categorical_crossentropy",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.ignore_class is not None:
-            raise ValueError(f"{self._class}: ignore_class is not supported; give those rows a sample_weight of 0")
+            raise ValueError(
+                f"{self._class}: ignore_class is not supported; "
+                "give those rows a sample_weight of 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -219,9 +321,9 @@ class CategoricalCrossentropy(Loss):
     label_smoothing: float = 0.0
 
     engine = "categorical_cross_entropy"
-    end = "softmax"
+    names = ("categorical_crossentropy",)
 
-    def prepare(self, targets):
+    def prepare(self, targets: np.ndarray) -> np.ndarray:
         s = targets.dtype.type(self.label_smoothing)
         return targets * (1 - s) + s / targets.shape[1] if s else targets
 
@@ -244,9 +346,9 @@ class BinaryCrossentropy(Loss):
     label_smoothing: float = 0.0
 
     engine = "binary_cross_entropy"
-    end = "sigmoid"
+    names = ("binary_crossentropy",)
 
-    def prepare(self, targets):
+    def prepare(self, targets: np.ndarray) -> np.ndarray:
         s = targets.dtype.type(self.label_smoothing)
         return targets * (1 - s) + s / 2 if s else targets
 
@@ -256,6 +358,8 @@ class MeanSquaredError(Loss):
     """`mean((y - t)^2)` over the units."""
 
     engine = "mean_squared_error"
+    names = ("mean_squared_error", "mse")
+    aliases = ("MSE",)
 
 
 @dataclass(frozen=True)
@@ -263,11 +367,15 @@ class MeanAbsoluteError(Loss):
     """`mean(|y - t|)` over the units."""
 
     engine = "mean_absolute_error"
+    names = ("mean_absolute_error", "mae")
+    aliases = ("MAE",)
 
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Mean over the units of `s^2 / 2` where `|s| <= delta`, else `delta * (|s| - delta / 2)` (Huber, 1964).
+    """Mean over the units of `s^2 / 2` where `|s| <= delta`, else `delta * (|s| - delta / 2)`.
+
+    Huber (1964).
 
     Parameters
     ----------
@@ -280,38 +388,44 @@ class Huber(Loss):
     delta: float = 1.0
 
     engine = "huber"
+    names = ("huber",)
+    aliases = ("huber_loss",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.delta, bool) or not isinstance(self.delta, Real) or not 0 < self.delta < math.inf:
-            raise ValueError(f"Huber: delta must be a finite number above 0, got {self.delta!r}")
-
-    def rows(self, targets, outputs):
-        return _huber(targets, outputs, self.delta)
+        d = self.delta
+        if isinstance(d, bool) or not isinstance(d, Real) or not 0 < d < math.inf:
+            raise ValueError(f"Huber: delta must be a finite number above 0, got {d!r}")
 
 
-_NAMES: dict[str, type[Loss]] = {
-    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
-    "categorical_crossentropy": CategoricalCrossentropy,
-    "binary_crossentropy": BinaryCrossentropy,
-    "mean_squared_error": MeanSquaredError,
-    "mse": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "mae": MeanAbsoluteError,
-    "huber": Huber,
-}
-_ALIASES = {cls.__name__: cls for cls in _NAMES.values()} | {
-    "MSE": MeanSquaredError, "MAE": MeanAbsoluteError, "huber_loss": Huber,
-}  # fmt: skip
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """`mean(log(cosh(y - t)))` over the units: quadratic near 0, linear far away."""
+
+    engine = "log_cosh"
+    names = ("log_cosh",)
+    aliases = ("logcosh",)
 
 
-def get(identifier) -> Loss:
+_CLASSES: tuple[type[Loss], ...] = (
+    SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, MeanSquaredError,
+    MeanAbsoluteError, Huber, LogCosh,
+)  # fmt: skip
+_NAMES = {name: cls for cls in _CLASSES for name in cls.names}
+_ALIASES = {alias: cls for cls in _CLASSES for alias in (cls.__name__, *cls.aliases)}
+
+
+def get(identifier: str | Loss | dict) -> Loss:
     """The loss that a name, an object or a config stands for.
 
     Parameters
     ----------
     identifier : str, Loss or dict
         A name as in `"mse"` or `"MeanSquaredError"`; what `Loss.config` gave.
+
+    Returns
+    -------
+    Loss
 
     Raises
     ------
@@ -327,11 +441,15 @@ def get(identifier) -> Loss:
     if isinstance(identifier, str):
         return _class(identifier)()
     if isinstance(identifier, type) and issubclass(identifier, Loss):
-        raise TypeError(f"loss is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
-    raise TypeError(f"loss must be a name or an object of nbbn.losses, got {identifier!r}; functions are not supported")
+        name = identifier.__name__
+        raise TypeError(f"loss is the class {name}; make an object of it: {name}()")
+    raise TypeError(
+        f"loss must be a name or an object of nbbn.losses, got {identifier!r}; "
+        "functions are not supported"
+    )
 
 
-def _class(name) -> type[Loss]:
+def _class(name: object) -> type[Loss]:
     known = {**_NAMES, **_ALIASES}
     if name in known:
         return known[name]

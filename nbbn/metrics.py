@@ -158,7 +158,7 @@ class MeanSquaredError(Metric):
     default_name = "mean_squared_error"
 
     def rows(self, targets, outputs):
-        return losses.ROWS["mean_squared_error"](targets, outputs)
+        return losses.RECORDS["mean_squared_error"].rows(targets, outputs)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class MeanAbsoluteError(Metric):
     default_name = "mean_absolute_error"
 
     def rows(self, targets, outputs):
-        return losses.ROWS["mean_absolute_error"](targets, outputs)
+        return losses.RECORDS["mean_absolute_error"].rows(targets, outputs)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class SparseCategoricalCrossentropy(Metric):
     takes_labels = True
 
     def rows(self, targets, outputs):
-        return losses.ROWS["softmax_cross_entropy"](targets, outputs)
+        return losses.RECORDS["softmax_cross_entropy"].rows(targets, outputs)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class CategoricalCrossentropy(Metric):
     default_name = "categorical_crossentropy"
 
     def rows(self, targets, outputs):
-        return losses.ROWS["categorical_cross_entropy"](targets, outputs)
+        return losses.RECORDS["categorical_cross_entropy"].rows(targets, outputs)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class BinaryCrossentropy(Metric):
     default_name = "binary_crossentropy"
 
     def rows(self, targets, outputs):
-        return losses.ROWS["binary_cross_entropy"](targets, outputs)
+        return losses.RECORDS["binary_cross_entropy"].rows(targets, outputs)
 
 
 @dataclass(frozen=True)
@@ -323,14 +323,15 @@ def _of(identifier, loss: Loss, units: int | None) -> Metric:
     if isinstance(identifier, dict):
         return _class(identifier.get("class_name"))(**identifier["config"])
     if isinstance(identifier, str):
-        cls = _accuracy(loss, units) if identifier in _ACCURACY else _class(identifier)
+        cls = accuracy_of(loss, units) if identifier in _ACCURACY else _class(identifier)
         return replace(cls(), name=identifier)
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         raise TypeError(f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
     raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported")
 
 
-def _accuracy(loss: Loss, units: int | None) -> type[Metric]:
+def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
+    """What `accuracy` means beside a loss."""
     if loss.end == "softmax":
         return SparseCategoricalAccuracy if loss.takes_labels else CategoricalAccuracy
     return BinaryAccuracy if loss.end == "sigmoid" or units in (None, 1) else CategoricalAccuracy

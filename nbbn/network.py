@@ -1,14 +1,34 @@
-"""A network: layers, the shape of a row, and the weights. What estimators, folding and files hand to each other."""
+"""A network: layers, the shape of a row, and the weights.
+
+What estimators, folding and files hand to each other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nbbn.layers import Layer, LayerError, layer_from_config
+from nbbn.operations import Builder, Computation, Shape
 
 Weights = list[dict[str, np.ndarray]]
+
+
+def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
+    """What layers that follow one another compute in training.
+
+    Raises
+    ------
+    LayerError
+        Where a layer cannot take the rows that reach it.
+    """
+    builder, source = Builder(input_shape), -1
+    for layer in layers:
+        shape = builder.shape(source)
+        source = builder.add_layer(layer.operations(shape), layer.arrays(shape), (source,))
+    return builder.computation()
 
 
 @dataclass(frozen=True)
@@ -21,7 +41,8 @@ class Network:
     input_shape : tuple of int
         Shape of one row, channels last.
     weights : list of dict
-        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without weights.
+        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without
+        weights.
     dtype : numpy.dtype
         float32 or float64.
     """
@@ -32,12 +53,17 @@ class Network:
     dtype: np.dtype
 
     @property
-    def shapes(self) -> list[tuple[int, ...]]:
+    def shapes(self) -> list[Shape]:
         """Shape of one row before each layer, and after the last: `len(layers) + 1` entries."""
         shapes = [self.input_shape]
         for layer in self.layers:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
+
+    def computation(self, *, training: bool = False) -> Computation:
+        """What is computed; `weights[step.layer]` are a step's arrays."""
+        whole = computation(self.layers, self.input_shape)
+        return whole if training else whole.inference
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -45,7 +71,8 @@ class Network:
         return self.shapes[-1]
 
     def check(self) -> Network:
-        """Return self if every array is there with the declared shape and the network's dtype, and finite.
+        """Return self if every array is there with the declared shape and the network's dtype, and
+        finite.
 
         Raises
         ------

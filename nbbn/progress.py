@@ -240,7 +240,7 @@ def _per_step(seconds: float, steps: int) -> str:
 
 def _screen() -> Any:
     """The terminal to draw bars on; None where the output is a log."""
-    from nbbn.commands.progress import console
+    from nbbn.terminal import console
 
     screen = console()
     return screen if screen.is_terminal else None

@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 
 from nbbn import compiler
+from nbbn.version import __version__
 
 _local = threading.local()
 _default: int | None = None
@@ -132,8 +133,6 @@ def usable_threads(threads: int) -> int:
 def show_config() -> str:
     """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
     import sklearn
-
-    from nbbn import __version__
 
     versions = f"nbbn {__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = "\n".join([versions, *_compiler_config()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from numbers import Integral
 
 import numpy as np
@@ -72,9 +71,3 @@ def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)
-
-
-def snake_case(name: str) -> str:
-    """A class's name as Keras writes it in lower case: `Conv2DTranspose` is `conv2d_transpose`."""
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -126,6 +126,11 @@ def _silu(z):
     return z * s, s + z * s * (1 - s)
 
 
+def _mish(z):
+    t = np.tanh(np.logaddexp(0, z))
+    return z * t, t + z * sigmoid(z) * (1 - t**2)
+
+
 # Each returns the value and the derivative.
 ELEMENTWISE = {
     "linear": lambda z: (z, np.ones_like(z)),
@@ -138,6 +143,9 @@ ELEMENTWISE = {
     "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)),
     "sigmoid": _sigmoid,
     "tanh": lambda z: (np.tanh(z), 1 - np.tanh(z) ** 2),
+    "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2),
+    "mish": _mish,
+    "exponential": lambda z: (np.exp(z), np.exp(z)),
 }
 
 
@@ -560,9 +568,14 @@ def huber(y, p, delta=1.0):
     return values.mean(axis=-1), np.clip(error, -delta, delta) / p.shape[-1]
 
 
+def log_cosh(y, p):
+    """`log(cosh(p - y))`, the mean along the last axis."""
+    return np.log(np.cosh(p - y)).mean(axis=-1), np.tanh(p - y) / p.shape[-1]
+
+
 _LOSSES = (
     sparse_categorical_crossentropy, categorical_crossentropy, binary_crossentropy,
-    mean_squared_error, mean_absolute_error, huber,
+    mean_squared_error, mean_absolute_error, huber, log_cosh,
 )  # fmt: skip
 LOSSES = {f.__name__: f for f in _LOSSES}
 LOSSES.update({"mse": mean_squared_error, "mae": mean_absolute_error})

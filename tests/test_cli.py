@@ -100,7 +100,7 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(models, capsys, m
     def broken(*args):
         raise ZeroDivisionError("what\nnow")
 
-    monkeypatch.setattr("nbbn.interop.native.load", broken)
+    monkeypatch.setattr("nbbn.formats.native.load", broken)
     assert "unexpected ZeroDivisionError: what now" in fails(capsys, 1, "inspect", models / "digits.safetensors")
     assert main(["inspect", "--debug", str(models / "digits.safetensors")]) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -8,19 +8,20 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from command_line import fails, works
-from test_csource import CASES, MORE, NOT_IN_ENGINE, drawn
+from test_csource import CASES, MORE, drawn
 
 import nbbn
 from nbbn.commands import warmup
 from nbbn.kernels import KERNELS
 from nbbn.program.inference import InferenceProgram
 
+INFERENCE = {name for name, kernel in KERNELS.items() if kernel.inference}
 pytestmark = pytest.mark.usefixtures("command_name")
 
 
 def kernels_of(network):
     """Names of the kernels that a network in inference is lowered to."""
-    program = InferenceProgram(network.layers, network.shapes, network.dtype).program
+    program = InferenceProgram(network.computation(), network.dtype).program
     return {operation.kernel for operation in program.operations}
 
 
@@ -28,9 +29,9 @@ def test_inference_is_what_networks_are_lowered_to():
     networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()])]
     networks += [drawn(*MORE[name]) for name in MORE]
     networks += [
-        drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items() if name not in NOT_IN_ENGINE
+        drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()
     ]
-    assert set().union({"scan_finite"}, *map(kernels_of, networks)) == set(warmup.INFERENCE)
+    assert set().union({"scan_finite"}, *map(kernels_of, networks)) == INFERENCE
 
 
 @pytest.mark.parametrize("purpose", ["inference", "training", "all"])
@@ -42,7 +43,7 @@ def test_which_kernels_are_compiled(capsys, monkeypatch, purpose, dtype):
     )
     monkeypatch.setattr(warmup, "_run_once", lambda purpose, dtype: ran.append(dtype.name))
     text = works(capsys, "warmup", "--for", purpose, "--dtype", dtype)
-    wanted = set(warmup.INFERENCE) if purpose == "inference" else set(KERNELS)
+    wanted = INFERENCE if purpose == "inference" else set(KERNELS)
     dtypes = ["float32", "float64"] if dtype == "both" else [dtype]
     assert set(asked) == {(name, d) for name in wanted for d in dtypes}
     assert ran == dtypes and re.match(rf"{len(asked)} kernels ready after [\d.]+ s, kept in ", text)

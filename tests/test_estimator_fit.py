@@ -13,7 +13,7 @@ from rich.errors import LiveError
 from rich.progress import Progress
 
 import nbbn
-from nbbn.commands import progress
+from nbbn import terminal
 from nbbn.training_loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -133,7 +133,7 @@ def test_bar_on_a_terminal(monkeypatch, solver, validated):
     """Epochs, loss, validation score, rows a second; and the bits of a silent fit."""
     X, y = data()
     stream = io.StringIO()
-    monkeypatch.setattr(progress, "console", lambda: Console(file=stream, force_terminal=True, width=120))
+    monkeypatch.setattr(terminal, "console", lambda: Console(file=stream, force_terminal=True, width=120))
     held = {"X_val": X, "y_val": y} if validated else {}
     params = {"solver": solver, "tol": 10.0, "n_iter_no_change": 2} if solver == "adam" else {"solver": solver}
     loud, quiet = make(verbose=True, **params).fit(X, y, **held), make(**params).fit(X, y, **held)
@@ -151,7 +151,7 @@ def test_lines_beside_another_bar(monkeypatch, capsys):
     def refuse(self):
         raise LiveError("Only one live display may be active at once")
 
-    monkeypatch.setattr(progress, "console", lambda: Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(terminal, "console", lambda: Console(file=io.StringIO(), force_terminal=True))
     monkeypatch.setattr(Progress, "start", refuse)
     make(verbose=True, max_iter=3).fit(X, y)
     assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [f"Iteration {n}" for n in (1, 2, 3)]

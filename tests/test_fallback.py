@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from naive_layers import NaiveNetwork
-from test_csource import CASES, MORE, NOT_IN_ENGINE, NOT_IN_ORACLE, drawn, rows
+from test_csource import CASES, MORE, NOT_IN_ORACLE, drawn, rows
 
 import nbbn
 from nbbn import compiler, fallback
@@ -37,20 +37,11 @@ def test_every_network(name, dtype):
     refs = []
     if name not in NOT_IN_ORACLE:
         refs.append(NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x))
-    if name not in NOT_IN_ENGINE:
-        refs.append(Predictor(network)(x))
+    refs.append(Predictor(network)(x))
     assert refs and got.dtype == dtype
     for ref in refs:
         bound = ROUNDINGS * np.finfo(dtype).eps * max(1, np.abs(ref).max())
         np.testing.assert_allclose(got, ref.reshape(len(x), -1), rtol=0, atol=bound)
-
-
-def test_every_layer_is_known():
-    layers = {getattr(nbbn.layers, name) for name in nbbn.layers.__all__}
-    assert set(fallback._LAYERS) == {
-        kind for kind in layers if isinstance(kind, type) and issubclass(kind, nbbn.layers.Layer)
-    } - {nbbn.layers.Layer}
-    assert set(fallback._ACTIVATIONS) == set(nbbn.layers.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("block", [1, 3, 100])

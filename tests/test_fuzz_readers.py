@@ -356,7 +356,7 @@ def test_one_long_string_many_times():
 
 def test_a_heap_that_never_ends(monkeypatch):
     """A heap of strings is walked object by object: at one of length 0 the HDF5 library stands still."""
-    monkeypatch.setattr("nbbn.interop.keras.hdf5._SECONDS", 1)
+    monkeypatch.setattr("nbbn.formats.keras.hdf5._SECONDS", 1)
     data = bytearray(FILES["h5"])
     at = data.find(b"GCOL")
     assert at > 0

@@ -27,10 +27,11 @@ from nbbn.layers import (
     Reshape,
     ZeroPadding2D,
 )
-from nbbn.network import Network
+from nbbn.network import Network, computation
 from nbbn.optimizers import SGD, Adam
 from nbbn.predictor import Predictor
 from nbbn.program.inference import InferenceProgram
+from nbbn.program.program import Segment
 from nbbn.program.training import lower_training
 from nbbn.trainer import Trainer, batches
 
@@ -100,7 +101,7 @@ def drawn(layers, shape, dtype, seed=3):
 
 def trained(layers, shape, weights, dtype, x, y, threads, **settings):
     with nbbn.num_threads(threads):
-        trainer = Trainer(tuple(layers), shapes_of(layers, shape), np.dtype(dtype), x.dtype, BATCH, "softmax_cross_entropy",
+        trainer = Trainer(computation(layers, shape), np.dtype(dtype), x.dtype, BATCH, "softmax_cross_entropy",
                           SGD(RATE), **settings)
         trainer.upload(weights)
         edges = batches(len(x), BATCH, merge_tail=False)
@@ -182,7 +183,7 @@ def test_pools_in_the_convolution(pool, rows):
     layers = [Conv2D(10, 3, activation="relu"), pool, Conv2D(5, 2, padding="same"), MaxPooling2D((1, 2)), *END]
     net, weights = drawn(layers, (9, 11, 3), "f8")
     network = Network(tuple(layers), (9, 11, 3), weights, np.dtype("f8"))
-    kernels = [op.kernel for op in InferenceProgram(network.layers, network.shapes, network.dtype).program.operations]
+    kernels = [op.kernel for op in InferenceProgram(network.computation(), network.dtype).program.operations]
     assert kernels.count("conv_pool_forward") == (2 if pool.strides == pool.pool_size else 1)
     x = np.random.default_rng(1).standard_normal((rows, 9, 11, 3))
     np.testing.assert_allclose(Predictor(network)(x), net.forward(x, False), atol=1e-12)
@@ -199,7 +200,7 @@ def test_dropout_keeps_the_mean_and_drops_its_share(shape):
     for seed in (1, 2):
         for threads in (1, 2):
             with nbbn.num_threads(threads):
-                trainer = Trainer(tuple(layers), shapes_of(layers, (size,)), np.dtype("f4"), x.dtype, 200,
+                trainer = Trainer(computation(layers, (size,)), np.dtype("f4"), x.dtype, 200,
                                   "softmax_cross_entropy", SGD(1.0), seed=seed)
                 trainer.upload(weights)
                 trainer.epoch(x, y, np.arange(200), np.array([0, 200]), np.ones(1))
@@ -215,7 +216,7 @@ def test_a_dropped_step_differs_from_the_one_before():
     layers = [Dense(30), Dropout(0.5), Dense(2, activation="softmax")]
     net, weights = drawn(layers, (8,), "f4")
     x, y = np.random.default_rng(0).standard_normal((9, 8)).astype("f4"), np.zeros(9, np.int64)
-    trainer = Trainer(tuple(layers), shapes_of(layers, (8,)), np.dtype("f4"), x.dtype, 9, "softmax_cross_entropy", SGD(0.0))
+    trainer = Trainer(computation(layers, (8,)), np.dtype("f4"), x.dtype, 9, "softmax_cross_entropy", SGD(0.0))
     trainer.upload(weights)
     losses = [trainer.epoch(x, y, np.arange(9), np.array([0, 9]), np.zeros(1)).loss for _ in range(3)]
     assert len(set(losses)) == 3
@@ -251,6 +252,16 @@ def test_working_memory_beyond_activations_stays_small():
         layers += [Conv2D(filters, 3, use_bias=False), norm(), Activation("relu"), MaxPooling2D(2)]
     layers += [Flatten(), Dense(64, use_bias=False), norm(), Activation("relu"), Dense(10, activation="softmax")]
     shapes = shapes_of(layers, (28, 28, 1))
-    lowered = lower_training(tuple(layers), shapes, np.dtype("f4"), 128, "softmax_cross_entropy", Adam())
+    lowered = lower_training(computation(layers, shapes[0]), np.dtype("f4"), 128, "softmax_cross_entropy", Adam())
     numbers = sum(int(np.prod(shape)) for shape in shapes)
     assert sum(lowered.program.sizes.values()) - 2 * 128 * 4 * numbers < 32 << 20
+
+
+def test_deep_inference_takes_the_memory_of_two_layers():
+    """Buffers live from their writer to their last reader: 32 layers take no more than 2."""
+    sizes = []
+    for depth in (2, 32):
+        layers = [Conv2D(32, 3, padding="same", activation="relu") for _ in range(depth)]
+        program = InferenceProgram(computation(layers, (28, 28, 32)).inference, np.dtype("f4")).program
+        sizes.append(program.sizes[Segment.WORK])
+    assert sizes[1] <= sizes[0] <= 1.2e6

@@ -518,7 +518,7 @@ def test_arrays_in_pieces(tmp_path, change):
 def test_a_crash_of_the_library_is_an_error(tmp_path, monkeypatch, crash):
     child = tmp_path / "child.py"
     child.write_text(f"import os\n{crash}")
-    monkeypatch.setattr("nbbn.interop.keras.hdf5._CHILD", child)
+    monkeypatch.setattr("nbbn.formats.keras.hdf5._CHILD", child)
     shape, network = drawn("twins")
     refused(tmp_path, h5_file(sequential_config(network, shape), network), "broken .makes the HDF5 library crash")
 
@@ -526,8 +526,8 @@ def test_a_crash_of_the_library_is_an_error(tmp_path, monkeypatch, crash):
 def test_a_file_without_end_is_an_error(tmp_path, monkeypatch):
     child = tmp_path / "child.py"
     child.write_text("while True: pass")
-    monkeypatch.setattr("nbbn.interop.keras.hdf5._CHILD", child)
-    monkeypatch.setattr("nbbn.interop.keras.hdf5._SECONDS", 0.2)
+    monkeypatch.setattr("nbbn.formats.keras.hdf5._CHILD", child)
+    monkeypatch.setattr("nbbn.formats.keras.hdf5._SECONDS", 0.2)
     shape, network = drawn("twins")
     refused(tmp_path, h5_file(sequential_config(network, shape), network), "broken .keeps the HDF5 library busy without end")
 
@@ -568,7 +568,7 @@ def test_refuses_other_compressions(tmp_path):
 
 def test_refuses_long_configs(tmp_path, monkeypatch):
     shape, network = drawn("twins")
-    monkeypatch.setattr("nbbn.interop.keras.reading._MAX_CONFIG", 100)
+    monkeypatch.setattr("nbbn.formats.keras.reading._MAX_CONFIG", 100)
     refused(tmp_path, h5_file(sequential_config(network, shape), network), "its config is longer than 100 bytes")
 
 

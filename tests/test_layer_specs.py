@@ -217,7 +217,7 @@ def test_activation_synonyms():
     }
     assert set(ACTIVATIONS) == {
         *("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
-          "exponential")
+          "softsign", "mish", "exponential")
     }
 
 

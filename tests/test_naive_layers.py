@@ -114,7 +114,8 @@ def average_pool(pool_size=2, strides=None, padding="valid"):
 
 RELU, SOFTMAX, FLAT, HEAD = activation("relu"), activation("softmax"), ("Flatten", {}), dense(3, "softmax")
 ACTIVATIONS = [
-    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax", "softsign",
+    "mish",
 ]  # fmt: skip
 ACTIVATION_LAYERS = {
     "relu": ("ReLU", {}),
@@ -284,6 +285,7 @@ NETWORKS = {
     "loss, squares of one": Case((37,), [dense(19, "relu"), dense(1)], "mse"),
     "loss, absolute": Case((37,), [dense(19, "relu"), dense(2)], "mae"),
     "loss, huber": Case((37,), [dense(19, "relu"), dense(2)], ("Huber", {"delta": 0.7})),
+    "loss, log cosh": Case((37,), [dense(19, "relu"), dense(2)], "log_cosh"),
     "loss, pixels": Case(IMAGE, [conv(6, padding="same"), norm(), RELU, conv(4, 1, activation="softmax")]),
     "loss, squares of pixels": Case(IMAGE, [conv(6), norm(), RELU, transposed(3)], "mse"),
     "loss, weights": vector(dense(19), norm(), RELU, weighted=True),

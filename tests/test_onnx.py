@@ -9,7 +9,8 @@ from naive_layers import ELEMENTWISE, NaiveNetwork
 
 import nbbn.layers
 from nbbn.fold import fold_network
-from nbbn.interop.files import FileError
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.files import FileError
 from nbbn.interop.onnx_writing.networks import _EMIT, IR_VERSION, OPSET, to_onnx
 from nbbn.layers import (
     ELU,
@@ -38,7 +39,7 @@ from nbbn.layers import (
     ZeroPadding2D,
 )
 from nbbn.network import Network
-from nbbn.predictor import FoldedModel, Predictor
+from nbbn.predictor import Predictor
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")

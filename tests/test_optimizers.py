@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from nbbn import Sequential, optimizers, schedules
+from nbbn.kernels.simd import load, splat, store
+from nbbn.kernels.update import optimizer
 from nbbn.layers import Dense
-from nbbn.optimizers import SGD, Adam, AdamW, RMSprop
+from nbbn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 ALL = (SGD, RMSprop, Adam, AdamW)
 STEPS = np.arange(50)
@@ -217,6 +219,30 @@ def test_adamw(line):
         p = p - p * 0.1 * 0.3
         p = p - 0.1 * np.sqrt(1 - 0.99**step) / (1 - 0.9**step) * m / (np.sqrt(v) + 1e-7)
     np.testing.assert_allclose(steps_of(AdamW(0.1, weight_decay=0.3, beta_2=0.99), x, t, 4), p, rtol=1e-9)
+
+
+def _many(p, g, param, slots, i, size, constants, rate):
+    """Steps along the sum of all gradients so far, kept in the sixth slot; the ninth constant scales them."""
+    total = load(slots, 5 * size + i) + g
+    store(slots, 5 * size + i, total)
+    store(param, i, p - splat(param, rate * constants[8]) * total)
+
+
+class Many(Optimizer):
+    learning_rate, slots, kernel = 0.1, 6, "_many"
+
+    def constants(self):
+        return [0.0] * 8 + [0.5]
+
+
+def test_an_optimizer_may_have_any_number_of_slots_and_constants(line):
+    optimizer(_many)
+    x, t = line
+    p, total = np.zeros((3, 2)), 0.0
+    for _ in range(4):
+        total = total + gradient(p, x, t)
+        p = p - 0.05 * total
+    np.testing.assert_allclose(steps_of(Many(), x, t, 4), p, rtol=1e-9)
 
 
 def test_a_function_of_the_step(line):

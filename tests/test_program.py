@@ -7,11 +7,14 @@ import pytest
 
 from nbbn.kernels import KERNELS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
+from nbbn.losses import RECORDS
+from nbbn.network import computation
 from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.training import lower_training
-from nbbn.trainer import Pace, Trainer, batches
+from nbbn.thread_choice import ThreadChoice
+from nbbn.trainer import Trainer, batches
 
 F32 = np.dtype("float32")
 
@@ -79,7 +82,7 @@ def test_unknown_or_missing_operand():
 def small_training(optimizer=None, loss="softmax_cross_entropy", last="softmax", rows=40):
     layers = (Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3), Activation(last))
     shapes = [(37,), (100,), (100,), (100,), (3,), (3,)]
-    return lower_training(layers, shapes, F32, rows, loss, optimizer or Adam())
+    return lower_training(computation(layers, shapes[0]), F32, rows, loss, optimizer or Adam())
 
 
 def test_training_program_reads_as_a_text():
@@ -122,6 +125,14 @@ def test_loss_and_output_must_fit():
         small_training(last="linear")
 
 
+def test_records_of_losses_say_what_the_kernels_take():
+    takes = {name: set(KERNELS[name].operands) for name in RECORDS}
+    for record in RECORDS.values():
+        assert ("labels" in takes[record.engine], "hits" in takes[record.engine]) == (record.takes_labels, record.counts_hits)
+        assert ("y" in takes[record.engine]) == (record.end is None)
+        assert record.parameter is None or "parameter" in takes[record.engine]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("width", [1, 15, 16, 37, 256, 1024])
 def test_strides_hold_whole_vectors_off_powers_of_two(width, dtype):
@@ -156,24 +167,24 @@ class TestPace:
 
     @pytest.mark.parametrize("fast, slow", [(2, 1), (1, 2)])
     def test_takes_the_faster_way(self, fast, slow):
-        got = self.run(Pace(), {fast: 1e-4, slow: 3e-4}, 100_000)
+        got = self.run(ThreadChoice(), {fast: 1e-4, slow: 3e-4}, 100_000)
         assert got[fast] > 0.99 * 100_000
 
     def test_steps_that_come_one_by_one(self):
         """Trials are as rare as between long runs: half of partial_fit's calls went the slow way."""
-        pace, got = Pace(), {1: 0, 2: 0}
+        pace, got = ThreadChoice(), {1: 0, 2: 0}
         for _ in range(20_000):
             got[next(iter(self.run(pace, {1: 5e-5, 2: 2e-2}, 1)))] += 1
         assert got[2] < 0.01 * got[1]
 
     def test_comes_back_when_the_machine_changes(self):
-        pace = Pace()
+        pace = ThreadChoice()
         self.run(pace, {1: 3e-4, 2: 1e-4}, 10_000)
         got = self.run(pace, {1: 1e-4, 2: 3e-4}, 400_000)
         assert got[1] > got[2]
 
     def test_one_thread_needs_no_choice(self):
-        assert set(self.run(Pace(), {1: 1e-4}, 1000, threads=1)) == {1}
+        assert set(self.run(ThreadChoice(), {1: 1e-4}, 1000, threads=1)) == {1}
 
 
 def test_a_weighted_step_is_the_step_on_repeated_rows():
@@ -187,7 +198,8 @@ def test_a_weighted_step_is_the_step_on_repeated_rows():
     start = [layer.initial_weights(shape, rng, "f8") for layer, shape in zip(layers, shapes)]
 
     def train(rows, weighted):
-        trainer = Trainer(layers, shapes, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
+        whole = computation(layers, shapes[0])
+        trainer = Trainer(whole, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
                           weighted="mean" if weighted else False)  # fmt: skip
         trainer.upload(start)
         edges, more = np.array([0, len(rows)]), {"weights": weights[rows]} if weighted else {}

@@ -31,7 +31,6 @@ TOLERANCE = {dtype: 256 * float(np.finfo(dtype).eps) for dtype in ("float32", "f
 REFUSED = {
     "loss, not softmax": "ends with softmax",
     "loss, pixels": "outputs have one axis",
-    "dense, four axes": "at most three axes",
 }
 IN_USE = {name: case for name, case in NETWORKS.items() if name not in REFUSED}
 # Accumulation is for `fit`: see `test_accumulation`.

@@ -21,7 +21,8 @@ from rich.table import Table
 from nbbn.commands import labelled
 from nbbn.commands.arguments import add_network, count, share, threads_of
 from nbbn.commands.errors import UnusableInput
-from nbbn.commands.progress import console, fraction_bar
+from nbbn.commands.progress import fraction_bar
+from nbbn.terminal import console
 
 HELP = "compare networks with and without batch norm, scikit-learn's and simple models on a table"
 # Rows of a prediction that is timed are repeated up to so many, so that a call's own cost is spread, and timed so many times.

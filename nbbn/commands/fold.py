@@ -56,7 +56,7 @@ def _fold_model(args: argparse.Namespace, rows):
     folded = nbbn.fold(model, strict=args.strict, check=rows)
     with whole_file(args.out) as part:
         if part.suffix.lower() == ".c":
-            from nbbn.interop.csource import name_for
+            from nbbn.formats.csource import name_for
 
             folded.to_c(part, name=name_for(args.out))
         elif part.suffix.lower() == ".onnx":

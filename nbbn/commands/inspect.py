@@ -10,8 +10,8 @@ import numpy as np
 from rich.table import Table
 
 from nbbn.commands import models
-from nbbn.commands.progress import console
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
+from nbbn.terminal import console
 
 HELP = "show the layers, parameters and batch norms of a model file"
 

@@ -1,27 +1,29 @@
-"""Progress bars and tables on the terminal; in a log, plain lines and no control characters."""
+"""Progress bars on the terminal; nothing at all in a log."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-
-def console(stream=None) -> Console:
-    """A console on the stream, stdout by default, that sends colours and control characters to a terminal only."""
-    stream = stream or sys.stdout
-    terminal = stream.isatty()
-    # rich would take FORCE_COLOR for a terminal; a log stays a log. 100 columns hold every table.
-    return Console(file=stream, force_terminal=terminal, width=None if terminal else 100, highlight=False)
+from nbbn.terminal import console
 
 
 @contextmanager
-def epoch_bar(title: str, epochs: int) -> Iterator[Callable]:
+def epoch_bar(title: str, epochs: int) -> Iterator[Callable[[object, dict], None]]:
     """A bar of `epochs` epochs on stderr; gives the callback for an estimator's `callbacks`."""
-    columns = (MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
+    columns = MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
     with _bar(title, epochs, columns, figures="") as update:
         yield lambda estimator, logs: update(completed=logs["epoch"], figures=_figures(logs))
 
@@ -39,12 +41,15 @@ def fraction_bar(title: str) -> Iterator[Callable[[float], None]]:
 
 
 @contextmanager
-def _bar(title: str, total: float, columns: tuple, **fields) -> Iterator[Callable[..., None]]:
-    """A bar that goes when it is done; gives the function that updates it. Nothing at all where stderr is a log."""
+def _bar(
+    title: str, total: float, columns: tuple[ProgressColumn, ...], **fields: Any
+) -> Iterator[Callable[..., None]]:
+    """A bar that goes when it is done; gives the function that updates it."""
     err = console(sys.stderr)
     if not err.is_terminal:
         yield lambda **changes: None
         return
-    with Progress(TextColumn("{task.description}"), BarColumn(), *columns, console=err, transient=True) as bar:
+    described = TextColumn("{task.description}"), BarColumn(), *columns
+    with Progress(*described, console=err, transient=True) as bar:
         task = bar.add_task(title, total=total, **fields)
         yield lambda **changes: bar.update(task, **changes)

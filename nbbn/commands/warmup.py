@@ -13,15 +13,6 @@ from nbbn.commands.errors import WorkFailed
 from nbbn.commands.progress import fraction_bar
 
 HELP = "compile the kernels beforehand"
-# What a network in inference is lowered to; a test holds it against the lowering.
-INFERENCE = (
-    "copy_rows", "dense_forward", "dense_relu_forward", "norm_inference", "norm_relu_inference", "relu_forward",
-    "sigmoid_forward", "tanh_forward", "softmax_forward", "channel_softmax", "conv_forward", "conv_pool_forward",
-    "depthwise_forward", "repeat_channels", "clear_padding", "image_norm_inference", "image_norm_relu_inference",
-    "group_norm_forward", "max_pool_forward", "average_pool_forward", "pad_images", "permute", "repack", "image_relu",
-    "image_leaky_relu", "image_elu", "image_selu", "image_gelu", "image_silu", "image_softplus", "image_sigmoid",
-    "image_tanh", "image_exponential", "image_clipped_relu", "scan_finite",
-)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +52,7 @@ def _names(purpose: str) -> list[str]:
     """The kernels that the purpose takes: training takes those of inference too, to validate with."""
     from nbbn.kernels import KERNELS
 
-    return [name for name in KERNELS if purpose != "inference" or name in INFERENCE]
+    return [name for name, kernel in KERNELS.items() if purpose != "inference" or kernel.inference]
 
 
 def _compile_kernels(names: list[str], dtypes, show) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000

@@ -12,6 +12,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from nbbn.estimators.task import Task
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import Content, PathLike, native
 from nbbn.network import Network
 from nbbn.runtime import num_threads
 
@@ -60,12 +62,12 @@ class NetworkEstimator(BaseEstimator):
         outputs = self._outputs(X)
         return self._task.answers(outputs)
 
-    def network_and_meaning(self) -> tuple[Network, str, np.ndarray | None]:
-        """The fitted network, the kind of its outputs as `FoldedModel` has it, and the labels."""
+    def for_inference(self) -> FoldedModel:
+        """The fitted network, batch norms as they are, with the labels that it answers by."""
         network = self.network()
-        return network, self._task.kind, self._task.classes
+        return FoldedModel(network, kind=self._task.kind, classes=self._task.classes)
 
-    def fold(self, *, strict: bool = False, check: Any = None) -> Any:
+    def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:
         """The same function with every batch norm folded into its neighbours, as a `FoldedModel`.
 
         Parameters
@@ -80,9 +82,34 @@ class NetworkEstimator(BaseEstimator):
         folded : FoldedModel
             Takes rows of the shape that was fitted; `nbbn.fold` says more.
         """
-        from nbbn.saving import fold
+        return self.for_inference().fold(strict=strict, check=check)
 
-        return fold(self, strict=strict, check=check)
+    def save(self, path: PathLike) -> None:
+        """Write the estimator to one file; `nbbn.load` opens it. Nothing in it is executed.
+
+        Parameters, network, labels and curves are in it, and of an estimator around layers the
+        optimiser's state; functions among the parameters, callbacks, the state of a random
+        generator and the path of a checkpoint are not.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        NotFittedError
+            Before the fit.
+        FileError
+            Where the file cannot be written.
+        ValueError
+            For parameters that no longer describe the network, and for an optimiser whose learning
+            rate is a function.
+        """
+        native.save(path, *self._content())
+
+    def _content(self) -> Content:
+        """What a file keeps of the fitted estimator."""
+        raise NotImplementedError
 
     # -- for the fit
 

@@ -19,8 +19,9 @@ from sklearn.utils import (
 from sklearn.utils.multiclass import type_of_target, unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.estimators.lazy_rows import LazyRows, Rows
-from nbbn.inputs import SOURCE_DTYPES, all_finite, readable
+from nbbn.inputs import all_finite, readable
 
 
 @contextmanager

@@ -18,7 +18,7 @@ class Task:
 
     # `classifier`, `multilabel` or `regressor`.
     kind: str
-    # Of the network: 1 for two classes.
+    # Numbers in a row of y, labels of an indicator matrix; what a classifier makes of its classes.
     outputs: int
     # Of a classifier; the label indices of a multilabel one.
     classes: np.ndarray | None = None
@@ -30,11 +30,6 @@ class Task:
         "`y` has classes not in `self.classes_`. `self.classes_` has {classes}. 'y' has {found}."
     )
     columns: ClassVar[str] = "y must have {outputs} columns, as at the first fit; got {columns}"
-
-    @staticmethod
-    def units(classes: np.ndarray) -> int:
-        """Outputs that tell so many classes apart."""
-        return 1 if len(classes) <= 2 else len(classes)
 
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
         """Checked targets as indices `(n,)`, int64 indicators or numbers `(n, outputs)`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +35,7 @@ from nbbn.layers import (
     Reshape,
     ZeroPadding2D,
 )
+from nbbn.layers.names import keras_name
 from nbbn.network import Network
 
 _TRAINING_ONLY = (Input, Dropout, GaussianNoise)
@@ -98,7 +98,7 @@ def layer_names(layers: tuple[Layer, ...]) -> list[str]:
     seen: Counter[str] = Counter()
     names = []
     for layer in layers:
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\w)(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
+        name = keras_name(type(layer).__name__)
         names.append(layer.name or (f"{name}_{seen[name]}" if seen[name] else name))
         seen[name] += 1
     return names

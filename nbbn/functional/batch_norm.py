@@ -11,7 +11,7 @@ from nbbn.functional.checks import check_out, check_x
 from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
-from nbbn.program.run import call_program
+from nbbn.program.runnable import call_program
 
 ACTIVATIONS = (None, "relu")
 # A virtual row has at least so many floats: enough independent sums to hide the latency of adding to memory.

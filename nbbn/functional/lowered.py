@@ -10,9 +10,10 @@ import math
 import numpy as np
 
 from nbbn.layers import Activation, Layer, LayerError
+from nbbn.network import computation
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.parameters import Parameters
-from nbbn.program.run import Blocks, blocks_of
+from nbbn.program.runnable import InferenceRun
 
 # Programs that are kept, one for each layer, row shape and dtype; they hold no weights and no rows.
 _KEPT = 256
@@ -71,12 +72,10 @@ def activation_of(activation) -> Layer:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype) -> tuple[Parameters, Blocks]:
-    shapes = [row]
-    for layer in layers:
-        shapes.append(layer.output_shape(shapes[-1]))
-    lowered = InferenceProgram(layers, shapes, dtype)
-    return lowered.parameters, blocks_of(lowered, np.empty(0, np.uint8))  # each call brings its own parameters
+def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype) -> tuple[Parameters, InferenceRun]:
+    lowered = InferenceProgram(computation(layers, row).inference, dtype)
+    # Each call brings its own parameters.
+    return lowered.parameters, InferenceRun(lowered, np.empty(0, np.uint8))
 
 
 def run(layer: Layer, activation: Layer, x: np.ndarray, row: tuple[int, ...], weights: dict[str, np.ndarray],

@@ -1,27 +1,24 @@
-"""Files of other programs: Keras, PyTorch, ONNX, scikit-learn's converter; and `open_model` for any of them.
+"""Files of other programs as models, and models as files of other programs.
 
-Each function's own packages are imported when it is called.
+`from_keras`, `from_torch`, `from_onnx` and `open_model` read, `to_onnx` writes, `register_skl2onnx`
+teaches scikit-learn's converter. Each format's own packages are imported when it is read or written.
 """
 
-from importlib import import_module
+from nbbn.interop.keras import from_keras
+from nbbn.interop.onnx import from_onnx, to_onnx
+from nbbn.interop.opening import open_model
+from nbbn.interop.skl2onnx import register_skl2onnx
+from nbbn.interop.torch import from_torch
 
-_HOMES = {
-    "from_keras": "keras",
-    "from_torch": "torch",
-    "from_onnx": "onnx_reading.importing",
-    "open_model": "opening",
-    "register_skl2onnx": "skl2onnx",
-    "to_onnx": "onnx_writing.models",
-}
-
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__ = [
+    "from_keras",
+    "from_onnx",
+    "from_torch",
+    "open_model",
+    "register_skl2onnx",
+    "to_onnx",
+]
 
 
-def __dir__():
-    return __all__
+def __dir__() -> list[str]:
+    return sorted(__all__)

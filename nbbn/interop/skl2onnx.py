@@ -70,7 +70,7 @@ def _convert(scope, operator, container) -> None:
     """Put the network's nodes in skl2onnx's graph."""
     import onnx
 
-    from nbbn.interop.onnx_writing.models import to_onnx
+    from nbbn.interop.onnx import to_onnx
 
     model = to_onnx(operator.raw_operator)
     element = model.graph.input[0].type.tensor_type.elem_type

@@ -6,12 +6,12 @@ compiler.require()  # before anything below imports numba
 
 from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     activation,
-    activation_images,
     conv,
     dense,
     gather,
     gradient,
     loss,
+    moves,
     noise,
     norm,
     norm_groups,
@@ -22,6 +22,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_weighted,
     pool,
     scan,
+    softmax,
     update,
 )
 from nbbn.kernels.registry import KERNELS  # noqa: E402

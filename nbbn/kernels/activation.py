@@ -1,14 +1,202 @@
-"""Activations on their own, split by columns; a backward kernel needs the outputs alone."""
+"""Activations: each a function and its slope, by whole vectors or number by number.
+
+A row at the end of a section registers the kernels `image_NAME` and `image_NAME_slope`, over own
+images of any shape; a function whose slope is known from its outputs also `NAME_forward` and
+`NAME_backward`, in place on own columns of rows of features. NAME is that of the record in
+`nbbn.activations.ELEMENTWISE`, and so are the names of the parameters, which stand last.
+"""
 
 from __future__ import annotations
 
-from nbbn.kernels import elementary
-from nbbn.kernels.registry import READ_COLUMNS, WRITE_COLUMNS, WRITE_ROWS, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, total, where_positive
-from nbbn.kernels.team import share, share_rows
+import inspect
+import math
 
-# A logit whose exponential is 0: what lanes beyond the last unit hold.
-NO_LOGIT = -1e30
+from nbbn.activations import SELU_ALPHA, SELU_SCALE
+from nbbn.kernels import elementary
+from nbbn.kernels.registry import READ_COLUMNS, READ_IMAGES, WRITE_COLUMNS, WRITE_IMAGES, inline, kernel
+from nbbn.kernels.simd import (
+    absolute,
+    fma,
+    lanes,
+    load,
+    maximum,
+    scalar,
+    splat,
+    store,
+    where_positive,
+)
+from nbbn.kernels.team import share
+from nbbn.kernels.window import share_images
+
+# Names of those that have kernels in place on columns.
+BY_OUTPUT: list[str] = []
+
+
+def _register(name: str, forward, slope, parameters=()) -> None:
+    forward.__name__, slope.__name__ = f"image_{name}", f"image_{name}_slope"
+    kernel(forward, parameters, inference=True)
+    kernel(slope, parameters)
+
+
+# -- by vectors: `(like, x, *parameters)`, and the slope `(like, x, dy, *parameters)`
+
+
+def _by_vector(function, slope, name: str = "") -> None:
+    """Register an activation of vectors, under its function's name."""
+
+    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+        """`y = f(x)`; `y` may be `x`."""
+        first, end = share_images(rows, blocks, thread, threads)
+        for i in range(first * image, end * image, lanes(x)):
+            store(y, i, function(x, load(x, i), *numbers))
+
+    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+        """`dy *= f'(x)`."""
+        first, end = share_images(rows, blocks, thread, threads)
+        for i in range(first * image, end * image, lanes(x)):
+            store(dy, i, slope(x, load(x, i), load(dy, i), *numbers))
+
+    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
+    _register(name or function.py_func.__name__, forward, backward, parameters)
+
+
+@inline
+def leaky_relu(like, x, slope):
+    """`x`, or `slope * x` up to 0: 0 where the slope is 0, of -inf too."""
+    if slope == 0.0:
+        return maximum(x, splat(like, 0.0))
+    return where_positive(x, x, splat(like, slope) * x)
+
+
+@inline
+def leaky_relu_slope(like, x, dy, slope):
+    """`dy`, or `slope * dy` up to 0."""
+    return where_positive(x, dy, splat(like, slope) * dy)
+
+
+@inline
+def elu(like, x, alpha):
+    """`x`, or `alpha * (exp(x) - 1)` up to 0 (Clevert, Unterthiner and Hochreiter, 2016)."""
+    return where_positive(x, x, splat(like, alpha) * elementary.expm1(like, x))
+
+
+@inline
+def elu_slope(like, x, dy, alpha):
+    """`dy`, or `alpha * exp(x) * dy` up to 0."""
+    return where_positive(x, dy, splat(like, alpha) * elementary.exp(like, x) * dy)
+
+
+@inline
+def selu(like, x):
+    """A scaled ELU (Klambauer et al., 2017, eq. 2)."""
+    return splat(like, SELU_SCALE) * elu(like, x, SELU_ALPHA)
+
+
+@inline
+def selu_slope(like, x, dy):
+    """Its slope."""
+    return elu_slope(like, x, splat(like, SELU_SCALE) * dy, SELU_ALPHA)
+
+
+@inline
+def silu(like, x):
+    """`x * sigmoid(x)`."""
+    return x * elementary.sigmoid(like, x)
+
+
+@inline
+def silu_slope(like, x, dy):
+    """`dy * s * (1 + x * (1 - s))` with `s = sigmoid(x)`."""
+    s, one = elementary.sigmoid(like, x), splat(like, 1.0)
+    return dy * (s * fma(x, one - s, one))
+
+
+@inline
+def exponential_slope(like, x, dy):
+    """`dy * exp(x)`."""
+    return dy * elementary.exp(like, x)
+
+
+@inline
+def softsign(like, x):
+    """`x / (1 + |x|)` (Turian, Bergstra and Bengio, 2009)."""
+    return x / (splat(like, 1.0) + absolute(x))
+
+
+@inline
+def softsign_slope(like, x, dy):
+    """`dy / (1 + |x|)^2`."""
+    share = splat(like, 1.0) / (splat(like, 1.0) + absolute(x))
+    return dy * share * share
+
+
+@inline
+def tanh_of_softplus(like, x):
+    """`tanh(log(1 + exp(x)))` from `t = exp(-|x|)`, which cannot overflow."""
+    one, two = splat(like, 1.0), splat(like, 2.0)
+    t = elementary.exp(like, splat(like, 0.0) - absolute(x))
+    above, below = fma(two, t, one), t * (t + two)
+    return where_positive(x, above / fma(two * t, t, above), below / (below + two))
+
+
+@inline
+def mish(like, x):
+    """`x * tanh(softplus(x))` (Misra, 2019)."""
+    return x * tanh_of_softplus(like, x)
+
+
+@inline
+def mish_slope(like, x, dy):
+    """`dy * (t + x * sigmoid(x) * (1 - t^2))` with `t = tanh(softplus(x))`."""
+    t = tanh_of_softplus(like, x)
+    rest = fma(splat(like, 0.0) - t, t, splat(like, 1.0))
+    return dy * fma(x * elementary.sigmoid(like, x), rest, t)
+
+
+_by_vector(leaky_relu, leaky_relu_slope)
+_by_vector(elu, elu_slope)
+_by_vector(selu, selu_slope)
+_by_vector(silu, silu_slope)
+_by_vector(softsign, softsign_slope)
+_by_vector(mish, mish_slope)
+_by_vector(elementary.exp, exponential_slope, "exponential")
+
+
+# -- with a slope by the output: `(like, x)`, and the slope `(like, y, dy)`
+
+
+def _by_output(function, slope) -> None:
+    """Register an activation of vectors that has kernels in place on columns too."""
+
+    @inline
+    def slope_by_input(like, x, dy):
+        return slope(like, function(like, x), dy)
+
+    def forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
+        """`x = f(x)`."""
+        v = lanes(x)
+        first, end = share(panels, thread, threads)
+        for r in range(rows):
+            for panel in range(first, end):
+                i = r * x_stride + panel * v
+                store(x, i, function(x, load(x, i)))
+
+    def backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread,
+                 threads):
+        """`dy *= f'`, from the outputs `y`."""
+        v = lanes(dy)
+        first, end = share(panels, thread, threads)
+        for r in range(rows):
+            for panel in range(first, end):
+                i, j = r * dy_stride + panel * v, r * y_stride + panel * v
+                store(dy, i, slope(dy, load(y, j), load(dy, i)))
+
+    name = function.py_func.__name__
+    forward.__name__, backward.__name__ = f"{name}_forward", f"{name}_backward"
+    kernel(forward, inference=True)
+    kernel(backward)
+    BY_OUTPUT.append(name)
+    _by_vector(function, slope_by_input)
 
 
 @inline
@@ -35,75 +223,56 @@ def tanh_slope(like, y, dy):
     return dy * fma(splat(like, 0.0) - y, y, splat(like, 1.0))
 
 
-@inline
-def apply_columns(function, x, x_stride, panels, rows, thread, threads):
-    """`x = function(x)` on own columns."""
-    v = lanes(x)
-    first, end = share(panels, thread, threads)
-    for r in range(rows):
-        for panel in range(first, end):
-            i = r * x_stride + panel * v
-            store(x, i, function(x, load(x, i)))
+_by_output(relu, relu_slope)
+_by_output(elementary.sigmoid, sigmoid_slope)
+_by_output(elementary.tanh, tanh_slope)
+
+
+# -- number by number in float64: `(x, dy, *parameters)` gives `f(x)` and `dy * f'(x)`
+
+
+def _by_number(function) -> None:
+    """Register an activation of single numbers, under its function's name."""
+
+    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+        """`y = f(x)`; `y` may be `x`."""
+        first, end = share_images(rows, blocks, thread, threads)
+        for i in range(first * image, end * image):
+            y[i] = scalar(y, function(float(x[i]), 0.0, *numbers)[0])
+
+    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+        """`dy *= f'(x)`."""
+        first, end = share_images(rows, blocks, thread, threads)
+        for i in range(first * image, end * image):
+            dy[i] = scalar(dy, function(float(x[i]), float(dy[i]), *numbers)[1])
+
+    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
+    _register(function.py_func.__name__, forward, backward, parameters)
 
 
 @inline
-def chain_columns(slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads):
-    """`dy = slope(y, dy)` on own columns."""
-    v = lanes(dy)
-    first, end = share(panels, thread, threads)
-    for r in range(rows):
-        for panel in range(first, end):
-            i, j = r * dy_stride + panel * v, r * y_stride + panel * v
-            store(dy, i, slope(dy, load(y, j), load(dy, i)))
-
-
-def _kernels_of(name: str, function, slope) -> None:
-    """Register `NAME_forward` and `NAME_backward` of one activation."""
-
-    def forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
-        """The activation in place."""
-        apply_columns(function, x, x_stride, panels, rows, thread, threads)
-
-    def backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread, threads):
-        """Its slope on `dy`, in place."""
-        chain_columns(slope, dy, dy_stride, y, y_stride, panels, rows, thread, threads)
-
-    forward.__name__, backward.__name__ = f"{name}_forward", f"{name}_backward"
-    kernel(forward)
-    kernel(backward)
-
-
-_kernels_of("relu", relu, relu_slope)
-_kernels_of("sigmoid", elementary.sigmoid, sigmoid_slope)
-_kernels_of("tanh", elementary.tanh, tanh_slope)
+def gelu(x, dy):
+    """`x * Phi(x)` (Hendrycks and Gimpel, 2016)."""
+    phi = 0.5 * (1.0 + math.erf(x * 0.7071067811865476))
+    return x * phi, dy * (phi + x * 0.3989422804014327 * math.exp(-0.5 * x * x))
 
 
 @inline
-def softmax_row(z, panels):
-    """`z = exp(z - max)` over one row; return the maximum and the sum. Lanes without a class hold -1e30, so 0 after it."""
-    v = lanes(z)
-    top = z[0]
-    for j in range(1, panels * v):
-        top = max(top, z[j])
-    peak = splat(z, top)
-    acc = splat(z, 0.0)
-    for panel in range(panels):
-        e = elementary.exp(z, load(z, panel * v) - peak)
-        store(z, panel * v, e)
-        acc = acc + e
-    return top, total(acc)
+def softplus(x, dy):
+    """`log(1 + exp(x))`."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x))), dy / (1.0 + math.exp(-x))
 
 
-@kernel
-def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, threads):
-    """Softmax of each row, in place, split by rows; lanes beyond the last unit become 0."""
-    from_row, to_row = share_rows(rows, thread, threads)
-    v = lanes(x)
-    for r in range(from_row, to_row):
-        row = shift(x, r * x_stride)
-        for j in range(units, panels * v):
-            row[j] = scalar(x, NO_LOGIT)
-        _, norm = softmax_row(row, panels)
-        scale = splat(x, 1.0 / norm)
-        for panel in range(panels):
-            store(row, panel * v, load(row, panel * v) * scale)
+@inline
+def clipped_relu(x, dy, slope, top, threshold):
+    """`min(x, top)` above `threshold`, else `slope * (x - threshold)`: 0 where the slope is 0."""
+    if x > threshold:
+        return min(x, top), dy if x < top else 0.0
+    if x <= threshold:
+        return 0.0 if slope == 0.0 else slope * (x - threshold), slope * dy
+    return x, dy  # NaN
+
+
+_by_number(gelu)
+_by_number(softplus)
+_by_number(clipped_relu)

@@ -82,7 +82,7 @@ def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
             strips_onto(a, w[STRIDE_W] * pixel, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL], v, w[OUT_W], panels)
 
 
-@kernel
+@kernel(inference=True)
 def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
                  z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
     """`z = x * weights + bias` (cross-correlation), with `relu` its positive part, over own images."""
@@ -93,7 +93,7 @@ def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, we
         _convolve(window, source, weights, weight_depth, bias, relu, shift(z, n * z_image), panels)
 
 
-@kernel
+@kernel(inference=True)
 def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
                       pool: INDICES, y: WRITE_IMAGES, y_image, panels, scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows,
                       thread, threads):
@@ -230,7 +230,7 @@ def _depthwise(w, source, weights, bias, z, panels):
                 store(out, panel * v, total)
 
 
-@kernel
+@kernel(inference=True)
 def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL, z: WRITE_IMAGES, z_image,
                       panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
     """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
@@ -278,53 +278,3 @@ def flip_cells(weights: READ_ALL, cells, panels, out: WRITE_ALL, thread, threads
     for cell in range(first, end):
         for i in range(size):
             out[cell * size + i] = weights[(cells - 1 - cell) * size + i]
-
-
-@kernel
-def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_IMAGES, y_image, y_pixel, pixels, blocks, rows,
-                    thread, threads):
-    """`y[c * times + t] = x[c]` for each pixel: the input of a depthwise layer with a multiplier."""
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
-        for p in range(pixels):
-            source, target = shift(x, n * x_image + p * x_pixel), shift(y, n * y_image + p * y_pixel)
-            for c in range(channels):
-                for t in range(times):
-                    target[c * times + t] = source[c]
-
-
-@kernel
-def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_IMAGES, dx_image, dx_pixel, pixels, blocks,
-                rows, thread, threads):
-    """`dx[c] = dy[c * times : (c + 1) * times].sum()` for each pixel."""
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
-        for p in range(pixels):
-            source, target = shift(dy, n * dy_image + p * dy_pixel), shift(dx, n * dx_image + p * dx_pixel)
-            for c in range(channels):
-                total = source[c * times]
-                for t in range(1, times):
-                    total += source[c * times + t]
-                target[c] = total
-
-
-@kernel
-def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, blocks, rows, thread, threads):
-    """`y`: the bordered image, or with negative borders the inner part of one."""
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
-        target = shift(y, n * y_image)
-        clear_border(window, target)
-        bordered(window, shift(x, n * x_image), target)
-
-
-@kernel
-def permute(x: READ_IMAGES, x_image, y: WRITE_IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c, blocks, rows, thread, threads):
-    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image: axes in another order."""
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
-        source, target = shift(x, n * x_image), shift(y, n * y_image)
-        for i in range(a):
-            for j in range(b):
-                for k in range(c):
-                    target[i * y_a + j * y_b + k * y_c] = source[i * x_a + j * x_b + k]

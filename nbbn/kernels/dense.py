@@ -30,14 +30,14 @@ def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z
     multiply(x, x_stride, 1, 0, 1, depth, w, panel, v, b, c, z_stride, 0, rows, end - first)
 
 
-@kernel
+@kernel(inference=True)
 def dense_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth, bias: READ_COLUMNS,
                   z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
     """`z = x @ weights + bias`, split by columns."""
     columns_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels, rows, thread, threads)
 
 
-@kernel
+@kernel(inference=True)
 def dense_relu_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth, bias: READ_COLUMNS,
                        z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
     """`z = max(x @ weights + bias, 0)`, split by columns."""

@@ -62,6 +62,13 @@ def exp(like, x):
 
 
 @inline
+def expm1(like, x):
+    """`e ** x - 1`, exact near 0 too; for x up to 87 (float32) or 708 (float64)."""
+    m, power = _reduced(like, x)
+    return fma(m, power, power - splat(like, 1.0))
+
+
+@inline
 def sigmoid(like, x):
     """`1 / (1 + exp(-x))` from `exp(-|x|)`, which cannot overflow."""
     one = splat(like, 1.0)
@@ -73,7 +80,6 @@ def sigmoid(like, x):
 def tanh(like, x):
     """`-t / (t + 2)` with `t = exp(-2|x|) - 1`, and the sign of x: exact near 0 too."""
     one, zero = splat(like, 1.0), splat(like, 0.0)
-    m, power = _reduced(like, splat(like, -2.0) * absolute(x))
-    t = fma(m, power, power - one)
+    t = expm1(like, splat(like, -2.0) * absolute(x))
     size = (zero - t) / (t + one + one)
     return where_positive(x, size, zero - size)

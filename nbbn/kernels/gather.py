@@ -56,7 +56,7 @@ def gather_all_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_strid
     gather(x, order, out, width, out_stride, first, 0, rows)
 
 
-@kernel
+@kernel(inference=True)
 def copy_rows(x: READ_ROWS, x_stride, width, out: WRITE_ROWS, out_stride, rows, thread, threads):
     """`out[r, :width] = x[r, :width]`: between the caller's arrays and padded buffers, whose padding keeps its zeros."""
     begin, end = share_rows(rows, thread, threads)

@@ -42,16 +42,6 @@ def mask_columns(x: WRITE_COLUMNS, mask: READ_ALL, panels, thread, threads):
 
 
 @kernel
-def add_squares(param: READ_ALL, panels, squares: WRITE_COLUMNS_F64, thread, threads):
-    """`squares[i] += sum(param[i]**2)` of each vector."""
-    v = lanes(param)
-    first, end = share(panels, thread, threads)
-    for i in range(first, end):
-        value = load(param, i * v)
-        squares[i] += total(value * value)
-
-
-@kernel
 def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows, thread, threads):
     """`partial[block] = sum of own pixels`: a bias's gradient, by block of images."""
     v = lanes(x)

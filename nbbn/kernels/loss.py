@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.activation import softmax_row
 from nbbn.kernels.registry import INDICES, READ_ROWS, WEIGHTS, WRITE_ROWS, WRITE_ROWS_F64, Real, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
+from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
@@ -130,13 +130,13 @@ def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_R
 
 
 @inline
-def squared(slip, delta):
+def squared(slip, parameter):
     """`slip**2` and its slope."""
     return slip * slip, 2.0 * slip
 
 
 @inline
-def absolute(slip, delta):
+def absolute(slip, parameter):
     """`|slip|` and its slope, 0 at 0."""
     return abs(slip), 1.0 if slip > 0.0 else -1.0 if slip < 0.0 else 0.0
 
@@ -150,6 +150,13 @@ def huber(slip, delta):
 
 
 @inline
+def log_cosh(slip, parameter):
+    """`log(cosh(slip))`, which cannot overflow."""
+    size = abs(slip)
+    return size + math.log1p(math.exp(-2.0 * size)) - 0.6931471805599453, math.tanh(slip)
+
+
+@inline
 def quantile(slip, level):
     """The pinball loss of Koenker and Bassett (1978): `level` below the target, `1 - level` above."""
     if slip < 0.0:
@@ -160,15 +167,15 @@ def quantile(slip, level):
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
 
-    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, delta: Real, dy: WRITE_ROWS, dy_stride,
-             losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, parameter: Real,
+             dy: WRITE_ROWS, dy_stride, losses: WRITE_ROWS_F64, first, rows, thread, threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
             row, target, grad = shift(y, r * y_stride), shift(targets, r * t_stride), shift(dy, r * dy_stride)
             mean = 0.0
             for j in range(units):
-                value, slope = function(float(row[j]) - float(target[j]), delta)
+                value, slope = function(float(row[j]) - float(target[j]), parameter)
                 mean += value
                 grad[j] = scalar(dy, slope / (units * rows))
             losses[first + r] = mean / units
@@ -180,6 +187,7 @@ def _regression(name: str, function) -> None:
 _regression("mean_squared_error", squared)
 _regression("mean_absolute_error", absolute)
 _regression("huber", huber)
+_regression("log_cosh", log_cosh)
 _regression("quantile", quantile)
 
 

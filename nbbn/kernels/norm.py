@@ -196,14 +196,14 @@ def _inference(clip: bool):
 _plain_inference, _relu_inference = _inference(False), _inference(True)
 
 
-@kernel
+@kernel(inference=True)
 def norm_inference(x: READ_COLUMNS, x_stride, y: WRITE_COLUMNS, y_stride, state: READ_COLUMNS, panels, epsilon: Real, rows,
                    thread, threads):
     """`y = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta`; `y` may be `x`."""
     _plain_inference(x, x_stride, y, y_stride, state, panels, epsilon, rows, thread, threads)
 
 
-@kernel
+@kernel(inference=True)
 def norm_relu_inference(x: READ_COLUMNS, x_stride, y: WRITE_COLUMNS, y_stride, state: READ_COLUMNS, panels, epsilon: Real,
                         rows, thread, threads):
     """The same, then ReLU."""

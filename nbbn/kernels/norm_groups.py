@@ -15,7 +15,7 @@ from nbbn.kernels.team import share
 from nbbn.kernels.window import clear, share_images
 
 
-@kernel
+@kernel(inference=True)
 def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invstd: WRITE_IMAGES, state: READ_ALL, width, pixel,
                        pixels, channels, set_pixels, set_channels, epsilon: Real, blocks, rows, thread, threads):
     """`xhat` (may be `x`), `y = gamma * xhat + beta`; two passes over each set in float64 (Wu and He, 2018, eq. 1 to 3)."""

@@ -245,14 +245,14 @@ def _inference(clip: bool):
 _plain_inference, _relu_inference = _inference(False), _inference(True)
 
 
-@kernel
+@kernel(inference=True)
 def image_norm_inference(x: WRITE_IMAGES, state: READ_ALL, pixel, pixels, panels, epsilon: Real, blocks, rows, thread, threads):
     """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own images."""
     first, end = share_images(rows, blocks, thread, threads)
     _plain_inference(x, state, pixel, panels, epsilon, first * pixels, end * pixels)
 
 
-@kernel
+@kernel(inference=True)
 def image_norm_relu_inference(x: WRITE_IMAGES, state: READ_ALL, pixel, pixels, panels, epsilon: Real, blocks, rows, thread,
                               threads):
     """The same, then ReLU."""

@@ -43,7 +43,7 @@ def window_maximum(w, x, i, j, at):
     return best
 
 
-@kernel
+@kernel(inference=True)
 def max_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread, threads):
     """`y = max of each window`."""
     w, v = window, lanes(x)
@@ -83,7 +83,7 @@ def max_pool_backward(x: READ_IMAGES, x_image, window: INDICES, dy: READ_IMAGES,
                             rest = where_positive(below, rest, zero)
 
 
-@kernel
+@kernel(inference=True)
 def average_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread,
                          threads):
     """`y = mean of each window's cells within the image`."""

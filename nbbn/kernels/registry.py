@@ -14,6 +14,7 @@ how one source serves float32 and float64.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import threading
@@ -95,15 +96,25 @@ def inline(function):
 
 
 class Kernel:
-    """A kernel's body, its parameters, and the C functions compiled from it so far."""
+    """A kernel's body, its parameters, and the C functions compiled from it so far.
 
-    def __init__(self, function):
-        self.name = function.__name__
+    Parameters
+    ----------
+    function : function
+    numbers : sequence of str
+        Names of the `Real` numbers that the function takes as `*numbers`.
+    inference : bool
+        Whether networks in inference are lowered to it.
+    """
+
+    def __init__(self, function, numbers=(), *, inference=False):
+        self.name, self.inference = function.__name__, inference
         function.__qualname__ = f"{self.name}_body"  # see `named_apart`: registered names are unique
         self.body = njit(**OPTIONS)(function)
         self.function = function
         annotations = inspect.get_annotations(function, eval_str=True)
-        self.parameters = {p: annotations.get(p, int) for p in inspect.signature(function).parameters}
+        named = [p for p in inspect.signature(function).parameters if p != "numbers"]
+        self.parameters = {p: annotations.get(p, int) for p in named} | dict.fromkeys(numbers, Real)
         self.operands = [p for p in self.parameters if p not in CONTEXT]
         self._compiled: dict[tuple, CFunc] = {}
 
@@ -169,9 +180,11 @@ def renew_lock() -> None:
     _COMPILING = threading.RLock()
 
 
-def kernel(function):
-    """Register a kernel under its function's name, which must be its own."""
+def kernel(function=None, numbers=(), *, inference=False):
+    """Register a kernel under its function's name, which must be its own; also `@kernel(...)`."""
+    if function is None:
+        return functools.partial(kernel, numbers=numbers, inference=inference)
     if function.__name__ in KERNELS:
         raise ValueError(f"two kernels are named {function.__name__}")
-    KERNELS[function.__name__] = Kernel(function)
+    KERNELS[function.__name__] = Kernel(function, numbers, inference=inference)
     return KERNELS[function.__name__]

@@ -7,7 +7,7 @@ from nbbn.kernels.simd import fma, lanes, load, shift, splat, total
 from nbbn.kernels.team import share
 
 
-@kernel
+@kernel(inference=True)
 def scan_finite(x: READ_ROWS, size, blocks, out: WRITE_ROWS, thread, threads):
     """`out[block] = 0`, or NaN where a block of the flat array holds NaN or infinity: the sum of `0 * x`."""
     v = lanes(x)

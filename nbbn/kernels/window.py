@@ -9,7 +9,7 @@ image itself is read.
 from __future__ import annotations
 
 from nbbn.kernels.registry import inline
-from nbbn.kernels.simd import lanes, scalar, shift
+from nbbn.kernels.simd import scalar, shift
 from nbbn.kernels.team import share
 
 (HEIGHT, WIDTH, PIXEL, TOP, LEFT, SPREAD_H, SPREAD_W, BORDERED_H, BORDERED_W, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
@@ -66,10 +66,3 @@ def bordered(w, image, scratch):
                     if 0 <= column < width:
                         copy(shift(source, j * pixel), shift(target, j * w[SPREAD_W] * pixel), pixel)
     return scratch
-
-
-@inline
-def vectors(x, floats):
-    """How many vectors hold `floats`."""
-    v = lanes(x)
-    return (floats + v - 1) // v

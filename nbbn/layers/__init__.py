@@ -1,41 +1,26 @@
 """Layers: plain specifications that a user composes."""
 
+from nbbn.activations import ACTIVATIONS
+from nbbn.errors import LayerError
 from nbbn.layers.activations import ELU, LeakyReLU, ReLU, Softmax
-from nbbn.layers.arguments import ACTIVATIONS, LayerError, activation_name
+from nbbn.layers.arguments import activation_name
 from nbbn.layers.base import Layer, layer_from_config
 from nbbn.layers.convolution import Conv2D, Conv2DTranspose, DepthwiseConv2D
 from nbbn.layers.core import Activation, Dense, Input
 from nbbn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
-from nbbn.layers.pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from nbbn.layers.pooling import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
 from nbbn.layers.regularization import Dropout, GaussianNoise
 from nbbn.layers.reshaping import Flatten, Reshape, ZeroPadding2D
 
 __all__ = [
-    "ACTIVATIONS",
-    "ELU",
-    "Activation",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
-    "Flatten",
-    "GaussianNoise",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "GroupNormalization",
-    "Input",
-    "Layer",
-    "LayerError",
-    "LayerNormalization",
-    "LeakyReLU",
-    "MaxPooling2D",
-    "ReLU",
-    "Reshape",
-    "Softmax",
-    "ZeroPadding2D",
-    "activation_name",
-    "layer_from_config",
+    "ACTIVATIONS", "ELU", "Activation", "AveragePooling2D", "BatchNormalization", "Conv2D",
+    "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianNoise",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input", "Layer",
+    "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "ReLU", "Reshape", "Softmax",
+    "ZeroPadding2D", "activation_name", "layer_from_config",
 ]

@@ -1,9 +1,12 @@
 """Activations with arguments: ReLU, LeakyReLU, ELU, Softmax."""
 
+import math
 from dataclasses import InitVar, dataclass, field
 
+from nbbn import operations as op
 from nbbn.layers.arguments import Axes, Limit, NonNegative
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -29,6 +32,13 @@ class ReLU(Layer):
     negative_slope: NonNegative = 0.0
     threshold: NonNegative = 0.0
 
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        slope = self.negative_slope
+        if self.max_value is None and self.threshold == 0:
+            return [op.Elementwise("leaky_relu", (slope,)) if slope else op.Elementwise("relu")]
+        top = math.inf if self.max_value is None else self.max_value
+        return [op.Elementwise("clipped_relu", (slope, top, self.threshold))]
+
 
 @register
 @dataclass(frozen=True, repr=False)
@@ -48,10 +58,13 @@ class LeakyReLU(Layer):
     negative_slope: NonNegative = 0.3
     alpha: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, alpha):
+    def __post_init__(self, alpha: float | None) -> None:
         if alpha is not None:
             object.__setattr__(self, "negative_slope", alpha)
         super().__post_init__()
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return [op.Elementwise("leaky_relu", (self.negative_slope,))]
 
 
 @register
@@ -69,6 +82,9 @@ class ELU(Layer):
 
     alpha: NonNegative = 1.0
 
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return [op.Elementwise("elu", (self.alpha,))]
+
 
 @register
 @dataclass(frozen=True, repr=False)
@@ -85,10 +101,9 @@ class Softmax(Layer):
 
     axis: Axes = -1
 
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return op.over_last(input_shape, self.axes(input_shape), lambda shape: [op.Softmax()])
+
     def axes(self, input_shape: Shape) -> tuple[int, ...]:
         """Indices into a row's shape of the axes that are summed over, ascending."""
         return self._row_axes(self.axis, input_shape)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        self.axes(input_shape)
-        return tuple(input_shape)

@@ -1,8 +1,9 @@
 """Convolutions over height and width: Conv2D, DepthwiseConv2D, Conv2DTranspose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from nbbn import operations as op
 from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
@@ -16,52 +17,27 @@ from nbbn.layers.arguments import (
     Pair,
     Regularizer,
 )
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape, Sides
 
 
-class _Convolution(Layer):
-    """What convolutions have in common; the fields stand in each layer, in Keras's order."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise self._error(
-                f"strides and dilation_rate cannot both be above 1, got {self.strides} and {self.dilation_rate}"
-            )
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Height and width that the kernel spans, the holes of its dilation included."""
-        return tuple(windows.window(k, d) for k, d in zip(self.kernel_size, self.dilation_rate))
-
-    def _with_bias(self, kernel: Shape, channels: int) -> dict[str, Shape]:
-        return {"kernel": kernel, "bias": (channels,)} if self.use_bias else {"kernel": kernel}
+def _check_steps(layer: Layer, strides: Pair, dilation_rate: Pair) -> None:
+    if max(strides) > 1 and max(dilation_rate) > 1:
+        raise layer.error(
+            f"strides and dilation_rate cannot both be above 1, got {strides} and {dilation_rate}"
+        )
 
 
-class _Sliding(_Convolution):
-    """Conv2D and DepthwiseConv2D."""
-
-    def pads(self, input_shape: Shape) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Zeros around a row: `((top, bottom), (left, right))`; an odd one goes to the bottom or right, as in TensorFlow."""
-        shape = self._row(input_shape, 3)
-        return tuple(windows.pads(n, k, s, self.padding) for n, k, s in zip(shape, self.window, self.strides))
-
-    def _image(self, input_shape: Shape) -> tuple[int, int]:
-        """Height and width of the output."""
-        shape = self._row(input_shape, 3)
-        image = tuple(windows.count(n, k, s, self.padding) for n, k, s in zip(shape, self.window, self.strides))
-        if min(image) < 1:
-            height, width = self.window
-            raise self._error(
-                f"needs rows of height {height} and width {width} at least, got rows of shape {shape}; use padding='same'"
-            )
-        return image
+def _with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
+    return {"kernel": kernel, "bias": (channels,)} if use_bias else {"kernel": kernel}
 
 
 @register
 @dataclass(frozen=True, repr=False)
-class Conv2D(_Sliding):
-    """Cross-correlation of `(height, width, in)` rows with a kernel `(kh, kw, in / groups, filters)`, plus a bias `(filters,)`.
+class Conv2D(Layer):
+    """Cross-correlation of `(height, width, in)` rows with a kernel, plus a bias `(filters,)`.
+
+    Kernel `(kh, kw, in / groups, filters)`.
 
     Parameters
     ----------
@@ -72,7 +48,8 @@ class Conv2D(_Sliding):
     strides : int or tuple of two ints
         Steps down and to the right. Not above 1 where the dilation is.
     padding : {"valid", "same"}
-        `valid`: `(n - window) // stride + 1` outputs along an axis of n; `same`: zeros around, `ceil(n / stride)` outputs.
+        `valid`: `(n - window) // stride + 1` outputs along an axis of n; `same`: zeros around,
+        `ceil(n / stride)` outputs.
     data_format : {None, "channels_last"}
     dilation_rate : int or tuple of two ints
         Distance between the kernel's taps.
@@ -109,34 +86,51 @@ class Conv2D(_Sliding):
     kernel_constraint: NotSupported = None
     bias_constraint: NotSupported = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
+        _check_steps(self, self.strides, self.dilation_rate)
         if self.filters % self.groups:
-            raise self._error(
-                f"filters must be a multiple of groups, got filters {self.filters} and groups {self.groups}"
+            raise self.error(
+                f"filters must be a multiple of groups, got filters {self.filters} "
+                f"and groups {self.groups}"
             )
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._depth(input_shape)
-        return (*self._image(input_shape), self.filters)
+        convolve = op.Convolve(self._window(input_shape), self.filters, self.groups)
+        return [convolve, *op.activation(self.activation)]
 
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        return self._with_bias((*self.kernel_size, self._depth(input_shape), self.filters), self.filters)
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        kernel = (*self.kernel_size, self._depth(input_shape), self.filters)
+        return _with_bias(kernel, self.filters, self.use_bias)
+
+    def pads(self, input_shape: Shape) -> Sides:
+        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
+        return self._window(input_shape).sides
+
+    def _window(self, input_shape: Shape) -> op.Window:
+        shape = self._row(input_shape, 3)
+        return windows.sliding(
+            self, shape, self.kernel_size, self.strides, self.dilation_rate, self.padding
+        )
 
     def _depth(self, input_shape: Shape) -> int:
         """Channels that one filter sees."""
         channels = self._row(input_shape, 3)[2]
         if channels % self.groups:
-            raise self._error(
-                f"needs a number of channels that is a multiple of groups {self.groups}, got rows of shape {input_shape}"
+            raise self.error(
+                f"needs a number of channels that is a multiple of groups {self.groups}, "
+                f"got rows of shape {input_shape}"
             )
         return channels // self.groups
 
 
 @register
 @dataclass(frozen=True, repr=False)
-class DepthwiseConv2D(_Sliding):
-    """Each channel convolved on its own: kernel `(kh, kw, in, depth_multiplier)`, bias `(in * depth_multiplier,)`.
+class DepthwiseConv2D(Layer):
+    """Each channel convolved on its own.
+
+    Kernel `(kh, kw, in, depth_multiplier)`, bias `(in * depth_multiplier,)`.
 
     Output channel `i * depth_multiplier + m` is input channel `i` with filter `m`.
 
@@ -185,20 +179,36 @@ class DepthwiseConv2D(_Sliding):
 
     argument_names: ClassVar = {"kernel": "depthwise"}
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return (*self._image(input_shape), input_shape[2] * self.depth_multiplier)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_steps(self, self.strides, self.dilation_rate)
 
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        channels = self._row(input_shape, 3)[2]
-        return self._with_bias((*self.kernel_size, channels, self.depth_multiplier), channels * self.depth_multiplier)
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        convolve = op.ConvolveDepthwise(self._window(input_shape), self.depth_multiplier)
+        return [convolve, *op.activation(self.activation)]
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        channels, times = self._row(input_shape, 3)[2], self.depth_multiplier
+        return _with_bias((*self.kernel_size, channels, times), channels * times, self.use_bias)
+
+    def pads(self, input_shape: Shape) -> Sides:
+        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
+        return self._window(input_shape).sides
+
+    def _window(self, input_shape: Shape) -> op.Window:
+        shape = self._row(input_shape, 3)
+        return windows.sliding(
+            self, shape, self.kernel_size, self.strides, self.dilation_rate, self.padding
+        )
 
 
 @register
 @dataclass(frozen=True, repr=False)
-class Conv2DTranspose(_Convolution):
-    """The transpose of a convolution: each input value adds its multiple of the kernel to the output (Zeiler et al., 2010).
+class Conv2DTranspose(Layer):
+    """The transpose of a convolution (Zeiler et al., 2010).
 
-    Kernel `(kh, kw, filters, in)`, bias `(filters,)`.
+    Each input value adds its multiple of the kernel to the output. Kernel `(kh, kw, filters, in)`,
+    bias `(filters,)`.
 
     Parameters
     ----------
@@ -209,10 +219,11 @@ class Conv2DTranspose(_Convolution):
     strides : int or tuple of two ints
         Steps down and to the right, in the output. Not above 1 where the dilation is.
     padding : {"valid", "same"}
-        `valid`: `(n - 1) * stride + max(window, stride)` outputs along an axis of n; `same`: `n * stride`.
+        `valid`: `(n - 1) * stride + max(window, stride)` outputs along an axis of n; `same`:
+        `n * stride`.
     output_padding : int, tuple of two ints or None
-        Below the strides. Given, the outputs are `(n - 1) * stride + window + output_padding` (`valid`) or
-        `(n - 1) * stride + window % 2 + output_padding` (`same`).
+        Below the strides. Given, the outputs are `(n - 1) * stride + window + output_padding`
+        (`valid`) or `(n - 1) * stride + window % 2 + output_padding` (`same`).
     data_format : {None, "channels_last"}
     dilation_rate : int or tuple of two ints
         Distance between the kernel's taps.
@@ -247,31 +258,41 @@ class Conv2DTranspose(_Convolution):
     kernel_constraint: NotSupported = None
     bias_constraint: NotSupported = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
+        _check_steps(self, self.strides, self.dilation_rate)
         if self.output_padding and any(p >= s for p, s in zip(self.output_padding, self.strides)):
-            raise self._error(f"output_padding must lie below strides, got {self.output_padding} and {self.strides}")
+            raise self.error(
+                f"output_padding must lie below strides, got {self.output_padding} "
+                f"and {self.strides}"
+            )
 
-    def crops(self, input_shape: Shape) -> tuple[tuple[int, int], tuple[int, int]]:
-        """`((top, bottom), (left, right))` that falls away of all that the kernel writes; negative: zeros are appended.
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        convolve = op.ConvolveTransposed(self._window(input_shape), self.filters)
+        return [convolve, *op.activation(self.activation)]
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        kernel = (*self.kernel_size, self.filters, self._row(input_shape, 3)[2])
+        return _with_bias(kernel, self.filters, self.use_bias)
+
+    def crops(self, input_shape: Shape) -> Sides:
+        """What falls away of all that the kernel writes; negative: zeros are appended.
 
         What the kernel writes is `(n - 1) * stride + window` long along an axis of n.
         """
-        return tuple(windows.crops(*axis) for axis in self._axes(input_shape))
+        return self._window(input_shape).sides
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        image = tuple(windows.transposed_count(*axis) for axis in self._axes(input_shape))
-        if min(image) < 1:
-            raise self._error(
-                f"rows of shape {tuple(input_shape)} leave no output; needs more of them, or output_padding"
-            )
-        return (*image, self.filters)
-
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        return self._with_bias((*self.kernel_size, self.filters, self._row(input_shape, 3)[2]), self.filters)
-
-    def _axes(self, input_shape: Shape) -> list[tuple]:
-        """What `windows` wants to know, of height and of width."""
-        image = self._row(input_shape, 3)[:2]
+    def _window(self, input_shape: Shape) -> op.Window:
+        shape = self._row(input_shape, 3)
+        window = op.Window(self.kernel_size, self.strides, self.dilation_rate)
         extra = self.output_padding or (None, None)
-        return [(n, k, s, self.padding, e) for n, k, s, e in zip(image, self.window, self.strides, extra)]
+        top_bottom, left_right = (
+            windows.crops(n, k, s, self.padding, e)
+            for n, k, s, e in zip(shape, window.span, self.strides, extra)
+        )
+        window = replace(window, sides=(top_bottom, left_right))
+        if min(window.written(shape)) < 1:
+            raise self.error(
+                f"rows of shape {shape} leave no output; needs more of them, or output_padding"
+            )
+        return window

@@ -1,8 +1,12 @@
 """Input, Dense and Activation."""
 
+from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field
+from textwrap import indent
 from typing import ClassVar
 
+from nbbn import activations
+from nbbn import operations as op
 from nbbn.layers.arguments import (
     ActivationName,
     Count,
@@ -12,7 +16,8 @@ from nbbn.layers.arguments import (
     Regularizer,
     RowShape,
 )
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -33,23 +38,25 @@ class Input(Layer):
     shape: RowShape = None
     batch_size: InitVar[int | None] = None
 
-    def __post_init__(self, batch_size):
+    def __post_init__(self, batch_size: int | None) -> None:
         super().__post_init__()
         shape = self.shape or self.input_shape
         if shape is None:
-            raise self._error("shape must be given: the shape of one row without the batch axis")
+            raise self.error("shape must be given: the shape of one row without the batch axis")
         if self.input_shape not in (None, shape):
-            raise self._error(f"shape {shape} and input_shape {self.input_shape} differ; give one")
+            raise self.error(f"shape {shape} and input_shape {self.input_shape} differ; give one")
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "input_shape", shape)
 
-    def _given(self, always=()):
+    def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
         return ((name, value) for name, value in super()._given(always) if name != "input_shape")
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         if tuple(input_shape) != self.shape:
-            raise self._error(f"needs rows of shape {self.shape}, got rows of shape {tuple(input_shape)}")
-        return self.shape
+            raise self.error(
+                f"needs rows of shape {self.shape}, got rows of shape {tuple(input_shape)}"
+            )
+        return []
 
 
 @register
@@ -93,16 +100,17 @@ class Dense(Layer):
 
     written: ClassVar = ("units", "activation", "use_bias")
 
-    def __post_init__(self, input_dim):
+    def __post_init__(self, input_dim: int | None) -> None:
         if input_dim is not None:
             object.__setattr__(self, "input_shape", (input_dim,))
         super().__post_init__()
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return (*self._row(input_shape)[:-1], self.units)
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape)
+        return [op.Dense(self.units), *op.activation(self.activation)]
 
-    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
-        shapes = {"kernel": (self._row(input_shape)[-1], self.units)}
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {"kernel": (self._row(input_shape)[-1], self.units)}
         return {**shapes, "bias": (self.units,)} if self.use_bias else shapes
 
 
@@ -120,23 +128,17 @@ class Activation(Layer):
 
     Notes
     -----
-    ============ ==============================================================================================
-    name         function
-    ============ ==============================================================================================
-    linear       x (`identity`, None)
-    relu         max(x, 0)
-    leaky_relu   x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 unless told otherwise)
-    elu          x where x > 0, else exp(x) - 1 (Clevert et al., 2016)
-    selu         1.0507 x where x > 0, else 1.0507 * 1.67326 (exp(x) - 1) (Klambauer et al., 2017)
-    gelu         x Phi(x) = x (1 + erf(x / sqrt(2))) / 2, exact (Hendrycks and Gimpel, 2016)
-    silu         x sigmoid(x) (`swish`)
-    softplus     log(1 + exp(x))
-    sigmoid      1 / (1 + exp(-x)) (`logistic`)
-    tanh         tanh(x)
-    softmax      exp(x) / sum(exp(x)) over the last axis
-    ============ ==============================================================================================
+    {table}
     """
 
     activation: ActivationName
 
     written: ClassVar = ("activation",)
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return op.activation(self.activation)
+
+
+Activation.__doc__ = str(Activation.__doc__).replace(
+    "{table}", indent(activations.table(), " " * 4).lstrip()
+)

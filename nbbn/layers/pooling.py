@@ -1,10 +1,13 @@
-"""Pooling over height and width: MaxPooling2D, AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D."""
+"""Pooling over height and width: maxima and means of windows, and of whole images."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from nbbn import operations as op
 from nbbn.layers import windows
 from nbbn.layers.arguments import DataFormat, Flag, OptionalPair, Padding, Pair
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape, Sides
 
 
 @dataclass(frozen=True, repr=False)
@@ -14,25 +17,24 @@ class _Pooling(Layer):
     padding: Padding = "valid"
     data_format: DataFormat = None
 
-    def __post_init__(self):
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.strides is None:
             object.__setattr__(self, "strides", self.pool_size)
 
-    def pads(self, input_shape: Shape) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Values around a row that no window counts: `((top, bottom), (left, right))`, an odd one at the bottom or right."""
-        shape = self._row(input_shape, 3)
-        return tuple(windows.pads(n, k, s, self.padding) for n, k, s in zip(shape, self.pool_size, self.strides))
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return [op.Pool(self.kind, self._window(input_shape))]
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def pads(self, input_shape: Shape) -> Sides:
+        """What windows reach over and do not count: ((top, bottom), (left, right))."""
+        return self._window(input_shape).sides
+
+    def _window(self, input_shape: Shape) -> op.Window:
         shape = self._row(input_shape, 3)
-        image = tuple(windows.count(n, k, s, self.padding) for n, k, s in zip(shape, self.pool_size, self.strides))
-        if min(image) < 1:
-            height, width = self.pool_size
-            raise self._error(
-                f"needs rows of height {height} and width {width} at least, got rows of shape {shape}; use padding='same'"
-            )
-        return (*image, shape[2])
+        strides = self.strides or self.pool_size
+        return windows.sliding(self, shape, self.pool_size, strides, (1, 1), self.padding)
 
 
 @register
@@ -47,12 +49,14 @@ class MaxPooling2D(_Pooling):
     strides : int, tuple of two ints or None
         Steps down and to the right; None: the pool size.
     padding : {"valid", "same"}
-        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over the border, where there is
-        nothing, `ceil(n / stride)` outputs.
+        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
+        the border, where there is nothing, `ceil(n / stride)` outputs.
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
+
+    kind = "max"
 
 
 @register
@@ -73,15 +77,20 @@ class AveragePooling2D(_Pooling):
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
 
+    kind = "mean"
+
 
 @dataclass(frozen=True, repr=False)
 class _GlobalPooling(Layer):
     data_format: DataFormat = None
     keepdims: Flag = False
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        channels = self._row(input_shape, 3)[2]
-        return (1, 1, channels) if self.keepdims else (channels,)
+    kind: ClassVar[str]
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        height, width, channels = self._row(input_shape, 3)
+        pool = op.Pool(self.kind, op.Window((height, width)))
+        return [pool] if self.keepdims else [pool, op.Reshape((channels,))]
 
 
 @register
@@ -98,6 +107,8 @@ class GlobalAveragePooling2D(_GlobalPooling):
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
 
+    kind = "mean"
+
 
 @register
 @dataclass(frozen=True, repr=False)
@@ -112,3 +123,5 @@ class GlobalMaxPooling2D(_GlobalPooling):
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
+
+    kind = "max"

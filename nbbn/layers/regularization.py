@@ -2,21 +2,25 @@
 
 from dataclasses import dataclass
 
+from nbbn import operations as op
 from nbbn.layers.arguments import Fraction, NoiseShape, NonNegative, Seed
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """Sets values to 0 with probability `rate` and multiplies the others by `1 / (1 - rate)`, in training only [1]_.
+    """Sets values to 0 with probability `rate` and multiplies the others by `1 / (1 - rate)`, in
+    training only [1]_.
 
     Parameters
     ----------
     rate : float
         In [0, 1]; with 1 all values are 0.
     noise_shape : tuple of (int or None), optional
-        Shape of the mask with the batch axis in front: 1 where one draw goes for the whole axis, None for the axis's length.
+        Shape of the mask with the batch axis in front: 1 where one draw goes for the whole axis,
+        None for the axis's length.
     seed : int, optional
         Seed of the layer's own random numbers; None: they follow from the model's.
     **base
@@ -31,21 +35,25 @@ class Dropout(Layer):
     noise_shape: NoiseShape = None
     seed: Seed = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         shape = tuple(input_shape)
         if self.noise_shape is not None:
             noise = self.noise_shape[1:]
             if len(noise) != len(shape) or any(m not in (None, 1, n) for m, n in zip(noise, shape)):
-                raise self._error(
-                    f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); use 1, None or the length"
+                raise self.error(
+                    f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); "
+                    "use 1, None or the length"
                 )
-        return shape
+        if self.rate == 0:
+            return []
+        return [op.Disturb("dropout", self.rate, self.seed, self.noise_shape)]
 
 
 @register
 @dataclass(frozen=True, repr=False)
 class GaussianNoise(Layer):
-    """Adds normal noise of mean 0, in training only (Bishop, 1995, Training with noise is equivalent to Tikhonov regularization).
+    """Adds normal noise of mean 0, in training only (Bishop, 1995, Training with noise is
+    equivalent to Tikhonov regularization).
 
     Parameters
     ----------
@@ -59,3 +67,6 @@ class GaussianNoise(Layer):
 
     stddev: NonNegative
     seed: Seed = None
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return [op.Disturb("noise", self.stddev, self.seed)] if self.stddev else []

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated
+from typing import Annotated, Any
 
+from nbbn import operations as op
 from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
-from nbbn.layers.base import Layer, Shape, register
+from nbbn.layers.base import Layer, register
+from nbbn.operations import Operation, Shape
 
 
 @register
@@ -23,11 +25,11 @@ class Flatten(Layer):
 
     data_format: DataFormat = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return (math.prod(input_shape),)
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        return op.reshaped(input_shape, (math.prod(input_shape),))
 
 
-def _target(value) -> tuple[int, ...]:
+def _target(value: Any) -> tuple[int, ...]:
     sizes = (value,) if isinstance(value, Integral) else sequence(value)
     sizes = tuple(-1 if n == -1 else whole(n, 1) for n in sizes)
     if sizes.count(-1) > 1:
@@ -49,24 +51,27 @@ class Reshape(Layer):
     """
 
     target_shape: Annotated[
-        tuple[int, ...], Rule(_target, "a list of whole numbers of at least 1, at most one of them -1")
+        tuple[int, ...],
+        Rule(_target, "a list of whole numbers of at least 1, at most one of them -1"),
     ]
 
-    def output_shape(self, input_shape: Shape) -> Shape:
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         if values % known or (values != known and -1 not in self.target_shape):
-            raise self._error(
-                f"needs rows that fill {self.target_shape}, got rows of shape {tuple(input_shape)} with {values} values"
+            raise self.error(
+                f"needs rows that fill {self.target_shape}, got rows of shape "
+                f"{tuple(input_shape)} with {values} values"
             )
-        return tuple(values // known if n == -1 else n for n in self.target_shape)
+        shape = tuple(values // known if n == -1 else n for n in self.target_shape)
+        return op.reshaped(input_shape, shape)
 
 
-def _sides(value) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sides(value: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     height, width = (value, value) if isinstance(value, Integral) else sequence(value)
     return _side(height), _side(width)
 
 
-def _side(value) -> tuple[int, int]:
+def _side(value: Any) -> tuple[int, int]:
     before, after = (value, value) if isinstance(value, Integral) else sequence(value)
     return whole(before, 0), whole(after, 0)
 
@@ -79,18 +84,22 @@ class ZeroPadding2D(Layer):
     Parameters
     ----------
     padding : int, tuple of two ints, or tuple of two tuples of two ints
-        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`, as which it is kept.
+        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`,
+        as which it is kept.
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
 
     padding: Annotated[
-        tuple[tuple[int, int], tuple[int, int]],
-        Rule(_sides, "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))"),
+        Any,
+        Rule(
+            _sides,
+            "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))",
+        ),
     ] = (1, 1)
     data_format: DataFormat = None
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        height, width, channels = self._row(input_shape, 3)
-        return height + sum(self.padding[0]), width + sum(self.padding[1]), channels
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 3)
+        return [] if self.padding == op.NO_SIDES else [op.Pad(self.padding)]

@@ -1,9 +1,7 @@
-"""The arithmetic of windows that slide over one axis: how many there are, and how much zero stands before and after."""
+"""The arithmetic of windows: how many there are, and how much zero stands around the image."""
 
-
-def window(size: int, dilation: int = 1) -> int:
-    """Values that a window spans, its holes included."""
-    return (size - 1) * dilation + 1
+from nbbn.layers.base import Layer
+from nbbn.operations import Pair, Shape, Window
 
 
 def count(values: int, span: int, stride: int, padding: str) -> int:
@@ -12,23 +10,57 @@ def count(values: int, span: int, stride: int, padding: str) -> int:
 
 
 def pads(values: int, span: int, stride: int, padding: str) -> tuple[int, int]:
-    """Zeros before and after, as TensorFlow puts them: where their number is odd, the extra one comes after."""
-    total = max((count(values, span, stride, padding) - 1) * stride + span - values, 0) if padding == "same" else 0
+    """Zeros before and after, as TensorFlow puts them.
+
+    Where their number is odd, the extra one comes after.
+    """
+    total = (
+        max((count(values, span, stride, padding) - 1) * stride + span - values, 0)
+        if padding == "same"
+        else 0
+    )
     return total // 2, total - total // 2
 
 
-def transposed_count(values: int, span: int, stride: int, padding: str, output_padding: int | None) -> int:
+def sliding(
+    layer: Layer, shape: Shape, size: Pair, strides: Pair, dilation: Pair, padding: str
+) -> Window:
+    """The window of a layer over rows of `shape`, with what `padding` puts around them.
+
+    Raises
+    ------
+    LayerError
+        Where not even one window fits.
+    """
+    span = Window(size, strides, dilation).span
+    top_bottom, left_right = (pads(n, k, s, padding) for n, k, s in zip(shape, span, strides))
+    window = Window(size, strides, dilation, (top_bottom, left_right))
+    if min(window.places(shape)) < 1:
+        raise layer.error(
+            f"needs rows of height {span[0]} and width {span[1]} at least, got rows of shape "
+            f"{shape}; use padding='same'"
+        )
+    return window
+
+
+def transposed_count(
+    values: int, span: int, stride: int, padding: str, output_padding: int | None
+) -> int:
     """Outputs of a transposed window."""
     if padding == "valid":
         extra = max(stride - span, 0) if output_padding is None else output_padding
         return (values - 1) * stride + span + extra
-    return values * stride if output_padding is None else (values - 1) * stride + span % 2 + output_padding
+    return (
+        values * stride
+        if output_padding is None
+        else (values - 1) * stride + span % 2 + output_padding
+    )
 
 
-def crops(values: int, span: int, stride: int, padding: str, output_padding: int | None) -> tuple[int, int]:
-    """What falls away before and after of the `(values - 1) * stride + span` values that a transposed window writes.
+def crops(values: int, span: int, stride: int, padding: str, output_padding: int | None) -> Pair:
+    """What falls away before and after of the values that a transposed window writes.
 
-    Negative after: zeros are appended.
+    These are `(values - 1) * stride + span`; negative after: zeros are appended.
     """
     full = (values - 1) * stride + span
     total = full - transposed_count(values, span, stride, padding, output_padding)

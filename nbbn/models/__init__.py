@@ -7,7 +7,7 @@ __all__ = ["Sequential", "SequentialClassifier", "SequentialRegressor", "load_mo
 
 def load_model(path):
     """Open what `save` wrote: `nbbn.load` by Keras's name."""
-    from nbbn.saving import load
+    from nbbn.loading import load
 
     return load(path)
 

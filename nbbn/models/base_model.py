@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from nbbn import inputs, utils
+from nbbn.folded_model import FoldedModel
 from nbbn.layers import Layer
 from nbbn.models.compiled import Compiled
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.recalibration import recalibrated
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.progress import check_verbose
+from nbbn.recalibration import recalibrated
 from nbbn.trainer import Trainer
 
 
@@ -222,7 +223,7 @@ class BaseModel:
             for line in summary_text(*given).splitlines():
                 print_fn(line)
             return
-        from nbbn.commands.progress import console
+        from nbbn.terminal import console
 
         print(summary_text(*given, color=console().is_terminal), end="")
 
@@ -434,7 +435,7 @@ class BaseModel:
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
         self._take([(entry, arrays.values()) for entry, arrays in new])
 
-    def fold(self, *, strict: bool = False, check: Any = None) -> Any:
+    def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:
         """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more.
 
         Parameters
@@ -444,9 +445,7 @@ class BaseModel:
         check : array-like, optional
             Rows to compare both networks on, besides the random ones always used.
         """
-        from nbbn.saving import fold
-
-        return fold(self, strict=strict, check=check)
+        return FoldedModel.of(self.network(), strict=strict, check=check)
 
     def __getstate__(self) -> dict[str, Any]:
         self._pull()

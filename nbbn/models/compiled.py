@@ -70,7 +70,7 @@ class Compiled:
 
         LayerError where the model ends with another activation than the loss needs.
         """
-        end, wanted, shown = layers.ends_with, self.loss.end, self.loss.shown
+        end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
         if wanted is None:
             return ()
         if self.loss.from_logits:
@@ -114,8 +114,9 @@ class Compiled:
         self.release()
         network = self.with_tail(layers)
         trainer = Trainer(
-            network.layers, network.shapes, network.dtype, np.dtype(source), rows, self.loss.engine,
-            self.optimizer, seed=layers.seed, delta=self.loss.delta, weighted=weighted,
+            network.computation(training=True), network.dtype, np.dtype(source), rows,
+            self.loss.engine, self.optimizer, seed=layers.seed,
+            loss_parameter=self.loss.parameter, weighted=weighted,
         )  # fmt: skip
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
@@ -135,7 +136,8 @@ class Compiled:
     def take(self, weights: Weights) -> None:
         """Hand new weights to the trainer, if there is one; the optimiser's state stays."""
         if self.trainer is not None:
-            self.trainer.upload(weights + [{}] * (len(self.trainer.layers) - len(weights)))
+            tail = len(self.trainer.computation.arrays) - len(weights)
+            self.trainer.upload(weights + [{}] * tail)
 
     def state(self) -> dict[str, np.ndarray]:
         """The optimiser's state."""

@@ -10,18 +10,11 @@ import numpy as np
 from nbbn import losses
 from nbbn.callbacks import CallbackList, History
 from nbbn.losses import Loss
-from nbbn.metrics import BinaryAccuracy, CategoricalAccuracy, Metric, SparseCategoricalAccuracy
+from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
 from nbbn.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Epoch, Trainer, batches
 from nbbn.training_loop import Loop, Samples, Watcher
-
-# Loss -> the metric that its kernel counts in passing.
-_COUNTED = {
-    "softmax_cross_entropy": SparseCategoricalAccuracy,
-    "categorical_cross_entropy": CategoricalAccuracy,
-    "binary_cross_entropy": BinaryAccuracy,
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Measure:
 
     def passing(self, sums: Epoch) -> dict[str, float]:
         """The figures that training counts in passing, of the rows so far."""
-        cls = _COUNTED.get(self.loss.engine)
+        cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
         alike = [m for m in self.metrics if type(m) is cls]
         names = [m.name for m in alike if getattr(m, "threshold", 0.5) == 0.5]
         return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}

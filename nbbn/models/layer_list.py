@@ -11,25 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.layers import (
-    Activation,
-    Dense,
-    Dropout,
-    Flatten,
-    GaussianNoise,
-    Input,
-    Layer,
-    LayerError,
-    Reshape,
-    Softmax,
-)
+from nbbn.layers import Input, Layer, LayerError
+from nbbn.layers.names import free_name
 from nbbn.network import Network
-from nbbn.utils import snake_case
+from nbbn.operations import Computation
 
 Shape = tuple[int, ...]
-
-# Layers after which the activation that ends a network is still that of the layer before.
-_TRANSPARENT = (Flatten, Reshape, Dropout, GaussianNoise)
 
 
 @dataclass
@@ -104,7 +91,7 @@ class LayerList:
 
     def _changed(self) -> None:
         """Forget what followed from the layers."""
-        for name in ("layers", "dtype", "shapes"):
+        for name in ("layers", "dtype", "shapes", "computation"):
             self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
@@ -149,10 +136,7 @@ class LayerList:
             )
         if layer.name is not None:
             return layer
-        name, number = snake_case(type(layer).__name__), 0
-        while (found := f"{name}_{number}" if number else name) in taken:
-            number += 1
-        return replace(layer, name=found)
+        return replace(layer, name=free_name(type(layer).__name__, taken))
 
     def replace(self, entry: Entry, spec: Layer) -> None:
         """Put another specification in the place of a layer's, whose arrays stay."""
@@ -253,26 +237,10 @@ class LayerList:
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 
-    @property
-    def ends_with(self) -> str:
-        """Name of the activation that the list ends with, `linear` without one."""
-        last = self._last_that_counts()
-        if isinstance(last, Softmax):
-            return "softmax"
-        return getattr(last, "activation", None) or "linear"
-
-    @property
-    def ends_with_dense(self) -> bool:
-        """Whether the outputs are those of a `Dense` without activation."""
-        return isinstance(self._last_that_counts(), Dense) and self.ends_with == "linear"
-
-    def _last_that_counts(self) -> Layer | None:
-        """The last layer that makes other numbers of its rows."""
-        for layer in reversed(self.layers):
-            linear = isinstance(layer, Activation) and layer.activation == "linear"
-            if not linear and not isinstance(layer, _TRANSPARENT):
-                return layer
-        return None
+    @cached_property
+    def computation(self) -> Computation:
+        """What the layers compute in inference."""
+        return self.network().computation()
 
     def network(self) -> Network:
         """The list as the engine takes it; its arrays are not copied."""

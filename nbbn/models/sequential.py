@@ -13,7 +13,8 @@ import numpy as np
 
 from nbbn import inputs
 from nbbn.callbacks import CallbackList, History
-from nbbn.interop.files import FileError
+from nbbn.formats import native, of_layers
+from nbbn.formats.files import FileError
 from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, refuse, whole
 from nbbn.models.compiled import Compiled, needs_batches
@@ -23,6 +24,7 @@ from nbbn.optimizers import Optimizer
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
+from nbbn.warning import warn
 
 _BATCH_SIZE = 32
 
@@ -431,10 +433,13 @@ class Sequential(BaseModel):
         ValueError
             Before the model is built, and for weights that are not finite.
         """
-        from nbbn.saving import save_sequential
-
         _may_write(filepath, overwrite)
-        save_sequential(self, filepath)
+        network, meta, slots = of_layers(self.network(), self.name)
+        try:
+            meta["training"], slots = self.training_state()
+        except ValueError as err:
+            warn(f"{filepath}: saved without the arguments of compile: {err}")
+        native.save(filepath, network, meta, slots)
 
     def save_weights(self, filepath: Path, overwrite: bool = True) -> None:
         """Write layers and weights alone; `load_weights` and `nbbn.load` read the file.
@@ -444,10 +449,8 @@ class Sequential(BaseModel):
         filepath, overwrite
             As of `save`.
         """
-        from nbbn.saving import save_sequential
-
         _may_write(filepath, overwrite)
-        save_sequential(self, filepath, training=False)
+        native.save(filepath, *of_layers(self.network(), self.name))
 
     def load_weights(self, filepath: Path) -> None:
         """Take the weights of a file that `save` or `save_weights` wrote for a model of these
@@ -464,13 +467,13 @@ class Sequential(BaseModel):
         ValueError
             For arrays of other shapes.
         """
-        from nbbn.saving import load
-
-        other = load(filepath)
-        if not isinstance(other, Sequential):
-            raise ValueError(f"{filepath}: holds a {type(other).__name__}, no Sequential's weights")
+        network, meta, _ = native.load(filepath)
+        if (name := meta.get("model")) != "Sequential":
+            raise ValueError(f"{filepath}: holds a {name}, no Sequential's weights")
         if not self.built:
-            self._layers.build(other._layers.input_shape)
+            self._layers.build(network.input_shape)
+        other = Sequential()
+        other.restore(network)
         self.set_weights(other.get_weights())
 
     def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

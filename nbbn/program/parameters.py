@@ -1,4 +1,4 @@
-"""The parameters of a network inside the engine: where each array stands, on the way in and on the way out."""
+"""A network's parameters inside the engine: where each array stands, on the way in and out."""
 
 from __future__ import annotations
 
@@ -6,44 +6,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.kernels.activation import NO_LOGIT
+from nbbn import operations as op
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
-from nbbn.layers import Conv2DTranspose, Dense, Layer
-from nbbn.network import Weights
-from nbbn.program.forms import ConvForm, Form, MatrixForm, RowsForm, VectorForm
+from nbbn.kernels.softmax import NO_LOGIT
+from nbbn.operations import Array
+from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
-from nbbn.program.nodes import Node
 from nbbn.program.program import Buffer, Program, Segment
-from nbbn.program.windows import kernel_size
+from nbbn.program.weight_layouts import (
+    ConvLayout,
+    MatrixLayout,
+    RowsLayout,
+    VectorLayout,
+    WeightLayout,
+)
+from nbbn.program.window_words import window_of
 
 _STATE_ROW = {"gamma": GAMMA, "beta": BETA, "mean": RUNNING_MEAN, "var": RUNNING_VAR}
+Weights = list[dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Where an array of a layer stands, and in which form."""
+    """Where an array of a layer stands, and in which layout."""
 
     buffer: Buffer
-    form: Form
+    layout: WeightLayout
 
     def view(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The block within the segment's bytes, flat."""
         start = self.buffer.offset
-        return memory[start : start + self.form.items(dtype) * dtype.itemsize].view(dtype)
+        return memory[start : start + self.layout.items(dtype) * dtype.itemsize].view(dtype)
 
     def read(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy in the user's layout."""
-        return self.form.read(self.view(memory, dtype))
+        return self.layout.read(self.view(memory, dtype))
 
     def write(self, memory: np.ndarray, dtype: np.dtype, array: np.ndarray) -> None:
         """Take an array of the user's layout; the padding stays as it is."""
-        self.form.write(self.view(memory, dtype), array)
+        self.layout.write(self.view(memory, dtype), array)
 
 
-def input_pixel(nodes: list[Node], at: int, dtype) -> int:
-    """Floats from pixel to pixel of what a node reads: whole vectors, but a convolution reads the caller's images as they are."""
-    channels = nodes[at].before[-1]
-    return channels if at == 0 and nodes[at].kind == "conv" else padded(channels, dtype)
+def input_pixel(node: Node, dtype: np.dtype) -> int:
+    """Floats from pixel to pixel of what a node reads.
+
+    Whole vectors, but a convolution reads the caller's images as they are.
+    """
+    channels = node.input_shape[-1]
+    if node.is_convolution and node.sources == (-1,):
+        return channels
+    if isinstance(node.operation, op.ConvolveDepthwise):
+        return padded(channels * node.operation.multiplier, dtype)
+    return padded(channels, dtype)
 
 
 class Parameters:
@@ -52,60 +66,75 @@ class Parameters:
     Parameters
     ----------
     program : Program
-        Whose parameter segment is laid out.
-    layers, shapes, nodes
-        The layers, the row shape before each, and their nodes.
+        Its parameter segment is laid out.
+    arrays : tuple of dict
+        What each layer declares.
+    nodes : list of Node
     logits : int or None
-        Index of the dense layer whose outputs go into a softmax or a sigmoid: its padding never wins.
+        Index of the dense layer whose outputs go into a softmax or a sigmoid: its padding never
+        wins.
     """
 
-    def __init__(self, program: Program, layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], nodes: list[Node],
-                 logits: int | None = None):
+    def __init__(
+        self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
+        logits: int | None = None,
+    ):
         self.dtype = program.dtype
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}
-        self._program, self._logits, self._layers, self._shapes = program, logits, layers, shapes
+        self._program, self._logits, self._arrays = program, logits, arrays
         self._constants: list[tuple[Buffer, np.ndarray]] = []
-        for at, node in enumerate(nodes):
-            if node.kind in ("dense", "conv", "depthwise"):
-                self._add(node.layer, "kernel", self._kernel_form(node, input_pixel(nodes, at, self.dtype)))
-                self._add(node.layer, "bias", VectorForm(node.after[-1]))
-            elif node.kind in ("norm", "image_norm", "norm_pool", "group_norm"):
+        for node in nodes:
+            if node.has_kernel:
+                self._add(node.layer, "kernel", self._kernel_layout(node))
+                self._add(node.layer, "bias", VectorLayout(node.step.output_shape[-1]))
+            elif node.operation.arrays:
                 self._add_state(node)
 
-    def _kernel_form(self, node: Node, pixel: int) -> Form:
-        layer, channels, units = self._layers[node.layer], node.before[-1], node.after[-1]
-        if node.kind == "dense":
-            return MatrixForm(channels, units)
-        if node.kind == "depthwise":
-            size = layer.kernel_size
-            return RowsForm((*size, channels, layer.depth_multiplier), size[0] * size[1])
-        return ConvForm(kernel_size(layer), channels, pixel, units, getattr(layer, "groups", 1),
-                        isinstance(layer, Conv2DTranspose), isinstance(layer, Dense))
+    def _kernel_layout(self, node: Node) -> WeightLayout:
+        operation, channels = node.operation, node.input_shape[-1]
+        units = node.step.output_shape[-1]
+        size = window_of(operation).size
+        if isinstance(operation, op.ConvolveDepthwise):
+            return RowsLayout((*size, channels, operation.multiplier), size[0] * size[1])
+        if not node.is_convolution:
+            return MatrixLayout(channels, units)
+        return ConvLayout(
+            size, channels, input_pixel(node, self.dtype), units, getattr(operation, "groups", 1),
+            isinstance(operation, op.ConvolveTransposed), isinstance(operation, op.Dense),
+        )
 
-    def _add(self, layer: int, name: str, form: Form) -> None:
-        self.blocks[layer, name] = Block(self._buffer(f"{name}{layer}", form.items(self.dtype)), form)
+    def _add(self, layer: int, name: str, layout: WeightLayout) -> None:
+        buffer = self._buffer(f"{name}{layer}", layout.items(self.dtype))
+        self.blocks[layer, name] = Block(buffer, layout)
 
     def _add_state(self, node: Node) -> None:
-        layer, width = node.layer, padded(node.before[-1], self.dtype)
+        layer, channels = node.layer, node.input_shape[-1]
+        width = padded(channels, self.dtype)
         state = self._buffer(f"state{layer}", STATE_ROWS * width)
-        declared = self._layers[layer].weight_shapes(self._shapes[layer])
         for name, row in _STATE_ROW.items():
-            form = RowsForm(declared.get(name, (node.before[-1],)), 1)
-            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), form)
+            declared = self._arrays[layer].get(name)
+            layout = RowsLayout(declared.shape if declared else (channels,), 1)
+            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), layout)
 
     def _buffer(self, name: str, items: int) -> Buffer:
         return self._program.buffer(name, Segment.PARAMS, items)
 
     def state(self, layer: int) -> Buffer:
-        """The block of per-channel numbers of a batch norm."""
+        """The block of per-channel numbers of a norm."""
         return self.blocks[layer, "gamma"].buffer
+
+    def is_trained(self, layer: int, name: str) -> bool:
+        """Whether training changes an array by gradients."""
+        array = self._arrays[layer].get(name)
+        return array is not None and array.trained
 
     def add_transposed(self, layer: int) -> Block:
         """Room for the transpose of a dense kernel, kept up to date by the program."""
-        kernel = self.blocks[layer, "kernel"].form
-        form = MatrixForm(kernel.units, kernel.depth)
-        block = Block(self._buffer(f"kernel{layer}T", form.items(self.dtype)), form)
+        kernel = self.blocks[layer, "kernel"].layout
+        assert isinstance(kernel, MatrixLayout)
+        layout = MatrixLayout(kernel.units, kernel.depth)
+        block = Block(self._buffer(f"kernel{layer}T", layout.items(self.dtype)), layout)
         self.transposed[layer] = block
         return block
 
@@ -126,7 +155,8 @@ class Parameters:
             if name in ("gamma", "var"):
                 block.view(memory, self.dtype)[:] = 1
             elif name == "bias" and layer == self._logits:
-                block.view(memory, self.dtype)[block.form.units :] = NO_LOGIT
+                units = block.layout.units  # type: ignore[union-attr]
+                block.view(memory, self.dtype)[units:] = NO_LOGIT
         return memory
 
     def upload(self, memory: np.ndarray, weights: Weights) -> None:
@@ -139,11 +169,7 @@ class Parameters:
 
     def download(self, memory: np.ndarray) -> Weights:
         """New arrays in the user's layout."""
-        weights: Weights = [{} for _ in self._layers]
-        for (i, name), block in self.blocks.items():
-            if self._declared(i, name):
-                weights[i][name] = block.read(memory, self.dtype)
-        return weights
-
-    def _declared(self, layer: int, name: str) -> bool:
-        return name in self._layers[layer].weight_shapes(self._shapes[layer])
+        return [
+            {name: self.blocks[layer, name].read(memory, self.dtype) for name in arrays}
+            for layer, arrays in enumerate(self._arrays)
+        ]

@@ -1,9 +1,13 @@
-"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own declarations demand them."""
+"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own
+declarations demand them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -54,9 +58,9 @@ class Operation:
     """One kernel call of a step."""
 
     kernel: str
-    operands: dict[str, object]
+    operands: dict[str, Any]
 
-    def accesses(self):
+    def accesses(self) -> Iterator[tuple[str, Access, int | None]]:
         """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
@@ -67,14 +71,16 @@ class Operation:
         splits = {access.split for _, access, _ in self.accesses() if access.writes}
         return "blocks" in self.operands and splits == {"images"}
 
-    def __str__(self):
+    def __str__(self) -> str:
         shown = []
         for name, value in self.operands.items():
-            shown.append(f"{name}={value.name}" if isinstance(value, Buffer) else f"{name}={value:g}")
+            shown.append(
+                f"{name}={value.name}" if isinstance(value, Buffer) else f"{name}={value:g}"
+            )
         return f"{self.kernel}({', '.join(shown)})"
 
 
-def _conflict(a: tuple[str, Access, int], b: tuple[str, Access, int]) -> bool:
+def _conflict(a: tuple[str, Access, int | None], b: tuple[str, Access, int | None]) -> bool:
     """Must all threads be through with access `a` before `b` begins?"""
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
@@ -99,19 +105,55 @@ class Program:
     operations: list[Operation] = field(default_factory=list)
     sizes: dict[Segment, int] = field(default_factory=dict)
 
-    def buffer(self, name: str, segment: Segment, items: int, itemsize: int | None = None) -> Buffer:
+    def buffer(
+        self, name: str, segment: Segment, items: int, itemsize: int | None = None
+    ) -> Buffer:
         """A new buffer at the end of a segment, on a cache line of its own."""
         offset = self.sizes.get(segment, 0)
         size = items * (itemsize or self.dtype.itemsize)
         self.sizes[segment] = offset + -(-size // ALIGNMENT) * ALIGNMENT
         return Buffer(name, segment, offset)
 
-    def add(self, kernel: str, **operands) -> None:
+    def add(self, kernel: str, **operands: Any) -> None:
         """Append a kernel call; every operand of the kernel must be named."""
         wanted = KERNELS[kernel].operands
         if set(wanted) != set(operands):
             raise TypeError(f"{kernel} takes {wanted}, got {sorted(operands)}")
         self.operations.append(Operation(kernel, {name: operands[name] for name in wanted}))
+
+    def share_memory(self, segment: Segment) -> None:
+        """Give the buffers of a segment memory by lifetime, first fit: from first use to last.
+
+        For a program whose operations run in order on one thread, and that leaves nothing behind.
+        """
+        uses = self._uses(segment)
+        ends = [*sorted(first for first, _, _ in uses.values()), self.sizes.get(segment, 0)]
+        size = {name: ends[ends.index(first) + 1] - first for name, (first, _, _) in uses.items()}
+        placed: dict[str, int] = {}
+        for name, (_, begin, end) in sorted(uses.items(), key=lambda use: use[1][1]):
+            taken = sorted(
+                (at, at + size[other])
+                for other, at in placed.items()
+                if uses[other][1] <= end and begin <= uses[other][2]
+            )
+            placed[name] = _first_gap(taken, size[name])
+        moved = {name: placed[name] - first for name, (first, _, _) in uses.items()}
+        for operation in self.operations:
+            for key, value in operation.operands.items():
+                if isinstance(value, Buffer) and value.segment == segment:
+                    offset = value.offset + moved[value.name]
+                    operation.operands[key] = Buffer(value.name, segment, offset)
+        self.sizes[segment] = max((placed[name] + size[name] for name in placed), default=0)
+
+    def _uses(self, segment: Segment) -> dict[str, tuple[int, int, int]]:
+        """Each buffer's first byte, and the first and last operation that use it."""
+        uses: dict[str, tuple[int, int, int]] = {}
+        for i, operation in enumerate(self.operations):
+            for value in operation.operands.values():
+                if isinstance(value, Buffer) and value.segment == segment:
+                    start, begin, _ = uses.get(value.name, (value.offset, i, i))
+                    uses[value.name] = min(start, value.offset), begin, i
+        return uses
 
     @property
     def parallelism(self) -> int:
@@ -120,10 +162,14 @@ class Program:
         return blocks or max(op.operands.get("panels", 1) for op in self.operations)
 
     def barriers(self, *, repeats: bool = True) -> list[bool]:
-        """After which operations all threads must meet; `repeats` for steps that follow each other without end."""
+        """After which operations all threads must meet.
+
+        `repeats` for steps that follow each other without end.
+        """
         due = [False] * len(self.operations)
         open_accesses: list[tuple] = []
-        for _ in range(2 if repeats else 1):  # the second round sees what a step's end leaves for the next one's beginning
+        # The second round sees what a step's end leaves for the next one's beginning.
+        for _ in range(2 if repeats else 1):
             for i, op in enumerate(self.operations):
                 accesses = list(op.accesses())
                 if any(_conflict(a, b) for a in open_accesses for b in accesses):
@@ -135,7 +181,9 @@ class Program:
         return due
 
     def groups(self, barriers: list[bool]) -> list[int]:
-        """For each operation the number of those, itself the first, that can go block by block of images; 0 within such a run."""
+        """For each operation the number of those, itself the first, that can go block by block of
+        images; 0 within such a run.
+        """
         groups, i = [1] * len(self.operations), 0
         while i < len(self.operations):
             end = i
@@ -149,7 +197,9 @@ class Program:
         return groups
 
     def table(self, source: np.dtype | None = None, *, repeats: bool = True) -> np.ndarray:
-        """The rows as the executor reads them: int64, address, barrier flag, operands; compiles the kernels it names.
+        """The rows as the executor reads them: int64, address, barrier flag, operands.
+
+        Compiles the kernels it names.
 
         Parameters
         ----------
@@ -163,7 +213,9 @@ class Program:
         barriers = self.barriers(repeats=repeats)
         for row, op, barrier, group in zip(table, self.operations, barriers, self.groups(barriers)):
             kernel = KERNELS[op.kernel]
-            reads_x = any(isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values())
+            reads_x = any(
+                isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values()
+            )
             row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), barrier
             if group > 1 and op.operands["blocks"] > 1:
                 row[1] |= group << GROUP_SHIFT | op.operands["blocks"] << BLOCKS_SHIFT
@@ -176,10 +228,20 @@ class Program:
                     row[OPERANDS + k] = value
         return table
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = []
         for op, barrier in zip(self.operations, self.barriers()):
             lines.append(str(op))
             if barrier:
                 lines.append("--")
         return "\n".join(lines)
+
+
+def _first_gap(taken: list[tuple[int, int]], size: int) -> int:
+    """The first place for `size` bytes between pieces `(start, end)`, ascending by start."""
+    at = 0
+    for start, end in taken:
+        if at + size <= start:
+            break
+        at = max(at, end)
+    return at

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nbbn.layers.base import Shape
+import numpy as np
+
+from nbbn.operations import Shape
 from nbbn.program.layout import padded, stride_of
 from nbbn.program.program import Buffer
 
@@ -22,7 +24,8 @@ class Tensor:
     shape : tuple of int
         Of a row.
     pixel : int
-        Floats from pixel to pixel: the channels, padded. Of a feature vector, which is one pixel, the stride.
+        Floats from pixel to pixel: the channels, padded. Of a feature vector, which is one pixel,
+        the stride.
     kept : bool
         Whether the backward pass needs the contents as they are.
     """
@@ -49,10 +52,18 @@ class Tensor:
         return math.prod(self.shape[:-1])
 
 
-def layout_of(shape: Shape, dtype) -> tuple[int, int]:
+def layout_of(shape: Shape, dtype: np.dtype) -> tuple[int, int]:
     """Stride and pixel of a new tensor."""
     if len(shape) == 1:
         stride = stride_of(shape[0], dtype)
         return stride, stride
     pixel = padded(shape[-1], dtype)
     return math.prod(shape[:-1]) * pixel, pixel
+
+
+def as_view(x: Tensor, shape: Shape) -> Tensor | None:
+    """The same buffer as rows of one axis, where the numbers stand in order already."""
+    tight = x.pixel == x.channels or x.pixels == 1
+    if not tight or len(shape) > 1:
+        return None
+    return replace(x, shape=shape, pixel=x.stride)

@@ -12,7 +12,8 @@ import numpy as np
 from nbbn.commands.arguments import add_network, threads_of
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_folder, whole_file
-from nbbn.commands.progress import console, epoch_bar
+from nbbn.commands.progress import epoch_bar
+from nbbn.terminal import console
 
 HELP = "train with and without batch norm, fold, compare"
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from nbbn.predictor import FoldedModel
+from nbbn.folded_model import FoldedModel
 
 _ROUNDS = 21
 # A timed block lasts about so long, whatever one call takes.

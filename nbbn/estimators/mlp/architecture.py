@@ -10,7 +10,8 @@ import numpy as np
 
 from nbbn.estimators.mlp.rules import Hidden
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
-from nbbn.network import Network, Weights
+from nbbn.network import Network, Weights, computation
+from nbbn.operations import Computation
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Architecture:
     dense: tuple[int, ...]
     # Index of each hidden layer's batch norm.
     norms: tuple[int | None, ...]
+
+    @property
+    def computation(self) -> Computation:
+        """What is computed in training."""
+        return computation(self.layers, (self.features,))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ from nbbn.estimators.mlp.fitting import Fitting, task_attributes
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.transformer import Activations
 from nbbn.estimators.stored_parameters import from_json, to_json
-from nbbn.models.recalibration import recalibrated
+from nbbn.formats import Content
+from nbbn.formats.labels import labels_to_json
 from nbbn.network import Network
+from nbbn.recalibration import recalibrated
 
 
 class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
@@ -147,29 +148,20 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
 
     # -- files
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the estimator to one safetensors file; `nbbn.load` opens it. Nothing is executed.
-
-        The optimiser's state is not written: training goes on with a fresh one. Nor are functions
-        among the parameters, the state of a random generator, callbacks and the path of a
-        checkpoint.
-
-        Parameters
-        ----------
-        path : path-like
-        """
-        from nbbn.saving import save_estimator
-
-        check_is_fitted(self)
-        save_estimator(self, path)
-
-    def _file_meta(self) -> dict[str, Any]:
-        """What a file keeps besides the network."""
-        state = self._fit_state
-        return {
+    def _content(self) -> Content:
+        network, state, task = self.network(), self._fit_state, self._task
+        if self._described(network.input_shape[0]).layers != network.layers:
+            raise ValueError(
+                "hidden_layer_sizes, activation or a parameter of batch norm was changed after the "
+                "fit: set it back, or fit again"
+            )
+        meta = {
+            "model": type(self).__name__,
+            "kind": task.kind,
+            "classes": labels_to_json(task.classes),
             "params": to_json(self.get_params(deep=False)),
-            "loss": self._task.loss,
-            "level": self._task.level,
+            "loss": task.loss,
+            "level": task.level,
             "epochs": state.epochs,
             "rows_seen": state.rows_seen,
             "steps": state.steps,
@@ -181,12 +173,12 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             "validation_scores": [float(v) for v in state.scores],
             "feature_names": [str(n) for n in getattr(self, "feature_names_in_", [])],
         }
+        return Content(network, meta, {})
 
     @classmethod
-    def _restored(
-        cls, network: Network, classes: np.ndarray | None, meta: dict[str, Any], slots: Any
-    ) -> BaseMLP:
+    def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseMLP:
         """What a file holds; `nbbn.load` calls it."""
+        network, meta, _ = content
         self = cls(**from_json(meta["params"]))
         rules.check_each(self)
         self.n_features_in_ = network.input_shape[0]

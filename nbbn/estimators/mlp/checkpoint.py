@@ -15,7 +15,7 @@ import numpy as np
 from nbbn.estimators.lazy_rows import Rows, parts
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.parameters import PLANNED_RATES, Parameters
-from nbbn.interop.files import FileError, write_whole
+from nbbn.formats.files import FileError, write_whole
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
 
@@ -150,7 +150,7 @@ def _given(trainer: Trainer, prefix: str) -> dict[str, np.ndarray]:
 
 
 def _take(trainer: Trainer, tensors: dict[str, np.ndarray], prefix: str) -> None:
-    weights: Weights = [{} for _ in trainer.layers]
+    weights: Weights = [{} for _ in trainer.computation.arrays]
     for name, array in tensors.items():
         if name.startswith(f"{prefix}."):
             _, i, key = name.split(".", 2)

@@ -214,7 +214,7 @@ class Fitting:
         self.rates = Rates(estimator, optimizer, state)
         options = {
             "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True,
-            "seed": state.seed, "delta": task.level,
+            "seed": state.seed, "loss_parameter": task.level,
             "weighted": False if data.samples.row_weights is None else "mean",
         }  # fmt: skip
         rows = int(np.diff(edges).max())
@@ -229,8 +229,7 @@ class Fitting:
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            layers, shapes = architecture.layers, architecture.shapes
-            self.trainer = Trainer(layers, shapes, *shape, optimizer, **options)
+            self.trainer = Trainer(architecture.computation, *shape, optimizer, **options)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps

@@ -66,13 +66,13 @@ class Objective:
 
     def trainer(self, loss: str, level: float) -> Trainer:
         """A trainer in float64, whose batch norms' statistics are those of the last vector."""
-        whole, x = self.architecture.of_whole_batches(), self.samples.x
+        whole, x = self.architecture.of_whole_batches().computation, self.samples.x
         self._part = len(x)
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
         self._trainer = Trainer(
-            whole.layers, whole.shapes, np.float64, x.dtype, self._part, loss, Gradients(),
-            delta=level, weighted=False if self.samples.row_weights is None else "mean",
+            whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(), loss_parameter=level,
+            weighted=False if self.samples.row_weights is None else "mean",
         )  # fmt: skip
         self._trainer.upload(self.weights)
         return self._trainer

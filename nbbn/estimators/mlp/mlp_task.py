@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import xlogy
 from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
@@ -14,10 +13,7 @@ from nbbn.estimators.mlp.parameters import Parameters
 from nbbn.estimators.task import Task
 
 # What is minimised, by the estimators' name: the engine's.
-REGRESSION_LOSSES = {
-    "squared_error": "squared_error", "absolute_error": "mean_absolute_error", "huber": "huber",
-    "poisson": "poisson", "quantile": "quantile",
-}  # fmt: skip
+REGRESSION_LOSSES = {r.sklearn: r.engine for r in losses.RECORDS.values() if r.sklearn}
 _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cross_entropy"}
 
 
@@ -32,8 +28,8 @@ class MLPTask(Task):
 
     @classmethod
     def of_classes(cls, classes: np.ndarray) -> MLPTask:
-        """A classifier's."""
-        return cls("classifier", cls.units(classes), classes)
+        """A classifier's; one output tells two classes apart."""
+        return cls("classifier", 1 if len(classes) <= 2 else len(classes), classes)
 
     @classmethod
     def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool) -> MLPTask:
@@ -102,19 +98,14 @@ class MLPTask(Task):
     def engine_differs(self) -> bool:
         """Whether the engine's loss is another than scikit-learn's."""
         # It does not keep probabilities off 0, or divides by units.
-        return self.kind != "regressor" or (self.loss == "poisson" and self.outputs > 1)
+        sums = losses.RECORDS[self.engine_loss].sklearn_sums
+        return self.kind != "regressor" or (sums and self.outputs > 1)
 
     def _rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's loss, float64."""
-        if self.loss == "huber":
-            return losses.Huber(delta=self.level).rows(targets, outputs)
-        if self.loss not in ("poisson", "quantile"):
-            return losses.ROWS[self.engine_loss](targets, outputs)
-        t, y = targets.astype(np.float64), outputs.astype(np.float64)
-        if self.loss == "poisson":  # half the deviance, summed over the units as in scikit-learn
-            return (xlogy(t, t / y) - t + y).sum(1)
-        # Koenker and Bassett's (1978), the mean over the units.
-        return np.where(y < t, self.level * (t - y), (1 - self.level) * (y - t)).mean(1)
+        record = losses.RECORDS[self.engine_loss]
+        rows = record.of_rows(targets, outputs, self.level)
+        return rows * self.outputs if record.sklearn_sums else rows
 
 
 def _level(estimator: Parameters) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -21,13 +20,14 @@ from nbbn.estimators.sequential.output_layer import default_loss, output_layer, 
 from nbbn.estimators.sequential.parameters import Parameters
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.estimators.task import Task
+from nbbn.formats import Content
+from nbbn.formats.labels import labels_to_json
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
 from nbbn.models.sequential import Sequential
-from nbbn.network import Network
+from nbbn.network import Network, computation
 from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
-Slots = dict[str, np.ndarray]
 
 # Attributes of a fit that a file keeps as they are.
 _KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
@@ -197,7 +197,7 @@ class BaseSequential(Parameters):
                 f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
                 f"{found[0]!r}"
             )
-        return LayersTask("classifier", Task.units(found), found)
+        return LayersTask("classifier", len(found), found)
 
     def _take_task(self, task: Task) -> None:
         self._task = task
@@ -225,23 +225,21 @@ class BaseSequential(Parameters):
         model._layers.seed = seed
         for layer in specs:
             model.add(layer if dtype is None else replace(layer, dtype=dtype))
-        layers, shape = model._layers, X.shape[1:]
-        if layers.entries:
-            model.build((None, *shape))
-            shape = layers.shapes[-1]
-        if len(shape) != 1:
+        if model.layers:
+            model.build((None, *X.shape[1:]))
+        layers = computation(model._layers.layers, X.shape[1:])
+        if len(layers.output_shape) != 1:
             raise ValueError(
-                f"layers end with rows of shape {shape}, but the output layer needs rows of one "
-                "axis: end them with Flatten() or GlobalAveragePooling2D()"
+                f"layers end with rows of shape {layers.output_shape}, but the output layer needs "
+                "rows of one axis: end them with Flatten() or GlobalAveragePooling2D()"
             )
-        default = default_loss(self._task, layers, shape)
-        loss = losses.get(default if self.loss is None else self.loss)
+        loss = losses.get(default_loss(self._task, layers) if self.loss is None else self.loss)
         if loss.from_logits:
             raise ValueError(
                 "loss has from_logits=True, but the output layer has its activation: use "
                 "from_logits=False"
             )
-        output = output_layer(self._task, layers, shape, loss)
+        output = output_layer(self._task, layers, loss)
         if output is not None:
             model.add(output if dtype is None else replace(output, dtype=dtype))
         model.build((None, *X.shape[1:]))
@@ -343,35 +341,13 @@ class BaseSequential(Parameters):
         layers, weights = (Reshape(self._row_shape), *network.layers), [{}, *network.weights]
         return Network(layers, (self.n_features_in_,), weights, network.dtype)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the estimator to one file without pickle; `nbbn.load` opens it.
-
-        Layers, weights, parameters, labels, history and the optimiser's state are in it,
-        `callbacks` and `random_state` are not.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        NotFittedError
-            Before the fit.
-        FileError
-            Where the file cannot be written.
-        ValueError
-            For an optimiser whose learning rate is a function.
-        """
-        from nbbn.saving import save_sequential_estimator
-
+    def _content(self) -> Content:
         check_is_fitted(self)
-        save_sequential_estimator(self, path)
-
-    def _file_meta(self) -> tuple[dict[str, Any], Slots]:
-        """What a file keeps besides classes, network and weights; and the optimiser's state."""
         names = getattr(self, "feature_names_in_", None)
         training, slots = self.model_.training_state()
-        about = {
+        meta = {
+            "model": type(self).__name__,
+            "classes": labels_to_json(self._task.classes),
             "params": to_json(self.get_params(deep=False)),
             "layers": [layer.config() for layer in self._specs],
             "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
@@ -379,13 +355,12 @@ class BaseSequential(Parameters):
             "feature_names": None if names is None else [str(name) for name in names],
             "training": training,
         }
-        return about, slots
+        return Content(self.model_.network(), meta, slots)
 
     @classmethod
-    def _restored(
-        cls, network: Network, classes: np.ndarray | None, meta: dict[str, Any], slots: Slots
-    ) -> BaseSequential:
+    def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseSequential:
         """What a file holds; `nbbn.load` calls it."""
+        network, meta, slots = content
         specs = tuple(layer_from_config(config) for config in meta["layers"])
         self = cls(layers=list(specs), **from_json(meta["params"]))
         self._validate_params()
@@ -394,7 +369,7 @@ class BaseSequential(Parameters):
         if classes is None:
             self._take_task(LayersTask("regressor", int(kept["n_outputs_"])))
         else:
-            self._take_task(LayersTask("classifier", Task.units(classes), classes))
+            self._take_task(LayersTask("classifier", len(classes), classes))
         model = Sequential()
         model.restore(network, meta["training"], slots)
         self._specs, self._row_shape = specs, tuple(int(n) for n in meta["row_shape"])

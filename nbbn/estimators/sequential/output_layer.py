@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbbn import utils
+from nbbn import operations, utils
 from nbbn.estimators.task import Task
 from nbbn.layers import Dense
 from nbbn.losses import Loss
-from nbbn.models.layer_list import LayerList
-
-Shape = tuple[int, ...]
+from nbbn.operations import Computation, Disturb, Reshape
 
 
-def default_loss(task: Task, layers: LayerList, shape: Shape) -> str:
-    """Name of the loss where none is given, for layers that end with rows of a shape."""
-    if task.kind == "regressor":
+def default_loss(task: Task, layers: Computation) -> str:
+    """Name of the loss where none is given."""
+    if task.classes is None:
         return "mean_squared_error"
-    two = task.classes is not None and len(task.classes) == 2
-    one_sigmoid = shape == (1,) and layers.ends_with == "sigmoid"
+    one_sigmoid = layers.output_shape == (1,) and layers.ends_with == "sigmoid"
+    two = len(task.classes) == 2
     return "binary_crossentropy" if two and one_sigmoid else "sparse_categorical_crossentropy"
 
 
-def output_layer(task: Task, layers: LayerList, shape: Shape, loss: Loss) -> Dense | None:
+def output_layer(task: Task, layers: Computation, loss: Loss) -> Dense | None:
     """What is missing at the end; None where nothing is.
 
-    Raises
-    ------
-    ValueError
-        For a loss of other targets, and for layers that end as if they were whole, but are not.
+    ValueError for a loss of other targets, and for layers that end as if they were whole, but are
+    not.
     """
-    shown, end = loss.shown, layers.ends_with
-    if task.kind == "regressor":
+    shown, end, shape = loss.shown, layers.ends_with, layers.output_shape
+    if task.classes is None:
         if loss.end is not None:
             raise ValueError(
                 f"loss {shown!r} is for classification; use None, 'mean_absolute_error' or 'huber'"
             )
-        whole = layers.ends_with_dense and shape == (task.outputs,)
+        whole = _ends_with_dense(layers) and shape == (task.outputs,)
         return None if whole else Dense(task.outputs)
-    count = 0 if task.classes is None else len(task.classes)
+    count = len(task.classes)
     if loss.end is None:
         raise ValueError(f"loss {shown!r} is for regression; use None, or a cross-entropy")
     if loss.end == "sigmoid" and count != 2:
@@ -56,6 +52,12 @@ def output_layer(task: Task, layers: LayerList, shape: Shape, loss: Loss) -> Den
             "layer out"
         )
     return Dense(units, activation=loss.end)
+
+
+def _ends_with_dense(layers: Computation) -> bool:
+    """Whether the outputs are those of a dense layer without activation."""
+    done = [s.operation for s in layers.steps if not isinstance(s.operation, Reshape | Disturb)]
+    return bool(done) and isinstance(done[-1], operations.Dense)
 
 
 def targets(task: Task, loss: Loss, y: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nbbn.fold.graph import Norm
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.interop.onnx_fold.graph import graph_of
 from nbbn.interop.onnx_fold.model import from_file
 from nbbn.interop.onnx_fold.values import Values

@@ -13,7 +13,7 @@ from nbbn.fold.check import FoldCheckFailed
 from nbbn.fold.engine import fold_graph
 from nbbn.fold.graph import Norm
 from nbbn.fold.report import FoldRefused, FoldReport
-from nbbn.interop.files import FileError, whole_file
+from nbbn.formats.files import FileError, whole_file
 
 
 def fold_onnx(model, *, strict: bool = False, check=None):

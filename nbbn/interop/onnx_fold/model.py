@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.interop.onnx_fold.tensors import Tensor, embed, in_file, in_memory
 from nbbn.interop.onnx_fold.wire import DamagedError, fields, key, read_slice, varint
 

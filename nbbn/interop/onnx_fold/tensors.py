@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from nbbn.interop.files import FileError
+from nbbn.formats.files import FileError
 from nbbn.interop.onnx_fold.wire import DamagedError, fields, key, read_slice, varint
 
 _RAW_DATA = 9  # the number of the field

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.assembly import MAX_LAYERS, as_sequential
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line
+from nbbn.formats.assembly import MAX_LAYERS, assembled
+from nbbn.formats.content import Content, of_answers, of_layers
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line
 from nbbn.interop.onnx_reading import activations, arithmetic, images, norms, shapes
 from nbbn.interop.onnx_reading.constants import constant_of
 from nbbn.interop.onnx_reading.labels import Head, split_head
@@ -27,45 +28,8 @@ _AHEAD = 100
 _MAX_FORK = 32
 
 
-def from_onnx(path_or_proto):
-    """Read an ONNX model whose layers stand in a row.
-
-    Parameters
-    ----------
-    path_or_proto : path-like or onnx.ModelProto
-        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of weights beside the model are
-        read where they lie in its folder.
-
-    Returns
-    -------
-    Sequential or FoldedModel
-        A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and `probabilities`, as `to_onnx`
-        writes classifiers; it holds what the file holds, batch norms included. Else a built `Sequential`, not compiled.
-
-    Raises
-    ------
-    ImportError
-        Without the package onnx.
-    FileError
-        For a missing, broken or foreign file, and for a graph that nbbn cannot hold. The message names the node and its operator.
-    TypeError
-        For anything but a path or a model.
-
-    Notes
-    -----
-    nbbn has the channels of images last. A graph whose convolutions read its input as it is, channels first, gives a model that
-    takes (n, height, width, channels) and, if it ends in images, returns them so; weights after a flattening are put in order.
-    A graph that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
-
-    Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a batch norm); Conv (groups and
-    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad
-    with zeros; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one
-    slope, Elu, Selu, Gelu, Sigmoid, Tanh, Softplus, Exp, Softmax, Clip and Min on top of a ReLU, and the forms of several nodes
-    that exporters give gelu, silu, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
-
-    The model computes in float64 if the graph's input is of float64, else in float32. A layer may differ from the one that was
-    written where it computes the same: a depthwise convolution for a grouped one, a batch norm for an affine map.
-    """
+def read(path_or_proto) -> Content:
+    """The content of a model of layers in a row; `nbbn.interop.from_onnx` says more."""
     onnx = import_onnx("from_onnx")
     if isinstance(path_or_proto, onnx.ModelProto):
         where, model, folder = "the ONNX model", path_or_proto, None
@@ -92,19 +56,16 @@ class _Context:
     batch: int | None
 
 
-def _read(model: OnnxModel):
+def _read(model: OnnxModel) -> Content:
     head = split_head(model)
     rows = _input_rows(model)
     shape, turned = rows.shape, len(rows.shape) != 3 or not rows.plain
     dtype = _walk(model, head, rows)
     layers, weights = _finished(rows, turned)
-    sequential = as_sequential(layers, shape, weights, dtype)
+    network = assembled(layers, shape, weights, dtype)
     if head.kind is None:
-        return sequential
-    from nbbn.predictor import FoldedModel
-
-    network = sequential.network()
-    return FoldedModel(network, kind=head.kind, classes=head.labels(network.output_shape))
+        return of_layers(network)
+    return of_answers(network, head.kind, head.labels(network.output_shape))
 
 
 def _input_rows(model: OnnxModel) -> Rows:

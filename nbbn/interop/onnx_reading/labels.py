@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.interop.files import Refused
+from nbbn.formats.files import Refused
 from nbbn.interop.onnx_reading.model import Node, OnnxModel
 
 _FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them

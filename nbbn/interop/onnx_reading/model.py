@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.interop.files import BROKEN, FileError, Refused, one_line, read_whole
+from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
 
 _MAX_NODES = 20_000
 # Operators changed their form in version 7; files of older ones are from 2017.

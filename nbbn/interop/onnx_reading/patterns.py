@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nbbn.interop.files import Refused
+from nbbn.formats.files import Refused
 from nbbn.interop.onnx_reading.activations import elu_of
 from nbbn.interop.onnx_reading.arithmetic import round_trip
 from nbbn.interop.onnx_reading.model import Node

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.interop.files import Refused
+from nbbn.formats.files import Refused
 from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
 from nbbn.layers.base import Shape
 

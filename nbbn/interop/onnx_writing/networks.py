@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbbn.interop.files import write_whole
+from nbbn.formats.files import write_whole
 from nbbn.interop.onnx_writing import activations, images, norms, rows
 from nbbn.interop.onnx_writing.graph import Graph, Value
 from nbbn.interop.onnx_writing.heads import HEADS

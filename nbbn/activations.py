@@ -1,0 +1,150 @@
+"""Activations: one record each, from which NumPy, C and ONNX have their value and the docs their
+line.
+
+The kernels are written by hand (`nbbn.kernels.activation`) and tested against these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nbbn.expressions import (
+    Expression,
+    X,
+    absolute,
+    erf,
+    evaluate,
+    exp,
+    expm1,
+    log1p,
+    minimum,
+    parameter,
+    relu,
+    scaled,
+    sigmoid,
+    tanh,
+    where_at_most,
+)
+
+# Klambauer, Unterthiner, Mayr and Hochreiter (2017), eq. 2.
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+@dataclass(frozen=True)
+class ActivationFunction:
+    """A function of one number, applied to each.
+
+    Attributes
+    ----------
+    name : str
+    expression : Expression
+    formula : str
+        As the docs show it.
+    parameters : dict
+        Name to default, in the order in which an operation gives their values.
+    in_double : bool
+        Whether it is computed in float64 whatever the dtype, since it cancels.
+    not_negative : bool
+        Whether no value is below 0, whatever the parameters.
+    """
+
+    name: str
+    expression: Expression
+    formula: str
+    parameters: dict[str, float] = field(default_factory=dict)
+    in_double: bool = False
+    not_negative: bool = False
+
+    @property
+    def defaults(self) -> tuple[float, ...]:
+        """The parameters' default values."""
+        return tuple(self.parameters.values())
+
+    def named(self, numbers: Sequence[float]) -> dict[str, float]:
+        """The parameters' values by name."""
+        return dict(zip(self.parameters, numbers, strict=True))
+
+    def __call__(self, x: np.ndarray, *numbers: float) -> np.ndarray:
+        """Values of the dtype of `x`, for parameters in order.
+
+        The defaults where none are given.
+        """
+        # What `where_at_most` leaves aside may overflow.
+        with np.errstate(over="ignore", invalid="ignore"):
+            wide = x.astype(np.float64) if self.in_double else x
+            value = evaluate(self.expression, wide, self.named(numbers or self.defaults))
+            return np.asarray(value, x.dtype)
+
+    def moves_zero(self, numbers: Sequence[float]) -> bool:
+        """Whether `f(0)` is not 0."""
+        return bool(self(np.zeros(1), *numbers)[0] != 0)
+
+
+_slope, _alpha, _top, _threshold = map(parameter, ("slope", "alpha", "top", "threshold"))
+
+_FUNCTIONS = (
+    ActivationFunction("relu", relu(X), "max(x, 0)", not_negative=True),
+    ActivationFunction(
+        "leaky_relu",
+        where_at_most(X, 0, scaled(_slope, X), X),
+        "x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 by default)",
+        {"slope": 0.2},
+    ),
+    ActivationFunction(
+        "elu", where_at_most(X, 0, _alpha * expm1(X), X),
+        "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)", {"alpha": 1.0},
+    ),
+    ActivationFunction(
+        "selu",
+        SELU_SCALE * where_at_most(X, 0, SELU_ALPHA * expm1(X), X),
+        "1.0507 x where x > 0, else 1.0507 * 1.67326 (exp(x) - 1) (Klambauer et al., 2017)",
+    ),
+    ActivationFunction(
+        "gelu",
+        X * (0.5 * (1.0 + erf(X * math.sqrt(0.5)))),
+        "x Phi(x) = x (1 + erf(x / sqrt(2))) / 2, exact (Hendrycks and Gimpel, 2016)",
+        in_double=True,
+    ),
+    ActivationFunction("silu", X * sigmoid(X), "x sigmoid(x) (`swish`)"),
+    ActivationFunction(
+        "softplus", relu(X) + log1p(exp(-absolute(X))), "log(1 + exp(x))", in_double=True,
+        not_negative=True,
+    ),
+    ActivationFunction("sigmoid", sigmoid(X), "1 / (1 + exp(-x)) (`logistic`)", not_negative=True),
+    ActivationFunction("tanh", tanh(X), "tanh(x)"),
+    ActivationFunction("softsign", X / (1.0 + absolute(X)), "x / (1 + |x|) (Turian et al., 2009)"),
+    ActivationFunction(
+        "mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))), "x tanh(softplus(x)) (Misra, 2019)"
+    ),
+    ActivationFunction("exponential", exp(X), "exp(x) (`exp`)", not_negative=True),
+)
+# Not an activation by name: what the layer `ReLU` is with a bound or a threshold.
+_CLIPPED_RELU = ActivationFunction(
+    "clipped_relu",
+    where_at_most(X, _threshold, scaled(_slope, X - _threshold), minimum(X, _top)),
+    "min(x, top) where x > threshold, else slope * (x - threshold)",
+    {"slope": 0.0, "top": math.inf, "threshold": 0.0},
+)
+
+ELEMENTWISE = {function.name: function for function in (*_FUNCTIONS, _CLIPPED_RELU)}
+# Names that layers take, and what else they are called.
+ACTIVATIONS = ("linear", *(function.name for function in _FUNCTIONS), "softmax")
+SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential"}
+
+
+def table() -> str:
+    """The activations as a table in reStructuredText: name and function."""
+    rows = [
+        ("linear", "x (`identity`, None)"),
+        *((function.name, function.formula) for function in _FUNCTIONS),
+        ("softmax", "exp(x) / sum(exp(x)) over the last axis"),
+    ]
+    names, formulas = zip(*rows)
+    rule = f"{'=' * max(map(len, names))} {'=' * max(map(len, formulas))}"
+    width = max(map(len, names))
+    lines = [f"{name:{width}} {formula}" for name, formula in (("name", "function"), *rows)]
+    return "\n".join((rule, lines[0], rule, *lines[1:], rule))

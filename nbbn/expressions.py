@@ -1,0 +1,162 @@
+"""Functions of one number as expressions: written once, evaluated by NumPy, printed by others.
+
+`X` is the number, `parameter(name)` a constant that has a value where the function is used.
+Python's operators and the functions below build an `Expression`; whoever prints one goes through
+its tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A node of the tree.
+
+    Attributes
+    ----------
+    operator : str
+        `x`, `number`, `parameter`, or a key of `OPERATORS`.
+    operands : tuple
+        Expressions; the value of a `number`, the name of a `parameter`.
+    """
+
+    operator: str
+    operands: tuple = ()
+
+    def __add__(self, other: Expression | float) -> Expression:
+        return call("add", self, other)
+
+    def __radd__(self, other: float) -> Expression:
+        return call("add", other, self)
+
+    def __sub__(self, other: Expression | float) -> Expression:
+        return call("subtract", self, other)
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        return call("multiply", self, other)
+
+    def __rmul__(self, other: float) -> Expression:
+        return call("multiply", other, self)
+
+    def __truediv__(self, other: Expression | float) -> Expression:
+        return call("divide", self, other)
+
+    def __neg__(self) -> Expression:
+        return call("negative", self)
+
+
+X = Expression("x")
+
+
+def parameter(name: str) -> Expression:
+    """A constant that gets its value where the function is used."""
+    return Expression("parameter", (name,))
+
+
+def call(operator: str, *operands: Expression | float) -> Expression:
+    """An operator on expressions and numbers."""
+    return Expression(
+        operator,
+        tuple(
+            v if isinstance(v, Expression) else Expression("number", (float(v),)) for v in operands
+        ),
+    )
+
+
+def exp(x: Expression) -> Expression:
+    """`e^x`."""
+    return call("exp", x)
+
+
+def expm1(x: Expression) -> Expression:
+    """`e^x - 1`, exact near 0."""
+    return call("expm1", x)
+
+
+def log1p(x: Expression) -> Expression:
+    """`log(1 + x)`, exact near 0."""
+    return call("log1p", x)
+
+
+def erf(x: Expression) -> Expression:
+    """The error function."""
+    return call("erf", x)
+
+
+def tanh(x: Expression) -> Expression:
+    """The hyperbolic tangent."""
+    return call("tanh", x)
+
+
+def sigmoid(x: Expression) -> Expression:
+    """`1 / (1 + e^-x)`, without overflow."""
+    return call("sigmoid", x)
+
+
+def absolute(x: Expression) -> Expression:
+    """`|x|`."""
+    return call("absolute", x)
+
+
+def relu(x: Expression) -> Expression:
+    """`max(x, 0)`; NaN stays NaN."""
+    return call("relu", x)
+
+
+def minimum(x: Expression, bound: Expression | float) -> Expression:
+    """The smaller; a NaN in `x` stays NaN."""
+    return call("minimum", x, bound)
+
+
+def scaled(factor: Expression, x: Expression) -> Expression:
+    """`factor * x`, and 0 where the factor is 0, of an infinite `x` too."""
+    return call("scaled", factor, x)
+
+
+def where_at_most(
+    x: Expression, bound: Expression | float, below: Expression, above: Expression
+) -> Expression:
+    """`below` where `x <= bound`, else `above`: what becomes of a NaN is the second's to say."""
+    return call("where_at_most", x, bound, below, above)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, x.dtype.type(1)) / (1 + e)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf as error_function
+
+    return error_function(x)
+
+
+def _scaled(factor: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return factor * x if factor != 0 else np.zeros_like(x)
+
+
+# Operator -> NumPy's function.
+OPERATORS: dict[str, Callable] = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "negative": np.negative, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "erf": _erf,
+    "tanh": np.tanh, "sigmoid": _sigmoid, "absolute": np.abs, "relu": lambda x: np.maximum(x, 0),
+    "minimum": np.minimum, "scaled": _scaled,
+    "where_at_most": lambda x, bound, below, above: np.where(x <= bound, below, above),
+}
+
+
+def evaluate(expression: Expression, x: np.ndarray, parameters: Mapping[str, float]) -> np.ndarray:
+    """The expression's value for each number of `x`, in the dtype of `x`."""
+    if expression.operator == "x":
+        return x
+    if expression.operator == "number":
+        return x.dtype.type(expression.operands[0])
+    if expression.operator == "parameter":
+        return x.dtype.type(parameters[expression.operands[0]])
+    values = (evaluate(operand, x, parameters) for operand in expression.operands)
+    return OPERATORS[expression.operator](*values)

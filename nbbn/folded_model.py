@@ -1,0 +1,307 @@
+"""The folded model: a network for inference alone, its files, and what its outputs mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from nbbn import formats
+from nbbn.answers import chosen, probabilities
+from nbbn.fold import FoldReport, fold_checked
+from nbbn.formats import native
+from nbbn.network import Network
+from nbbn.predictor import Predictor
+
+KINDS = (None, "classifier", "multilabel", "regressor")
+
+
+class FoldedModel:
+    """A network for inference alone; what `nbbn.fold` makes and `nbbn.load` opens.
+
+    Many threads may call it at once. It cannot be trained.
+
+    Parameters
+    ----------
+    network : Network
+        Folded or not.
+    kind : {None, "classifier", "multilabel", "regressor"}
+        What the outputs mean; None for a plain network.
+    classes : ndarray of shape (n_classes,), optional
+        Of a classifier: what `predict` answers with.
+    report : FoldReport, optional
+        How the fold went.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        Of a classifier.
+    report : FoldReport
+    network : Network
+    """
+
+    classes_: np.ndarray
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        kind: str | None = None,
+        classes: ArrayLike | None = None,
+        report: FoldReport | None = None,
+    ):
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
+        self.network, self.kind = network.check(), kind
+        self.report = report if report is not None else FoldReport()
+        if classes is not None:
+            self.classes_ = np.asarray(classes)
+        outputs = network.output_shape
+        if kind == "classifier" and (classes is None or len(self.classes_) != max(2, outputs[0])):
+            raise ValueError(
+                f"a classifier with {outputs[0]} outputs needs a class for each (2 for one), "
+                f"got {classes!r}"
+            )
+        self._row, self._dtype, self._out = network.input_shape, network.dtype, outputs
+        self._predictor: Predictor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        kind: str | None = None,
+        classes: ArrayLike | None = None,
+        *,
+        strict: bool = False,
+        check: ArrayLike | None = None,
+    ) -> FoldedModel:
+        """A network, folded and checked.
+
+        Parameters
+        ----------
+        network : Network
+        kind, classes
+            As of the class.
+        strict, check
+            As of `nbbn.fold`.
+
+        Returns
+        -------
+        FoldedModel
+
+        Raises
+        ------
+        FoldRefused
+            With `strict`, where a batch norm could not be folded.
+        FoldCheckFailed
+            Where the outputs differ by more than rounding explains.
+        """
+        folded, report = fold_checked(network, strict=strict, check=check, run=Predictor)
+        return cls(folded, kind=kind, classes=classes, report=report)
+
+    def fold(self, *, strict: bool = False, check: ArrayLike | None = None) -> FoldedModel:
+        """The same function with what batch norms are left folded; `nbbn.fold` says more.
+
+        Parameters
+        ----------
+        strict, check
+            As of `nbbn.fold`.
+
+        Returns
+        -------
+        FoldedModel
+        """
+        classes = getattr(self, "classes_", None)
+        return FoldedModel.of(self.network, self.kind, classes, strict=strict, check=check)
+
+    # -- inference
+
+    def _outputs(self, x: Any) -> np.ndarray:
+        """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
+        if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape[1:] == self._row):
+            x = self._checked(x)
+        if self._predictor is None:
+            self._predictor = Predictor(self.network)
+        outputs = self._predictor(x)
+        return outputs if len(self._out) == 1 else outputs.reshape(len(x), *self._out)
+
+    def _checked(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
+        if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
+            raise ValueError(
+                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as input"
+            )
+        if x.shape[1:] != self._row or x.ndim == 0:
+            wanted = ", ".join(map(str, self._row))
+            raise ValueError(f"X must have shape (rows, {wanted}), got {x.shape}; reshape it")
+        return x
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Classes `(rows,)`, an indicator matrix of a multilabel model, or any other's outputs.
+
+        Parameters
+        ----------
+        X : array-like of shape (rows, features) or (rows, height, width, channels)
+            A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives
+            NaN, or the first class.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        TypeError
+            For rows that are not numeric.
+        ValueError
+            For another shape.
+        """
+        found = chosen(self._outputs(X), self.kind)
+        return self.classes_[found] if self.kind == "classifier" else found
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities `(rows, n_classes)` of a classifier, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array-like
+            As of `predict`.
+
+        Returns
+        -------
+        ndarray of the model's dtype
+
+        Raises
+        ------
+        AttributeError
+            For a model that is no classifier.
+        TypeError, ValueError
+            As `predict`.
+        """
+        if self.kind not in ("classifier", "multilabel"):
+            own = self.kind or "a plain network"
+            raise AttributeError(f"predict_proba needs a classifier, this model is {own}")
+        outputs = self._outputs(X)
+        return probabilities(outputs) if self.kind == "classifier" else outputs
+
+    def fit(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Not possible.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(
+            "a folded model cannot be trained: its batch norms are gone; "
+            "train the source and fold again"
+        )
+
+    partial_fit = fit
+
+    # -- files
+
+    def save(self, path: formats.PathLike) -> None:
+        """Write one safetensors file with a JSON header; `nbbn.load` opens it.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        FileError
+            Where the file cannot be written.
+        """
+        classes = getattr(self, "classes_", None)
+        native.save(path, *formats.of_answers(self.network, self.kind, classes, self.report))
+
+    def to_onnx(self, path: formats.PathLike | None = None) -> Any:
+        """Write an ONNX model (needs the extra `onnx`).
+
+        Parameters
+        ----------
+        path : path-like, optional
+            None writes no file.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ImportError
+            Without the package onnx.
+        LayerError, ValueError
+            For a network that ONNX cannot express.
+        FileError
+            Where the file cannot be written.
+        """
+        return self._export(".onnx", path)
+
+    def to_c(self, path: formats.PathLike | None = None, *, name: str | None = None) -> str:
+        """Write C99 source that computes the same with nothing but the C library.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            None writes no file.
+        name : str, optional
+            What `NAME_predict` and the other names begin with; None: the file's name without its
+            ending, or `model`.
+
+        Returns
+        -------
+        str
+            The source.
+
+        Raises
+        ------
+        LayerError, ValueError
+            For a network that has no C functions, and a name that is no C identifier.
+        FileError
+            Where the file cannot be written.
+        """
+        return self._export(".c", path, name=name)
+
+    def write(self, path: formats.PathLike) -> None:
+        """Write a file of the format that its name says.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in `.safetensors`, nbbn's own format, or in one of `nbbn.formats.WRITERS`.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        ImportError, LayerError, FileError
+            As of `save`, `to_onnx` and `to_c`.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix == native.SUFFIX:
+            self.save(path)
+        elif suffix in formats.WRITERS:
+            self._export(suffix, path)
+        else:
+            known = ", ".join([native.SUFFIX, *formats.WRITERS])
+            raise ValueError(f"{path}: the name must end in one of {known}")
+
+    def _export(self, suffix: str, path: formats.PathLike | None, **options: Any) -> Any:
+        """What the format's writer returns."""
+        write, classes = formats.WRITERS[suffix].write, getattr(self, "classes_", None)
+        return write(self.network, path, kind=self.kind, classes=classes, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_predictor": None}
+
+    def __repr__(self) -> str:
+        layers = self.network.layers
+        sizes = [n for a in layers if (n := getattr(a, "units", getattr(a, "filters", None)))]
+        shown = " -> ".join(["x".join(map(str, self._row)), *map(str, sizes)])
+        return f"<FoldedModel {shown}, {self._dtype}, {self.kind or 'network'}>"

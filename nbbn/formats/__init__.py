@@ -1,0 +1,125 @@
+"""Files of models, a folder or a module a format; they know networks, and no model around one.
+
+A format that can be opened is a row of `READERS`, one that networks are written in a row of
+`WRITERS`. What a row names is imported when a file of that format is read or written.
+"""
+
+from __future__ import annotations
+
+import io
+import pkgutil
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nbbn.formats.content import Content, PathLike, of_answers, of_layers
+from nbbn.formats.files import FileError, first_bytes, read_whole
+
+__all__ = ["READERS", "WRITERS", "Content", "PathLike", "of_answers", "of_layers", "reader_of"]
+
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+
+
+class Reader(NamedTuple):
+    """A format that can be opened.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What to call its files; none for files that are known only to say why they cannot be opened.
+    suffix : str
+        Files that end so are of this format where their first bytes say nothing; empty for none.
+    begins : callable
+        Whether a file is of this format, from its first 16 bytes and its path.
+    reads : str
+        `module:function`, from a path to `Content`.
+    """
+
+    names: tuple[str, ...]
+    suffix: str
+    begins: Callable[[bytes, PathLike], bool]
+    reads: str
+
+    @property
+    def read(self) -> Callable[[PathLike], Content]:
+        """The function that reads such a file."""
+        return pkgutil.resolve_name(self.reads)
+
+
+class Writer(NamedTuple):
+    """A format that networks in inference are written in.
+
+    Attributes
+    ----------
+    what : str
+        What else to say of its files.
+    writes : str
+        `module:function`, of a network and a path, `kind` and `classes`.
+    """
+
+    what: str
+    writes: str
+
+    @property
+    def write(self) -> Callable[..., Any]:
+        """The function that writes such a file."""
+        return pkgutil.resolve_name(self.writes)
+
+
+def _is_state_dict(start: bytes, path: PathLike) -> bool:
+    """Whether a file is torch's: a pickle, or an archive of one with the tensors' numbers beside it."""
+    if not start.startswith(_ZIP):
+        return start[:1] == b"\x80" and 2 <= (start + b"\0\0")[1] <= 5
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_whole(path))) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError):
+        return False
+
+
+# Where several know a file by its first bytes, or by its name, the first counts.
+READERS = (
+    Reader(
+        ("nbbn's own",), ".safetensors", lambda start, _: start[8:9] == b"{",
+        "nbbn.formats.native:load",
+    ),
+    Reader((), "", _is_state_dict, "nbbn.formats.torch:refuse"),
+    Reader(
+        (".keras", ".h5"), "", lambda start, _: start.startswith((_ZIP, _HDF5)),
+        "nbbn.formats.keras:read",
+    ),
+    # A version comes first in an ONNX file.
+    Reader(
+        (".onnx",), ".onnx", lambda start, _: start[:1] == b"\x08",
+        "nbbn.interop.onnx_reading.importing:read",
+    ),
+)  # fmt: skip
+
+# By the suffix of their files.
+WRITERS = {
+    ".onnx": Writer("extra onnx", "nbbn.interop.onnx_writing.networks:to_onnx"),
+    ".c": Writer("C99 source", "nbbn.formats.csource:to_c"),
+}
+
+
+def shown_names() -> str:
+    """What to call files that can be opened, in a sentence."""
+    *first, last = [name for reader in READERS for name in reader.names]
+    return f"{', '.join(first)} or {last}"
+
+
+def reader_of(path: PathLike) -> Reader:
+    """The format of a file: what its first bytes say, or, where they say nothing, its name.
+
+    Raises
+    ------
+    FileError
+        For a missing or a foreign file.
+    """
+    start = first_bytes(path)
+    name = str(path).lower()
+    known = [reader for reader in READERS if reader.begins(start, path)]
+    known += [reader for reader in READERS if reader.suffix and name.endswith(reader.suffix)]
+    if not known:
+        raise FileError(f"{path}: is no model file that nbbn reads; give {shown_names()}")
+    return known[0]

@@ -1,0 +1,295 @@
+"""The C functions that a network's source is put together from.
+
+`$real` is float or double, `$f` and `$l` the suffixes of its functions and literals.
+
+All numbers of a row stand in C order, channels last. What happens in place takes `y` alone. `NULL`
+stands for an absent bias, gamma or beta. Innermost loops run over neighbours in memory, so that
+compilers turn them into vector instructions.
+"""
+
+from __future__ import annotations
+
+from nbbn.formats.csource import elementwise
+
+_WINDOW = """
+struct nn_window {
+    int height, width, channels;          /* of the image that is read */
+    int out_height, out_width, filters;   /* of the image that is written */
+    int kernel_height, kernel_width;
+    int stride_height, stride_width;
+    int dilation_height, dilation_width;
+    int top, left;                        /* zeros above and to the left; what a transposed
+                                             convolution cuts off there */
+};
+"""
+
+_COPY = """
+static void nn_copy(const $real *x, $real *y, int n)
+{
+    for (int i = 0; i < n; i++)
+        y[i] = x[i];
+}
+"""
+
+_DENSE = """
+static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
+                     const $real *w, const $real *b)
+{
+    for (int p = 0; p < pixels; p++, x += depth, y += units) {
+        for (int u = 0; u < units; u++)
+            y[u] = b ? b[u] : 0;
+        for (int d = 0; d < depth; d++) {
+            const $real v = x[d], *row = w + d * units;
+            for (int u = 0; u < units; u++)
+                y[u] += v * row[u];
+        }
+    }
+}
+"""
+
+_CONV = """
+static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int groups,
+                    const $real *w, const $real *b)
+{
+    const int deep = s->channels / groups, wide = s->filters / groups;
+    for (int i = 0; i < s->out_height; i++) {
+        for (int j = 0; j < s->out_width; j++, y += s->filters) {
+            for (int f = 0; f < s->filters; f++)
+                y[f] = b ? b[f] : 0;
+            for (int k = 0; k < s->kernel_height; k++) {
+                const int h = i * s->stride_height + k * s->dilation_height - s->top;
+                if (h < 0 || h >= s->height)
+                    continue;
+                for (int m = 0; m < s->kernel_width; m++) {
+                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
+                    if (v < 0 || v >= s->width)
+                        continue;
+                    const $real *in = x + (h * s->width + v) * s->channels;
+                    const $real *cell = w + (k * s->kernel_width + m) * deep * s->filters;
+                    for (int g = 0; g < groups; g++)
+                        for (int c = 0; c < deep; c++) {
+                            const $real value = in[g * deep + c];
+                            const $real *row = cell + c * s->filters + g * wide;
+                            $real *to = y + g * wide;
+                            for (int f = 0; f < wide; f++)
+                                to[f] += value * row[f];
+                        }
+                }
+            }
+        }
+    }
+}
+"""
+
+_DEPTHWISE = """
+static void nn_depthwise(const $real *x, $real *y, const struct nn_window *s,
+                         const $real *w, const $real *b)
+{
+    const int times = s->filters / s->channels;
+    for (int i = 0; i < s->out_height; i++) {
+        for (int j = 0; j < s->out_width; j++, y += s->filters) {
+            for (int f = 0; f < s->filters; f++)
+                y[f] = b ? b[f] : 0;
+            for (int k = 0; k < s->kernel_height; k++) {
+                const int h = i * s->stride_height + k * s->dilation_height - s->top;
+                if (h < 0 || h >= s->height)
+                    continue;
+                for (int m = 0; m < s->kernel_width; m++) {
+                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
+                    if (v < 0 || v >= s->width)
+                        continue;
+                    const $real *in = x + (h * s->width + v) * s->channels;
+                    const $real *cell = w + (k * s->kernel_width + m) * s->filters;
+                    for (int c = 0; c < s->channels; c++)
+                        for (int t = 0; t < times; t++)
+                            y[c * times + t] += in[c] * cell[c * times + t];
+                }
+            }
+        }
+    }
+}
+"""
+
+_TRANSPOSED = """
+static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
+                          const $real *w, const $real *b)
+{
+    for (int p = 0; p < s->out_height * s->out_width; p++)
+        for (int f = 0; f < s->filters; f++)
+            y[p * s->filters + f] = b ? b[f] : 0;
+    for (int i = 0; i < s->height; i++) {
+        for (int j = 0; j < s->width; j++, x += s->channels) {
+            for (int k = 0; k < s->kernel_height; k++) {
+                const int h = i * s->stride_height + k * s->dilation_height - s->top;
+                if (h < 0 || h >= s->out_height)
+                    continue;
+                for (int m = 0; m < s->kernel_width; m++) {
+                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
+                    if (v < 0 || v >= s->out_width)
+                        continue;
+                    const $real *row = w + (k * s->kernel_width + m) * s->filters * s->channels;
+                    $real *to = y + (h * s->out_width + v) * s->filters;
+                    for (int f = 0; f < s->filters; f++, row += s->channels) {
+                        $real sum = 0;
+                        for (int c = 0; c < s->channels; c++)
+                            sum += x[c] * row[c];
+                        to[f] += sum;
+                    }
+                }
+            }
+        }
+    }
+}
+"""
+
+# A window reaches over the border, where there is nothing: no zeros, no cells that count.
+_POOL = """
+static void nn_{name}_pool(const $real *x, $real *y, const struct nn_window *s)
+{{
+    for (int i = 0; i < s->out_height; i++) {{
+        for (int j = 0; j < s->out_width; j++, y += s->channels) {{
+            int cells = 0;
+            for (int k = 0; k < s->kernel_height; k++) {{
+                const int h = i * s->stride_height + k - s->top;
+                if (h < 0 || h >= s->height)
+                    continue;
+                for (int m = 0; m < s->kernel_width; m++) {{
+                    const int v = j * s->stride_width + m - s->left;
+                    if (v < 0 || v >= s->width)
+                        continue;
+                    const $real *in = x + (h * s->width + v) * s->channels;
+                    for (int c = 0; c < s->channels; c++)
+                        y[c] = cells == 0 ? in[c] : {joined};
+                    cells++;
+                }}
+            }}{end}
+        }}
+    }}
+}}
+"""
+_DIVIDED = """
+            for (int c = 0; c < s->channels; c++)
+                y[c] /= ($real)cells;"""
+_MAX_POOL = _POOL.format(name="max", joined="in[c] > y[c] ? in[c] : y[c]", end="")
+_MEAN_POOL = _POOL.format(name="mean", joined="y[c] + in[c]", end=_DIVIDED)
+
+_PAD = """
+static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
+{
+    for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
+        y[i] = 0;
+    y += (s->top * s->out_width + s->left) * s->channels;
+    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
+        for (int k = 0; k < s->width * s->channels; k++)
+            y[k] = *x++;
+}
+"""
+
+_PERMUTE = """
+static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)
+{
+    for (int a = 0; a < shape[0]; a++)
+        for (int b = 0; b < shape[1]; b++)
+            for (int c = 0; c < shape[2]; c++)
+                y[a * steps[0] + b * steps[1] + c * steps[2]] = *x++;
+}
+"""
+
+_REPEAT = """
+static void nn_repeat(const $real *x, $real *y, int n, int times)
+{
+    for (int i = 0; i < n; i++)
+        for (int t = 0; t < times; t++)
+            *y++ = x[i];
+}
+"""
+
+_BATCH_NORM = """
+static void nn_batch_norm($real *y, int pixels, int channels, const $real *mean,
+                          const $real *gain, const $real *beta)
+{
+    for (int p = 0; p < pixels; p++, y += channels)
+        for (int c = 0; c < channels; c++)
+            y[c] = (y[c] - mean[c]) * gain[c] + beta[c];
+}
+"""
+
+# Statistics in double, as in nbbn's own kernel: a set may hold a whole image.
+_GROUP_NORM = """
+static void nn_group_norm($real *y, int sets, int groups, int pixels, int width, double epsilon,
+                          const $real *gamma, const $real *beta)
+{
+    const int channels = groups * width;
+    for (int s = 0; s < sets; s++, y += pixels * channels) {
+        for (int g = 0; g < groups; g++) {
+            double mean = 0, var = 0;
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++)
+                    mean += y[p * channels + c];
+            mean /= (double)pixels * width;
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++)
+                    var += (y[p * channels + c] - mean) * (y[p * channels + c] - mean);
+            const double scale = 1 / sqrt(var / ((double)pixels * width) + epsilon);
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++) {
+                    const double h = (y[p * channels + c] - mean) * scale;
+                    const double scaled = h * (gamma ? gamma[c] : 1);
+                    y[p * channels + c] = ($real)(scaled + (beta ? beta[c] : 0));
+                }
+        }
+    }
+}
+"""
+
+_SOFTMAX = """
+static void nn_softmax($real *y, int pixels, int n)
+{
+    for (int p = 0; p < pixels; p++, y += n) {
+        $real top = y[0], sum = 0;
+        for (int i = 1; i < n; i++)
+            if (y[i] > top)
+                top = y[i];
+        for (int i = 0; i < n; i++) {
+            y[i] = exp$f(y[i] - top);
+            sum += y[i];
+        }
+        for (int i = 0; i < n; i++)
+            y[i] /= sum;
+    }
+}
+"""
+
+# Name to source, and the other functions that it needs.
+FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "window": (_WINDOW, ()),
+    "copy": (_COPY, ()),
+    "dense": (_DENSE, ()),
+    "conv": (_CONV, ("window",)),
+    "depthwise": (_DEPTHWISE, ("window",)),
+    "transposed": (_TRANSPOSED, ("window",)),
+    "max_pool": (_MAX_POOL, ("window",)),
+    "mean_pool": (_MEAN_POOL, ("window",)),
+    "pad": (_PAD, ("window",)),
+    "permute": (_PERMUTE, ()),
+    "batch_norm": (_BATCH_NORM, ()),
+    "group_norm": (_GROUP_NORM, ()),
+    "softmax": (_SOFTMAX, ()),
+    "repeat": (_REPEAT, ()),
+    **elementwise.FUNCTIONS,
+}
+
+
+def sources(used: set[str], single: bool) -> str:
+    """The functions named, and those that they need, each before its use."""
+    needed = used | {other for name in used for other in FUNCTIONS[name][1]}
+    suffix = "f" if single else ""
+    marks = {"$real": "float" if single else "double", "$f": suffix, "$l": suffix}
+    texts = []
+    for name, (text, _) in FUNCTIONS.items():
+        if name in needed:
+            for mark, word in marks.items():
+                text = text.replace(mark, word)
+            texts.append(text)
+    # What is in double for all is the same twice in double.
+    return "".join(dict.fromkeys(texts))

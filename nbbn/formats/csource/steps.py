@@ -1,0 +1,210 @@
+"""Operations as calls of the C functions in `csource.functions`, which work on one row.
+
+An operation is a function `(out, step, arrays)` that gives the call (see `csource.buffers`), or
+None where there is nothing to do: a row stands in C order, whatever its shape.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
+from nbbn.formats.csource.buffers import Placed, placed
+from nbbn.network import LayerError, Network
+from nbbn.operations import Operation, Step, Window
+
+Arrays = dict[str, np.ndarray]
+
+# Axes that `nn_permute` loops over.
+_PERMUTED_AXES = 3
+
+
+@dataclass
+class Lowering:
+    """What the calls name.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+    constants : dict
+        Arrays by name.
+    windows : dict
+        Name of each `struct nn_window`, by its numbers.
+    functions : set of str
+    """
+
+    dtype: np.dtype
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+    windows: dict[tuple[int, ...], str] = field(default_factory=dict)
+    functions: set[str] = field(default_factory=set)
+
+    def call(self, function: str, *arguments: object) -> str:
+        """`nn_FUNCTION(arguments)`."""
+        self.functions.add(function)
+        return f"nn_{function}({', '.join(map(str, arguments))})"
+
+    def copy(self, x: str, y: str, count: int) -> str:
+        """A call that copies numbers."""
+        return self.call("copy", x, y, count)
+
+    def array(self, step: Step[Any], name: str, values: np.ndarray | None) -> str:
+        """A constant array's name; `NULL` for None."""
+        if values is None:
+            return "NULL"
+        named = f"{name}_{step.layer}"
+        self.constants[named] = np.asarray(values).astype(self.dtype)
+        return named
+
+    def window(self, step: Step[Any], window: Window) -> str:
+        """A constant `struct nn_window`, as an argument; its fields in the order of the struct."""
+        (top, _), (left, _) = window.sides
+        sizes = *window.size, *window.strides, *window.dilation
+        numbers = *step.input_shape, *step.output_shape, *sizes, top, left
+        return f"&{self.windows.setdefault(numbers, f'window_{len(self.windows)}')}"
+
+
+def lower(network: Network) -> tuple[Lowering, Placed]:
+    """The calls that compute a row, and what they name.
+
+    Raises
+    ------
+    LayerError
+        For an operation that has no C function.
+    """
+    out, steps = Lowering(network.dtype), network.computation().steps
+    calls = []
+    for step in steps:
+        kind = type(step.operation)
+        if kind not in OPERATIONS:
+            known = ", ".join(one.__name__ for one in OPERATIONS)
+            raise LayerError(
+                f"layer {step.layer}: to_c cannot write {kind.__name__}; it writes {known}"
+            )
+        calls.append(OPERATIONS[kind](out, step, network.weights[step.layer]))
+    return out, placed(math.prod(network.input_shape), steps, calls, out.copy)
+
+
+def literal(value: np.floating) -> str:
+    """A float32 or float64 as a C99 literal of exactly its value."""
+    if math.isinf(value):
+        return "-INFINITY" if value < 0 else "INFINITY"
+    digits = re.sub(r"\.?0*p", "p", float(value).hex())
+    return digits + ("f" if value.dtype == np.float32 else "")
+
+
+# -- dense layers, convolutions, pools
+
+
+def _weights(out: Lowering, step: Step[Any], arrays: Arrays) -> tuple[str, str]:
+    return out.array(step, "kernel", arrays["kernel"]), out.array(step, "bias", arrays.get("bias"))
+
+
+def _dense(out: Lowering, step: Step[op.Dense], arrays: Arrays) -> str:
+    sizes = math.prod(step.input_shape[:-1]), step.input_shape[-1], step.operation.units
+    return out.call("dense", "{0}", "{y}", *sizes, *_weights(out, step, arrays))
+
+
+def _convolve(out: Lowering, step: Step[op.Convolve], arrays: Arrays) -> str:
+    window, groups = out.window(step, step.operation.window), step.operation.groups
+    return out.call("conv", "{0}", "{y}", window, groups, *_weights(out, step, arrays))
+
+
+def _depthwise(out: Lowering, step: Step[op.ConvolveDepthwise], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call("depthwise", "{0}", "{y}", window, *_weights(out, step, arrays))
+
+
+def _transposed(out: Lowering, step: Step[op.ConvolveTransposed], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call("transposed", "{0}", "{y}", window, *_weights(out, step, arrays))
+
+
+def _pool(out: Lowering, step: Step[op.Pool], arrays: Arrays) -> str:
+    window = out.window(step, step.operation.window)
+    return out.call(f"{step.operation.kind}_pool", "{0}", "{y}", window)
+
+
+# -- norms
+
+
+def _batch_norm(out: Lowering, step: Step[op.BatchNorm], arrays: Arrays) -> str:
+    mean, var = arrays["mean"], arrays["var"].astype(np.float64)
+    gain = arrays.get("gamma", 1.0) / np.sqrt(var + step.operation.epsilon)
+    beta = arrays.get("beta", np.zeros_like(mean))
+    named = {"mean": mean, "gain": gain, "beta": beta}
+    names = (out.array(step, name, values) for name, values in named.items())
+    channels = step.input_shape[-1]
+    return out.call("batch_norm", "{y}", _pixels(step), channels, *names)
+
+
+def _row_norm(out: Lowering, step: Step[op.RowNorm], arrays: Arrays) -> str:
+    pixels, channels = step.operation.pixels, step.operation.channels
+    sizes = _pixels(step) // pixels, step.input_shape[-1] // channels, pixels, channels
+    epsilon = literal(np.float64(step.operation.epsilon))
+    names = (out.array(step, name, arrays.get(name)) for name in ("gamma", "beta"))
+    return out.call("group_norm", "{y}", *sizes, epsilon, *names)
+
+
+# -- number by number, and moves
+
+
+def _pixels(step: Step[Any]) -> int:
+    return math.prod(step.input_shape[:-1])
+
+
+def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> str:
+    function, numbers = step.operation.function, step.operation.numbers
+    kind = np.float64 if ELEMENTWISE[function].in_double else out.dtype.type
+    literals = (literal(kind(number)) for number in numbers)
+    return out.call(function, "{y}", math.prod(step.output_shape), *literals)
+
+
+def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
+    return out.call("softmax", "{y}", _pixels(step), step.input_shape[-1])
+
+
+def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:
+    order, shape = step.operation.order, step.output_shape
+    lead = _PERMUTED_AXES - len(order)
+    steps = [math.prod(shape[order.index(axis) + 1 :]) for axis in range(len(order))]
+    sizes = (*[1] * lead, *step.input_shape), (*[0] * lead, *steps)
+    lists = (f"(const int[]){{{{{', '.join(map(str, numbers))}}}}}" for numbers in sizes)
+    return out.call("permute", "{0}", "{y}", *lists)
+
+
+def _pad(out: Lowering, step: Step[op.Pad], arrays: Arrays) -> str:
+    window = out.window(step, Window((1, 1), sides=step.operation.sides))
+    return out.call("pad", "{0}", "{y}", window)
+
+
+def _repeat(out: Lowering, step: Step[op.Repeat], arrays: Arrays) -> str:
+    return out.call("repeat", "{0}", "{y}", math.prod(step.input_shape), step.operation.times)
+
+
+def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
+    """Another shape of the same numbers, or what works in training alone."""
+
+
+OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]] = {
+    op.Dense: _dense,
+    op.Convolve: _convolve,
+    op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise,
+    op.Pool: _pool,
+    op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm,
+    op.Elementwise: _elementwise,
+    op.Softmax: _softmax,
+    op.Permute: _permute,
+    op.Reshape: _nothing,
+    op.Pad: _pad,
+    op.Repeat: _repeat,
+    op.Disturb: _nothing,
+}

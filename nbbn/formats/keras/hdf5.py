@@ -1,0 +1,125 @@
+"""HDF5 files as Keras writes them: groups, arrays of floats, attributes of strings; read by h5py in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from nbbn.formats.files import one_line
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+# Weights hardly shrink by compression: arrays that take more than this many times the file are no model's.
+_MAX_GROWTH, _SMALL = 16, 1 << 20
+_SECONDS = 20
+_CHILD = Path(__file__).with_name("hdf5_child.py")
+
+
+class Hdf5Error(ValueError):
+    """A file that is broken, or in a form that Keras does not write."""
+
+
+class Hdf5:
+    """What an HDF5 file holds.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file. A damaged one can make the HDF5 library crash, run for ever or take all memory, so that a process of its
+        own reads it, whose memory and time are bounded.
+
+    Attributes
+    ----------
+    root : dict
+        The root group; groups and arrays are described by dicts.
+
+    Raises
+    ------
+    ImportError
+        Without the package h5py.
+    Hdf5Error
+        For a file that h5py cannot read.
+    """
+
+    def __init__(self, data: bytes):
+        if importlib.util.find_spec("h5py") is None:
+            raise ImportError("reading Keras's files needs the package h5py: pip install 'nbbn[keras]'")
+        answer = _read_apart(data)
+        length = int.from_bytes(answer[:8], "little")
+        self.root = json.loads(answer[8 : 8 + length])
+        self._numbers, self._at = memoryview(answer)[8 + length :], 0
+        self._place(self.root)
+
+    def _place(self, group: dict) -> None:
+        """Note where each array's numbers begin."""
+        for entry in group["entries"].values():
+            if "entries" in entry:
+                self._place(entry)
+            elif "shape" in entry:
+                entry["at"] = self._at
+                self._at += math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+
+    def has(self, group: dict, name: str) -> bool:
+        """Whether a group has an entry of this name."""
+        return name in group.get("entries", ())
+
+    def names(self, group: dict) -> list[str]:
+        """Names of a group's entries."""
+        return list(group["entries"])
+
+    def group(self, group: dict, *path: str) -> dict:
+        """A group within a group."""
+        for name in path:
+            group = _entry(group, name)
+            if "entries" not in group:
+                raise Hdf5Error(f"{name} is no group")
+        return group
+
+    def texts(self, group: dict, name: str) -> list[str] | None:
+        """An attribute of one string or a list of them; None where there is none."""
+        return group["texts"].get(name)
+
+    def array(self, group: dict, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of floats in a group, which must have this shape."""
+        entry = _entry(group, name)
+        if "shape" not in entry:
+            raise Hdf5Error(f"{name} is no array")
+        if (own := tuple(entry["shape"])) != tuple(shape):
+            raise Hdf5Error(f"has shape {own}, the layer needs {tuple(shape)}")
+        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(shape)
+
+
+def _entry(group: dict, name: str) -> dict:
+    if name not in group["entries"]:
+        raise Hdf5Error(f"{name} is missing")
+    entry = group["entries"][name]
+    if "refused" in entry:
+        raise Hdf5Error(f"{name} {one_line(entry['refused'])}")
+    return entry
+
+
+def _read_apart(data: bytes) -> bytes:
+    """What the child process says of a file."""
+    # Not from the child's folder, whose modules bear the names of packages; no filters from outside; no threads.
+    code = f"import sys\nsys.path = [p for p in sys.path if p]\n{_CHILD.read_text()}"
+    environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+    most = max(_SMALL, _MAX_GROWTH * len(data))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(most)], input=data, capture_output=True, env=environment,
+            timeout=_SECONDS + len(data) // _SMALL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as err:
+        raise Hdf5Error("keeps the HDF5 library busy without end") from err
+    if done.returncode < 0:
+        raise Hdf5Error("makes the HDF5 library crash")
+    if done.returncode:
+        *_, last = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise Hdf5Error(one_line(last))
+    return done.stdout

@@ -1,0 +1,231 @@
+"""nbbn's own file: one safetensors file with a JSON header. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbbn.formats.content import Content, PathLike, Slots
+from nbbn.formats.files import BROKEN, FileError, one_line, read_whole, write_whole
+from nbbn.layers import layer_from_config
+from nbbn.network import Network, Weights
+
+SUFFIX = ".safetensors"
+FORMAT = "nbbn-network"
+VERSION = 1
+_KEY = "nbbn"
+# What the names of an optimiser's tensors begin with.
+_SLOTS = "optimizer."
+_TAGS = {"float32": "F32", "float64": "F64"}
+# safetensors itself refuses longer headers.
+_MAX_HEADER = 100_000_000
+_ADVICE = "write it again with save, or fetch it again"
+
+
+def save(
+    path: PathLike, network: Network, meta: dict[str, Any], slots: Slots | None = None
+) -> None:
+    """Write a network to a file.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced as a whole once the file has been read back and found equal; untouched if anything
+        fails.
+    network : Network
+    meta : dict
+        JSON-ready values that `load` gives back (tuples as lists): kind of model, classes, report.
+    slots : dict of ndarray, optional
+        An optimiser's state: `layer.array.slot` -> an array like the layer's.
+
+    Raises
+    ------
+    TypeError
+        For a `meta` that is not a dict or not JSON-ready.
+    LayerError
+        For a network whose arrays do not fit its layers.
+    FileError
+        Where the file cannot be written or does not read back equal.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    if not isinstance(meta, dict):
+        raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
+    described = network.check().config()
+    named = _all_named(network, slots or {})
+    header = {
+        "format": FORMAT, "version": VERSION, "network": described, "meta": meta,
+        "sha256": _digest(named),
+    }  # fmt: skip
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as err:
+        raise TypeError(
+            f"meta must be JSON-ready (dicts, lists, strings, finite numbers): {err}"
+        ) from err
+    # safetensors 0.8 writes the memory of a Fortran-ordered array as if it were C-ordered.
+    tensors = {name: np.ascontiguousarray(array) for name, array in named.items()}
+
+    def verify(temporary: Path) -> None:
+        try:
+            read = load(temporary)
+            written = _all_named(read.network, read.slots)
+        except FileError:
+            written = {}
+        if not all(np.array_equal(written.get(n), array) for n, array in tensors.items()):
+            raise FileError(
+                f"{path}: the file does not read back equal; the disk or safetensors is at fault"
+            )
+
+    write_whole(path, to_bytes(tensors, {_KEY: text}), verify)
+
+
+def load(path: PathLike) -> Content:
+    """Read what `save` wrote.
+
+    Returns
+    -------
+    Content
+        Its network is checked: every array there, of the declared shape and dtype, finite.
+
+    Raises
+    ------
+    FileError
+        For any other file, in one line; no more is read into memory than the file holds, whatever
+        it promises.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    data, tensors, header = _read(Path(path))
+    config, meta = _content(path, header)
+    expected = _expected(path, config)
+    expected |= {name: expected[like] for name in tensors if (like := _slot_of(name)) in expected}
+    found = {n: [t.get("dtype"), t.get("shape")] for n, t in tensors.items() if isinstance(t, dict)}
+    if found != expected:
+        raise FileError(f"{path}: {_first_difference(expected, found)}; {_ADVICE}")
+    try:
+        arrays = from_bytes(data)
+        weights: Weights = [{} for _ in config["layers"]]
+        slots: Slots = {}
+        for name, array in arrays.items():
+            if name.startswith(_SLOTS):
+                slots[name[len(_SLOTS) :]] = array
+            else:
+                i, key = name.split(".", 1)
+                weights[int(i)][key] = array
+        network = Network.from_config(config, weights)
+    except (SafetensorError, *BROKEN) as err:
+        raise FileError(f"{path}: broken ({one_line(err)}); {_ADVICE}") from err
+    if header.get("sha256") != _digest(arrays):
+        raise FileError(f"{path}: its numbers are damaged (the checksum differs); {_ADVICE}")
+    return Content(network, meta, slots)
+
+
+def _digest(tensors: dict[str, np.ndarray]) -> str:
+    """Checksum of all arrays, by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _slot_of(name: str) -> str | None:
+    """The array whose shape a tensor of an optimiser's state has; None for any other tensor."""
+    parts = name.removeprefix(_SLOTS).split(".")
+    known = name.startswith(_SLOTS) and len(parts) == 3 and parts[2].isascii() and parts[2].isdigit()
+    return ".".join(parts[:2]) if known else None
+
+
+def _named(per_layer: list[dict[str, Any]]) -> dict[str, Any]:
+    """The layers' arrays (or shapes) by the tensor's name in the file."""
+    return {f"{i}.{name}": v for i, values in enumerate(per_layer) for name, v in values.items()}
+
+
+def _all_named(network: Network, slots: Slots) -> dict[str, np.ndarray]:
+    state = {f"{_SLOTS}{name}": array for name, array in slots.items()}
+    return {**_named(network.weights), **state}
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """The file's bytes, the entries of its tensors, and nbbn's header."""
+
+    def accept(start: bytes, size: int) -> None:
+        length = int.from_bytes(start[:8], "little")
+        if size < 10 or not 2 <= length <= min(size - 8, _MAX_HEADER):
+            raise FileError(
+                f"{path}: is no nbbn model file, or cut short; give a file that nbbn saved"
+            )
+
+    data = read_whole(path, accept)
+    return data, *_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
+
+
+def _header(path: Path, head: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entries of the tensors, and nbbn's header, from the file's JSON."""
+    try:
+        tensors = json.loads(head)
+        text = tensors.pop("__metadata__", {}).get(_KEY)
+        header = None if text is None else json.loads(text)
+    except BROKEN as err:
+        raise FileError(
+            f"{path}: is no nbbn model file, or broken; give a file that nbbn saved"
+        ) from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise FileError(
+            f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn saved, or read "
+            "another program's weights with nbbn.interop.from_torch(path, layers)"
+        )
+    return tensors, header
+
+
+def _content(path: PathLike, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The network's config and the meta of a header of a version that is known."""
+    version = header.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise FileError(f"{path}: format version {version!r} is not a version; {_ADVICE}")
+    if version > VERSION:
+        raise FileError(
+            f"{path}: has format version {version}, this nbbn reads up to {VERSION}; upgrade nbbn"
+        )
+    config, meta = header.get("network"), header.get("meta")
+    if not isinstance(config, dict) or not isinstance(meta, dict):
+        raise FileError(f"{path}: the header lacks network or meta; {_ADVICE}")
+    return config, meta
+
+
+def _expected(path: PathLike, config: dict[str, Any]) -> dict[str, list]:
+    """Tag and shape of each tensor, by name, as the layers ask for them; allocates nothing."""
+    try:
+        tag = _TAGS[config["dtype"]]
+        layers = tuple(layer_from_config(layer) for layer in config["layers"])
+        bare = Network(layers, tuple(config["input_shape"]), [], np.dtype(config["dtype"]))
+        shapes = bare.shapes
+        # A unit count such as 3.0 compares equal to an array's length and would fail much later.
+        if not all(type(n) is int and n > 0 for shape in shapes for n in shape):
+            raise ValueError("shapes must be made of ints above 0")
+        wanted = [layer.weight_shapes(shape) for layer, shape in zip(layers, shapes)]
+    except BROKEN as err:
+        raise FileError(
+            f"{path}: the header describes no network ({one_line(err)}); {_ADVICE}"
+        ) from err
+    return {name: [tag, list(shape)] for name, shape in _named(wanted).items()}
+
+
+def _first_difference(expected: dict[str, list], found: dict[str, list]) -> str:
+    """One sentence on the first tensor that is missing, unexpected or different."""
+    if missing := sorted(set(expected) - set(found)):
+        return f"tensor {missing[0]} is missing"
+    if extra := sorted(set(found) - set(expected)):
+        return f"tensor {one_line(extra[0])} belongs to no layer"
+    name = next(name for name in expected if expected[name] != found[name])
+    (tag, shape), (got_tag, got_shape) = expected[name], found[name]
+    return (
+        f"tensor {name} must be {tag} of shape {shape}, "
+        f"got {one_line(got_tag)} of shape {one_line(got_shape)}"
+    )

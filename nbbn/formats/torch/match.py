@@ -1,0 +1,189 @@
+"""Which module of a state dict is which layer: by the layers' names, else in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbbn.formats.files import Refused
+from nbbn.formats.torch.tensors import Tensor
+from nbbn.layers import (
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    GroupNormalization,
+    Layer,
+    LayerNormalization,
+)
+
+_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_AFFINE = {"weight": "kernel", "bias": "bias"}
+_NORM = {"weight": "gamma", "bias": "beta"}
+_NAMES: dict[type[Layer], dict[str, str]] = {
+    Dense: _AFFINE,
+    Conv2D: _AFFINE,
+    DepthwiseConv2D: _AFFINE,
+    Conv2DTranspose: _AFFINE,
+    BatchNormalization: {**_NORM, "running_mean": "mean", "running_var": "var"},
+    LayerNormalization: _NORM,
+    GroupNormalization: _NORM,
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of the state dict: its path, and its tensors by their last name."""
+
+    path: str
+    tensors: dict[str, Tensor]
+
+    @property
+    def shown(self) -> str:
+        """Its tensors and their shapes, in an error's words."""
+        shapes = ", ".join(f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked")
+        return f"{self.path!r} ({shapes})"
+
+
+def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
+    """The modules in the order in which they first appear.
+
+    Raises
+    ------
+    Refused
+        For a tensor that no known module has.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        path, _, part = name.rpartition(".")
+        if part not in _PARTS:
+            raise Refused(f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}")
+        found.setdefault(path, {})[part] = tensor
+    return [Module(path, parts) for path, parts in found.items()]
+
+
+def wanted_tensors(layer: Layer, arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Torch's name of each array of a layer, with the array's name and its shape in torch's layout."""
+    names = _NAMES[type(layer)]
+    parts = {array: part for part, array in names.items()}
+    return {parts[array]: (array, torch_shape(layer, array, shape)) for array, shape in arrays.items()}
+
+
+def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that torch gives an array of this layer."""
+    if array != "kernel":
+        # A layer norm over whole images has its weights channels first.
+        return (shape[2], *shape[:2]) if len(shape) == 3 else shape
+    if isinstance(layer, Dense):
+        return shape[::-1]
+    height, width, first, second = shape
+    if isinstance(layer, DepthwiseConv2D):
+        return first * second, 1, height, width
+    return second, first, height, width
+
+
+def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array of torch's layout in ours, of `shape`."""
+    if array != "kernel":
+        return values.transpose(1, 2, 0) if values.ndim == 3 else values
+    if isinstance(layer, Dense):
+        return values.T
+    if isinstance(layer, DepthwiseConv2D):
+        height, width, channels, multiplier = shape
+        return values.reshape(channels, multiplier, height, width).transpose(2, 3, 0, 1)
+    return values.transpose(2, 3, 1, 0)
+
+
+def match(
+    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *, in_order: bool
+) -> list[Module]:
+    """The module of each layer.
+
+    Parameters
+    ----------
+    modules : list of Module
+    layers : sequence of (Layer, dict)
+        Those with arrays, and the arrays' shapes by name.
+    named : collection of str
+        Names of layers that are to be looked for among the modules' paths.
+    in_order : bool
+        Whether the modules may be taken in the order in which they come. Else, and where that order shows that they were
+        sorted by name, modules whose names differ in their numbers alone keep the order of these, and shapes must tell the rest.
+
+    Raises
+    ------
+    Refused
+        For modules that are missing, left over, of other shapes, or in an order that cannot be told.
+    """
+    left, found = list(modules), {}
+    for i, (layer, arrays) in enumerate(layers):
+        own = [module for module in left if module.path == layer.name and layer.name in named]
+        if own:
+            found[i] = _checked(own[0], layer, arrays)
+            left.remove(own[0])
+    if in_order and _keeps_the_order(left):
+        rows = [left]
+    else:
+        rows = [sorted(row, key=_natural) for row in _alike(left)]
+    for i, (layer, arrays) in enumerate(layers):
+        if i not in found:
+            found[i] = _next(rows, layer, arrays)
+    if over := [module for row in rows for module in row]:
+        raise Refused(
+            f"module {over[0].shown} belongs to no layer: the layers take {len(layers)} modules of {len(modules)}"
+        )
+    return [found[i] for i in range(len(layers))]
+
+
+def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:
+    """The next module of the one row whose next module fits the layer, taken from it."""
+    heads = [row for row in rows if row]
+    if not heads:
+        raise Refused(f"no module is left for layer {_shown(layer, arrays)}")
+    fitting = [row for row in heads if _fits(row[0], layer, arrays)]
+    if len(fitting) > 1:
+        paths = " and ".join(repr(row[0].path) for row in fitting)
+        raise Refused(
+            f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules is not known (the tensors are sorted by "
+            f"name); name the layers after the modules: name={fitting[0][0].path!r}"
+        )
+    return (fitting or heads)[0].pop(0) if fitting else _checked(heads[0][0], layer, arrays)
+
+
+def _fits(module: Module, layer: Layer, arrays: dict) -> bool:
+    shapes = {part: t.shape for part, t in module.tensors.items() if part != "num_batches_tracked"}
+    return shapes == {part: shape for part, (_, shape) in wanted_tensors(layer, arrays).items()}
+
+
+def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
+    """The module, if its tensors are the layer's."""
+    if not _fits(module, layer, arrays):
+        raise Refused(f"module {module.shown} does not fit layer {_shown(layer, arrays)}")
+    return module
+
+
+def _shown(layer: Layer, arrays: dict) -> str:
+    shapes = ", ".join(f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items())
+    return f"{layer.name!r} ({type(layer).__name__}, which takes {shapes})"
+
+
+def _keeps_the_order(modules: list[Module]) -> bool:
+    """Whether the tensors come as torch keeps them: a module's weight before its bias, numbered modules in order."""
+    parts = all(list(module.tensors) == [part for part in _PARTS if part in module.tensors] for module in modules)
+    return parts and all(row == sorted(row, key=_natural) for row in _alike(modules))
+
+
+def _alike(modules: list[Module]) -> list[list[Module]]:
+    """Modules whose paths differ in their numbers alone."""
+    rows: dict[str, list[Module]] = {}
+    for module in modules:
+        rows.setdefault(re.sub(r"\d+", "#", module.path), []).append(module)
+    return list(rows.values())
+
+
+def _natural(module: Module) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", module.path)]

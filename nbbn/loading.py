@@ -1,0 +1,161 @@
+"""Any model from any file, and any model folded: what stands above all classes of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
+from nbbn.fold import FoldReport
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import Content, PathLike, native
+from nbbn.formats.files import FileError
+from nbbn.formats.labels import labels_from_json
+from nbbn.models.sequential import Sequential
+
+if TYPE_CHECKING:
+    from nbbn.estimators import (
+        MLPClassifier,
+        MLPRegressor,
+        SequentialClassifier,
+        SequentialRegressor,
+    )
+
+    Estimator = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
+    Model = FoldedModel | Sequential | Estimator
+
+
+def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
+    """Fold every batch norm into the layers next to it; the source stays as it is.
+
+    Parameters
+    ----------
+    model : MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor, \
+FoldedModel or onnx.ModelProto
+        Fitted; of an ONNX model any graph.
+    strict : bool
+        Raise where a batch norm cannot be folded.
+    check : array-like of shape (rows, features), optional
+        Rows to compare both networks on, besides the random ones always used. Of an ONNX model with
+        several inputs a mapping from their names to arrays.
+
+    Returns
+    -------
+    FoldedModel or onnx.ModelProto
+        `report` says what was folded into what, and the largest difference. A `ModelProto` for a
+        `ModelProto`; `nbbn.interop.onnx_fold.folding.fold_onnx` gives the report of that too.
+
+    Raises
+    ------
+    TypeError
+        For anything that is no model.
+    FoldRefused
+        With `strict`, where a batch norm could not be folded.
+    FoldCheckFailed
+        Where the outputs differ by more than rounding explains.
+
+    Notes
+    -----
+    Computed in float64 and cast last.
+    """
+    if type(model).__name__ == "ModelProto":
+        from nbbn.interop.onnx_fold.folding import fold_onnx
+
+        return fold_onnx(model, strict=strict, check=check)[0]
+    return for_inference(model).fold(strict=strict, check=check)
+
+
+def for_inference(model: Any) -> FoldedModel:
+    """A fitted model for inference alone, its batch norms as they are.
+
+    Raises
+    ------
+    TypeError
+        For anything that is no model.
+    """
+    if isinstance(model, FoldedModel):
+        return model
+    if isinstance(model, Sequential):
+        return FoldedModel(model.network())
+    if not hasattr(type(model), "for_inference"):  # an estimator has it
+        names, given = ", ".join(_MODELS), type(model).__name__
+        raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}")
+    return model.for_inference()
+
+
+def load(path: PathLike) -> Model:
+    """Open what `save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        One safetensors file; nothing in it is executed.
+
+    Returns
+    -------
+    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
+        What was saved.
+
+    Raises
+    ------
+    FileError
+        For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
+    """
+    return model_of(native.load(path), path)
+
+
+def model_of(content: Content, path: PathLike) -> Any:
+    """The model that a file holds.
+
+    Raises
+    ------
+    FileError
+        For a content that is no model's.
+    """
+    name = content.meta.get("model")
+    make = _MODELS.get(name) if isinstance(name, str) else None
+    if make is None:
+        raise FileError(
+            f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn"
+        )
+    try:
+        return make(content)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise FileError(
+            f"{path}: not a model that nbbn saved ({error}); save it anew"
+        ) from error
+
+
+def _labels(content: Content) -> Any:
+    classes = content.meta.get("classes")
+    return None if classes is None else labels_from_json(classes)
+
+
+def _folded(content: Content) -> FoldedModel:
+    report = FoldReport.from_dict(content.meta["report"])
+    kind, classes = content.meta["kind"], _labels(content)
+    return FoldedModel(content.network, kind=kind, classes=classes, report=report)
+
+
+def _sequential(content: Content) -> Sequential:
+    model = Sequential(name=content.meta["name"])
+    model.restore(content.network, content.meta.get("training"), content.slots)
+    return model
+
+
+def _estimator(content: Content) -> Estimator:
+    # scikit-learn's import takes longer than loading a folded model.
+    from nbbn import estimators
+
+    return getattr(estimators, content.meta["model"]).from_content(content, _labels(content))
+
+
+_MODELS: dict[str, Callable[[Content], Any]] = {
+    "MLPClassifier": _estimator,
+    "MLPRegressor": _estimator,
+    "Sequential": _sequential,
+    "SequentialClassifier": _estimator,
+    "SequentialRegressor": _estimator,
+    "FoldedModel": _folded,
+}

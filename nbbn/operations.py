@@ -1,0 +1,494 @@
+"""What a network computes: a dozen plain operations, in steps that name their sources.
+
+Layers declare their operations; training, inference, NumPy, C, ONNX and the fold are tables from
+operations to functions. A shape is that of one row, channels last, without the batch axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+from nbbn.activations import ELEMENTWISE
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+# Before and after, of height and of width.
+Sides = tuple[Pair, Pair]
+NO_SIDES: Sides = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over height and width.
+
+    Attributes
+    ----------
+    size, strides, dilation : tuple of two ints
+        Taps, steps and distances between taps, down and to the right.
+    sides : tuple of two pairs
+        What stands around the image: ((top, bottom), (left, right)).
+    """
+
+    size: Pair
+    strides: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    sides: Sides = NO_SIDES
+
+    @property
+    def span(self) -> Pair:
+        """Height and width that the taps reach over, holes included."""
+        (h, w), (dh, dw) = self.size, self.dilation
+        return (h - 1) * dh + 1, (w - 1) * dw + 1
+
+    def places(self, image: Shape) -> Pair:
+        """Places that the window takes, down and to the right."""
+        down, right = (
+            (n + sum(side) - span) // stride + 1
+            for n, side, span, stride in zip(image, self.sides, self.span, self.strides)
+        )
+        return down, right
+
+    def written(self, image: Shape) -> Pair:
+        """Height and width of what a transposed window writes, less `sides`, which fall away."""
+        down, right = (
+            (n - 1) * stride + span - sum(side)
+            for n, side, span, stride in zip(image, self.sides, self.span, self.strides)
+        )
+        return down, right
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows neither overlap nor leave gaps, and nothing stands around."""
+        return self.strides == self.size and self.dilation == (1, 1) and self.sides == NO_SIDES
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that is computed, of one or several rows' shapes."""
+
+    # Names of the arrays of its layer that it reads; some may be absent there.
+    arrays: ClassVar[tuple[str, ...]] = ()
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Shape of a row that comes out, for the shape of a row of each source."""
+        return shapes[0]
+
+
+@dataclass(frozen=True)
+class Dense(Operation):
+    """`x @ kernel + bias` along the last axis; kernel `(in, units)`, bias `(units,)`."""
+
+    units: int
+
+    arrays = ("kernel", "bias")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0][:-1], self.units)
+
+
+@dataclass(frozen=True)
+class Convolve(Operation):
+    """Cross-correlation; kernel `(kh, kw, in / groups, filters)`, bias `(filters,)`."""
+
+    window: Window
+    filters: int
+    groups: int = 1
+
+    arrays = ("kernel", "bias")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*self.window.places(shapes[0]), self.filters)
+
+
+@dataclass(frozen=True)
+class ConvolveTransposed(Operation):
+    """Each number adds its multiple of the kernel `(kh, kw, filters, in)` to the output.
+
+    `window.sides` falls away of what is written; negative: zeros are appended.
+    """
+
+    window: Window
+    filters: int
+
+    arrays = ("kernel", "bias")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*self.window.written(shapes[0]), self.filters)
+
+
+@dataclass(frozen=True)
+class ConvolveDepthwise(Operation):
+    """Each channel on its own, kernel `(kh, kw, in, multiplier)`, bias `(in * multiplier,)`.
+
+    Output channel `i * multiplier + m` is input channel `i` with filter `m`.
+    """
+
+    window: Window
+    multiplier: int = 1
+
+    arrays = ("kernel", "bias")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*self.window.places(shapes[0]), shapes[0][2] * self.multiplier)
+
+
+@dataclass(frozen=True)
+class Pool(Operation):
+    """The `max` or `mean` of each window, per channel, of the values that are there."""
+
+    kind: str
+    window: Window
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*self.window.places(shapes[0]), shapes[0][2])
+
+    def is_global(self, shape: Shape) -> bool:
+        """Whether one window is the whole image."""
+        return self.window.size == shape[:2] and self.window.sides == NO_SIDES
+
+
+@dataclass(frozen=True)
+class BatchNorm(Operation):
+    """`gamma * (x - mean) / sqrt(var + epsilon) + beta` per number of the last axis.
+
+    Attributes
+    ----------
+    epsilon : float
+    momentum : float or None
+        Of the running mean and var; None: the mean over all batches so far.
+    uses_running, updates_running : bool
+        Whether training normalises with the running values, and whether it moves them.
+    """
+
+    epsilon: float
+    momentum: float | None = 0.99
+    uses_running: bool = False
+    updates_running: bool = True
+
+    arrays = ("gamma", "beta", "mean", "var")
+
+
+@dataclass(frozen=True)
+class RowNorm(Operation):
+    """`gamma * (x - mean) / sqrt(var + epsilon) + beta` per set of numbers of a row.
+
+    A set is `pixels` neighbouring pixels (all axes but the last, in C order) of `channels`
+    neighbouring numbers of the last axis; gamma and beta have as many numbers as the last axis.
+    """
+
+    pixels: int
+    channels: int
+    epsilon: float
+
+    arrays = ("gamma", "beta")
+
+
+@dataclass(frozen=True)
+class Elementwise(Operation):
+    """A function of `nbbn.activations.ELEMENTWISE`, with its parameters."""
+
+    function: str
+    numbers: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Softmax(Operation):
+    """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis."""
+
+
+@dataclass(frozen=True)
+class Permute(Operation):
+    """Axis `k` of what comes out is axis `order[k]` of a row, of at most three axes."""
+
+    order: tuple[int, ...]
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return tuple(shapes[0][k] for k in self.order)
+
+    @property
+    def inverse(self) -> Permute:
+        """What undoes it."""
+        return Permute(tuple(self.order.index(k) for k in range(len(self.order))))
+
+
+@dataclass(frozen=True)
+class Reshape(Operation):
+    """The same numbers in C order as rows of another shape."""
+
+    shape: Shape
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return self.shape
+
+
+@dataclass(frozen=True)
+class Pad(Operation):
+    """Zeros around height and width: ((top, bottom), (left, right))."""
+
+    sides: Sides
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        height, width, channels = shapes[0]
+        return height + sum(self.sides[0]), width + sum(self.sides[1]), channels
+
+
+@dataclass(frozen=True)
+class Repeat(Operation):
+    """Each number of the last axis `times` in a row."""
+
+    times: int
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0][:-1], shapes[0][-1] * self.times)
+
+
+@dataclass(frozen=True)
+class Disturb(Operation):
+    """What works in training alone: `dropout` with a rate, or `noise` of a deviation.
+
+    Attributes
+    ----------
+    kind : {"dropout", "noise"}
+    amount : float
+    seed : int or None
+        Of its own random numbers; None: they follow from the model's.
+    noise_shape : tuple or None
+        Of a dropout's mask, with the batch axis in front; None: as what goes in.
+    """
+
+    kind: str
+    amount: float
+    seed: int | None = None
+    noise_shape: tuple[int | None, ...] | None = None
+
+
+OPERATIONS: tuple[type[Operation], ...] = (
+    Dense, Convolve, ConvolveTransposed, ConvolveDepthwise, Pool, BatchNorm, RowNorm, Elementwise,
+    Softmax, Permute, Reshape, Pad, Repeat, Disturb,
+)
+
+
+AnOperation = TypeVar("AnOperation", bound=Operation)
+
+
+@dataclass(frozen=True)
+class Step(Generic[AnOperation]):
+    """An operation in its place.
+
+    Attributes
+    ----------
+    operation : Operation
+    layer : int
+        Whose arrays it reads.
+    sources : tuple of int
+        Indices of the steps whose results it takes; -1 is the network's input.
+    shapes : tuple of Shape
+        Of a row of each source.
+    output_shape : Shape
+        Of a row that comes out.
+    """
+
+    operation: AnOperation
+    layer: int
+    sources: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    output_shape: Shape
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of a row of the first source."""
+        return self.shapes[0]
+
+
+@dataclass(frozen=True)
+class Array:
+    """What is declared of an array of a layer.
+
+    Attributes
+    ----------
+    shape : Shape
+        In the user's layout.
+    trained : bool
+        Whether training changes it by gradients.
+    l1, l2 : float
+        Its penalty: `l1 * sum(|a|) + l2 * sum(a^2)`.
+    """
+
+    shape: Shape
+    trained: bool
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @property
+    def penalised(self) -> bool:
+        """Whether it has a penalty."""
+        return bool(self.l1 or self.l2)
+
+
+@dataclass(frozen=True)
+class Computation:
+    """A network as steps, in an order in which each stands behind its sources.
+
+    Attributes
+    ----------
+    input_shape : Shape
+        Of one row.
+    steps : tuple of Step
+    arrays : tuple of dict
+        What each layer declares of its arrays, by name.
+    """
+
+    input_shape: Shape
+    steps: tuple[Step[Any], ...]
+    arrays: tuple[dict[str, Array], ...]
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of one row."""
+        return self.steps[-1].output_shape if self.steps else self.input_shape
+
+    @property
+    def inference(self) -> Computation:
+        """The same without what works in training alone."""
+        builder, place = Builder(self.input_shape), {-1: -1}
+        for i, step in enumerate(self.steps):
+            sources = tuple(place[source] for source in step.sources)
+            disturbs = isinstance(step.operation, Disturb)
+            place[i] = sources[0] if disturbs else builder.add(step.operation, step.layer, sources)
+        return replace(builder.computation(), arrays=self.arrays)
+
+    @property
+    def last_activation(self) -> int | None:
+        """Index of the step that is the network's last activation: only other shapes follow it."""
+        at = len(self.steps) - 1
+        while at >= 0 and isinstance(self.steps[at].operation, Reshape | Disturb):
+            at = self.steps[at].sources[0]
+        found = at >= 0 and isinstance(self.steps[at].operation, Elementwise | Softmax)
+        return at if found else None
+
+    @property
+    def ends_with(self) -> str:
+        """Name of the activation that ends the network, `linear` without one."""
+        if self.last_activation is None:
+            return "linear"
+        operation = self.steps[self.last_activation].operation
+        return operation.function if isinstance(operation, Elementwise) else "softmax"
+
+
+class Builder:
+    """Makes a `Computation`, operation by operation.
+
+    Parameters
+    ----------
+    input_shape : Shape
+    """
+
+    def __init__(self, input_shape: Shape):
+        self.input_shape = tuple(input_shape)
+        self._steps: list[Step[Any]] = []
+        self._arrays: list[dict[str, Array]] = []
+
+    def shape(self, source: int) -> Shape:
+        """Of a row that a step gives; -1 is the input."""
+        return self._steps[source].output_shape if source >= 0 else self.input_shape
+
+    def add_layer(
+        self, operations: list[Operation], arrays: dict[str, Array], sources: tuple[int, ...]
+    ) -> int:
+        """A layer's operations: the first takes the sources, each other the one before it.
+
+        Returns
+        -------
+        int
+            The step that gives the layer's result.
+        """
+        layer = len(self._arrays)
+        self._arrays.append(arrays)
+        for operation in operations:
+            sources = (self.add(operation, layer, sources),)
+        return sources[0]
+
+    def add(self, operation: Operation, layer: int, sources: tuple[int, ...]) -> int:
+        """One step; its index."""
+        shapes = tuple(self.shape(source) for source in sources)
+        step = Step(operation, layer, sources, shapes, operation.output_shape(*shapes))
+        self._steps.append(step)
+        return len(self._steps) - 1
+
+    def computation(self) -> Computation:
+        """What was made."""
+        return Computation(self.input_shape, tuple(self._steps), tuple(self._arrays))
+
+
+# -- what several layers declare
+
+
+def activation(name: str) -> list[Operation]:
+    """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
+    if name == "linear":
+        return []
+    if name == "softmax":
+        return [Softmax()]
+    return [Elementwise(name, ELEMENTWISE[name].defaults)]
+
+
+def reshaped(before: Shape, after: Shape) -> list[Operation]:
+    """Rows of one shape as rows of another."""
+    return [] if before == after else [Reshape(after)]
+
+
+def over_last(
+    shape: Shape, axes: tuple[int, ...], inner: Callable[[Shape], list[Operation]]
+) -> list[Operation]:
+    """What `inner` declares for rows whose axes `axes` are one, the last.
+
+    Before and after it they move.
+
+    Parameters
+    ----------
+    shape : Shape
+    axes : tuple of int
+        Ascending indices into `shape`.
+    inner : callable
+        From the shape with the axes at the end to operations that leave it as it is.
+    """
+    there, moved = _moved_last(shape, axes)
+    rest = len(shape) - len(axes)
+    joined = (*moved[:rest], math.prod(moved[rest:]))
+    return [
+        *there, *reshaped(moved, joined), *inner(joined), *reshaped(joined, moved),
+        *_undone(shape, there),
+    ]
+
+
+def _moved_last(shape: Shape, axes: tuple[int, ...]) -> tuple[list[Operation], Shape]:
+    """Operations that put axes behind the others, and the shape that this gives.
+
+    Rows of more than three axes go as ones of three: before the axis, the axis, behind it.
+    """
+    order = (*(k for k in range(len(shape)) if k not in axes), *axes)
+    if order == tuple(range(len(shape))):
+        return [], shape
+    if len(shape) <= 3:
+        operation = Permute(order)
+        return [operation], operation.output_shape(shape)
+    operations: list[Operation] = []
+    for moves, axis in enumerate(axes):
+        at = axis - moves
+        before, n, behind = math.prod(shape[:at]), shape[at], math.prod(shape[at + 1 :])
+        shape = (*shape[:at], *shape[at + 1 :], n)
+        operations += [Reshape((before, n, behind)), Permute((0, 2, 1)), Reshape(shape)]
+    return operations, shape
+
+
+def _undone(shape: Shape, operations: list[Operation]) -> list[Operation]:
+    """What takes permutations and reshapes of rows of `shape` back."""
+    undone: list[Operation] = []
+    for operation in operations:
+        back = operation.inverse if isinstance(operation, Permute) else Reshape(shape)
+        undone.insert(0, back)
+        shape = operation.output_shape(shape)
+    return undone

@@ -1,0 +1,368 @@
+"""The backward pass of each operation: from the gradient by what came out to that by what went in.
+
+A function `(lowering, node, result, d) -> dx` emits the kernels; it may write over `d`, and gives
+None where nothing before it is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
+from nbbn.operations import Operation
+from nbbn.program import window_words
+from nbbn.program.forward import (
+    POOLS,
+    add_convolution,
+    add_depthwise,
+    add_permutation,
+    node_cells,
+    row_norm_sizes,
+)
+from nbbn.program.fusion import Node
+from nbbn.program.layout import lanes, padded
+from nbbn.program.lowering import Result
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor
+from nbbn.program.training_forward import add_dropout, norm_pool_operands
+from nbbn.program.training_lowering import TrainingLowering, keeps_columns
+from nbbn.program.weight_layouts import ConvLayout
+
+# -- dense layers and convolutions
+
+
+def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
+    """`dx = d @ kernel.T`, and a step on the layer."""
+    if node.is_convolution:
+        return convolve(low, node, result, d)
+    x = result.x
+    if node.relu:
+        _mask("relu", low, result.y, d)
+    low.updates.emit(keep=1)
+    dx = None
+    if low.wants_input_gradient(node):
+        dx = low.like(f"d{node.index}", x)
+        low.add(
+            "dense_forward", x=d, depth=node.width,
+            weights=low.parameters.add_transposed(node.layer).buffer,
+            weight_depth=padded(node.width, low.dtype), bias=low.zeros(padded(x.width, low.dtype)),
+            z=dx, panels=low.panels(x.width),
+        )
+    low.updates.later(lambda: low.updates.dense(node, x, d))
+    return dx
+
+
+def _mask(name: str, low: TrainingLowering, y: Tensor, d: Tensor) -> None:
+    """`d *= f'`, which follows from the values `y` of the activation."""
+    low.add(f"{name}_backward", dy=d, y=y, panels=low.panels(y.width))
+
+
+def _mask_images(low: TrainingLowering, node: Node, y: Tensor, d: Tensor) -> None:
+    if node.relu:
+        _slope(low, "relu", {}, y, d)
+
+
+def _slope(
+    low: TrainingLowering, name: str, numbers: dict[str, float], x: Tensor, d: Tensor
+) -> None:
+    """`d *= f'(x)`."""
+    low.add(f"image_{name}_slope", dy=d.buffer, x=x.buffer, image=x.stride, **numbers)
+
+
+def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
+    """The input's gradient and steps on kernel and bias."""
+    x = result.x
+    _mask_images(low, node, result.y, d)
+    words = low.window(node, x.pixel)
+    layout = low.parameters.blocks[node.layer, "kernel"].layout
+    assert isinstance(layout, ConvLayout)
+    if low.is_trained(node, "kernel"):
+        parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
+        low.add(
+            "conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words), dz=d,
+            partial=parts, weight_depth=padded(layout.depth, low.dtype),
+            panels=low.panels(d.channels),
+        )
+    dx = None
+    if low.wants_input_gradient(node):
+        dx = low.like(f"d{node.index}", x)
+        _convolution_input_gradient(low, node, words, d, dx)
+    _bias_gradient(low, node, d)
+    if low.is_trained(node, "kernel"):
+        low.updates.later(lambda: _update_convolution(low, node, layout, parts))
+    return dx
+
+
+def _update_convolution(
+    low: TrainingLowering, node: Node, layout: ConvLayout, parts: Buffer
+) -> None:
+    """One step on a convolution's kernel, from its gradient's parts."""
+    vectors = low.updates.vectors(node, "kernel")
+    gradient = low.merged(parts, f"dkernel{node.index}", vectors)
+    if layout.groups > 1:
+        mask = low.constant(f"mask{node.index}", layout.mask(low.dtype))
+        low.add("mask_columns", x=gradient, mask=mask, panels=vectors)
+    low.updates.train(node, "kernel", gradient, vectors)
+
+
+def _bias_gradient(low: TrainingLowering, node: Node, d: Tensor) -> None:
+    if not low.is_trained(node, "bias"):
+        return
+    panels = low.panels(d.channels)
+    parts = low.partial(f"dbias_parts{node.index}", panels * lanes(low.dtype))
+    low.add("image_column_sums", x=d, pixels=d.pixels, partial=parts, panels=panels)
+
+    def update() -> None:
+        gradient = low.merged(parts, f"dbias{node.index}", panels)
+        low.updates.train(node, "bias", gradient, panels)
+
+    low.updates.later(update)
+
+
+def turn_kernels(low: TrainingLowering, results: list[Result]) -> None:
+    """Before the backward pass: the kernels as the input's gradients multiply with them."""
+    for node, result in zip(low.nodes, results):
+        if not (node.has_kernel and low.wants_input_gradient(node)):
+            continue
+        if isinstance(node.operation, op.ConvolveDepthwise):
+            low.turned[node.index] = _flipped(low, node, result.y)
+        elif node.is_convolution:
+            low.turned[node.index] = _transposed(low, node, result.x, result.y)
+
+
+def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]:
+    items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
+    flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
+    low.add(
+        "flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
+        panels=low.panels(z.channels), out=flipped,
+    )
+    return flipped, 0
+
+
+def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tuple[Buffer, int]:
+    cells = node_cells(node)
+    depth = padded(cells * z.pixel, low.dtype)
+    turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
+    low.add(
+        "transpose_cells", weights=low.block(node, "kernel"),
+        weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
+        turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
+        units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels),
+    )
+    return turned, depth
+
+
+def _convolution_input_gradient(
+    low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor, dx: Tensor
+) -> None:
+    """With each cell transposed; where the image was spread, by a convolution turned round."""
+    turned, depth = low.turned[node.index]
+    if window_words.is_spread(words):
+        window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
+        add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
+        return
+    low.add(
+        "conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
+        weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels),
+    )
+
+
+def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
+    """The input's gradient and steps on kernel and bias."""
+    repeated, panels = result.x, low.panels(d.channels)
+    words = low.window(node, repeated.pixel)
+    if low.is_trained(node, "kernel"):
+        items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
+        parts = low.partial(f"dkernel_parts{node.index}", items)
+        low.add(
+            "depthwise_gradient", x=repeated,
+            window=low.constant(f"gradient_reads{node.index}", words), dz=d, partial=parts,
+            panels=panels,
+        )
+    dx = None
+    if low.wants_input_gradient(node):
+        flipped, _ = low.turned[node.index]
+        dx = low.like(f"drepeated{node.index}", repeated)
+        window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
+        add_depthwise(low, d, dx, window, flipped, low.zeros(repeated.pixel))
+        if node.operation.multiplier > 1:
+            dx = _sum_repeats(low, node, dx, node.operation.multiplier)
+    _bias_gradient(low, node, d)
+    if low.is_trained(node, "kernel"):
+        vectors = low.updates.vectors(node, "kernel")
+
+        def update() -> None:
+            gradient = low.merged(parts, f"dkernel{node.index}", vectors)
+            low.updates.train(node, "kernel", gradient, vectors)
+
+        low.updates.later(update)
+    return dx
+
+
+def _sum_repeats(low: TrainingLowering, node: Node, d: Tensor, times: int) -> Tensor:
+    dx = low.tensor(f"d{node.index}", node.input_shape)
+    low.add("sum_repeats", dy=d, channels=dx.channels, times=times, dx=dx, pixels=dx.pixels)
+    return dx
+
+
+# -- pools, and what moves numbers
+
+
+def pool(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """To the largest of each window, or to all of it."""
+    dx = low.like(f"d{node.index}", result.x)
+    values = {"x": result.x} if node.operation.kind == "max" else {}
+    low.add(
+        f"{POOLS[node.operation.kind]}_backward", window=result.window, dy=d, dx=dx,
+        panels=low.panels(dx.channels), **values,
+    )
+    return dx
+
+
+def reshape(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """Back to the shape before."""
+    x, y = result.x, result.y
+    if y.buffer is x.buffer and d.stride == x.stride:
+        return replace(d, shape=x.shape, pixel=x.pixel)
+    dx = low.like(f"d{node.index}", x)
+    low.repack(d, dx)
+    return dx
+
+
+def permute(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """Back to the order before."""
+    dx = low.like(f"d{node.index}", result.x)
+    add_permutation(low, node.operation.inverse.order, d, dx)
+    return dx
+
+
+def pad(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """The inner part."""
+    dx = low.like(f"d{node.index}", result.x)
+    forward = window_words.padding(node.operation.sides, node.input_shape, result.x.pixel)
+    window = low.constant(f"crop{node.index}", window_words.cropping(forward))
+    low.add("pad_images", x=d, window=window, y=dx)
+    return dx
+
+
+def repeat(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """The sum over the repeats."""
+    return _sum_repeats(low, node, d, node.operation.times)
+
+
+# -- activations, and what disturbs
+
+
+def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """`d *= f'`, from the values where they stand in the place of what went in."""
+    name = node.operation.function
+    if result.x.buffer is result.y.buffer:
+        _mask(name, low, result.y, d)
+    else:
+        numbers = ELEMENTWISE[name].named(node.operation.numbers)
+        _slope(low, name, numbers, result.x, d)
+    return d
+
+
+def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """The gradient before a softmax from the one after it."""
+    low.add(
+        "channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel, channels=d.channels,
+        pixels=d.pixels,
+    )
+    return d
+
+
+def disturb(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """The same zeros again; noise adds nothing."""
+    if node.operation.kind == "dropout":
+        add_dropout(low, node, d, d)
+    return d
+
+
+# -- norms
+
+
+def batch_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """In place, but with a pool: over what was normalised."""
+    if keeps_columns(node):
+        return _norm_of_columns(low, node, result.x, d)
+    xhat, panels = result.x, low.panels(result.x.channels)
+    items = 2 * padded(xhat.channels, low.dtype)
+    parts = low.partial(f"dstate_parts{node.index}", items)
+    frozen = int(node.operation.uses_running)
+    if node.pool:
+        common = norm_pool_operands(low, node, result) | {"dy": d}
+        low.add("norm_pool_sums", partial=parts, **common)
+        dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
+        if low.wants_input_gradient(node):
+            low.add("norm_pool_backward", dstate=dstate, frozen=frozen, **common)
+        d = xhat
+    else:
+        rows = {"pixel": xhat.pixel, "pixels": xhat.pixels, "panels": panels}
+        tensors = {"dy": d.buffer, "xhat": xhat.buffer, "state": low.state(node)}
+        sums = "image_norm_relu_sums" if node.relu else "image_norm_sums"
+        low.add(sums, partial=parts, **rows, **tensors)
+        dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
+        if low.wants_input_gradient(node):
+            low.add(
+                "image_norm_backward", batch=result.statistics, dstate=dstate, frozen=frozen,
+                **rows, **tensors,
+            )  # fmt: skip
+    _train_state(low, node, dstate, panels)
+    return d
+
+
+def _norm_of_columns(low: TrainingLowering, node: Node, xhat: Tensor, d: Tensor) -> Tensor:
+    panels = low.panels(xhat.width)
+    width = panels * lanes(low.dtype)
+    gradient = low.program.buffer(f"dstate{node.index}", Segment.WORK, 2 * width)
+    kernel = "norm_relu_backward" if node.relu else "norm_backward"
+    weighted: dict[str, Buffer | int | None] = {}
+    if low.weighted == "mean":
+        kernel, weighted = "norm_weighted_backward", {"shares": low.shares, "relu": int(node.relu)}
+    low.add(
+        kernel, dy=d, xhat=xhat, state=low.state(node), dstate=gradient, panels=panels, **weighted
+    )
+    for row, name in enumerate(("gamma", "beta")):
+        if low.is_trained(node, name):
+            place = gradient.at(row * width, low.dtype.itemsize)
+            low.updates.train(node, name, place, panels)
+    return d
+
+
+def row_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """In place."""
+    xhat, panels = result.x, low.panels(result.x.channels)
+    items = 2 * padded(xhat.channels, low.dtype)
+    parts = low.partial(f"dstate_parts{node.index}", items)
+    low.add(
+        "group_norm_backward", dy=d.buffer, xhat=xhat.buffer, invstd=result.statistics,
+        state=low.state(node), partial=parts, **row_norm_sizes(low, node, xhat),
+    )
+    _train_state(low, node, low.merged(parts, f"dstate{node.index}", 2 * panels), panels)
+    return d
+
+
+def _train_state(low: TrainingLowering, node: Node, dstate: Buffer, panels: int) -> None:
+    """Steps on gamma and beta, whose gradients are the two rows of `dstate`."""
+    width = panels * lanes(low.dtype)
+    for row, name in enumerate(("gamma", "beta")):
+        if low.is_trained(node, name):
+            gradient = dstate.at(row * width, low.dtype.itemsize)
+            low.updates.later(partial(low.updates.train, node, name, gradient, panels))
+
+
+Backward = Callable[[TrainingLowering, Node, Result, Tensor], Tensor | None]
+BACKWARD: dict[type[Operation], Backward] = {
+    op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
+    op.ConvolveDepthwise: depthwise, op.Pool: pool, op.BatchNorm: batch_norm, op.RowNorm: row_norm,
+    op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
+    op.Pad: pad, op.Repeat: repeat, op.Disturb: disturb,
+}

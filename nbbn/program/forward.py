@@ -1,0 +1,240 @@
+"""The forward pass of each operation, as training and inference share it.
+
+A function `(lowering, node, x) -> Result` emits the kernels of a node that reads the tensor `x`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
+from nbbn.kernels import KERNELS
+from nbbn.operations import Operation
+from nbbn.program import window_words
+from nbbn.program.fusion import Node
+from nbbn.program.layout import padded
+from nbbn.program.lowering import Lowering, Result
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor, as_view
+
+# An output layer of at most so many vectors is split by rows: its columns would occupy one or two
+# threads.
+FEW_PANELS = 4
+# Kinds of pools -> their kernels.
+POOLS = {"max": "max_pool", "mean": "average_pool"}
+
+
+def dense(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`z = x @ kernel + bias`; on rows of several axes a convolution of single pixels."""
+    if node.is_convolution:
+        return convolve(low, node, x)
+    z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
+    panels = low.panels(z.width)
+    kernel = "dense_relu_forward" if node.relu else "dense_forward"
+    last = node.index == len(low.nodes) - 1
+    if low.training and last and panels <= FEW_PANELS and not node.relu:
+        kernel = "dense_forward_by_rows"
+    low.add(
+        kernel, x=x, depth=x.width, weights=low.block(node, "kernel"),
+        weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"), z=z, panels=panels,
+    )
+    return Result(z, x)
+
+
+def convolve(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`z = activation(x * kernel + bias)`, and the maxima of its windows where a pool joined."""
+    words = low.window(node, x.pixel)
+    window = low.constant(f"window{node.index}", words)
+    weights, bias = low.block(node, "kernel"), low.block(node, "bias")
+    if node.pool:
+        return _convolve_and_pool(low, node, x, window, weights, bias)
+    z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
+    add_convolution(low, x, z, window, node, weights, bias, relu=node.relu)
+    return Result(z, x)
+
+
+def add_convolution(
+    low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node, weights: Buffer, bias: Buffer,
+    *, relu: bool = False,
+) -> None:
+    """A convolution of `x` with any weights of a node's window."""
+    cells = node_cells(node)
+    low.add(
+        "conv_forward", x=x, window=window, weights=weights,
+        weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
+        panels=low.panels(z.channels),
+    )
+
+
+def node_cells(node: Node) -> int:
+    """Taps of a node's window."""
+    height, width = window_words.window_of(node.operation).size
+    return height * width
+
+
+def _convolve_and_pool(
+    low: Lowering, node: Node, x: Tensor, window: Buffer, weights: Buffer, bias: Buffer
+) -> Result:
+    assert node.pool
+    y, pixel = low.tensor(f"y{node.index}", node.output_shape), node.step.output_shape[-1]
+    pixel = padded(pixel, low.dtype)
+    pool = node.pool.operation.window
+    words = window_words.pool(pool, node.pool.input_shape, node.output_shape, pixel, y.pixel)
+    room = pool.size[0] * node.step.output_shape[1] * pixel
+    low.add(
+        "conv_pool_forward", x=x, window=window, weights=weights,
+        weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias, relu=int(node.relu),
+        pool=low.constant(f"pool{node.index}", words), y=y, panels=low.panels(y.channels),
+        strip=low.program.buffer(f"strip{node.index}", low.own_segment, room),
+    )
+    return Result(y, x)
+
+
+def depthwise(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`z[c] = x[c] * kernel[c] + bias[c]`, of channels that are repeated first where they must."""
+    repeated = x
+    if node.operation.multiplier > 1:
+        repeated = add_repeat(low, f"x{node.index}", x, node.operation.multiplier)
+    z = low.tensor(f"z{node.index}", node.output_shape)
+    window = low.constant(f"window{node.index}", low.window(node, repeated.pixel))
+    add_depthwise(low, repeated, z, window, low.block(node, "kernel"), low.block(node, "bias"))
+    return Result(z, repeated)
+
+
+def add_depthwise(
+    low: Lowering, x: Tensor, z: Tensor, window: Buffer, weights: Buffer, bias: Buffer
+) -> None:
+    """A depthwise convolution with any weights."""
+    low.add(
+        "depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
+        panels=low.panels(z.channels),
+    )
+
+
+def add_repeat(low: Lowering, name: str, x: Tensor, times: int) -> Tensor:
+    """Each number of the last axis `times` in a row."""
+    y = low.tensor(name, (*x.shape[:-1], x.channels * times))
+    low.add("repeat_channels", x=x, channels=x.channels, times=times, y=y, pixels=x.pixels)
+    low.clear_padding(y)
+    return y
+
+
+def pool(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Maximum or average of windows."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    window = node.operation.window
+    words = window_words.pool(window, node.input_shape, node.output_shape, x.pixel, y.pixel)
+    buffer = low.constant(f"window{node.index}", words)
+    kernel = f"{POOLS[node.operation.kind]}_forward"
+    low.add(kernel, x=x, window=buffer, y=y, panels=low.panels(x.channels))
+    return Result(y, x, window=buffer)
+
+
+def row_norm(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Layer and group norm."""
+    sets = x.pixels // node.operation.pixels * (x.channels // node.operation.channels)
+    invstd = low.program.buffer(f"invstd{node.index}", Segment.WORK, low.rows * sets)
+    in_place = low.training and not x.kept
+    xhat = x if in_place else low.like(f"xhat{node.index}", x)
+    y = low.like(f"y{node.index}", x)
+    low.add(
+        "group_norm_forward", x=x, xhat=xhat, y=y, invstd=invstd, state=low.state(node),
+        epsilon=node.operation.epsilon, **row_norm_sizes(low, node, x),
+    )
+    low.clear_padding(y)
+    return Result(y, xhat, statistics=invstd)
+
+
+def row_norm_sizes(low: Lowering, node: Node, x: Tensor) -> dict[str, int]:
+    """What the kernels of layer and group norm must know of rows and sets."""
+    return {
+        "width": padded(x.channels, low.dtype), "pixel": x.pixel, "pixels": x.pixels,
+        "channels": x.channels, "set_pixels": node.operation.pixels,
+        "set_channels": node.operation.channels,
+    }
+
+
+def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = f(x)`: in place in inference, and where the slope follows from `y`."""
+    name = node.operation.function
+    if len(x.shape) == 1 and f"{name}_forward" in KERNELS and not x.kept:
+        low.add(f"{name}_forward", x=x, panels=low.panels(x.width))
+        y = replace(x, kept=low.training)
+        return Result(y, y)
+    y = low.like(f"a{node.index}", x) if low.training else x
+    numbers = ELEMENTWISE[name].named(node.operation.numbers)
+    low.add(f"image_{name}", x=x.buffer, y=y.buffer, image=x.stride, **numbers)
+    if ELEMENTWISE[name].moves_zero(node.operation.numbers):
+        low.clear_padding(y, always=True)
+    return Result(y, x)
+
+
+def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = softmax(x)` over the last axis."""
+    if len(x.shape) == 1 and not low.training:
+        low.add("softmax_forward", x=x, units=x.width, panels=low.panels(x.width))
+        return Result(x, x)
+    y = low.like(f"a{node.index}", x) if low.training else x
+    low.add(
+        "channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
+        pixels=x.pixels,
+    )
+    return Result(replace(y, kept=low.training), x)
+
+
+def reshape(low: Lowering, node: Node, x: Tensor) -> Result:
+    """The same numbers in another shape: the same buffer where they stand in order."""
+    if view := as_view(x, node.output_shape):
+        return Result(view, x)
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    low.repack(x, y)
+    return Result(y, x)
+
+
+def permute(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Axes in another order."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    add_permutation(low, node.operation.order, x, y)
+    return Result(y, x)
+
+
+def add_permutation(low: Lowering, order: tuple[int, ...], x: Tensor, y: Tensor) -> None:
+    """Axis `k` of `y` is axis `order[k]` of `x`."""
+    lead = 3 - len(x.shape)
+    shape = (1,) * lead + x.shape
+    middle = ((1,) * lead + y.shape)[1]
+    steps = (middle * y.pixel, y.pixel, 1)
+    place = [0] * 3
+    for k, axis in enumerate(order):
+        place[axis + lead] = steps[k + lead]
+    low.add(
+        "permute", x=x, y=y, a=shape[0], b=shape[1], c=shape[2], x_a=shape[1] * x.pixel,
+        x_b=x.pixel, y_a=place[0], y_b=place[1], y_c=place[2],
+    )
+    low.clear_padding(y)
+
+
+def pad(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Zeros around images."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    words = window_words.padding(node.operation.sides, node.input_shape, x.pixel)
+    low.add("pad_images", x=x, window=low.constant(f"window{node.index}", words), y=y)
+    return Result(y, x)
+
+
+def repeat(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Each number of the last axis several times."""
+    return Result(add_repeat(low, f"y{node.index}", x, node.operation.times), x)
+
+
+Forward = Callable[[Lowering, Node, Tensor], Result]
+# What training and inference share; a batch norm and what disturbs training they do in their own
+# way.
+SHARED: dict[type[Operation], Forward] = {
+    op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
+    op.ConvolveDepthwise: depthwise, op.Pool: pool, op.RowNorm: row_norm,
+    op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
+    op.Pad: pad, op.Repeat: repeat,
+}

@@ -1,0 +1,139 @@
+"""Steps to nodes: what is computed in one go.
+
+ReLUs and pools join the step before them where a fused kernel exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbbn import operations as op
+from nbbn.operations import Computation, Operation, Shape, Step
+
+# Operations whose kernels a ReLU joins.
+_TAKES_RELU = (op.Dense, op.Convolve, op.ConvolveTransposed, op.BatchNorm)
+# What is a matrix product with windows of an image; a dense layer on rows of several axes is one
+# too.
+_CONVOLUTIONS = (op.Convolve, op.ConvolveTransposed)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step and what has joined it.
+
+    Attributes
+    ----------
+    index : int
+        Its place among the nodes.
+    step : Step
+    sources : tuple of int
+        Nodes whose results it reads; -1 is the network's input.
+    relu : bool
+        Whether a ReLU follows within the same kernel.
+    pool : Step or None
+        A pool that follows within the same kernel, behind the ReLU.
+    """
+
+    index: int
+    step: Step[Any]
+    sources: tuple[int, ...]
+    relu: bool = False
+    pool: Step[op.Pool] | None = None
+
+    @property
+    def operation(self) -> Any:
+        """What is computed."""
+        return self.step.operation
+
+    @property
+    def layer(self) -> int:
+        """Whose arrays it reads."""
+        return self.step.layer
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of a row that goes in."""
+        return self.step.input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of a row that comes out."""
+        return self.pool.output_shape if self.pool else self.step.output_shape
+
+    @property
+    def input_width(self) -> int:
+        """Numbers of a row that goes in."""
+        return math.prod(self.input_shape)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a row that comes out."""
+        return math.prod(self.output_shape)
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it runs on the kernels of convolutions."""
+        kernel_of_images = isinstance(self.operation, op.Dense) and len(self.input_shape) > 1
+        return kernel_of_images or isinstance(self.operation, _CONVOLUTIONS)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether it multiplies by a kernel."""
+        return "kernel" in self.operation.arrays
+
+
+def fuse(computation: Computation, *, training: bool) -> list[Node]:
+    """The nodes of a computation, in its order."""
+    readers = Counter(source for step in computation.steps for source in step.sources)
+    nodes: list[Node] = []
+    place = {-1: -1}  # node that gives a step's result
+    for i, step in enumerate(computation.steps):
+        source = place[step.sources[0]]
+        before = nodes[source] if source >= 0 and readers[step.sources[0]] == 1 else None
+        if _is_view_of_the_input(step, readers):
+            place[i] = -1  # the caller's rows stand in order
+        elif before is not None and (joined := _joined(before, step, nodes, training)):
+            nodes[source], place[i] = joined, source
+        else:
+            place[i] = len(nodes)
+            nodes.append(Node(len(nodes), step, tuple(place[s] for s in step.sources)))
+    return nodes
+
+
+def _is_view_of_the_input(step: Step[Any], readers: Counter[int]) -> bool:
+    flattens = isinstance(step.operation, op.Reshape) and len(step.output_shape) == 1
+    return flattens and step.sources == (-1,) and readers[-1] == 1
+
+
+def _joined(node: Node, step: Step[Any], nodes: list[Node], training: bool) -> Node | None:
+    """The node with a step that takes its result, where one kernel does both."""
+    if step.operation == op.Elementwise("relu"):
+        joins = isinstance(node.operation, _TAKES_RELU) and not (node.relu or node.pool)
+        return replace(node, relu=True) if joins else None
+    if _is_max_pool_in_tiles(step.operation) and not node.pool:
+        joins = _norm_takes_pool(node, nodes) if training else _convolution_takes_pool(node)
+        return replace(node, pool=step) if joins else None
+    return None
+
+
+def _is_max_pool_in_tiles(operation: Operation) -> bool:
+    return isinstance(operation, op.Pool) and operation.kind == "max" and operation.window.tiles
+
+
+def _norm_takes_pool(node: Node, nodes: list[Node]) -> bool:
+    """In training: a batch norm behind a convolution, whose output nobody else needs."""
+    if not isinstance(node.operation, op.BatchNorm) or node.sources[0] < 0:
+        return False
+    before = nodes[node.sources[0]]
+    return not before.relu and isinstance(
+        before.operation, (op.ConvolveDepthwise, op.Dense, *_CONVOLUTIONS)
+    )
+
+
+def _convolution_takes_pool(node: Node) -> bool:
+    """In inference: a convolution whose taps of a row are one run of memory."""
+    window = getattr(node.operation, "window", None)
+    return node.is_convolution and (window is None or window.dilation[1] == 1)

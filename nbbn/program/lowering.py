@@ -1,0 +1,192 @@
+"""A program in the making: what the functions that lower operations work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nbbn.kernels import KERNELS
+from nbbn.operations import Computation, Shape
+from nbbn.program import window_words
+from nbbn.program.fusion import Node
+from nbbn.program.layout import padded, panels_of
+from nbbn.program.parameters import Parameters, input_pixel
+from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.tensors import Tensor, layout_of
+
+# Blocks of rows whose partial sums are merged in order: as many threads as can share images.
+# Fewer for large kernels.
+BLOCKS, PARTIAL_BYTES = 32, 16 << 20
+# Operands that follow from the tensor they belong to: `x` brings `x_stride` and so on.
+_OF_A_TENSOR = {
+    "stride": "stride", "image": "stride", "pixel": "pixel", "channels": "channels",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a node's forward pass leaves.
+
+    Attributes
+    ----------
+    y : Tensor
+        What comes out.
+    x : Tensor
+        What the backward pass reads in the place of the input: of a norm, what was normalised.
+    window : Buffer or None
+        Of a pool.
+    statistics : Buffer or None
+        What a norm normalised with.
+    """
+
+    y: Tensor
+    x: Tensor
+    window: Buffer | None = None
+    statistics: Buffer | None = None
+
+
+class Lowering:
+    """A program, its parameters, and how its tensors are laid out.
+
+    Parameters
+    ----------
+    computation : Computation
+    nodes : list of Node
+        Of `computation`, in its order.
+    dtype : numpy.dtype
+        float32 or float64.
+    rows : int
+        That a tensor has room for.
+    training : bool
+        Whether a backward pass follows: then values stay, working memory begins as zeros, and
+        threads share rows in blocks.
+    parameters : Parameters, optional
+        Where the arrays stand; laid out anew by default.
+    logits : int, optional
+        See `Parameters`.
+    """
+
+    def __init__(
+        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+        training: bool, parameters: Parameters | None = None, logits: int | None = None,
+    ):
+        self.computation, self.nodes = computation, nodes
+        self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
+        self.parameters = parameters or Parameters(
+            self.program, computation.arrays, self.nodes, logits
+        )
+        self.blocks = self._training_blocks() if training else 1
+        self.scratch = self._scratch()
+
+    def _training_blocks(self) -> int:
+        sizes = [block.layout.items(self.dtype) for block in self.parameters.blocks.values()]
+        largest = max(sizes, default=1) * self.dtype.itemsize
+        return max(2, min(BLOCKS, PARTIAL_BYTES // max(largest, 1)))
+
+    def _scratch(self) -> Buffer | None:
+        """Room for one bordered image a thread, as large as the largest convolution needs."""
+        nodes = [node for node in self.nodes if has_window_of_kernel(node)]
+        if not nodes:
+            return None
+        room = 1
+        for node in nodes:
+            words = self.window(node, input_pixel(node, self.dtype))
+            room = max(room, window_words.scratch_items(words))
+            if self.training:
+                gradient = window_words.input_gradient(words)
+                room = max(room, window_words.scratch_items(gradient))
+        return self.program.buffer("scratch", self.own_segment, room)
+
+    # -- facts
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What is computed in."""
+        return self.program.dtype
+
+    @property
+    def own_segment(self) -> Segment:
+        """Where each thread has memory of its own; in inference a block of rows is one thread's."""
+        return Segment.PRIVATE if self.training else Segment.WORK
+
+    def panels(self, width: int) -> int:
+        """Vectors that hold `width` numbers."""
+        return panels_of(width, self.dtype)
+
+    def window(self, node: Node, pixel: int) -> np.ndarray:
+        """The window of a convolution that reads pixels of `pixel` floats."""
+        out_pixel = padded(node.step.output_shape[-1], self.dtype)
+        return window_words.convolution(
+            node.operation, node.input_shape, node.step.output_shape, pixel, out_pixel
+        )
+
+    # -- memory
+
+    def tensor(
+        self, name: str, shape: Shape, segment: Segment = Segment.WORK, *, kept: bool = False
+    ) -> Tensor:
+        """A new tensor of rows of `shape`."""
+        stride, pixel = layout_of(shape, self.dtype)
+        buffer = self.program.buffer(name, segment, self.rows * stride)
+        return Tensor(buffer, stride, tuple(shape), pixel, kept)
+
+    def like(self, name: str, x: Tensor) -> Tensor:
+        """A new tensor of the same layout."""
+        buffer = self.program.buffer(name, Segment.WORK, self.rows * x.stride)
+        return replace(x, buffer=buffer, kept=False)
+
+    def block(self, node: Node, name: str) -> Buffer:
+        """Where an array of a node's layer stands."""
+        return self.parameters.blocks[node.layer, name].buffer
+
+    def state(self, node: Node) -> Buffer:
+        """The per-channel numbers of a norm."""
+        return self.parameters.state(node.layer)
+
+    def constant(self, name: str, values: np.ndarray) -> Buffer:
+        """Fixed numbers as an operand."""
+        return self.parameters.add_constant(name, values)
+
+    def zeros(self, width: int) -> Buffer:
+        """A bias that adds nothing."""
+        return self.constant(f"zeros{len(self.program.operations)}", np.zeros(width))
+
+    # -- operations
+
+    def add(self, kernel: str, **operands: Tensor | Buffer | float | None) -> None:
+        """Append a kernel call.
+
+        A tensor stands for its buffer and for what the kernel wants to know of its layout;
+        `blocks` and `scratch` need not be given.
+        """
+        wanted = KERNELS[kernel].operands
+        known: dict[str, object] = {"blocks": self.blocks, "scratch": self.scratch}
+        filled = {name: value for name, value in known.items() if name in wanted}
+        for name, value in operands.items():
+            if not isinstance(value, Tensor):
+                filled[name] = value
+                continue
+            filled[name] = value.buffer
+            for suffix, fact in _OF_A_TENSOR.items():
+                if f"{name}_{suffix}" in wanted:
+                    filled[f"{name}_{suffix}"] = getattr(value, fact)
+        self.program.add(kernel, **filled)
+
+    def repack(self, x: Tensor, y: Tensor) -> None:
+        """The same numbers in another shape."""
+        self.add("repack", x=x, y=y, count=x.width)
+        self.clear_padding(y)
+
+    def clear_padding(self, y: Tensor, *, always: bool = False) -> None:
+        """Zeros behind the channels: working memory begins as zeros in training alone."""
+        needed = always or not self.training
+        if needed and y.pixel > y.channels and len(y.shape) > 1:
+            self.add(
+                "clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels, pixels=y.pixels
+            )
+
+
+def has_window_of_kernel(node: Node) -> bool:
+    """Whether a node slides a kernel over images."""
+    return node.has_kernel and len(node.input_shape) > 1

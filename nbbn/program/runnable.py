@@ -1,0 +1,130 @@
+"""Programs ready to run: the only way from Python into the executor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbbn import runtime
+from nbbn.kernels import executor
+from nbbn.kernels.registry import BASES, CONTEXT_WORDS
+from nbbn.kernels.team import TEAM_BYTES
+from nbbn.program.inference import InferenceProgram
+from nbbn.program.layout import aligned_bytes
+from nbbn.program.program import Program, Segment
+
+
+class TrainingRun:
+    """A training program ready to run: its table, its working memory, a context for each thread."""
+
+    def __init__(self, program: Program, source: np.dtype, params: np.ndarray):
+        self.table = program.table(source)
+        self.parallelism = program.parallelism
+        self.params = params
+        self.work = aligned_bytes(program.sizes.get(Segment.WORK, 0))
+        self._private_bytes = program.sizes.get(Segment.PRIVATE, 0)
+        # One piece a thread, made when a run first asks for so many.
+        self._private: list[np.ndarray] = []
+
+    def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
+        """Run one step for each row of `steps`.
+
+        Parameters
+        ----------
+        steps : ndarray of int64, shape (n, 6)
+            Rows, first row, step number; rate, shrink and mass as a float64's bits.
+        arrays : dict
+            The caller's array of each segment that the program does not own, C-contiguous.
+        threads : int
+            How many to use; fewer where not so many can be had.
+        """
+        threads = runtime.usable_threads(threads)
+        contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
+        own = {Segment.PARAMS: self.params, Segment.WORK: self.work}
+        for segment, array in {**own, **arrays}.items():
+            contexts[:, BASES + segment] = array.ctypes.data
+        while len(self._private) < threads:
+            self._private.append(aligned_bytes(self._private_bytes))
+        contexts[:, BASES + Segment.PRIVATE] = [
+            piece.ctypes.data for piece in self._private[:threads]
+        ]
+        team = aligned_bytes(TEAM_BYTES)
+        call = (
+            self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps),
+            contexts.ctypes.data, team.ctypes.data,
+        )
+        if threads == 1:
+            executor.run_alone(*call)
+        else:
+            runtime.run_parallel(threads, executor.run_team, *call)
+
+
+# Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
+_WORTH_A_TEAM = 1 << 20
+# Rows of another dtype or layout that are converted at a time.
+_CONVERTED_ROWS = 4096
+
+
+class InferenceRun:
+    """An inference program ready for any number of rows, from any number of Python threads at once.
+
+    Parameters
+    ----------
+    lowered : InferenceProgram
+    params : ndarray of uint8
+        Its parameter segment.
+    """
+
+    def __init__(self, lowered: InferenceProgram, params: np.ndarray):
+        self.table = lowered.program.table()
+        self.dtype = lowered.program.dtype
+        self.params = params
+        self.outputs, self.block = lowered.outputs, lowered.block
+        self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
+        self._work = lowered.program.sizes.get(Segment.WORK, 0)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Outputs for numeric rows of any shape, a row each."""
+        rows = len(x)
+        if x.ndim != 2:
+            x = x.reshape(rows, -1)
+        out = np.empty((rows, self.outputs), self.dtype)
+        if x.dtype == self.dtype and x.flags.carray:
+            self._fill(x, out)
+            return out
+        for first in range(0, rows, _CONVERTED_ROWS):
+            part = slice(first, first + _CONVERTED_ROWS)
+            self._fill(np.array(x[part], self.dtype, order="C"), out[part])
+        return out
+
+    def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Outputs into `out`; both of the program's dtype.
+
+        C-contiguous, aligned and writeable, or Numba would compile anew.
+        """
+        rows = len(x)
+        threads = 1
+        if rows * self._work_per_row > _WORTH_A_TEAM:
+            threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
+        if threads == 1:
+            call = (self.table, self.params, x, out, self._work, self.block)
+            executor.run_blocks_alone(*call)
+        else:
+            block = -(-rows // threads)
+            if self.in_tiles:
+                # Two blocks a thread at least, so that all finish together, in whole tiles.
+                block = max(8, -(-rows // (2 * threads)) // 8 * 8)
+            call = (self.table, self.params, x, out, self._work, min(self.block, block))
+            runtime.run_parallel(threads, executor.run_blocks, *call)
+
+
+def call_program(
+    table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray, gamma: np.ndarray,
+    beta: np.ndarray, state: np.ndarray, work_bytes: int, parallel: bool,
+) -> None:
+    """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
+    call = (table, x, y, out, gamma, beta, state, work_bytes)
+    threads = runtime.usable_threads(runtime.get_num_threads()) if parallel else 1
+    if threads == 1:
+        executor.run_call_alone(*call)
+    else:
+        runtime.run_parallel(threads, executor.run_call, *call)

@@ -1,0 +1,128 @@
+"""The forward pass of what training does in its own way: batch norms, dropout and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbbn import operations as op
+from nbbn.errors import LayerError
+from nbbn.operations import Operation
+from nbbn.program import window_words
+from nbbn.program.forward import SHARED
+from nbbn.program.fusion import Node
+from nbbn.program.layout import padded
+from nbbn.program.lowering import Result
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor
+from nbbn.program.training_lowering import TrainingLowering, keeps_columns
+
+
+def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
+    """Normalise with the batch's statistics, by columns or by blocks of images."""
+    if keeps_columns(node):
+        return _norm_of_columns(low, node, x)
+    statistics = _image_statistics(low, node, x)
+    if node.pool:
+        return _norm_and_pool(low, node, x, statistics)
+    xhat = low.like(f"xhat{node.index}", x) if x.kept else x
+    y = low.like(f"y{node.index}", x)
+    low.add(
+        "image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
+        xhat=xhat.buffer, y=y.buffer, batch=statistics, state=low.state(node), pixel=x.pixel,
+        pixels=x.pixels, panels=low.panels(x.channels),
+    )
+    return Result(y, xhat, statistics=statistics)
+
+
+def _momentum(low: TrainingLowering, node: Node) -> dict[str, float]:
+    momentum = node.operation.momentum
+    if momentum is None:  # the mean over all batches
+        return {"momentum": 1.0, "debias": 1}
+    return {"momentum": momentum, "debias": int(low.debias)}
+
+
+def _norm_of_columns(low: TrainingLowering, node: Node, x: Tensor) -> Result:
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    # What is normalised may overwrite the input unless the backward pass before needs that.
+    xhat = low.like(f"xhat{node.index}", x) if x.kept else x
+    weighted: dict[str, Any] = {}
+    kernel = "norm_relu_forward" if node.relu else "norm_forward"
+    if low.weighted == "mean":
+        kernel, weighted = "norm_weighted_forward", {"shares": low.shares, "relu": int(node.relu)}
+    low.add(
+        kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
+        epsilon=node.operation.epsilon, **_momentum(low, node), **weighted,
+    )
+    return Result(y, xhat)
+
+
+def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
+    """Emit the statistics that a batch norm normalises with; return where they stand."""
+    operation, panels = node.operation, low.panels(x.channels)
+    width, state = padded(x.channels, low.dtype), low.state(node)
+    batch = low.program.buffer(f"batch{node.index}", Segment.WORK, 3 * width)
+    if not operation.uses_running or operation.updates_running:
+        partial = low.partial(f"moments{node.index}", 3 * width)
+        low.add(
+            "image_moments", x=x.buffer, pixel=x.pixel, pixels=x.pixels, partial=partial,
+            panels=panels,
+        )  # fmt: skip
+        low.add(
+            "image_norm_statistics", partial=partial, pixels=x.pixels, batch=batch, state=state,
+            panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
+            **_momentum(low, node),
+        )
+    if operation.uses_running:
+        low.add(
+            "frozen_norm_statistics", batch=batch, state=state, panels=panels,
+            epsilon=operation.epsilon,
+        )  # fmt: skip
+    return batch
+
+
+def _norm_and_pool(low: TrainingLowering, node: Node, z: Tensor, statistics: Buffer) -> Result:
+    assert node.pool
+    y, window = low.tensor(f"y{node.index}", node.output_shape), node.pool.operation.window
+    words = window_words.pool(window, node.input_shape, node.output_shape, z.pixel, y.pixel)
+    result = Result(y, z, low.constant(f"window{node.index}", words), statistics)
+    low.add("norm_pool_forward", y=y, **norm_pool_operands(low, node, result))
+    return result
+
+
+def norm_pool_operands(low: TrainingLowering, node: Node, result: Result) -> dict[str, Any]:
+    """Operands that the three kernels of a batch norm with its pool share."""
+    return {
+        "z": result.x, "window": result.window, "batch": result.statistics,
+        "state": low.state(node), "relu": int(node.relu), "panels": low.panels(result.x.channels),
+    }
+
+
+def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
+    """Dropout or noise."""
+    if node.operation.noise_shape is not None:
+        raise LayerError(
+            f"layer {node.layer} (Dropout): noise_shape is not supported in training; leave it out"
+        )
+    y = low.like(f"y{node.index}", x)
+    if node.operation.kind == "dropout":
+        add_dropout(low, node, x, y)
+    else:
+        low.add(
+            "gaussian_noise", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel,
+            channels=x.channels, stddev=node.operation.amount, seed=low.seed_of(node),
+        )
+    return Result(y, x)
+
+
+def add_dropout(low: TrainingLowering, node: Node, x: Tensor, y: Tensor) -> None:
+    """`y = x` with the node's zeros, which are the same forward and backward."""
+    low.add(
+        "dropout", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel, channels=x.channels,
+        rate_of_loss=node.operation.amount, seed=low.seed_of(node),
+    )
+
+
+FORWARD: dict[type[Operation], Callable[[TrainingLowering, Node, Tensor], Result]] = {
+    **SHARED, op.BatchNorm: batch_norm, op.Disturb: disturb,
+}

@@ -1,0 +1,101 @@
+"""A training program in the making."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbbn import operations as op
+from nbbn.errors import LayerError
+from nbbn.operations import Computation
+from nbbn.optimizers import Optimizer
+from nbbn.program.fusion import Node
+from nbbn.program.layout import lanes
+from nbbn.program.lowering import Lowering
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.updates import Updates
+
+
+class TrainingLowering(Lowering):
+    """A lowering with an optimiser, and what a step is told besides.
+
+    Parameters
+    ----------
+    computation, nodes, dtype, rows, logits
+        See `Lowering`.
+    optimizer, decay
+        See `Updates`.
+    debias : bool
+        Whether running averages are corrected for their start.
+    seed : int
+        Of dropout and noise.
+    weighted : bool or "mean"
+        Whether rows have weights; with "mean" batch norms' statistics are weighted too.
+
+    Attributes
+    ----------
+    updates : Updates
+    shares : Buffer or None
+        Each row's part of the batch's mass, where rows have weights.
+    turned : dict
+        By node, the kernel as the input's gradient multiplies with it, and its depth.
+    """
+
+    def __init__(
+        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+        logits: int | None, optimizer: Optimizer, decay: float, debias: bool, seed: int,
+        weighted: bool | str,
+    ):
+        super().__init__(computation, nodes, dtype, rows=rows, training=True, logits=logits)
+        self.updates = Updates(self, optimizer, decay)
+        self.debias, self.weighted = debias, weighted
+        self.shares: Buffer | None = None
+        self.turned: dict[int, tuple[Buffer, int]] = {}
+        self._seed = seed
+        if weighted == "mean" and any(_has_image_statistics(node) for node in nodes):
+            raise LayerError(
+                "weighted statistics are supported for batch norms of feature vectors only"
+            )
+        self._trained: dict[int, bool] = {-1: False}
+        for node in nodes:
+            own = any(self.is_trained(node, name) for name in node.operation.arrays)
+            self._trained[node.index] = own or any(self._trained[k] for k in node.sources)
+
+    def is_trained(self, node: Node, name: str) -> bool:
+        """Whether training changes an array of a node."""
+        if name == "bias":
+            return self.updates.trains_bias(node)
+        return self.parameters.is_trained(node.layer, name)
+
+    def trains_up_to(self, index: int) -> bool:
+        """Whether a node or one that it follows from is trained: whether its gradient is needed."""
+        return self._trained[index]
+
+    def wants_input_gradient(self, node: Node) -> bool:
+        """Whether what a node reads follows from something trained."""
+        return any(self._trained[source] for source in node.sources)
+
+    def seed_of(self, node: Node) -> int:
+        """Of a node's random numbers."""
+        own = node.operation.seed
+        return (self._seed * 1_000_003 + node.layer if own is None else own) & (2**62 - 1)
+
+    def partial(self, name: str, items: int) -> Buffer:
+        """Room for a sum of each block of rows."""
+        return self.program.buffer(name, Segment.WORK, self.blocks * items)
+
+    def merged(self, partial: Buffer, name: str, vectors: int) -> Buffer:
+        """The sum over blocks."""
+        out = self.program.buffer(name, Segment.WORK, vectors * lanes(self.dtype))
+        self.add("merge_partials", partial=partial, out=out, panels=vectors)
+        return out
+
+
+def keeps_columns(node: Node) -> bool:
+    """Whether a batch norm's threads own whole columns: rows of one axis, statistics as usual."""
+    operation = node.operation
+    usual = operation.updates_running and not operation.uses_running
+    return len(node.input_shape) == 1 and usual
+
+
+def _has_image_statistics(node: Node) -> bool:
+    return isinstance(node.operation, op.BatchNorm) and not keeps_columns(node)

@@ -1,0 +1,198 @@
+"""The optimiser's part of a training step: from gradients to new parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbbn.operations import Array, BatchNorm
+from nbbn.optimizers import Optimizer
+from nbbn.program.fusion import Node
+from nbbn.program.layout import lanes, padded
+from nbbn.program.lowering import Lowering
+from nbbn.program.parameters import Block
+from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor
+
+
+class Updates:
+    """Emits steps on parameters, each as late as every thread has used the old values.
+
+    Parameters
+    ----------
+    low : Lowering
+    optimizer : Optimizer
+    decay : float
+        L2 penalty: `decay * kernel / rows` joins a kernel's gradient.
+
+    Attributes
+    ----------
+    slots : dict
+        Optimiser state: (layer, array name, slot) -> block in the parameter segment.
+    squares : list of (Buffer, int)
+        Running sums of squares of each kernel's panels (float64), before each step.
+    penalties : list of (Buffer, int)
+        Sums over steps of each regularised array's penalty, a number a vector (float64).
+    """
+
+    def __init__(self, low: Lowering, optimizer: Optimizer, decay: float):
+        self._low, self._optimizer = low, optimizer
+        self.slots: dict[tuple[int, str, int], Block] = {}
+        self.squares: list[tuple[Buffer, int]] = []
+        self.penalties: list[tuple[Buffer, int]] = []
+        self._pending: list[Callable[[], None]] = []
+        # Gradients that wait for the norm of all of them: node, array, gradient, vectors.
+        self._clipped: list[tuple[Node, str, Buffer, int]] = []
+        self._clips = any(
+            getattr(optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm")
+        )
+        self._shrinks = bool(getattr(optimizer, "weight_decay", None))
+        self._decay = decay
+        self._constants = low.constant("constants", np.array(optimizer.constants(), np.float64))
+
+    def later(self, update: Callable[[], None]) -> None:
+        """Keep an update until all threads have used the old values."""
+        self._pending.append(update)
+
+    def emit(self, keep: int = 0) -> None:
+        """Emit the pending updates but the last `keep`."""
+        while len(self._pending) > keep:
+            self._pending.pop(0)()
+
+    def finish(self) -> None:
+        """Emit what is left, clipped gradients last."""
+        self.emit()
+        self._emit_clipped()
+
+    def dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
+        """One step on a dense layer: the gradient of its kernel need not reach memory."""
+        low, panels = self._low, self._low.panels(node.width)
+        squares = low.program.buffer(f"squares{node.index}", Segment.WORK, panels, itemsize=8)
+        common: dict[str, Any] = {
+            "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
+            "squares": squares, "panels": panels, "constants": self._constants,
+            "decay": self._decay,
+        }
+        if low.parameters.is_trained(node.layer, "kernel"):
+            vectors = self.vectors(node, "kernel")
+            self.squares.append((squares, panels))
+            if self._clips or self._array(node, "kernel").penalised:
+                gradient = self._gradient_of(node, "kernel")
+                low.add("dense_update_gradient", slots=gradient, **common)
+                self.train(node, "kernel", gradient, vectors)
+            else:
+                self._shrink(low.block(node, "kernel"), vectors)
+                slots = self._slots(node, "kernel")
+                low.add(f"dense_update_{self._optimizer.kernel}", slots=slots, **common)
+        if self.trains_bias(node):
+            items = panels * lanes(low.dtype)
+            gradient = low.program.buffer(f"dbias{node.index}", Segment.WORK, items)
+            low.add("column_sum", x=dz, out=gradient, panels=panels)
+            self.train(node, "bias", gradient, panels)
+        if not self._clipped:
+            self._transpose(node)
+
+    def trains_bias(self, node: Node) -> bool:
+        """Whether a node's bias is trained: not where a batch norm takes it away again.
+
+        Its gradient is 0 there but for rounding: Adam would make whole steps of that noise, and
+        the running mean would lag behind the bias.
+        """
+        if not self._low.parameters.is_trained(node.layer, "bias"):
+            return False
+        plain = not self._array(node, "bias").penalised and not self._shrinks
+        return not (plain and not node.relu and self._is_normalised(node))
+
+    def _is_normalised(self, node: Node) -> bool:
+        readers = [reader for reader in self._low.nodes if node.index in reader.sources]
+        return len(readers) == 1 and _centres(readers[0])
+
+    def vectors(self, node: Node, name: str) -> int:
+        """Vectors that an array fills."""
+        layout = self._low.parameters.blocks[node.layer, name].layout
+        return layout.items(self._low.dtype) // lanes(self._low.dtype)
+
+    def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
+        """One step on an array whose gradient is in memory."""
+        low, array = self._low, self._array(node, name)
+        if array.penalised:
+            name_of_sums = f"penalty_{name}{node.index}"
+            sums = low.program.buffer(name_of_sums, Segment.WORK, vectors, itemsize=8)
+            self.penalties.append((sums, vectors))
+            low.add(
+                "add_penalty", grad=gradient, param=low.block(node, name), l1=array.l1, l2=array.l2,
+                penalties=sums, panels=vectors,
+            )
+        if self._clips:
+            self._clipped.append((node, name, gradient, vectors))
+        else:
+            self._step(node, name, gradient, vectors)
+
+    def _array(self, node: Node, name: str) -> Array:
+        return self._low.computation.arrays[node.layer][name]
+
+    def _gradient_of(self, node: Node, name: str) -> Buffer:
+        items = self._low.parameters.blocks[node.layer, name].layout.items(self._low.dtype)
+        return self._low.program.buffer(f"d{name}{node.index}", Segment.WORK, items)
+
+    def _slots(self, node: Node, name: str) -> Buffer:
+        """Optimiser state of one array: its slots follow each other."""
+        low, layout = self._low, self._low.parameters.blocks[node.layer, name].layout
+        items, count = layout.items(low.dtype), self._optimizer.slots
+        buffer = low.program.buffer(f"slots_{name}{node.layer}", Segment.PARAMS, items * count)
+        for s in range(count):
+            place = buffer.at(s * items, low.dtype.itemsize)
+            self.slots[node.layer, name, s] = Block(place, layout)
+        return buffer
+
+    def _transpose(self, node: Node) -> None:
+        """Bring the transpose of a dense kernel up to date."""
+        low = self._low
+        transposed = low.parameters.transposed.get(node.layer)
+        if transposed and low.parameters.is_trained(node.layer, "kernel"):
+            low.add(
+                "transpose_weights", weights=low.block(node, "kernel"),
+                weight_depth=padded(node.input_shape[-1], low.dtype), out=transposed.buffer,
+                out_depth=padded(node.width, low.dtype), panels=low.panels(node.width),
+            )
+
+    def _step(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
+        parameter = self._low.block(node, name)
+        self._shrink(parameter, vectors)
+        self._low.add(
+            f"update_{self._optimizer.kernel}", param=parameter, grad=gradient,
+            slots=self._slots(node, name), constants=self._constants, panels=vectors,
+        )
+
+    def _shrink(self, parameter: Buffer, vectors: int) -> None:
+        if self._shrinks:
+            self._low.add("shrink_columns", param=parameter, panels=vectors)
+
+    def _emit_clipped(self) -> None:
+        """Bound the gradients, then take the steps that waited for it."""
+        optimizer, low = self._optimizer, self._low
+        norm = low.program.buffer("norm", Segment.WORK, 1, itemsize=8)
+        for k, (_, _, gradient, vectors) in enumerate(self._clipped):
+            if optimizer.clipvalue:
+                low.add("clip_by_value", grad=gradient, bound=optimizer.clipvalue, panels=vectors)
+            else:
+                restart = int(k == 0 or bool(optimizer.clipnorm))
+                low.add("add_to_norm", grad=gradient, norm=norm, restart=restart, panels=vectors)
+            if optimizer.clipnorm:
+                self._clip_by_norm(gradient, norm, optimizer.clipnorm, vectors)
+        for node, name, gradient, vectors in self._clipped:
+            if optimizer.global_clipnorm:
+                self._clip_by_norm(gradient, norm, optimizer.global_clipnorm, vectors)
+            self._step(node, name, gradient, vectors)
+            if name == "kernel":
+                self._transpose(node)
+
+    def _clip_by_norm(self, gradient: Buffer, norm: Buffer, bound: float, vectors: int) -> None:
+        self._low.add("clip_by_norm", grad=gradient, norm=norm, bound=bound, panels=vectors)
+
+
+def _centres(node: Node) -> bool:
+    """Whether a node takes the mean of the batch away."""
+    return isinstance(node.operation, BatchNorm) and not node.operation.uses_running
