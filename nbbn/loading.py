@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import Content, PathLike, native
-from nbbn.formats.files import FileError
+from nbbn.formats import Content, native
+from nbbn.formats.files import FileError, PathLike
 from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         SequentialRegressor,
     )
 
-    Estimator = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
-    Model = FoldedModel | Sequential | Estimator
+    Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
+    Model: TypeAlias = FoldedModel | Sequential | Estimator
 
 
 def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
@@ -44,7 +44,7 @@ FoldedModel or onnx.ModelProto
     -------
     FoldedModel or onnx.ModelProto
         `report` says what was folded into what, and the largest difference. A `ModelProto` for a
-        `ModelProto`; `nbbn.interop.onnx_fold.folding.fold_onnx` gives the report of that too.
+        `ModelProto`; `nbbn.interop.onnx_fold.fold_onnx` gives the report of that too.
 
     Raises
     ------
@@ -60,7 +60,7 @@ FoldedModel or onnx.ModelProto
     Computed in float64 and cast last.
     """
     if type(model).__name__ == "ModelProto":
-        from nbbn.interop.onnx_fold.folding import fold_onnx
+        from nbbn.formats.onnx.fold import fold_onnx
 
         return fold_onnx(model, strict=strict, check=check)[0]
     return for_inference(model).fold(strict=strict, check=check)
@@ -94,7 +94,7 @@ def load(path: PathLike) -> Model:
 
     Returns
     -------
-    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         What was saved.
 
     Raises
@@ -122,9 +122,7 @@ def model_of(content: Content, path: PathLike) -> Any:
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise FileError(
-            f"{path}: not a model that nbbn saved ({error}); save it anew"
-        ) from error
+        raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
 
 
 def _labels(content: Content) -> Any:

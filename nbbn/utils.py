@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from numbers import Integral
 
 import numpy as np
@@ -30,6 +31,12 @@ def set_random_seed(seed: int) -> None:
     _seeds = np.random.SeedSequence(int(seed))
     random.seed(int(seed))
     np.random.seed(int(seed))  # noqa: NPY002  Keras does so, and programs draw their data from it
+
+
+def keras_name(class_name: str) -> str:
+    """What Keras calls a layer of a class that has no name: `batch_normalization`, `conv2d`."""
+    words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", class_name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def new_seed() -> int:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from nbbn.formats.files import FileError
+from nbbn.formats.npz import read_npz
 
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -52,13 +53,12 @@ def _file(path: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[Split, Split]:
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            x_train, y_train, x_test, y_test = (file[name] for name in _ARRAYS)
-    except KeyError:
-        raise FileError(f"{path}: lacks one of the arrays {', '.join(_ARRAYS)}; give an {FILE} in Keras's layout") from None
-    except Exception as err:  # what a broken archive raises is of many kinds
-        raise FileError(f"{path}: cannot be read ({err}); fetch it again") from err
+    arrays = read_npz(path)
+    if not set(ARRAYS) <= set(arrays):
+        raise FileError(
+            f"{path}: lacks one of the arrays {', '.join(ARRAYS)}; give an {FILE} in Keras's layout"
+        )
+    x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if x.shape[1:] != (28, 28) or x.dtype != np.uint8 or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
             raise FileError(f"{path}: holds {x.dtype} of shape {x.shape}, labels of shape {y.shape}; not MNIST in Keras's layout")
