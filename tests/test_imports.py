@@ -14,17 +14,17 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
-    ("version", "terminal", "errors", "dtypes", "compiler", "utils"),
+    ("version", "terminal", "errors", "warning", "dtypes", "answers", "compiler", "utils"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"),
     ("layers", "network"),
     ("kernels", "runtime"),
     ("program", "fallback"),
-    ("thread_choice", "trainer", "predictor", "functional", "scan"),
+    ("thread_choice", "trainer", "predictor", "functional"),
     ("fold",),
     ("formats",),
     ("folded_model",),
-    ("recalibration", "callbacks"),
+    ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
     ("models",),
     ("estimators",),
     ("loading", "interop"),
