@@ -271,6 +271,10 @@ NETWORKS = {
     "global max": Case(IMAGE, [conv(10), norm(), ("GlobalMaxPooling2D", {}), HEAD]),
     "global max, keepdims": image(conv(6), ("GlobalMaxPooling2D", {"keepdims": True}), conv(10, 1)),
     "zero padding": image(("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}), conv(6), norm(), RELU),
+    "up sampling": image(("UpSampling2D", {}), conv(6), norm(), RELU, rows=(3, 4, 3)),
+    "up sampling inside": image(
+        conv(6), norm(), ("UpSampling2D", {"size": (3, 1)}), conv(10), ("UpSampling2D", {"size": (1, 2)}),
+    ),
     "zero padding inside": image(conv(6), norm(), ("ZeroPadding2D", {"padding": (2, 1)}), conv(10), ("ZeroPadding2D", {})),
     "reshape": vector(dense(24), ("Reshape", {"target_shape": (2, 4, 3)}), conv(6, 2), norm(), RELU, FLAT),
     "reshape, one size to find": image(conv(6), ("Reshape", {"target_shape": (-1, 6)}), dense(5), norm(), RELU),
