@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from nbbn import interop
 from nbbn.commands import models
 from nbbn.formats.files import FileError
 from nbbn.layers import BatchNormalization, Layer
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
 def _facts(path: Path) -> dict:
     """All there is to show, JSON-ready."""
     try:
-        return _model_facts(path, models.open_model(path))
+        return _model_facts(path, interop.open_model(path))
     except FileError:
         if path.suffix.lower() != ".onnx":
             raise

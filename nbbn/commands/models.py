@@ -11,25 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from nbbn import interop
 from nbbn.commands.errors import UnusableInput
 from nbbn.formats import shown_names
 from nbbn.formats.files import one_line
 from nbbn.network import Network
 
 HELP = f"a model file: {shown_names()}"
-
-
-def open_model(path: Path) -> Any:
-    """The model in a file of any readable format: an estimator, a `Sequential` or a `FoldedModel`.
-
-    Raises
-    ------
-    FileError, ImportError
-        For a file that cannot be read, and for a package that reading it needs.
-    """
-    from nbbn.interop import open_model
-
-    return open_model(path)
 
 
 def network_of(model: Any) -> Network:
@@ -86,7 +74,7 @@ def open_runnable(path: Path) -> Runnable:
     """The model in a file, ready to run: an ONNX file on ONNX Runtime, if there; else on nbbn."""
     if path.suffix.lower() == ".onnx" and (runtime := _onnxruntime()) is not None:
         return _on_onnxruntime(path, runtime)
-    model = open_model(path)
+    model = interop.open_model(path)
     network = network_of(model)
     outputs = functools.partial(_outputs, model, network)
     return Runnable(path, network.input_shape, outputs, network, "nbbn")
@@ -151,6 +139,6 @@ def _numbers(path: Path, results: list) -> np.ndarray:
 def _imported(path: Path) -> Network | None:
     """The network of an ONNX file; None where nbbn cannot express it."""
     try:
-        return network_of(open_model(path))
+        return network_of(interop.open_model(path))
     except (ImportError, ValueError, TypeError):
         return None
