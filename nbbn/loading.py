@@ -40,7 +40,7 @@ FoldedModel or onnx.ModelProto
     -------
     FoldedModel or onnx.ModelProto
         `report` says what was folded into what, and the largest difference. A `ModelProto` for a
-        `ModelProto`; `nbbn.interop.onnx_fold.folding.fold_onnx` gives the report of that too.
+        `ModelProto`; `nbbn.interop.onnx_fold.fold_onnx` gives the report of that too.
 
     Raises
     ------
@@ -56,7 +56,7 @@ FoldedModel or onnx.ModelProto
     Computed in float64 and cast last.
     """
     if type(model).__name__ == "ModelProto":
-        from nbbn.interop.onnx_fold.folding import fold_onnx
+        from nbbn.formats.onnx.fold import fold_onnx
 
         return fold_onnx(model, strict=strict, check=check)[0]
     return for_inference(model).fold(strict=strict, check=check)

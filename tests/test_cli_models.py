@@ -161,9 +161,9 @@ def test_onnx_to_onnx_folds_the_graph(models, tmp_path, capsys, monkeypatch):
         out_path.write_bytes(b"folded")
         return nbbn.FoldReport()
 
-    module = types.ModuleType("nbbn.interop.onnx_fold.folding")
+    module = types.ModuleType("nbbn.formats.onnx.fold")
     module.fold_onnx_file = fold_onnx_file
-    monkeypatch.setitem(sys.modules, "nbbn.interop.onnx_fold.folding", module)
+    monkeypatch.setitem(sys.modules, "nbbn.formats.onnx.fold", module)
     (tmp_path / "a.onnx").write_bytes(b"")
     out = tmp_path / "b.onnx"
     assert "0 of 0 batch norms" in works(capsys, "fold", tmp_path / "a.onnx", out)

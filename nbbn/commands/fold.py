@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _fold_graph(args: argparse.Namespace, rows: np.ndarray | None) -> FoldReport:
     """ONNX to ONNX: what the graph holds besides stays as it is."""
-    from nbbn.interop.onnx_fold.folding import fold_onnx_file
+    from nbbn.formats.onnx.fold import fold_onnx_file
 
     return fold_onnx_file(args.model, with_folder(args.out), strict=args.strict, check=rows)
 

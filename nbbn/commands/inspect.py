@@ -50,9 +50,9 @@ def _facts(path: Path) -> dict:
 
 
 def _graph_facts(path: Path) -> dict:
-    from nbbn.interop.onnx_fold.facts import onnx_facts
+    from nbbn.formats.onnx.summary import summary
 
-    facts = onnx_facts(path)
+    facts = summary(path)
     size = path.stat().st_size
     return {"path": str(path), "bytes": size, "model": "ONNX graph", "classes": None, **facts}
 

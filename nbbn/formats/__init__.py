@@ -97,13 +97,13 @@ READERS = (
     # A version comes first in an ONNX file.
     Reader(
         (".onnx",), ".onnx", lambda start, _: start[:1] == b"\x08",
-        "nbbn.interop.onnx_reading.importing:read",
+        "nbbn.formats.onnx.read:read",
     ),
 )  # fmt: skip
 
 # By the suffix of their files.
 WRITERS = {
-    ".onnx": Writer("extra onnx", "nbbn.interop.onnx_writing.networks:to_onnx"),
+    ".onnx": Writer("extra onnx", "nbbn.formats.onnx.write:write"),
     ".c": Writer("C99 source", "nbbn.formats.csource:to_c"),
 }
 
