@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -72,8 +72,8 @@ class Runnable:
 
 def open_runnable(path: Path) -> Runnable:
     """The model in a file, ready to run: an ONNX file on ONNX Runtime, if there; else on nbbn."""
-    if path.suffix.lower() == ".onnx" and (runtime := _onnxruntime()) is not None:
-        return _on_onnxruntime(path, runtime)
+    if path.suffix.lower() == ".onnx" and find_spec("onnxruntime") is not None:
+        return _on_onnxruntime(path)
     model = interop.open_model(path)
     network = network_of(model)
     outputs = functools.partial(_outputs, model, network)
@@ -87,19 +87,13 @@ def _outputs(model: Any, network: Network, rows: np.ndarray) -> np.ndarray:
     return np.asarray(outputs).reshape(len(rows), -1)
 
 
-def _onnxruntime() -> ModuleType | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
+def _on_onnxruntime(path: Path) -> Runnable:
+    from nbbn.formats.onnx.run import open_session
 
-
-def _on_onnxruntime(path: Path, runtime: ModuleType) -> Runnable:
     if not path.is_file():
         raise UnusableInput(f"{path}: does not exist, or is no file; check the path")
     try:
-        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as err:  # ONNX Runtime's own kinds, which have no common base
         reason = one_line(err, 300)
         raise UnusableInput(f"{path}: ONNX Runtime cannot open it ({reason})") from None
