@@ -1,4 +1,5 @@
-"""Activations: one record each, from which NumPy, C and ONNX have their value and the docs their line.
+"""Activations: one record each, from which NumPy, C and ONNX have their value and the docs their
+line.
 
 The kernels are written by hand (`nbbn.kernels.activation`) and tested against these.
 """
@@ -68,7 +69,10 @@ class ActivationFunction:
         return dict(zip(self.parameters, numbers, strict=True))
 
     def __call__(self, x: np.ndarray, *numbers: float) -> np.ndarray:
-        """Values of the dtype of `x`, for parameters in order; the defaults where none are given."""
+        """Values of the dtype of `x`, for parameters in order.
+
+        The defaults where none are given.
+        """
         # What `where_at_most` leaves aside may overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             wide = x.astype(np.float64) if self.in_double else x
@@ -87,14 +91,12 @@ _FUNCTIONS = (
     ActivationFunction(
         "leaky_relu",
         where_at_most(X, 0, scaled(_slope, X), X),
-        "x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 unless told otherwise)",
+        "x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 by default)",
         {"slope": 0.2},
     ),
     ActivationFunction(
-        "elu",
-        where_at_most(X, 0, _alpha * expm1(X), X),
-        "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)",
-        {"alpha": 1.0},
+        "elu", where_at_most(X, 0, _alpha * expm1(X), X),
+        "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)", {"alpha": 1.0},
     ),
     ActivationFunction(
         "selu",
@@ -109,14 +111,15 @@ _FUNCTIONS = (
     ),
     ActivationFunction("silu", X * sigmoid(X), "x sigmoid(x) (`swish`)"),
     ActivationFunction(
-        "softplus",
-        relu(X) + log1p(exp(-absolute(X))),
-        "log(1 + exp(x))",
-        in_double=True,
+        "softplus", relu(X) + log1p(exp(-absolute(X))), "log(1 + exp(x))", in_double=True,
         not_negative=True,
     ),
     ActivationFunction("sigmoid", sigmoid(X), "1 / (1 + exp(-x)) (`logistic`)", not_negative=True),
     ActivationFunction("tanh", tanh(X), "tanh(x)"),
+    ActivationFunction("softsign", X / (1.0 + absolute(X)), "x / (1 + |x|) (Turian et al., 2009)"),
+    ActivationFunction(
+        "mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))), "x tanh(softplus(x)) (Misra, 2019)"
+    ),
     ActivationFunction("exponential", exp(X), "exp(x) (`exp`)", not_negative=True),
 )
 # Not an activation by name: what the layer `ReLU` is with a bound or a threshold.

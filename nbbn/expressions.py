@@ -1,7 +1,8 @@
 """Functions of one number as expressions: written once, evaluated by NumPy, printed by others.
 
-`X` is the number, `parameter(name)` a constant that has a value where the function is used. Python's
-operators and the functions below build an `Expression`; whoever prints one goes through its tree.
+`X` is the number, `parameter(name)` a constant that has a value where the function is used.
+Python's operators and the functions below build an `Expression`; whoever prints one goes through
+its tree.
 """
 
 from __future__ import annotations
@@ -141,28 +142,15 @@ def _scaled(factor: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 # Operator -> NumPy's function.
 OPERATORS: dict[str, Callable] = {
-    "add": np.add,
-    "subtract": np.subtract,
-    "multiply": np.multiply,
-    "divide": np.divide,
-    "negative": np.negative,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "log1p": np.log1p,
-    "erf": _erf,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "absolute": np.abs,
-    "relu": lambda x: np.maximum(x, 0),
-    "minimum": np.minimum,
-    "scaled": _scaled,
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    "negative": np.negative, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "erf": _erf,
+    "tanh": np.tanh, "sigmoid": _sigmoid, "absolute": np.abs, "relu": lambda x: np.maximum(x, 0),
+    "minimum": np.minimum, "scaled": _scaled,
     "where_at_most": lambda x, bound, below, above: np.where(x <= bound, below, above),
 }
 
 
-def evaluate(
-    expression: Expression, x: np.ndarray, parameters: Mapping[str, float]
-) -> np.ndarray:
+def evaluate(expression: Expression, x: np.ndarray, parameters: Mapping[str, float]) -> np.ndarray:
     """The expression's value for each number of `x`, in the dtype of `x`."""
     if expression.operator == "x":
         return x

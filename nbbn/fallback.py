@@ -1,10 +1,13 @@
-"""Inference on NumPy alone, for where numba is not: every operation in a few lines, on blocks of rows.
+"""Inference on NumPy alone, for where numba is not.
+
+Every operation in a few lines, on blocks of rows.
 
 An operation is a function `(step, arrays, x) -> y` of rows of the network's dtype.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 
@@ -12,10 +15,11 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
-from nbbn.network import Network
+from nbbn.network import Network, Weights
 from nbbn.operations import Operation, Pair, Sides, Step, Window
 
-# Numbers of the largest activation of a block of rows: what is in memory does not grow with the rows.
+# Numbers of the largest activation of a block of rows: what is in memory does not grow with the
+# rows.
 _BLOCK_NUMBERS = 1 << 21
 _BLOCK_ROWS = 4096
 
@@ -37,6 +41,12 @@ class NumpyBlocks:
         shapes = [network.input_shape, *(step.output_shape for step in self._computation.steps)]
         largest = max(math.prod(shape) for shape in shapes)
         self._block = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // largest))
+
+    def with_weights(self, weights: Weights) -> NumpyBlocks:
+        """The same network with other weights."""
+        other = copy.copy(self)
+        other._weights = weights
+        return other
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs `(rows, numbers of an output)` for numeric rows."""
@@ -187,16 +197,10 @@ def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarra
 
 
 OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
-    op.Dense: _dense,
-    op.Convolve: _convolve,
-    op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: _depthwise,
-    op.Pool: _pool,
-    op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm,
-    op.Elementwise: _elementwise,
-    op.Softmax: lambda step, arrays, x: softmax(x),
-    op.Permute: _permute,
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise,
+    op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
     op.Repeat: lambda step, arrays, x: x.repeat(step.operation.times, -1),

@@ -1,4 +1,7 @@
-"""A network: layers, the shape of a row, and the weights. What estimators, folding and files hand to each other."""
+"""A network: layers, the shape of a row, and the weights.
+
+What estimators, folding and files hand to each other.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ class Network:
     input_shape : tuple of int
         Shape of one row, channels last.
     weights : list of dict
-        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without weights.
+        One dict per layer, array by name (`Layer.weight_shapes`), of dtype `dtype`; empty without
+        weights.
     dtype : numpy.dtype
         float32 or float64.
     """
@@ -67,7 +71,8 @@ class Network:
         return self.shapes[-1]
 
     def check(self) -> Network:
-        """Return self if every array is there with the declared shape and the network's dtype, and finite.
+        """Return self if every array is there with the declared shape and the network's dtype, and
+        finite.
 
         Raises
         ------

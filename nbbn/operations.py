@@ -91,7 +91,7 @@ class Dense(Operation):
 
 @dataclass(frozen=True)
 class Convolve(Operation):
-    """Cross-correlation with a kernel `(kh, kw, in / groups, filters)`, plus a bias `(filters,)`."""
+    """Cross-correlation; kernel `(kh, kw, in / groups, filters)`, bias `(filters,)`."""
 
     window: Window
     filters: int
@@ -266,20 +266,8 @@ class Disturb(Operation):
 
 
 OPERATIONS: tuple[type[Operation], ...] = (
-    Dense,
-    Convolve,
-    ConvolveTransposed,
-    ConvolveDepthwise,
-    Pool,
-    BatchNorm,
-    RowNorm,
-    Elementwise,
-    Softmax,
-    Permute,
-    Reshape,
-    Pad,
-    Repeat,
-    Disturb,
+    Dense, Convolve, ConvolveTransposed, ConvolveDepthwise, Pool, BatchNorm, RowNorm, Elementwise,
+    Softmax, Permute, Reshape, Pad, Repeat, Disturb,
 )
 
 
@@ -455,7 +443,9 @@ def reshaped(before: Shape, after: Shape) -> list[Operation]:
 def over_last(
     shape: Shape, axes: tuple[int, ...], inner: Callable[[Shape], list[Operation]]
 ) -> list[Operation]:
-    """What `inner` declares for rows whose axes `axes` are one, the last; before and after it they move.
+    """What `inner` declares for rows whose axes `axes` are one, the last.
+
+    Before and after it they move.
 
     Parameters
     ----------
@@ -469,11 +459,8 @@ def over_last(
     rest = len(shape) - len(axes)
     joined = (*moved[:rest], math.prod(moved[rest:]))
     return [
-        *there,
-        *reshaped(moved, joined),
-        *inner(joined),
-        *reshaped(joined, moved),
-        *_undone(shape, there),
+        *there, *reshaped(moved, joined), *inner(joined), *reshaped(joined, moved),
+        *undone(shape, there),
     ]
 
 
@@ -497,7 +484,7 @@ def _moved_last(shape: Shape, axes: tuple[int, ...]) -> tuple[list[Operation], S
     return operations, shape
 
 
-def _undone(shape: Shape, operations: list[Operation]) -> list[Operation]:
+def undone(shape: Shape, operations: list[Operation]) -> list[Operation]:
     """What takes permutations and reshapes of rows of `shape` back."""
     undone: list[Operation] = []
     for operation in operations:

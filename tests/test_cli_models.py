@@ -68,7 +68,7 @@ def test_fold_strict_fails_where_a_batch_norm_stays(tmp_path, capsys, digits, mo
 
     X, y = digits
     nbbn.MLPClassifier((4,), max_iter=1, random_state=0).fit(X, y).save(tmp_path / "m.safetensors")
-    monkeypatch.setattr(nbbn, "fold", refuse)
+    monkeypatch.setattr("nbbn.loading.fold", refuse)
     line = fails(capsys, 1, "fold", tmp_path / "m.safetensors", tmp_path / "o.safetensors", "--strict")
     assert "could not be folded" in line
     assert not (tmp_path / "o.safetensors").exists()
@@ -161,9 +161,9 @@ def test_onnx_to_onnx_folds_the_graph(models, tmp_path, capsys, monkeypatch):
         out_path.write_bytes(b"folded")
         return nbbn.FoldReport()
 
-    module = types.ModuleType("nbbn.interop.onnx_fold.folding")
+    module = types.ModuleType("nbbn.formats.onnx.fold")
     module.fold_onnx_file = fold_onnx_file
-    monkeypatch.setitem(sys.modules, "nbbn.interop.onnx_fold.folding", module)
+    monkeypatch.setitem(sys.modules, "nbbn.formats.onnx.fold", module)
     (tmp_path / "a.onnx").write_bytes(b"")
     out = tmp_path / "b.onnx"
     assert "0 of 0 batch norms" in works(capsys, "fold", tmp_path / "a.onnx", out)

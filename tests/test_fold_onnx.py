@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper  # noqa: E402
 from onnx_graphs import Builder, ops, run  # noqa: E402
 
 import nbbn  # noqa: E402
-from nbbn.interop.onnx_fold.folding import fold_onnx  # noqa: E402
+from nbbn.interop.onnx_fold import fold_onnx  # noqa: E402
 
 NORM = "BatchNormalization"
 IMAGE = ("n", 4, 7, 6)
@@ -564,8 +564,8 @@ def test_weights_that_a_caller_may_replace(which):
 
 def unchecked(g):
     """The report on a model that no runtime takes."""
-    from nbbn.interop.onnx_fold.folding import _folded
-    from nbbn.interop.onnx_fold.model import from_proto
+    from nbbn.formats.onnx.file import from_proto
+    from nbbn.formats.onnx.fold import _folded
 
     return _folded(from_proto(g.model()), False)[1]
 
@@ -779,7 +779,7 @@ def test_what_nbbn_exports():
     """Exported with its batch norms and then folded, a network is what nbbn folds itself."""
     from naive_layers import NaiveNetwork
 
-    from nbbn.interop.onnx_writing.networks import to_onnx
+    from nbbn.formats.onnx.write import write as to_onnx
     from nbbn.layers import Activation, AveragePooling2D, BatchNormalization, Conv2D, Dense, Flatten
     from nbbn.network import Network
 
@@ -792,6 +792,29 @@ def test_what_nbbn_exports():
     folded = assert_folds(to_onnx(Network(layers, (7, 6, 3), weights, np.dtype(np.float32))))
     x = np.random.default_rng(1).normal(size=(4, 7, 6, 3))
     np.testing.assert_allclose(run(folded, x.astype(np.float32))[0], drawn.forward(x, False), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_nbbn_exports_of_a_dead_channel(dtype):
+    """Its variance is 0, from which the exporter takes what epsilon loses as a float32."""
+    from nbbn.folded_model import FoldedModel
+    from nbbn.formats.onnx.write import write
+    from nbbn.layers import BatchNormalization, Dense
+    from nbbn.network import Network
+
+    rng = np.random.default_rng(0)
+    layers = (Dense(4), BatchNormalization(), Dense(3))
+    norm = {name: rng.normal(size=4) for name in ("gamma", "beta", "mean")} | {"var": np.array([0, 1, 0, 2])}
+    dense = [{"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1])} for shape in ((5, 4), (4, 3))]
+    weights = [{k: a.astype(dtype) for k, a in arrays.items()} for arrays in (dense[0], norm, dense[1])]
+    network = Network(layers, (5,), weights, np.dtype(dtype))
+    model = write(network)
+    folded, report = fold_onnx(model, strict=True)
+    assert (report.n_folded, ops(folded)) == (1, ["Gemm", "Gemm", "Identity"])
+    assert {channel.channel for channel in report.suspicious_channels} == {0, 2}
+    own, x = nbbn.fold(FoldedModel(network)), rng.normal(size=(6, 5)).astype(dtype)
+    np.testing.assert_allclose(run(folded, x)[0], own.predict(x), rtol=1e-4 if dtype == np.float32 else 1e-11)
+    assert report.largest_gain == pytest.approx(own.report.largest_gain, rel=1e-7)
 
 
 @pytest.mark.parametrize("opset", [9, 13, 17, 20])

@@ -14,12 +14,12 @@ from onnx_graphs import Builder, small  # noqa: E402
 
 import nbbn  # noqa: E402
 from nbbn import FoldCheckFailed  # noqa: E402
-from nbbn.interop.onnx_fold import check as onnx_fold_check  # noqa: E402
-from nbbn.interop.onnx_fold import feeds as onnx_fold_feeds  # noqa: E402
-from nbbn.interop.onnx_fold import model as models  # noqa: E402
-from nbbn.interop.onnx_fold import rebuild as onnx_fold_rebuild  # noqa: E402
-from nbbn.interop.onnx_fold import run as onnx_fold_run  # noqa: E402
-from nbbn.interop.onnx_fold.folding import fold_onnx, fold_onnx_file  # noqa: E402
+from nbbn.formats.onnx import check as onnx_fold_check  # noqa: E402
+from nbbn.formats.onnx import feeds as onnx_fold_feeds  # noqa: E402
+from nbbn.formats.onnx import file as models  # noqa: E402
+from nbbn.formats.onnx import rebuild as onnx_fold_rebuild  # noqa: E402
+from nbbn.formats.onnx import run as onnx_fold_run  # noqa: E402
+from nbbn.interop.onnx_fold import fold_onnx, fold_onnx_file  # noqa: E402
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from nbbn.layers import (
     ReLU,
     Reshape,
     Softmax,
+    UpSampling2D,
     ZeroPadding2D,
     activation_name,
     layer_from_config,
@@ -94,6 +95,8 @@ SHAPES = [
     (Reshape((4, -1)), IMAGE, (4, 56), {}),
     (Reshape(224), IMAGE, (224,), {}),
     (Reshape((28, 28, 1)), (784,), (28, 28, 1), {}),
+    (UpSampling2D(), IMAGE, (14, 16, 4), {}),
+    (UpSampling2D((3, 1), interpolation="nearest"), IMAGE, (21, 8, 4), {}),
     (ZeroPadding2D(), IMAGE, (9, 10, 4), {}),
     (ZeroPadding2D((1, 3)), IMAGE, (9, 14, 4), {}),
     (ZeroPadding2D(((1, 2), (0, 4))), IMAGE, (10, 12, 4), {}),
@@ -140,6 +143,7 @@ ARGUMENTS = {
     Flatten: "data_format",
     Reshape: "target_shape",
     ZeroPadding2D: "padding data_format",
+    UpSampling2D: "size data_format interpolation",
     Dropout: "rate noise_shape seed",
     GaussianNoise: "stddev seed",
 }
@@ -217,7 +221,7 @@ def test_activation_synonyms():
     }
     assert set(ACTIVATIONS) == {
         *("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
-          "exponential")
+          "softsign", "mish", "exponential")
     }
 
 
@@ -539,6 +543,8 @@ ODD_ARGUMENTS = [
     (lambda: GroupNormalization(0), "GroupNormalization: groups must be a whole number of at least 1, or -1 .* got 0"),
     (lambda: Reshape((-1, -1)), r"Reshape: target_shape must be .* at most one of them -1, got \(-1, -1\)"),
     (lambda: Reshape((3, 0)), "Reshape: target_shape must be"),
+    (lambda: UpSampling2D(0), r"UpSampling2D: size must be a whole number of at least 1 or two of them, .* got 0"),
+    (lambda: UpSampling2D(2, interpolation="bilinear"), r"UpSampling2D: interpolation must be 'nearest' .* got 'bilinear'"),
     (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be a whole number of at least 0, .* got -1"),
     (lambda: ZeroPadding2D(((1, 2, 3), 1)), "ZeroPadding2D: padding must be"),
     (lambda: Dropout(1.5), r"Dropout: rate must be a number in \[0, 1\], got 1.5"),
@@ -581,6 +587,7 @@ ODD_ROWS = [
     (Reshape((3, 3)), (8,), r"Reshape: needs rows that fill \(3, 3\), got rows of shape \(8,\) with 8 values"),
     (Reshape((3, -1)), (8,), "Reshape: needs rows that fill"),
     (Reshape((2, 2)), (8,), "Reshape: needs rows that fill"),
+    (UpSampling2D(), (8,), "UpSampling2D: needs rows of shape"),
     (ZeroPadding2D(), (8,), "ZeroPadding2D: needs rows of shape"),
     (Dropout(0.5, (None, 2)), (8,), r"Dropout: noise_shape \(None, 2\) does not fit"),
     (Dropout(0.5, (None, 1, 1)), (8,), "Dropout: noise_shape .* does not fit"),

@@ -112,10 +112,10 @@ def outputs(model, X):
 
 def use_all_threads():
     """Every training step on all threads, whichever number is faster."""
-    from nbbn.trainer import Pace
+    from nbbn.thread_choice import ThreadChoice
 
-    Pace.next = lambda self, threads, left: (threads, left)
-    Pace.note = lambda self, threads, steps, seconds: None
+    ThreadChoice.next = lambda self, threads, left: (threads, left)
+    ThreadChoice.note = lambda self, threads, steps, seconds: None
 
 
 def run_everything(name, folder):

@@ -9,9 +9,10 @@ from test_onnx import NETWORKS, OTHER_AXES, drawn, identify, rows
 from test_onnx_models import TARGETS, X, fitted
 
 import nbbn
+from nbbn.formats.onnx.write import write as network_to_onnx
 from nbbn.interop import from_onnx, to_onnx
-from nbbn.interop.onnx_writing.networks import to_onnx as network_to_onnx
 from nbbn.layers import (
+    ELU,
     Activation,
     BatchNormalization,
     Conv2D,
@@ -332,6 +333,36 @@ def forks(w):
     w.add("Add", w.constant(6), w.add("Mul", w.at, w.constant(6)))
 
 
+def earlier_forms(w):
+    """What `to_onnx` wrote in float64 before it wrote expressions."""
+    w.gemm(6, 5)
+
+    def elu(alpha):
+        x, grown = w.at, w.add("Exp", w.add("Min", ".", w.numbers(0)))
+        below = w.add("Mul", w.add("Sub", grown, w.numbers(1)), w.numbers(alpha))
+        w.add("Add", w.add("Relu", x), below)
+
+    w.add("Max", w.at, w.add("Mul", ".", w.numbers(0.3)))
+    w.add("Min", w.at, w.add("Mul", ".", w.numbers(1.7)))
+    elu(1)
+    elu(0.4)
+    elu(1.6732632423543772)
+    w.add("Mul", ".", w.numbers(1.0507009873554805))
+    x, small = w.at, w.add("Exp", w.add("Neg", w.add("Abs")))
+    w.add("Add", w.add("Relu", x), w.add("Log", w.add("Add", small, w.numbers(1))))
+
+
+def of_any_association(w):
+    """Products in other orders, another condition, factors that are left over."""
+    w.gemm(6, 5)
+    x, one = w.at, w.add("Add", w.numbers(1), w.add("Erf", w.add("Mul", w.numbers(np.sqrt(0.5)), w.at)))
+    w.add("Mul", w.add("Mul", one, x), w.numbers(1.5))
+    x = w.at
+    w.add("Mul", w.add("Mul", w.numbers(3), w.add("Sigmoid")), x)
+    x, below = w.at, w.add("Mul", ".", w.numbers(0.3))
+    w.add("Where", w.add("Greater", x, w.numbers(0)), x, below)
+
+
 def means(w):
     w.conv(4, 3)
     w.add("ReduceMean", axes=[2, 3], keepdims=0)
@@ -354,6 +385,8 @@ FORMS = [
     (IMAGE, normalised, [BatchNormalization, Conv2D, GroupNormalization, GlobalMaxPooling2D, LayerNormalization]),
     ((5,), activated, None),
     ((5,), forks, [Dense, *[Activation] * 5, LayerNormalization]),
+    ((5,), earlier_forms, [Dense, LeakyReLU, LeakyReLU, Activation, ELU, Activation, Activation]),
+    ((5,), of_any_association, [Dense, Activation, BatchNormalization, Activation, BatchNormalization, LeakyReLU]),
     (IMAGE, means, [Conv2D, GlobalAveragePooling2D, Dense]),
     (IMAGE, bare_names, None),
     ((5,), decoder, [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose]),
@@ -363,6 +396,12 @@ FORMS = [
 @pytest.mark.parametrize(("shape", "steps", "kinds"), FORMS, ids=[steps.__name__ for _, steps, _ in FORMS])
 def test_forms(shape, steps, kinds):
     check(written(shape, steps), kinds)
+
+
+def test_earlier_forms_in_float64():
+    layers = check(written((5,), earlier_forms, dtype=np.float64)).network().layers
+    assert [layer.negative_slope for layer in layers[1:3]] == [0.3, 1.7] and layers[4].alpha == 0.4
+    assert [layers[k].activation for k in (3, 5, 6)] == ["elu", "selu", "softplus"]
 
 
 @pytest.mark.parametrize("batch", ["n", 4])
@@ -391,6 +430,55 @@ def test_epsilon_and_momentum():
     assert (layer.epsilon, layer.momentum) == (1e-3, 0.8)
 
 
+def dead_channels(dtype):
+    """A network of which some channels never varied; `to_onnx` puts into the variance what epsilon loses as a float32."""
+    network = drawn((5,), [Dense(4), BatchNormalization(), Dense(3)], dtype)
+    network.weights[1]["var"][:] = [0, 0.5, 1e-12, 2]
+    model = network_to_onnx(network)
+    names = next(node.input for node in model.graph.node if node.op_type == "BatchNormalization")
+    return network, model, next(t for t in model.graph.initializer if t.name == names[4])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_epsilon_lost_is_given_back(dtype):
+    """Epsilon and variances are those of the network that was written, and so is what it computes."""
+    network, model, variances = dead_channels(dtype)
+    assert onnx.numpy_helper.to_array(variances)[0] == pytest.approx(-4.7497e-11, rel=1e-4)
+    read = from_onnx(model).network()
+    norm, arrays = read.layers[1], read.weights[1]
+    assert norm.epsilon == network.layers[1].epsilon == 1e-3
+    assert arrays["var"].min() == arrays["var"][0] == 0
+    # The other variances keep what they had, to the rounding of 4.7e-11.
+    np.testing.assert_allclose(arrays["var"], network.weights[1]["var"], rtol=1e-6, atol=1e-17)
+    x = rows(network)
+    ref = forward(network, x)
+    np.testing.assert_allclose(
+        forward(read, x), ref, rtol=0, atol=(2e-6 if dtype == np.float32 else 1e-13) * np.abs(ref).max()
+    )
+
+
+@pytest.mark.parametrize("var", [[-0.0004, 0.1, 0, 2, 1], [-1e-9, -2e-9, 0.5, 0, 1]])
+def test_variances_that_epsilon_makes_positive(var):
+    """The operator takes the root of `var + epsilon` alone."""
+    arrays = [np.arange(1, 6), np.arange(5), np.arange(5) - 2, var]
+
+    def steps(w):
+        w.add("BatchNormalization", ".", *[w.array(np.asarray(a, np.float32)) for a in arrays], epsilon=1e-3)
+
+    read = check(written((5,), steps), [BatchNormalization]).network()
+    np.testing.assert_allclose(
+        read.weights[0]["var"] + read.layers[0].epsilon, np.float32(var) + np.float32(1e-3), rtol=1e-6
+    )
+    assert read.weights[0]["var"].min() == 0
+
+
+def test_variances_that_epsilon_does_not_make_positive():
+    for lowest in (-1e-3 * 1.0001, -1):
+        var = np.array([1, lowest, 1, 1, 1], np.float32)
+        with pytest.raises(nbbn.FileError, match="a variance is negative"):
+            from_onnx(written(*node("BatchNormalization", None, *[np.ones(5, np.float32)] * 3, var, epsilon=1e-3)))
+
+
 def test_group_norm_operator():
     """Its gain is one for each group until opset 21, which onnxruntime decomposes; then one for each channel."""
     for opset, n in ((18, 2), (21, 4)):
@@ -417,7 +505,7 @@ def test_external_data(tmp_path):
     for array, own in zip(from_onnx(tmp_path / "m.onnx").get_weights(), ref, strict=True):
         np.testing.assert_array_equal(array, own)
     (tmp_path / "m.data").write_bytes((tmp_path / "m.data").read_bytes()[:100])
-    with pytest.raises(nbbn.FileError, match=r"tensor 'c\d+' is not whole in 'm.data'; fetch that file, too"):
+    with pytest.raises(nbbn.FileError, match=r"'c0' lies in 'm.data', which has 100 bytes, not the 432 from byte 0 on; fetch"):
         from_onnx(tmp_path / "m.onnx")
     with pytest.raises(nbbn.FileError, match="lies in another file; give the path of the model instead"):
         from_onnx(onnx.load(tmp_path / "m.onnx", load_external_data=False))
@@ -657,7 +745,8 @@ MODELS = [
     (lambda m, g: g.node[0].input.__setitem__(2, "nowhere"), "takes a value that is not the last one"),
     (lambda m, g: g.node[0].input.__setitem__(2, "v1"), "takes a value that is not the last one"),
     (lambda m, g: setattr(g.output[0], "name", "nowhere"), "its output 'nowhere' does not follow from its input"),
-    (tensor(data_type=10), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (tensor(data_type=10, raw_data=bytes(30)), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (tensor(data_type=99), "tensor 'c0' is of type 99, which is none"),
     (tensor(dims=[2**30, 2**30]), "tensor 'c0' holds 60 bytes, its shape"),
     (tensor(dims=[-3, -5]), r"tensor 'c0' has shape \(-3, -5\)"),
     (tensor(raw_data=b""), "tensor 'c0' holds 0 bytes, its shape"),
@@ -682,10 +771,10 @@ def test_refuses_models(tmp_path, change, message):
 
 def test_refuses_too_many_nodes_and_layers(monkeypatch):
     many = written((5,), lambda w: [w.add("Tanh") for _ in range(30)])
-    monkeypatch.setattr("nbbn.interop.onnx_reading.importing.MAX_LAYERS", 20)
+    monkeypatch.setattr("nbbn.formats.onnx.read.MAX_LAYERS", 20)
     with pytest.raises(nbbn.FileError, match="has more than 20 layers"):
         from_onnx(many)
-    monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 20)
+    monkeypatch.setattr("nbbn.formats.onnx.read._MAX_NODES", 20)
     with pytest.raises(nbbn.FileError, match="has 30 nodes; at most 20 are read"):
         from_onnx(many)
 
@@ -696,7 +785,7 @@ def test_refuses_too_many_nodes_and_layers(monkeypatch):
         w.add("Add", x, ".")
 
     with pytest.raises(nbbn.FileError, match="is on a second path of many nodes"):
-        monkeypatch.setattr("nbbn.interop.onnx_reading.model._MAX_NODES", 200)
+        monkeypatch.setattr("nbbn.formats.onnx.read._MAX_NODES", 200)
         from_onnx(written((5,), long_fork))
 
 

@@ -13,7 +13,8 @@ from nbbn.optimizers import SGD, Adam
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.training import lower_training
-from nbbn.trainer import Pace, Trainer, batches
+from nbbn.thread_choice import ThreadChoice
+from nbbn.trainer import Trainer, batches
 
 F32 = np.dtype("float32")
 
@@ -166,24 +167,24 @@ class TestPace:
 
     @pytest.mark.parametrize("fast, slow", [(2, 1), (1, 2)])
     def test_takes_the_faster_way(self, fast, slow):
-        got = self.run(Pace(), {fast: 1e-4, slow: 3e-4}, 100_000)
+        got = self.run(ThreadChoice(), {fast: 1e-4, slow: 3e-4}, 100_000)
         assert got[fast] > 0.99 * 100_000
 
     def test_steps_that_come_one_by_one(self):
         """Trials are as rare as between long runs: half of partial_fit's calls went the slow way."""
-        pace, got = Pace(), {1: 0, 2: 0}
+        pace, got = ThreadChoice(), {1: 0, 2: 0}
         for _ in range(20_000):
             got[next(iter(self.run(pace, {1: 5e-5, 2: 2e-2}, 1)))] += 1
         assert got[2] < 0.01 * got[1]
 
     def test_comes_back_when_the_machine_changes(self):
-        pace = Pace()
+        pace = ThreadChoice()
         self.run(pace, {1: 3e-4, 2: 1e-4}, 10_000)
         got = self.run(pace, {1: 1e-4, 2: 3e-4}, 400_000)
         assert got[1] > got[2]
 
     def test_one_thread_needs_no_choice(self):
-        assert set(self.run(Pace(), {1: 1e-4}, 1000, threads=1)) == {1}
+        assert set(self.run(ThreadChoice(), {1: 1e-4}, 1000, threads=1)) == {1}
 
 
 def test_a_weighted_step_is_the_step_on_repeated_rows():

@@ -20,7 +20,7 @@ import nbbn
 from nbbn.functional import batch_norm_backward, batch_norm_inference, batch_norm_train
 from nbbn.layers import Activation, BatchNormalization, Dense
 from nbbn.program.layout import aligned_bytes
-from nbbn.trainer import Pace
+from nbbn.thread_choice import ThreadChoice
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -271,7 +271,7 @@ def test_save_after_a_change_of_the_network(tmp_path):
 @pytest.mark.parametrize("runs", [1, 2, 3, 4, 7])
 def test_pace_with_another_number_of_threads(runs):
     """A new limit of threads between two runs met times of the old one: a KeyError."""
-    pace = Pace()
+    pace = ThreadChoice()
     for threads in (2, 4, 1, 3):
         for _ in range(runs):
             way, chunk = pace.next(threads, 1000)
@@ -399,3 +399,19 @@ def test_warm_start_keeps_the_best_epoch():
     model.set_params(learning_rate_init=20.0, max_iter=3).fit(X[:400], y[:400], X_val=X[400:], y_val=y[400:])
     assert max(model.validation_scores_[-3:]) < best  # or this test says nothing
     assert model.best_validation_score_ == best == model.score(X[400:], y[400:])
+
+
+@pytest.mark.parametrize("units", [1, 3, 70])
+def test_a_relu_ends_a_network_in_training_too(units):
+    """The output layer's kernel by rows has no ReLU of its own: the loss was that of the numbers before it."""
+    rng = np.random.default_rng(units)
+    x, y = rng.standard_normal((20, 4)), rng.standard_normal((20, units))
+    model = nbbn.Sequential([nbbn.layers.Dense(units, "relu", input_shape=(4,), dtype="float64")])
+    model.compile(nbbn.optimizers.SGD(1.0), "mse")
+    kernel, bias = model.get_weights()
+    z = x @ kernel + bias
+    dz = 2 * (np.maximum(z, 0) - y) * (z > 0) / z.size
+    loss = model.train_on_batch(x, y)
+    assert loss == pytest.approx(np.mean((np.maximum(z, 0) - y) ** 2), rel=1e-12)
+    np.testing.assert_allclose(model.get_weights()[0], kernel - x.T @ dz, atol=1e-13)
+    np.testing.assert_allclose(model.get_weights()[1], bias - dz.sum(0), atol=1e-13)

@@ -13,7 +13,7 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 import nbbn
 from nbbn import Input, Sequential
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout
-from nbbn.models.progress import Bars
+from nbbn.progress import EpochBars
 
 SPARSE = "sparse_categorical_crossentropy"
 
@@ -87,7 +87,7 @@ def test_progress_on_a_terminal():
     from rich.console import Console
 
     stream = io.StringIO()
-    bars = Bars(2, 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
+    bars = EpochBars(2, 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
     bars.begin(0)
     bars.advance(2, {"loss": 0.5})
     bars.end({"loss": 0.25})

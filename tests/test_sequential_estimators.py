@@ -97,7 +97,7 @@ def test_equals_sequential(data):
     X, y = data
     got = classifier().fit(X, y)
     ref = nbbn.Sequential([*dense(), L.Dense(3, activation="softmax", dtype="float64")])
-    ref._chain.seed = got.model_._chain.seed
+    ref._layers.seed = got.model_._layers.seed
     ref.compile("adam", "sparse_categorical_crossentropy")
     history = ref.fit(X, y, batch_size=32, epochs=3, verbose=0).history
     np.testing.assert_array_equal(got.predict_proba(X), ref.predict(X))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.loading import for_inference, model_of
 from nbbn.models.sequential import Sequential
 
@@ -16,40 +16,46 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     Parameters
     ----------
     path_or_proto : path-like or onnx.ModelProto
-        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of weights beside the model are
-        read where they lie in its folder.
+        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of
+        weights beside the model are read where they lie in its folder.
 
     Returns
     -------
     Sequential or FoldedModel
-        A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and `probabilities`, as `to_onnx`
-        writes classifiers; it holds what the file holds, batch norms included. Else a built `Sequential`, not compiled.
+        A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and
+        `probabilities`, as `to_onnx` writes classifiers; it holds what the file holds, batch norms
+        included. Else a built `Sequential`, not compiled.
 
     Raises
     ------
     ImportError
         Without the package onnx.
     FileError
-        For a missing, broken or foreign file, and for a graph that nbbn cannot hold. The message names the node and its operator.
+        For a missing, broken or foreign file, and for a graph that nbbn cannot hold. The message
+        names the node and its operator.
     TypeError
         For anything but a path or a model.
 
     Notes
     -----
-    nbbn has the channels of images last. A graph whose convolutions read its input as it is, channels first, gives a model that
-    takes (n, height, width, channels) and, if it ends in images, returns them so; weights after a flattening are put in order.
-    A graph that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
+    nbbn has the channels of images last. A graph whose convolutions read its input as it is,
+    channels first, gives a model that takes (n, height, width, channels) and, if it ends in images,
+    returns them so; weights after a flattening are put in order. A graph that transposes its input
+    first, as those of Keras and nbbn do, takes the rows that it declares.
 
-    Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a batch norm); Conv (groups and
-    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad
-    with zeros; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one
-    slope, Elu, Selu, Gelu, Sigmoid, Tanh, Softplus, Exp, Softmax, Clip and Min on top of a ReLU, and the forms of several nodes
-    that exporters give gelu, silu, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+    Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
+    batch norm); Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool,
+    GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros;
+    BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
+    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, Tanh, Softplus, Exp, Softmax, Clip and
+    Min on top of a ReLU, and the forms of several nodes that exporters give gelu, silu, softmax and
+    norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
-    The model computes in float64 if the graph's input is of float64, else in float32. A layer may differ from the one that was
-    written where it computes the same: a depthwise convolution for a grouped one, a batch norm for an affine map.
+    The model computes in float64 if the graph's input is of float64, else in float32. A layer may
+    differ from the one that was written where it computes the same: a depthwise convolution for a
+    grouped one, a batch norm for an affine map.
     """
-    from nbbn.interop.onnx_reading.importing import read
+    from nbbn.formats.onnx.read import read
 
     return model_of(read(path_or_proto), "the ONNX model")
 
@@ -59,12 +65,13 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
 
     Parameters
     ----------
-    model : MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor or FoldedModel
+    model : estimator, Sequential or FoldedModel
         Fitted; it stays as it is.
     path : path-like or None
         The file appears whole or not at all. None writes none.
     fold : bool
-        Fold the batch norms into their neighbours first, which is checked on random rows; else they are nodes of their own.
+        Fold the batch norms into their neighbours first, which is checked on random rows; else they
+        are nodes of their own.
 
     Returns
     -------
@@ -86,20 +93,23 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
 
     Notes
     -----
-    The input `x` has shape (n, features) or (n, height, width, channels) and the dtype that the model computes in: float64 for an
-    estimator that was fitted on float64, else float32. Outputs:
+    The input `x` has shape (n, features) or (n, height, width, channels) and the dtype that the
+    model computes in: float64 for an estimator that was fitted on float64, else float32. Outputs:
 
-    =============================== ==============================================================================================
-    a classifier                    `label` (n,): int64, strings for classes that are strings, the index of the class for any
-                                    others; `probabilities` (n, classes), two columns for a binary one
-    a classifier of several labels  `label` (n, labels) of int64, 0 or 1; `probabilities` (n, labels)
-    a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a single target
-    =============================== ==============================================================================================
+    =============================== ================================================================
+    a classifier                    `label` (n,): int64, strings for classes that are strings, the
+                                    index of the class for any others; `probabilities` (n, classes),
+                                    two columns for a binary one
+    a classifier of several labels  `label` (n, labels) of int64, 0 or 1; `probabilities` (n,
+                                    labels)
+    a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a
+                                    single target
+    =============================== ================================================================
     """
-    from nbbn.interop.onnx_writing.networks import import_onnx
+    from nbbn.formats.onnx.file import import_onnx
 
     if not isinstance(fold, bool):
         raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
-    import_onnx()
+    import_onnx("to_onnx")
     whole = for_inference(model)
     return (whole.fold() if fold else whole).to_onnx(path)

@@ -21,7 +21,17 @@ from nbbn.kernels.registry import (
     inline,
     kernel,
 )
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, splat, store, where_positive
+from nbbn.kernels.simd import (
+    absolute,
+    fma,
+    lanes,
+    load,
+    maximum,
+    scalar,
+    splat,
+    store,
+    where_positive,
+)
 from nbbn.kernels.team import share
 from nbbn.kernels.window import share_images
 
@@ -114,10 +124,48 @@ def exponential_slope(like, x, dy):
     return dy * elementary.exp(like, x)
 
 
+@inline
+def softsign(like, x):
+    """`x / (1 + |x|)` (Turian, Bergstra and Bengio, 2009)."""
+    return x / (splat(like, 1.0) + absolute(x))
+
+
+@inline
+def softsign_slope(like, x, dy):
+    """`dy / (1 + |x|)^2`."""
+    share = splat(like, 1.0) / (splat(like, 1.0) + absolute(x))
+    return dy * share * share
+
+
+@inline
+def tanh_of_softplus(like, x):
+    """`tanh(log(1 + exp(x)))` from `t = exp(-|x|)`, which cannot overflow."""
+    one, two = splat(like, 1.0), splat(like, 2.0)
+    t = elementary.exp(like, splat(like, 0.0) - absolute(x))
+    above, below = fma(two, t, one), t * (t + two)
+    return where_positive(x, above / fma(two * t, t, above), below / (below + two))
+
+
+@inline
+def mish(like, x):
+    """`x * tanh(softplus(x))` (Misra, 2019)."""
+    return x * tanh_of_softplus(like, x)
+
+
+@inline
+def mish_slope(like, x, dy):
+    """`dy * (t + x * sigmoid(x) * (1 - t^2))` with `t = tanh(softplus(x))`."""
+    t = tanh_of_softplus(like, x)
+    rest = fma(splat(like, 0.0) - t, t, splat(like, 1.0))
+    return dy * fma(x * elementary.sigmoid(like, x), rest, t)
+
+
 _by_vector(leaky_relu, leaky_relu_slope)
 _by_vector(elu, elu_slope)
 _by_vector(selu, selu_slope)
 _by_vector(silu, silu_slope)
+_by_vector(softsign, softsign_slope)
+_by_vector(mish, mish_slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 
 

@@ -173,6 +173,13 @@ def huber(slip, delta):
 
 
 @inline
+def log_cosh(slip, parameter):
+    """`log(cosh(slip))`, which cannot overflow."""
+    size = abs(slip)
+    return size + math.log1p(math.exp(-2.0 * size)) - 0.6931471805599453, math.tanh(slip)
+
+
+@inline
 def quantile(slip, level):
     """The pinball loss (Koenker and Bassett, 1978): `level` below the target, `1 - level` above."""
     if slip < 0.0:
@@ -204,6 +211,7 @@ def _regression(name: str, function) -> None:
 _regression("mean_squared_error", squared)
 _regression("mean_absolute_error", absolute)
 _regression("huber", huber)
+_regression("log_cosh", log_cosh)
 _regression("quantile", quantile)
 
 

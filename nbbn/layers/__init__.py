@@ -8,36 +8,19 @@ from nbbn.layers.base import Layer, layer_from_config
 from nbbn.layers.convolution import Conv2D, Conv2DTranspose, DepthwiseConv2D
 from nbbn.layers.core import Activation, Dense, Input
 from nbbn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
-from nbbn.layers.pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from nbbn.layers.pooling import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
 from nbbn.layers.regularization import Dropout, GaussianNoise
-from nbbn.layers.reshaping import Flatten, Reshape, ZeroPadding2D
+from nbbn.layers.reshaping import Flatten, Reshape, UpSampling2D, ZeroPadding2D
 
 __all__ = [
-    "ACTIVATIONS",
-    "ELU",
-    "Activation",
-    "AveragePooling2D",
-    "BatchNormalization",
-    "Conv2D",
-    "Conv2DTranspose",
-    "Dense",
-    "DepthwiseConv2D",
-    "Dropout",
-    "Flatten",
-    "GaussianNoise",
-    "GlobalAveragePooling2D",
-    "GlobalMaxPooling2D",
-    "GroupNormalization",
-    "Input",
-    "Layer",
-    "LayerError",
-    "LayerNormalization",
-    "LeakyReLU",
-    "MaxPooling2D",
-    "ReLU",
-    "Reshape",
-    "Softmax",
-    "ZeroPadding2D",
-    "activation_name",
-    "layer_from_config",
+    "ACTIVATIONS", "ELU", "Activation", "AveragePooling2D", "BatchNormalization", "Conv2D",
+    "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianNoise",
+    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input", "Layer",
+    "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "ReLU", "Reshape", "Softmax",
+    "UpSampling2D", "ZeroPadding2D", "activation_name", "layer_from_config",
 ]

@@ -58,7 +58,7 @@ class LeakyReLU(Layer):
     negative_slope: NonNegative = 0.3
     alpha: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, alpha):
+    def __post_init__(self, alpha: float | None) -> None:
         if alpha is not None:
             object.__setattr__(self, "negative_slope", alpha)
         super().__post_init__()

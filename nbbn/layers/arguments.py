@@ -1,7 +1,9 @@
-"""Rules for the arguments of layers: each is a type that says what a value must be and how a layer keeps it.
+"""Rules for the arguments of layers.
 
-`Layer.__post_init__` applies the rule of every field. The files of layers do without postponed annotations, so that the
-rules are there to be applied.
+Each is a type that says what a value must be and how a layer keeps it.
+
+`Layer.__post_init__` applies the rule of every field. The files of layers do without postponed
+annotations, so that the rules are there to be applied.
 """
 
 import difflib
@@ -34,7 +36,7 @@ class Rule(NamedTuple):
     text: str = ""
     none_is_default: bool = False
 
-    def apply(self, where: str, value, default):
+    def apply(self, where: str, value: Any, default: Any) -> Any:
         """The value as a layer keeps it.
 
         Raises
@@ -63,7 +65,8 @@ def activation_name(activation: str | None) -> str:
         return "linear"
     if not isinstance(activation, str):
         raise LayerError(
-            f"an activation is given by name, got {activation!r}; add ReLU, LeakyReLU, ELU or Softmax as a layer of its own"
+            f"an activation is given by name, got {activation!r}; add ReLU, LeakyReLU, ELU or "
+            "Softmax as a layer of its own"
         )
     name = SYNONYMS.get(activation, activation)
     if name not in ACTIVATIONS:
@@ -73,21 +76,26 @@ def activation_name(activation: str | None) -> str:
     return name
 
 
-def whole(value, least: int) -> int:
+def whole(value: Any, least: int) -> int:
     """`value` as an int of at least `least`; no bool, no float."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError
     return int(value)
 
 
-def number(value, least: float = -math.inf, most: float = math.inf) -> float:
+def number(value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """`value` as a finite float within the bounds."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not least <= value <= most:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not math.isfinite(value)
+        or not least <= float(value) <= most
+    ):
         raise ValueError
     return float(value)
 
 
-def _flag(value) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError
     return bool(value)
@@ -97,35 +105,39 @@ def _optional(convert: Callable) -> Callable:
     return lambda value: None if value is None else convert(value)
 
 
-def sequence(value) -> tuple:
+def sequence(value: Any) -> tuple:
     """A tuple or list (or an array of one axis) as a tuple; no string, no set."""
     if not isinstance(value, tuple | list | np.ndarray):
         raise TypeError
     return tuple(value)
 
 
-def _pair(value, least: int) -> tuple[int, int]:
+def _pair(value: Any, least: int) -> tuple[int, int]:
     first, second = (value, value) if isinstance(value, Integral) else sequence(value)
     return whole(first, least), whole(second, least)
 
 
-def _shape(value) -> tuple[int, ...]:
-    return (whole(value, 1),) if isinstance(value, Integral) else tuple(whole(n, 1) for n in sequence(value))
+def _shape(value: Any) -> tuple[int, ...]:
+    return (
+        (whole(value, 1),)
+        if isinstance(value, Integral)
+        else tuple(whole(n, 1) for n in sequence(value))
+    )
 
 
-def _any_axis(value) -> int:
+def _any_axis(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError
     return int(value)
 
 
-def _one_axis(value) -> int:
+def _one_axis(value: Any) -> int:
     if not isinstance(value, Integral):
         (value,) = sequence(value)
     return _any_axis(value)
 
 
-def _axes(value) -> int | tuple[int, ...]:
+def _axes(value: Any) -> int | tuple[int, ...]:
     if isinstance(value, Integral):
         return _any_axis(value)
     axes = tuple(_any_axis(axis) for axis in sequence(value))
@@ -134,19 +146,19 @@ def _axes(value) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def _padding_name(value) -> str:
+def _padding_name(value: Any) -> str:
     if not isinstance(value, str) or value.lower() not in ("valid", "same"):
         raise ValueError
     return value.lower()
 
 
-def _data_format(value) -> str:
+def _data_format(value: Any) -> str:
     if value not in (None, "channels_last"):
         raise ValueError
     return "channels_last"
 
 
-def _dtype(value) -> str | None:
+def _dtype(value: Any) -> str | None:
     if value is None:
         return None
     name = np.dtype(value).name
@@ -155,24 +167,24 @@ def _dtype(value) -> str | None:
     return name
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError
     return value
 
 
-def _above_zero(value) -> float:
+def _above_zero(value: Any) -> float:
     if (value := number(value)) <= 0:
         raise ValueError
     return value
 
 
-def _noise_shape(value) -> tuple[int | None, ...]:
+def _noise_shape(value: Any) -> tuple[int | None, ...]:
     return tuple(None if n is None else whole(n, 1) for n in sequence(value))
 
 
-def _absent(default) -> Callable:
-    def convert(value):
+def _absent(default: Any) -> Callable:
+    def convert(value: Any) -> Any:
         if value is not None and value is not default:
             raise ValueError(f"not supported, got {value!r}; leave it out")
         return default
@@ -185,17 +197,26 @@ Flag = Annotated[bool, Rule(_flag, "True or False")]
 Switch = Annotated[bool | None, Rule(_optional(_flag), "True, False or None")]
 Name = Annotated[str | None, Rule(_optional(_text), "None or a string that is not empty")]
 Dtype = Annotated[str | None, Rule(_dtype, "None, 'float32' or 'float64'")]
-Seed = Annotated[int | None, Rule(_optional(lambda v: whole(v, 0)), "None or a whole number of at least 0")]
+Seed = Annotated[
+    int | None, Rule(_optional(lambda v: whole(v, 0)), "None or a whole number of at least 0")
+]
 
 Positive = Annotated[float, Rule(_above_zero, "a finite number above 0")]
 NonNegative = Annotated[float, Rule(lambda v: number(v, 0.0), "a finite number of at least 0")]
-Limit = Annotated[float | None, Rule(_optional(lambda v: number(v, 0.0)), "None or a finite number of at least 0")]
+Limit = Annotated[
+    float | None, Rule(_optional(lambda v: number(v, 0.0)), "None or a finite number of at least 0")
+]
 Fraction = Annotated[float, Rule(lambda v: number(v, 0.0, 1.0), "a number in [0, 1]")]
-Momentum = Annotated[float | None, Rule(_optional(lambda v: number(v, 0.0, 1.0)), "None or lie in [0, 1]")]
+Momentum = Annotated[
+    float | None, Rule(_optional(lambda v: number(v, 0.0, 1.0)), "None or lie in [0, 1]")
+]
 
 RowShape = Annotated[
     tuple[int, ...] | None,
-    Rule(_optional(_shape), "the shape of one row, whole numbers of at least 1 without the batch axis"),
+    Rule(
+        _optional(_shape),
+        "the shape of one row, whole numbers of at least 1 without the batch axis",
+    ),
 ]
 Axis = Annotated[int, Rule(_one_axis, "a whole number, or a list of one")]
 Axes = Annotated[int | tuple[int, ...], Rule(_axes, "a whole number or a list of them")]
@@ -205,23 +226,35 @@ NoiseShape = Annotated[
 ]
 
 Pair = Annotated[
-    tuple[int, int], Rule(lambda v: _pair(v, 1), "a whole number of at least 1 or two of them, (height, width)")
+    tuple[int, int],
+    Rule(lambda v: _pair(v, 1), "a whole number of at least 1 or two of them, (height, width)"),
 ]
 OptionalPair = Annotated[
     tuple[int, int] | None,
-    Rule(_optional(lambda v: _pair(v, 1)), "None, a whole number of at least 1 or two of them, (height, width)"),
+    Rule(
+        _optional(lambda v: _pair(v, 1)),
+        "None, a whole number of at least 1 or two of them, (height, width)",
+    ),
 ]
 OutputPadding = Annotated[
     tuple[int, int] | None,
-    Rule(_optional(lambda v: _pair(v, 0)), "None, a whole number of at least 0 or two of them, (height, width)"),
+    Rule(
+        _optional(lambda v: _pair(v, 0)),
+        "None, a whole number of at least 0 or two of them, (height, width)",
+    ),
 ]
 Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
 DataFormat = Annotated[
-    str | None, Rule(_data_format, "None or 'channels_last' (transpose the data to (rows, height, width, channels))")
+    str | None,
+    Rule(
+        _data_format,
+        "None or 'channels_last' (transpose the data to (rows, height, width, channels))",
+    ),
 ]
 
-ActivationName = Annotated[str | None, Rule(activation_name)]
-Initializer = Annotated[initializers.Initializer | None, Rule(initializers.get, none_is_default=True)]
+# A name or None goes in, a name is kept; a name or an object goes in, an object is kept.
+ActivationName = Annotated[Any, Rule(activation_name)]
+Initializer = Annotated[Any, Rule(initializers.get, none_is_default=True)]
 Regularizer = Annotated[regularizers.Regularizer | None, Rule(regularizers.get)]
 
 # Arguments of Keras's that exist here so that a program which spells out their defaults runs.

@@ -1,10 +1,14 @@
-"""What every layer declares: its weights' shapes, its output's shape, how it is written to a file."""
+"""What every layer declares.
+
+Its weights' shapes, its output's shape, how it is written to a file.
+"""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields
-from typing import ClassVar
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbbn.errors import LayerError
 from nbbn.layers.arguments import Dtype, Flag, Name, RowShape, Rule
@@ -16,8 +20,8 @@ from nbbn.regularizers import Regularizer
 class Layer:
     """A plain specification: no arrays, no arithmetic.
 
-    A shape here is that of one row, without the batch axis, channels last: `(features,)` or `(height, width, channels)`.
-    Axes are counted with the batch axis in front, as in Keras.
+    A shape here is that of one row, without the batch axis, channels last: `(features,)` or
+    `(height, width, channels)`. Axes are counted with the batch axis in front, as in Keras.
 
     Parameters
     ----------
@@ -41,20 +45,24 @@ class Layer:
     input_shape: RowShape = field(default=None, kw_only=True)
     dtype: Dtype = field(default=None, kw_only=True)
 
-    # Arguments that `config` writes even at their defaults: files say what a layer is, whatever a later default may be.
+    # Arguments that `config` writes even at their defaults: files say what a layer is, whatever a
+    # later default may be.
     written: ClassVar[tuple[str, ...]] = ()
-    # What an array is called in the names of its arguments (`<name>_initializer`), where that is not its own name.
+    # What an array is called in the names of its arguments (`<name>_initializer`), where that is
+    # not its own name.
     argument_names: ClassVar[dict[str, str]] = {}
     # Arrays that training never changes by gradients.
     statistics: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
             if rule := _rule(f):
-                value = rule.apply(f"{type(self).__name__}: {f.name}", getattr(self, f.name), f.default)
+                value = rule.apply(
+                    f"{type(self).__name__}: {f.name}", getattr(self, f.name), f.default
+                )
                 object.__setattr__(self, f.name, value)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
         return f"{type(self).__name__}({shown})"
 
@@ -96,20 +104,20 @@ class Layer:
         penalties = self.regularizers(input_shape, *others)
         return {
             name: Array(
-                shape,
-                name in trained,
-                getattr(penalties.get(name), "l1", 0.0),
+                shape, name in trained, getattr(penalties.get(name), "l1", 0.0),
                 getattr(penalties.get(name), "l2", 0.0),
             )
             for name, shape in self.weight_shapes(input_shape, *others).items()
         }
 
     def trainable_names(self, input_shape: Shape, *others: Shape) -> tuple[str, ...]:
-        """Names of the arrays that training changes by gradients, in the order of `weight_shapes`."""
+        """Names of the arrays that gradients change, in the order of `weight_shapes`."""
         names = self.weight_shapes(input_shape, *others) if self.trainable else ()
         return tuple(name for name in names if name not in self.statistics)
 
-    def initial_weights(self, input_shape: Shape, rng: np.random.Generator, dtype) -> dict[str, np.ndarray]:
+    def initial_weights(
+        self, input_shape: Shape, rng: np.random.Generator, dtype: DTypeLike
+    ) -> dict[str, np.ndarray]:
         """New arrays, as the layer's initializers make them.
 
         Parameters
@@ -117,7 +125,8 @@ class Layer:
         input_shape : tuple of int
             Shape of one row that goes in.
         rng : numpy.random.Generator
-            Read array by array, in the order of `weight_shapes`; initializers with a seed of their own leave it alone.
+            Read array by array, in the order of `weight_shapes`; initializers with a seed of their
+            own leave it alone.
         dtype : dtype
             float32 or float64; the values in float32 are the rounded ones of float64.
 
@@ -140,12 +149,20 @@ class Layer:
         return {name: regularizer for name, regularizer in found.items() if regularizer is not None}
 
     def config(self) -> dict:
-        """The arguments as JSON-ready values; `layer_from_config` reads them. Most defaults are left out."""
-        return {"layer": type(self).__name__, **{name: _json_ready(value) for name, value in self._given(self.written)}}
+        """The arguments as JSON-ready values; `layer_from_config` reads them.
+
+        Most defaults are left out.
+        """
+        return {
+            "layer": type(self).__name__,
+            **{name: _json_ready(value) for name, value in self._given(self.written)},
+        }
 
     def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
-        """Names and values of the arguments that are not at their defaults, or that are in `always`."""
-        for f in sorted(fields(self), key=lambda f: f.kw_only):
+        """Names and values of the arguments that are not at their defaults, or that are in
+        `always`.
+        """
+        for f in sorted(fields(self), key=lambda f: bool(f.kw_only)):
             value, default = getattr(self, f.name), f.default
             if default is not MISSING and (rule := _rule(f)):
                 default = rule.apply(f.name, default, default)
@@ -169,7 +186,9 @@ class Layer:
             What came and what the layer needs.
         """
         shape = tuple(input_shape)
-        needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[rank]
+        needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[
+            rank
+        ]
         if len(shape) != rank if rank else not shape:
             raise self.error(f"needs {needs}, got rows of shape {shape}")
         return shape
@@ -185,7 +204,10 @@ class Layer:
         rank = len(input_shape) + 1
         at = axis + rank if axis < 0 else axis
         if not 1 <= at < rank:
-            raise self.error(f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} (axis 0 is the batch)")
+            raise self.error(
+                f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} "
+                "(axis 0 is the batch)"
+            )
         return at - 1
 
     def _row_axes(self, axes: int | tuple[int, ...], input_shape: Shape) -> tuple[int, ...]:
@@ -199,15 +221,17 @@ class Layer:
         axes = axes if isinstance(axes, tuple) else (axes,)
         found = tuple(sorted({self._row_axis(axis, input_shape) for axis in axes}))
         if len(found) < len(axes):
-            raise self.error(f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice")
+            raise self.error(
+                f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice"
+            )
         return found
 
 
-def _rule(f) -> Rule | None:
+def _rule(f: Field) -> Rule | None:
     return next((m for m in getattr(f.type, "__metadata__", ()) if isinstance(m, Rule)), None)
 
 
-def _json_ready(value):
+def _json_ready(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_json_ready(v) for v in value]
     return value.config() if hasattr(value, "config") else value

@@ -128,7 +128,9 @@ class Conv2D(Layer):
 @register
 @dataclass(frozen=True, repr=False)
 class DepthwiseConv2D(Layer):
-    """Each channel convolved on its own: kernel `(kh, kw, in, depth_multiplier)`, bias `(in * depth_multiplier,)`.
+    """Each channel convolved on its own.
+
+    Kernel `(kh, kw, in, depth_multiplier)`, bias `(in * depth_multiplier,)`.
 
     Output channel `i * depth_multiplier + m` is input channel `i` with filter `m`.
 
@@ -205,7 +207,8 @@ class DepthwiseConv2D(Layer):
 class Conv2DTranspose(Layer):
     """The transpose of a convolution (Zeiler et al., 2010).
 
-    Each input value adds its multiple of the kernel to the output. Kernel `(kh, kw, filters, in)`, bias `(filters,)`.
+    Each input value adds its multiple of the kernel to the output. Kernel `(kh, kw, filters, in)`,
+    bias `(filters,)`.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """Input, Dense and Activation."""
 
+from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field
 from textwrap import indent
 from typing import ClassVar
@@ -37,7 +38,7 @@ class Input(Layer):
     shape: RowShape = None
     batch_size: InitVar[int | None] = None
 
-    def __post_init__(self, batch_size):
+    def __post_init__(self, batch_size: int | None) -> None:
         super().__post_init__()
         shape = self.shape or self.input_shape
         if shape is None:
@@ -47,7 +48,7 @@ class Input(Layer):
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "input_shape", shape)
 
-    def _given(self, always=()):
+    def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
         return ((name, value) for name, value in super()._given(always) if name != "input_shape")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
@@ -99,7 +100,7 @@ class Dense(Layer):
 
     written: ClassVar = ("units", "activation", "use_bias")
 
-    def __post_init__(self, input_dim):
+    def __post_init__(self, input_dim: int | None) -> None:
         if input_dim is not None:
             object.__setattr__(self, "input_shape", (input_dim,))
         super().__post_init__()
@@ -109,7 +110,7 @@ class Dense(Layer):
         return [op.Dense(self.units), *op.activation(self.activation)]
 
     def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
-        shapes = {"kernel": (self._row(input_shape)[-1], self.units)}
+        shapes: dict[str, Shape] = {"kernel": (self._row(input_shape)[-1], self.units)}
         return {**shapes, "bias": (self.units,)} if self.use_bias else shapes
 
 
@@ -138,4 +139,6 @@ class Activation(Layer):
         return op.activation(self.activation)
 
 
-Activation.__doc__ = Activation.__doc__.replace("{table}", indent(activations.table(), " " * 4).lstrip())
+Activation.__doc__ = str(Activation.__doc__).replace(
+    "{table}", indent(activations.table(), " " * 4).lstrip()
+)

@@ -4,7 +4,7 @@ import math
 import sys
 import warnings
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from nbbn import operations as op
 from nbbn.layers.arguments import (
@@ -28,7 +28,8 @@ from nbbn.operations import Operation, Shape
 @register
 @dataclass(frozen=True, repr=False)
 class BatchNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, per channel (Ioffe and Szegedy, 2015, algorithm 1).
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, per channel (Ioffe and Szegedy, 2015,
+    algorithm 1).
 
     Training takes mean and (biased) variance from the batch, inference takes the running ones.
 
@@ -37,24 +38,30 @@ class BatchNormalization(Layer):
     axis : int
         The channel axis, counted with the batch axis in front; -1 is the last. Also a list of one.
     momentum : float or None
-        Weight of the old running value: `new = momentum * old + (1 - momentum) * batch`; PyTorch's 0.1 is 0.9 here. None: the
-        running values are the mean over all batches so far, each of the same weight, as PyTorch's None.
+        Weight of the old running value: `new = momentum * old + (1 - momentum) * batch`; PyTorch's
+        0.1 is 0.9 here. None: the running values are the mean over all batches so far, each of the
+        same weight, as PyTorch's None.
     epsilon : float
         Added to the variance inside the root, above 0.
     center, scale : bool
         Whether beta, gamma exist; 0 and 1 where they do not.
-    beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer : str or Initializer
+    beta_initializer, gamma_initializer : str or Initializer
+        Of `nbbn.initializers`.
+    moving_mean_initializer, moving_variance_initializer : str or Initializer
         Of `nbbn.initializers`.
     beta_regularizer, gamma_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
     beta_constraint, gamma_constraint, renorm, synchronized
         Not supported.
     use_running : bool or None
-        Keyword only. Whether training, too, normalises with the running values. None: where `trainable` is False, as in Keras.
+        Keyword only. Whether training, too, normalises with the running values. None: where
+        `trainable` is False, as in Keras.
     update_running : bool or None
-        Keyword only. Whether training updates the running values. None: where `trainable` is True, as in Keras.
+        Keyword only. Whether training updates the running values. None: where `trainable` is True,
+        as in Keras.
     **base
-        `name`, `trainable` (whether gamma and beta are trained), `input_shape`, `dtype`: see `Layer`.
+        `name`, `trainable` (whether gamma and beta are trained), `input_shape`, `dtype`: see
+        `Layer`.
 
     Warns
     -----
@@ -84,12 +91,13 @@ class BatchNormalization(Layer):
     argument_names: ClassVar = {"mean": "moving_mean", "var": "moving_variance"}
     statistics: ClassVar = ("mean", "var")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.momentum is not None and self.momentum < 0.5 and (level := _users_level()):
             warnings.warn(
-                f"BatchNormalization: momentum is the weight of the old running value, got {self.momentum:g}; "
-                f"PyTorch's momentum of {self.momentum:g} is momentum={1 - self.momentum:g} here (its 0.1 is 0.9)",
+                "BatchNormalization: momentum is the weight of the old running value, got "
+                f"{self.momentum:g}; PyTorch's momentum of {self.momentum:g} is "
+                f"momentum={1 - self.momentum:g} here (its 0.1 is 0.9)",
                 UserWarning,
                 stacklevel=level,
             )
@@ -120,9 +128,12 @@ def _present(names: dict[str, bool], shape: Shape) -> dict[str, Shape]:
 
 
 def _users_level() -> int:
-    """The `stacklevel` at which `BatchNormalization.__post_init__` warns; 0 where the package itself makes the layer.
+    """The `stacklevel` at which `BatchNormalization.__post_init__` warns.
 
-    It makes them anew in files that are read, in folds and in estimators, each of which has warned at its own door.
+    0 where the package itself makes the layer.
+
+    It makes them anew in files that are read, in folds and in estimators, each of which has warned
+    at its own door.
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__") in (__name__, "dataclasses"):
@@ -133,14 +144,16 @@ def _users_level() -> int:
 @register
 @dataclass(frozen=True, repr=False)
 class LayerNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row over `axis` [1]_.
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row
+    over `axis` [1]_.
 
     gamma and beta have the shape of the axes that are normalised over.
 
     Parameters
     ----------
     axis : int or tuple of int
-        What is normalised over, counted with the batch axis in front, which it cannot be; -1 is the last.
+        What is normalised over, counted with the batch axis in front, which it cannot be; -1 is the
+        last.
     epsilon : float
         Added to the variance inside the root, above 0.
     center, scale : bool
@@ -186,21 +199,24 @@ class LayerNormalization(Layer):
         return self._row_axes(self.axis, input_shape)
 
 
-def _groups(value) -> int:
+def _groups(value: Any) -> int:
     return -1 if value == -1 else whole(value, 1)
 
 
 @register
 @dataclass(frozen=True, repr=False)
 class GroupNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row and group [1]_.
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row
+    and group [1]_.
 
-    A group is a run of neighbouring channels with all other axes of the row; gamma and beta have one entry per channel.
+    A group is a run of neighbouring channels with all other axes of the row; gamma and beta have
+    one entry per channel.
 
     Parameters
     ----------
     groups : int
-        Divides the number of channels; 1 normalises over the whole row, -1 each channel on its own (instance norm [2]_).
+        Divides the number of channels; 1 normalises over the whole row, -1 each channel on its own
+        (instance norm [2]_).
     axis : int
         The channel axis, counted with the batch axis in front; -1 is the last.
     epsilon : float
@@ -222,7 +238,9 @@ class GroupNormalization(Layer):
     .. [2] Ulyanov, Vedaldi and Lempitsky (2016), Instance normalization.
     """
 
-    groups: Annotated[int, Rule(_groups, "a whole number of at least 1, or -1 for one group per channel")] = 32
+    groups: Annotated[
+        int, Rule(_groups, "a whole number of at least 1, or -1 for one group per channel")
+    ] = 32
     axis: Axis = -1
     epsilon: Positive = 1e-3
     center: Flag = True
@@ -239,9 +257,7 @@ class GroupNormalization(Layer):
         return op.over_last(
             input_shape,
             (axis,),
-            lambda shape: [
-                op.RowNorm(math.prod(shape[:-1]), shape[-1] // groups, self.epsilon)
-            ],
+            lambda shape: [op.RowNorm(math.prod(shape[:-1]), shape[-1] // groups, self.epsilon)],
         )
 
     def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:

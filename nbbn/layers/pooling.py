@@ -33,7 +33,8 @@ class _Pooling(Layer):
 
     def _window(self, input_shape: Shape) -> op.Window:
         shape = self._row(input_shape, 3)
-        return windows.sliding(self, shape, self.pool_size, self.strides, (1, 1), self.padding)
+        strides = self.strides or self.pool_size
+        return windows.sliding(self, shape, self.pool_size, strides, (1, 1), self.padding)
 
 
 @register
@@ -48,8 +49,8 @@ class MaxPooling2D(_Pooling):
     strides : int, tuple of two ints or None
         Steps down and to the right; None: the pool size.
     padding : {"valid", "same"}
-        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over the border, where there is
-        nothing, `ceil(n / stride)` outputs.
+        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
+        the border, where there is nothing, `ceil(n / stride)` outputs.
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.

@@ -11,14 +11,16 @@ from nbbn.operations import Operation, Shape
 @register
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """Sets values to 0 with probability `rate` and multiplies the others by `1 / (1 - rate)`, in training only [1]_.
+    """Sets values to 0 with probability `rate` and multiplies the others by `1 / (1 - rate)`, in
+    training only [1]_.
 
     Parameters
     ----------
     rate : float
         In [0, 1]; with 1 all values are 0.
     noise_shape : tuple of (int or None), optional
-        Shape of the mask with the batch axis in front: 1 where one draw goes for the whole axis, None for the axis's length.
+        Shape of the mask with the batch axis in front: 1 where one draw goes for the whole axis,
+        None for the axis's length.
     seed : int, optional
         Seed of the layer's own random numbers; None: they follow from the model's.
     **base
@@ -50,7 +52,8 @@ class Dropout(Layer):
 @register
 @dataclass(frozen=True, repr=False)
 class GaussianNoise(Layer):
-    """Adds normal noise of mean 0, in training only (Bishop, 1995, Training with noise is equivalent to Tikhonov regularization).
+    """Adds normal noise of mean 0, in training only (Bishop, 1995, Training with noise is
+    equivalent to Tikhonov regularization).
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""Layers that move values without changing them: Flatten, Reshape, ZeroPadding2D."""
+"""Layers that move values without changing them: Flatten, Reshape, ZeroPadding2D, UpSampling2D."""
 
 import math
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Annotated
+from typing import Annotated, Any
 
 from nbbn import operations as op
-from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
+from nbbn.layers.arguments import DataFormat, Pair, Rule, sequence, whole
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape
 
@@ -29,7 +29,7 @@ class Flatten(Layer):
         return op.reshaped(input_shape, (math.prod(input_shape),))
 
 
-def _target(value) -> tuple[int, ...]:
+def _target(value: Any) -> tuple[int, ...]:
     sizes = (value,) if isinstance(value, Integral) else sequence(value)
     sizes = tuple(-1 if n == -1 else whole(n, 1) for n in sizes)
     if sizes.count(-1) > 1:
@@ -51,25 +51,27 @@ class Reshape(Layer):
     """
 
     target_shape: Annotated[
-        tuple[int, ...], Rule(_target, "a list of whole numbers of at least 1, at most one of them -1")
+        tuple[int, ...],
+        Rule(_target, "a list of whole numbers of at least 1, at most one of them -1"),
     ]
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         if values % known or (values != known and -1 not in self.target_shape):
             raise self.error(
-                f"needs rows that fill {self.target_shape}, got rows of shape {tuple(input_shape)} with {values} values"
+                f"needs rows that fill {self.target_shape}, got rows of shape "
+                f"{tuple(input_shape)} with {values} values"
             )
         shape = tuple(values // known if n == -1 else n for n in self.target_shape)
         return op.reshaped(input_shape, shape)
 
 
-def _sides(value) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sides(value: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     height, width = (value, value) if isinstance(value, Integral) else sequence(value)
     return _side(height), _side(width)
 
 
-def _side(value) -> tuple[int, int]:
+def _side(value: Any) -> tuple[int, int]:
     before, after = (value, value) if isinstance(value, Integral) else sequence(value)
     return whole(before, 0), whole(after, 0)
 
@@ -82,18 +84,61 @@ class ZeroPadding2D(Layer):
     Parameters
     ----------
     padding : int, tuple of two ints, or tuple of two tuples of two ints
-        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`, as which it is kept.
+        Everywhere; `(height, width)`, on both sides of each; or `((top, bottom), (left, right))`,
+        as which it is kept.
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
     """
 
     padding: Annotated[
-        tuple[tuple[int, int], tuple[int, int]],
-        Rule(_sides, "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))"),
+        Any,
+        Rule(
+            _sides,
+            "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))",
+        ),
     ] = (1, 1)
     data_format: DataFormat = None
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._row(input_shape, 3)
         return [] if self.padding == op.NO_SIDES else [op.Pad(self.padding)]
+
+
+def _nearest(value: Any) -> str:
+    if value != "nearest":
+        raise ValueError
+    return value
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class UpSampling2D(Layer):
+    """Each pixel as a block of equal ones: rows of `(height * size[0], width * size[1], channels)`.
+
+    Parameters
+    ----------
+    size : int or tuple of two ints
+        Height and width of the block.
+    data_format : {None, "channels_last"}
+    interpolation : {"nearest"}
+        Keras's other kinds are not supported.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    size: Pair = (2, 2)
+    data_format: DataFormat = None
+    interpolation: Annotated[
+        str, Rule(_nearest, "'nearest' (other interpolations are not supported)")
+    ] = "nearest"
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 3)
+        down, right = self.size
+        # Width, then height, stands last while it is repeated.
+        wider = [op.Permute((0, 2, 1)), op.Repeat(right), op.Permute((1, 2, 0))]
+        turned = wider if right > 1 else [op.Permute((2, 1, 0))]
+        if down > 1:
+            return [*turned, op.Repeat(down), op.Permute((2, 1, 0))]
+        return [*wider[:2], op.Permute((0, 2, 1))] if right > 1 else []

@@ -10,8 +10,15 @@ def count(values: int, span: int, stride: int, padding: str) -> int:
 
 
 def pads(values: int, span: int, stride: int, padding: str) -> tuple[int, int]:
-    """Zeros before and after, as TensorFlow puts them: where their number is odd, the extra one comes after."""
-    total = max((count(values, span, stride, padding) - 1) * stride + span - values, 0) if padding == "same" else 0
+    """Zeros before and after, as TensorFlow puts them.
+
+    Where their number is odd, the extra one comes after.
+    """
+    total = (
+        max((count(values, span, stride, padding) - 1) * stride + span - values, 0)
+        if padding == "same"
+        else 0
+    )
     return total // 2, total - total // 2
 
 
@@ -43,7 +50,11 @@ def transposed_count(
     if padding == "valid":
         extra = max(stride - span, 0) if output_padding is None else output_padding
         return (values - 1) * stride + span + extra
-    return values * stride if output_padding is None else (values - 1) * stride + span % 2 + output_padding
+    return (
+        values * stride
+        if output_padding is None
+        else (values - 1) * stride + span % 2 + output_padding
+    )
 
 
 def crops(values: int, span: int, stride: int, padding: str, output_padding: int | None) -> Pair:

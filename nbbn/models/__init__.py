@@ -15,7 +15,7 @@ def load_model(path):
 def __getattr__(name):
     """The estimators, which need scikit-learn, when they are first asked for."""
     if name in ("SequentialClassifier", "SequentialRegressor"):
-        from nbbn.models import estimators
+        from nbbn import estimators
 
         return getattr(estimators, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -47,14 +48,10 @@ def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tenso
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
         low.add(
-            "dense_forward",
-            x=d,
-            depth=node.width,
+            "dense_forward", x=d, depth=node.width,
             weights=low.parameters.add_transposed(node.layer).buffer,
-            weight_depth=padded(node.width, low.dtype),
-            bias=low.zeros(padded(x.width, low.dtype)),
-            z=dx,
-            panels=low.panels(x.width),
+            weight_depth=padded(node.width, low.dtype), bias=low.zeros(padded(x.width, low.dtype)),
+            z=dx, panels=low.panels(x.width),
         )
     low.updates.later(lambda: low.updates.dense(node, x, d))
     return dx
@@ -85,14 +82,10 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     layout = low.parameters.blocks[node.layer, "kernel"].layout
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
-        partial = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
+        parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
         low.add(
-            "conv_gradient",
-            x=x,
-            window=low.constant(f"gradient_reads{node.index}", words),
-            dz=d,
-            partial=partial,
-            weight_depth=padded(layout.depth, low.dtype),
+            "conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words), dz=d,
+            partial=parts, weight_depth=padded(layout.depth, low.dtype),
             panels=low.panels(d.channels),
         )
     dx = None
@@ -101,16 +94,16 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
         _convolution_input_gradient(low, node, words, d, dx)
     _bias_gradient(low, node, d)
     if low.is_trained(node, "kernel"):
-        low.updates.later(lambda: _update_convolution(low, node, layout, partial))
+        low.updates.later(lambda: _update_convolution(low, node, layout, parts))
     return dx
 
 
 def _update_convolution(
-    low: TrainingLowering, node: Node, layout: ConvLayout, partial: Buffer
+    low: TrainingLowering, node: Node, layout: ConvLayout, parts: Buffer
 ) -> None:
     """One step on a convolution's kernel, from its gradient's parts."""
     vectors = low.updates.vectors(node, "kernel")
-    gradient = low.merged(partial, f"dkernel{node.index}", vectors)
+    gradient = low.merged(parts, f"dkernel{node.index}", vectors)
     if layout.groups > 1:
         mask = low.constant(f"mask{node.index}", layout.mask(low.dtype))
         low.add("mask_columns", x=gradient, mask=mask, panels=vectors)
@@ -121,11 +114,11 @@ def _bias_gradient(low: TrainingLowering, node: Node, d: Tensor) -> None:
     if not low.is_trained(node, "bias"):
         return
     panels = low.panels(d.channels)
-    partial = low.partial(f"dbias_parts{node.index}", panels * lanes(low.dtype))
-    low.add("image_column_sums", x=d, pixels=d.pixels, partial=partial, panels=panels)
+    parts = low.partial(f"dbias_parts{node.index}", panels * lanes(low.dtype))
+    low.add("image_column_sums", x=d, pixels=d.pixels, partial=parts, panels=panels)
 
     def update() -> None:
-        gradient = low.merged(partial, f"dbias{node.index}", panels)
+        gradient = low.merged(parts, f"dbias{node.index}", panels)
         low.updates.train(node, "bias", gradient, panels)
 
     low.updates.later(update)
@@ -146,11 +139,8 @@ def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]
     items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
     flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
     low.add(
-        "flip_cells",
-        weights=low.block(node, "kernel"),
-        cells=node_cells(node),
-        panels=low.panels(z.channels),
-        out=flipped,
+        "flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
+        panels=low.panels(z.channels), out=flipped,
     )
     return flipped, 0
 
@@ -160,16 +150,10 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tupl
     depth = padded(cells * z.pixel, low.dtype)
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
     low.add(
-        "transpose_cells",
-        weights=low.block(node, "kernel"),
-        weight_depth=padded(cells * x.pixel, low.dtype),
-        cells=cells,
-        turned=int(window_words.is_spread(low.window(node, x.pixel))),
-        pixel=x.pixel,
-        units_pixel=z.pixel,
-        out=turned,
-        out_depth=depth,
-        panels=low.panels(z.channels),
+        "transpose_cells", weights=low.block(node, "kernel"),
+        weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
+        turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
+        units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels),
     )
     return turned, depth
 
@@ -177,20 +161,15 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tupl
 def _convolution_input_gradient(
     low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor, dx: Tensor
 ) -> None:
-    """With the transpose of each cell, or by a convolution turned round where the image was spread."""
+    """With each cell transposed; where the image was spread, by a convolution turned round."""
     turned, depth = low.turned[node.index]
     if window_words.is_spread(words):
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
         return
     low.add(
-        "conv_input_gradient",
-        dz=d,
-        window=low.constant(f"gradient_window{node.index}", words),
-        weights=turned,
-        weight_depth=depth,
-        dx=dx,
-        panels=low.panels(dx.channels),
+        "conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
+        weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels),
     )
 
 
@@ -200,13 +179,10 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
     words = low.window(node, repeated.pixel)
     if low.is_trained(node, "kernel"):
         items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
-        partial = low.partial(f"dkernel_parts{node.index}", items)
+        parts = low.partial(f"dkernel_parts{node.index}", items)
         low.add(
-            "depthwise_gradient",
-            x=repeated,
-            window=low.constant(f"gradient_reads{node.index}", words),
-            dz=d,
-            partial=partial,
+            "depthwise_gradient", x=repeated,
+            window=low.constant(f"gradient_reads{node.index}", words), dz=d, partial=parts,
             panels=panels,
         )
     dx = None
@@ -222,7 +198,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
         vectors = low.updates.vectors(node, "kernel")
 
         def update() -> None:
-            gradient = low.merged(partial, f"dkernel{node.index}", vectors)
+            gradient = low.merged(parts, f"dkernel{node.index}", vectors)
             low.updates.train(node, "kernel", gradient, vectors)
 
         low.updates.later(update)
@@ -243,12 +219,8 @@ def pool(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor
     dx = low.like(f"d{node.index}", result.x)
     values = {"x": result.x} if node.operation.kind == "max" else {}
     low.add(
-        f"{POOLS[node.operation.kind]}_backward",
-        window=result.window,
-        dy=d,
-        dx=dx,
-        panels=low.panels(dx.channels),
-        **values,
+        f"{POOLS[node.operation.kind]}_backward", window=result.window, dy=d, dx=dx,
+        panels=low.panels(dx.channels), **values,
     )
     return dx
 
@@ -301,11 +273,7 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
     low.add(
-        "channel_softmax_slope",
-        dy=d.buffer,
-        y=result.y.buffer,
-        pixel=d.pixel,
-        channels=d.channels,
+        "channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel, channels=d.channels,
         pixels=d.pixels,
     )
     return d
@@ -327,12 +295,12 @@ def batch_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> 
         return _norm_of_columns(low, node, result.x, d)
     xhat, panels = result.x, low.panels(result.x.channels)
     items = 2 * padded(xhat.channels, low.dtype)
-    partial = low.partial(f"dstate_parts{node.index}", items)
+    parts = low.partial(f"dstate_parts{node.index}", items)
     frozen = int(node.operation.uses_running)
     if node.pool:
         common = norm_pool_operands(low, node, result) | {"dy": d}
-        low.add("norm_pool_sums", partial=partial, **common)
-        dstate = low.merged(partial, f"dstate{node.index}", 2 * panels)
+        low.add("norm_pool_sums", partial=parts, **common)
+        dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
         if low.wants_input_gradient(node):
             low.add("norm_pool_backward", dstate=dstate, frozen=frozen, **common)
         d = xhat
@@ -340,8 +308,8 @@ def batch_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> 
         rows = {"pixel": xhat.pixel, "pixels": xhat.pixels, "panels": panels}
         tensors = {"dy": d.buffer, "xhat": xhat.buffer, "state": low.state(node)}
         sums = "image_norm_relu_sums" if node.relu else "image_norm_sums"
-        low.add(sums, partial=partial, **rows, **tensors)
-        dstate = low.merged(partial, f"dstate{node.index}", 2 * panels)
+        low.add(sums, partial=parts, **rows, **tensors)
+        dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
         if low.wants_input_gradient(node):
             low.add(
                 "image_norm_backward", batch=result.statistics, dstate=dstate, frozen=frozen,
@@ -373,17 +341,12 @@ def row_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     """In place."""
     xhat, panels = result.x, low.panels(result.x.channels)
     items = 2 * padded(xhat.channels, low.dtype)
-    partial = low.partial(f"dstate_parts{node.index}", items)
+    parts = low.partial(f"dstate_parts{node.index}", items)
     low.add(
-        "group_norm_backward",
-        dy=d.buffer,
-        xhat=xhat.buffer,
-        invstd=result.statistics,
-        state=low.state(node),
-        partial=partial,
-        **row_norm_sizes(low, node, xhat),
+        "group_norm_backward", dy=d.buffer, xhat=xhat.buffer, invstd=result.statistics,
+        state=low.state(node), partial=parts, **row_norm_sizes(low, node, xhat),
     )
-    _train_state(low, node, low.merged(partial, f"dstate{node.index}", 2 * panels), panels)
+    _train_state(low, node, low.merged(parts, f"dstate{node.index}", 2 * panels), panels)
     return d
 
 
@@ -393,25 +356,13 @@ def _train_state(low: TrainingLowering, node: Node, dstate: Buffer, panels: int)
     for row, name in enumerate(("gamma", "beta")):
         if low.is_trained(node, name):
             gradient = dstate.at(row * width, low.dtype.itemsize)
-            low.updates.later(
-                lambda name=name, gradient=gradient: low.updates.train(node, name, gradient, panels)
-            )
+            low.updates.later(partial(low.updates.train, node, name, gradient, panels))
 
 
 Backward = Callable[[TrainingLowering, Node, Result, Tensor], Tensor | None]
 BACKWARD: dict[type[Operation], Backward] = {
-    op.Dense: dense,
-    op.Convolve: convolve,
-    op.ConvolveTransposed: convolve,
-    op.ConvolveDepthwise: depthwise,
-    op.Pool: pool,
-    op.BatchNorm: batch_norm,
-    op.RowNorm: row_norm,
-    op.Elementwise: elementwise,
-    op.Softmax: softmax,
-    op.Permute: permute,
-    op.Reshape: reshape,
-    op.Pad: pad,
-    op.Repeat: repeat,
-    op.Disturb: disturb,
+    op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
+    op.ConvolveDepthwise: depthwise, op.Pool: pool, op.BatchNorm: batch_norm, op.RowNorm: row_norm,
+    op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
+    op.Pad: pad, op.Repeat: repeat, op.Disturb: disturb,
 }

@@ -37,14 +37,8 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     if low.training and last and panels <= FEW_PANELS and not node.relu:
         kernel = "dense_forward_by_rows"
     low.add(
-        kernel,
-        x=x,
-        depth=x.width,
-        weights=low.block(node, "kernel"),
-        weight_depth=padded(x.width, low.dtype),
-        bias=low.block(node, "bias"),
-        z=z,
-        panels=panels,
+        kernel, x=x, depth=x.width, weights=low.block(node, "kernel"),
+        weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"), z=z, panels=panels,
     )
     return Result(z, x)
 
@@ -62,27 +56,14 @@ def convolve(low: Lowering, node: Node, x: Tensor) -> Result:
 
 
 def add_convolution(
-    low: Lowering,
-    x: Tensor,
-    z: Tensor,
-    window: Buffer,
-    node: Node,
-    weights: Buffer,
-    bias: Buffer,
-    *,
-    relu: bool = False,
+    low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node, weights: Buffer, bias: Buffer,
+    *, relu: bool = False,
 ) -> None:
     """A convolution of `x` with any weights of a node's window."""
     cells = node_cells(node)
     low.add(
-        "conv_forward",
-        x=x,
-        window=window,
-        weights=weights,
-        weight_depth=padded(cells * x.pixel, low.dtype),
-        bias=bias,
-        relu=int(relu),
-        z=z,
+        "conv_forward", x=x, window=window, weights=weights,
+        weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
         panels=low.panels(z.channels),
     )
 
@@ -103,16 +84,9 @@ def _convolve_and_pool(
     words = window_words.pool(pool, node.pool.input_shape, node.output_shape, pixel, y.pixel)
     room = pool.size[0] * node.step.output_shape[1] * pixel
     low.add(
-        "conv_pool_forward",
-        x=x,
-        window=window,
-        weights=weights,
-        weight_depth=padded(node_cells(node) * x.pixel, low.dtype),
-        bias=bias,
-        relu=int(node.relu),
-        pool=low.constant(f"pool{node.index}", words),
-        y=y,
-        panels=low.panels(y.channels),
+        "conv_pool_forward", x=x, window=window, weights=weights,
+        weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias, relu=int(node.relu),
+        pool=low.constant(f"pool{node.index}", words), y=y, panels=low.panels(y.channels),
         strip=low.program.buffer(f"strip{node.index}", low.own_segment, room),
     )
     return Result(y, x)
@@ -134,12 +108,7 @@ def add_depthwise(
 ) -> None:
     """A depthwise convolution with any weights."""
     low.add(
-        "depthwise_forward",
-        x=x,
-        window=window,
-        weights=weights,
-        bias=bias,
-        z=z,
+        "depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
         panels=low.panels(z.channels),
     )
 
@@ -147,9 +116,7 @@ def add_depthwise(
 def add_repeat(low: Lowering, name: str, x: Tensor, times: int) -> Tensor:
     """Each number of the last axis `times` in a row."""
     y = low.tensor(name, (*x.shape[:-1], x.channels * times))
-    low.add(
-        "repeat_channels", x=x, channels=x.channels, times=times, y=y, pixels=x.pixels
-    )
+    low.add("repeat_channels", x=x, channels=x.channels, times=times, y=y, pixels=x.pixels)
     low.clear_padding(y)
     return y
 
@@ -173,14 +140,8 @@ def row_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     xhat = x if in_place else low.like(f"xhat{node.index}", x)
     y = low.like(f"y{node.index}", x)
     low.add(
-        "group_norm_forward",
-        x=x,
-        xhat=xhat,
-        y=y,
-        invstd=invstd,
-        state=low.state(node),
-        epsilon=node.operation.epsilon,
-        **row_norm_sizes(low, node, x),
+        "group_norm_forward", x=x, xhat=xhat, y=y, invstd=invstd, state=low.state(node),
+        epsilon=node.operation.epsilon, **row_norm_sizes(low, node, x),
     )
     low.clear_padding(y)
     return Result(y, xhat, statistics=invstd)
@@ -189,17 +150,14 @@ def row_norm(low: Lowering, node: Node, x: Tensor) -> Result:
 def row_norm_sizes(low: Lowering, node: Node, x: Tensor) -> dict[str, int]:
     """What the kernels of layer and group norm must know of rows and sets."""
     return {
-        "width": padded(x.channels, low.dtype),
-        "pixel": x.pixel,
-        "pixels": x.pixels,
-        "channels": x.channels,
-        "set_pixels": node.operation.pixels,
+        "width": padded(x.channels, low.dtype), "pixel": x.pixel, "pixels": x.pixels,
+        "channels": x.channels, "set_pixels": node.operation.pixels,
         "set_channels": node.operation.channels,
     }
 
 
 def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
-    """`y = f(x)`: in place in inference, and on rows of one axis where the slope follows from `y`."""
+    """`y = f(x)`: in place in inference, and where the slope follows from `y`."""
     name = node.operation.function
     if len(x.shape) == 1 and f"{name}_forward" in KERNELS and not x.kept:
         low.add(f"{name}_forward", x=x, panels=low.panels(x.width))
@@ -220,11 +178,7 @@ def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
         return Result(x, x)
     y = low.like(f"a{node.index}", x) if low.training else x
     low.add(
-        "channel_softmax",
-        x=x.buffer,
-        y=y.buffer,
-        pixel=x.pixel,
-        channels=x.channels,
+        "channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
         pixels=x.pixels,
     )
     return Result(replace(y, kept=low.training), x)
@@ -256,17 +210,8 @@ def add_permutation(low: Lowering, order: tuple[int, ...], x: Tensor, y: Tensor)
     for k, axis in enumerate(order):
         place[axis + lead] = steps[k + lead]
     low.add(
-        "permute",
-        x=x,
-        y=y,
-        a=shape[0],
-        b=shape[1],
-        c=shape[2],
-        x_a=shape[1] * x.pixel,
-        x_b=x.pixel,
-        y_a=place[0],
-        y_b=place[1],
-        y_c=place[2],
+        "permute", x=x, y=y, a=shape[0], b=shape[1], c=shape[2], x_a=shape[1] * x.pixel,
+        x_b=x.pixel, y_a=place[0], y_b=place[1], y_c=place[2],
     )
     low.clear_padding(y)
 
@@ -285,18 +230,11 @@ def repeat(low: Lowering, node: Node, x: Tensor) -> Result:
 
 
 Forward = Callable[[Lowering, Node, Tensor], Result]
-# What training and inference share; a batch norm and what disturbs training they do in their own way.
+# What training and inference share; a batch norm and what disturbs training they do in their own
+# way.
 SHARED: dict[type[Operation], Forward] = {
-    op.Dense: dense,
-    op.Convolve: convolve,
-    op.ConvolveTransposed: convolve,
-    op.ConvolveDepthwise: depthwise,
-    op.Pool: pool,
-    op.RowNorm: row_norm,
-    op.Elementwise: elementwise,
-    op.Softmax: softmax,
-    op.Permute: permute,
-    op.Reshape: reshape,
-    op.Pad: pad,
-    op.Repeat: repeat,
+    op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
+    op.ConvolveDepthwise: depthwise, op.Pool: pool, op.RowNorm: row_norm,
+    op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
+    op.Pad: pad, op.Repeat: repeat,
 }

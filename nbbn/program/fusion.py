@@ -1,4 +1,7 @@
-"""Steps to nodes: what is computed in one go. ReLUs and pools join the step before them where a fused kernel exists."""
+"""Steps to nodes: what is computed in one go.
+
+ReLUs and pools join the step before them where a fused kernel exists.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from nbbn.operations import Computation, Operation, Shape, Step
 
 # Operations whose kernels a ReLU joins.
 _TAKES_RELU = (op.Dense, op.Convolve, op.ConvolveTransposed, op.BatchNorm)
-# What is a matrix product with windows of an image; a dense layer on rows of several axes is one too.
+# What is a matrix product with windows of an image; a dense layer on rows of several axes is one
+# too.
 _CONVOLUTIONS = (op.Convolve, op.ConvolveTransposed)
 
 

@@ -1,4 +1,7 @@
-"""A network lowered to the program of one block of rows: all of it in one thread, rows to answers."""
+"""A network lowered to the program of one block of rows.
+
+All of it in one thread, rows to answers.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,7 @@ def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     """Normalise with the running statistics, in place."""
     images, relu = len(x.shape) > 1, "_relu" if node.relu else ""
     common = {
-        "x": x,
-        "state": low.state(node),
-        "panels": low.panels(x.channels),
+        "x": x, "state": low.state(node), "panels": low.panels(x.channels),
         "epsilon": node.operation.epsilon,
     }
     if images:
@@ -116,7 +117,9 @@ def _work(node: Node) -> int:
     taps = math.prod(operation.window.size)
     if isinstance(operation, op.ConvolveDepthwise):
         return image * taps * node.step.output_shape[-1]
-    return image * taps * node.input_shape[-1] * operation.filters // getattr(operation, "groups", 1)
+    return (
+        image * taps * node.input_shape[-1] * operation.filters // getattr(operation, "groups", 1)
+    )
 
 
 def _block_of_images(nodes: list[Node]) -> int:

@@ -1,29 +1,36 @@
-"""The engine's own layouts: padded widths, panel-major kernels, and strides that keep off powers of two."""
+"""The engine's own layouts.
+
+Padded widths, panel-major kernels, and strides that keep off powers of two.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbbn.kernels.simd import lanes_of
 
 
-def lanes(dtype) -> int:
+def lanes(dtype: DTypeLike) -> int:
     """Floats of `dtype` in one vector."""
     return lanes_of(np.dtype(dtype).itemsize)
 
 
-def panels_of(width: int, dtype) -> int:
+def panels_of(width: int, dtype: DTypeLike) -> int:
     """Vectors that hold `width` columns."""
     return -(-width // lanes(dtype))
 
 
-def padded(width: int, dtype) -> int:
+def padded(width: int, dtype: DTypeLike) -> int:
     """`width` rounded up to whole vectors."""
     return panels_of(width, dtype) * lanes(dtype)
 
 
-def stride_of(width: int, dtype) -> int:
-    """Items from row to row of a buffer: whole vectors, and off multiples of 1 KiB, whose rows would share cache sets."""
+def stride_of(width: int, dtype: DTypeLike) -> int:
+    """Items from row to row of a buffer.
+
+    Whole vectors, and off multiples of 1 KiB, whose rows would share cache sets.
+    """
     items = padded(width, dtype)
     if items * np.dtype(dtype).itemsize % 1024 == 0:
         items += lanes(dtype)
@@ -31,7 +38,10 @@ def stride_of(width: int, dtype) -> int:
 
 
 def pack_kernel(kernel: np.ndarray, out: np.ndarray) -> None:
-    """`(depth, units)` into panels `(panels, padded depth, lanes)`; the padding of `out` stays as it is."""
+    """`(depth, units)` into panels `(panels, padded depth, lanes)`.
+
+    The padding of `out` stays as it is.
+    """
     depth, units = kernel.shape
     v = out.shape[2]
     for panel in range(out.shape[0]):
@@ -45,14 +55,18 @@ def unpack_kernel(panels: np.ndarray, depth: int, units: int) -> np.ndarray:
     return np.ascontiguousarray(whole[:depth, :units])
 
 
-# Memory that fills a good part of an L2 is taken in huge pages, where the system has them (NumPy asks for them from 4 MB on):
-# scattered small pages collide in the cache, differently in each process. A fit of two epochs of 784-128-64-32-10 at batch 256
-# took 0.160 to 0.172 s in nine processes out of ten, against 0.201 to 0.211 s in four out of five.
+# Memory that fills a good part of an L2 is taken in huge pages, where the system has them (NumPy
+# asks for them from 4 MB on): scattered small pages collide in the cache, differently in each
+# process. A fit of two epochs of 784-128-64-32-10 at batch 256 took 0.160 to 0.172 s in nine
+# processes out of ten, against 0.201 to 0.211 s in four out of five.
 _HUGE, _ASKED, _LARGE = 2 << 20, 4 << 20, 1 << 17
 
 
 def aligned_bytes(size: int) -> np.ndarray:
-    """A zeroed uint8 array of `size` bytes on a 64-byte boundary; a large one on that of a huge page."""
+    """A zeroed uint8 array of `size` bytes on a 64-byte boundary.
+
+    A large one on that of a huge page.
+    """
     boundary = 64 if size < _LARGE else _HUGE
     raw = np.zeros(size + 64 if boundary == 64 else max(size, _ASKED) + _HUGE, np.uint8)
     start = -raw.ctypes.data % boundary

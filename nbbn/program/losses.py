@@ -53,11 +53,7 @@ def weigh_rows(low: Lowering, gradient: Tensor, shares: Buffer) -> None:
     if len(gradient.shape) > 1:
         raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
     low.add(
-        "weigh_rows",
-        dz=gradient,
-        panels=low.panels(gradient.width),
-        shares=shares,
-        losses=_LOSSES,
+        "weigh_rows", dz=gradient, panels=low.panels(gradient.width), shares=shares, losses=_LOSSES,
     )
 
 
@@ -68,16 +64,9 @@ def _add(
     wanted = KERNELS[record.engine].operands
     gradient = low.tensor("doutputs", (y.width,)) if "dy" in wanted else y
     known: dict[str, Tensor | Buffer | float] = {
-        "z": y,
-        "y": y,
-        "dy": gradient,
-        "units": y.width,
-        "panels": low.panels(y.width),
-        "labels": Buffer("Y", Segment.Y),
-        "order": Buffer("order", Segment.ORDER),
-        "losses": _LOSSES,
-        "hits": Buffer("hits", Segment.HITS),
-        "parameter": parameter,
+        "z": y, "y": y, "dy": gradient, "units": y.width, "panels": low.panels(y.width),
+        "labels": Buffer("Y", Segment.Y), "order": Buffer("order", Segment.ORDER),
+        "losses": _LOSSES, "hits": Buffer("hits", Segment.HITS), "parameter": parameter,
     }
     if targets is not None:
         known |= {"targets": targets, "t_stride": targets.stride}

@@ -68,15 +68,8 @@ class Lowering:
     """
 
     def __init__(
-        self,
-        computation: Computation,
-        nodes: list[Node],
-        dtype: np.dtype,
-        *,
-        rows: int,
-        training: bool,
-        parameters: Parameters | None = None,
-        logits: int | None = None,
+        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+        training: bool, parameters: Parameters | None = None, logits: int | None = None,
     ):
         self.computation, self.nodes = computation, nodes
         self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
@@ -92,7 +85,7 @@ class Lowering:
         return max(2, min(BLOCKS, PARTIAL_BYTES // max(largest, 1)))
 
     def _scratch(self) -> Buffer | None:
-        """Room for one bordered image, as large as the largest convolution needs, for each thread."""
+        """Room for one bordered image a thread, as large as the largest convolution needs."""
         nodes = [node for node in self.nodes if has_window_of_kernel(node)]
         if not nodes:
             return None
@@ -189,7 +182,9 @@ class Lowering:
         """Zeros behind the channels: working memory begins as zeros in training alone."""
         needed = always or not self.training
         if needed and y.pixel > y.channels and len(y.shape) > 1:
-            self.add("clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels, pixels=y.pixels)
+            self.add(
+                "clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels, pixels=y.pixels
+            )
 
 
 def has_window_of_kernel(node: Node) -> bool:

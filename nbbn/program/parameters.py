@@ -76,10 +76,7 @@ class Parameters:
     """
 
     def __init__(
-        self,
-        program: Program,
-        arrays: tuple[dict[str, Array], ...],
-        nodes: list[Node],
+        self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
         logits: int | None = None,
     ):
         self.dtype = program.dtype
@@ -103,13 +100,8 @@ class Parameters:
         if not node.is_convolution:
             return MatrixLayout(channels, units)
         return ConvLayout(
-            size,
-            channels,
-            input_pixel(node, self.dtype),
-            units,
-            getattr(operation, "groups", 1),
-            isinstance(operation, op.ConvolveTransposed),
-            isinstance(operation, op.Dense),
+            size, channels, input_pixel(node, self.dtype), units, getattr(operation, "groups", 1),
+            isinstance(operation, op.ConvolveTransposed), isinstance(operation, op.Dense),
         )
 
     def _add(self, layer: int, name: str, layout: WeightLayout) -> None:

@@ -1,9 +1,13 @@
-"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own declarations demand them."""
+"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own
+declarations demand them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -54,9 +58,9 @@ class Operation:
     """One kernel call of a step."""
 
     kernel: str
-    operands: dict[str, object]
+    operands: dict[str, Any]
 
-    def accesses(self):
+    def accesses(self) -> Iterator[tuple[str, Access, int | None]]:
         """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
@@ -67,18 +71,28 @@ class Operation:
         splits = {access.split for _, access, _ in self.accesses() if access.writes}
         return "blocks" in self.operands and splits == {"images"}
 
-    def __str__(self):
+    def __str__(self) -> str:
         shown = []
         for name, value in self.operands.items():
-            shown.append(f"{name}={value.name}" if isinstance(value, Buffer) else f"{name}={value:g}")
+            shown.append(
+                f"{name}={value.name}" if isinstance(value, Buffer) else f"{name}={value:g}"
+            )
         return f"{self.kernel}({', '.join(shown)})"
 
 
-def _conflict(a: tuple[str, Access, int], b: tuple[str, Access, int]) -> bool:
-    """Must all threads be through with access `a` before `b` begins?"""
+# An access of an operation: buffer name, how, panels.
+_Access = tuple[str, Access, int | None]
+
+
+def _conflict(a: _Access, b: _Access, *, same_step: bool) -> bool:
+    """Must all threads be through with access `a` before `b` begins?
+
+    The next step may have fewer rows: then other threads own them.
+    """
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
-    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows", "images", "alone")
+    kept = ("columns", "alone", "rows", "images") if same_step else ("columns", "alone")
+    same_owner = a[1].split == b[1].split and a[1].split in kept
     return not (same_owner and (a[1].split != "columns" or a[2] == b[2]))
 
 
@@ -99,14 +113,16 @@ class Program:
     operations: list[Operation] = field(default_factory=list)
     sizes: dict[Segment, int] = field(default_factory=dict)
 
-    def buffer(self, name: str, segment: Segment, items: int, itemsize: int | None = None) -> Buffer:
+    def buffer(
+        self, name: str, segment: Segment, items: int, itemsize: int | None = None
+    ) -> Buffer:
         """A new buffer at the end of a segment, on a cache line of its own."""
         offset = self.sizes.get(segment, 0)
         size = items * (itemsize or self.dtype.itemsize)
         self.sizes[segment] = offset + -(-size // ALIGNMENT) * ALIGNMENT
         return Buffer(name, segment, offset)
 
-    def add(self, kernel: str, **operands) -> None:
+    def add(self, kernel: str, **operands: Any) -> None:
         """Append a kernel call; every operand of the kernel must be named."""
         wanted = KERNELS[kernel].operands
         if set(wanted) != set(operands):
@@ -154,22 +170,28 @@ class Program:
         return blocks or max(op.operands.get("panels", 1) for op in self.operations)
 
     def barriers(self, *, repeats: bool = True) -> list[bool]:
-        """After which operations all threads must meet; `repeats` for steps that follow each other without end."""
+        """After which operations all threads must meet.
+
+        `repeats` for steps that follow each other without end.
+        """
         due = [False] * len(self.operations)
-        open_accesses: list[tuple] = []
-        for _ in range(2 if repeats else 1):  # the second round sees what a step's end leaves for the next one's beginning
+        unmet: list[tuple[int, _Access]] = []
+        # The second step sees what the first one's end leaves for the next one's beginning.
+        for step in range(2 if repeats else 1):
             for i, op in enumerate(self.operations):
-                accesses = list(op.accesses())
-                if any(_conflict(a, b) for a in open_accesses for b in accesses):
+                mine = list(op.accesses())
+                if any(_conflict(a, b, same_step=s == step) for s, a in unmet for b in mine):
                     due[i - 1] = True
-                    open_accesses = []
-                open_accesses += accesses
+                    unmet = []
+                unmet += [(step, access) for access in mine]
                 if due[i]:
-                    open_accesses = []
+                    unmet = []
         return due
 
     def groups(self, barriers: list[bool]) -> list[int]:
-        """For each operation the number of those, itself the first, that can go block by block of images; 0 within such a run."""
+        """For each operation the number of those, itself the first, that can go block by block of
+        images; 0 within such a run.
+        """
         groups, i = [1] * len(self.operations), 0
         while i < len(self.operations):
             end = i
@@ -183,7 +205,9 @@ class Program:
         return groups
 
     def table(self, source: np.dtype | None = None, *, repeats: bool = True) -> np.ndarray:
-        """The rows as the executor reads them: int64, address, barrier flag, operands; compiles the kernels it names.
+        """The rows as the executor reads them: int64, address, barrier flag, operands.
+
+        Compiles the kernels it names.
 
         Parameters
         ----------
@@ -197,7 +221,9 @@ class Program:
         barriers = self.barriers(repeats=repeats)
         for row, op, barrier, group in zip(table, self.operations, barriers, self.groups(barriers)):
             kernel = KERNELS[op.kernel]
-            reads_x = any(isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values())
+            reads_x = any(
+                isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values()
+            )
             row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), barrier
             if group > 1 and op.operands["blocks"] > 1:
                 row[1] |= group << GROUP_SHIFT | op.operands["blocks"] << BLOCKS_SHIFT

@@ -44,15 +44,13 @@ class TrainingRun:
             contexts[:, BASES + segment] = array.ctypes.data
         while len(self._private) < threads:
             self._private.append(aligned_bytes(self._private_bytes))
-        contexts[:, BASES + Segment.PRIVATE] = [piece.ctypes.data for piece in self._private[:threads]]
+        contexts[:, BASES + Segment.PRIVATE] = [
+            piece.ctypes.data for piece in self._private[:threads]
+        ]
         team = aligned_bytes(TEAM_BYTES)
         call = (
-            self.table.ctypes.data,
-            *self.table.shape,
-            steps.ctypes.data,
-            len(steps),
-            contexts.ctypes.data,
-            team.ctypes.data,
+            self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps),
+            contexts.ctypes.data, team.ctypes.data,
         )
         if threads == 1:
             executor.run_alone(*call)
@@ -120,15 +118,8 @@ class InferenceRun:
 
 
 def call_program(
-    table: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    out: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    state: np.ndarray,
-    work_bytes: int,
-    parallel: bool,
+    table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray, gamma: np.ndarray,
+    beta: np.ndarray, state: np.ndarray, work_bytes: int, parallel: bool,
 ) -> None:
     """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
     call = (table, x, y, out, gamma, beta, state, work_bytes)

@@ -24,7 +24,8 @@ class Tensor:
     shape : tuple of int
         Of a row.
     pixel : int
-        Floats from pixel to pixel: the channels, padded. Of a feature vector, which is one pixel, the stride.
+        Floats from pixel to pixel: the channels, padded. Of a feature vector, which is one pixel,
+        the stride.
     kept : bool
         Whether the backward pass needs the contents as they are.
     """

@@ -54,16 +54,8 @@ class TrainingProgram:
 
 
 def lower_training(
-    computation: Computation,
-    dtype: np.dtype,
-    rows: int,
-    loss: str,
-    optimizer: Optimizer,
-    *,
-    decay: float = 0.0,
-    debias: bool = False,
-    seed: int = 0,
-    loss_parameter: float = 1.0,
+    computation: Computation, dtype: np.dtype, rows: int, loss: str, optimizer: Optimizer, *,
+    decay: float = 0.0, debias: bool = False, seed: int = 0, loss_parameter: float = 1.0,
     weighted: bool | str = False,
 ) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
@@ -121,16 +113,12 @@ def lower_training(
 
 
 _X, _Y, _ORDER, _WEIGHTS = (
-    Buffer("X", Segment.X),
-    Buffer("Y", Segment.Y),
-    Buffer("order", Segment.ORDER),
+    Buffer("X", Segment.X), Buffer("Y", Segment.Y), Buffer("order", Segment.ORDER),
     Buffer("weights", Segment.WEIGHTS),
 )
 
 
-def _up_to_the_loss(
-    computation: Computation, record: LossRecord
-) -> tuple[list[Node], int | None]:
+def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[Node], int | None]:
     """The nodes without the activation that a loss begins before; the layer that gives logits."""
     nodes, last, wanted = fuse(computation, training=True), len(computation.steps) - 1, record.end
     ends_with = computation.ends_with if computation.last_activation == last else "linear"
@@ -195,7 +183,10 @@ def _forward(low: TrainingLowering, x: Tensor) -> list[Result]:
 
 
 def _backward(low: TrainingLowering, results: list[Result], d: Tensor) -> None:
-    """Emit the backward pass; updates come one phase late: all threads have used the old weights."""
+    """Emit the backward pass.
+
+    Updates come one phase late: all threads have used the old weights.
+    """
     gradients = {len(low.nodes) - 1: d}
     for node in reversed(low.nodes):
         if not low.trains_up_to(node.index):

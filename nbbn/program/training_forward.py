@@ -28,15 +28,9 @@ def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     xhat = low.like(f"xhat{node.index}", x) if x.kept else x
     y = low.like(f"y{node.index}", x)
     low.add(
-        "image_norm_relu_forward" if node.relu else "image_norm_forward",
-        x=x.buffer,
-        xhat=xhat.buffer,
-        y=y.buffer,
-        batch=statistics,
-        state=low.state(node),
-        pixel=x.pixel,
-        pixels=x.pixels,
-        panels=low.panels(x.channels),
+        "image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
+        xhat=xhat.buffer, y=y.buffer, batch=statistics, state=low.state(node), pixel=x.pixel,
+        pixels=x.pixels, panels=low.panels(x.channels),
     )
     return Result(y, xhat, statistics=statistics)
 
@@ -57,15 +51,8 @@ def _norm_of_columns(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     if low.weighted == "mean":
         kernel, weighted = "norm_weighted_forward", {"shares": low.shares, "relu": int(node.relu)}
     low.add(
-        kernel,
-        x=x,
-        xhat=xhat,
-        y=y,
-        state=low.state(node),
-        panels=low.panels(x.width),
-        epsilon=node.operation.epsilon,
-        **_momentum(low, node),
-        **weighted,
+        kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
+        epsilon=node.operation.epsilon, **_momentum(low, node), **weighted,
     )
     return Result(y, xhat)
 
@@ -82,14 +69,8 @@ def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
             panels=panels,
         )  # fmt: skip
         low.add(
-            "image_norm_statistics",
-            partial=partial,
-            pixels=x.pixels,
-            batch=batch,
-            state=state,
-            panels=panels,
-            epsilon=operation.epsilon,
-            update=int(operation.updates_running),
+            "image_norm_statistics", partial=partial, pixels=x.pixels, batch=batch, state=state,
+            panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
             **_momentum(low, node),
         )
     if operation.uses_running:
@@ -112,12 +93,8 @@ def _norm_and_pool(low: TrainingLowering, node: Node, z: Tensor, statistics: Buf
 def norm_pool_operands(low: TrainingLowering, node: Node, result: Result) -> dict[str, Any]:
     """Operands that the three kernels of a batch norm with its pool share."""
     return {
-        "z": result.x,
-        "window": result.window,
-        "batch": result.statistics,
-        "state": low.state(node),
-        "relu": int(node.relu),
-        "panels": low.panels(result.x.channels),
+        "z": result.x, "window": result.window, "batch": result.statistics,
+        "state": low.state(node), "relu": int(node.relu), "panels": low.panels(result.x.channels),
     }
 
 
@@ -132,14 +109,8 @@ def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
         add_dropout(low, node, x, y)
     else:
         low.add(
-            "gaussian_noise",
-            x=x.buffer,
-            y=y.buffer,
-            image=x.stride,
-            pixel=x.pixel,
-            channels=x.channels,
-            stddev=node.operation.amount,
-            seed=low.seed_of(node),
+            "gaussian_noise", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel,
+            channels=x.channels, stddev=node.operation.amount, seed=low.seed_of(node),
         )
     return Result(y, x)
 
@@ -147,19 +118,11 @@ def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
 def add_dropout(low: TrainingLowering, node: Node, x: Tensor, y: Tensor) -> None:
     """`y = x` with the node's zeros, which are the same forward and backward."""
     low.add(
-        "dropout",
-        x=x.buffer,
-        y=y.buffer,
-        image=x.stride,
-        pixel=x.pixel,
-        channels=x.channels,
-        rate_of_loss=node.operation.amount,
-        seed=low.seed_of(node),
+        "dropout", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel, channels=x.channels,
+        rate_of_loss=node.operation.amount, seed=low.seed_of(node),
     )
 
 
 FORWARD: dict[type[Operation], Callable[[TrainingLowering, Node, Tensor], Result]] = {
-    **SHARED,
-    op.BatchNorm: batch_norm,
-    op.Disturb: disturb,
+    **SHARED, op.BatchNorm: batch_norm, op.Disturb: disturb,
 }

@@ -41,17 +41,8 @@ class TrainingLowering(Lowering):
     """
 
     def __init__(
-        self,
-        computation: Computation,
-        nodes: list[Node],
-        dtype: np.dtype,
-        *,
-        rows: int,
-        logits: int | None,
-        optimizer: Optimizer,
-        decay: float,
-        debias: bool,
-        seed: int,
+        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+        logits: int | None, optimizer: Optimizer, decay: float, debias: bool, seed: int,
         weighted: bool | str,
     ):
         super().__init__(computation, nodes, dtype, rows=rows, training=True, logits=logits)

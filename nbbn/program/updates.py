@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -69,14 +70,9 @@ class Updates:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, panels, itemsize=8)
-        common = {
-            "x": x,
-            "depth": x.width,
-            "dz": dz,
-            "weights": low.block(node, "kernel"),
-            "squares": squares,
-            "panels": panels,
-            "constants": self._constants,
+        common: dict[str, Any] = {
+            "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
+            "squares": squares, "panels": panels, "constants": self._constants,
             "decay": self._decay,
         }
         if low.parameters.is_trained(node.layer, "kernel"):
@@ -126,13 +122,8 @@ class Updates:
             sums = low.program.buffer(name_of_sums, Segment.WORK, vectors, itemsize=8)
             self.penalties.append((sums, vectors))
             low.add(
-                "add_penalty",
-                grad=gradient,
-                param=low.block(node, name),
-                l1=array.l1,
-                l2=array.l2,
-                penalties=sums,
-                panels=vectors,
+                "add_penalty", grad=gradient, param=low.block(node, name), l1=array.l1, l2=array.l2,
+                penalties=sums, panels=vectors,
             )
         if self._clips:
             self._clipped.append((node, name, gradient, vectors))
@@ -162,24 +153,17 @@ class Updates:
         transposed = low.parameters.transposed.get(node.layer)
         if transposed and low.parameters.is_trained(node.layer, "kernel"):
             low.add(
-                "transpose_weights",
-                weights=low.block(node, "kernel"),
-                weight_depth=padded(node.input_shape[-1], low.dtype),
-                out=transposed.buffer,
-                out_depth=padded(node.width, low.dtype),
-                panels=low.panels(node.width),
+                "transpose_weights", weights=low.block(node, "kernel"),
+                weight_depth=padded(node.input_shape[-1], low.dtype), out=transposed.buffer,
+                out_depth=padded(node.width, low.dtype), panels=low.panels(node.width),
             )
 
     def _step(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
         parameter = self._low.block(node, name)
         self._shrink(parameter, vectors)
         self._low.add(
-            f"update_{self._optimizer.kernel}",
-            param=parameter,
-            grad=gradient,
-            slots=self._slots(node, name),
-            constants=self._constants,
-            panels=vectors,
+            f"update_{self._optimizer.kernel}", param=parameter, grad=gradient,
+            slots=self._slots(node, name), constants=self._constants, panels=vectors,
         )
 
     def _shrink(self, parameter: Buffer, vectors: int) -> None:

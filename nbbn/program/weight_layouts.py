@@ -1,10 +1,13 @@
-"""How each kind of parameter stands in the engine's memory, and how it comes from and returns to the user's layout."""
+"""How each kind of parameter stands in the engine's memory, and how it comes from and returns to
+the user's layout.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbbn.program.layout import lanes, pack_kernel, padded, panels_of, unpack_kernel
 
@@ -15,7 +18,7 @@ class VectorLayout:
 
     units: int
 
-    def items(self, dtype) -> int:
+    def items(self, dtype: DTypeLike) -> int:
         """Items in memory."""
         return padded(self.units, dtype)
 
@@ -35,7 +38,7 @@ class MatrixLayout:
     depth: int
     units: int
 
-    def items(self, dtype) -> int:
+    def items(self, dtype: DTypeLike) -> int:
         """Items in memory."""
         return padded(self.depth, dtype) * padded(self.units, dtype)
 
@@ -53,10 +56,11 @@ class MatrixLayout:
 
 @dataclass(frozen=True)
 class ConvLayout:
-    """A convolution's kernel as the matrix `(kernel_h * kernel_w * pixel, filters)`, rows of padding 0.
+    """A convolution's kernel as the matrix `(kernel_h * kernel_w * pixel, filters)`, rows of
+    padding 0.
 
-    Groups that do not mix are blocks of one matrix, 0 elsewhere. A transposed kernel `(h, w, filters, in)` stands as that of the
-    convolution which it is of the spread image: turned round.
+    Groups that do not mix are blocks of one matrix, 0 elsewhere. A transposed kernel `(h, w,
+    filters, in)` stands as that of the convolution which it is of the spread image: turned round.
     """
 
     size: tuple[int, int]
@@ -76,7 +80,7 @@ class ConvLayout:
     def _matrix(self) -> MatrixLayout:
         return MatrixLayout(self.depth, self.filters)
 
-    def items(self, dtype) -> int:
+    def items(self, dtype: DTypeLike) -> int:
         """Items in memory."""
         return self._matrix.items(dtype)
 
@@ -106,7 +110,7 @@ class ConvLayout:
             return np.ascontiguousarray(array[::-1, ::-1].transpose(0, 1, 3, 2))
         return array
 
-    def mask(self, dtype) -> np.ndarray:
+    def mask(self, dtype: DTypeLike) -> np.ndarray:
         """1 where a grouped kernel has a weight."""
         flat = np.zeros(self.items(dtype), dtype)
         self.write(flat, np.ones((*self.size, self.channels // self.groups, self.filters), dtype))
@@ -124,7 +128,7 @@ class RowsLayout:
     def _width(self) -> int:
         return int(np.prod(self.shape)) // self.rows
 
-    def items(self, dtype) -> int:
+    def items(self, dtype: DTypeLike) -> int:
         """Items in memory."""
         return self.rows * padded(self._width, dtype)
 

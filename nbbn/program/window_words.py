@@ -16,16 +16,8 @@ Numbers = Sequence[int] | np.ndarray
 
 
 def _words(
-    source: Numbers,
-    pixel: int,
-    top_left: Numbers,
-    spread: Numbers,
-    bordered: Numbers,
-    kernel: Numbers,
-    strides: Numbers,
-    dilation: Numbers,
-    out: Numbers,
-    out_pixel: int,
+    source: Numbers, pixel: int, top_left: Numbers, spread: Numbers, bordered: Numbers,
+    kernel: Numbers, strides: Numbers, dilation: Numbers, out: Numbers, out_pixel: int,
 ) -> np.ndarray:
     words = np.zeros(w.WINDOW_WORDS, np.int64)
     pairs = {
@@ -49,7 +41,7 @@ def image_shape(shape: Shape) -> Shape:
 
 def window_of(operation: Operation) -> Window:
     """Of a convolution; a dense layer on rows of several axes is one of a single pixel."""
-    return Window(_ONES) if isinstance(operation, op.Dense) else operation.window  # type: ignore[attr-defined]
+    return getattr(operation, "window", Window(_ONES))
 
 
 def convolution(
@@ -67,7 +59,8 @@ def convolution(
         bordered = [n + sum(side) for n, side in zip(source, window.sides)]
         spread, strides = _ONES, window.strides
     return _words(
-        source, pixel, start, spread, bordered, window.size, strides, window.dilation, out, out_pixel
+        source, pixel, start, spread, bordered, window.size, strides, window.dilation, out,
+        out_pixel,
     )
 
 
@@ -92,7 +85,8 @@ def pool(window: Window, before: Shape, after: Shape, pixel: int, out_pixel: int
     """The window of a pool."""
     start = [side[0] for side in window.sides]
     return _words(
-        before, pixel, start, _ONES, before[:2], window.size, window.strides, _ONES, after, out_pixel
+        before, pixel, start, _ONES, before[:2], window.size, window.strides, _ONES, after,
+        out_pixel,
     )
 
 
@@ -100,9 +94,7 @@ def padding(sides: Sides, before: Shape, pixel: int) -> np.ndarray:
     """The window whose bordered image is the output of a `Pad`."""
     (top, bottom), (left, right) = sides
     bordered = (before[0] + top + bottom, before[1] + left + right)
-    return _words(
-        before, pixel, (top, left), _ONES, bordered, _ONES, _ONES, _ONES, bordered, pixel
-    )
+    return _words(before, pixel, (top, left), _ONES, bordered, _ONES, _ONES, _ONES, bordered, pixel)
 
 
 def cropping(forward: np.ndarray) -> np.ndarray:

@@ -1,0 +1,308 @@
+"""A network in the making: the layers found so far, and how the graph's rows stand to nbbn's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from nbbn.formats.files import Refused
+from nbbn.formats.onnx.graph import OnnxNode
+from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
+from nbbn.layers.base import Shape
+
+# The inputs of a node: constants, and None for what comes from the node before or is left out.
+Args = list[np.ndarray | None]
+
+CHANNELS_FIRST = (2, 0, 1)
+# Exact in float32, and so is 1 minus it: a batch norm of this variance multiplies by gamma alone.
+_EPSILON = 2.0**-10
+# A network that flattens a row of more numbers, or scales as many channels, has no room for
+# its weights.
+_MAX_MADE = 2**22
+
+
+class Affine:
+    """`(x - mean) * scale + shift` along an axis of the row: becomes a batch norm.
+
+    The axis is None where one number is for all.
+    """
+
+    def __init__(self, axis: int | None = None):
+        self.axis = axis
+        self.mean, self.scale, self.shift = np.float64(0), np.float64(1), np.float64(0)
+
+    def then(self, operator: str, value: np.ndarray) -> None:
+        """Apply an operator with a constant on top."""
+        if operator in ("Add", "Sub"):
+            value = value if operator == "Add" else -value
+            if np.all(self.scale == 1) and np.all(self.shift == 0):
+                self.mean = self.mean - value
+            else:
+                self.shift = self.shift + value
+        else:
+            value = value if operator == "Mul" else 1 / value
+            self.scale, self.shift = self.scale * value, self.shift * value
+
+    def scales_by(self, factor: float) -> bool:
+        """Whether it multiplies by a number alone, to the rounding of a float32 constant."""
+        still = np.all(self.shift == 0) and np.all(self.mean == 0)
+        return bool(still and np.all(np.abs(self.scale - factor) < 1e-6))
+
+    def layer(self, shape: Shape) -> tuple[Layer, dict[str, np.ndarray]]:
+        """The batch norm for rows of this shape."""
+        axis = len(shape) - 1 if self.axis is None else self.axis
+        given = {"gamma": self.scale, "beta": self.shift, "mean": self.mean}
+        full = {name: np.broadcast_to(value, shape[axis]) for name, value in given.items()}
+        layer = BatchNormalization(axis=axis + 1, epsilon=_EPSILON)
+        return layer, {**full, "var": np.full(shape[axis], 1 - _EPSILON)}
+
+
+@dataclass(frozen=True)
+class Centred:
+    """Rows minus their mean or largest value over some axes, as they are within a norm or softmax.
+
+    Attributes
+    ----------
+    operator : {"ReduceMean", "ReduceMax"}
+    axes : tuple of int
+    """
+
+    operator: str
+    axes: tuple[int, ...]
+
+
+class Split(NamedTuple):
+    """Within a group norm, whose groups the graph makes an axis of.
+
+    Attributes
+    ----------
+    groups : int
+    axis : int
+        The row's axis that is split.
+    before, inside : tuple of int
+        The graph's shape of a row before the split, and within.
+    """
+
+    groups: int
+    axis: int
+    before: Shape
+    inside: Shape
+
+
+@dataclass
+class Step:
+    """A layer, its arrays, and the shape of a row before it."""
+
+    layer: Layer | Affine | Centred
+    arrays: dict[str, np.ndarray]
+    before: Shape
+
+
+class NetworkBuilder:
+    """A network in the making.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one row.
+    dtype : numpy.dtype
+    opset : int
+    batch : int or None
+        Number of rows, where the graph fixes it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of one row as nbbn has it, channels last.
+    perm : tuple of int
+        For each axis of the graph's row the axis of nbbn's that it is.
+    order : array or None
+        Of rows of one axis: the graph's index of each of nbbn's features; None: the same.
+    steps : list of Step
+    split : Split or None
+    following : list of OnnxNode
+        Some of the nodes that come next.
+    next_channels : callable
+        The graph's axis of a row of three that these take for the channels, None where none does.
+    constant : callable
+        The constant of a name, or None.
+    """
+
+    def __init__(self, shape: Shape, dtype: np.dtype, opset: int, batch: int | None):
+        self.shape, self.perm, self.dtype = tuple(shape), tuple(range(len(shape))), dtype
+        self.opset, self.batch = opset, batch
+        self.order: np.ndarray | None = None
+        self.steps: list[Step] = []
+        self.split: Split | None = None
+        self.following: list[OnnxNode] = []
+        self.next_channels: Callable[[], int | None] = lambda: None
+        self.constant: Callable[[str], np.ndarray | None] = lambda name: None
+
+    @property
+    def single(self) -> bool:
+        """Whether the network computes in float32."""
+        return self.dtype != np.float64
+
+    # -- layers
+
+    def add(self, layer: Layer | Affine | Centred, **arrays: np.ndarray | None) -> None:
+        """Put a layer at the end; arrays that are None are left out."""
+        given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+        self.steps.append(Step(layer, given, self.shape))
+        if isinstance(layer, Layer):
+            wanted = layer.weight_shapes(self.shape)
+            shapes = {name: array.shape for name, array in given.items()}
+            if shapes != wanted:
+                raise Refused(f"weights of shapes {shapes} where {wanted} are needed")
+            self.shape = layer.output_shape(self.shape)
+
+    @property
+    def last(self) -> Layer | Affine | Centred | None:
+        """The last layer."""
+        return self.steps[-1].layer if self.steps else None
+
+    def drop(self) -> None:
+        """Take the last layer away."""
+        self.shape = self.steps.pop().before
+
+    def change(self, layer: Layer, **arrays: np.ndarray) -> None:
+        """Put another layer, with arrays of its own besides, in the place of the last."""
+        self.steps[-1].layer = layer
+        self.steps[-1].arrays.update(arrays)
+
+    # -- the graph's axes
+
+    @property
+    def graph_shape(self) -> Shape:
+        """Shape of one row as the graph has it."""
+        return tuple(self.shape[axis] for axis in self.perm)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the graph's rows are nbbn's."""
+        return self.perm == tuple(range(len(self.shape))) and self.order is None
+
+    def own_axis(self, axis: int) -> int:
+        """The row's axis that an axis of the graph's array is, which counts the batch."""
+        rank = len(self.shape) + 1
+        at = axis + rank if axis < 0 else axis
+        if not 1 <= at < rank:
+            raise Refused(f"axis {axis} is no axis of rows of shape {self.graph_shape}")
+        return self.perm[at - 1]
+
+    def own_axes(self, axes: Sequence[int]) -> tuple[int, ...]:
+        """`own_axis` of each, ascending."""
+        return tuple(sorted(self.own_axis(int(axis)) for axis in axes))
+
+    def require_image(self) -> None:
+        """Raise Refused unless rows are images, which the graph has channels first."""
+        if len(self.shape) != 3 or not self.settle((1, 2, 0)):
+            shape = self.graph_shape
+            raise Refused(f"works on images (channels, height, width), its rows have shape {shape}")
+
+    def spread(self, constant: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
+        """The row's axes along which a constant of the graph varies, and its numbers there.
+
+        As nbbn has them.
+
+        Raises
+        ------
+        Refused
+            For a constant that would change the rows' shape, or differs from row to row.
+        """
+        rank, shape = len(self.shape) + 1, self.graph_shape
+        whole = constant.reshape((1,) * max(0, rank - constant.ndim) + constant.shape)
+        fits = all(n in (1, m) for n, m in zip(whole.shape[1:], shape))
+        if whole.ndim > rank or whole.shape[0] != 1 or not fits:
+            raise Refused(
+                f"a constant of shape {constant.shape} does not fit rows of shape {shape}"
+            )
+        own = whole[0].transpose([self.perm.index(axis) for axis in range(rank - 1)])
+        axes = tuple(axis for axis, n in enumerate(own.shape) if n > 1)
+        values = own.reshape([own.shape[axis] for axis in axes]).astype(np.float64)
+        return axes, values[self.order] if self.order is not None and axes else values
+
+    def transpose(self, perm: Sequence[int]) -> None:
+        """Another order of the graph's axes, which changes nothing in nbbn's."""
+        if sorted(perm) != list(range(len(self.shape) + 1)) or perm[0] != 0:
+            raise Refused(f"perm {list(perm)} moves the batch axis or is none")
+        self.perm = tuple(self.perm[axis - 1] for axis in perm[1:])
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a row's numbers stand in one order in the graph and in nbbn.
+
+        As where but axes of length 1 are turned.
+        """
+        kept = [axis for axis in self.perm if self.shape[axis] > 1]
+        return self.order is None and kept == sorted(kept)
+
+    def flat_order(self) -> np.ndarray | None:
+        """The graph's index of each feature, once it flattens the row."""
+        if self.keeps_order:
+            return None
+        index = np.arange(self.limited(math.prod(self.shape))).reshape(self.graph_shape)
+        return index.transpose([self.perm.index(axis) for axis in range(len(self.perm))]).ravel()
+
+    def limited(self, count: int) -> int:
+        """A number of numbers that follow from a shape alone, and not from what the file holds.
+
+        Raises
+        ------
+        Refused
+            For so many that a short file would take all memory.
+        """
+        if count > _MAX_MADE:
+            raise Refused(
+                f"rows of shape {self.graph_shape} are too large; "
+                f"at most {_MAX_MADE} numbers are flattened or scaled"
+            )
+        return count
+
+    def settle(self, order: Sequence[int] | None = None) -> bool:
+        """Take the graph's axes, in this order, for nbbn's where but axes of length 1 change places.
+
+        Returns
+        -------
+        bool
+            Whether they are nbbn's now.
+        """
+        order = list(range(len(self.shape)) if order is None else order)
+        axes = [self.perm[k] for k in order]
+        kept = [axis for axis in axes if self.shape[axis] > 1]
+        if self.order is not None or kept != sorted(kept):
+            return False
+        if axes != sorted(axes):
+            self.add(Reshape(tuple(self.shape[axis] for axis in axes)))
+            self.perm = tuple(map(order.index, range(len(order))))
+        return True
+
+    def permute_features(self, order: np.ndarray) -> bool:
+        """Give the features another order where they come from: the last Dense.
+
+        Returns
+        -------
+        bool
+            False where there is none.
+        """
+        touched: list[dict[str, np.ndarray]] = []
+        for step in reversed(self.steps):
+            touched.append(step.arrays)
+            if isinstance(step.layer, Dense):
+                for arrays in touched:
+                    arrays.update({name: array[..., order] for name, array in arrays.items()})
+                return True
+            if len(step.before) != 1 or not _by_feature(step.layer):
+                return False
+        return False
+
+
+def _by_feature(layer: Layer | Affine | Centred) -> bool:
+    """Whether a layer treats each feature on its own."""
+    if isinstance(layer, Affine | Centred | GroupNormalization):
+        return False
+    return isinstance(layer, BatchNormalization | Dropout) or not layer.weight_shapes((1,))

@@ -1,0 +1,188 @@
+"""Operators on constants alone: weights in another form, and shapes that a graph computes.
+
+Each function takes the node and its inputs as arrays. One of a large weight may only view it, as it
+is first called with zeros of that shape: the weight itself is read when it is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from nbbn.formats.files import BROKEN
+from nbbn.formats.onnx.graph import Constant, OnnxNode
+
+Compute = Callable[..., np.ndarray]
+
+# A shape has few numbers; a graph that joins longer ones again and again would grow without bound.
+_FEW = 64
+
+
+def computed(node: OnnxNode, compute: Compute, inputs: Sequence[Constant | None]) -> Constant:
+    """The node's result.
+
+    Raises
+    ------
+    Refused
+        For what is neither a shape nor a weight in another form.
+    """
+    from onnx import helper
+
+    def result(*arrays: np.ndarray | None) -> np.ndarray:
+        try:
+            return np.asarray(compute(node, *arrays))
+        except BROKEN as err:
+            raise err if str(err).startswith("node ") else node.refuse(str(err)) from None
+
+    first = inputs[0] if inputs else None
+    rest = [None if c is None else _few(node, c) for c in inputs[1:]]
+    if first is None or math.prod(first.dims) <= _FEW:
+        made = result(*([None if first is None else first.array()] if inputs else []), *rest)
+        data_type = helper.np_dtype_to_tensor_dtype(made.dtype)
+        return Constant(made.shape, data_type, lambda: made)
+    dtype = helper.tensor_dtype_to_np_dtype(first.data_type)
+    form = result(np.broadcast_to(np.zeros((), dtype), first.dims), *rest)
+    if form.size <= _FEW:  # its shape, which its numbers have no part in
+        return Constant(form.shape, helper.np_dtype_to_tensor_dtype(form.dtype), lambda: form)
+    return Constant(form.shape, first.data_type, lambda: result(first.array(), *rest))
+
+
+def _few(node: OnnxNode, constant: Constant) -> np.ndarray:
+    if math.prod(constant.dims) > _FEW:
+        raise node.refuse("computes with weights alone; simplify the model before")
+    return constant.array()
+
+
+def literal(node: OnnxNode) -> Constant:
+    """What a Constant node gives.
+
+    Raises
+    ------
+    Refused
+        For a constant of another kind than numbers.
+    """
+    from onnx import numpy_helper
+
+    given = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
+    if given is not None and given.name == "value" and given.type == given.TENSOR:
+        tensor = given.t
+        read = partial(numpy_helper.to_array, tensor)
+        return Constant(tuple(tensor.dims), tensor.data_type, read)
+    if given is None or given.name not in _LITERALS:
+        raise node.refuse("is a constant of another kind than numbers")
+    array = np.array(node.attributes[given.name], _LITERALS[given.name])
+    return Constant(array.shape, 1 if array.dtype == np.float32 else 7, lambda: array)
+
+
+_LITERALS = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
+    """Of a constant."""
+    return ends(node, array.shape)
+
+
+def ends(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
+    """The sizes that a Shape node picks."""
+    start, end = node.attributes.get("start", 0), node.attributes.get("end")
+    return np.array(shape, np.int64)[start:end]
+
+
+def identity(node: OnnxNode, array: np.ndarray) -> np.ndarray:
+    """The same."""
+    return array
+
+
+def transposed(node: OnnxNode, array: np.ndarray) -> np.ndarray:
+    """Axes in another order."""
+    return array.transpose(node.attributes.get("perm"))
+
+
+def reshaped(node: OnnxNode, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Another shape."""
+    return array.reshape(shape.tolist())
+
+
+def squeezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
+    """Without axes of length 1."""
+    return array.squeeze(_axes(node, axes) or None)
+
+
+def unsqueezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
+    """With axes of length 1."""
+    return np.expand_dims(array, _axes(node, axes))
+
+
+def _axes(node: OnnxNode, given: np.ndarray | None) -> tuple[int, ...]:
+    axes = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
+    return tuple(axes or ())
+
+
+def gather(node: OnnxNode, array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Numbers of a shape."""
+    if array.ndim != 1 or max(array.size, index.size) > _FEW:
+        raise node.refuse("picks from a constant that is no shape")
+    return array[index]
+
+
+def concat(node: OnnxNode, *arrays: np.ndarray) -> np.ndarray:
+    """Shapes in a row."""
+    if any(array.ndim != 1 for array in arrays) or sum(array.size for array in arrays) > _FEW:
+        raise node.refuse("joins constants that are no shapes")
+    return np.concatenate(arrays)
+
+
+def slices(
+    node: OnnxNode,
+    array: np.ndarray,
+    starts: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    axes: np.ndarray | None = None,
+    steps: np.ndarray | None = None,
+) -> np.ndarray:
+    """Part of a shape."""
+    if array.size > _FEW or starts is None or ends is None:
+        raise node.refuse("cuts a constant that is no shape")
+    where = [slice(None)] * array.ndim
+    for i in range(len(starts)):
+        axis = i if axes is None else int(axes[i])
+        where[axis] = slice(int(starts[i]), int(ends[i]), 1 if steps is None else int(steps[i]))
+    return array[tuple(where)]
+
+
+def arithmetic(function: Callable[..., np.ndarray]) -> Compute:
+    """Of two shapes."""
+
+    def compute(node: OnnxNode, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        if max(first.size, second.size) > _FEW:
+            raise node.refuse("computes with weights alone; simplify the model before")
+        return function(first, second)
+
+    return compute
+
+
+def filled(node: OnnxNode, shape: np.ndarray) -> np.ndarray:
+    """One number again and again."""
+    if shape.size > 1 or not 0 <= int(shape.sum()) <= _FEW:
+        raise node.refuse("makes a constant that is no shape")
+    value = node.attributes.get("value")
+    return np.full(shape, np.float32(0) if value is None else value.item())
+
+
+def cast(node: OnnxNode, array: np.ndarray) -> np.ndarray:
+    """Another type; of a weight the same."""
+    kinds = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
+    target = kinds.get(node.attributes.get("to"))
+    if target is None:
+        raise node.refuse("casts a constant to another type than numbers")
+    if array.dtype != target and array.size > _FEW:
+        raise node.refuse("casts weights to another type; simplify the model before")
+    return array.astype(target, copy=False)

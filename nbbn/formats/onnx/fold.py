@@ -1,0 +1,173 @@
+"""Folding the batch norms of ONNX models: in memory, and from file to file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbbn.fold.check import FoldCheckFailed
+from nbbn.fold.engine import fold_graph
+from nbbn.fold.graph import Norm
+from nbbn.fold.report import FoldRefused, FoldReport
+from nbbn.formats.files import FileError, one_line, whole_file
+from nbbn.formats.onnx import file
+from nbbn.formats.onnx.check import check_files
+from nbbn.formats.onnx.file import Model
+from nbbn.formats.onnx.fold_graph import graph_of, looked_through, norms_within
+from nbbn.formats.onnx.rebuild import folded_model
+
+_Moments = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[Any, FoldReport]:
+    """Fold the batch norms of an ONNX model, as far as that is exact.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        Not written. Its data inside, as `onnx.load` reads it.
+    strict : bool
+        Raise where a batch norm cannot be folded.
+    check : array, or mapping of input name to array, optional
+        Rows to compare both models on, besides the random ones always used.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        With the same inputs, outputs, operator versions and metadata.
+    report : FoldReport
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    TypeError, ValueError
+        For a model that is not valid, or rows that do not fit it.
+    FoldRefused
+        With `strict`, where a batch norm could not be folded.
+    FoldCheckFailed
+        Where the outputs differ by more than rounding explains, or cannot be compared.
+
+    Notes
+    -----
+    Computed in float64 and cast last. Checked on ONNX Runtime where that is installed, else on
+    onnx's own evaluator.
+    """
+    onnx = file.import_onnx("folding ONNX models")
+    if not isinstance(model, onnx.ModelProto):
+        raise TypeError(f"model must be an onnx.ModelProto, got {type(model).__name__}")
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
+        source = file.from_proto(model)
+        _write(source, before)
+        _check_format(source, "model")
+        folded, report, moments = _folded(source, strict)
+        _write(folded, after)
+        report = _checked(before, after, report, check, moments, Path(folder))
+        return file.to_proto(folded), report
+
+
+def fold_onnx_file(
+    in_path: str | os.PathLike,
+    out_path: str | os.PathLike,
+    *,
+    strict: bool = False,
+    check: Any = None,
+) -> FoldReport:
+    """Fold the batch norms of an ONNX file into another, which appears whole or not at all.
+
+    Parameters
+    ----------
+    in_path, out_path : path-like
+        Data that the model keeps in other files must be in its folder; the folded model is one
+        file.
+    strict, check
+        As for `fold_onnx`.
+
+    Returns
+    -------
+    FoldReport
+
+    Raises
+    ------
+    FileError
+        For a missing, damaged or foreign file, and where the result cannot be written.
+    ImportError, TypeError, ValueError, FoldRefused, FoldCheckFailed
+        As `fold_onnx`.
+
+    Notes
+    -----
+    Weights are read, folded and written one after the other: memory holds the largest, not all.
+    """
+    file.import_onnx("folding ONNX models")
+    path = Path(in_path)
+    with whole_file(out_path) as temporary, tempfile.TemporaryDirectory() as folder:
+        try:
+            source = file.from_file(path)
+            _check_format(source, "it")
+            folded, report, moments = _folded(source, strict)
+            _write(folded, temporary)
+        except (FileError, FoldRefused):
+            raise
+        except UnicodeDecodeError as err:
+            why = "a name in it is no text"
+            raise FileError(f"{path}: is a damaged ONNX model ({why}); export it anew") from err
+        except ValueError as err:  # what is wrong with the model is wrong with the file
+            raise FileError(f"{path}: cannot be folded: {err}") from err
+        report = _checked(path, temporary, report, check, moments, Path(folder))
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        return report
+
+
+def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Moments]:
+    """The folded model, the report, and mean and deviation of inputs that batch norms read."""
+    values = looked_through(source)
+    graph, places = graph_of(values)
+    norms = graph.norms()
+    report = fold_graph(graph, strict=strict, outside=norms_within(source.skeleton))
+    return folded_model(source, values, places, norms, graph), report, _moments(source, norms)
+
+
+def _moments(source: Model, norms: list[Norm]) -> _Moments:
+    inputs = {value.name for value in source.skeleton.graph.input}
+    usable = [norm for norm in norms if not norm.obstacle and norm.inputs[0] in inputs]
+    return {norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var)) for norm in usable}
+
+
+def _write(model: Model, path: Path) -> None:
+    with open(path, "xb") as out:
+        file.write(model, out)
+
+
+def _check_format(model: Model, what: str) -> None:
+    """Have onnx check a model."""
+    from onnx import checker
+
+    try:
+        checker.check_model(file.stand_in(model))
+    except (checker.ValidationError, RuntimeError) as err:
+        raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
+
+
+def _checked(
+    before: Path, after: Path, report: FoldReport, rows: Any, moments: _Moments, folder: Path
+) -> FoldReport:
+    """The report with the figures of the check, where anything was folded."""
+    _check_format(file.from_file(after), "the folded model")
+    if not report.n_folded:
+        return report
+    found = check_files(before, after, rows, moments, folder)
+    if not found.max_abs <= found.bound:
+        raise FoldCheckFailed(
+            f"the folded model differs by {found.max_abs:.3g} on {found.rows} rows, "
+            f"where rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): "
+            "do not use it; keep the unfolded model"
+        )
+    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
+    return replace(report, **figures, rows_checked=found.rows)

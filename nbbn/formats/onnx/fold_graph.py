@@ -1,0 +1,139 @@
+"""ONNX graphs to the graph that folding works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count
+from typing import Any, NamedTuple
+
+from nbbn.fold.graph import Graph, Linear, Node
+from nbbn.fold.report import FoldEntry
+from nbbn.formats.files import BROKEN
+from nbbn.formats.onnx.file import Model, graphs_within
+from nbbn.formats.onnx.fold_nodes import opaque, with_addition
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
+from nbbn.formats.onnx.operators import constant_of, operator_of
+
+
+class Place(NamedTuple):
+    """Where a node of the graph stands in the model.
+
+    Attributes
+    ----------
+    index : int
+        Of the model's node.
+    addition : int or None
+        Index of the node that adds the bias, where another does.
+    """
+
+    index: int
+    addition: int | None = None
+
+
+class Names:
+    """Names that are not taken."""
+
+    def __init__(self, taken: set[str]):
+        self._taken = taken
+
+    def new(self, name: str) -> str:
+        """`name`, or `name` with a number behind it."""
+        numbered = (f"{name}_{i}" if i else name for i in count())
+        free = next(n for n in numbered if n not in self._taken)
+        self._taken.add(free)
+        return free
+
+
+def looked_through(model: Model) -> OnnxGraph:
+    """The graph of a model, its constants known, the nodes that hand on their input passed over."""
+    graph = OnnxGraph(model, defaults=False)
+    for i, node in enumerate(graph.nodes):
+        if node.domain or not node.outputs:
+            continue
+        if node.operator == "Identity" or (node.operator == "Dropout" and _hands_on(node, graph)):
+            graph.rename(node.output, node.inputs[0])
+            graph.transparent.add(i)
+            continue
+        try:
+            graph.define(node.output, constant_of(node, graph, {}))
+            graph.transparent.add(i)
+        except BROKEN:  # whatever it computes, it stays a node
+            pass
+    return graph
+
+
+def _hands_on(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether a Dropout does nothing."""
+    if any(node.outputs[1:]):
+        return False
+    if graph.opset < 7:
+        return bool(node.attributes.get("is_test", 0))
+    if len(node.inputs) < 3:
+        return True
+    training = graph.constant(node.inputs[2])
+    return training is not None and not training.array().any()
+
+
+def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
+    """The graph that folding works on, and the places of its nodes by name."""
+    names = Names(set())
+    nodes: list[Node] = []
+    places: dict[str, Place] = {}
+    additions: set[int] = set()
+    for i, node in enumerate(graph.nodes):
+        if i in graph.transparent or i in additions:
+            continue
+        name = names.new(node.name or next((o for o in node.outputs if o), node.operator))
+        made = operator_of(node).fold(node, name, graph) or opaque(node, name, graph)
+        made, addition = _with_addition(made, node, graph)
+        outputs = node.outputs if addition is None else graph.nodes[addition].outputs
+        if addition is not None:
+            additions.add(addition)
+        read = (value for value in node.names_read if graph.constant(value) is None)
+        inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
+        nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
+        places[name] = Place(i, addition)
+    return Graph(nodes, graph.outputs), places
+
+
+def _with_addition(made: Node, node: OnnxNode, graph: OnnxGraph) -> tuple[Node, int | None]:
+    """A linear node with the constant that its only reader adds, and the index of that reader."""
+    if not isinstance(made, Linear) or made.obstacle or node.operator == "Gemm":
+        return made, None
+    readers = graph.readers.get(node.output, [])
+    if len(readers) != 1 or node.output in {output.name for output in graph.proto.output}:
+        return made, None
+    adder = graph.nodes[readers[0]]
+    if adder.operator != "Add" or adder.domain or adder.inputs.count(node.output) != 1:
+        return made, None
+    constant = graph.constant(next(name for name in adder.inputs if name != node.output))
+    if constant is None:
+        return made, None
+    # A constant of more axes than the value would give it more.
+    kernel = graph.constant(node.inputs[1])
+    rank = graph.rank(node.output) or 1 if made.kind == "dense" else len(kernel.dims)
+    biased = with_addition(made, constant, rank)
+    return (made, None) if biased is None else (biased, readers[0])
+
+
+def norms_within(model: Any) -> list[FoldEntry]:
+    """Entries of the batch norms within nodes and functions of a model, which are left alone."""
+    entries = []
+    for node in model.graph.node:
+        for inner in graphs_within(node):
+            entries += _left_alone(inner.node, f"it stands within {node.name or node.op_type}")
+    for function in model.functions:
+        entries += _left_alone(function.node, f"it stands in the function {function.name}")
+    return entries
+
+
+def _left_alone(nodes: Iterable[Any], where: str) -> list[FoldEntry]:
+    entries = []
+    for node in nodes:
+        if node.op_type == "BatchNormalization":
+            name, reason = node.name or node.output[0], f"{where}, which is left alone"
+            entries.append(FoldEntry(name, None, None, False, reason))
+        for inner in graphs_within(node):
+            entries += _left_alone(inner.node, where)
+    return entries

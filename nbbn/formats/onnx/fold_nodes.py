@@ -1,0 +1,294 @@
+"""What operators are to folding; a function gives None for a node that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nbbn.fold import passes
+from nbbn.fold.arithmetic import affine_of
+from nbbn.fold.graph import Linear, Node, Norm, Pass
+from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
+from nbbn.formats.onnx.statistics import statistics
+from nbbn.formats.onnx.tensors import DTYPES
+
+
+def _a(operator: str) -> str:
+    return f"{'an' if operator[0] in 'AEIO' else 'a'} {operator}"
+
+
+def opaque(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """Any operator that nothing is known of."""
+    of = f" of {node.domain}" if node.domain else ""
+    return Node(name, what=f"is {_a(node.operator)}{of}, which takes in no batch norm")
+
+
+def not_linear(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """An activation and the like."""
+    return Node(name, what=f"is {_a(node.operator)}, which is not linear")
+
+
+def pad(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """Padding on its own."""
+    return Node(name, what="pads with values that the batch norm would have shifted")
+
+
+# -- batch norm
+
+
+def batch_norm(node: OnnxNode, name: str, graph: OnnxGraph) -> Norm:
+    """With its running statistics."""
+    obstacle, arrays = _training(node, graph), []
+    for role, value in zip(("scale", "bias", "mean", "variance"), node.inputs[1:5]):
+        found = _weight(graph, value, f"its {role}")
+        if isinstance(found, str):
+            obstacle = obstacle or found
+        else:
+            arrays.append(found.array())
+    if not obstacle and any(a.ndim != 1 or a.shape != arrays[0].shape for a in arrays):
+        obstacle = "its scale, bias, mean and variance differ in shape"
+    if obstacle:
+        return Norm(name, obstacle=obstacle)
+    gamma, beta, mean, var, epsilon = statistics(node, arrays)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        affine = affine_of(gamma, beta, mean, var, epsilon)
+    if not all(np.isfinite(part).all() for part in affine) or (var < 0).any():
+        obstacle = (
+            "its statistics are not usable: a variance is negative, "
+            "or gamma / sqrt(var + epsilon) is not finite"
+        )
+    return Norm(name, affine=affine, var=var, epsilon=epsilon, obstacle=obstacle)
+
+
+def _training(node: OnnxNode, graph: OnnxGraph) -> str:
+    """The reason if a batch norm does not use its running statistics, or not one per channel."""
+    given = node.attributes
+    if graph.opset < 7:
+        return (
+            f"it is of opset {graph.opset}; "
+            "convert the model to 7 or newer with onnx.version_converter"
+        )
+    if given.get("training_mode", 0) or any(node.outputs[1:]):
+        return (
+            "it is in training mode, where it normalises with the statistics of the batch; "
+            "export the model for inference"
+        )
+    if not given.get("spatial", 1) and graph.rank(node.inputs[0]) != 2:
+        return "it has statistics of its own for each position (spatial=0)"
+    return ""
+
+
+# -- dense layers and convolutions
+
+
+def conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
+    """A convolution."""
+    return _conv(node, name, graph, transposed=False)
+
+
+def transposed_conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
+    """A transposed convolution."""
+    return _conv(node, name, graph, transposed=True)
+
+
+def _conv(node: OnnxNode, name: str, graph: OnnxGraph, *, transposed: bool) -> Linear:
+    kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
+    if isinstance(kernel, str):
+        return Linear(name, obstacle=kernel)
+    groups, (first, second) = node.attributes.get("group", 1), kernel.dims[:2]
+    reason = ""
+    if transposed:
+        reason = (
+            f"{name} is a transposed convolution, whose border sees fewer of the normalised values"
+        )
+    elif _pads(node.attributes, kernel.dims[2:]):
+        reason = f"{name} pads with zeros, which the batch norm would have shifted"
+    linear = Linear(
+        name,
+        kind="transposed" if transposed else "conv",
+        groups=groups,
+        axis_in=1,
+        axis_out=1,
+        channels_in=first if transposed else second * groups,
+        channels_out=second * groups if transposed else first,
+        kernel=lambda: np.moveaxis(kernel.array(), (1, 0), (-2, -1)),
+        not_forward=reason,
+    )
+    return _with_bias(linear, node, graph)
+
+
+def gemm(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
+    """A dense layer."""
+    given = node.attributes
+    kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
+    if isinstance(kernel, str):
+        return Linear(name, obstacle=kernel)
+    turned, alpha = given.get("transB", 0), given.get("alpha", 1.0)
+    dims = kernel.dims[::-1] if turned else kernel.dims
+
+    def scaled() -> np.ndarray:
+        array = kernel.array().T if turned else kernel.array()
+        return array if alpha == 1 else array.astype(np.float64) * alpha
+
+    linear = Linear(
+        name,
+        axis_in=0 if given.get("transA", 0) else 1,
+        axis_out=1,
+        channels_in=dims[0],
+        channels_out=dims[1],
+        kernel=scaled,
+    )
+    return _with_bias(linear, node, graph, given.get("beta", 1.0))
+
+
+def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
+    """A dense layer without a bias."""
+    kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
+    if isinstance(kernel, str):
+        return Linear(name, obstacle=kernel)
+    if len(kernel.dims) != 2:
+        return None
+    rank = graph.rank(node.inputs[0])
+    axis = None if rank is None else rank - 1
+    return Linear(
+        name,
+        axis_in=axis,
+        axis_out=axis,
+        channels_in=kernel.dims[0],
+        channels_out=kernel.dims[1],
+        kernel=kernel.array,
+    )
+
+
+def with_addition(linear: Linear, constant: Constant, rank: int) -> Linear | None:
+    """A linear node and what is added to it: None unless that is one value per channel.
+
+    `rank` is the number of axes of what the node gives, as far as it is known.
+    """
+    if constant.data_type not in DTYPES or len(constant.dims) > rank:
+        return None
+    axis = rank - 1 if linear.kind == "dense" else 1
+    bias = _per_channel(constant, linear.channels_out, rank, axis)
+    if bias is None:
+        return None
+    return replace(linear, bias=bias if linear.bias is None else linear.bias + bias)
+
+
+def _with_bias(linear: Linear, node: OnnxNode, graph: OnnxGraph, factor: float = 1.0) -> Linear:
+    """The node with its bias, `factor` times its third input."""
+    value = node.inputs[2] if len(node.inputs) > 2 else ""
+    if not value:
+        return linear
+    constant = _weight(graph, value, f"the bias of {linear.name}")
+    if isinstance(constant, str):
+        return replace(linear, obstacle=constant)
+    dense = linear.kind == "dense"
+    bias = _per_channel(constant, linear.channels_out, 2 if dense else 1, 1 if dense else 0)
+    if bias is None:
+        shape = f"has shape {constant.dims}, not one value per channel"
+        return replace(linear, obstacle=f"the bias of {linear.name} {shape}")
+    return replace(linear, bias=factor * bias)
+
+
+def _per_channel(constant: Constant, channels: int, rank: int, axis: int) -> np.ndarray | None:
+    """A constant that is broadcast to `rank` axes as one float64 value per channel.
+
+    None where it varies along other axes than `axis`.
+    """
+    dims = (1,) * (rank - len(constant.dims)) + tuple(constant.dims)
+    others = any(n != 1 and (i != axis or n != channels) for i, n in enumerate(dims))
+    if len(dims) != rank or others:
+        return None
+    values = constant.array().astype(np.float64).reshape(-1)
+    return np.broadcast_to(values, (channels,)).copy()
+
+
+def _weight(graph: OnnxGraph, name: str, what: str) -> Constant | str:
+    """A constant of floating-point numbers, or why it is none."""
+    constant = graph.constant(name)
+    if constant is None:
+        first = graph.first_name(name)
+        if first in graph.replaceable:
+            return f"{what}, {first}, is an input of the graph too, which a caller may replace"
+        return f"{what}, {first}, is not a constant"
+    if constant.data_type not in DTYPES:
+        return f"{what}, {name}, is not float16, float32 or float64"
+    return constant
+
+
+def _pads(given: dict[str, Any], window: tuple[int, ...]) -> bool:
+    """Whether windows reach over the border."""
+    auto = given.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        return max(window, default=1) > 1
+    return auto == "NOTSET" and any(given.get("pads", ()))
+
+
+# -- poolings, reshapes and the like
+
+
+def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """Means over windows."""
+    given = node.attributes
+    over_border = _pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)
+    if given.get("count_include_pad", 0) and over_border:
+        what = "counts zeros over the border, which the batch norm would have shifted"
+        return Node(name, what=what)
+    return _per_image(name, passes.mean_of_values)
+
+
+def max_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """Largest values over windows, or all."""
+    return None if any(node.outputs[1:]) else _per_image(name, passes.largest_value(name))
+
+
+def global_average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass:
+    """Means over all."""
+    return _per_image(name, passes.mean_of_values)
+
+
+def _per_image(name: str, carry: passes.Carry) -> Pass:
+    return Pass(name, carry=passes.along(1, carry, name))
+
+
+def mean(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """A mean over axes."""
+    return _reduce(node, name, graph, passes.mean_of_values)
+
+
+def largest(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """The largest value over axes."""
+    return _reduce(node, name, graph, passes.largest_value(name))
+
+
+def _reduce(node: OnnxNode, name: str, graph: OnnxGraph, carry: passes.Carry) -> Pass | None:
+    given, rank = node.attributes, graph.rank(node.inputs[0])
+    axes = given.get("axes")
+    if axes is None and len(node.inputs) > 1:
+        constant = graph.constant(node.inputs[1])
+        axes = None if constant is None else constant.array().reshape(-1).tolist()
+    if rank is None or not axes:
+        return None
+    axes = tuple(int(axis) % rank for axis in axes)
+    return Pass(name, carry=passes.reduced(carry, axes, bool(given.get("keepdims", 1)), name))
+
+
+def transpose(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """Axes in another order."""
+    order = node.attributes.get("perm")
+    return None if not order else Pass(name, carry=passes.transposed(order))
+
+
+def reshape(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """The same values in another shape."""
+    before, after = graph.row(node.inputs[0]), graph.row(node.output)
+    known = before is not None and after is not None
+    if not known or np.prod(before, dtype=object) != np.prod(after, dtype=object):
+        return Node(name, what="reshapes rows of a size that is not known")
+    return Pass(name, carry=passes.reshaped(before, after, name))
+
+
+Fold = Callable[[OnnxNode, str, OnnxGraph], Node | None]

@@ -1,0 +1,233 @@
+"""What folding made of a graph, back to ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nbbn.fold.arithmetic import cast, check_finite, standing_for
+from nbbn.fold.engine import folded_bias, folded_kernel
+from nbbn.fold.graph import Graph, Linear, Norm
+from nbbn.formats.onnx.file import Model, graphs_within
+from nbbn.formats.onnx.fold_graph import Names, Place
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
+from nbbn.formats.onnx.tensors import DTYPES, made
+
+
+def folded_model(
+    model: Model, source: OnnxGraph, places: dict[str, Place], norms: list[Norm], graph: Graph
+) -> Model:
+    """The model that a folded graph stands for.
+
+    `norms` are the batch norms of the source, which is not written.
+    """
+    return _Rebuild(model, source, places).finish(norms, graph)
+
+
+class _Rebuild:
+    """A model on its way from what it was to what its folded graph is."""
+
+    def __init__(self, model: Model, source: OnnxGraph, places: dict[str, Place]):
+        skeleton = type(model.skeleton)()
+        skeleton.CopyFrom(model.skeleton)
+        self._source, self._places = source, places
+        self._skeleton, self._graph = skeleton, skeleton.graph
+        self._tensors = dict(model.tensors)
+        self._names = Names(_all_names(self._graph) | set(self._tensors))
+        self._gone: set[int] = set()
+        self._added: dict[int, Any] = {}
+        self._renamed: dict[str, str] = {}
+
+    def finish(self, norms: list[Norm], graph: Graph) -> Model:
+        """The rebuilt model."""
+        for norm in norms:
+            if norm.name not in graph.nodes:
+                self._gone.add(self._places[norm.name].index)
+                self._renamed[norm.outputs[0]] = norm.inputs[0]
+        for node in graph.nodes.values():
+            if isinstance(node, Linear) and node.changed:
+                self._linear(node)
+            elif isinstance(node, Norm) and node.merged:
+                self._norm(node)
+        self._rewire()
+        self._drop_unused()
+        return Model(self._skeleton, self._tensors)
+
+    def _linear(self, linear: Linear) -> None:
+        place = self._places[linear.name]
+        source, proto = self._source.nodes[place.index], self._graph.node[place.index]
+        old = self._source.constant(source.inputs[1])
+        dtype, layout = DTYPES[old.data_type], _layout(source)
+        bias_array = cast(folded_bias(linear), dtype, f"bias of {linear.name}")
+
+        def kernel_array() -> np.ndarray:
+            array = layout(folded_kernel(linear, dtype))
+            return check_finite(array, f"kernel of {linear.name}")
+
+        bias = self._put(
+            self._old_bias(source, place),
+            f"{linear.name}_bias",
+            bias_array.shape,
+            old.data_type,
+            lambda: bias_array,
+        )
+        name = source.inputs[1]
+        kernel = self._put(name, f"{name}_folded", old.dims, old.data_type, kernel_array)
+        self._renamed.pop(linear.outputs[0], None)
+        if source.operator == "MatMul":
+            self._matmul(place, linear, kernel, bias)
+            return
+        _without(proto, "alpha", "beta")
+        proto.input[:] = [proto.input[0], kernel, bias]
+        proto.output[0] = linear.outputs[0]
+        if place.addition is not None:
+            self._gone.add(place.addition)
+
+    def _old_bias(self, source: OnnxNode, place: Place) -> str:
+        if place.addition is not None:
+            adder = self._source.nodes[place.addition]
+            return next(name for name in adder.inputs if name != source.output)
+        return source.inputs[2] if len(source.inputs) > 2 else ""
+
+    def _matmul(self, place: Place, linear: Linear, kernel: str, bias: str) -> None:
+        """A product keeps the node that adds its bias, or gains one."""
+        from onnx import helper
+
+        proto = self._graph.node[place.index]
+        proto.input[1] = kernel
+        if place.addition is None:
+            proto.output[0] = self._names.new(f"{linear.name}_product")
+            name = self._names.new(f"{linear.name}_add")
+            added = helper.make_node("Add", [proto.output[0], bias], [linear.outputs[0]], name=name)
+            self._added[place.index] = added
+            return
+        adder = self._graph.node[place.addition]
+        adder.input[:] = [proto.output[0], bias]
+        adder.output[0] = linear.outputs[0]
+
+    def _norm(self, norm: Norm) -> None:
+        """A batch norm that has taken in another."""
+        from onnx import helper
+
+        proto = self._graph.node[self._places[norm.name].index]
+        arrays, epsilon = standing_for(norm.affine)
+        for at, key in enumerate(("gamma", "beta", "mean", "var"), start=1):
+            data_type = self._source.constant(proto.input[at]).data_type
+            array = cast(arrays[key], DTYPES[data_type], f"{key} of {norm.name}")
+            make = partial(np.asarray, array)
+            name = f"{norm.name}_{key}"
+            proto.input[at] = self._put(proto.input[at], name, array.shape, data_type, make)
+        _without(proto, "epsilon")
+        proto.attribute.append(helper.make_attribute("epsilon", epsilon))
+
+    def _put(
+        self,
+        old: str,
+        name: str,
+        dims: Sequence[int],
+        data_type: int,
+        make: Callable[[], np.ndarray],
+    ) -> str:
+        """A new tensor, under the name of the old one if that has no other reader."""
+        from onnx import helper
+
+        name = old if self._alone(old) else self._names.new(name)
+        self._tensors[name] = made(name, tuple(dims), data_type, make)
+        if self._skeleton.ir_version < 4:
+            _keep(self._graph.input, lambda value: value.name != name)
+            self._graph.input.append(helper.make_tensor_value_info(name, data_type, dims))
+        return name
+
+    def _alone(self, name: str) -> bool:
+        """Whether a value is a tensor that one node reads once, and nobody else."""
+        source = self._source
+        readers = source.readers.get(name, ())
+        kept = name in source.outputs or name in source.replaceable
+        if name not in source.tensors or len(readers) != 1 or kept:
+            return False
+        return source.nodes[readers[0]].inputs.count(name) == 1
+
+    def _rewire(self) -> None:
+        """Nodes that are gone go, and who read them reads what they read."""
+        nodes = []
+        for i, proto in enumerate(self._graph.node):
+            if i not in self._gone:
+                for at, name in enumerate(proto.input):
+                    while name in self._renamed:
+                        name = self._renamed[name]
+                    proto.input[at] = name
+                nodes.append(proto)
+            if i in self._added:
+                nodes.append(self._added[i])
+        self._replace_nodes(nodes)
+
+    def _replace_nodes(self, nodes: list[Any]) -> None:
+        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+        del self._graph.node[:]
+        self._graph.node.extend(copies)
+
+    def _drop_unused(self) -> None:
+        """Drop constants and nodes that hand on values where nobody reads them any more.
+
+        And all traces of them.
+        """
+        given = {value.name for value in self._graph.output}
+        passive = {self._source.nodes[i].outputs for i in self._source.transparent}
+        nodes = list(self._graph.node)
+        while True:
+            read = given | {name for node in nodes for name in names_read(node)}
+            kept = [
+                node
+                for node in nodes
+                if tuple(node.output) not in passive or any(o in read for o in node.output)
+            ]
+            if len(kept) == len(nodes):
+                break
+            nodes = kept
+        self._replace_nodes(nodes)
+        used = read | self._source.replaceable
+        dropped = {name for name in self._tensors if name not in used}
+        self._tensors = {n: tensor for n, tensor in self._tensors.items() if n not in dropped}
+        there = {name for node in nodes for name in node.output}
+        there |= {value.name for value in self._graph.input}
+        known = there | set(self._tensors)
+        _keep(self._graph.input, lambda value: value.name not in dropped)
+        _keep(self._graph.value_info, lambda value: value.name in there)
+        _keep(self._graph.quantization_annotation, lambda note: note.tensor_name in known)
+
+
+def _channels_first(array: np.ndarray) -> np.ndarray:
+    return np.moveaxis(array, (-2, -1), (1, 0))
+
+
+def _layout(node: OnnxNode) -> Callable[[np.ndarray], np.ndarray]:
+    """From nbbn's layout of a kernel to the operator's."""
+    if node.operator in ("Conv", "ConvTranspose"):
+        return _channels_first
+    return np.transpose if node.attributes.get("transB") else np.asarray
+
+
+def _without(proto: Any, *names: str) -> None:
+    """Drop attributes of a node."""
+    _keep(proto.attribute, lambda attribute: attribute.name not in names)
+
+
+def _keep(repeated: Any, wanted: Callable[[Any], bool]) -> None:
+    """Drop the entries of a repeated field that are not wanted."""
+    for i in reversed(range(len(repeated))):
+        if not wanted(repeated[i]):
+            del repeated[i]
+
+
+def _all_names(graph: Any) -> set[str]:
+    """All names of values and nodes, those of graphs within included."""
+    names = {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
+    names |= {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        names |= {node.name, *node.input, *node.output}
+        for inner in graphs_within(node):
+            names |= _all_names(inner)
+    return names

@@ -1,0 +1,126 @@
+"""A network as an ONNX model."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from nbbn.errors import LayerError
+from nbbn.formats.files import write_whole
+from nbbn.formats.onnx.file import import_onnx
+from nbbn.formats.onnx.heads import HEADS, Output
+from nbbn.formats.onnx.write_operations import WRITE
+from nbbn.formats.onnx.writer import GraphWriter, Value
+from nbbn.network import Network
+
+# Read by ONNX Runtime 1.11 and later; `LayerNormalization` alone needs a newer opset.
+OPSET = 13
+IR_VERSION = 8
+
+# A protobuf message cannot be larger.
+_MAX_BYTES = 2**31 - 1
+
+
+def write(
+    network: Network,
+    path: str | os.PathLike | None = None,
+    *,
+    classes: np.ndarray | None = None,
+    kind: str | None = None,
+) -> Any:
+    """Make an ONNX model of a network in inference.
+
+    Parameters
+    ----------
+    network : Network
+        Of any layers, float32 or float64.
+    path : path-like or None
+        Where to write the model; the file appears whole or not at all. None writes none.
+    classes : array of shape (n_classes,) or None
+        Labels of a classifier.
+    kind : {None, "classifier", "multilabel", "regressor"}
+        What the network's outputs mean.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 13, with a `LayerNormalization` 17; IR version 8; checked by `onnx.checker`. Input `x`
+        of shape (n, *input_shape), channels last, of the network's dtype.
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    LayerError
+        For a layer that this cannot express, and for a network whose arrays do not fit its layers.
+    ValueError
+        For an unknown kind, classes or a kind that do not fit the outputs, or a model that is too
+        large for a file.
+    FileError
+        Where the file cannot be written.
+
+    Notes
+    -----
+    Outputs, in this order:
+
+    - None and `"regressor"`: `output`, of shape (n, *output_shape), channels last.
+    - `"classifier"`: `label`, of shape (n,), and `probabilities`, of shape (n, n_classes). The
+      network ends in a softmax, or in a sigmoid with one unit, which becomes two columns. Labels
+      are int64 for integer classes, strings for string classes, else (and without `classes`) the
+      index of the class as int64. Of equal probabilities the first class wins.
+    - `"multilabel"`: `label`, int64 of shape (n, units), 1 where the probability is above 0.5, and
+      `probabilities`, of the same shape. The network ends in a sigmoid; `classes` are not used.
+
+    Images stand channels first from the first layer that works on them to the last: one
+    transposition before and, where they are flattened for a dense layer, none after, as that
+    layer's kernel takes the pixels in their new order.
+
+    In float64 all models are valid, but ONNX Runtime has no float64 kernels for convolutions,
+    `AveragePooling2D` and the activation gelu; networks with these run there in float32 alone.
+    """
+    onnx = import_onnx("to_onnx")
+    if kind not in HEADS:
+        raise ValueError(f"kind must be one of {', '.join(map(str, HEADS))}, got {kind!r}")
+    network.check()
+    graph = GraphWriter(onnx, network.dtype, OPSET)
+    outputs = HEADS[kind](graph, graph.plain(_result(graph, network)).name, network, classes)
+    model = _model(graph, network, outputs)
+    onnx.checker.check_model(model, full_check=True)
+    if path is not None:
+        write_whole(path, model.SerializeToString())
+    return model
+
+
+def _result(graph: GraphWriter, network: Network) -> Value:
+    """What the network's last step gives."""
+    shape = network.input_shape
+    values = {-1: Value.ordered("x", shape, range(len(shape)))}
+    steps = network.computation().steps
+    for i, step in enumerate(steps):
+        if type(step.operation) not in WRITE:
+            named = network.layers[step.layer].name
+            where = f"layer {step.layer} {named!r}" if named else f"layer {step.layer}"
+            known = ", ".join(operation.__name__ for operation in WRITE)
+            what = type(step.operation).__name__
+            raise LayerError(f"{where}: to_onnx cannot write {what}; it writes {known}")
+        sources = [values[source] for source in step.sources]
+        values[i] = WRITE[type(step.operation)](graph, step, network.weights[step.layer], *sources)
+    return values[len(steps) - 1]
+
+
+def _model(graph: GraphWriter, network: Network, outputs: list[Output]) -> Any:
+    helper = graph.onnx.helper
+    inputs = [helper.make_tensor_value_info("x", graph.element, ["n", *network.input_shape])]
+    results = [helper.make_tensor_value_info(*output) for output in outputs]
+    whole = helper.make_graph(graph.nodes, "nbbn", inputs, results, initializer=graph.constants)
+    opsets = [helper.make_opsetid("", graph.opset)]
+    model = helper.make_model(
+        whole, producer_name="nbbn", ir_version=IR_VERSION, opset_imports=opsets
+    )
+    if model.ByteSize() > _MAX_BYTES:
+        raise ValueError(
+            f"an ONNX file holds at most {_MAX_BYTES} bytes, this model {model.ByteSize()}; use save"
+        )
+    return model

@@ -1,0 +1,5 @@
+"""Folding of ONNX models of any graph: `fold_onnx` in memory, `fold_onnx_file` from file to file."""
+
+from nbbn.formats.onnx.fold import fold_onnx, fold_onnx_file
+
+__all__ = ["fold_onnx", "fold_onnx_file"]

@@ -1,1 +1,0 @@
-"""nbbn's models as ONNX: `models` is the way in, `networks` goes through the layers, `heads` adds labels and probabilities."""
