@@ -9,7 +9,14 @@ from nbbn.functional.lowered import activation_of, layer_of, output_shape, run, 
 from nbbn.layers import Conv2D, Dense, DepthwiseConv2D
 
 
-def dense(x, kernel, bias=None, *, activation=None, out=None):
+def dense(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """A dense layer: `y = activation(x @ kernel + bias)`.
 
     Parameters
@@ -53,8 +60,8 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 2 or kernel.shape[0] != x.shape[-1] or not kernel.size:
         raise ValueError(
-            f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape {x.shape} and 1 unit or more, "
-            f"got {kernel.shape}; transpose or reshape it"
+            f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape {x.shape} "
+            f"and 1 unit or more, got {kernel.shape}; transpose or reshape it"
         )
     units = kernel.shape[1]
     weights = {"kernel": kernel, **per_channel(x.dtype, units, bias=bias)}
@@ -64,18 +71,20 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
 
 
 def conv2d(
-    x,
-    kernel,
-    bias=None,
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
     *,
-    strides=(1, 1),
-    padding="valid",
-    dilation_rate=(1, 1),
-    groups=1,
-    activation=None,
-    out=None,
-):
-    """A convolution over height and width (cross-correlation: the kernel is not turned round), a bias and an activation.
+    strides: int | tuple[int, int] = (1, 1),
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """A convolution over height and width, a bias and an activation.
+
+    Cross-correlation: the kernel is not turned round.
 
     Parameters
     ----------
@@ -130,7 +139,8 @@ def conv2d(
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 4 or not kernel.size:
         raise ValueError(
-            f"kernel must have shape (height, width, in / groups, filters), each 1 or more, got {kernel.shape}; reshape it"
+            "kernel must have shape (height, width, in / groups, filters), each 1 or more, "
+            f"got {kernel.shape}; reshape it"
         )
     *size, depth, filters = kernel.shape
     window = {
@@ -144,8 +154,8 @@ def conv2d(
     shape = output_shape(whole, x)
     if depth * groups != channels:
         raise ValueError(
-            f"kernel must have {channels // groups} on its third axis, for {channels} channels in {groups} groups, "
-            f"got shape {kernel.shape}"
+            f"kernel must have {channels // groups} on its third axis, for {channels} channels "
+            f"in {groups} groups, got shape {kernel.shape}"
         )
     weights = {"kernel": kernel, **per_channel(x.dtype, filters, bias=bias)}
     y = target(out, shape, x.dtype)
@@ -170,7 +180,7 @@ def _parts(
     x: np.ndarray,
     weights: dict[str, np.ndarray],
     shape: tuple[int, ...],
-):
+) -> list[np.ndarray]:
     """What each group gives on its own, a list of arrays; all of them together have `shape`.
 
     As one matrix, with zeros where groups do not mix, a NaN of one group would reach all: 0 * NaN
