@@ -34,10 +34,7 @@ ROOMS = (
 # What a user meets first: they gather names from all rooms, and nobody imports them.
 FACES = ("nbbn", "nbbn.models")
 # Imports that still go up, from a module to another.
-PENDING = {
-    ("nbbn.formats", "nbbn.interop.onnx_reading.importing"),
-    ("nbbn.formats", "nbbn.interop.onnx_writing.networks"),
-}
+PENDING: set[tuple[str, str]] = set()
 
 # What computes, writes or folds networks: it knows operations, and no layer.
 BACKENDS = (
@@ -47,6 +44,8 @@ BACKENDS = (
     "predictor",
     "formats.csource",
     "formats.onnx.write",
+    "formats.onnx.write_operations",
+    "formats.onnx.writer",
     "fold",
 )
 # Backends that still import layers.
