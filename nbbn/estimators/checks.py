@@ -74,7 +74,7 @@ def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
 
 def check_range(x: Rows, dtype: np.dtype) -> None:
     """ValueError for numbers that are finite, but not in the dtype that is computed in."""
-    values = x.source if isinstance(x, LazyRows) else x
+    values: Any = x.source if isinstance(x, LazyRows) else x
     values = values.data if scipy.sparse.issparse(values) else values
     if values.dtype.kind != "f" or values.dtype.itemsize <= dtype.itemsize or not values.size:
         return

@@ -145,7 +145,7 @@ class BaseModel:
             layer.trainable = value
         self._trainable = bool(value)
 
-    def build(self, input_shape: Iterable[int | None] | None = None) -> None:
+    def build(self, input_shape: Iterable[Any] | None = None) -> None:
         """Make the weights.
 
         Parameters
@@ -166,14 +166,13 @@ class BaseModel:
                 )
             self._layers.build(self._layers.input_shape)
             return
-        shape = tuple(input_shape)[1:]
-        sizes = tuple(int(n) for n in shape if isinstance(n, Integral) and n > 0)
-        if not shape or len(sizes) < len(shape):
+        _, *sizes = input_shape
+        if not sizes or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
             raise ValueError(
                 f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got "
                 f"{input_shape}"
             )
-        self._layers.build(sizes)
+        self._layers.build(tuple(int(n) for n in sizes))
 
     @property
     def built(self) -> bool:

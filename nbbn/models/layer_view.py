@@ -34,8 +34,8 @@ class LayerView:
     def __init__(self, model: Owner, entry: Entry):
         self.__dict__.update(_model=model, _entry=entry)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return type(self._entry.spec)
 
     def __getattr__(self, name: str) -> Any:

@@ -536,7 +536,7 @@ def _flat(logs: dict[str, float]) -> float | list[float]:
 
 
 def _frequency(value: Any) -> int | frozenset[int]:
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return frozenset(value)

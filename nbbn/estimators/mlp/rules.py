@@ -116,7 +116,7 @@ def _norm(entry: Any) -> str:
 
 
 def _rate(entry: Any) -> float:
-    if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= entry < 1:
+    if isinstance(entry, bool) or not isinstance(entry, Real) or not 0 <= float(entry) < 1:
         raise ValueError(f"dropout entries must be numbers from 0 to below 1, got {entry!r}")
     return float(entry)
 

@@ -365,7 +365,7 @@ class BaseSequential(Parameters):
         self = cls(layers=list(specs), **from_json(meta["params"]))
         self._validate_params()
         kept = meta["attributes"]
-        vars(self).update({name: kept[name] for name in _KEPT if name in kept})
+        self.__dict__.update({name: kept[name] for name in _KEPT if name in kept})
         if classes is None:
             self._take_task(LayersTask("regressor", int(kept["n_outputs_"])))
         else:
