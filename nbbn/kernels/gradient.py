@@ -66,9 +66,9 @@ def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, pa
 
 
 @kernel
-def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, penalties: WRITE_COLUMNS_F64, panels, thread,
-                threads):
-    """`grad += 2 * l2 * param + l1 * sign(param)`; `penalties[i] += l2 * sum(param**2) + l1 * sum(abs(param))` of each vector."""
+def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, penalties: WRITE_COLUMNS_F64, panels, rows,
+                thread, threads):
+    """Of each vector `grad += 2 * l2 * p + l1 * sign(p)` and `penalties[i] += rows * (l2 * sum(p**2) + l1 * sum(abs(p)))`."""
     v = lanes(grad)
     first, end = share(panels, thread, threads)
     zero, one, two = splat(grad, 0.0), splat(grad, l1), splat(grad, 2.0 * l2)
@@ -77,7 +77,7 @@ def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, pe
         slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
         store(grad, i * v, g + fma(two, p, slope))
         size = where_positive(p, p, zero - p)
-        penalties[i] += l2 * total(p * p) + l1 * total(size)
+        penalties[i] += rows * (l2 * total(p * p) + l1 * total(size))
 
 
 @kernel
