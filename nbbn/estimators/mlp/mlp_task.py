@@ -34,7 +34,7 @@ class MLPTask(Task):
     @classmethod
     def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool) -> MLPTask:
         """That of checked targets."""
-        if estimator.loss != "log_loss":
+        if not estimator._classifies:
             return cls("regressor", y.shape[1], loss=estimator.loss, level=_level(estimator))
         if y.ndim == 1:
             return cls.of_classes(checks.classes_of(y))
@@ -71,8 +71,7 @@ class MLPTask(Task):
         return y
 
     def targets(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Encoded targets as the trainer reads them: labels of a softmax, else a matrix of
-        `dtype`."""
+        """Encoded targets as the trainer reads them: labels of a softmax, else a matrix."""
         if self.activation == "softmax":
             return y
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
