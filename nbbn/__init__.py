@@ -71,13 +71,11 @@ __all__ = [
 
 def __getattr__(name):
     """The estimators, when they are first asked for: scikit-learn's import takes longer than all the rest."""
-    if name in ("MLPClassifier", "MLPRegressor"):
-        from nbbn import estimators as home
-    elif name in ("SequentialClassifier", "SequentialRegressor"):
-        from nbbn.models import estimators as home
-    else:
+    if name not in ("MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, getattr(home, name))
+    from nbbn import estimators
+
+    return globals().setdefault(name, getattr(estimators, name))
 
 
 def __dir__():

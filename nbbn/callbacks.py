@@ -17,8 +17,9 @@ import numpy as np
 class Callback:
     """What is called while a model trains; a subclass overrides the methods it needs.
 
-    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python floats by name. With a method
-    of a training batch overridden, training returns to Python after every batch.
+    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
+    floats by name. With a method of a training batch overridden, training returns to Python after
+    every batch.
     """
 
     def __init__(self):
@@ -67,7 +68,9 @@ _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on
 
 
 def _overrides(callback: Callback, method: str) -> bool:
-    return method in callback.__dict__ or getattr(type(callback), method) is not getattr(Callback, method)
+    return method in callback.__dict__ or getattr(type(callback), method) is not getattr(
+        Callback, method
+    )
 
 
 class CallbackList:
@@ -91,8 +94,14 @@ class CallbackList:
         self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                hint = f"; make an object of it: {callback.__name__}(...)" if isinstance(callback, type) else ""
-                raise TypeError(f"callbacks must be objects of nbbn.callbacks.Callback, got {callback!r}{hint}")
+                hint = (
+                    f"; make an object of it: {callback.__name__}(...)"
+                    if isinstance(callback, type)
+                    else ""
+                )
+                raise TypeError(
+                    f"callbacks must be objects of nbbn.callbacks.Callback, got {callback!r}{hint}"
+                )
         for callback in self.callbacks:
             callback.set_params(params)
             callback.set_model(model)
@@ -152,9 +161,13 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None):
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', got {mode!r}")
+            raise ValueError(
+                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', got {mode!r}"
+            )
         if not isinstance(monitor, str):
-            raise TypeError(f"{type(self).__name__}: monitor must be the name of a figure, got {monitor!r}")
+            raise TypeError(
+                f"{type(self).__name__}: monitor must be the name of a figure, got {monitor!r}"
+            )
         self.monitor, self.mode, self.min_delta, self.best = monitor, mode, abs(min_delta), best
 
     def _rises(self) -> bool:
@@ -218,8 +231,17 @@ class EarlyStopping(_Monitor):
     best_epoch : int
     """
 
-    def __init__(self, monitor="val_loss", min_delta=0, patience=0, verbose=0, mode="auto", baseline=None,
-                 restore_best_weights=False, start_from_epoch=0):
+    def __init__(
+        self,
+        monitor="val_loss",
+        min_delta=0,
+        patience=0,
+        verbose=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=False,
+        start_from_epoch=0,
+    ):
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
@@ -252,7 +274,9 @@ class EarlyStopping(_Monitor):
             print(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
             if self.verbose > 0:
-                print(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+                print(
+                    f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}."
+                )
             self.model.set_weights(self.best_weights)
 
 
@@ -262,8 +286,9 @@ class ModelCheckpoint(_Monitor):
     Parameters
     ----------
     filepath : path-like
-        Of any ending; `{epoch:02d}` (counted from 1), `{val_loss:.2f}` and the other figures are filled in. Missing folders are
-        made. The file is nbbn's own, whatever its name; `nbbn.load` opens it.
+        Of any ending; `{epoch:02d}` (counted from 1), `{val_loss:.2f}` and the other figures are
+        filled in. Missing folders are made. The file is nbbn's own, whatever its name; `nbbn.load`
+        opens it.
     monitor : str
         Name of a figure.
     verbose : {0, 1}
@@ -280,11 +305,22 @@ class ModelCheckpoint(_Monitor):
         What the first best must beat.
     """
 
-    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, save_weights_only=False, mode="auto",
-                 save_freq="epoch", initial_value_threshold=None):
+    def __init__(
+        self,
+        filepath,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        save_weights_only=False,
+        mode="auto",
+        save_freq="epoch",
+        initial_value_threshold=None,
+    ):
         super().__init__(monitor, mode, best=initial_value_threshold)
         if save_freq != "epoch":
-            raise ValueError(f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; batches are not supported")
+            raise ValueError(
+                f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; batches are not supported"
+            )
         self.filepath, self.verbose = os.fspath(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
 
@@ -316,7 +352,9 @@ class ModelCheckpoint(_Monitor):
         if not self._improves(value, self.best):
             self._say(f"Epoch {epoch + 1}: {self.monitor} did not improve from {best}")
             return False
-        self._say(f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, saving model to {path}")
+        self._say(
+            f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, saving model to {path}"
+        )
         self.best = value
         return True
 
@@ -348,12 +386,29 @@ class ReduceLROnPlateau(_Monitor):
         The rate does not fall below.
     """
 
-    def __init__(self, monitor="val_loss", factor=0.1, patience=10, verbose=0, mode="auto", min_delta=1e-4, cooldown=0,
-                 min_lr=0.0):
+    def __init__(
+        self,
+        monitor="val_loss",
+        factor=0.1,
+        patience=10,
+        verbose=0,
+        mode="auto",
+        min_delta=1e-4,
+        cooldown=0,
+        min_lr=0.0,
+    ):
         super().__init__(monitor, mode, min_delta)
         if not isinstance(factor, Real) or not 0 <= factor < 1:
-            raise ValueError(f"ReduceLROnPlateau: factor must be a number in [0, 1), got {factor!r}")
-        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = factor, patience, verbose, cooldown, min_lr
+            raise ValueError(
+                f"ReduceLROnPlateau: factor must be a number in [0, 1), got {factor!r}"
+            )
+        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = (
+            factor,
+            patience,
+            verbose,
+            cooldown,
+            min_lr,
+        )
         self.wait = self.cooldown_counter = 0
 
     def on_train_begin(self, logs=None):
@@ -381,7 +436,9 @@ class ReduceLROnPlateau(_Monitor):
             return
         self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
         if self.verbose > 0:
-            print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {self.model.learning_rate}.")
+            print(
+                f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {self.model.learning_rate}."
+            )
         self.cooldown_counter, self.wait = self.cooldown, 0
 
 
@@ -399,17 +456,25 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable, verbose=0):
         super().__init__()
         if not callable(schedule):
-            raise TypeError(f"LearningRateScheduler: schedule must be a function of the epoch and the rate, got {schedule!r}")
+            raise TypeError(
+                f"LearningRateScheduler: schedule must be a function of the epoch and the rate, got {schedule!r}"
+            )
         self.schedule, self.verbose = schedule, verbose
         self._takes_rate = _takes_two(schedule)
 
     def on_epoch_begin(self, epoch, logs=None):
-        rate = self.schedule(epoch, self.model.learning_rate) if self._takes_rate else self.schedule(epoch)
+        rate = (
+            self.schedule(epoch, self.model.learning_rate)
+            if self._takes_rate
+            else self.schedule(epoch)
+        )
         if isinstance(rate, bool) or not isinstance(rate, (Real, np.ndarray)) or np.ndim(rate):
             raise ValueError(f"LearningRateScheduler: schedule must give a number, got {rate!r}")
         self.model.optimizer.learning_rate = float(rate)
         if self.verbose > 0:
-            print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}.")
+            print(
+                f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -444,7 +509,9 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self.on_train_end()
-        self._header = not (self.append and os.path.exists(self.filename) and os.path.getsize(self.filename))
+        self._header = not (
+            self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
+        )
         self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -454,7 +521,12 @@ class CSVLogger(Callback):
             if not any(name.startswith("val_") for name in names):
                 names += [f"val_{name}" for name in names]
             self._writer = csv.DictWriter(
-                self._file, ["epoch", *names], restval="NA", extrasaction="ignore", delimiter=self.separator, lineterminator="\n"
+                self._file,
+                ["epoch", *names],
+                restval="NA",
+                extrasaction="ignore",
+                delimiter=self.separator,
+                lineterminator="\n",
             )
             if self._header:
                 self._writer.writeheader()
@@ -482,8 +554,16 @@ class LambdaCallback(Callback):
         Other methods of `Callback`, by name.
     """
 
-    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None, on_train_batch_begin=None,
-                 on_train_batch_end=None, **methods):
+    def __init__(
+        self,
+        on_epoch_begin=None,
+        on_epoch_end=None,
+        on_train_begin=None,
+        on_train_end=None,
+        on_train_batch_begin=None,
+        on_train_batch_end=None,
+        **methods,
+    ):
         super().__init__()
         given = {
             "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end, "on_train_begin": on_train_begin,
@@ -492,7 +572,9 @@ class LambdaCallback(Callback):
         }  # fmt: skip
         for name, function in given.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise TypeError(f"LambdaCallback: unknown argument {name!r}; see the methods of Callback")
+                raise TypeError(
+                    f"LambdaCallback: unknown argument {name!r}; see the methods of Callback"
+                )
             if function is not None:
                 setattr(self, name, function)
 
@@ -515,6 +597,8 @@ class TerminateOnNaN(Callback):
         if math.isfinite(loss):
             return
         if self.raise_error:
-            raise RuntimeError(f"the loss is {loss} at batch {batch}; lower the learning rate, or scale the data")
+            raise RuntimeError(
+                f"the loss is {loss} at batch {batch}; lower the learning rate, or scale the data"
+            )
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True

@@ -1,6 +1,7 @@
 """The command line: which commands there are, and what becomes of their errors.
 
-Exit status: 0 done, 1 the work failed (a check did not hold), 2 unusable arguments or input, 130 after Ctrl-C.
+Exit status: 0 done, 1 the work failed (a check did not hold), 2 unusable arguments or input, 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,27 +14,44 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import NoReturn, TextIO
 
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.fold import FoldCheckFailed, FoldRefused
+from nbbn.formats.files import FileError
 from nbbn.version import __version__
 
-# Each is a module of `nbbn.commands` with HELP, add_arguments(parser) and run(args) -> exit status or None for 0.
-COMMANDS = ("demo", "train", "predict", "fold", "verify", "inspect", "compare", "warmup", "cache")
+# What each does. Its module in `nbbn.commands` has add_arguments(parser) and run(args), and is
+# imported when it is chosen.
+COMMANDS = {
+    "demo": "train with and without batch norm, fold, compare",
+    "train": "train on a table and save the model",
+    "predict": "predict for the rows of a file",
+    "fold": "fold the batch norms of a model file into its weights",
+    "verify": "compare the outputs of two model files",
+    "inspect": "show the layers, parameters and batch norms of a model file",
+    "compare": (
+        "compare networks with and without batch norm, scikit-learn's and simple models on a table"
+    ),
+    "warmup": "compile the kernels beforehand",
+    "cache": "show or clear the folder of compiled kernels",
+}
 
 # An OSError of these is the machine's, not the user's argument.
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE}
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt: a fit takes that one, as scikit-learn's do, for the wish to stop training and go on."""
+    """Ctrl-C. Not a KeyboardInterrupt: a fit takes that for the wish to stop training and go on."""
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -44,20 +62,32 @@ def program_name() -> str:
     return "python -m nbbn" if os.path.basename(sys.argv[0]) == "__main__.py" else "nbbn"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `args.run` is the chosen command's function."""
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, with the arguments of the chosen one.
+
+    Parameters
+    ----------
+    chosen : str, optional
+        A key of `COMMANDS`; its function is `args.run`. None: no command has arguments.
+    """
     parser = _Parser(prog=program_name(), description="Batch-normalised networks on the CPU.")
     parser.add_argument("--version", action="version", version=f"nbbn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for name in COMMANDS:
-        module = importlib.import_module(f"nbbn.commands.{name}")
-        command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
-        command.add_argument(
-            "--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)"
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run, name=command.prog, program=parser.prog)
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what)
+        if name == chosen:
+            _add_command(command, importlib.import_module(f"nbbn.commands.{name}"), parser.prog)
     return parser
+
+
+def _add_command(parser: argparse.ArgumentParser, module: ModuleType, program: str) -> None:
+    """Give a command's parser its arguments."""
+    parser.description = module.__doc__
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)"
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run, name=parser.prog, program=program)
 
 
 def status_of(error: BaseException) -> int:
@@ -66,8 +96,9 @@ def status_of(error: BaseException) -> int:
         return 130
     if isinstance(error, (WorkFailed, FoldRefused, FoldCheckFailed)):
         return 1
-    if isinstance(error, OSError):
-        return 1 if error.errno in _MACHINE_ERRORS else 2
+    system = error.__cause__ if isinstance(error, FileError) else error
+    if isinstance(system, OSError):
+        return 1 if system.errno in _MACHINE_ERRORS else 2
     return 2 if isinstance(error, (UnusableInput, ValueError, TypeError, ImportError)) else 1
 
 
@@ -81,10 +112,19 @@ def message_of(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split()) or type(error).__name__
     known = (UnusableInput, WorkFailed, ValueError, TypeError, ImportError, OSError)
-    return text if isinstance(error, known) else f"unexpected {type(error).__name__}: {text} (--debug shows where)"
+    if isinstance(error, known):
+        return text
+    return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
 
-def _one_line_warning(message, category, filename, lineno, file=None, line=None):
+def _one_line_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
@@ -92,8 +132,8 @@ _interrupts: list[int] = []
 
 
 @contextmanager
-def _ctrl_c_ends_the_command():
-    def interrupt(signum, frame):
+def _ctrl_c_ends_the_command() -> Iterator[None]:
+    def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         _interrupts.append(signum)
         raise Interrupted
 
@@ -117,17 +157,19 @@ def main(argv: list[str] | None = None) -> int:
     argv : list of str, optional
         The arguments; those of the process by default.
     """
-    args = build_parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    args = build_parser(chosen).parse_args(argv)
     with warnings.catch_warnings(), _ctrl_c_ends_the_command():
         warnings.showwarning = _one_line_warning
         try:
             status = args.run(args) or 0
             sys.stdout.flush()
-            # A callback from C code drops an exception raised in it: the signal alone is left of it.
+            # A callback from C code drops an exception raised in it: the signal alone is left.
             return 130 if _interrupts else status
         except BrokenPipeError:
-            # The reader of our output left, as `| head` does. What is still buffered goes nowhere, so that Python's own
-            # flush at exit does not complain; 141 is what a shell shows for SIGPIPE.
+            # The reader of our output left, as `| head` does. What is still buffered goes nowhere,
+            # so that Python's own flush at exit does not complain; 141 is a shell's for SIGPIPE.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except (Exception, KeyboardInterrupt, Interrupted) as error:

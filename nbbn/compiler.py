@@ -1,6 +1,7 @@
 """Whether numba's compiler is there: what asks here can do without it, what imports `nbbn.kernels` cannot.
 
-Without it, loading, predicting, folding and saving run on NumPy (`nbbn.fallback`); training does not.
+Without it, loading, predicting, folding and saving run on NumPy (`nbbn.fallback`); training does
+not.
 """
 
 from __future__ import annotations
@@ -34,4 +35,6 @@ def available() -> bool:
 def require() -> None:
     """Raise ImportError where compiled kernels cannot be used."""
     if (reason := why_not()) is not None:
-        raise ImportError(f"this needs compiled kernels (loading, predicting, folding and saving do not), but {reason}")
+        raise ImportError(
+            f"this needs compiled kernels (loading, predicting, folding and saving do not), but {reason}"
+        )

@@ -7,6 +7,7 @@ An operation is a function `(step, arrays, x) -> y` of rows of the network's dty
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
-from nbbn.network import Network
+from nbbn.network import Network, Weights
 from nbbn.operations import Operation, Pair, Sides, Step, Window
 
 # Numbers of the largest activation of a block of rows: what is in memory does not grow with the
@@ -40,6 +41,12 @@ class NumpyBlocks:
         shapes = [network.input_shape, *(step.output_shape for step in self._computation.steps)]
         largest = max(math.prod(shape) for shape in shapes)
         self._block = max(1, min(_BLOCK_ROWS, _BLOCK_NUMBERS // largest))
+
+    def with_weights(self, weights: Weights) -> NumpyBlocks:
+        """The same network with other weights."""
+        other = copy.copy(self)
+        other._weights = weights
+        return other
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs `(rows, numbers of an output)` for numeric rows."""

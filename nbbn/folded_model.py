@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nbbn import formats
+from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
+from nbbn.formats.files import PathLike
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 
@@ -132,7 +134,8 @@ class FoldedModel:
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
         if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
             raise ValueError(
-                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as input"
+                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as "
+                "input"
             )
         if x.shape[1:] != self._row or x.ndim == 0:
             wanted = ", ".join(map(str, self._row))
@@ -159,15 +162,8 @@ class FoldedModel:
         ValueError
             For another shape.
         """
-        outputs = self._outputs(X)
-        if self.kind == "multilabel":
-            return (outputs > 0.5).astype(np.int64)
-        if self.kind == "classifier":
-            two = outputs.shape[1] == 1
-            return self.classes_[(outputs[:, 0] > 0.5).astype(np.int64) if two else outputs.argmax(1)]
-        if self.kind == "regressor" and outputs.shape[1] == 1:
-            return outputs[:, 0]
-        return outputs
+        found = chosen(self._outputs(X), self.kind)
+        return self.classes_[found] if self.kind == "classifier" else found
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities `(rows, n_classes)` of a classifier, in the order of `classes_`.
@@ -192,9 +188,7 @@ class FoldedModel:
             own = self.kind or "a plain network"
             raise AttributeError(f"predict_proba needs a classifier, this model is {own}")
         outputs = self._outputs(X)
-        if self.kind == "classifier" and outputs.shape[1] == 1:
-            return np.hstack([1 - outputs, outputs])
-        return outputs
+        return probabilities(outputs) if self.kind == "classifier" else outputs
 
     def fit(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Not possible.
@@ -213,7 +207,7 @@ class FoldedModel:
 
     # -- files
 
-    def save(self, path: formats.PathLike) -> None:
+    def save(self, path: PathLike) -> None:
         """Write one safetensors file with a JSON header; `nbbn.load` opens it.
 
         Parameters
@@ -228,7 +222,7 @@ class FoldedModel:
         classes = getattr(self, "classes_", None)
         native.save(path, *formats.of_answers(self.network, self.kind, classes, self.report))
 
-    def to_onnx(self, path: formats.PathLike | None = None) -> Any:
+    def to_onnx(self, path: PathLike | None = None) -> Any:
         """Write an ONNX model (needs the extra `onnx`).
 
         Parameters
@@ -251,7 +245,7 @@ class FoldedModel:
         """
         return self._export(".onnx", path)
 
-    def to_c(self, path: formats.PathLike | None = None, *, name: str | None = None) -> str:
+    def to_c(self, path: PathLike | None = None, *, name: str | None = None) -> str:
         """Write C99 source that computes the same with nothing but the C library.
 
         Parameters
@@ -276,7 +270,7 @@ class FoldedModel:
         """
         return self._export(".c", path, name=name)
 
-    def write(self, path: formats.PathLike) -> None:
+    def write(self, path: PathLike) -> None:
         """Write a file of the format that its name says.
 
         Parameters
@@ -300,7 +294,7 @@ class FoldedModel:
             known = ", ".join([native.SUFFIX, *formats.WRITERS])
             raise ValueError(f"{path}: the name must end in one of {known}")
 
-    def _export(self, suffix: str, path: formats.PathLike | None, **options: Any) -> Any:
+    def _export(self, suffix: str, path: PathLike | None, **options: Any) -> Any:
         """What the format's writer returns."""
         write, classes = formats.WRITERS[suffix].write, getattr(self, "classes_", None)
         return write(self.network, path, kind=self.kind, classes=classes, **options)

@@ -1,7 +1,8 @@
 """Initial values of a layer's arrays: Keras's initializers, drawn with NumPy's generators.
 
-Every initializer draws in float64 and rounds once, so that float32 weights are the rounded float64 ones of the same seed.
-The names in lower case (`he_normal`, ...) are the same classes, as in `keras.initializers`.
+Every initializer draws in float64 and rounds once, so that float32 weights are the rounded float64
+ones of the same seed. The names in lower case (`he_normal`, ...) are the same classes, as in
+`keras.initializers`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class Initializer:
                 value = _number(self, f.name, value)
             object.__setattr__(self, f.name, value)
 
-    def __call__(self, shape: Shape, rng: np.random.Generator | None = None, dtype="float32") -> np.ndarray:
+    def __call__(
+        self, shape: Shape, rng: np.random.Generator | None = None, dtype="float32"
+    ) -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -41,8 +44,8 @@ class Initializer:
         shape : tuple of int
             Shape of the array, in Keras's layout: kernels end in `(..., in, out)`.
         rng : numpy.random.Generator, optional
-            Where the random numbers come from; left alone by an initializer with a seed of its own, and by one that draws none.
-            None is a fresh generator that the system seeds.
+            Where the random numbers come from; left alone by an initializer with a seed of its own,
+            and by one that draws none. None is a fresh generator that the system seeds.
         dtype : dtype
             float32 or float64.
 
@@ -59,7 +62,10 @@ class Initializer:
 
     def config(self) -> dict:
         """The initializer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {"class_name": type(self).__name__, "config": {f.name: getattr(self, f.name) for f in fields(self)}}
+        return {
+            "class_name": type(self).__name__,
+            "config": {f.name: getattr(self, f.name) for f in fields(self)},
+        }
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,9 @@ class RandomUniform(Initializer):
     def __post_init__(self):
         super().__post_init__()
         if self.minval > self.maxval:
-            raise ValueError(f"RandomUniform: minval must not lie above maxval, got {self.minval} and {self.maxval}")
+            raise ValueError(
+                f"RandomUniform: minval must not lie above maxval, got {self.minval} and {self.maxval}"
+            )
 
     def _draw(self, shape, rng):
         return rng.uniform(self.minval, self.maxval, shape)
@@ -148,7 +156,8 @@ class TruncatedNormal(Initializer):
     Parameters
     ----------
     mean, stddev : float
-        Of the normal distribution before it is cut: the values' own standard deviation is 0.8796 times `stddev`.
+        Of the normal distribution before it is cut: the values' own standard deviation is 0.8796
+        times `stddev`.
     seed : int, optional
         Makes every call draw the same values, whatever generator it is given.
     """
@@ -176,15 +185,16 @@ class VarianceScaling(Initializer):
     mode : str
         What `n` is: `fan_in`, `fan_out`, or `fan_avg`, their mean.
     distribution : str
-        `truncated_normal` (`normal`), `untruncated_normal`, or `uniform` in `[-limit, limit)`, `limit = sqrt(3 * scale / n)`.
+        `truncated_normal` (`normal`), `untruncated_normal`, or `uniform` in `[-limit, limit)`,
+        `limit = sqrt(3 * scale / n)`.
     seed : int, optional
         Makes every call draw the same values, whatever generator it is given.
 
     Notes
     -----
-    `fan_in` and `fan_out` of a `(..., in, out)` kernel are `in` and `out` times the product of the axes before them, whatever the
-    kind of layer: those of a depthwise kernel `(kh, kw, in, multiplier)` and of a transposed one `(kh, kw, out, in)` follow from
-    their layout, as in Keras.
+    `fan_in` and `fan_out` of a `(..., in, out)` kernel are `in` and `out` times the product of the
+    axes before them, whatever the kind of layer: those of a depthwise kernel `(kh, kw, in,
+    multiplier)` and of a transposed one `(kh, kw, out, in)` follow from their layout, as in Keras.
     """
 
     scale: float = 1.0
@@ -230,7 +240,8 @@ class GlorotUniform(_Preset):
 
     References
     ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 16.
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
+    neural networks, equation 16.
     """
 
     mode: ClassVar[str] = "fan_avg"
@@ -247,7 +258,8 @@ class GlorotNormal(_Preset):
 
     References
     ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 12.
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
+    neural networks, equation 12.
     """
 
     mode: ClassVar[str] = "fan_avg"
@@ -341,7 +353,8 @@ class Orthogonal(Initializer):
 
     References
     ----------
-    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep linear networks.
+    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of
+    learning in deep linear networks.
     """
 
     gain: float = 1.0
@@ -373,7 +386,9 @@ def _fans(shape: Shape) -> tuple[int, int]:
     return shape[-2] * receptive, shape[-1] * receptive
 
 
-def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str) -> np.ndarray:
+def _scaled(
+    shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str
+) -> np.ndarray:
     fan_in, fan_out = _fans(shape)
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
@@ -401,12 +416,18 @@ def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray
     return _truncated_normal(shape, rng) / _TRUNCATED_STDDEV
 
 
-_DISTRIBUTIONS = {"uniform": _uniform, "truncated_normal": _unit_truncated_normal, "untruncated_normal": _normal}
+_DISTRIBUTIONS = {
+    "uniform": _uniform,
+    "truncated_normal": _unit_truncated_normal,
+    "untruncated_normal": _normal,
+}
 
 
 def _number(initializer: Initializer, name: str, value) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}")
+        raise ValueError(
+            f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}"
+        )
     return float(value)
 
 
@@ -422,13 +443,17 @@ def _seed(initializer: Initializer, value) -> int | None:
 
 def _at_least_zero(initializer: Initializer, name: str) -> None:
     if getattr(initializer, name) < 0:
-        raise ValueError(f"{type(initializer).__name__}: {name} must be at least 0, got {getattr(initializer, name)}")
+        raise ValueError(
+            f"{type(initializer).__name__}: {name} must be at least 0, got {getattr(initializer, name)}"
+        )
 
 
 def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(initializer, name)
     if value not in allowed:
-        raise ValueError(f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise ValueError(
+            f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}"
+        )
 
 
 zeros, ones, constant = Zeros, Ones, Constant
@@ -503,7 +528,9 @@ def _class(name: str) -> type[Initializer]:
 def _from_config(config: dict) -> Initializer:
     name, arguments = config.get("class_name"), config.get("config", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError("an initializer's config must be a dict of class_name (a string) and config (a dict)")
+        raise ValueError(
+            "an initializer's config must be a dict of class_name (a string) and config (a dict)"
+        )
     cls = _class(name)
     unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
     if unknown:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import Content, PathLike, native
-from nbbn.formats.files import FileError
+from nbbn.formats import Content, native
+from nbbn.formats.files import FileError, PathLike
 from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
 if TYPE_CHECKING:
-    from nbbn.estimators import MLPClassifier, MLPRegressor
-    from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
+    from nbbn.estimators import (
+        MLPClassifier,
+        MLPRegressor,
+        SequentialClassifier,
+        SequentialRegressor,
+    )
 
-    Estimator = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
-    Model = FoldedModel | Sequential | Estimator
+    Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
+    Model: TypeAlias = FoldedModel | Sequential | Estimator
 
 
 def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
@@ -74,11 +78,10 @@ def for_inference(model: Any) -> FoldedModel:
         return model
     if isinstance(model, Sequential):
         return FoldedModel(model.network())
-    if not hasattr(type(model), "network_and_meaning"):  # an estimator has it
+    if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, given = ", ".join(_MODELS), type(model).__name__
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}")
-    network, kind, classes = model.network_and_meaning()
-    return FoldedModel(network, kind=kind, classes=classes)
+    return model.for_inference()
 
 
 def load(path: PathLike) -> Model:
@@ -91,7 +94,7 @@ def load(path: PathLike) -> Model:
 
     Returns
     -------
-    FoldedModel, MLPClassifier, MLPRegressor, Sequential, SequentialClassifier or SequentialRegressor
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         What was saved.
 
     Raises
@@ -119,9 +122,7 @@ def model_of(content: Content, path: PathLike) -> Any:
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise FileError(
-            f"{path}: not a model that nbbn saved ({error}); save it anew"
-        ) from error
+        raise FileError(f"{path}: not a model that nbbn saved ({error}); save it anew") from error
 
 
 def _labels(content: Content) -> Any:
@@ -141,33 +142,18 @@ def _sequential(content: Content) -> Sequential:
     return model
 
 
-# scikit-learn's import takes longer than loading a folded model: estimators are imported where one
-# is loaded.
-
-
-def _around_layers(content: Content) -> SequentialClassifier | SequentialRegressor:
-    from nbbn.models import estimators
-    from nbbn.models.estimators.stored import restored
-
-    network, meta, slots = content
-    return restored(getattr(estimators, meta["model"]), network, _labels(content), meta, slots)
-
-
-def _mlp(content: Content) -> MLPClassifier | MLPRegressor:
+def _estimator(content: Content) -> Estimator:
+    # scikit-learn's import takes longer than loading a folded model.
     from nbbn import estimators
 
-    network, meta, _ = content
-    params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-    estimator = getattr(estimators, meta["model"])(**params)
-    return estimator._restore(network, meta["kind"], _labels(content), meta)
+    return getattr(estimators, content.meta["model"]).from_content(content, _labels(content))
 
 
 _MODELS: dict[str, Callable[[Content], Any]] = {
-    "MLPClassifier": _mlp,
-    "MLPRegressor": _mlp,
+    "MLPClassifier": _estimator,
+    "MLPRegressor": _estimator,
     "Sequential": _sequential,
-    "SequentialClassifier": _around_layers,
-    "SequentialRegressor": _around_layers,
+    "SequentialClassifier": _estimator,
+    "SequentialRegressor": _estimator,
     "FoldedModel": _folded,
 }

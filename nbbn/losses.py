@@ -68,6 +68,12 @@ def _huber(targets: np.ndarray, outputs: np.ndarray, delta: float) -> np.ndarray
     return np.where(slip <= delta, 0.5 * slip * slip, delta * (slip - 0.5 * delta)).mean(1)
 
 
+def _log_cosh(targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """`mean(log(cosh(y - t)))` over the units."""
+    slip = np.abs(targets.astype(np.float64) - outputs)
+    return (slip + np.log1p(np.exp(-2 * slip)) - math.log(2)).mean(1)
+
+
 def _quantile(targets: np.ndarray, outputs: np.ndarray, level: float) -> np.ndarray:
     """Mean over the units of `level * s` where `s = t - y > 0`, else `(level - 1) * s`."""
     slip = targets.astype(np.float64) - outputs
@@ -148,6 +154,7 @@ RECORDS = {
         LossRecord("mean_squared_error", _mean_squared_error),
         LossRecord("mean_absolute_error", _mean_absolute_error, sklearn="absolute_error"),
         LossRecord("huber", _huber, parameter="delta", sklearn="huber"),
+        LossRecord("log_cosh", _log_cosh),
         LossRecord("quantile", _quantile, parameter="level", sklearn="quantile"),
         LossRecord("poisson", _poisson, "exponential", sklearn="poisson", sklearn_sums=True),
     )
@@ -391,9 +398,18 @@ class Huber(Loss):
             raise ValueError(f"Huber: delta must be a finite number above 0, got {d!r}")
 
 
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """`mean(log(cosh(y - t)))` over the units: quadratic near 0, linear far away."""
+
+    engine = "log_cosh"
+    names = ("log_cosh",)
+    aliases = ("logcosh",)
+
+
 _CLASSES: tuple[type[Loss], ...] = (
     SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, MeanSquaredError,
-    MeanAbsoluteError, Huber,
+    MeanAbsoluteError, Huber, LogCosh,
 )  # fmt: skip
 _NAMES = {name: cls for cls in _CLASSES for name in cls.names}
 _ALIASES = {alias: cls for cls in _CLASSES for alias in (cls.__name__, *cls.aliases)}

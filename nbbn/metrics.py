@@ -44,7 +44,9 @@ class Metric:
             object.__setattr__(self, "name", self.default_name)
         k = getattr(self, "k", 1)
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}")
+            raise ValueError(
+                f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}"
+            )
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
@@ -275,7 +277,11 @@ class AUC(Metric):
         from sklearn.metrics import roc_auc_score
 
         wanted = np.ravel(targets > 0.5)
-        return float(roc_auc_score(wanted, np.ravel(outputs))) if 0 < wanted.sum() < wanted.size else 0.0
+        return (
+            float(roc_auc_score(wanted, np.ravel(outputs)))
+            if 0 < wanted.sum() < wanted.size
+            else 0.0
+        )
 
 
 _CLASSES = (
@@ -283,8 +289,14 @@ _CLASSES = (
     MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, SparseCategoricalCrossentropy, CategoricalCrossentropy,
     BinaryCrossentropy, Precision, Recall, AUC,
 )  # fmt: skip
-_NAMES = {cls.default_name: cls for cls in _CLASSES} | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
-_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {"MSE": MeanSquaredError, "MAE": MeanAbsoluteError}
+_NAMES = {cls.default_name: cls for cls in _CLASSES} | {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+}
+_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
+    "MSE": MeanSquaredError,
+    "MAE": MeanAbsoluteError,
+}
 _ACCURACY = ("accuracy", "acc", "Accuracy")
 
 
@@ -294,8 +306,9 @@ def get(identifier, loss: Loss, units: int | None) -> Metric:
     Parameters
     ----------
     identifier : str, Metric or dict
-        `"accuracy"` and `"acc"` mean what the loss makes of them: sparse, categorical or binary accuracy; beside another loss,
-        binary for one unit and categorical for more. A name is what the figure is called.
+        `"accuracy"` and `"acc"` mean what the loss makes of them: sparse, categorical or binary
+        accuracy; beside another loss, binary for one unit and categorical for more. A name is what
+        the figure is called.
     loss : Loss
     units : int or None
         Outputs of the network; None: not known yet.
@@ -303,7 +316,8 @@ def get(identifier, loss: Loss, units: int | None) -> Metric:
     Raises
     ------
     ValueError
-        For an unknown name, with the nearest known one, and for a metric that takes other targets than the loss.
+        For an unknown name, with the nearest known one, and for a metric that takes other targets
+        than the loss.
     TypeError
         For any other type.
     """
@@ -326,8 +340,12 @@ def _of(identifier, loss: Loss, units: int | None) -> Metric:
         cls = accuracy_of(loss, units) if identifier in _ACCURACY else _class(identifier)
         return replace(cls(), name=identifier)
     if isinstance(identifier, type) and issubclass(identifier, Metric):
-        raise TypeError(f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
-    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported")
+        raise TypeError(
+            f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()"
+        )
+    raise TypeError(
+        f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported"
+    )
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
@@ -342,5 +360,9 @@ def _class(name) -> type[Metric]:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(str(name).lower(), ("accuracy", *_NAMES), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(('accuracy', *_NAMES))}"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else f"choose one of {', '.join(('accuracy', *_NAMES))}"
+    )
     raise ValueError(f"unknown metric {name!r}; {hint}")

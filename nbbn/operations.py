@@ -460,7 +460,7 @@ def over_last(
     joined = (*moved[:rest], math.prod(moved[rest:]))
     return [
         *there, *reshaped(moved, joined), *inner(joined), *reshaped(joined, moved),
-        *_undone(shape, there),
+        *undone(shape, there),
     ]
 
 
@@ -484,7 +484,7 @@ def _moved_last(shape: Shape, axes: tuple[int, ...]) -> tuple[list[Operation], S
     return operations, shape
 
 
-def _undone(shape: Shape, operations: list[Operation]) -> list[Operation]:
+def undone(shape: Shape, operations: list[Operation]) -> list[Operation]:
     """What takes permutations and reshapes of rows of `shape` back."""
     undone: list[Operation] = []
     for operation in operations:

@@ -25,14 +25,16 @@ class Optimizer:
     Parameters
     ----------
     weight_decay : float or None
-        Decoupled: before each update every trained array shrinks by `learning_rate * weight_decay` of itself.
+        Decoupled: before each update every trained array shrinks by `learning_rate * weight_decay`
+        of itself.
     clipnorm, clipvalue, global_clipnorm : float or None
-        At most one of them: bound of each array's gradient norm, of each gradient value, of the norm of all gradients together.
+        At most one of them: bound of each array's gradient norm, of each gradient value, of the
+        norm of all gradients together.
     use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor
         Keras's, not supported: taken at the values that do nothing.
     gradient_accumulation_steps : int or None
-        Batches that make one update, at least 2. All data are in memory, so they are computed as one batch: the statistics of a
-        batch norm are those of all their rows together, exactly.
+        Batches that make one update, at least 2. All data are in memory, so they are computed as
+        one batch: the statistics of a batch norm are those of all their rows together, exactly.
     name : str or None
 
     Raises
@@ -52,7 +54,8 @@ class Optimizer:
     gradient_accumulation_steps: int | None = None
     name: str | None = None
 
-    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old values; those that are bools.
+    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old
+    # values; those that are bools.
     slots: ClassVar[int]
     kernel: ClassVar[str]
     shares: ClassVar[tuple[str, ...]] = ()
@@ -63,34 +66,54 @@ class Optimizer:
             object.__setattr__(self, name, self._number(name, most=1.0))
         for name in self.flags:
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{self._class}: {name} must be True or False, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{self._class}: {name} must be True or False, got {getattr(self, name)!r}"
+                )
         for name in ("epsilon", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
             if getattr(self, name, None) is not None:
                 object.__setattr__(self, name, self._number(name))
-        clips = {n: getattr(self, n) for n in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, n) is not None}
+        clips = {
+            n: getattr(self, n)
+            for n in ("clipnorm", "clipvalue", "global_clipnorm")
+            if getattr(self, n) is not None
+        }
         if len(clips) > 1:
-            raise ValueError(f"{self._class}: only one of clipnorm, clipvalue and global_clipnorm can be given, got {clips}")
+            raise ValueError(
+                f"{self._class}: only one of clipnorm, clipvalue and global_clipnorm can be given, got {clips}"
+            )
         for name, value in clips.items():
             if value == 0:
-                raise ValueError(f"{self._class}: {name} must be above 0, got 0; leave it out to clip nothing")
+                raise ValueError(
+                    f"{self._class}: {name} must be above 0, got 0; leave it out to clip nothing"
+                )
         k = self.gradient_accumulation_steps
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 2):
-            raise ValueError(f"{self._class}: gradient_accumulation_steps must be None or a whole number above 1, got {k!r}")
+            raise ValueError(
+                f"{self._class}: gradient_accumulation_steps must be None or a whole number above 1, got {k!r}"
+            )
         for name, nothing in _ABSENT.items():
             value = getattr(self, name, nothing)
             if value is not nothing and value != nothing:
-                raise ValueError(f"{self._class}: {name} is not supported, got {value!r}; leave it out")
+                raise ValueError(
+                    f"{self._class}: {name} is not supported, got {value!r}; leave it out"
+                )
         self.__dict__["_made"] = True
 
     def __repr__(self):
-        shown = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        shown = (
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        )
         return f"{self._class}({', '.join(shown)})"
 
     def __setattr__(self, name, value):
         if name == "learning_rate":
             value = self._checked_rate(value)
         elif "_made" in self.__dict__:
-            raise AttributeError(f"{self._class}: only learning_rate can be set; make a new {self._class} and call compile")
+            raise AttributeError(
+                f"{self._class}: only learning_rate can be set; make a new {self._class} and call compile"
+            )
         object.__setattr__(self, name, value)
 
     @property
@@ -99,8 +122,17 @@ class Optimizer:
 
     def _number(self, name: str, most: float = math.inf) -> float:
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= most or value == math.inf:
-            rule = "a finite number of at least 0" if most == math.inf else f"a number in [0, {most:g}]"
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, Real)
+            or not 0 <= value <= most
+            or value == math.inf
+        ):
+            rule = (
+                "a finite number of at least 0"
+                if most == math.inf
+                else f"a number in [0, {most:g}]"
+            )
             raise ValueError(f"{self._class}: {name} must be {rule}, got {value!r}")
         return float(value)
 
@@ -112,9 +144,13 @@ class Optimizer:
                 f"{self._class}: its learning_rate is a schedule, which a number cannot replace; make the optimizer with a number"
             )
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{self._class}: learning_rate must be a number, a schedule or a function of the step, got {value!r}")
+            raise TypeError(
+                f"{self._class}: learning_rate must be a number, a schedule or a function of the step, got {value!r}"
+            )
         if not 0 <= value < math.inf:
-            raise ValueError(f"{self._class}: learning_rate must be a finite number of at least 0, got {value}")
+            raise ValueError(
+                f"{self._class}: learning_rate must be a finite number of at least 0, got {value}"
+            )
         return float(value)
 
     def learning_rates(self, steps: np.ndarray) -> np.ndarray:
@@ -132,7 +168,9 @@ class Optimizer:
             return np.full(len(steps), given)
         rates = np.array([given(int(step)) for step in steps], np.float64)
         if not (np.isfinite(rates) & (rates >= 0)).all():
-            raise ValueError(f"{self._class}: the function learning_rate must give finite numbers of at least 0, got {rates}")
+            raise ValueError(
+                f"{self._class}: the function learning_rate must give finite numbers of at least 0, got {rates}"
+            )
         return rates
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
@@ -153,14 +191,21 @@ class Optimizer:
         Raises
         ------
         ValueError
-            For a learning rate that is a function: only numbers and schedules of `nbbn.schedules` can be written.
+            For a learning rate that is a function: only numbers and schedules of `nbbn.schedules`
+            can be written.
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
-        given = {name: value for name, value in given.items() if value is not None or name == "weight_decay"}
+        given = {
+            name: value
+            for name, value in given.items()
+            if value is not None or name == "weight_decay"
+        }
         if isinstance(self.learning_rate, Schedule):
             given["learning_rate"] = self.learning_rate.config()
         elif callable(self.learning_rate):
-            raise ValueError(f"{self._class}: a learning_rate that is a function cannot be written to a file; use nbbn.schedules")
+            raise ValueError(
+                f"{self._class}: a learning_rate that is a function cannot be written to a file; use nbbn.schedules"
+            )
         return {"class_name": self._class, "config": given}
 
 
@@ -280,7 +325,9 @@ class Adam(Optimizer):
     def __post_init__(self):
         super().__post_init__()
         if 1.0 in (self.beta_1, self.beta_2):
-            raise ValueError(f"{self._class}: beta_1 and beta_2 must lie below 1, got {self.beta_1} and {self.beta_2}")
+            raise ValueError(
+                f"{self._class}: beta_1 and beta_2 must lie below 1, got {self.beta_1} and {self.beta_2}"
+            )
 
     def constants(self) -> list[float]:
         return [self.beta_1, self.beta_2, self.epsilon, 1 - self.beta_1, 1 - self.beta_2]
@@ -304,8 +351,19 @@ class AdamW(Adam):
         See `Optimizer`.
     """
 
-    def __init__(self, learning_rate=0.001, weight_decay=0.004, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False, **base):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base)
+    def __init__(
+        self,
+        learning_rate=0.001,
+        weight_decay=0.004,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        amsgrad=False,
+        **base,
+    ):
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base
+        )
 
 
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adam, AdamW)}
@@ -317,7 +375,8 @@ def get(identifier) -> Optimizer:
     Parameters
     ----------
     identifier : str, Optimizer or dict
-        A name as in `"adam"` or `"Adam"`, which has the default arguments; what `Optimizer.config` gave.
+        A name as in `"adam"` or `"Adam"`, which has the default arguments; what `Optimizer.config`
+        gave.
 
     Raises
     ------
@@ -333,8 +392,12 @@ def get(identifier) -> Optimizer:
     if isinstance(identifier, str):
         return _class(identifier)()
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
-        raise TypeError(f"optimizer is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
-    raise TypeError(f"optimizer must be a name or an object of nbbn.optimizers, got {type(identifier).__name__}")
+        raise TypeError(
+            f"optimizer is the class {identifier.__name__}; make an object of it: {identifier.__name__}()"
+        )
+    raise TypeError(
+        f"optimizer must be a name or an object of nbbn.optimizers, got {type(identifier).__name__}"
+    )
 
 
 def _class(name) -> type[Optimizer]:
@@ -345,4 +408,8 @@ def _class(name) -> type[Optimizer]:
 
 def _arguments(config: dict) -> dict:
     rate = config.get("learning_rate")
-    return {**config, "learning_rate": schedules.from_config(rate)} if isinstance(rate, dict) else config
+    return (
+        {**config, "learning_rate": schedules.from_config(rate)}
+        if isinstance(rate, dict)
+        else config
+    )

@@ -25,7 +25,8 @@ def recalibrated(network: Network, x: np.ndarray) -> dict[int, dict[str, np.ndar
 
     Notes
     -----
-    float64; the chunks of rows have a fixed length and are merged in order (Chan, Golub and LeVeque, 1983, equation 2.1).
+    float64; the chunks of rows have a fixed length and are merged in order (Chan, Golub and
+    LeVeque, 1983, equation 2.1).
     """
     weights, found = [dict(arrays) for arrays in network.weights], {}
     for i, layer in enumerate(network.layers):
@@ -42,13 +43,17 @@ def _statistics(network: Network, axis: int, x: np.ndarray) -> tuple[np.ndarray,
     """Mean and biased variance over all axes but `axis` of what the network makes of the rows."""
     shape = network.output_shape
     predict = Predictor(network) if network.layers else np.asarray
-    count, mean, squares = 0, 0.0, 0.0
+    count, mean, squares = 0, np.zeros(()), np.zeros(())
     for first in range(0, len(x), _CHUNK):
         outputs = np.asarray(predict(x[first : first + _CHUNK]), np.float64).reshape(-1, *shape)
         part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
         rows, centre = len(part), part.mean(0)
         slip = centre - mean
-        squares = squares + np.square(part - centre).sum(0) + slip * slip * (count * rows / (count + rows))
+        squares = (
+            squares
+            + np.square(part - centre).sum(0)
+            + slip * slip * (count * rows / (count + rows))
+        )
         mean = mean + slip * (rows / (count + rows))
         count += rows
     return mean, squares / count

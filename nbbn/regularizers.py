@@ -40,7 +40,10 @@ class Regularizer:
 
     def config(self) -> dict:
         """The regularizer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {"class_name": type(self).__name__, "config": {f.name: getattr(self, f.name) for f in fields(self)}}
+        return {
+            "class_name": type(self).__name__,
+            "config": {f.name: getattr(self, f.name) for f in fields(self)},
+        }
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ def get(identifier) -> Regularizer | None:
     Parameters
     ----------
     identifier : str, Regularizer, type, dict or None
-        A name as in `"l2"`, which has the default factors; what `Regularizer.config` gave; None stays None.
+        A name as in `"l2"`, which has the default factors; what `Regularizer.config` gave; None
+        stays None.
 
     Raises
     ------
@@ -112,7 +116,9 @@ def get(identifier) -> Regularizer | None:
         return _class(identifier)()
     if isinstance(identifier, dict):
         return _from_config(identifier)
-    raise TypeError(f"a regularizer is a name, an object of nbbn.regularizers or None, got {type(identifier).__name__}")
+    raise TypeError(
+        f"a regularizer is a name, an object of nbbn.regularizers or None, got {type(identifier).__name__}"
+    )
 
 
 def _class(name: str) -> type[Regularizer]:
@@ -127,7 +133,9 @@ def _class(name: str) -> type[Regularizer]:
 def _from_config(config: dict) -> Regularizer:
     name, arguments = config.get("class_name"), config.get("config", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError("a regularizer's config must be a dict of class_name (a string) and config (a dict)")
+        raise ValueError(
+            "a regularizer's config must be a dict of class_name (a string) and config (a dict)"
+        )
     cls = _class(name)
     unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
     if unknown:

@@ -19,8 +19,8 @@ from nbbn.version import __version__
 
 _local = threading.local()
 _default: int | None = None
-# One parallel region at a time: two teams at once on the same cores wait for each other's time slices (ten times slower), and
-# Numba's workqueue layer aborts.
+# One parallel region at a time: two teams at once on the same cores wait for each other's time
+# slices (ten times slower), and Numba's workqueue layer aborts.
 _parallel = threading.Lock()
 _used_threads = False
 _serial_only = False
@@ -60,7 +60,8 @@ def get_num_threads() -> int:
     """How many threads a call from this thread uses."""
     wanted = getattr(_local, "threads", None) or _default
     if wanted is None and not _serial_only and _started():
-        # Asking Numba starts its threads, and so does changing their number: before either there is nothing to ask.
+        # Asking Numba starts its threads, and so does changing their number: before either there is
+        # nothing to ask.
         from numba import get_num_threads as numbas_own
 
         wanted = numbas_own()
@@ -124,7 +125,8 @@ def usable_threads(threads: int) -> int:
         return threads
     if _serial_only is True and threads > 1:
         warnings.warn(
-            "this process was forked from one that ran nbbn on several threads: it uses one thread", stacklevel=3
+            "this process was forked from one that ran nbbn on several threads: it uses one thread",
+            stacklevel=3,
         )
         _serial_only = "warned"
     return 1

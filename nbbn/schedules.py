@@ -1,6 +1,7 @@
 """Learning rates as functions of the step: Keras's schedules, and the one-cycle policy.
 
-A schedule is called with step numbers, counted from 0: an array, or one number. It answers in float64.
+A schedule is called with step numbers, counted from 0: an array, or one number. It answers in
+float64.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ class Schedule:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.type == "float":
-                if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-                    raise ValueError(f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}")
+                if (
+                    isinstance(value, bool)
+                    or not isinstance(value, Real)
+                    or not math.isfinite(value)
+                ):
+                    raise ValueError(
+                        f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}"
+                    )
                 object.__setattr__(self, f.name, float(value))
             if f.name in ("decay_steps", "total_steps") and value <= 0:
                 raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
@@ -70,7 +77,9 @@ class ExponentialDecay(Schedule):
 
     def _rates(self, step):
         p = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (np.floor(p) if self.staircase else p)
+        return self.initial_learning_rate * self.decay_rate ** (
+            np.floor(p) if self.staircase else p
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,9 @@ class InverseTimeDecay(Schedule):
 
     def _rates(self, step):
         p = step / self.decay_steps
-        return self.initial_learning_rate / (1 + self.decay_rate * (np.floor(p) if self.staircase else p))
+        return self.initial_learning_rate / (
+            1 + self.decay_rate * (np.floor(p) if self.staircase else p)
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,11 @@ class CosineDecay(Schedule):
             return self.initial_learning_rate * self._share(step)
         rise = self.warmup_target - self.initial_learning_rate
         warm = self.initial_learning_rate + rise * step / max(self.warmup_steps, 1)
-        return np.where(step < self.warmup_steps, warm, self.warmup_target * self._share(step - self.warmup_steps))
+        return np.where(
+            step < self.warmup_steps,
+            warm,
+            self.warmup_target * self._share(step - self.warmup_steps),
+        )
 
     def _share(self, step):
         done = np.clip(step / self.decay_steps, 0, 1)
@@ -185,10 +200,14 @@ class PiecewiseConstantDecay(Schedule):
                 f"{len(self.boundaries)} boundaries"
             )
         if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:])):
-            raise ValueError(f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}")
+            raise ValueError(
+                f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}"
+            )
 
     def _rates(self, step):
-        return np.asarray(self.values, np.float64)[np.searchsorted(self.boundaries, step, side="left")]
+        return np.asarray(self.values, np.float64)[
+            np.searchsorted(self.boundaries, step, side="left")
+        ]
 
 
 @dataclass(frozen=True)
@@ -201,7 +220,8 @@ class OneCycle(Schedule):
     warmup_share : float
         Share of the steps that the rise takes, in (0, 1).
     start_factor, end_factor : float
-        First and last rate as a share of the largest; PyTorch's `div_factor=25` and `final_div_factor=1e4` are 1/25 and 1/25e4.
+        First and last rate as a share of the largest; PyTorch's `div_factor=25` and
+        `final_div_factor=1e4` are 1/25 and 1/25e4.
     name : str
 
     References
@@ -219,14 +239,18 @@ class OneCycle(Schedule):
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.warmup_share < 1:
-            raise ValueError(f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}")
+            raise ValueError(
+                f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}"
+            )
 
     def _rates(self, step):
         last = max(self.total_steps - 1, 1)
         top = self.warmup_share * last
         up = np.clip(step / top, 0, 1)
         down = np.clip((step - top) / (last - top), 0, 1)
-        share = np.where(step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down))
+        share = np.where(
+            step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down)
+        )
         return self.max_learning_rate * share
 
 
@@ -236,7 +260,14 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
 
 _SCHEDULES = {
     cls.__name__: cls
-    for cls in (ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay, OneCycle)
+    for cls in (
+        ExponentialDecay,
+        InverseTimeDecay,
+        PolynomialDecay,
+        CosineDecay,
+        PiecewiseConstantDecay,
+        OneCycle,
+    )
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from numbers import Integral
 
 import numpy as np
@@ -16,8 +17,9 @@ def set_random_seed(seed: int) -> None:
     Parameters
     ----------
     seed : int
-        At least 0. Each model takes a seed of its own from it when it is made: for its initial weights, its shuffles, its
-        dropout and its noise. Without this call the system's entropy decides.
+        At least 0. Each model takes a seed of its own from it when it is made: for its initial
+        weights, its shuffles, its dropout and its noise. Without this call the system's entropy
+        decides.
 
     Raises
     ------
@@ -30,6 +32,12 @@ def set_random_seed(seed: int) -> None:
     _seeds = np.random.SeedSequence(int(seed))
     random.seed(int(seed))
     np.random.seed(int(seed))  # noqa: NPY002  Keras does so, and programs draw their data from it
+
+
+def keras_name(class_name: str) -> str:
+    """What Keras calls a layer of a class that has no name: `batch_normalization`, `conv2d`."""
+    words = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", class_name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def new_seed() -> int:
@@ -67,7 +75,9 @@ def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
         x = x.reshape(x.shape[:-1])
     classes = int(x.max(initial=-1)) + 1 if num_classes is None else num_classes
     if x.size and not 0 <= x.min() <= x.max() < classes:
-        raise ValueError(f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, got {x.min()} to {x.max()}")
+        raise ValueError(
+            f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, got {x.min()} to {x.max()}"
+        )
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)

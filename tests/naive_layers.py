@@ -53,6 +53,7 @@ DEFAULTS = {
     "Flatten": {},
     "Reshape": {},
     "ZeroPadding2D": {"padding": 1},
+    "UpSampling2D": {"size": 2, "interpolation": "nearest"},
     "SparseCategoricalCrossentropy": {"from_logits": False},
     "CategoricalCrossentropy": _LOSS,
     "BinaryCrossentropy": _LOSS,
@@ -437,6 +438,17 @@ def _reshaped(x, shape):
     return x.reshape(len(x), *shape), lambda dy: (dy.reshape(x.shape), {})
 
 
+def up_sampling(layer, x, w, training):
+    """Each pixel as a block of equal ones."""
+    down, right = pair(layer.size)
+    n, height, width, channels = x.shape
+
+    def backward(dy):
+        return dy.reshape(n, height, down, width, right, channels).sum((2, 4)), {}
+
+    return x.repeat(down, 1).repeat(right, 2), backward
+
+
 def zero_padding(layer, x, w, training):
     """`padding` is one number, one per axis, or `((top, bottom), (left, right))`."""
     pads = [(0, 0), *(pair(p) for p in pair(layer.padding)), (0, 0)]
@@ -485,6 +497,7 @@ LAYERS = {
     "Flatten": lambda layer, x, w, training: _reshaped(x, (-1,)),
     "Reshape": lambda layer, x, w, training: _reshaped(x, layer.target_shape),
     "ZeroPadding2D": zero_padding,
+    "UpSampling2D": up_sampling,
 }
 
 
@@ -568,9 +581,14 @@ def huber(y, p, delta=1.0):
     return values.mean(axis=-1), np.clip(error, -delta, delta) / p.shape[-1]
 
 
+def log_cosh(y, p):
+    """`log(cosh(p - y))`, the mean along the last axis."""
+    return np.log(np.cosh(p - y)).mean(axis=-1), np.tanh(p - y) / p.shape[-1]
+
+
 _LOSSES = (
     sparse_categorical_crossentropy, categorical_crossentropy, binary_crossentropy,
-    mean_squared_error, mean_absolute_error, huber,
+    mean_squared_error, mean_absolute_error, huber, log_cosh,
 )  # fmt: skip
 LOSSES = {f.__name__: f for f in _LOSSES}
 LOSSES.update({"mse": mean_squared_error, "mae": mean_absolute_error})

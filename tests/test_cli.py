@@ -85,15 +85,51 @@ def test_bad_arguments(capsys, argv):
 # -- the machine's side
 
 
-def test_a_full_disk_is_a_failure_and_leaves_nothing(models, tmp_path, capsys, monkeypatch):
-    def full(self, path):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("fold", "o.safetensors"), ("fold", "o.c"), ("predict", "o.npy"), ("predict", "o.csv")],
+)
+def test_a_full_disk_is_a_failure_and_leaves_nothing(
+    models, tmp_path, capsys, monkeypatch, command, name
+):
+    """An output is one temporary file until it is whole."""
+    beside = []
 
-    monkeypatch.setattr(nbbn.FoldedModel, "save", full)
-    line = fails(capsys, 1, "fold", models / "digits.safetensors", tmp_path / "o.safetensors")
-    assert "No space left" in line
+    def full(source, target):
+        beside.extend(path.name for path in tmp_path.iterdir())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    inputs = [models / "digits.safetensors", *([models / "rows.npy"] * (command == "predict"))]
+    line = fails(capsys, 1, command, *inputs, tmp_path / name)
+    assert "No space left" in line and str(tmp_path / name) in line
+    assert len(beside) == 1 and beside[0].endswith(".tmp")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_midway_leaves_nothing(models, tmp_path, capsys, monkeypatch):
+    def full(self, rows):
+        self._file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nbbn.commands.writers.NpyWriter.write", full)
+    model, rows = models / "digits.safetensors", models / "rows.npy"
+    assert "No space left" in fails(capsys, 1, "predict", model, rows, tmp_path / "o.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_chosen_command_is_imported():
+    code = (
+        "import sys\n"
+        "from nbbn.cli import main\n"
+        "assert main(['cache']) == 0\n"
+        "own = [m for m in sys.modules if m.startswith('nbbn.commands.')]\n"
+        "assert own == ['nbbn.commands.errors', 'nbbn.commands.cache'], own\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert len([m for m in sys.modules if m.startswith('nbbn.commands.')]) == 2"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
 
 
 def test_an_unexpected_error_is_one_line_and_debug_shows_where(models, capsys, monkeypatch):

@@ -68,7 +68,7 @@ def test_fold_strict_fails_where_a_batch_norm_stays(tmp_path, capsys, digits, mo
 
     X, y = digits
     nbbn.MLPClassifier((4,), max_iter=1, random_state=0).fit(X, y).save(tmp_path / "m.safetensors")
-    monkeypatch.setattr(nbbn, "fold", refuse)
+    monkeypatch.setattr("nbbn.loading.fold", refuse)
     line = fails(capsys, 1, "fold", tmp_path / "m.safetensors", tmp_path / "o.safetensors", "--strict")
     assert "could not be folded" in line
     assert not (tmp_path / "o.safetensors").exists()

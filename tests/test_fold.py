@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nbbn import compiler, fallback
+from nbbn import operations as op
 from nbbn.fold import (
     FoldCheckFailed,
     FoldEntry,
@@ -20,6 +22,8 @@ from nbbn.fold import (
 from nbbn.fold import check as check_module
 from nbbn.layers import Activation, BatchNormalization, Dense, Layer, LayerError
 from nbbn.network import Network
+from nbbn.predictor import Predictor
+from nbbn.program.inference import InferenceProgram
 
 LINEAR = Activation("linear")
 ACTIVATIONS = {
@@ -47,9 +51,25 @@ def forward(network, x):
     return x
 
 
-def run(network):
-    """What `check_fold` takes: a network's callable, in its own dtype."""
-    return lambda rows: forward(network, rows).astype(network.dtype)
+class Runner:
+    """What `check_fold` takes: a network, computed by a function `(network, rows) -> outputs`."""
+
+    def __init__(self, network, compute):
+        self.network, self.compute = network, compute
+
+    def __call__(self, rows):
+        return self.compute(self.network, rows)
+
+    def with_weights(self, weights):
+        return Runner(replace(self.network, weights=weights), self.compute)
+
+
+def runs(compute):
+    """What makes runners."""
+    return lambda network: Runner(network, compute)
+
+
+run = runs(lambda network, rows: forward(network, rows).astype(network.dtype))
 
 
 def make(layers, input_shape=(5,), dtype=np.float64, seed=0):
@@ -225,8 +245,12 @@ def test_merged_batch_norm_keeps_its_mean():
 
 
 def test_layer_without_a_rule():
-    class Unknown(Layer):
+    class Unheard(op.Operation):
         pass
+
+    class Unknown(Layer):
+        def operations(self, input_shape, *others):
+            return [Unheard()]
 
     _, report = fold_network(make([Unknown(), BN]))
     assert "unknown is a Unknown, which takes in no batch norm" in report.entries[0].reason
@@ -313,9 +337,7 @@ def test_check_allows_for_cancellation_and_gains():
 def test_bound_is_taken_on_the_rows_that_differ_most():
     """One row among 464 whose roundings are magnified; no output is large, so only its own spread explains them."""
 
-    def wave(network):
-        return lambda rows: np.sin(forward(network, rows))
-
+    wave = runs(lambda network, rows: np.sin(forward(network, rows)))
     rows = np.random.default_rng(0).normal(size=(400, 5))
     rows[123] *= 1e4
     network = make([Dense(8), BN], dtype=np.float32)
@@ -328,10 +350,10 @@ def test_check_allows_for_the_last_bits_of_an_activation():
     before = make([Activation("tanh")], dtype=np.float32)
     after = make([Activation("tanh"), LINEAR], dtype=np.float32)
 
-    def rounded(network):
-        return lambda rows: forward(network, rows) + np.float32(1e-7) * (len(network.layers) - 1)
+    def rounded(network, rows):
+        return forward(network, rows) + np.float32(1e-7) * (len(network.layers) - 1)
 
-    found = check_fold(before, after, None, rounded)
+    found = check_fold(before, after, None, runs(rounded))
     assert 0 < found.max_abs <= found.bound < 1e-6
 
 
@@ -374,9 +396,7 @@ def test_random_rows_follow_a_batch_norm_that_comes_first(first, row):
     network.weights[0].update(mean=np.array([0, 1e4, -1e4]), var=np.array([1, 1e-2, 1e4]))
     seen = []
 
-    def watch(network):
-        return lambda rows: seen.append(rows) or forward(network, rows)
-
+    watch = runs(lambda network, rows: seen.append(rows) or forward(network, rows))
     check_fold(network, network, None, watch)
     per_channel = np.moveaxis(seen[0], 1, 0).reshape(3, -1)
     np.testing.assert_allclose(per_channel.mean(axis=1), [0, 1e4, -1e4], atol=0.4 * 100)
@@ -420,6 +440,34 @@ def test_check_refuses_outputs_that_are_not_finite(bad, which):
 
     with pytest.raises(FoldCheckFailed, match=f"outputs of the {which} network are not finite on 3 of 64 rows"):
         fold_checked(network, run=broken)
+
+
+@pytest.mark.parametrize("way", ["engine", "numpy"])
+def test_each_network_is_lowered_once(monkeypatch, way):
+    """The perturbed copies have the structure of their source: two lowerings, not ten."""
+    made = []
+
+    def counted(kind, method):
+        plain = getattr(kind, method)
+        monkeypatch.setattr(kind, method, lambda *args: made.append(kind) or plain(*args))
+
+    counted(InferenceProgram if way == "engine" else fallback.NumpyBlocks, "__init__")
+    monkeypatch.setattr(compiler, "available", lambda: way == "engine")
+    network = make(DEEP, (20,), np.float32)
+    _, report = fold_checked(network, run=Predictor)
+    assert len(made) == 2 and 0 < report.max_abs_error <= report.bound < 1e-4
+
+
+@pytest.mark.parametrize("way", ["engine", "numpy"])
+def test_a_predictor_takes_other_weights(monkeypatch, way):
+    monkeypatch.setattr(compiler, "available", lambda: way == "engine")
+    network, other = (make(DEEP, (20,), seed=seed) for seed in (0, 1))
+    x = rows_for(network)
+    first = Predictor(network)
+    before = first(x)
+    second = first.with_weights(other.weights)
+    np.testing.assert_array_equal(second(x), Predictor(other)(x))
+    np.testing.assert_array_equal(first(x), before)
 
 
 def test_strict_reaches_the_engine():

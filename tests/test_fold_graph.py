@@ -1,10 +1,15 @@
 """The fold engine on its graph: what a batch norm goes through, who takes it in, and who must not; against the oracle."""
 
+from collections import Counter
+from dataclasses import dataclass
+
 import naive_layers as naive
 import numpy as np
 import pytest
 
 import nbbn
+from nbbn import operations as op
+from nbbn.fallback import NumpyBlocks
 from nbbn.fold import FoldRefused, fold_checked, fold_network
 from nbbn.fold import passes as carries
 from nbbn.fold.arithmetic import Affine, compose
@@ -22,6 +27,8 @@ from nbbn.layers import (
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
+    Layer,
+    LayerNormalization,
     MaxPooling2D,
     ReLU,
     Reshape,
@@ -188,6 +195,148 @@ def test_a_reshape_may_carry_a_batch_norm_over_another_axis():
     assert_folds(make([RELU, BatchNormalization(axis=1), Flatten(), Dense(3)]), ("dense", "forward"))
 
 
+@dataclass(frozen=True)
+class Permuted(Layer):
+    """Axis `k` of what comes out is axis `order[k]` of a row."""
+
+    order: tuple[int, ...] = ()
+
+    def operations(self, input_shape, *others):
+        if len(input_shape) != len(self.order):
+            raise self.error(f"needs rows of {len(self.order)} axes")
+        return [op.Permute(self.order)]
+
+
+@dataclass(frozen=True)
+class Repeated(Layer):
+    """Each number of the last axis several times."""
+
+    times: int = 2
+
+    def operations(self, input_shape, *others):
+        return [op.Repeat(self.times)]
+
+
+MOVES = {
+    "dense, reshape, bn": ([Dense(12), Reshape((2, 3, 2)), BN, RELU], (5,), ("dense", "backward")),
+    "dense, reshape, bn over another axis": (
+        [Dense(12), Reshape((2, 3, 2)), BatchNormalization(axis=2), RELU], (5,), ("dense", "backward"),
+    ),
+    "conv, flatten of one pixel, bn": (
+        [Conv2D(5, (7, 6)), Flatten(), BN], IMAGE, ("conv2d", "backward"),
+    ),
+    "dense, permute, bn": (
+        [Dense(5), Permuted((2, 0, 1)), BatchNormalization(axis=1), RELU], IMAGE, ("dense", "backward"),
+    ),
+    "permutes and reshapes": (
+        [Dense(6), Permuted((1, 2, 0)), Reshape((6, 2, 3, 7)), BatchNormalization(axis=3)], IMAGE,
+        ("dense", "backward"),
+    ),
+    "permutes and reshapes, of another axis": (
+        [Dense(6), Permuted((1, 2, 0)), Reshape((2, 3, 6, 7)), BatchNormalization(axis=2)], IMAGE,
+        None,
+    ),
+    "bn, permute, dense": (
+        [RELU, BatchNormalization(axis=1), Permuted((1, 2, 0)), Dense(3)], IMAGE, ("dense", "forward"),
+    ),
+    "rows of five axes": (
+        [RELU, BatchNormalization(axis=2), Reshape((4, 3, 10)), Permuted((0, 2, 1)), Dense(3)],
+        (2, 2, 3, 5, 2), None,
+    ),
+    "rows of five axes, and it goes": (
+        [RELU, BatchNormalization(axis=4), Reshape((12, 5, 2)), Permuted((0, 2, 1)), Dense(3)],
+        (2, 2, 3, 5, 2), ("dense", "forward"),
+    ),
+    "bn, repeat, dense": ([RELU, BN, Repeated(3), Dense(3)], (4,), ("dense", "forward")),
+    "bn over rows, repeat, dense": (
+        [RELU, BatchNormalization(axis=1), Repeated(3), Flatten(), Dense(3)], (5, 4),
+        ("dense", "forward"),
+    ),
+    "two over one axis of many": (
+        [RELU, BatchNormalization(axis=3), BatchNormalization(axis=3), RELU], (2, 2, 3, 5, 2),
+        ("batch_normalization_1", "merged"), None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_moves(name):
+    """Norms over any axis go through what moves values, in both directions."""
+    layers, row, *where = MOVES[name]
+    network = make_any(layers, row)
+    folded, report = fold_network(network)
+    found = [(e.into, e.direction) if e.into else None for e in report.entries]
+    assert found == where
+    assert [e.folded for e in report.entries] == [into is not None for into in where]
+    ref = on_numpy(network)
+    np.testing.assert_allclose(on_numpy(folded.check()), ref, rtol=0, atol=1e-12 * np.abs(ref).max())
+
+
+def make_any(layers, row, seed=0):
+    """A float64 network of any layers, which the oracle need not know; some gains are negative."""
+    rng, weights, shape = np.random.default_rng(seed), [], row
+    for layer in layers:
+        weights.append({})
+        for name, size in layer.weight_shapes(shape).items():
+            spread = 1 / np.sqrt(max(np.prod(size[:-1]), 1)) if name == "kernel" else 0.3
+            array = rng.uniform(0.5, 2, size) if name == "var" else rng.normal(0, spread, size)
+            array = (1 + array) * rng.choice((-1, 1), size) if name == "gamma" else array
+            weights[-1][name] = array
+        shape = layer.output_shape(shape)
+    return Network(tuple(layers), row, weights, np.dtype(float)).check()
+
+
+def on_numpy(network, rows=5):
+    x = np.random.default_rng(1).normal(size=(rows, *network.input_shape))
+    return NumpyBlocks(network).run(x)
+
+
+def test_a_flatten_mixes_what_a_batch_norm_behind_it_tells_apart():
+    network = make([Conv2D(4, 2), Flatten(), BN])
+    _, report = fold_network(network)
+    reason = "before it: flatten reshapes (120,) to (6, 5, 4), which leaves no axis of channels"
+    assert reason in report.entries[0].reason
+
+
+@dataclass(frozen=True)
+class NormOfParts(BatchNormalization):
+    """A batch norm of rows that it leaves in another shape."""
+
+    def operations(self, input_shape, *others):
+        return [*super().operations(input_shape), op.Reshape((*input_shape, 1))]
+
+
+@dataclass(frozen=True)
+class Twice(Dense):
+    """Its kernel is read twice."""
+
+    def operations(self, input_shape, *others):
+        return super().operations(input_shape) * 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([Dense(4), NormOfParts()], "norm_of_parts does more than to normalise"),
+        ([Twice(4), BN], "before it: twice reads its arrays 2 times"),
+        ([BN, Twice(4)], "after it: twice reads its arrays 2 times"),
+    ],
+)
+def test_what_a_layer_cannot_be_without_stays(layers, reason):
+    network = make_any(layers, (4,))
+    folded, report = fold_network(network)
+    assert report.n_folded == 0 and reason in report.entries[0].reason
+    np.testing.assert_array_equal(on_numpy(folded), on_numpy(network))
+
+
+def test_what_does_nothing_is_left_out():
+    layers = [
+        Dropout(0.5), Dense(4), ZeroPadding2D(0), Activation("linear"), Flatten(), Flatten(), RELU
+    ]  # fmt: skip
+    folded, _ = fold_network(make(layers))
+    assert [type(layer) for layer in folded.check().layers] == [Dense, Flatten, Activation]
+
+
 def test_layers_of_one_name_are_told_apart():
     folded, report = fold_network(make([Dense(4, name="a"), BatchNormalization(name="a"), Dense(3, name="a_1")], (4,)))
     assert [(e.name, e.into) for e in report.entries] == [("a_1", "a")]
@@ -206,7 +355,7 @@ def test_a_model_of_images_folds_on_the_engine(dtype):
     folded, report = fold_checked(network, strict=True, run=Predictor)
     assert (report.n_folded, report.rows_checked) == (3, 64)
     assert 0 < report.max_abs_error <= report.bound
-    assert nbbn.predictor.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
+    assert nbbn.folded_model.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
 
 
 # The graph itself: readers, outputs, copies
@@ -419,3 +568,63 @@ def test_random_networks():
 
     check()
     assert seen == {"backward", "forward", "merged", None}
+
+
+# Random chains of whatever moves, on the operations of NumPy
+
+
+def random_chain(rng):
+    """A row's shape and up to a dozen layers that take it."""
+    shape = [(6,), (4, 6), (6, 5, 4), (2, 3, 4, 3)][rng.integers(4)]
+    row, layers = shape, []
+
+    def over_any_axis():
+        return BatchNormalization(axis=int(rng.integers(1, len(row) + 1)))
+
+    def split():
+        first = next((n for n in (2, 3) if row[-1] % n == 0), 1)
+        return Reshape((*row[:-1], first, row[-1] // first))
+
+    anywhere = [
+        *[over_any_axis] * 4, *[lambda: Dense(int(rng.integers(2, 7)))] * 3,
+        lambda: Dense(4, "tanh"), lambda: Activation(str(rng.choice(["relu", "linear", "gelu"]))),
+        lambda: LayerNormalization(axis=int(rng.integers(1, len(row) + 1))), split,
+        lambda: Reshape((row[0] * row[1], *row[2:])) if len(row) > 1 else Dropout(0.5),
+        lambda: Repeated(2), lambda: Permuted(tuple(map(int, rng.permutation(min(len(row), 3))))),
+    ]  # fmt: skip
+    images = [
+        lambda: Conv2D(4, 2), lambda: Conv2D(4, 2, padding="same", use_bias=False),
+        lambda: DepthwiseConv2D(1, depth_multiplier=2), lambda: Conv2DTranspose(3, 2),
+        lambda: AveragePooling2D(2, 1), lambda: MaxPooling2D(2, 1),
+        lambda: GlobalAveragePooling2D(),
+        lambda: ZeroPadding2D(1),
+    ]  # fmt: skip
+    for _ in range(int(rng.integers(4, 14))):
+        makers = [*anywhere, *images] if len(row) == 3 else anywhere
+        layer = makers[rng.integers(len(makers))]()
+        try:
+            after = layer.output_shape(row)
+        except ValueError:  # too small a row for the layer
+            continue
+        if np.prod(after) <= 2000 and len(after) <= 5:
+            layers, row = [*layers, layer], after
+    return shape, layers
+
+
+def test_random_chains_compute_the_same_folded():
+    """Norms over any axis among moves, pools and activations: in float64 to 1e-9 of the outputs."""
+    rng, directions, stayed, axes = np.random.default_rng(0), Counter(), 0, set()
+    for seed in range(60):
+        shape, layers = random_chain(rng)
+        network = make_any(layers, shape, seed)
+        folded, report = fold_network(network)
+        ref, got = on_numpy(network), on_numpy(folded.check())
+        largest = np.abs(ref).max(initial=1.0)
+        np.testing.assert_allclose(got, ref, rtol=0, atol=1e-9 * largest, err_msg=repr(layers))
+        left = sum(isinstance(layer, BatchNormalization) for layer in folded.layers)
+        assert left == report.n_total - report.n_folded and fold_network(folded)[1].n_folded == 0
+        directions.update(entry.direction for entry in report.entries if entry.folded)
+        stayed += left
+        axes |= {layer.axis for layer in layers if isinstance(layer, BatchNormalization)}
+    assert min(directions[way] for way in ("backward", "forward", "merged")) >= 5
+    assert stayed >= 20 and axes >= {1, 2, 3, 4}

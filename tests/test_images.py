@@ -3,29 +3,21 @@
 import naive_layers as naive
 import numpy as np
 import pytest
+from networks import NETWORKS
 
 import nbbn
 from nbbn.fold import fold_checked
 from nbbn.layers import (
     Activation,
-    AveragePooling2D,
     BatchNormalization,
     Conv2D,
-    Conv2DTranspose,
     Dense,
     DepthwiseConv2D,
     Dropout,
     Flatten,
     GaussianNoise,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    GroupNormalization,
-    LayerNormalization,
-    LeakyReLU,
     MaxPooling2D,
-    ReLU,
     Reshape,
-    ZeroPadding2D,
 )
 from nbbn.network import Network, computation
 from nbbn.optimizers import SGD, Adam
@@ -38,49 +30,6 @@ from nbbn.trainer import Trainer, batches
 IMAGE, ROWS, BATCH, RATE = (7, 6, 3), 27, 9, 0.01
 norm = BatchNormalization
 END = [Flatten(), Dense(5, activation="softmax")]
-NETWORKS = {
-    "convolution": (IMAGE, [Conv2D(10, (3, 3), activation="relu"), *END]),
-    "batch norm": (IMAGE, [Conv2D(17, 3, use_bias=False), norm(), Activation("relu"), *END]),
-    "two": (IMAGE, [Conv2D(6, 3), norm(), ReLU(), Conv2D(24, (2, 3)), norm(), ReLU(), *END]),
-    "same": (IMAGE, [Conv2D(6, 3, padding="same"), norm(), ReLU(), Conv2D(5, (2, 3), padding="same"), *END]),
-    "strides": (IMAGE, [Conv2D(6, 3, strides=2, padding="same"), Conv2D(5, 2, strides=(1, 2)), *END]),
-    "dilation": (IMAGE, [Conv2D(6, 3, padding="same"), Conv2D(5, (2, 2), dilation_rate=2, activation="relu"), *END]),
-    "groups": (IMAGE, [Conv2D(6, 3, padding="same"), Conv2D(9, 3, groups=3, padding="same"), *END]),
-    "max pool": (IMAGE, [Conv2D(6, 2), MaxPooling2D((2, 2)), Conv2D(5, 2), *END]),
-    "norm and pool": ((9, 8, 3), [Conv2D(6, 2), norm(), ReLU(), MaxPooling2D((2, 2)), Conv2D(20, 2), norm(scale=False),
-                              MaxPooling2D((1, 2)), *END]),
-    "norm and pool, frozen": (IMAGE, [Conv2D(6, 2), norm(), MaxPooling2D((4, 3)), Conv2D(4, 1), norm(trainable=False), ReLU(),
-                                      MaxPooling2D(1), *END]),
-    "overlapping pools": (IMAGE, [Conv2D(6, 2), MaxPooling2D((3, 2), strides=(1, 2), padding="same"),
-                                  AveragePooling2D((2, 2), strides=1, padding="same"), *END]),
-    "global average": (IMAGE, [Conv2D(6, 2), GlobalAveragePooling2D(), END[1]]),
-    "global maximum": (IMAGE, [Conv2D(6, 2), GlobalMaxPooling2D(), END[1]]),
-    "depthwise": (IMAGE, [Conv2D(4, 1), DepthwiseConv2D((2, 3), depth_multiplier=2, padding="same", strides=2,
-                                                        activation="relu"), norm(), *END]),
-    "transposed": (IMAGE, [Conv2DTranspose(4, 3, strides=2, padding="same"), norm(), ReLU(), Conv2DTranspose(5, (2, 3)), *END]),
-    "transposed, padded output": ((4, 5, 3), [Conv2D(4, 1), Conv2DTranspose(6, 3, strides=(2, 3)),
-                                              Conv2DTranspose(2, 2, strides=2, output_padding=1), *END]),
-    "norm over rows": (IMAGE, [Conv2D(6, 2), norm(axis=1), *END]),
-    "norm over columns": (IMAGE, [Conv2D(6, 2), norm(axis=2, scale=False), *END]),
-    "layer norm": (IMAGE, [Conv2D(6, 2), LayerNormalization(), *END]),
-    "group norm": (IMAGE, [Conv2D(6, 2), GroupNormalization(groups=3), *END]),
-    "activations": (IMAGE, [Conv2D(6, 2, activation="elu"), Conv2D(6, 2, activation="gelu"),
-                            Conv2D(6, 2, activation="softplus"), Conv2D(6, 1, activation="sigmoid"),
-                            Conv2D(6, 1, activation="silu"), *END]),
-    "more activations": (IMAGE, [Conv2D(6, 2), LeakyReLU(), Conv2D(6, 2, activation="selu"),
-                                 ReLU(max_value=0.5, negative_slope=0.1, threshold=0.1), *END]),
-    "activations of features": ((12,), [Dense(9, activation="gelu"), Dense(8, activation="selu"), Dense(7), LeakyReLU(),
-                                        Dense(7, activation="sigmoid"), norm(), END[1]]),
-    "zero padding": (IMAGE, [Conv2D(6, 2), ZeroPadding2D(((1, 2), (0, 3))), Conv2D(4, 3), *END]),
-    "reshape": ((12,), [Dense(24), Reshape((2, 3, 4)), Conv2D(4, 2), *END]),
-    "dense on sequences": (IMAGE, [Conv2D(6, 2), Reshape((10, 18)), Dense(5, activation="relu"), norm(), *END]),
-    "frozen norm": (IMAGE, [Conv2D(6, 2), norm(trainable=False), *END]),
-    "frozen norm of features": ((12,), [Dense(8), norm(trainable=False), ReLU(), END[1]]),
-    "frozen convolution": (IMAGE, [Conv2D(6, 2, trainable=False), norm(), Conv2D(3, 2), *END]),
-    "flatten first": (IMAGE, [Flatten(), Dense(7), norm(), ReLU(), END[1]]),
-    "norm first": (IMAGE, [norm(), Conv2D(6, 2), *END]),
-    "a view that is masked": ((5, 5, 3), [Conv2D(16, 2, activation="relu"), Flatten(), norm(), END[1]]),
-}  # fmt: skip
 
 
 def shapes_of(layers, shape):
@@ -109,46 +58,11 @@ def trained(layers, shape, weights, dtype, x, y, threads, **settings):
         return epoch.loss, trainer.download(), trainer.outputs(x)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("f8", 1e-10), ("f4", 2e-4)])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_three_steps_equal_the_oracle(name, dtype, tolerance):
-    shape, layers = NETWORKS[name]
-    net, weights = drawn(layers, shape, dtype)
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((ROWS, *shape)).astype(dtype), rng.integers(0, 5, ROWS)
-    loss, got, outputs = trained(layers, shape, weights, dtype, x, y, 1)
-    optimizer = naive.NaiveOptimizer(naive.describe("SGD", learning_rate=RATE, momentum=0.0, nesterov=False))
-    ref = sum(
-        BATCH * net.train_step(x[a : a + BATCH].astype(float), y[a : a + BATCH], "sparse_categorical_crossentropy", optimizer)
-        for a in range(0, ROWS, BATCH)
-    )
-    assert loss == pytest.approx(ref, rel=tolerance)
-    for arrays, wanted in zip(got, net.weights, strict=True):
-        assert set(arrays) == set(wanted)
-        for key in wanted:
-            np.testing.assert_allclose(arrays[key], wanted[key], rtol=tolerance, atol=tolerance * (1e-3 + abs(wanted[key]).max()))
-    np.testing.assert_allclose(outputs, net.forward(x.astype(float), False), atol=tolerance)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_same_bits_at_any_number_of_threads(name):
-    shape, layers = NETWORKS[name]
-    _, weights = drawn(layers, shape, "f4")
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((ROWS, *shape)).astype("f4"), rng.integers(0, 5, ROWS)
-    one = trained(layers, shape, weights, "f4", x, y, 1)
-    for threads in (2, 5):
-        more = trained(layers, shape, weights, "f4", x, y, threads)
-        assert one[0] == more[0]
-        for a, b in zip(one[1], more[1], strict=True):
-            for key in a:
-                np.testing.assert_array_equal(a[key], b[key])
-        np.testing.assert_array_equal(one[2], more[2])
-
-
 FORWARD = [Conv2D(6, 2, activation="relu"), norm(), Conv2D(8, 2, groups=2), norm(), *END]
 FOLDS = {
-    **{name: NETWORKS[name] for name in ("batch norm", "two", "same", "transposed", "norm first", "frozen norm")},
+    **{name: (NETWORKS[name].input_shape, NETWORKS[name].built(nbbn)[0]) for name in (
+        "conv, norm, no bias", "conv, twice", "conv, same, twice", "transposed, twice", "norm, conv", "conv, frozen norm"
+    )},
     "forward into groups": (IMAGE, FORWARD),
     "forward into depthwise": (IMAGE, [Conv2D(6, 2, activation="relu"), norm(), DepthwiseConv2D(2, depth_multiplier=2), *END]),
     "past dropout": (IMAGE, [Conv2D(6, 2), Dropout(0.3), norm(), GaussianNoise(0.1), *END]),

@@ -10,6 +10,7 @@ import pytest
 import nbbn
 from nbbn import activations, fallback, layers
 from nbbn import operations as op
+from nbbn.fold.network import OPERATIONS as FOLD_OPERATIONS
 from nbbn.formats.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
 from nbbn.program import backward, inference, training_forward
@@ -17,6 +18,7 @@ from nbbn.program import backward, inference, training_forward
 BACKENDS = {
     "NumPy": fallback.OPERATIONS,
     "C": C_OPERATIONS,
+    "fold": FOLD_OPERATIONS,
     "inference": inference.FORWARD,
     "training, forward": training_forward.FORWARD,
     "training, backward": backward.BACKWARD,

@@ -85,8 +85,8 @@ def python(code, **env):
 def test_import_compiles_nothing_and_loads_no_framework(tmp_path):
     code = (
         "import sys, nbbn, nbbn.cli\n"
-        "from nbbn.cli import build_parser\n"
-        "build_parser()\n"
+        "from nbbn.cli import COMMANDS, build_parser\n"
+        "for command in COMMANDS: build_parser(command)\n"
         "heavy = {'matplotlib', 'onnx', 'onnxruntime', 'h5py', 'torch', 'jax', 'tensorflow', 'keras'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from naive_layers import STATISTICS, NaiveNetwork, NaiveOptimizer, describe, loss_and_gradient
-from test_naive_layers import (
+from networks import (
     ACTIVATIONS,
     NETWORKS,
     OPTIMIZED,
@@ -113,16 +113,24 @@ def test_is_refused(name):
 
 @cases
 def test_threads_change_no_bit(case):
-    """Three steps and an inference with one thread and with two."""
+    """An epoch of three steps, its validation, and an inference."""
+    x, y, weight = joined(case, np.float32)
     results = []
-    for threads in (1, 2):
+    for threads in (1, 2, 5):
         with nbbn.num_threads(threads):
             model = build(case, "float32")
-            losses = [model.train_on_batch(x, y, sample_weight=w) for x, y, w in case.batches(np.float32)]
-            x = next(case.batches(np.float32))[0]
-            results.append([np.array(losses), *model.get_weights(), model.predict(x, verbose=0)])
-    for one, two in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, two)
+            history = model.fit(
+                x, y, case.rows[0], 1, 0, shuffle=False, sample_weight=weight, validation_data=(x[:7], y[:7])
+            )
+            figures = np.array([history.history["loss"], history.history["val_loss"]])
+            results.append([figures, *model.get_weights(), model.predict(x, verbose=0)])
+    for one, *others in zip(*results, strict=True):
+        for more in others:
+            np.testing.assert_array_equal(one, more)
+    oracle = case.oracle()
+    oracle.set_weights(results[0][1:-1])
+    ref = oracle.loss(x[:7], y[:7], case.described()[1])
+    assert_close(figures[1], [ref], "float32", "validation", scale=max(1, abs(ref)))
 
 
 @small
@@ -219,9 +227,9 @@ def test_evaluate(case, batch_size):
         np.testing.assert_array_equal(old, new)
 
 
-def joined(case):
+def joined(case, dtype=np.float64):
     """The rows of all batches together."""
-    x, y, weight = zip(*case.batches())
+    x, y, weight = zip(*case.batches(dtype))
     return np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight)
 
 

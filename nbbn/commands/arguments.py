@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+
+from nbbn.runtime import num_threads
 
 
 def count(text: str) -> int:
@@ -61,25 +63,26 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
-    parser.add_argument("--threads", type=count, metavar="N", help="threads to use (default: all cores)")
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="threads to use (default: all cores)"
+    )
 
 
-def threads_of(args: argparse.Namespace):
+def threads_of(args: argparse.Namespace) -> AbstractContextManager[None]:
     """A context in which nbbn uses `--threads` threads."""
-    import nbbn
-
-    return nullcontext() if args.threads is None else nbbn.num_threads(args.threads)
+    return nullcontext() if args.threads is None else num_threads(args.threads)
 
 
 def add_network(parser: argparse.ArgumentParser, *, epochs: str) -> None:
-    """Add the arguments that describe a network and its training; `epochs` describes the default of `--epochs`."""
+    """Add the arguments of a network and its training; `epochs` says the default of `--epochs`."""
     activations = ("relu", "tanh", "logistic")
-    parser.add_argument(
-        "--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...", help="hidden layers (128,64,32)"
-    )
-    parser.add_argument("--epochs", type=count, metavar="N", help=f"passes over the training rows ({epochs})")
-    parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="rows a step (32)")
-    parser.add_argument("--learning-rate", type=positive, default=1e-3, metavar="RATE", help="Adam's step size (0.001)")
-    parser.add_argument("--activation", choices=activations, default="relu", help="of the hidden layers (relu)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of every random choice (0)")
+    add = parser.add_argument
+    add("--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...",
+        help="hidden layers (128,64,32)")  # fmt: skip
+    add("--epochs", type=count, metavar="N", help=f"passes over the training rows ({epochs})")
+    add("--batch-size", type=count, default=32, metavar="N", help="rows a step (32)")
+    add("--learning-rate", type=positive, default=1e-3, metavar="RATE",
+        help="Adam's step size (0.001)")  # fmt: skip
+    add("--activation", choices=activations, default="relu", help="of the hidden layers (relu)")
+    add("--seed", type=seed, default=0, metavar="N", help="of every random choice (0)")
     add_threads(parser)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import shutil
 
-HELP = "show or clear the folder of compiled kernels"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn cache`."""
     parser.add_argument(
-        "--clear", action="store_true", help="remove all compiled kernels; they are compiled anew when used"
+        "--clear",
+        action="store_true",
+        help="remove all compiled kernels; they are compiled anew when used",
     )
 
 

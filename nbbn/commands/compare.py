@@ -1,6 +1,7 @@
-"""Train nbbn's network with and without batch norm, scikit-learn's network and simple models on one table, and compare them.
+"""Train nbbn's network with and without batch norm, scikit-learn's and simple models on one table.
 
-All get the same rows on the same splits, columns standardised by the mean and the deviation of the training rows.
+All get the same rows on the same splits, columns standardised by the mean and the deviation of the
+training rows.
 """
 
 from __future__ import annotations
@@ -14,36 +15,41 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from nbbn.commands import labelled
+from nbbn.commands import training_table
 from nbbn.commands.arguments import add_network, count, share, threads_of
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.progress import fraction_bar
 from nbbn.terminal import console
 
-HELP = "compare networks with and without batch norm, scikit-learn's and simple models on a table"
-# Rows of a prediction that is timed are repeated up to so many, so that a call's own cost is spread, and timed so many times.
+# Rows of a prediction that is timed are repeated up to so many, which spreads a call's own cost;
+# and it is timed so many times.
 _TIMED_ROWS, _TIMINGS = 1000, 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn compare`."""
-    labelled.add_data(parser)
-    parser.add_argument("--validation", type=share, default=0.2, metavar="SHARE", help="of the rows, kept aside (0.2)")
-    parser.add_argument("--splits", type=count, default=1, metavar="N", help="random splits to average over (1)")
-    parser.add_argument("--raw", action="store_true", help="leave the columns as they are")
-    parser.add_argument("--json", action="store_true", help="as JSON, each split's figures included")
+    training_table.add_data(parser)
+    add = parser.add_argument
+    add("--validation", type=share, default=0.2, metavar="SHARE",
+        help="of the rows, kept aside (0.2)")  # fmt: skip
+    add("--splits", type=count, default=1, metavar="N", help="random splits to average over (1)")
+    add("--raw", action="store_true", help="leave the columns as they are")
+    add("--json", action="store_true", help="as JSON, each split's figures included")
     add_network(parser, epochs="20")
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn compare`."""
     if args.validation == 0:
-        raise UnusableInput("--validation must be above 0: the models are compared on rows kept aside")
-    x, y = labelled.read(args)
+        raise UnusableInput(
+            "--validation must be above 0: the models are compared on rows kept aside"
+        )
+    x, y = training_table.read(args)
     contestants = _contestants(args)
     results = [Result(name) for name, _ in contestants]
     with threads_of(args), fraction_bar("comparing") as show:
@@ -53,9 +59,13 @@ def run(args: argparse.Namespace) -> None:
                 _measure(result, make(args.seed + k), *data)
                 show((k * len(results) + i + 1) / (args.splits * len(results)))
     if args.json:
-        print(json.dumps({"rows": len(x), "columns": x.shape[1], "models": [vars(r) for r in results]}, indent=2))
+        shown = [vars(result) for result in results]
+        print(json.dumps({"rows": len(x), "columns": x.shape[1], "models": shown}, indent=2))
         return
-    print(f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, {args.splits} split(s)")
+    print(
+        f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, "
+        f"{args.splits} split(s)"
+    )
     console().print(_table(results, "R2" if args.regression else "accuracy"))
 
 
@@ -78,27 +88,34 @@ class Result:
     sizes: list[int] = field(default_factory=list)
 
 
-def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable]]:
+def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable[[int], Any]]]:
     """Names, and functions of a seed that make the models."""
+    from sklearn import neural_network
     from sklearn.dummy import DummyClassifier, DummyRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    import nbbn
+    from nbbn.estimators import MLPClassifier, MLPRegressor
 
     epochs = args.epochs or 20
     common = {
-        "hidden_layer_sizes": args.hidden, "activation": args.activation, "max_iter": epochs, "tol": 0.0,
-        "learning_rate_init": args.learning_rate, "batch_size": args.batch_size, "n_iter_no_change": epochs,
+        "hidden_layer_sizes": args.hidden, "activation": args.activation, "max_iter": epochs,
+        "learning_rate_init": args.learning_rate, "batch_size": args.batch_size,
+        "n_iter_no_change": epochs, "tol": 0.0,
     }  # fmt: skip
-    ours, theirs, simple = (
-        (nbbn.MLPRegressor, MLPRegressor, [("ridge regression", lambda seed: Ridge()), ("mean", lambda seed: DummyRegressor())])
-        if args.regression
-        else (nbbn.MLPClassifier, MLPClassifier, [
+    ours: Any
+    simple: list[tuple[str, Callable[[int], Any]]]
+    if args.regression:
+        ours, theirs = MLPRegressor, neural_network.MLPRegressor
+        simple = [
+            ("ridge regression", lambda seed: Ridge()),
+            ("mean", lambda seed: DummyRegressor()),
+        ]
+    else:
+        ours, theirs = MLPClassifier, neural_network.MLPClassifier
+        simple = [
             ("logistic regression", lambda seed: LogisticRegression(max_iter=1000)),
             ("most frequent class", lambda seed: DummyClassifier()),
-        ])
-    )  # fmt: skip
+        ]
     return [
         ("nbbn, batch norm", lambda seed: ours(**common, random_state=seed)),
         ("nbbn, no batch norm", lambda seed: ours(**common, random_state=seed, batch_norm=False)),
@@ -107,9 +124,13 @@ def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable]]:
     ]
 
 
-def _split(x, y, args: argparse.Namespace, seed: int):
+def _split(
+    x: np.ndarray, y: np.ndarray, args: argparse.Namespace, seed: int
+) -> tuple[np.ndarray, ...]:
     """Training rows and those kept aside, with their targets."""
-    x_train, x_test, y_train, y_test = labelled.split(x, y, args.validation, seed, args.regression)
+    x_train, x_test, y_train, y_test = training_table.split(
+        x, y, args.validation, seed, args.regression
+    )
     if len(x_train) < 2:
         raise UnusableInput(f"{args.data}: {len(x_train)} row to train on is too few")
     if not args.raw:
@@ -120,7 +141,14 @@ def _split(x, y, args: argparse.Namespace, seed: int):
     return x_train, x_test, y_train, y_test
 
 
-def _measure(result: Result, model, x_train, x_test, y_train, y_test) -> None:
+def _measure(
+    result: Result,
+    model: Any,
+    x_train: np.ndarray,
+    x_test: np.ndarray,
+    y_train: np.ndarray,
+    y_test: np.ndarray,
+) -> None:
     from sklearn.base import clone
 
     if getattr(model, "batch_size", 0):
@@ -128,7 +156,8 @@ def _measure(result: Result, model, x_train, x_test, y_train, y_test) -> None:
     with warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer|lbfgs failed")
-        if hasattr(model, "fold") and not result.scores:  # what a process compiles or loads once is not timed
+        if hasattr(model, "fold") and not result.scores:
+            # What a process compiles or loads once is not timed.
             clone(model).set_params(max_iter=1).fit(x_train, y_train)
         start = time.perf_counter()
         model.fit(x_train, y_train)
@@ -139,7 +168,7 @@ def _measure(result: Result, model, x_train, x_test, y_train, y_test) -> None:
     result.row_seconds.append(_seconds_a_row(served.predict, x_test))
 
 
-def _size(model) -> int:
+def _size(model: Any) -> int:
     """Bytes that are kept to predict with."""
     if not hasattr(model, "save"):
         return len(pickle.dumps(model))
@@ -149,7 +178,7 @@ def _size(model) -> int:
         return path.stat().st_size
 
 
-def _seconds_a_row(predict: Callable, x: np.ndarray) -> float:
+def _seconds_a_row(predict: Callable[[np.ndarray], object], x: np.ndarray) -> float:
     rows = np.resize(x, (max(_TIMED_ROWS, len(x)), x.shape[1]))
     times = []
     predict(rows)
@@ -167,6 +196,11 @@ def _table(results: list[Result], score: str) -> Table:
         column.justify = "right"
     for r in sorted(results, key=lambda r: -np.mean(r.scores)):
         spread = f" +- {np.std(r.scores):.4f}" if len(r.scores) > 1 else ""
-        figures = f"{np.mean(r.fit_seconds):.3g}", f"{round(np.mean(r.sizes)):,}", f"{1e6 * np.mean(r.row_seconds):.3g}"
-        table.add_row(r.name, f"{np.mean(r.scores):.4f}{spread}", *figures)
+        table.add_row(
+            r.name,
+            f"{np.mean(r.scores):.4f}{spread}",
+            f"{np.mean(r.fit_seconds):.3g}",
+            f"{round(float(np.mean(r.sizes))):,}",
+            f"{1e6 * np.mean(r.row_seconds):.3g}",
+        )
     return table

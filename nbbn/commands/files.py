@@ -1,10 +1,9 @@
-"""Files that commands read and write: an output appears whole or not at all."""
+"""Files that commands read and write, checked before any work."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from nbbn.commands.errors import UnusableInput
@@ -17,7 +16,7 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raise UnusableInput where a file cannot be written there, or would replace one of `inputs`; before any work."""
+    """Raise UnusableInput where a file cannot be written, or would replace one of `inputs`."""
     if path.is_dir():
         raise UnusableInput(f"{path} is a folder; name the file to write")
     for source in inputs:
@@ -28,21 +27,16 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise UnusableInput where the folder is neither there nor can be made; makes nothing."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    whole = folder.absolute()
+    there = next(parent for parent in (whole, *whole.parents) if parent.exists())
     if not there.is_dir():
         raise UnusableInput(f"{there} is a file, not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UnusableInput(f"{there} cannot be written to")
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well, else it is removed."""
+def with_folder(path: Path) -> Path:
+    """The path of a file to write, whose folder is made where it is missing."""
     check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    return path

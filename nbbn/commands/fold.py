@@ -1,4 +1,4 @@
-"""Fold the batch norms of a model file into its weights, check the result on numbers, and save it."""
+"""Fold the batch norms of a model file into its weights, check the result on numbers, save it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import argparse
 import json
 from pathlib import Path
 
-from nbbn.commands import models, tables
-from nbbn.commands.files import check_output, check_suffix, whole_file
+import numpy as np
 
-HELP = "fold the batch norms of a model file into its weights"
-_OUT = (".safetensors", ".onnx", ".c")
+from nbbn import interop, loading
+from nbbn.commands import models, tables
+from nbbn.commands.files import check_output, check_suffix, with_folder
+from nbbn.fold import FoldReport
+from nbbn.formats import WRITERS, native
+
+_OUT = (native.SUFFIX, *WRITERS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn fold`."""
-    parser.add_argument("model", type=Path, metavar="IN", help=models.HELP)
-    parser.add_argument(
-        "out", type=Path, metavar="OUT", help="the folded model: .safetensors, .onnx (extra onnx) or .c (C99 source)"
-    )
-    parser.add_argument("--strict", action="store_true", help="fail (status 1) unless every batch norm can be folded")
-    parser.add_argument("--check", type=Path, metavar="X", help="rows to compare both models on, besides random ones")
-    parser.add_argument("--report", choices=("text", "json"), default="text", help="how to print the report (text)")
+    *first, last = [native.SUFFIX, *(f"{name} ({row.what})" for name, row in WRITERS.items())]
+    add = parser.add_argument
+    add("model", type=Path, metavar="IN", help=models.HELP)
+    add("out", type=Path, metavar="OUT", help=f"the folded model: {', '.join(first)} or {last}")
+    add("--strict", action="store_true",
+        help="fail (status 1) unless every batch norm can be folded")  # fmt: skip
+    add("--check", type=Path, metavar="X",
+        help="rows to compare both models on, besides random ones")  # fmt: skip
+    add("--report", choices=("text", "json"), default="text", help="how to print the report (text)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,28 +45,17 @@ def run(args: argparse.Namespace) -> None:
         print(f"{report}\nwritten to {args.out}")
 
 
-def _fold_graph(args: argparse.Namespace, rows):
+def _fold_graph(args: argparse.Namespace, rows: np.ndarray | None) -> FoldReport:
     """ONNX to ONNX: what the graph holds besides stays as it is."""
     from nbbn.formats.onnx.fold import fold_onnx_file
 
-    with whole_file(args.out) as part:
-        return fold_onnx_file(args.model, part, strict=args.strict, check=rows)
+    return fold_onnx_file(args.model, with_folder(args.out), strict=args.strict, check=rows)
 
 
-def _fold_model(args: argparse.Namespace, rows):
-    import nbbn
-
-    model = models.open_model(args.model)
+def _fold_model(args: argparse.Namespace, rows: np.ndarray | None) -> FoldReport:
+    model = interop.open_model(args.model)
     if rows is not None:
         rows = models.rows_for(models.network_of(model).input_shape, rows)
-    folded = nbbn.fold(model, strict=args.strict, check=rows)
-    with whole_file(args.out) as part:
-        if part.suffix.lower() == ".c":
-            from nbbn.formats.csource import name_for
-
-            folded.to_c(part, name=name_for(args.out))
-        elif part.suffix.lower() == ".onnx":
-            folded.to_onnx(part)
-        else:
-            folded.save(part)
+    folded = loading.fold(model, strict=args.strict, check=rows)
+    folded.write(with_folder(args.out))
     return folded.report

@@ -1,19 +1,21 @@
-"""Show a model file: its layers, their parameters, and its batch norms with the channels whose variance is suspicious."""
+"""Show a model file: layers, parameters, batch norms, and channels whose variance is suspicious."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from nbbn import interop
 from nbbn.commands import models
+from nbbn.fold.report import norm_figures
 from nbbn.formats.files import FileError
+from nbbn.layers import BatchNormalization, Layer
 from nbbn.terminal import console
-
-HELP = "show the layers, parameters and batch norms of a model file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +42,27 @@ def run(args: argparse.Namespace) -> None:
 def _facts(path: Path) -> dict:
     """All there is to show, JSON-ready."""
     try:
-        return _model_facts(path, models.open_model(path))
+        return _model_facts(path, interop.open_model(path))
     except FileError:
         if path.suffix.lower() != ".onnx":
             raise
-    return _graph_facts(path)  # a graph that is no chain of layers, or a broken file, of which this says so
+    # A graph that is no chain of layers, or a broken file, of which this says so.
+    return _graph_facts(path)
 
 
 def _graph_facts(path: Path) -> dict:
     from nbbn.formats.onnx.summary import summary
 
     facts = summary(path)
-    about = {"path": str(path), "bytes": path.stat().st_size, "model": "ONNX graph", "classes": None}
-    return {**about, **facts}
+    size = path.stat().st_size
+    return {"path": str(path), "bytes": size, "model": "ONNX graph", "classes": None, **facts}
 
 
-def _model_facts(path: Path, model) -> dict:
+def _model_facts(path: Path, model: Any) -> dict:
     network, classes = models.network_of(model), getattr(model, "classes_", None)
-    layers = [_layer(i, *each) for i, each in enumerate(zip(network.layers, network.weights, network.shapes[1:]))]
+    own = list(enumerate(zip(network.layers, network.weights)))
+    layers = [_layer(i, *each, shape) for (i, each), shape in zip(own, network.shapes[1:])]
+    norms = [_norm(i, n, arrays) for i, (n, arrays) in own if isinstance(n, BatchNormalization)]
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -68,48 +73,45 @@ def _model_facts(path: Path, model) -> dict:
         "parameters": sum(layer["parameters"] for layer in layers),
         "classes": None if classes is None else np.asarray(classes).tolist(),
         "layers": layers,
-        "batch_norms": [_norm(i, network) for i, arrays in enumerate(network.weights) if "var" in arrays],
+        "batch_norms": norms,
     }
 
 
-def _layer(i: int, layer, arrays: dict, after) -> dict:
+def _layer(i: int, layer: Layer, arrays: dict[str, np.ndarray], after: tuple[int, ...]) -> dict:
     config = layer.config()
+    activation = config.get("activation")
     return {
         "index": i,
         "kind": config["layer"],
         "name": layer.name,
-        "activation": None if config.get("activation") in (None, "linear") else config["activation"],
+        "activation": None if activation == "linear" else activation,
         "output_shape": list(after),
         "parameters": sum(array.size for array in arrays.values()),
     }
 
 
-def _norm(i: int, network) -> dict:
-    layer, arrays = network.layers[i], network.weights[i]
+def _norm(i: int, layer: BatchNormalization, arrays: dict[str, np.ndarray]) -> dict:
     var = arrays["var"].astype(np.float64)
-    gain = np.abs(arrays.get("gamma", 1.0)) / np.sqrt(var + layer.epsilon)
-    return {
-        "layer": i,
-        "name": layer.name,
-        "axis": layer.axis,
-        "channels": len(var),
-        "momentum": layer.momentum,
-        "epsilon": layer.epsilon,
-        "smallest_variance": float(var.min()),
-        "largest_variance": float(var.max()),
-        "largest_gain": float(gain.max()),
-        "suspicious_channels": np.flatnonzero(var < layer.epsilon).tolist(),
-    }
+    gain = arrays.get("gamma", 1.0) / np.sqrt(var + layer.epsilon)
+    own = {"layer": i, "name": layer.name, "axis": layer.axis, "momentum": layer.momentum}
+    return {**own, **norm_figures(var, gain, layer.epsilon)}
 
 
 def _summary(facts: dict) -> str:
     if "inputs" in facts:
-        ends = " to ".join(", ".join(f"{n} {_shape(s)}" for n, s in facts[end].items()) for end in ("inputs", "outputs"))
-        return f"{facts['path']}: {facts['model']}, {facts['bytes']:,} bytes\n{ends}, {facts['parameters']:,} parameters"
+        ends = " to ".join(
+            ", ".join(f"{name} {_shape(shape)}" for name, shape in facts[end].items())
+            for end in ("inputs", "outputs")
+        )
+        return (
+            f"{facts['path']}: {facts['model']}, {facts['bytes']:,} bytes\n"
+            f"{ends}, {facts['parameters']:,} parameters"
+        )
     shapes = (tuple(facts[name]) for name in ("input_shape", "output_shape"))
     lines = [
         f"{facts['path']}: {facts['model']}, {facts['dtype']}, {facts['bytes']:,} bytes",
-        "rows of shape {} to outputs of shape {}, ".format(*shapes) + f"{facts['parameters']:,} parameters",
+        "rows of shape {} to outputs of shape {}, ".format(*shapes)
+        + f"{facts['parameters']:,} parameters",
     ]
     if labels := facts["classes"]:
         shown = ", ".join(map(str, labels[:10])) + (", ..." if len(labels) > 10 else "")
@@ -126,20 +128,32 @@ def _layers(layers: list[dict]) -> Table:
     table = Table("layer", "kind", "output", "parameters", title="layers", title_justify="left")
     table.columns[-1].justify = "right"
     for layer in layers:
-        kind = f"{layer['kind']} ({layer['activation']})" if layer["activation"] else layer["kind"]
-        table.add_row(str(layer["index"]), kind, _shape(layer["output_shape"]), f"{layer['parameters']:,}")
+        kind, activation = layer["kind"], layer["activation"]
+        table.add_row(
+            str(layer["index"]),
+            f"{kind} ({activation})" if activation else kind,
+            _shape(layer["output_shape"]),
+            f"{layer['parameters']:,}",
+        )
     return table
 
 
 def _norms(norms: list[dict]) -> Table:
-    columns = ("layer", "channels", "momentum", "epsilon", "variance", "largest gain", "suspicious")
-    title = "batch norms (suspicious: variance below epsilon)"
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(
+        "layer", "channels", "momentum", "epsilon", "variance", "largest gain", "suspicious",
+        title="batch norms (suspicious: variance below epsilon)", title_justify="left",
+    )  # fmt: skip
     for norm in norms:
-        spread = f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}"
-        momentum = "-" if "momentum" not in norm else "mean" if norm["momentum"] is None else f"{norm['momentum']:g}"
-        numbers = f"{norm['channels']}", momentum, f"{norm['epsilon']:g}", spread, f"{norm['largest_gain']:.4g}"
-        table.add_row(str(norm["layer"]), *numbers, _suspicious(norm["suspicious_channels"]))
+        momentum = norm.get("momentum", "-")
+        table.add_row(
+            str(norm["layer"]),
+            str(norm["channels"]),
+            momentum if momentum == "-" else "mean" if momentum is None else f"{momentum:g}",
+            f"{norm['epsilon']:g}",
+            f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}",
+            f"{norm['largest_gain']:.4g}",
+            _suspicious(norm["suspicious_channels"]),
+        )
     return table
 
 

@@ -5,44 +5,36 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nbbn import interop
 from nbbn.commands.errors import UnusableInput
+from nbbn.formats import shown_names
+from nbbn.formats.files import one_line
+from nbbn.network import Network
 
-HELP = "a model file: nbbn's own, .onnx, .keras or .h5"
-
-
-def open_model(path: Path):
-    """The model in a file of any readable format: an estimator, a `Sequential` or a `FoldedModel`.
-
-    Raises
-    ------
-    FileError, ImportError
-        For a file that cannot be read, and for a package that reading it needs.
-    """
-    from nbbn.interop import open_model
-
-    return open_model(path)
+HELP = f"a model file: {shown_names()}"
 
 
-def network_of(model):
+def network_of(model: Any) -> Network:
     """The network within a model."""
     return model.network() if callable(model.network) else model.network
 
 
 def rows_for(shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
-    """Rows in the shape that a model takes, where they are its images as a table's columns, or in the other order of axes."""
+    """Rows in the shape that a model takes, from a table's columns or the other order of axes."""
     if rows.ndim == 2 and len(shape) > 1 and rows.shape[1] == np.prod(shape):
         return rows.reshape(len(rows), *shape)
     return turned(rows, shape) if are_turned(rows.shape[1:], shape) else rows
 
 
 def are_turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Whether one is the shape of images channels first, as in many ONNX files, and the other that of the same channels last."""
-    return a != b and len(a) == len(b) == 3 and (b == (a[1], a[2], a[0]) or b == (a[2], a[0], a[1]))
+    """Whether one is the shape of images channels first, the other of the same channels last."""
+    return a != b and len(a) == len(b) == 3 and b in ((*a[1:], a[0]), (a[2], *a[:2]))
 
 
 def turned(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,7 +55,8 @@ class Runnable:
     input_shape : tuple of int
         Of a row.
     outputs : callable
-        Rows of any real dtype to `(rows, numbers of an output)`; of a classifier the probabilities of all classes.
+        Rows of any real dtype to `(rows, numbers of an output)`; of a classifier the probabilities
+        of all classes.
     network : Network or None
         None where the file is run by ONNX Runtime and nbbn cannot read it.
     how : str
@@ -73,53 +66,53 @@ class Runnable:
     path: Path
     input_shape: tuple[int, ...]
     outputs: Callable[[np.ndarray], np.ndarray]
-    network: Any
+    network: Network | None
     how: str
 
 
 def open_runnable(path: Path) -> Runnable:
-    """The model in a file, ready to run: an ONNX file on ONNX Runtime where that is installed, all else on nbbn's engine."""
-    if path.suffix.lower() == ".onnx" and (runtime := _onnxruntime()) is not None:
-        return _on_onnxruntime(path, runtime)
-    model = open_model(path)
+    """The model in a file, ready to run: an ONNX file on ONNX Runtime, if there; else on nbbn."""
+    if path.suffix.lower() == ".onnx" and find_spec("onnxruntime") is not None:
+        return _on_onnxruntime(path)
+    model = interop.open_model(path)
     network = network_of(model)
-    return Runnable(path, network.input_shape, functools.partial(_outputs, model, network), network, "nbbn")
+    outputs = functools.partial(_outputs, model, network)
+    return Runnable(path, network.input_shape, outputs, network, "nbbn")
 
 
-def _outputs(model, network, rows: np.ndarray) -> np.ndarray:
+def _outputs(model: Any, network: Network, rows: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(rows, network.dtype)
     proba = getattr(model, "classes_", None) is not None and hasattr(model, "predict_proba")
-    return np.asarray(model.predict_proba(rows) if proba else model.predict(rows)).reshape(len(rows), -1)
+    outputs = model.predict_proba(rows) if proba else model.predict(rows)
+    return np.asarray(outputs).reshape(len(rows), -1)
 
 
-def _onnxruntime():
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
+def _on_onnxruntime(path: Path) -> Runnable:
+    from nbbn.formats.onnx.run import open_session
 
-
-def _on_onnxruntime(path: Path, runtime) -> Runnable:
     if not path.is_file():
         raise UnusableInput(f"{path}: does not exist, or is no file; check the path")
     try:
-        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as err:  # ONNX Runtime's own kinds, which have no common base
-        raise UnusableInput(f"{path}: ONNX Runtime cannot open it ({' '.join(str(err).split())[:300]})") from None
+        reason = one_line(err, 300)
+        raise UnusableInput(f"{path}: ONNX Runtime cannot open it ({reason})") from None
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in ("tensor(float)", "tensor(double)"):
         kinds = ", ".join(f"{i.name}: {i.type}" for i in inputs)
         raise UnusableInput(f"{path}: must have one input of floats, has {kinds}")
     shape = tuple(inputs[0].shape[1:])
     if not all(isinstance(n, int) and n > 0 for n in shape) or not shape:
-        raise UnusableInput(f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows")
+        raise UnusableInput(
+            f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows"
+        )
     dtype = np.dtype(np.float32 if inputs[0].type == "tensor(float)" else np.float64)
 
     network = _imported(path)
 
     def outputs(rows: np.ndarray) -> np.ndarray:
-        results = _numbers(path, session.run(None, {inputs[0].name: np.ascontiguousarray(rows, dtype)}))
+        given = {inputs[0].name: np.ascontiguousarray(rows, dtype)}
+        results = _numbers(path, session.run(None, given))
         if network is not None and are_turned(results.shape[1:], network.output_shape):
             results = turned(results, network.output_shape)
         return results.reshape(len(rows), -1)
@@ -128,7 +121,7 @@ def _on_onnxruntime(path: Path, runtime) -> Runnable:
 
 
 def _numbers(path: Path, results: list) -> np.ndarray:
-    """The output that holds floats; probabilities by class, as converters of classifiers write them, become columns."""
+    """The output that holds floats; probabilities by class, as converters write, as columns."""
     for result in results:
         if isinstance(result, list) and result and isinstance(result[0], dict):
             return np.array([list(row.values()) for row in result])
@@ -137,9 +130,9 @@ def _numbers(path: Path, results: list) -> np.ndarray:
     raise UnusableInput(f"{path}: has no output of floats to compare")
 
 
-def _imported(path: Path):
-    """The network of an ONNX file; None where nbbn cannot express it, which leaves the runtime's answers."""
+def _imported(path: Path) -> Network | None:
+    """The network of an ONNX file; None where nbbn cannot express it."""
     try:
-        return network_of(open_model(path))
+        return network_of(interop.open_model(path))
     except (ImportError, ValueError, TypeError):
         return None

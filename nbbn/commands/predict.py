@@ -1,34 +1,35 @@
-"""Predict for the rows of a file with a saved model, in chunks: memory does not grow with the file."""
+"""Predict for the rows of a file, in chunks: memory does not grow with the file."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nbbn import interop
 from nbbn.commands import models, tables, writers
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import UnusableInput
-from nbbn.commands.files import check_output, check_suffix, whole_file
+from nbbn.commands.files import check_output, check_suffix, with_folder
 from nbbn.commands.parquet import ParquetWriter
 from nbbn.commands.progress import fraction_bar
-
-HELP = "predict for the rows of a file"
+from nbbn.formats.files import whole_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn predict`."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help=models.HELP)
-    parser.add_argument(
-        "rows", type=Path, metavar="IN", help="rows: .npy, .csv, .tsv (a line of names may come first) or .parquet"
-    )
-    parser.add_argument(
-        "out", metavar="OUT", help="predictions, in any of these formats; - writes CSV to standard output"
-    )
-    parser.add_argument("--proba", action="store_true", help="probabilities of the classes instead of the class")
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help=models.HELP)
+    add("rows", type=Path, metavar="IN",
+        help="rows: .npy, .csv, .tsv (a line of names may come first) or .parquet")  # fmt: skip
+    add("out", metavar="OUT",
+        help="predictions, in any of these formats; - writes CSV to standard output")  # fmt: skip
+    add("--proba", action="store_true", help="probabilities of the classes instead of the class")
     add_threads(parser)
 
 
@@ -37,24 +38,28 @@ def run(args: argparse.Namespace) -> None:
     if args.out != "-":
         check_suffix(Path(args.out), tables.SUFFIXES)
         check_output(Path(args.out), inputs=[args.model, args.rows])
-    model = models.open_model(args.model)
+    model: Any = interop.open_model(args.model)
     shape = models.network_of(model).input_shape
     classes = getattr(model, "classes_", None)
     if args.proba and classes is None:
-        raise UnusableInput(f"{args.model} is no classifier: it has no classes to give probabilities of")
+        raise UnusableInput(
+            f"{args.model} is no classifier: it has no classes to give probabilities of"
+        )
     own = model.predict_proba if args.proba else model.predict
 
-    def predict(rows):
+    def predict(rows: np.ndarray) -> np.ndarray:
         return own(models.rows_for(shape, rows))
 
     chunks = tables.read_chunks(args.rows)
     with threads_of(args), fraction_bar("predicting") as show:
-        # The first chunk is predicted before OUT is opened: a file that does not fit the model leaves no folder behind.
+        # The first chunk is predicted before OUT is opened: a file that does not fit the model
+        # leaves no folder behind.
         first, fraction = next(chunks)
         predictions = predict(first)
         names = _names(classes, predictions, args.proba)
         # Labels of Python objects are written as text, as wide as the longest of them.
-        dtype = np.asarray(classes, str).dtype if predictions.dtype == object else predictions.dtype
+        text = predictions.dtype == object
+        dtype = np.asarray(classes, str).dtype if text else predictions.dtype
         rows = 0
         with _writer(args.out, names) as out:
             while True:
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _names(classes: np.ndarray | None, predictions: np.ndarray, proba: bool) -> list[str]:
     """The columns' names."""
-    if proba:
+    if proba and classes is not None:
         return [f"probability of {label}" for label in classes]
     kind = "prediction" if classes is None else "class"
     count = int(np.prod(predictions.shape[1:]))
@@ -79,14 +84,18 @@ def _names(classes: np.ndarray | None, predictions: np.ndarray, proba: bool) -> 
 
 
 @contextmanager
-def _writer(out: str, names: list[str]):
+def _writer(out: str, names: list[str]) -> Iterator[writers.Writer]:
     if out == "-":
         yield writers.TextWriter(sys.stdout, names, ",")
         return
-    with whole_file(Path(out)) as part:
-        if part.suffix.lower() in (".npy", ".parquet"):
-            with writers.NpyWriter(part) if part.suffix.lower() == ".npy" else ParquetWriter(part, names) as writer:
-                yield writer
+    suffix = Path(out).suffix.lower()
+    with whole_file(with_folder(Path(out))) as part:
+        if suffix == ".npy":
+            with writers.NpyWriter(part) as npy:
+                yield npy
+        elif suffix == ".parquet":
+            with ParquetWriter(part, names) as parquet:
+                yield parquet
         else:
             with open(part, "w", encoding="utf-8", newline="") as file:
-                yield writers.TextWriter(file, names, tables.DELIMITERS[part.suffix.lower()])
+                yield writers.TextWriter(file, names, tables.DELIMITERS[suffix])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,10 +16,12 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npy", *DELIMITERS, ".parquet")
 # Bytes of parsed rows held at a time.
 _CHUNK_BYTES = 1 << 24
+# Rows, the line that they begin at (None in files without lines), and the fraction read.
+_Chunk = tuple[np.ndarray, int | None, float]
 
 
 def read_chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
-    """Rows of a table in order: arrays `(rows, ...)`, finite numbers, each with the fraction of the file read so far.
+    """Rows of a table in order: finite numbers `(rows, ...)`, and the fraction read so far.
 
     Raises
     ------
@@ -42,13 +44,17 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
-        raise UnusableInput(f"{path} is not a NumPy array file, or holds more than plain numbers") from None
+        raise UnusableInput(
+            f"{path} is not a NumPy array file, or holds more than plain numbers"
+        ) from None
     if not isinstance(array, np.ndarray):
         raise UnusableInput(f"{path} is not a NumPy array file")
     if array.dtype.kind not in "fiub":
         raise UnusableInput(f"{path} holds {array.dtype}, not real numbers")
     if array.ndim < 2:
-        raise UnusableInput(f"{path} holds an array of shape {array.shape}; it must have rows and columns")
+        raise UnusableInput(
+            f"{path} holds an array of shape {array.shape}; it must have rows and columns"
+        )
     return array
 
 
@@ -57,7 +63,7 @@ def read_rows(path: Path) -> np.ndarray:
     return np.concatenate([rows for rows, _ in read_chunks(path)])
 
 
-def _npy_chunks(path):
+def _npy_chunks(path: Path) -> Iterator[_Chunk]:
     array = open_array(path)
     step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
     for first in range(0, len(array), step):
@@ -65,28 +71,25 @@ def _npy_chunks(path):
         yield rows, None, (first + len(rows)) / len(array)
 
 
-def _parquet_chunks(path):
+def _parquet_chunks(path: Path) -> Iterator[_Chunk]:
     table = parquet.open_table(path)
     with table:
         rows, columns = table.metadata.num_rows, table.metadata.num_columns
     done = 0
-    for batch in parquet.read_batches(path, None, max(1, _CHUNK_BYTES // (8 * max(1, columns)))):
+    for batch in parquet.read_batches(path, max(1, _CHUNK_BYTES // (8 * max(1, columns)))):
         done += len(next(iter(batch.values())))
         yield parquet.as_rows(path, batch), None, done / rows
 
 
-def _text_chunks(path):
+def _text_chunks(path: Path) -> Iterator[_Chunk]:
     delimiter = DELIMITERS[path.suffix.lower()]
     size = max(1, path.stat().st_size)
     with open(path, "rb") as file:
         first = file.readline()
-        header = _is_header(path, first, delimiter)
-        lines, number, done = (
-            (file if header else chain([first], file)),
-            2 if header else 1,
-            len(first) if header else 0,
-        )
-        columns = None
+        lines: Iterable[bytes] = chain([first], file)
+        number, done, columns = 1, 0, None
+        if _is_header(path, first, delimiter):
+            lines, number, done = file, 2, len(first)
         step = max(1, _CHUNK_BYTES // (8 * (first.count(delimiter.encode()) + 1)))
         while block := list(islice(lines, step)):
             rows = _parse(path, block, delimiter, number, columns)
@@ -117,18 +120,22 @@ def parse_number(field: str) -> float | None:
         return None
 
 
-def _is_header(path, line, delimiter) -> bool:
+def _is_header(path: Path, line: bytes, delimiter: str) -> bool:
     """Whether the first line names the columns: not one of its fields is a number."""
     fields = split_line(path, line, 1, delimiter)
     return any(fields) and all(parse_number(field) is None for field in fields)
 
 
-def _parse(path, lines, delimiter, number, columns) -> np.ndarray:
+def _parse(
+    path: Path, lines: list[bytes], delimiter: str, number: int, columns: int | None
+) -> np.ndarray:
     """The numbers of some lines; blank lines are left out."""
     if not any(line.strip() for line in lines):
         return np.empty((0, columns or 0))
     try:
-        rows = np.loadtxt(lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2, encoding="utf-8-sig")
+        rows = np.loadtxt(
+            lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2, encoding="utf-8-sig"
+        )
     except ValueError:
         rows = None
     if rows is None or (columns is not None and rows.shape[1] != columns):
@@ -136,7 +143,9 @@ def _parse(path, lines, delimiter, number, columns) -> np.ndarray:
     return rows
 
 
-def _complaint(path, lines, delimiter, number, columns) -> str:
+def _complaint(
+    path: Path, lines: list[bytes], delimiter: str, number: int, columns: int | None
+) -> str:
     """Which line is to blame."""
     for i, line in enumerate(lines, number):
         if not line.strip():
@@ -151,10 +160,14 @@ def _complaint(path, lines, delimiter, number, columns) -> str:
     return f"the lines from {number} on cannot be read"
 
 
-def _check_finite(path, rows, first, line):
+def _check_finite(path: Path, rows: np.ndarray, first: int, line: int | None) -> None:
     if rows.dtype.kind != "f" or np.isfinite(rows).all():
         return
     flat = rows.reshape(len(rows), -1)
     row, column = np.argwhere(~np.isfinite(flat))[0]
-    where = f"row {first + row + 1}" if line is None else f"row {first + row + 1} (from line {line + row} on)"
-    raise UnusableInput(f"{path}: {where}, column {column + 1} is {flat[row, column]}; rows must be finite numbers")
+    where = f"row {first + row + 1}"
+    if line is not None:
+        where += f" (from line {line + row} on)"
+    raise UnusableInput(
+        f"{path}: {where}, column {column + 1} is {flat[row, column]}; rows must be finite numbers"
+    )

@@ -1,4 +1,4 @@
-"""Compare two model files of any format, on random rows and given ones: pass if rounding explains what differs."""
+"""Compare two model files of any format on random and given rows: rounding may explain the rest."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ from nbbn.commands import models, tables
 from nbbn.commands.arguments import positive
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.commands.models import Runnable
-from nbbn.layers import BatchNormalization
+from nbbn.fold.check import SEED, check_fold, random_rows
+from nbbn.fold.network import norm_at_entrance
+from nbbn.predictor import Predictor
 
-HELP = "compare the outputs of two model files"
 # The rows that differ most are shown, this many of them.
 _WORST = 3
 _RANDOM_ROWS = 256
-_SEED = 20150211
-# Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can be derived from weights.
+# Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can
+# be derived from weights.
 _FIXED = 1e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn verify`."""
-    parser.add_argument("a", type=Path, metavar="A", help=models.HELP)
-    parser.add_argument("b", type=Path, metavar="B", help="another, folded or not, of any of these formats")
-    parser.add_argument("--data", type=Path, metavar="X", help="rows (.npy, .csv, .parquet) to compare on as well")
-    parser.add_argument(
-        "--tolerance", type=positive, metavar="D", help="largest difference allowed (default: what rounding explains)"
-    )
+    add = parser.add_argument
+    add("a", type=Path, metavar="A", help=models.HELP)
+    add("b", type=Path, metavar="B", help="another, folded or not, of any of these formats")
+    add("--data", type=Path, metavar="X", help="rows (.npy, .csv, .parquet) to compare on as well")
+    add("--tolerance", type=positive, metavar="D",
+        help="largest difference allowed (default: what rounding explains)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn verify`."""
     a, b = models.open_runnable(args.a), models.open_runnable(args.b)
     _check_shapes(a, b)
-    given = np.empty((0, *a.input_shape)) if args.data is None else _given_rows(args.data, a.input_shape)
-    rows = np.concatenate([_random_rows(a, b), given])
+    rows, given = _random_rows(a, b), 0
+    if args.data is not None:
+        own = _given_rows(args.data, a.input_shape)
+        rows, given = np.concatenate([rows, own]), len(own)
     found = _compare(a, b, rows)
     bound, why = (args.tolerance, "as given") if args.tolerance else _bound(a, b, rows, found)
     for runnable in (a, b):
         if runnable.how != "nbbn":
             print(f"{runnable.path} is run by {runnable.how}")
-    print(f"largest difference {found.max_abs:.3g} (relative {found.max_rel:.3g}) on {len(rows)} rows")
+    difference = f"{found.max_abs:.3g} (relative {found.max_rel:.3g})"
+    print(f"largest difference {difference} on {len(rows)} rows")
     print(f"bound {bound:.3g}: {why}")
-    _print_rows(found, _RANDOM_ROWS if len(given) else 0, "the file's" if len(given) else "random")
+    _print_rows(found, _RANDOM_ROWS if given else 0, "the file's" if given else "random")
     if not found.max_abs <= bound:
-        raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {bound:.3g}")
+        raise WorkFailed(
+            f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {bound:.3g}"
+        )
     print("same: the models agree")
 
 
@@ -85,7 +91,8 @@ def _check_shapes(a: Runnable, b: Runnable) -> None:
     for what, (one, other) in shapes.items():
         if one != other and not (what == "input_shape" and models.are_turned(one, other)):
             raise UnusableInput(
-                f"{a.path} and {b.path} differ in {what}: {one} and {other}; they cannot compute the same"
+                f"{a.path} and {b.path} differ in {what}: {one} and {other}; "
+                "they cannot compute the same"
             )
 
 
@@ -97,65 +104,54 @@ def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _random_rows(a: Runnable, b: Runnable) -> np.ndarray:
-    """Normal numbers, or what a batch norm at the entrance expects."""
-    rng = np.random.default_rng(_SEED)
-    for network in (a.network, b.network):
-        first = network.layers[0] if network is not None and network.layers else None
-        if isinstance(first, BatchNormalization):
-            rows, arrays = rng.standard_normal((_RANDOM_ROWS, *network.input_shape)), network.weights[0]
-            shape = [-1 if k == first.axis % rows.ndim else 1 for k in range(rows.ndim)]
-            rows = rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
-            return models.turned(rows, a.input_shape)
-    return rng.standard_normal((_RANDOM_ROWS, *a.input_shape))
+    """Normal numbers, or what a batch norm at the entrance of one of them expects."""
+    networks = [r.network for r in (a, b) if r.network is not None]
+    networks = [network for network in networks if norm_at_entrance(network) is not None]
+    if networks:
+        return models.turned(random_rows(networks[0], _RANDOM_ROWS), a.input_shape)
+    return np.random.default_rng(SEED).standard_normal((_RANDOM_ROWS, *a.input_shape))
 
 
 def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
     # The same numbers for both: float32, where one of them takes no more.
     if any(r.network is None or r.network.dtype == np.float32 for r in (a, b)):
         rows = rows.astype(np.float32)
-    ref, got = (np.asarray(r.outputs(models.turned(rows, r.input_shape)), np.float64) for r in (a, b))
-    if {ref.shape[1], got.shape[1]} == {
-        1,
-        2,
-    }:  # a binary classifier, and a plain network's probability of the second class
+    ref, got = (
+        np.asarray(r.outputs(models.turned(rows, r.input_shape)), np.float64) for r in (a, b)
+    )
+    if {ref.shape[1], got.shape[1]} == {1, 2}:
+        # A binary classifier, and a plain network's probability of the second class.
         ref, got = ref[:, -1:], got[:, -1:]
     if ref.shape != got.shape:
         numbers = f"{ref.shape[1]} and {got.shape[1]} numbers"
         raise UnusableInput(
-            f"{a.path} and {b.path} differ in their outputs: {numbers} a row; they cannot compute the same"
+            f"{a.path} and {b.path} differ in their outputs: {numbers} a row; "
+            "they cannot compute the same"
         )
     return _Comparison(ref, got)
 
 
 def _bound(a: Runnable, b: Runnable, rows: np.ndarray, found: _Comparison) -> tuple[float, str]:
-    """What rounding may account for, from how far each network's outputs move with the last bits of its weights."""
-    from nbbn.fold.check import check_fold
-
+    """What rounding may account for: how far outputs move with the last bits of the weights."""
     networks = [r.network for r in (a, b) if r.network is not None]
     if not networks:
-        return _FIXED * max(found.largest, 1e-30), f"{_FIXED:g} of the largest output, as neither network can be read"
+        bound = _FIXED * max(found.largest, 1e-30)
+        return bound, f"{_FIXED:g} of the largest output, as neither network can be read"
     # The coarser dtype first: its rounding counts.
     networks.sort(key=lambda network: network.dtype.itemsize)
     rows = models.turned(rows, networks[0].input_shape)
     if networks[0].input_shape != networks[-1].input_shape:  # one was read channels first
         networks = networks[:1]
-    checked = check_fold(networks[0], networks[-1], rows, _runner)
+    checked = check_fold(networks[0], networks[-1], rows, Predictor)
     return checked.bound, "what rounding may account for, from the networks' gains"
-
-
-def _runner(network):
-    """The network as a function of rows of any numbers."""
-    from nbbn.predictor import Predictor
-
-    predictor = Predictor(network)
-    return lambda rows: predictor(np.ascontiguousarray(rows, network.dtype))
 
 
 def _print_rows(found: _Comparison, first: int, whose: str) -> None:
     """Print the rows that differ most, and how often both models choose the same output."""
     differences, ref, got = found.differences[first:], found.ref[first:], found.got[first:]
     worst = np.argsort(-differences, kind="stable")[:_WORST]
-    print(f"{whose} rows that differ most: " + ", ".join(f"{row + 1} ({differences[row]:.3g})" for row in worst))
+    shown = ", ".join(f"{row + 1} ({differences[row]:.3g})" for row in worst)
+    print(f"{whose} rows that differ most: {shown}")
     if ref.shape[1] > 1:
         same = (ref.argmax(1) == got.argmax(1)).sum()
         print(f"largest output in the same place: {same} of {len(ref)} rows")

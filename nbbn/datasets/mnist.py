@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from nbbn.formats.files import FileError
+from nbbn.formats.npz import read_npz
 
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -22,9 +23,9 @@ def load_data(path=None) -> tuple[Split, Split]:
     Parameters
     ----------
     path : path-like, optional
-        A file in the layout of Keras's `mnist.npz`, or a folder with one. By default the environment variable NBBN_DATA (a file
-        or a folder) is asked, then Keras's own cache folder (`~/.keras/datasets`), then OpenML through scikit-learn, which keeps
-        what it has fetched.
+        A file in the layout of Keras's `mnist.npz`, or a folder with one. By default the
+        environment variable NBBN_DATA (a file or a folder) is asked, then Keras's own cache folder
+        (`~/.keras/datasets`), then OpenML through scikit-learn, which keeps what it has fetched.
 
     Returns
     -------
@@ -47,21 +48,29 @@ def load_data(path=None) -> tuple[Split, Split]:
 def _file(path: Path) -> Path:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise FileError(f"{file}: does not exist; give the path of an {FILE} in Keras's layout, or of a folder with one")
+        raise FileError(
+            f"{file}: does not exist; give the path of an {FILE} in Keras's layout, or of a folder with one"
+        )
     return file
 
 
 def _read(path: Path) -> tuple[Split, Split]:
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            x_train, y_train, x_test, y_test = (file[name] for name in _ARRAYS)
-    except KeyError:
-        raise FileError(f"{path}: lacks one of the arrays {', '.join(_ARRAYS)}; give an {FILE} in Keras's layout") from None
-    except Exception as err:  # what a broken archive raises is of many kinds
-        raise FileError(f"{path}: cannot be read ({err}); fetch it again") from err
+    arrays = read_npz(path)
+    if not set(ARRAYS) <= set(arrays):
+        raise FileError(
+            f"{path}: lacks one of the arrays {', '.join(ARRAYS)}; give an {FILE} in Keras's layout"
+        )
+    x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     for x, y in ((x_train, y_train), (x_test, y_test)):
-        if x.shape[1:] != (28, 28) or x.dtype != np.uint8 or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-            raise FileError(f"{path}: holds {x.dtype} of shape {x.shape}, labels of shape {y.shape}; not MNIST in Keras's layout")
+        if (
+            x.shape[1:] != (28, 28)
+            or x.dtype != np.uint8
+            or y.shape != x.shape[:1]
+            or y.dtype.kind not in "iu"
+        ):
+            raise FileError(
+                f"{path}: holds {x.dtype} of shape {x.shape}, labels of shape {y.shape}; not MNIST in Keras's layout"
+            )
     return (x_train, y_train.astype(np.uint8)), (x_test, y_test.astype(np.uint8))
 
 
@@ -80,5 +89,7 @@ def _fetch(cached: Path) -> tuple[Split, Split]:
         ) from err
     x, y = data.data.astype(np.uint8).reshape(-1, 28, 28), data.target.astype(np.uint8)
     if len(x) <= _TRAIN_ROWS:
-        raise FileError(f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, or give load_data(path) a file")
+        raise FileError(
+            f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, or give load_data(path) a file"
+        )
     return (x[:_TRAIN_ROWS], y[:_TRAIN_ROWS]), (x[_TRAIN_ROWS:], y[_TRAIN_ROWS:])

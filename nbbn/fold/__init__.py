@@ -1,8 +1,8 @@
 """Folding batch norms into the layers next to them."""
 
 from nbbn.fold.arithmetic import fold_conv, fold_dense
-from nbbn.fold.chain import fold_network
 from nbbn.fold.check import Check, FoldCheckFailed, check_fold, fold_checked
+from nbbn.fold.network import fold_network
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
 __all__ = [

@@ -6,15 +6,19 @@ from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 _INPUTS_AT_A_TIME = 64
 _CONV_KINDS = ("conv", "depthwise", "transposed")
+# Of one value per channel; None where a layer has none.
+Given = ArrayLike | None
 
 
 class Affine(NamedTuple):
     """`y = gain * (x - mean) + offset` per channel; three float64 arrays of shape (channels,).
 
-    The mean is kept apart: multiplied out, `gain * x + shift` cancels where the mean is large against the deviation.
+    The mean is kept apart: multiplied out, `gain * x + shift` cancels where the mean is large
+    against the deviation.
     """
 
     gain: np.ndarray
@@ -22,20 +26,25 @@ class Affine(NamedTuple):
     offset: np.ndarray
 
 
-def affine_of(gamma, beta, mean, var, epsilon) -> Affine:
+def affine_of(gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike, epsilon: float) -> Affine:
     """What a batch norm does in inference; None stands for an absent gamma or beta."""
-    mean, var = np.asarray(mean, np.float64), np.asarray(var, np.float64)
-    gain = 1.0 / np.sqrt(var + epsilon)
+    centre = np.asarray(mean, np.float64)
+    gain = 1.0 / np.sqrt(np.asarray(var, np.float64) + epsilon)
     if gamma is not None:
         gain = np.asarray(gamma, np.float64) * gain
-    return Affine(gain, mean, np.zeros_like(mean) if beta is None else np.asarray(beta, np.float64))
+    offset = np.zeros_like(centre) if beta is None else np.asarray(beta, np.float64)
+    return Affine(gain, centre, offset)
 
 
 def compose(first: Affine | None, second: Affine | None) -> Affine:
     """`second(first(x))`; None stands for the identity, which one of the two may be."""
-    if first is None or second is None:
-        return second if first is None else first
-    return Affine(first.gain * second.gain, first.mean, (first.offset - second.mean) * second.gain + second.offset)
+    if second is None:
+        assert first is not None
+        return first
+    if first is None:
+        return second
+    offset = (first.offset - second.mean) * second.gain + second.offset
+    return Affine(first.gain * second.gain, first.mean, offset)
 
 
 def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
@@ -45,17 +54,21 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
     return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
 
 
-def scaled(kernel, before: Affine | None, after: Affine | None, kind="dense", groups=1, dtype=np.float64) -> np.ndarray:
-    """Kernel of a layer and of the batch norms before and after it, either None; float64, rounded once to `dtype`.
+def scaled(
+    kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
+    groups: int = 1, dtype: DTypeLike = np.float64,
+) -> np.ndarray:  # fmt: skip
+    """Kernel of a layer and of the batch norms before and after it, either None.
 
-    The axes lie in memory as those of `kernel` do; nothing of its size is made but the result.
+    In float64, rounded once to `dtype`. The axes lie in memory as those of `kernel` do; nothing of
+    its size is made but the result.
     """
     out = np.empty_like(kernel, dtype=dtype)
     view, target = _by_group(kernel, kind, groups), _by_group(out, kind, groups)
     along = np.ones((1, 1)) if before is None else _along_inputs(before.gain, kind, groups)
-    across = 1.0 if after is None else _along_outputs(after.gain, kernel.shape, kind, groups)
+    across = np.ones(1) if after is None else _along_outputs(after.gain, kernel.shape, kind, groups)
     if kind == "depthwise":  # the inputs are part of the output channels
-        along, across = along * across, 1.0
+        along, across = along * across, np.ones(1)
     axis = view.ndim - along.ndim  # of the inputs
     for some in _blocks(view.shape[axis]) if len(along) > 1 else [slice(None)]:
         at = (slice(None),) * axis + (some,)
@@ -69,28 +82,46 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, start + _INPUTS_AT_A_TIME) for start in range(0, count, _INPUTS_AT_A_TIME)]
 
 
-def shifted(kernel, bias, before: Affine | None, after: Affine | None, kind="dense", groups=1) -> np.ndarray:
-    """Bias (float64) of a layer, with a kernel of its own, and of the batch norms before and after it, either None."""
-    bias = 0.0 if bias is None else np.asarray(bias, np.float64)
+def shifted(
+    kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
+    after: Affine | None, kind: str = "dense", groups: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Bias (float64) of a layer and of the batch norms before and after it, either None.
+
+    The kernel is the layer's own; without a batch norm before it none is needed.
+    """
+    total = np.zeros(()) if bias is None else np.asarray(bias, np.float64)
     if before is not None:
-        bias = bias + _through(kernel, before.offset - before.mean * before.gain, kind, groups)
-    return bias if after is None else (bias - after.mean) * after.gain + after.offset
+        assert kernel is not None
+        total = total + _through(kernel, before.offset - before.mean * before.gain, kind, groups)
+    return total if after is None else (total - after.mean) * after.gain + after.offset
 
 
 def _by_group(kernel: np.ndarray, kind: str, groups: int) -> np.ndarray:
-    """A view that shows the groups: `conv` (..., in / g, g, out / g), `transposed` (..., out / g, g, in / g)."""
+    """A view that shows the groups g.
+
+    `conv`: (..., in / g, g, out / g); `transposed`: (..., out / g, g, in / g).
+    """
     if kind not in ("conv", "transposed"):
         return kernel
     return kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
 
 
 def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
-    """One value per input channel, to be broadcast with `_by_group`; a group of outputs reads its own inputs."""
+    """One value per input channel, to be broadcast with `_by_group`.
+
+    A group of outputs reads its own inputs.
+    """
     return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
 
 
-def _along_outputs(values: np.ndarray, shape: tuple[int, ...], kind: str, groups: int) -> np.ndarray:
-    """One value per output channel, to be broadcast with `_by_group`: which axes are the channel differs by kind."""
+def _along_outputs(
+    values: np.ndarray, shape: tuple[int, ...], kind: str, groups: int
+) -> np.ndarray:
+    """One value per output channel, to be broadcast with `_by_group`.
+
+    Which axes are the channel differs by kind.
+    """
     if kind == "depthwise":  # channel i * multiplier + m
         return values.reshape(shape[-2:])
     if kind == "conv":
@@ -104,7 +135,7 @@ def _through(kernel: np.ndarray, shift: np.ndarray, kind: str, groups: int) -> n
     """What a constant per input channel adds to each output channel of an unpadded layer."""
     view = _by_group(kernel, kind, groups)
     spatial = tuple(range(view.ndim - (3 if kind == "conv" else 2)))
-    total, along = 0.0, _along_inputs(shift, kind, groups)
+    total, along = np.zeros(1), _along_inputs(shift, kind, groups)
     if kind == "depthwise":
         return (view.sum(spatial, dtype=np.float64) * along).reshape(-1)
     for some in _blocks(view.shape[len(spatial)]):
@@ -135,13 +166,16 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     """
     if not np.isfinite(array).all():
         raise ValueError(
-            f"{what} is not finite in {array.dtype} after folding: a gain gamma / sqrt(var + epsilon) is too "
-            "large; re-estimate the running statistics or use a larger epsilon"
+            f"{what} is not finite in {array.dtype} after folding: a gain gamma / sqrt(var + "
+            "epsilon) is too large; re-estimate the running statistics or use a larger epsilon"
         )
     return array
 
 
-def fold_dense(kernel, bias, gamma, beta, mean, var, epsilon):
+def fold_dense(
+    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
+    epsilon: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Fold the batch norm that follows a dense layer into the layer.
 
     Parameters
@@ -170,27 +204,32 @@ def fold_dense(kernel, bias, gamma, beta, mean, var, epsilon):
 
     Notes
     -----
-    `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`, in float64, cast
-    last. The inputs are not written.
+    `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`,
+    in float64, cast last. The inputs are not written.
     """
-    kernel = _check_kernel(kernel, "dense", (2,))
-    return _fold(kernel, kernel.shape[-1], bias, gamma, beta, mean, var, epsilon, "dense", 1)
+    checked = _check_kernel(kernel, "dense", (2,))
+    given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    return _fold(checked, checked.shape[-1], given, epsilon, "dense", 1)
 
 
-def fold_conv(kernel, bias, gamma, beta, mean, var, epsilon, *, groups=1, kind="conv"):
+def fold_conv(
+    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
+    epsilon: float, *, groups: int = 1, kind: str = "conv",
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Fold the batch norm that follows a convolution (1, 2 or 3 spatial axes) into the convolution.
 
     Parameters
     ----------
     kernel : array, float32 or float64
-        `"conv"`: `(..., in / groups, out)`. `"depthwise"`: `(..., in, multiplier)`; the output channel is
-        `i * multiplier + m`. `"transposed"`: `(..., out / groups, in)`; the inputs of group `g` are the g-th of
-        `groups` equal runs of the last axis, and its outputs are the channels `g * (out / groups) + j`.
-        The dots stand for the spatial axes.
+        `"conv"`: `(..., in / groups, out)`. `"depthwise"`: `(..., in, multiplier)`; the output
+        channel is `i * multiplier + m`. `"transposed"`: `(..., out / groups, in)`; the inputs of
+        group `g` are the g-th of `groups` equal runs of the last axis, and its outputs are the
+        channels `g * (out / groups) + j`. The dots stand for the spatial axes.
     bias, gamma, beta, mean, var, epsilon
         As for `fold_dense`, one value per output channel.
     groups : int
-        Number of groups; a depthwise kernel takes 1 or its number of input channels, which mean the same.
+        Number of groups; a depthwise kernel takes 1 or its number of input channels, which mean the
+        same.
     kind : {"conv", "depthwise", "transposed"}
 
     Returns
@@ -205,23 +244,32 @@ def fold_conv(kernel, bias, gamma, beta, mean, var, epsilon, *, groups=1, kind="
     """
     if kind not in _CONV_KINDS:
         raise ValueError(f"kind must be one of {', '.join(_CONV_KINDS)}, got {kind!r}")
-    kernel = _check_kernel(kernel, kind, (3, 4, 5))
-    channels = _conv_channels(kernel, kind, groups)
-    return _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, int(groups))
-
-
-def _fold(kernel, channels, bias, gamma, beta, mean, var, epsilon, kind, groups):
-    """`fold_dense` and `fold_conv` once the kernel is known to be good."""
+    checked = _check_kernel(kernel, kind, (3, 4, 5))
+    channels = _conv_channels(checked, kind, groups)
     given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
-    per_channel = {name: _check_channels(name, value, channels, kernel) for name, value in given.items()}
-    if (per_channel["var"] < 0).any():
-        raise ValueError(f"var must not be negative, got a minimum of {per_channel['var'].min()}; pass the variance")
-    bias = per_channel.pop("bias")
+    return _fold(checked, channels, given, epsilon, kind, int(groups))
+
+
+def _fold(
+    kernel: np.ndarray, channels: int, given: dict[str, Given], epsilon: float, kind: str,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """`fold_dense` and `fold_conv` once the kernel is known to be good."""
+    arrays = {
+        name: _check_channels(name, value, channels, kernel)
+        for name, value in given.items()
+        if value is not None or name in ("mean", "var")
+    }
+    if (arrays["var"] < 0).any():
+        least = arrays["var"].min()
+        raise ValueError(f"var must not be negative, got a minimum of {least}; pass the variance")
     # What overflows here is caught by `cast`, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        affine = affine_of(**per_channel, epsilon=_check_epsilon(epsilon))
-        folded = scaled(kernel, None, affine, kind, groups), shifted(kernel, bias, None, affine)
-    return cast(folded[0], kernel.dtype, "kernel"), cast(folded[1], kernel.dtype, "bias")
+        gamma, beta = arrays.get("gamma"), arrays.get("beta")
+        affine = affine_of(gamma, beta, arrays["mean"], arrays["var"], _check_epsilon(epsilon))
+        new_kernel = scaled(kernel, None, affine, kind, groups)
+        new_bias = shifted(kernel, arrays.get("bias"), None, affine)
+    return cast(new_kernel, kernel.dtype, "kernel"), cast(new_bias, kernel.dtype, "bias")
 
 
 def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:
@@ -231,45 +279,53 @@ def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:
     inner, last = kernel.shape[-2:]
     if kind == "depthwise":
         if groups not in (1, inner):
-            raise ValueError(f"groups of a depthwise kernel {kernel.shape} must be 1 or {inner}, got {groups}")
+            raise ValueError(
+                f"groups of a depthwise kernel {kernel.shape} must be 1 or {inner}, got {groups}"
+            )
         return inner * last
     if groups < 1 or last % groups:
         what = "input" if kind == "transposed" else "output"
-        raise ValueError(f"groups must be at least 1 and divide the {last} {what} channels, got {groups}")
+        raise ValueError(
+            f"groups must be at least 1 and divide the {last} {what} channels, got {groups}"
+        )
     return inner * groups if kind == "transposed" else last
 
 
-def _check_kernel(kernel, kind: str, ranks: tuple[int, ...]) -> np.ndarray:
-    kernel = np.asarray(kernel)
+def _check_kernel(given: ArrayLike, kind: str, ranks: tuple[int, ...]) -> np.ndarray:
+    kernel = np.asarray(given)
     if kernel.dtype not in (np.float32, np.float64):
-        raise TypeError(f"kernel must be float32 or float64, got {kernel.dtype}; convert it with astype")
+        raise TypeError(
+            f"kernel must be float32 or float64, got {kernel.dtype}; convert it with astype"
+        )
     if kernel.ndim not in ranks:
         axes = " or ".join(str(rank) for rank in ranks)
         raise ValueError(f"a {kind} kernel must have {axes} axes, got shape {kernel.shape}")
     return _finite("kernel", kernel)
 
 
-def _check_channels(name: str, value, channels: int, kernel: np.ndarray) -> np.ndarray | None:
+def _check_channels(name: str, value: Given, channels: int, kernel: np.ndarray) -> np.ndarray:
     if value is None:
-        if name in ("mean", "var"):
-            raise ValueError(f"{name} must be given: a batch norm folds only with its running statistics")
-        return None
+        raise ValueError(
+            f"{name} must be given: a batch norm folds only with its running statistics"
+        )
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
     if array.shape != (channels,):
         raise ValueError(
-            f"{name} must have shape ({channels},), one value per output channel of the kernel {kernel.shape}, "
-            f"got {array.shape}"
+            f"{name} must have shape ({channels},), one value per output channel of the kernel "
+            f"{kernel.shape}, got {array.shape}"
         )
     return _finite(name, array.astype(np.float64))
 
 
-def _check_epsilon(epsilon) -> float:
+def _check_epsilon(epsilon: float) -> float:
     if not isinstance(epsilon, Real):
         raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
-    if not 0 < epsilon < np.inf:
-        raise ValueError(f"epsilon must be above 0 and finite, got {epsilon}; pass the batch norm's own")
+    if not 0 < float(epsilon) < np.inf:
+        raise ValueError(
+            f"epsilon must be above 0 and finite, got {epsilon}; pass the batch norm's own"
+        )
     return float(epsilon)
 
 

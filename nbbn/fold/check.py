@@ -1,31 +1,43 @@
-"""Every fold is checked on numbers: the same rows through both networks, against what rounding can explain."""
+"""Every fold is checked on numbers: rows through both networks, and what rounding explains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from nbbn.fold.chain import fold_network
+from nbbn.fold.network import fold_network, norm_at_entrance
 from nbbn.fold.report import FoldReport
-from nbbn.layers import BatchNormalization
-from nbbn.network import Network
+from nbbn.network import Network, Weights
 
-Run = Callable[[Network], Callable[[np.ndarray], np.ndarray]]
+
+class Runner(Protocol):
+    """A network made ready once, for rows and for other weights."""
+
+    def __call__(self, x: np.ndarray, /) -> np.ndarray:
+        """Outputs for rows, both in the network's dtype."""
+
+    def with_weights(self, weights: Weights, /) -> Runner:
+        """The same network with other weights."""
+
+
+Run = Callable[[Network], Runner]
 
 RANDOM_ROWS = 64
 SEED = 20150211
-# The bound: this many times the spread that perturbed weights show. Correct folds of random networks (1 to 4 hidden
-# layers, 1 to 784 wide, three in four float32, gains up to 650) differed by at most 0.11 of the bound in NumPy (2000
-# networks) and 0.18 on the engine (600). Of wrong ones, a bias or kernel off by 0.1 to 1 %, it caught 96 %; most of the
-# rest moved no output by more than a correct fold does.
+# The bound: this many times the spread that perturbed weights show. Correct folds of random
+# networks (1 to 4 hidden layers, 1 to 784 wide, three in four float32, gains up to 650) differed by
+# at most 0.11 of the bound in NumPy (2000 networks) and 0.18 on the engine (600). Of wrong ones, a
+# bias or kernel off by 0.1 to 1 %, it caught 96 %; most of the rest moved no output by more than a
+# correct fold does.
 FACTOR = 4.0
 PERTURBATIONS = 4
-# Enough rows to meet the largest difference, few enough that the bound costs little beside the check itself.
+# Enough rows to meet the largest difference, few enough that the bound costs little.
 BOUND_ROWS = 256
-# Exponentials, and outputs that saturate and so show no spread: a few roundings of the largest output.
+# Exponentials, and outputs that saturate and so show no spread: a few roundings of the largest.
 FLOOR = 8.0
 
 
@@ -54,7 +66,7 @@ class Check(NamedTuple):
     rows: int
 
 
-def check_fold(before: Network, after: Network, rows, run: Run) -> Check:
+def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run) -> Check:
     """Compare two networks that should be the same function.
 
     Parameters
@@ -62,9 +74,10 @@ def check_fold(before: Network, after: Network, rows, run: Run) -> Check:
     before, after : Network
         The source and the folded network.
     rows : array of shape (n, *before.input_shape) or None
-        Rows to compare on, besides 64 random ones, which are always used; converted to the network's dtype.
+        Rows to compare on, besides 64 random ones, which are always used; converted to the
+        network's dtype.
     run : callable
-        `run(network)` is a callable from rows to outputs, both in the network's dtype.
+        Makes a `Runner` of a network, once for each of the two.
 
     Returns
     -------
@@ -80,27 +93,32 @@ def check_fold(before: Network, after: Network, rows, run: Run) -> Check:
 
     Notes
     -----
-    The random rows are normal, or, where the network begins with a batch norm, follow its running statistics.
+    The random rows are normal; where a batch norm reads them, they follow its running statistics.
 
-    The bound is measured, not derived layer by layer (Monte Carlo arithmetic; Parker, 1997): each weight of both
-    networks is multiplied by `1 +- eps * sqrt(n)`, eps the dtype's machine epsilon and n the fan-in, which moves an
-    output as the roundings of a sum of n terms would. Gains, cancellation against a large mean and depth thus count
-    as much as they do in this network on these rows, and a layer type needs no rule of its own. The largest of 4
-    such moves of each network, times 4, plus 8 eps of the largest output, is the bound. It is taken on the 256 rows
+    The bound is measured, not derived layer by layer (Monte Carlo arithmetic; Parker, 1997): each
+    weight of both networks is multiplied by `1 +- eps * sqrt(n)`, eps the dtype's machine epsilon
+    and n the fan-in, which moves an output as the roundings of a sum of n terms would. Gains,
+    cancellation against a large mean and depth thus count as much as they do in this network on
+    these rows, and a layer type needs no rule of its own. The largest of 4 such moves of each
+    network, times 4, plus 8 eps of the largest output, is the bound. It is taken on the 256 rows
     that differ most.
     """
-    rows = np.concatenate([_random_rows(before), _given_rows(before, rows)])
-    ref, got = _outputs(before, rows, run, "unfolded"), _outputs(after, rows, run, "folded")
-    difference = np.abs(got - ref).reshape(len(rows), -1)
+    x = np.concatenate([random_rows(before).astype(before.dtype), _given_rows(before, rows)])
+    unfolded, folded = run(before), run(after)
+    ref, got = _outputs(unfolded, x, "unfolded"), _outputs(folded, x, "folded")
+    difference = np.abs(got - ref).reshape(len(x), -1)
     largest = float(np.abs(ref).max(initial=0.0))
     max_abs = float(difference.max(initial=0.0))
     worst = np.argsort(-difference.max(axis=1, initial=0.0), kind="stable")[:BOUND_ROWS]
-    spread = _spread(before, rows[worst], ref[worst], run) + _spread(after, rows[worst], got[worst], run)
+    spread = _spread(before, unfolded, x[worst], ref[worst])
+    spread += _spread(after, folded, x[worst], got[worst])
     bound = FACTOR * spread + FLOOR * float(np.finfo(before.dtype).eps) * largest
-    return Check(max_abs, max_abs / largest if largest else 0.0, bound, len(rows))
+    return Check(max_abs, max_abs / largest if largest else 0.0, bound, len(x))
 
 
-def fold_checked(network: Network, *, strict: bool = False, check=None, run: Run) -> tuple[Network, FoldReport]:
+def fold_checked(
+    network: Network, *, strict: bool = False, check: ArrayLike | None = None, run: Run
+) -> tuple[Network, FoldReport]:
     """`fold_network`, then `check_fold` on random rows and on the rows `check`.
 
     Returns
@@ -112,31 +130,32 @@ def fold_checked(network: Network, *, strict: bool = False, check=None, run: Run
     Raises
     ------
     FoldRefused, FoldCheckFailed, LayerError, TypeError, ValueError
-        As `fold_network` and `check_fold`; `FoldCheckFailed` also where the difference exceeds the bound.
+        As `fold_network` and `check_fold`; `FoldCheckFailed` also where the difference exceeds the
+        bound.
     """
     folded, report = fold_network(network, strict=strict)
     found = check_fold(network, folded, check, run)
     if found.max_abs > found.bound:
         raise FoldCheckFailed(
-            f"the folded network differs by {found.max_abs:.3g} on {found.rows} rows, where rounding explains "
-            f"{found.bound:.3g} (largest gain {report.largest_gain:.3g}): do not use it; keep the unfolded network "
-            "and report the layers as a bug"
+            f"the folded network differs by {found.max_abs:.3g} on {found.rows} rows, where "
+            f"rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): do not "
+            "use it; keep the unfolded network and report the layers as a bug"
         )
-    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
-    return folded, replace(report, **figures, rows_checked=found.rows)
+    report = replace(report, max_abs_error=found.max_abs, max_rel_error=found.max_rel)
+    return folded, replace(report, bound=found.bound, rows_checked=found.rows)
 
 
-def _random_rows(network: Network) -> np.ndarray:
-    rows = np.random.default_rng(SEED).standard_normal((RANDOM_ROWS, *network.input_shape))
-    if network.layers and isinstance(network.layers[0], BatchNormalization):
-        axis = network.layers[0].axis % rows.ndim
-        arrays = network.weights[0]
-        shape = [-1 if i == axis else 1 for i in range(rows.ndim)]
-        rows = rows * np.sqrt(arrays["var"]).reshape(shape) + arrays["mean"].reshape(shape)
-    return rows.astype(network.dtype)
+def random_rows(network: Network, count: int = RANDOM_ROWS) -> np.ndarray:
+    """Normal numbers (float64), or what a batch norm at the entrance expects; always the same."""
+    rows = np.random.default_rng(SEED).standard_normal((count, *network.input_shape))
+    norm = norm_at_entrance(network)
+    if norm is not None and norm.affine is not None:
+        shape = [-1 if i == norm.axis else 1 for i in range(rows.ndim)]
+        rows = rows * np.sqrt(norm.var).reshape(shape) + norm.affine.mean.reshape(shape)
+    return rows
 
 
-def _given_rows(network: Network, rows) -> np.ndarray:
+def _given_rows(network: Network, rows: ArrayLike | None) -> np.ndarray:
     """The caller's rows in the network's dtype; none for None."""
     if rows is None:
         return np.empty((0, *network.input_shape), network.dtype)
@@ -145,40 +164,43 @@ def _given_rows(network: Network, rows) -> np.ndarray:
         raise TypeError(f"check must hold real numbers, got {rows.dtype}; convert the rows first")
     if rows.shape[1:] != network.input_shape or rows.ndim == 0:
         want = ", ".join(["n", *map(str, network.input_shape)])
-        raise ValueError(f"check must have shape ({want}), the rows that the network takes; got {rows.shape}")
+        raise ValueError(
+            f"check must have shape ({want}), the rows that the network takes; got {rows.shape}"
+        )
     with np.errstate(over="ignore"):
         rows = rows.astype(network.dtype)
     if not np.isfinite(rows).all():
-        raise ValueError(f"check holds NaN, infinity or values beyond {network.dtype}; pass finite rows")
+        raise ValueError(
+            f"check holds NaN, infinity or values beyond {network.dtype}; pass finite rows"
+        )
     return rows
 
 
-def _outputs(network: Network, rows: np.ndarray, run: Run, which: str) -> np.ndarray:
+def _outputs(runner: Runner, rows: np.ndarray, which: str) -> np.ndarray:
     """Outputs as float64, so that differences are not rounded."""
-    outputs = np.asarray(run(network)(rows), np.float64)
+    outputs = np.asarray(runner(rows), np.float64)
     if not np.isfinite(outputs).all():
         bad = (~np.isfinite(outputs).reshape(len(rows), -1).all(axis=1)).sum()
         raise FoldCheckFailed(
-            f"outputs of the {which} network are not finite on {bad} of {len(rows)} rows, so the fold cannot be "
-            "checked; use smaller weights or rows, or float64"
+            f"outputs of the {which} network are not finite on {bad} of {len(rows)} rows, so the "
+            "fold cannot be checked; use smaller weights or rows, or float64"
         )
     return outputs
 
 
-def _spread(network: Network, rows: np.ndarray, outputs: np.ndarray, run: Run) -> float:
-    """How far the outputs move when each weight moves by about the roundings it takes part in."""
-    rng = np.random.default_rng(SEED)
-    moves = (
-        np.abs(np.asarray(run(_perturbed(network, rng))(rows), np.float64) - outputs) for _ in range(PERTURBATIONS)
-    )
-    return max(float(move.max(initial=0.0)) for move in moves)
+def _spread(network: Network, runner: Runner, rows: np.ndarray, outputs: np.ndarray) -> float:
+    """How far outputs move when each weight moves by about the roundings it takes part in."""
+    rng, largest = np.random.default_rng(SEED), 0.0
+    for _ in range(PERTURBATIONS):
+        moved = np.asarray(runner.with_weights(_perturbed(network, rng))(rows), np.float64)
+        largest = max(largest, float(np.abs(moved - outputs).max(initial=0.0)))
+    return largest
 
 
-def _perturbed(network: Network, rng: np.random.Generator) -> Network:
+def _perturbed(network: Network, rng: np.random.Generator) -> Weights:
     def moved(array: np.ndarray) -> np.ndarray:
         fan_in = max(1, int(np.prod(array.shape[:-1])))
         step = np.finfo(array.dtype).eps * np.sqrt(fan_in)
         return (array * (1 + step * rng.choice((-1.0, 1.0), size=array.shape))).astype(array.dtype)
 
-    weights = [{name: moved(array) for name, array in arrays.items()} for arrays in network.weights]
-    return replace(network, weights=weights)
+    return [{name: moved(array) for name, array in arrays.items()} for arrays in network.weights]

@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbbn.fold import rules
-from nbbn.fold.arithmetic import compose, scaled, shifted
-from nbbn.fold.graph import Graph, Linear, Norm
+from nbbn.fold.arithmetic import Affine, compose, scaled, shifted
+from nbbn.fold.graph import Graph, Linear, Node, Norm
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
-# Batch norm -> where it went: (name, direction), more than one where its output had several readers.
+# Batch norm -> where it went: (name, direction), several where its output had several readers.
 _Fates = dict[str, list[tuple[str, str]]]
 
 
-def fold_graph(graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntry] = ()) -> FoldReport:
+def fold_graph(
+    graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntry] = ()
+) -> FoldReport:
     """Fold the batch norms of a graph into its linear nodes, as far as that is exact.
 
     Parameters
     ----------
     graph : Graph
-        Written: batch norms leave it, linear nodes note what they are to take in (`folded_weights`).
+        Written: batch norms leave it, linear nodes note what they are to take in.
     strict : bool
         Whether a batch norm that stays is an error.
     outside : sequence of FoldEntry
@@ -40,81 +43,93 @@ def fold_graph(graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntr
 
     Notes
     -----
-    A batch norm folds backward into the node right before it, if that is linear to its end and nobody else reads its
-    output; else forward, if all that its output reaches can take it in: linear nodes, other batch norms, and either
-    behind nodes with which an affine map changes places. Steps are taken until none is left.
+    A batch norm folds backward into the linear node before it, if nobody else reads what that
+    gives; else forward, if all that its output reaches can take it in: linear nodes, and other
+    batch norms. In both directions there may be nodes between with which an affine map changes
+    places. Steps are taken until none is left.
     """
-    source, fates = graph.norms(), {}
+    source = graph.norms()
+    fates: _Fates = {}
     # What overflows here is caught when the weights are cast, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious, largest = _gains(source)
         while _round(graph, fates):
             pass
-        entries = [_entry(graph, norm.name, fates) for norm in source]
+        entries = [_entry(graph, norm, fates) for norm in source]
     report = FoldReport((*entries, *outside), suspicious, largest)
     if strict and report.n_folded < report.n_total:
         raise FoldRefused(_refused(report))
     return report
 
 
-def folded_kernel(linear: Linear, dtype=np.float64) -> np.ndarray:
-    """Kernel (nbbn's layout) of a linear node with everything folded in; computed in float64 and rounded once."""
+def folded_kernel(linear: Linear, dtype: DTypeLike = np.float64) -> np.ndarray:
+    """Kernel (nbbn's layout) of a linear node with everything folded in.
+
+    Computed in float64 and rounded once.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        return scaled(linear.kernel(), linear.before, linear.after, linear.kind, linear.groups, dtype)
+        maps = linear.before, linear.after
+        return scaled(linear.kernel(), *maps, linear.kind, linear.groups, dtype)
 
 
 def folded_bias(linear: Linear) -> np.ndarray:
-    """Bias (float64) of a linear node with everything folded in; reads the kernel only for what stood before it."""
-    kernel = None if linear.before is None else linear.kernel()
+    """Bias (float64) of a linear node with everything folded in.
+
+    Reads the kernel only for what stood before it.
+    """
+    kernel, maps = None if linear.before is None else linear.kernel(), (linear.before, linear.after)
     with np.errstate(over="ignore", invalid="ignore"):
-        return shifted(kernel, linear.bias, linear.before, linear.after, linear.kind, linear.groups)
+        return shifted(kernel, linear.bias, *maps, linear.kind, linear.groups)
 
 
 def _round(graph: Graph, fates: _Fates) -> int:
     """Try each batch norm once; returns how many left."""
-    return sum(_fold(graph, norm.name, fates) for norm in graph.norms())
+    return sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms())
 
 
-def _fold(graph: Graph, name: str, fates: _Fates) -> bool:
+def _fold(graph: Graph, norm: Node, fates: _Fates) -> bool:
     """Take one batch norm out of the graph, if a rule allows it."""
-    norm = graph.nodes[name]
-    if norm.obstacle:
+    if not isinstance(norm, Norm) or norm.obstacle:
         return False
-    linear = rules.backward(graph, norm)
-    if isinstance(linear, Linear):
-        graph.join_backward(norm, replace(linear, after=compose(linear.after, norm.affine)))
-        fates[name] = [(linear.name, "backward")]
-        return True
-    targets = rules.forward(graph, norm)
-    if isinstance(targets, str):
-        return False
-    graph.join_forward(norm)
-    fates[name] = [_put_before(graph, target, affine) for target, affine in targets.items()]
-    return True
+    ways = {
+        "backward": (rules.backward, graph.join_backward),
+        "forward": (rules.forward, graph.join_forward),
+    }
+    for direction, (rule, join) in ways.items():
+        targets = rule(graph, norm)
+        if not isinstance(targets, str):
+            join(norm)
+            fates[norm.name] = [_put(graph, direction, *target) for target in targets.items()]
+            return True
+    return False
 
 
-def _put_before(graph: Graph, name: str, affine) -> tuple[str, str]:
-    """Let a node take in the map before it; returns the node and the direction."""
+def _put(graph: Graph, direction: str, name: str, affine: Affine) -> tuple[str, str]:
+    """Let a node take in a map behind or before it; returns the node and the direction."""
     node = graph.nodes[name]
     if isinstance(node, Norm):
         graph.put(replace(node, affine=compose(affine, node.affine), merged=True))
         return name, "merged"
-    graph.put(replace(node, before=compose(affine, node.before)))
-    return name, "forward"
+    if isinstance(node, Linear) and direction == "backward":
+        graph.put(replace(node, after=compose(node.after, affine)))
+    elif isinstance(node, Linear):
+        graph.put(replace(node, before=compose(affine, node.before)))
+    return name, direction
 
 
-def _entry(graph: Graph, name: str, fates: _Fates) -> FoldEntry:
+def _entry(graph: Graph, norm: Norm, fates: _Fates) -> FoldEntry:
     """What became of one batch norm of the source."""
-    if name not in fates:
-        return FoldEntry(name, None, None, False, _reason(graph, graph.nodes[name]))
-    ends = list(dict.fromkeys(_ends(name, fates)))
-    directions = {direction for _, direction in ends}
-    into, direction = ", ".join(into for into, _ in ends), next(d for _, d in ends)
-    return FoldEntry(name, into, direction if len(directions) == 1 else "merged", True)
+    stays = graph.nodes.get(norm.name)
+    if isinstance(stays, Norm):
+        return FoldEntry(norm.title, None, None, False, _reason(graph, stays))
+    ends = list(dict.fromkeys(_ends(norm.name, fates)))
+    directions = list(dict.fromkeys(direction for _, direction in ends))
+    into = ", ".join(graph.nodes[name].title for name, _ in ends)
+    return FoldEntry(norm.title, into, directions[0] if len(directions) == 1 else "merged", True)
 
 
 def _ends(name: str, fates: _Fates) -> list[tuple[str, str]]:
-    """Where a batch norm is in the end: into what the one took it that it was merged with, if that is gone too."""
+    """Where a batch norm is in the end: where the one is that took it in, if that is gone too."""
     ends = []
     for into, direction in fates[name]:
         ends += _ends(into, fates) if into in fates else [(into, direction)]
@@ -144,5 +159,6 @@ def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:
         gain = np.abs(norm.affine.gain)
         largest = max(largest, float(gain.max(initial=0.0)))
         for channel in np.flatnonzero(norm.var < norm.epsilon).tolist():
-            suspicious.append(SuspiciousChannel(norm.name, channel, float(norm.var[channel]), float(gain[channel])))
+            found = channel, float(norm.var[channel]), float(gain[channel])
+            suspicious.append(SuspiciousChannel(norm.title, *found))
     return tuple(sorted(suspicious, key=lambda c: -c.gain)), largest

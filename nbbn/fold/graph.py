@@ -1,9 +1,9 @@
-"""The graph that folding works on: values by name, and between them nodes of which most are opaque."""
+"""The graph that folding works on: values by name, and between them nodes, most of them opaque."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,12 +24,18 @@ class Node:
         Values read and given.
     what : str
         What it is, as the end of a sentence that says why it takes in no batch norm.
+    title : str
+        What reports and reasons call it; its name unless given.
     """
 
     name: str
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    what: str = ""
+    what: str = "takes in no batch norm"
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Norm(Node):
 
     affine: Affine | None = None
     axis: int = 1
-    var: np.ndarray | None = None
+    var: np.ndarray = field(default_factory=lambda: np.empty(0))
     epsilon: float = 0.0
     obstacle: str = ""
     merged: bool = False
@@ -66,17 +72,17 @@ class Linear(Node):
     kind : {"dense", "conv", "depthwise", "transposed"}
         And `groups`: as `nbbn.fold_conv` has them.
     axis_in, axis_out : int or None
-        Channel axes of input and output, counted with the batch axis in front; None where they are not known.
+        Channel axes of input and output, counted with the batch axis in front; None where they are
+        not known.
     channels_in, channels_out : int
     kernel : callable
-        Makes the kernel, in nbbn's layout; called once, when the folding is done, so that memory holds few at a time.
+        Makes the kernel, in nbbn's layout; called when the folding is done, so that memory holds
+        few at a time.
     bias : array of shape (channels_out,) or None
     obstacle : str
         Why its weights cannot be changed; empty where they can.
     not_forward : str
         Why it cannot take in the batch norm before it; empty where it can.
-    not_backward : str
-        Why not the one after it.
     before, after : Affine or None
         What is to be folded in.
     """
@@ -87,11 +93,10 @@ class Linear(Node):
     axis_out: int | None = None
     channels_in: int = 0
     channels_out: int = 0
-    kernel: Callable[[], np.ndarray] | None = None
+    kernel: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
     bias: np.ndarray | None = None
     obstacle: str = ""
     not_forward: str = ""
-    not_backward: str = ""
     before: Affine | None = None
     after: Affine | None = None
 
@@ -109,9 +114,12 @@ class Pass(Node):
     ----------
     carry : callable
         From `a` and its axis to `b` and its axis, or to the reason why there is no `b`.
+    back : callable or None
+        From `b` and its axis to `a` and its axis, or to the reason; None where it is not asked.
     """
 
-    carry: Carry | None = None
+    carry: Carry = field(kw_only=True)
+    back: Carry | None = field(default=None, kw_only=True)
 
 
 class Graph:
@@ -127,7 +135,9 @@ class Graph:
     def __init__(self, nodes: Iterable[Node], outputs: Iterable[str]):
         self.nodes = {node.name: node for node in nodes}
         self.outputs = frozenset(outputs)
-        self._producer = {value: node.name for node in self.nodes.values() for value in node.outputs}
+        self._producer = {
+            value: node.name for node in self.nodes.values() for value in node.outputs
+        }
         self._readers: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for value in dict.fromkeys(node.inputs):
@@ -139,7 +149,7 @@ class Graph:
 
     def producer(self, value: str) -> Node | None:
         """Who gives a value; None for an input of the graph."""
-        return self.nodes.get(self._producer.get(value))
+        return self.nodes[self._producer[value]] if value in self._producer else None
 
     def readers(self, value: str) -> list[Node]:
         """Who reads a value, each once."""
@@ -149,12 +159,12 @@ class Graph:
         """Put a node in the place of the one of its name, which reads and gives the same."""
         self.nodes[node.name] = node
 
-    def join_backward(self, norm: Norm, taken: Node) -> None:
-        """Drop a batch norm; `taken`, the node before it, gives its output."""
-        del self.nodes[norm.name], self._producer[norm.inputs[0]]
-        del self._readers[norm.inputs[0]]
-        self.nodes[taken.name] = replace(taken, outputs=norm.outputs)
-        self._producer[norm.outputs[0]] = taken.name
+    def join_backward(self, norm: Norm) -> None:
+        """Drop a batch norm; the node before it gives its output."""
+        before = self.nodes[self._producer.pop(norm.inputs[0])]
+        del self.nodes[norm.name], self._readers[norm.inputs[0]]
+        self.put(replace(before, outputs=norm.outputs))
+        self._producer[norm.outputs[0]] = before.name
 
     def join_forward(self, norm: Norm) -> None:
         """Drop a batch norm; its readers read its input."""

@@ -15,19 +15,19 @@ _MOST_ELEMENTS = 1 << 26
 
 
 def mean_of_values(affine: Affine, axis: int) -> tuple[Affine, int]:
-    """Carry through means over windows of values of one channel: the weights of a mean add up to 1."""
+    """Carry through means over windows of one channel: the weights of a mean add up to 1."""
     return affine, axis
 
 
 def largest_value(name: str) -> Carry:
-    """Carry through maxima over windows of values of one channel: an increasing map keeps the order."""
+    """Carry through maxima over windows of one channel: an increasing map keeps the order."""
 
     def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
         falling = np.flatnonzero(affine.gain < 0)
         if len(falling):
             return (
-                f"{name} takes maxima, and the gain of {len(falling)} channels ({_first(falling)}) is negative, "
-                "which would make them minima"
+                f"{name} takes maxima, and the gain of {len(falling)} channels ({_first(falling)}) "
+                "is negative, which would make them minima"
             )
         return affine, axis
 
@@ -64,17 +64,32 @@ def transposed(order: Sequence[int]) -> Carry:
     return lambda affine, axis: (affine, list(order).index(axis))
 
 
+def repeated(last: int, times: int) -> Carry:
+    """Carry through what repeats each number of axis `last`, the last, `times` in a row."""
+
+    def carry(affine: Affine, axis: int) -> tuple[Affine, int]:
+        many = times if axis == last else 1
+        return Affine(*(part.repeat(many) for part in affine)), axis
+
+    return carry
+
+
 def reshaped(before: Sequence[int], after: Sequence[int], name: str) -> Carry:
-    """Carry through a reshape of rows (shapes without the batch axis) in C order: each value keeps its channel."""
+    """Carry through a reshape of rows in C order: each value keeps its channel.
+
+    Shapes are without the batch axis.
+    """
 
     def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
         if math.prod(before) > _MOST_ELEMENTS:
             return f"{name} reshapes rows of {math.prod(before)} values, too many to follow"
         along = [n if i == axis - 1 else 1 for i, n in enumerate(before)]
-        channels = np.broadcast_to(np.arange(before[axis - 1]).reshape(along), before).reshape(after)
+        numbers = np.arange(before[axis - 1]).reshape(along)
+        channels = np.broadcast_to(numbers, before).reshape(after)
         found = _axis_along(channels)
         if found is None:
-            return f"{name} reshapes {tuple(before)} to {tuple(after)}, which leaves no axis of channels"
+            shapes = f"{tuple(before)} to {tuple(after)}"
+            return f"{name} reshapes {shapes}, which leaves no axis of channels"
         which, new = found
         return Affine(*(part[which] for part in affine)), new + 1
 

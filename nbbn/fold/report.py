@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from io import StringIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 _SHOWN_CHANNELS = 5
 
@@ -23,7 +25,8 @@ class FoldEntry:
     into : str or None
         The layer that took it in; None where it stayed.
     direction : {"backward", "forward", "merged"} or None
-        `backward` into a layer before it, `forward` into one after it, `merged` with a batch norm that stayed.
+        `backward` into a layer before it, `forward` into one after it, `merged` with a batch norm
+        that stayed.
     folded : bool
         Whether the folded network is rid of it.
     reason : str
@@ -38,12 +41,27 @@ class FoldEntry:
 
 
 class SuspiciousChannel(NamedTuple):
-    """A channel whose running variance is below epsilon, and its gain `|gamma| / sqrt(var + epsilon)`."""
+    """A channel whose running variance is below epsilon.
+
+    The gain is `|gamma| / sqrt(var + epsilon)`.
+    """
 
     name: str
     channel: int
     var: float
     gain: float
+
+
+def norm_figures(var: np.ndarray, gain: np.ndarray, epsilon: float) -> dict[str, Any]:
+    """What there is to say of a batch norm's channels, JSON-ready."""
+    return {
+        "channels": len(var),
+        "epsilon": epsilon,
+        "smallest_variance": float(var.min()),
+        "largest_variance": float(var.max()),
+        "largest_gain": float(np.abs(gain).max()),
+        "suspicious_channels": np.flatnonzero(var < epsilon).tolist(),
+    }
 
 
 @dataclass(frozen=True)
@@ -55,8 +73,8 @@ class FoldReport:
     entries : tuple of FoldEntry
         One per batch norm, in the order of the network.
     suspicious_channels : tuple of SuspiciousChannel
-        Channels with `var < epsilon`, largest gain first: they were constant in training, and whatever they do in
-        use is blown up.
+        Channels with `var < epsilon`, largest gain first: they were constant in training, and
+        whatever they do in use is blown up.
     largest_gain : float
         Over all channels of all batch norms; 0 without a batch norm.
     max_abs_error : float or None
@@ -88,8 +106,11 @@ class FoldReport:
 
     def to_dict(self) -> dict:
         """The report as JSON-ready values."""
-        suspicious = [channel._asdict() for channel in self.suspicious_channels]
-        return {**asdict(self), "entries": [asdict(e) for e in self.entries], "suspicious_channels": suspicious}
+        return {
+            **asdict(self),
+            "entries": [asdict(entry) for entry in self.entries],
+            "suspicious_channels": [channel._asdict() for channel in self.suspicious_channels],
+        }
 
     @classmethod
     def from_dict(cls, values: dict) -> FoldReport:
@@ -102,8 +123,8 @@ class FoldReport:
         """
         try:
             entries = tuple(FoldEntry(**entry) for entry in values["entries"])
-            suspicious = tuple(SuspiciousChannel(**channel) for channel in values["suspicious_channels"])
-            return cls(**{**values, "entries": entries, "suspicious_channels": suspicious})
+            channels = tuple(SuspiciousChannel(**of) for of in values["suspicious_channels"])
+            return cls(**{**values, "entries": entries, "suspicious_channels": channels})
         except (TypeError, KeyError) as err:
             raise ValueError(f"not a fold report: {err}") from err
 
@@ -118,11 +139,11 @@ class FoldReport:
             )
         if self.entries:
             channels = self.suspicious_channels
-            lines.append(
-                f"largest gain {self.largest_gain:.4g}, channels with var < epsilon: {len(channels) or 'none'}"
-            )
-            shown = channels[:_SHOWN_CHANNELS]
-            lines += [f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}" for c in shown]
+            many, shown = len(channels) or "none", channels[:_SHOWN_CHANNELS]
+            gain = f"largest gain {self.largest_gain:.4g}"
+            lines.append(f"{gain}, channels with var < epsilon: {many}")
+            for c in shown:
+                lines.append(f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}")
             if len(channels) > len(shown):
                 lines.append(f"  and {len(channels) - len(shown)} more with smaller gains")
         return "\n".join(lines)
@@ -141,8 +162,12 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
     for column in columns + (["reason"] if with_reason else []):
         table.add_column(column, overflow="fold")
     for entry in entries:
-        cells = [entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-"]
+        folded = "yes" if entry.folded else "no"
+        cells = [entry.name, folded, entry.direction or "-", entry.into or "-"]
         table.add_row(*(Text(cell) for cell in cells + ([entry.reason] if with_reason else [])))
     out = StringIO()
-    Console(file=out, width=110, color_system=None, force_terminal=False, force_jupyter=False).print(table)
+    console = Console(
+        file=out, width=110, color_system=None, force_terminal=False, force_jupyter=False
+    )
+    console.print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -1,4 +1,4 @@
-"""When a batch norm may leave its place: each rule gives what takes it in, or the reason why nothing does."""
+"""When a batch norm may leave its place: each rule gives what takes it in, or why nothing does."""
 
 from __future__ import annotations
 
@@ -6,59 +6,80 @@ from nbbn.fold.arithmetic import Affine
 from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
 
 NOTHING = "there is no layer"
-# Node name -> the map to be folded into that node's input.
+# Node name -> the map to be folded into that node's input, or output.
 Targets = dict[str, Affine]
 
 
-def backward(graph: Graph, norm: Norm) -> Linear | str:
-    """The linear node right before the batch norm, or why it cannot take it in."""
-    value = norm.inputs[0]
-    linear = graph.producer(value)
-    if linear is None:
+def backward(graph: Graph, norm: Norm) -> Targets | str:
+    """The linear node that gives what is normalised, with the map to take in; or why none can."""
+    if norm.affine is None:
+        return norm.obstacle
+    return _source(graph, norm.name, norm.inputs[0], norm.affine, norm.axis)
+
+
+def _source(graph: Graph, reader: str, value: str, affine: Affine, axis: int) -> Targets | str:
+    """`backward` from a reader of a value, which is to become `affine` of what it is."""
+    node = graph.producer(value)
+    if node is None:
         return NOTHING
-    if not isinstance(linear, Linear):
-        return _refusal(linear)
-    others = [reader.name for reader in graph.readers(value) if reader.name != norm.name]
+    if isinstance(node, Linear):
+        reason = (
+            _shared(graph, node, value, reader)
+            or node.obstacle
+            or _other_axis(axis, node, node.axis_out)
+            or _other_channels(affine, node, node.channels_out)
+        )
+        return reason or {node.name: affine}
+    if isinstance(node, Pass) and node.back is not None:
+        carried = _shared(graph, node, value, reader) or node.back(affine, axis)
+        if isinstance(carried, str):
+            return carried
+        return _source(graph, node.name, node.inputs[0], *carried)
+    return _refusal(node)
+
+
+def _shared(graph: Graph, node: Node, value: str, reader: str) -> str:
+    """The reason if others than a reader need a value, which `node` gives, as it is."""
+    others = [other.title for other in graph.readers(value) if other.name != reader]
     if others:
-        return f"the output of {linear.name} is also read by {', '.join(others)}"
-    if value in graph.outputs:
-        return f"the output of {linear.name} is an output of the graph"
-    return (
-        linear.obstacle
-        or linear.not_backward
-        or _other_axis(norm.axis, linear, linear.axis_out)
-        or _other_channels(norm.affine, linear, linear.channels_out)
-        or linear
-    )
+        return f"the output of {node.title} is also read by {', '.join(others)}"
+    return f"the output of {node.title} is an output of the graph" if value in graph.outputs else ""
 
 
 def forward(graph: Graph, norm: Norm) -> Targets | str:
-    """All nodes that the batch norm's output reaches, each with the map that it would take in; or why one cannot."""
-    return _targets(graph, norm.name, norm.outputs[0], norm.affine, norm.axis)
+    """All nodes that the batch norm's output reaches, with the maps to take in; or why one cannot.
+
+    A map is folded into a node's input.
+    """
+    if norm.affine is None:
+        return norm.obstacle
+    return _targets(graph, norm, norm.outputs[0], norm.affine, norm.axis)
 
 
-def _targets(graph: Graph, source: str, value: str, affine: Affine, axis: int) -> Targets | str:
-    """`forward` for the readers of a value, which is `affine` of what it would be without the batch norm."""
+def _targets(graph: Graph, source: Node, value: str, affine: Affine, axis: int) -> Targets | str:
+    """`forward` for the readers of a value, which loses the map `affine` in front of it."""
     readers = graph.readers(value)
     if not readers:
         return NOTHING
     if value in graph.outputs:
-        return f"the output of {source} is an output of the graph"
+        return f"the output of {source.title} is an output of the graph"
     targets: Targets = {}
     for reader in readers:
-        found = _accept(graph, reader, value, affine, axis)
+        found = _accept(graph, source, reader, affine, axis)
         if isinstance(found, str):
             return found
         targets.update(found)
     return targets
 
 
-def _accept(graph: Graph, reader: Node, value: str, affine: Affine, axis: int) -> Targets | str:
+def _accept(graph: Graph, source: Node, reader: Node, affine: Affine, axis: int) -> Targets | str:
     if isinstance(reader, Pass):
         carried = reader.carry(affine, axis)
-        return carried if isinstance(carried, str) else _targets(graph, reader.name, reader.outputs[0], *carried)
+        if isinstance(carried, str):
+            return carried
+        return _targets(graph, reader, reader.outputs[0], *carried)
     if isinstance(reader, Norm):
-        return _other_norm(graph, reader, value, affine, axis) or {reader.name: affine}
+        return _other_norm(source, reader, affine, axis) or {reader.name: affine}
     if not isinstance(reader, Linear):
         return _refusal(reader)
     reason = (
@@ -71,28 +92,32 @@ def _accept(graph: Graph, reader: Node, value: str, affine: Affine, axis: int) -
 
 
 def _refusal(node: Node) -> str:
-    return f"{node.name} {node.what}"
+    return f"{node.title} {node.what}"
 
 
-def _other_norm(graph: Graph, second: Norm, value: str, affine: Affine, axis: int) -> str:
-    """The reason if two batch norms do not make one."""
-    if second.obstacle:
-        return f"{second.name} stays: {second.obstacle}"
+def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
+    """The reason if two batch norms do not make one; what leaves `first` is normalised again."""
+    if second.obstacle or second.affine is None:
+        return f"{second.title} stays: {second.obstacle}"
     if second.axis != axis:
-        first = graph.producer(value)
-        which = first.name if isinstance(first, Norm) else f"behind {first.name} it"
-        return f"{which} normalises axis {axis}, {second.name} axis {second.axis}"
+        which = first.title if isinstance(first, Norm) else f"behind {first.title} it"
+        return f"{which} normalises axis {axis}, {second.title} axis {second.axis}"
     return _other_channels(affine, second, len(second.affine.gain))
 
 
 def _other_axis(axis: int, linear: Linear, acts_on: int | None) -> str:
-    """The reason if a batch norm is not over the axis on which a linear node acts; sizes may match by chance."""
+    """The reason if a batch norm is not over the axis on which a linear node acts.
+
+    Sizes may match by chance.
+    """
     if acts_on is None:
-        return f"the number of axes of the input of {linear.name} is not known"
-    return "" if axis == acts_on else f"it normalises axis {axis}, {linear.name} acts on axis {acts_on}"
+        return f"the number of axes of the input of {linear.title} is not known"
+    if axis == acts_on:
+        return ""
+    return f"it normalises axis {axis}, {linear.title} acts on axis {acts_on}"
 
 
 def _other_channels(affine: Affine, node: Node, channels: int) -> str:
     if len(affine.gain) == channels:
         return ""
-    return f"it normalises {len(affine.gain)} channels, {node.name} has {channels}"
+    return f"it normalises {len(affine.gain)} channels, {node.title} has {channels}"

@@ -12,12 +12,18 @@ import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nbbn.formats.content import Content, PathLike, of_answers, of_layers
-from nbbn.formats.files import FileError, first_bytes, read_whole
+from nbbn.formats.content import Content, of_answers, of_layers
+from nbbn.formats.files import HDF5, ZIP, FileError, PathLike, first_bytes, read_whole
 
-__all__ = ["READERS", "WRITERS", "Content", "PathLike", "of_answers", "of_layers", "reader_of"]
-
-_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "Content",
+    "of_answers",
+    "of_layers",
+    "reader_of",
+    "shown_names",
+]
 
 
 class Reader(NamedTuple):
@@ -67,8 +73,8 @@ class Writer(NamedTuple):
 
 
 def _is_state_dict(start: bytes, path: PathLike) -> bool:
-    """Whether a file is torch's: a pickle, or an archive of one with the tensors' numbers beside it."""
-    if not start.startswith(_ZIP):
+    """Whether a file is torch's: a pickle, or an archive of one beside the tensors' numbers."""
+    if not start.startswith(ZIP):
         return start[:1] == b"\x80" and 2 <= (start + b"\0\0")[1] <= 5
     try:
         with zipfile.ZipFile(io.BytesIO(read_whole(path))) as archive:
@@ -85,7 +91,7 @@ READERS = (
     ),
     Reader((), "", _is_state_dict, "nbbn.formats.torch:refuse"),
     Reader(
-        (".keras", ".h5"), "", lambda start, _: start.startswith((_ZIP, _HDF5)),
+        (".keras", ".h5"), "", lambda start, _: start.startswith((ZIP, HDF5)),
         "nbbn.formats.keras:read",
     ),
     # A version comes first in an ONNX file.

@@ -1,4 +1,4 @@
-"""A network from what a foreign file declares: layers first, then arrays of the shapes they want."""
+"""A network from what a foreign file declares: first layers, then arrays that fit them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,6 @@ from nbbn.fold.report import FoldReport
 from nbbn.formats.labels import labels_to_json
 from nbbn.network import Network
 
-PathLike = str | os.PathLike[str]
 # An optimiser's state: `layer.array.slot` -> an array like the layer's.
 Slots = dict[str, np.ndarray]
 

@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all."""
+"""Files: read whole and checked first, written whole or not at all; and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
+PathLike = str | os.PathLike[str]
 _FIRST = 16
+# What archives and HDF5 files begin with.
+ZIP, HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
+T = TypeVar("T")
 
 
 class FileError(ValueError):
@@ -22,17 +27,18 @@ class Refused(ValueError):
 
 # What a broken or hostile description can make constructors, shape rules and conversions raise.
 BROKEN = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError, RecursionError, MemoryError,
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError,
+    RecursionError, MemoryError,
 )  # fmt: skip
 
 
-def one_line(what) -> str:
-    """`what` in one short printable line: it may come from a hostile file."""
-    text = str(what)[:200]
+def one_line(what: object, most: int = 200) -> str:
+    """`what` in one printable line of `most` characters: it may come from a hostile file."""
+    text = " ".join(str(what)[: 2 * most].split())[:most]
     return "".join(c if c.isprintable() else " " for c in text) or type(what).__name__
 
 
-def first_bytes(path) -> bytes:
+def first_bytes(path: PathLike) -> bytes:
     """The first 16 bytes of a regular file, or all where it has less.
 
     Raises
@@ -40,17 +46,18 @@ def first_bytes(path) -> bytes:
     FileError
         Where there is none, or the system refuses.
     """
-    return _read(path, lambda file: file.read(_FIRST))
+    return read_with(path, lambda file: file.read(_FIRST))
 
 
-def read_whole(path, accept: Callable[[bytes, int], None] | None = None) -> bytes:
+def read_whole(path: PathLike, accept: Callable[[bytes, int], None] | None = None) -> bytes:
     """The bytes of a regular file.
 
     Parameters
     ----------
     path : path-like
     accept : callable or None
-        Called with the first 16 bytes and the file's size before the rest is read; raises FileError for a foreign file.
+        Called with the first 16 bytes and the file's size before the rest is read; raises FileError
+        for a foreign file.
 
     Raises
     ------
@@ -58,17 +65,23 @@ def read_whole(path, accept: Callable[[bytes, int], None] | None = None) -> byte
         Where there is none, or the system refuses.
     """
 
-    def read(file) -> bytes:
+    def read(file: BinaryIO) -> bytes:
         start = file.read(_FIRST)
         if accept is not None:
             accept(start, os.fstat(file.fileno()).st_size)
         return start + file.read()
 
-    return _read(path, read)
+    return read_with(path, read)
 
 
-def _read(path, read: Callable):
-    """What `read` makes of the open file."""
+def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
+    """What `read` makes of a regular file, open.
+
+    Raises
+    ------
+    FileError
+        Where there is none, or the system refuses.
+    """
     try:
         path = Path(path)
         # Before opening: a pipe would block for ever.
@@ -81,7 +94,10 @@ def _read(path, read: Callable):
     except FileNotFoundError as err:
         raise FileError(f"{path}: does not exist; check the path") from err
     except OSError as err:
-        raise FileError(f"{path}: cannot be read ({err.strerror or err}); check the path and its permissions") from err
+        reason = err.strerror or err
+        raise FileError(
+            f"{path}: cannot be read ({reason}); check the path and its permissions"
+        ) from err
     except FileError:
         raise
     except ValueError as err:
@@ -89,8 +105,10 @@ def _read(path, read: Callable):
 
 
 @contextmanager
-def whole_file(path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place when the block ends well; else nothing is left behind.
+def whole_file(path: PathLike) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place when the block ends well.
+
+    Else nothing is left behind.
 
     Raises
     ------
@@ -108,13 +126,15 @@ def whole_file(path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as err:
         reason = err.strerror or err
-        raise FileError(f"{path}: cannot be written ({reason}); check the folder's permissions and space") from err
+        raise FileError(
+            f"{path}: cannot be written ({reason}); check the folder's permissions and space"
+        ) from err
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path, data: bytes, verify: Callable[[Path], None] | None = None) -> None:
-    """Write `data` beside `path`, and move it into place once it is on disk and `verify` has accepted it.
+def write_whole(path: PathLike, data: bytes, verify: Callable[[Path], None] | None = None) -> None:
+    """Write `data` beside `path`, and move it into place once it is on disk and accepted.
 
     Parameters
     ----------

@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.formats.content import Content, PathLike, Slots
-from nbbn.formats.files import BROKEN, FileError, one_line, read_whole, write_whole
+from nbbn.formats.content import Content, Slots
+from nbbn.formats.files import (
+    BROKEN,
+    FileError,
+    PathLike,
+    one_line,
+    read_whole,
+    write_whole,
+)
 from nbbn.layers import layer_from_config
 from nbbn.network import Network, Weights
 
@@ -76,7 +83,8 @@ def save(
             written = _all_named(read.network, read.slots)
         except FileError:
             written = {}
-        if not all(np.array_equal(written.get(n), array) for n, array in tensors.items()):
+        same = (n in written and np.array_equal(written[n], a) for n, a in tensors.items())
+        if not all(same):
             raise FileError(
                 f"{path}: the file does not read back equal; the disk or safetensors is at fault"
             )
@@ -138,7 +146,9 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
 def _slot_of(name: str) -> str | None:
     """The array whose shape a tensor of an optimiser's state has; None for any other tensor."""
     parts = name.removeprefix(_SLOTS).split(".")
-    known = name.startswith(_SLOTS) and len(parts) == 3 and parts[2].isascii() and parts[2].isdigit()
+    known = (
+        name.startswith(_SLOTS) and len(parts) == 3 and parts[2].isascii() and parts[2].isdigit()
+    )
     return ".".join(parts[:2]) if known else None
 
 

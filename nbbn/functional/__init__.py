@@ -1,6 +1,7 @@
 """Kernels as NumPy functions: batch norm forward, backward and in inference, and the forward functions of other layers.
 
-Rows first, channels last; float32 or float64, never mixed. All of them may be called from many threads at once.
+Rows first, channels last; float32 or float64, never mixed. All of them may be called from many
+threads at once.
 """
 
 import importlib

@@ -8,13 +8,25 @@ import math
 import numpy as np
 
 from nbbn.functional.checks import check_out, check_x
-from nbbn.kernels.norm_rows import BETA, DBETA, DGAMMA, GAIN, MEAN, ORIGIN, PARTIAL_ROWS, SHIFT, STATE_ROWS, VAR
+from nbbn.kernels.norm_rows import (
+    BETA,
+    DBETA,
+    DGAMMA,
+    GAIN,
+    MEAN,
+    ORIGIN,
+    PARTIAL_ROWS,
+    SHIFT,
+    STATE_ROWS,
+    VAR,
+)
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
 
 ACTIVATIONS = (None, "relu")
-# A virtual row has at least so many floats: enough independent sums to hide the latency of adding to memory.
+# A virtual row has at least so many floats: enough independent sums to hide the latency of adding
+# to memory.
 _WIDE = 256
 # Floats of a block that one thread takes, and the largest number of blocks.
 _BLOCK_FLOATS, _MOST_BLOCKS = 1 << 15, 64
@@ -54,7 +66,9 @@ class BatchNormCache:
 class _Plan:
     """How an array of a shape is split, and the programs that run on it."""
 
-    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float):
+    def __init__(
+        self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float
+    ):
         v = lanes(dtype)
         group = v // math.gcd(channels, v)
         group *= max(1, -(-_WIDE // (channels * group)))
@@ -63,7 +77,9 @@ class _Plan:
         self.virtual_rows = rows // group
         self.tail = (rows - self.virtual_rows * group) * channels
         floats = rows * channels
-        self.blocks = max(1, min(_MOST_BLOCKS, floats // _BLOCK_FLOATS, max(1, self.virtual_rows // 2)))
+        self.blocks = max(
+            1, min(_MOST_BLOCKS, floats // _BLOCK_FLOATS, max(1, self.virtual_rows // 2))
+        )
         self.run = max(2, _RUN_FLOATS // self.width)
         self.parallel = floats > _TEAM_FLOATS
         self.large = floats * dtype.itemsize > _STREAM_BYTES
@@ -87,7 +103,11 @@ class _Plan:
 
         Stores past the caches need an address aligned to the vector.
         """
-        streamed = self.large and self.width * self.dtype.itemsize % 64 == 0 and target.ctypes.data % 64 == 0
+        streamed = (
+            self.large
+            and self.width * self.dtype.itemsize % 64 == 0
+            and target.ctypes.data % 64 == 0
+        )
         if (program, streamed) not in self._tables:
             made = getattr(self, f"_{program}")(self._relu, "_streamed" if streamed else "")
             self._tables[program, streamed] = made.table(repeats=False)
@@ -96,30 +116,84 @@ class _Plan:
     def _forward(self, relu: str, streamed: str) -> Program:
         x, state, partial = Buffer("x", Segment.X), self._state(), Buffer("partial", Segment.WORK)
         p = Program(self.dtype)
-        p.add("block_moments", x=x, channels=self.channels, **self._sizes(), run=self.run, blocks=self.blocks,
-              partial=partial)
-        p.add("merge_moments", x=x, channels=self.channels, **self._sizes(), tail=self.tail, blocks=self.blocks,
-              partial=partial, state=state, gamma=Buffer("gamma", Segment.GAMMA), beta=Buffer("beta", Segment.BETA),
-              epsilon=self.epsilon)
-        p.add(f"normalise{relu}_rows{streamed}", x=x, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
-              y=Buffer("y", Segment.OUT))
+        p.add(
+            "block_moments",
+            x=x,
+            channels=self.channels,
+            **self._sizes(),
+            run=self.run,
+            blocks=self.blocks,
+            partial=partial,
+        )
+        p.add(
+            "merge_moments",
+            x=x,
+            channels=self.channels,
+            **self._sizes(),
+            tail=self.tail,
+            blocks=self.blocks,
+            partial=partial,
+            state=state,
+            gamma=Buffer("gamma", Segment.GAMMA),
+            beta=Buffer("beta", Segment.BETA),
+            epsilon=self.epsilon,
+        )
+        p.add(
+            f"normalise{relu}_rows{streamed}",
+            x=x,
+            **self._sizes(),
+            tail=self.tail,
+            blocks=self.blocks,
+            state=state,
+            y=Buffer("y", Segment.OUT),
+        )
         return p
 
     def _apply(self, relu: str, streamed: str) -> Program:
         p = Program(self.dtype)
-        p.add(f"normalise{relu}_rows{streamed}", x=Buffer("x", Segment.X), **self._sizes(), tail=self.tail,
-              blocks=self.blocks, state=self._state(), y=Buffer("y", Segment.OUT))
+        p.add(
+            f"normalise{relu}_rows{streamed}",
+            x=Buffer("x", Segment.X),
+            **self._sizes(),
+            tail=self.tail,
+            blocks=self.blocks,
+            state=self._state(),
+            y=Buffer("y", Segment.OUT),
+        )
         return p
 
     def _backward(self, relu: str, streamed: str) -> Program:
         rows = {"x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y)}
         state, partial = self._state(), Buffer("partial", Segment.WORK)
         p = Program(self.dtype)
-        p.add(f"gradient_sums{relu}", **rows, **self._sizes(), blocks=self.blocks, state=state, partial=partial)
-        p.add("merge_gradients", **rows, channels=self.channels, **self._sizes(), tail=self.tail, blocks=self.blocks,
-              clip=int(bool(relu)), partial=partial, state=state)
-        p.add(f"input_gradient{relu}{streamed}", **rows, **self._sizes(), tail=self.tail, blocks=self.blocks, state=state,
-              dx=Buffer("dx", Segment.OUT))
+        p.add(
+            f"gradient_sums{relu}",
+            **rows,
+            **self._sizes(),
+            blocks=self.blocks,
+            state=state,
+            partial=partial,
+        )
+        p.add(
+            "merge_gradients",
+            **rows,
+            channels=self.channels,
+            **self._sizes(),
+            tail=self.tail,
+            blocks=self.blocks,
+            clip=int(bool(relu)),
+            partial=partial,
+            state=state,
+        )
+        p.add(
+            f"input_gradient{relu}{streamed}",
+            **rows,
+            **self._sizes(),
+            tail=self.tail,
+            blocks=self.blocks,
+            state=state,
+            dx=Buffer("dx", Segment.OUT),
+        )
         return p
 
 
@@ -141,15 +215,16 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
         The channel axis.
     activation : {None, "relu"}
     out : ndarray, optional
-        Where to write `y`: of x's shape and dtype. May be `x`, which is then copied for the backward pass.
+        Where to write `y`: of x's shape and dtype. May be `x`, which is then copied for the
+        backward pass.
 
     Returns
     -------
     y : ndarray
         `out`, or a new array of x's shape.
     cache : BatchNormCache
-        For `batch_norm_backward`; `cache.mean` and `cache.var` (biased), of shape (channels,). Holds `x` itself: a change to
-        `x` before the backward pass changes the gradient.
+        For `batch_norm_backward`; `cache.mean` and `cache.var` (biased), of shape (channels,).
+        Holds `x` itself: a change to `x` before the backward pass changes the gradient.
 
     Raises
     ------
@@ -160,8 +235,9 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
 
     Notes
     -----
-    Two passes over values shifted by the first row, in the dtype of `x`, merged by Chan, Golub and LeVeque (1983), eq. 2.1; the
-    blocks that are merged depend on the shape alone, so the bits do not depend on the number of threads.
+    Two passes over values shifted by the first row, in the dtype of `x`, merged by Chan, Golub and
+    LeVeque (1983), eq. 2.1; the blocks that are merged depend on the shape alone, so the bits do
+    not depend on the number of threads.
 
     References
     ----------
@@ -171,7 +247,9 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
     channels = x.shape[axis]
     rows = x.size // channels
     if rows < 2:
-        raise ValueError(f"x has 1 sample per channel (shape {x.shape}, axis {axis}): its variance is not defined; use 2 or more")
+        raise ValueError(
+            f"x has 1 sample per channel (shape {x.shape}, axis {axis}): its variance is not defined; use 2 or more"
+        )
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
     if out is not None and np.may_share_memory(rows_first, out):
@@ -208,8 +286,8 @@ def batch_norm_backward(dy, cache, *, out=None):
 
     Notes
     -----
-    `dx = gamma / std * (g - mean(g) - xhat * mean(g * xhat))` with `g` the gradient behind the activation's mask; the sums are
-    taken in the dtype of `x` by block and merged in float64.
+    `dx = gamma / std * (g - mean(g) - xhat * mean(g * xhat))` with `g` the gradient behind the
+    activation's mask; the sums are taken in the dtype of `x` by block and merged in float64.
 
     References
     ----------
@@ -234,7 +312,9 @@ def batch_norm_backward(dy, cache, *, out=None):
     return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
 
 
-def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, activation=None, out=None):
+def batch_norm_inference(
+    x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, activation=None, out=None
+):
     """Normalise by given statistics: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
 
     Parameters
@@ -265,7 +345,10 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, ac
     x, axis = check_x(x, axis)
     channels = x.shape[axis]
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
-    mean, var = _per_channel("mean", mean, channels, np.float64), _per_channel("var", var, channels, np.float64)
+    mean, var = (
+        _per_channel("mean", mean, channels, np.float64),
+        _per_channel("var", var, channels, np.float64),
+    )
     if not (least := var.min(initial=0)) >= 0:
         raise ValueError(f"var must not be negative, got {least:g}")
     state = np.empty(plan.state_floats, x.dtype)
@@ -284,20 +367,30 @@ def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
     check_out(out, x.shape, x.dtype)
-    gamma, beta = _per_channel("gamma", gamma, channels, x.dtype), _per_channel("beta", beta, channels, x.dtype)
+    gamma, beta = (
+        _per_channel("gamma", gamma, channels, x.dtype),
+        _per_channel("beta", beta, channels, x.dtype),
+    )
     target = _target(out, x, axis)
     plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon))
     return plan, gamma, beta, target
 
 
 def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
-    if type(values) is np.ndarray and values.dtype == dtype and values.shape == (channels,) and values.flags.c_contiguous:
+    if (
+        type(values) is np.ndarray
+        and values.dtype == dtype
+        and values.shape == (channels,)
+        and values.flags.c_contiguous
+    ):
         return values  # the usual case, told apart fast
     if values is None:
         return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
     array = np.ascontiguousarray(values, dtype)
     if array.shape != (channels,):
-        raise ValueError(f"{name} must have shape ({channels},), one number a channel, got {array.shape}")
+        raise ValueError(
+            f"{name} must have shape ({channels},), one number a channel, got {array.shape}"
+        )
     return array
 
 
@@ -342,4 +435,6 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def _call(plan: _Plan, program: str, x, y, out, gamma, beta, state) -> None:
     flat = x.reshape(-1), y.reshape(-1), out.reshape(-1)
-    call_program(plan.table(program, out), *flat, gamma, beta, state, plan.work_bytes, plan.parallel)
+    call_program(
+        plan.table(program, out), *flat, gamma, beta, state, plan.work_bytes, plan.parallel
+    )

@@ -37,7 +37,9 @@ def check_images(x) -> np.ndarray:
     """
     x = np.asarray(x)
     if x.ndim != 4:
-        raise ValueError(f"x must have 4 dimensions, (rows, height, width, channels), got shape {x.shape}; reshape it")
+        raise ValueError(
+            f"x must have 4 dimensions, (rows, height, width, channels), got shape {x.shape}; reshape it"
+        )
     return check_x(x, -1)[0]
 
 
@@ -46,7 +48,9 @@ def check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if out is None:
         return
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}")
+        raise TypeError(
+            f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}"
+        )
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
@@ -65,7 +69,9 @@ def target(out, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if out is None:
         return np.empty(shape, dtype)
     if not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(f"out must be C-contiguous and aligned, got strides {out.strides}; use np.empty({shape}, '{dtype}')")
+        raise ValueError(
+            f"out must be C-contiguous and aligned, got strides {out.strides}; use np.empty({shape}, '{dtype}')"
+        )
     return out
 
 
@@ -79,7 +85,9 @@ def like_x(name: str, values, dtype: np.dtype) -> np.ndarray:
     """
     array = np.asarray(values)
     if array.dtype != dtype:
-        raise TypeError(f"{name} must have x's dtype {dtype}, got {array.dtype}; convert one of the two")
+        raise TypeError(
+            f"{name} must have x's dtype {dtype}, got {array.dtype}; convert one of the two"
+        )
     return array
 
 
@@ -93,8 +101,12 @@ def per_channel(dtype: np.dtype, channels: int, **arrays) -> dict[str, np.ndarra
     ValueError
         For another shape.
     """
-    given = {name: like_x(name, values, dtype) for name, values in arrays.items() if values is not None}
+    given = {
+        name: like_x(name, values, dtype) for name, values in arrays.items() if values is not None
+    }
     for name, array in given.items():
         if array.shape != (channels,):
-            raise ValueError(f"{name} must have shape ({channels},), one number a channel, got {array.shape}; reshape it")
+            raise ValueError(
+                f"{name} must have shape ({channels},), one number a channel, got {array.shape}; reshape it"
+            )
     return given

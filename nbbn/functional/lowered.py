@@ -29,7 +29,9 @@ def layer_of(kind: type[Layer], **arguments) -> Layer:
     """
     rules = _rules(kind)
     # What the rules leave is hashable, and of one type each: 1.0 never stands for 1.
-    return _layer(kind, **{name: rules[name].apply(name, value, None) for name, value in arguments.items()})
+    return _layer(
+        kind, **{name: rules[name].apply(name, value, None) for name, value in arguments.items()}
+    )
 
 
 @functools.lru_cache(maxsize=_KEPT)
@@ -39,7 +41,11 @@ def _layer(kind: type[Layer], **arguments) -> Layer:
 
 @functools.cache
 def _rules(kind: type[Layer]) -> dict:
-    return {f.name: f.type.__metadata__[0] for f in dataclasses.fields(kind) if hasattr(f.type, "__metadata__")}
+    return {
+        f.name: f.type.__metadata__[0]
+        for f in dataclasses.fields(kind)
+        if hasattr(f.type, "__metadata__")
+    }
 
 
 def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
@@ -67,19 +73,29 @@ def activation_of(activation) -> Layer:
         A ValueError, for an unknown name.
     """
     if activation is not None and not isinstance(activation, str):
-        raise TypeError(f"activation must be None or a name (nbbn.layers.ACTIVATIONS), got {activation!r}")
+        raise TypeError(
+            f"activation must be None or a name (nbbn.layers.ACTIVATIONS), got {activation!r}"
+        )
     return layer_of(Activation, activation=activation)
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype) -> tuple[Parameters, InferenceRun]:
+def _lowered(
+    layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype
+) -> tuple[Parameters, InferenceRun]:
     lowered = InferenceProgram(computation(layers, row).inference, dtype)
     # Each call brings its own parameters.
     return lowered.parameters, InferenceRun(lowered, np.empty(0, np.uint8))
 
 
-def run(layer: Layer, activation: Layer, x: np.ndarray, row: tuple[int, ...], weights: dict[str, np.ndarray],
-        out: np.ndarray) -> None:
+def run(
+    layer: Layer,
+    activation: Layer,
+    x: np.ndarray,
+    row: tuple[int, ...],
+    weights: dict[str, np.ndarray],
+    out: np.ndarray,
+) -> None:
     """Write `activation(layer(x))` to `out`.
 
     Parameters
@@ -105,9 +121,12 @@ def run(layer: Layer, activation: Layer, x: np.ndarray, row: tuple[int, ...], we
     parameters.upload(memory, [weights])
     blocks = copy.copy(ready)
     blocks.params = memory
-    rows = np.require(x.reshape(-1, math.prod(row)), None, ["C", "A", "W"])  # others would make Numba compile anew
+    rows = np.require(
+        x.reshape(-1, math.prod(row)), None, ["C", "A", "W"]
+    )  # others would make Numba compile anew
     answers = np.asarray(out).reshape(len(rows), -1)
-    # A block of rows is written after all of it was read: in place is safe, any other overlap is not.
+    # A block of rows is written after all of it was read: in place is safe, any other overlap is
+    # not.
     in_place = rows.ctypes.data == answers.ctypes.data and rows.shape == answers.shape
     if not in_place and np.may_share_memory(rows, answers):
         rows = rows.copy()

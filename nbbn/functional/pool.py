@@ -19,10 +19,11 @@ def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
     strides : int, tuple of two ints or None
         Steps down and to the right; None: the pool size.
     padding : {"valid", "same"}
-        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over the border, where there is
-        nothing, `ceil(n / stride)` outputs.
+        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
+        the border, where there is nothing, `ceil(n / stride)` outputs.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
+        call, and may be `x`.
 
     Returns
     -------
@@ -34,8 +35,8 @@ def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
     TypeError
         For dtypes other than float32 and float64, and an `out` of another dtype.
     ValueError
-        For an empty `x`, arguments that break the rules above, images smaller than the window, and an `out` of another shape,
-        not C-contiguous or not writeable.
+        For an empty `x`, arguments that break the rules above, images smaller than the window, and
+        an `out` of another shape, not C-contiguous or not writeable.
 
     Notes
     -----

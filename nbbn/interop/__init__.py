@@ -1,7 +1,7 @@
 """Files of other programs as models, and models as files of other programs.
 
 `from_keras`, `from_torch`, `from_onnx` and `open_model` read, `to_onnx` writes, `register_skl2onnx`
-teaches scikit-learn's converter. Each format's own packages are imported when it is read or written.
+teaches scikit-learn's converter. A format's own packages are imported when it is read or written.
 """
 
 from nbbn.interop.keras import from_keras

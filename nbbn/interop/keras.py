@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.loading import model_of
 from nbbn.models.sequential import Sequential
 
@@ -13,8 +13,8 @@ def from_keras(path: PathLike) -> Sequential:
     Parameters
     ----------
     path : path-like
-        A `.keras` file, or an HDF5 file (`.h5`) of a whole model; of Keras 3, or of Keras 2 with the
-        same layers. Its content tells which, not its name.
+        A `.keras` file, or an HDF5 file (`.h5`) of a whole model; of Keras 3, or of Keras 2 with
+        the same layers. Its content tells which, not its name.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.loading import for_inference, model_of
 from nbbn.models.sequential import Sequential
 

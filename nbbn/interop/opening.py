@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbbn import formats
+from nbbn.formats.files import PathLike
 from nbbn.loading import model_of
 
 if TYPE_CHECKING:
     from nbbn.loading import Model
 
 
-def open_model(path: formats.PathLike) -> Model:
+def open_model(path: PathLike) -> Model:
     """Open a model that nbbn, Keras or an ONNX exporter wrote.
 
     Parameters
@@ -22,7 +23,7 @@ def open_model(path: formats.PathLike) -> Model:
 
     Returns
     -------
-    MLPClassifier, MLPRegressor, Sequential, SequentialClassifier, SequentialRegressor or FoldedModel
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
         Ready for `predict`: what was saved for nbbn's own file, else what `from_keras` and
         `from_onnx` return.
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbbn.formats import PathLike
+from nbbn.formats.files import PathLike
 from nbbn.layers import Layer
-from nbbn.layers.names import keras_name
 from nbbn.loading import model_of
 from nbbn.models.sequential import Sequential
+from nbbn.utils import keras_name
 
 
 def from_torch(
@@ -69,6 +69,7 @@ def from_torch(
     if not isinstance(layers, Sequential | list | tuple):
         given = type(layers).__name__
         raise TypeError(f"from_torch takes a list of layers or a Sequential, got {given}")
+    own = None if isinstance(layers, Sequential) else [layer.name for layer in layers]
     model = layers if isinstance(layers, Sequential) else Sequential(layers)
     if not model.built:
         raise ValueError(
@@ -76,14 +77,13 @@ def from_torch(
             "the first input_shape="
         )
     network = model.network()
-    if model is layers:
-        named = {layer.name for layer in network.layers if not _is_automatic(layer)}
-    else:
-        named = {layer.name for layer in layers if layer.name is not None}
+    if own is None:
+        own = [layer.name for layer in network.layers if not _is_automatic(layer)]
+    named = {name for name in own if name is not None}
     content = torch.read(state_dict_or_path, network.layers, network.input_shape, named)
     return model_of(content, "state_dict")
 
 
 def _is_automatic(layer: Layer) -> bool:
-    """Whether a `Sequential` may have named the layer after its class; such a name means no module."""
+    """Whether a `Sequential` may have named the layer after its class: no module's name then."""
     return bool(re.fullmatch(rf"{keras_name(type(layer).__name__)}(_[0-9]+)?", layer.name or ""))

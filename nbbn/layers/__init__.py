@@ -15,12 +15,12 @@ from nbbn.layers.pooling import (
     MaxPooling2D,
 )
 from nbbn.layers.regularization import Dropout, GaussianNoise
-from nbbn.layers.reshaping import Flatten, Reshape, ZeroPadding2D
+from nbbn.layers.reshaping import Flatten, Reshape, UpSampling2D, ZeroPadding2D
 
 __all__ = [
     "ACTIVATIONS", "ELU", "Activation", "AveragePooling2D", "BatchNormalization", "Conv2D",
     "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianNoise",
     "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input", "Layer",
     "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "ReLU", "Reshape", "Softmax",
-    "ZeroPadding2D", "activation_name", "layer_from_config",
+    "UpSampling2D", "ZeroPadding2D", "activation_name", "layer_from_config",
 ]

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
-
-def keras_name(class_name: str) -> str:
-    """A class's name in snake case: `Conv2DTranspose` becomes `conv2d_transpose`."""
-    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", class_name)
-    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+from nbbn.utils import keras_name
 
 
 def free_name(class_name: str, taken: Collection[str | None]) -> str:

@@ -1,4 +1,4 @@
-"""Layers that move values without changing them: Flatten, Reshape, ZeroPadding2D."""
+"""Layers that move values without changing them: Flatten, Reshape, ZeroPadding2D, UpSampling2D."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Annotated, Any
 
 from nbbn import operations as op
-from nbbn.layers.arguments import DataFormat, Rule, sequence, whole
+from nbbn.layers.arguments import DataFormat, Pair, Rule, sequence, whole
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape
 
@@ -103,3 +103,42 @@ class ZeroPadding2D(Layer):
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._row(input_shape, 3)
         return [] if self.padding == op.NO_SIDES else [op.Pad(self.padding)]
+
+
+def _nearest(value: Any) -> str:
+    if value != "nearest":
+        raise ValueError
+    return value
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class UpSampling2D(Layer):
+    """Each pixel as a block of equal ones: rows of `(height * size[0], width * size[1], channels)`.
+
+    Parameters
+    ----------
+    size : int or tuple of two ints
+        Height and width of the block.
+    data_format : {None, "channels_last"}
+    interpolation : {"nearest"}
+        Keras's other kinds are not supported.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+    """
+
+    size: Pair = (2, 2)
+    data_format: DataFormat = None
+    interpolation: Annotated[
+        str, Rule(_nearest, "'nearest' (other interpolations are not supported)")
+    ] = "nearest"
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 3)
+        down, right = self.size
+        # Width, then height, stands last while it is repeated.
+        wider = [op.Permute((0, 2, 1)), op.Repeat(right), op.Permute((1, 2, 0))]
+        turned = wider if right > 1 else [op.Permute((2, 1, 0))]
+        if down > 1:
+            return [*turned, op.Repeat(down), op.Permute((2, 1, 0))]
+        return [*wider[:2], op.Permute((0, 2, 1))] if right > 1 else []

@@ -80,11 +80,19 @@ class Operation:
         return f"{self.kernel}({', '.join(shown)})"
 
 
-def _conflict(a: tuple[str, Access, int | None], b: tuple[str, Access, int | None]) -> bool:
-    """Must all threads be through with access `a` before `b` begins?"""
+# An access of an operation: buffer name, how, panels.
+_Access = tuple[str, Access, int | None]
+
+
+def _conflict(a: _Access, b: _Access, *, same_step: bool) -> bool:
+    """Must all threads be through with access `a` before `b` begins?
+
+    The next step may have fewer rows: then other threads own them.
+    """
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
-    same_owner = a[1].split == b[1].split and a[1].split in ("columns", "rows", "images", "alone")
+    kept = ("columns", "alone", "rows", "images") if same_step else ("columns", "alone")
+    same_owner = a[1].split == b[1].split and a[1].split in kept
     return not (same_owner and (a[1].split != "columns" or a[2] == b[2]))
 
 
@@ -167,17 +175,17 @@ class Program:
         `repeats` for steps that follow each other without end.
         """
         due = [False] * len(self.operations)
-        open_accesses: list[tuple] = []
-        # The second round sees what a step's end leaves for the next one's beginning.
-        for _ in range(2 if repeats else 1):
+        unmet: list[tuple[int, _Access]] = []
+        # The second step sees what the first one's end leaves for the next one's beginning.
+        for step in range(2 if repeats else 1):
             for i, op in enumerate(self.operations):
-                accesses = list(op.accesses())
-                if any(_conflict(a, b) for a in open_accesses for b in accesses):
+                mine = list(op.accesses())
+                if any(_conflict(a, b, same_step=s == step) for s, a in unmet for b in mine):
                     due[i - 1] = True
-                    open_accesses = []
-                open_accesses += accesses
+                    unmet = []
+                unmet += [(step, access) for access in mine]
                 if due[i]:
-                    open_accesses = []
+                    unmet = []
         return due
 
     def groups(self, barriers: list[bool]) -> list[int]:

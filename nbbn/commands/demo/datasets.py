@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nbbn.commands.errors import UnusableInput
-from nbbn.commands.labelled import read_archive
-
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+from nbbn.datasets.mnist import ARRAYS
+from nbbn.formats.npz import read_npz
 
 
 class Images(NamedTuple):
@@ -38,28 +37,34 @@ def digits(seed: int) -> Images:
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=0.2, stratify=y, random_state=seed)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x, y, test_size=0.2, stratify=y, random_state=seed
+    )
     return Images("digits", x_train, y_train, x_test, y_test)
 
 
 def mnist(path: Path) -> Images:
-    """Images of a file in Keras's `mnist.npz` layout: x_train, y_train, x_test, y_test; grey values 0 to 255.
+    """Images of grey values 0 to 255 from a file in the layout of Keras's `mnist.npz`.
 
     Raises
     ------
-    UnusableInput
+    FileError, UnusableInput
         What in the file is not as it should be.
     """
-    arrays = read_archive(path)
-    missing = [name for name in _ARRAYS if name not in arrays]
-    if missing:
-        wanted = ", ".join(_ARRAYS)
-        raise UnusableInput(f"{path} lacks {', '.join(missing)}; it must hold {wanted}, as Keras's mnist.npz does")
-    arrays = {name: arrays[name] for name in _ARRAYS}
+    arrays = read_npz(path)
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise UnusableInput(
+            f"{path} lacks {', '.join(missing)}; it must hold {', '.join(ARRAYS)}, "
+            "as Keras's mnist.npz does"
+        )
     _check(path, arrays)
-    pixels = {k: (v.reshape(len(v), -1) / np.float32(255)).astype(np.float32) for k, v in arrays.items() if k[0] == "x"}
-    labels = {k: v.astype(np.int64) for k, v in arrays.items() if k[0] == "y"}
-    return Images(path.stem, **pixels, **labels)
+    x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
+    y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
+    return Images(path.stem, _pixels(x_train), y_train, _pixels(x_test), y_test)
+
+
+def _pixels(x: np.ndarray) -> np.ndarray:
+    return (x.reshape(len(x), -1) / np.float32(255)).astype(np.float32)
 
 
 def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -67,17 +72,21 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.ndim not in (2, 3) or x.dtype.kind not in "uif" or 0 in x.shape:
             raise UnusableInput(
-                f"{path}: x_{part} must hold images (rows, height, width) of numbers, got {x.dtype} {x.shape}"
+                f"{path}: x_{part} must hold images (rows, height, width) of numbers, "
+                f"got {x.dtype} {x.shape}"
             )
         if y.shape != (len(x),) or y.dtype.kind not in "ui":
             raise UnusableInput(
-                f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, got {y.dtype} {y.shape}"
+                f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, "
+                f"got {y.dtype} {y.shape}"
             )
         if not np.isfinite(x).all() or x.min() < 0 or x.max() > 255:
             raise UnusableInput(f"{path}: x_{part} must hold grey values from 0 to 255")
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
-        raise UnusableInput(f"{path}: images to train and to test on must have one shape, got {shapes}")
+        raise UnusableInput(
+            f"{path}: images to train and to test on must have one shape, got {shapes}"
+        )
     if len(np.unique(arrays["y_train"])) < 2:
         raise UnusableInput(f"{path}: y_train holds a single class; nothing can be learned from it")
     unknown = np.setdiff1d(arrays["y_test"], arrays["y_train"])

@@ -17,19 +17,29 @@ def epochs(runs: list[Run]) -> Table:
     count = len(runs[0].loss)
     step = -(-count // 12)
     for epoch in sorted({*range(0, count, step), count - 1}):
-        cells = [(f"{run.val_accuracy[epoch]:.2%}", f"{run.val_loss[epoch]:.4f}") for run in runs]
-        table.add_row(str(epoch + 1), *(cell for pair in cells for cell in pair))
+        _add(
+            table, str(epoch + 1), [_cells(r.val_accuracy[epoch], r.val_loss[epoch]) for r in runs]
+        )
     table.add_section()
-    table.add_row(
-        "best", *(cell for run in runs for cell in (f"{max(run.val_accuracy):.2%}", f"{min(run.val_loss):.4f}"))
-    )
-    table.add_row("seconds", *(cell for run in runs for cell in (f"{run.total:.2f}", "")))
+    _add(table, "best", [_cells(max(run.val_accuracy), min(run.val_loss)) for run in runs])
+    _add(table, "seconds", [(f"{run.total:.2f}", "") for run in runs])
     return table
+
+
+def _cells(accuracy: float, loss: float) -> tuple[str, str]:
+    return f"{accuracy:.2%}", f"{loss:.4f}"
+
+
+def _add(table: Table, name: str, pairs: list[tuple[str, str]]) -> None:
+    table.add_row(name, *(cell for pair in pairs for cell in pair))
 
 
 def inference(times: list[dict]) -> Table:
     """Microseconds a call of the estimator, the unfolded and the folded network."""
-    caption = "estimator: scikit-learn's checks included; unfolded: the same network with its batch norms, without the checks"
+    caption = (
+        "estimator: scikit-learn's checks included; unfolded: the same network with its batch "
+        "norms, without the checks"
+    )
     title = "predict_proba, microseconds a call"
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for name in ("rows", "estimator", "unfolded", "folded", "unfolded / folded"):

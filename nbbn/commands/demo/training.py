@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -42,23 +43,25 @@ class Run:
 
     def add(self, logs: dict) -> None:
         """Keep an epoch's figures."""
-        for curve, name in (("loss", "loss"), ("val_loss", "val_loss"), ("accuracy", "accuracy"),
-                            ("val_accuracy", "val_score"), ("seconds", "seconds")):  # fmt: skip
-            getattr(self, curve).append(float(logs[name]))
+        for curve, values in self.curves().items():
+            values.append(float(logs["val_score" if curve == "val_accuracy" else curve]))
 
     def curves(self) -> dict[str, list[float]]:
         """The figures by name, JSON-ready."""
-        return {name: getattr(self, name) for name in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")}
+        names = ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")
+        return {name: getattr(self, name) for name in names}
 
 
-def compile_kernels(images: Images, **params) -> None:
-    """One epoch on a few rows, with and without batch norm, so that no figure of a fit contains compilation."""
+def compile_kernels(images: Images, **params: Any) -> None:
+    """One epoch on a few rows, with and without batch norm: no fit's figures hold compilation."""
     few = slice(0, 4 * params["batch_size"])
     for batch_norm in (True, False):
         _fit(MLPClassifier(batch_norm=batch_norm, **{**params, "max_iter": 1}), images, few)
 
 
-def train(name: str, batch_norm: bool, images: Images, show: Callable, **params) -> Run:
+def train(
+    name: str, batch_norm: bool, images: Images, show: Callable[[object, dict], None], **params: Any
+) -> Run:
     """Fit with the same parameters, seed and rows in the same order, but for batch norm.
 
     Parameters
@@ -68,7 +71,7 @@ def train(name: str, batch_norm: bool, images: Images, show: Callable, **params)
     """
     run = Run(name, MLPClassifier(batch_norm=batch_norm, **params))
 
-    def epoch_done(estimator, logs):
+    def epoch_done(estimator: object, logs: dict) -> None:
         run.add(logs)
         show(estimator, logs)
 
@@ -84,4 +87,5 @@ def _fit(model: MLPClassifier, images: Images, rows: slice = slice(None)) -> Non
     with warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(images.x_train[rows], images.y_train[rows], X_val=images.x_test, y_val=images.y_test)
+        x, y = images.x_train[rows], images.y_train[rows]
+        model.fit(x, y, X_val=images.x_test, y_val=images.y_test)

@@ -1,4 +1,4 @@
-"""Keras's files: `config` reads descriptions of layers, `hdf5` the weights, `reading` joins them."""
+"""Keras's files: `config` reads descriptions of layers, `hdf5` weights, `reading` joins them."""
 
 from nbbn.formats.keras.reading import read
 

@@ -1,4 +1,4 @@
-"""HDF5 files as Keras writes them: groups, arrays of floats, attributes of strings; read by h5py in a process of its own."""
+"""HDF5 files as Keras writes them, read by h5py in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from nbbn.formats.files import one_line
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-# Weights hardly shrink by compression: arrays that take more than this many times the file are no model's.
+# Weights hardly shrink by compression: arrays that take more than this many times the file are no
+# model's.
 _MAX_GROWTH, _SMALL = 16, 1 << 20
 _SECONDS = 20
 _CHILD = Path(__file__).with_name("hdf5_child.py")
@@ -31,8 +31,8 @@ class Hdf5:
     Parameters
     ----------
     data : bytes
-        The whole file. A damaged one can make the HDF5 library crash, run for ever or take all memory, so that a process of its
-        own reads it, whose memory and time are bounded.
+        The whole file. A damaged one can make the HDF5 library crash, run for ever or take all
+        memory, so that a process of its own reads it, whose memory and time are bounded.
 
     Attributes
     ----------
@@ -49,7 +49,9 @@ class Hdf5:
 
     def __init__(self, data: bytes):
         if importlib.util.find_spec("h5py") is None:
-            raise ImportError("reading Keras's files needs the package h5py: pip install 'nbbn[keras]'")
+            raise ImportError(
+                "reading Keras's files needs the package h5py: pip install 'nbbn[keras]'"
+            )
         answer = _read_apart(data)
         length = int.from_bytes(answer[:8], "little")
         self.root = json.loads(answer[8 : 8 + length])
@@ -92,7 +94,9 @@ class Hdf5:
             raise Hdf5Error(f"{name} is no array")
         if (own := tuple(entry["shape"])) != tuple(shape):
             raise Hdf5Error(f"has shape {own}, the layer needs {tuple(shape)}")
-        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(shape)
+        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(
+            shape
+        )
 
 
 def _entry(group: dict, name: str) -> dict:
@@ -106,15 +110,19 @@ def _entry(group: dict, name: str) -> dict:
 
 def _read_apart(data: bytes) -> bytes:
     """What the child process says of a file."""
-    # Not from the child's folder, whose modules bear the names of packages; no filters from outside; no threads.
+    # Not from the child's folder, whose modules bear the names of packages; no filters from
+    # outside; no threads.
     code = f"import sys\nsys.path = [p for p in sys.path if p]\n{_CHILD.read_text()}"
     environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
     most = max(_SMALL, _MAX_GROWTH * len(data))
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, str(most)], input=data, capture_output=True, env=environment,
+            [sys.executable, "-c", code, str(most)],
+            input=data,
+            capture_output=True,
+            env=environment,
             timeout=_SECONDS + len(data) // _SMALL,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired as err:
         raise Hdf5Error("keeps the HDF5 library busy without end") from err
     if done.returncode < 0:

@@ -1,13 +1,16 @@
-"""A process of its own in which h5py reads a file that may be hostile: the HDF5 library crashes or runs for ever on some.
+"""A process of its own in which h5py reads a file that may be hostile.
 
-The file comes from standard input. To standard output go 8 bytes with a length, so many bytes of JSON that describe the tree, and
-the arrays' numbers one after the other, little-endian. The first argument is the most bytes that both may take.
+The HDF5 library crashes or runs for ever on some. The file comes from standard input. To standard
+output go 8 bytes with a length, so many bytes of JSON that describe the tree, and the arrays'
+numbers one after the other, little-endian. The first argument is the most bytes that both may take.
 """
 
 import json
 import sys
+from typing import Any
 
-# Bounds far above what any model needs: groups within groups, entries of a file, strings of an attribute.
+# Bounds far above what any model needs: groups within groups, entries of a file, strings of an
+# attribute.
 _MAX_DEPTH, _MAX_ENTRIES, _MAX_TEXTS = 64, 200_000, 100_000
 
 
@@ -31,9 +34,10 @@ class Walk:
     """
 
     def __init__(self, left: int):
-        self.arrays, self.left, self._entries = [], left, 0
+        self.arrays: list[bytes] = []
+        self.left, self._entries = left, 0
 
-    def group(self, group, depth: int = 0) -> dict:
+    def group(self, group: Any, depth: int = 0) -> dict[str, Any]:
         """A group: its attributes of strings, and its entries."""
         import h5py
 
@@ -45,7 +49,9 @@ class Walk:
             if self._entries > _MAX_ENTRIES:
                 raise ValueError(f"has more than {_MAX_ENTRIES} entries")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                entries[name] = {"refused": "is a link to another place; only what the file holds itself is read"}
+                entries[name] = {
+                    "refused": "is a link to another place; only what the file holds itself is read"
+                }
             elif isinstance(entry := group[name], h5py.Group):
                 entries[name] = self.group(entry, depth + 1)
             elif isinstance(entry, h5py.Dataset):
@@ -56,7 +62,7 @@ class Walk:
             raise ValueError("promises more text than the file can hold")
         return {"entries": entries, "texts": texts}
 
-    def array(self, dataset) -> dict:
+    def array(self, dataset: Any) -> dict[str, Any]:
         """An array of floats, or why it is none."""
         if dataset.external or dataset.is_virtual:
             return {"refused": "lies in another file"}
@@ -71,16 +77,27 @@ class Walk:
         return {"shape": dataset.shape, "dtype": dataset.dtype.newbyteorder("<").str}
 
 
-def _texts(group) -> dict:
+def _texts(group: Any) -> dict[str, list[str]]:
     texts = {}
     for name in group.attrs:
         try:
             value = group.attrs[name]
-        except (OSError, TypeError, ValueError, KeyError):  # of a type that h5py does not know: no string
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ):  # of a type that h5py does not know: no string
             continue
         values = [value] if isinstance(value, (str, bytes)) else getattr(value, "tolist", list)()
-        if isinstance(values, list) and len(values) <= _MAX_TEXTS and all(isinstance(v, (str, bytes)) for v in values):
-            texts[name] = [v.decode(errors="replace") if isinstance(v, bytes) else v for v in values]
+        if (
+            isinstance(values, list)
+            and len(values) <= _MAX_TEXTS
+            and all(isinstance(v, (str, bytes)) for v in values)
+        ):
+            texts[name] = [
+                v.decode(errors="replace") if isinstance(v, bytes) else v for v in values
+            ]
     return texts
 
 
@@ -94,7 +111,15 @@ def main() -> None:
     try:
         with h5py.File(h5py.h5f.open_file_image(data)) as file:
             tree = walk.group(file)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, MemoryError) as err:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        RecursionError,
+        MemoryError,
+    ) as err:
         sys.exit(f"{type(err).__name__}: {err}")
     text = json.dumps(tree).encode(errors="replace")
     sys.stdout.buffer.write(len(text).to_bytes(8, "little") + text)

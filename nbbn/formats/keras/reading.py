@@ -6,18 +6,31 @@ import io
 import json
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 
 from nbbn.formats.assembly import assembled, wanted_shapes
-from nbbn.formats.content import Content, PathLike, of_layers
-from nbbn.formats.files import BROKEN, FileError, Refused, one_line, read_whole
+from nbbn.formats.content import Content, of_layers
+from nbbn.formats.files import (
+    BROKEN,
+    HDF5,
+    ZIP,
+    FileError,
+    PathLike,
+    Refused,
+    one_line,
+    read_whole,
+)
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
-from nbbn.layers.names import keras_name
+from nbbn.utils import keras_name
 
-ZIP_MAGIC = b"PK\x03\x04"
+# What broken archives raise besides broken descriptions.
+_BROKEN = (
+    *BROKEN, zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError,
+)  # fmt: skip
 _MAX_CONFIG = 2**24
 # Weights hardly shrink by compression: what claims to grow by more than this is a bomb.
 _MAX_GROWTH = 16
@@ -36,22 +49,24 @@ def read(path: PathLike) -> Content:
     """
 
     def accept(start: bytes, size: int) -> None:
-        if not start.startswith((ZIP_MAGIC, hdf5.MAGIC)):
-            raise FileError(f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved")
+        if not start.startswith((ZIP, HDF5)):
+            raise FileError(
+                f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved"
+            )
 
     data = read_whole(path, accept)
     try:
-        return _from_zip(data) if data.startswith(ZIP_MAGIC) else _from_hdf5(data)
+        return _from_zip(data) if data.startswith(ZIP) else _from_hdf5(data)
     except Refused as err:
         raise FileError(f"{path}: {err}") from err
-    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError, *BROKEN) as err:
-        raise FileError(f"{path}: broken ({one_line(err) or type(err).__name__}); save the model again") from err
+    except _BROKEN as err:
+        raise FileError(f"{path}: broken ({one_line(err)}); save the model again") from err
 
 
 # -- .keras
 
 
-def _from_zip(data: bytes):
+def _from_zip(data: bytes) -> Content:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
         layers = check_layers(model)
@@ -64,13 +79,18 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in archive.namelist():
         raise Refused(f"has no {name}: not a whole model; save it with model.save('name.keras')")
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused(f"{name} is compressed in a way that Keras does not use; save the model again")
+        raise Refused(
+            f"{name} is compressed in a way that Keras does not use; save the model again"
+        )
     with archive.open(name) as entry:
         parts, size = [], 0
         while part := entry.read(_SMALL):
             size += len(part)
             if size > limit:
-                raise Refused(f"{name} unpacks to more than {limit} bytes, which no model's does; not read any further")
+                raise Refused(
+                    f"{name} unpacks to more than {limit} bytes, which no model's does; not read "
+                    "any further"
+                )
             parts.append(part)
     return b"".join(parts)
 
@@ -83,14 +103,18 @@ class _ByClass:
 
     def __init__(self, file: hdf5.Hdf5, model: KerasModel):
         self._file = file
-        top = next((name for name in ("layers", "_layer_checkpoint_dependencies") if file.has(file.root, name)), None)
-        self._layers = None if top is None else file.group(file.root, top)
-        self._places = self._named() or dict(zip((keras.name for keras in model.layers), _class_names(model)))
+        known = ("layers", "_layer_checkpoint_dependencies")
+        tops = [name for name in known if file.has(file.root, name)]
+        self._layers = file.group(file.root, tops[0]) if tops else None
+        own = zip((keras.name for keras in model.layers), _class_names(model))
+        self._places = self._named() or dict(own)
 
     def _named(self) -> dict[str, str]:
         """Place of each layer by its name, where the file says it."""
         places: dict[str, str] = {}
-        for place in self._file.names(self._layers) if self._layers is not None else ():
+        if self._layers is None:
+            return places
+        for place in self._file.names(self._layers):
             group = self._file.group(self._layers, place)
             if self._file.has(group, "vars"):
                 for name in self._file.texts(self._file.group(group, "vars"), "name") or ():
@@ -105,7 +129,10 @@ class _ByClass:
         group = self._file.group(self._layers, self._places[layer.name], "vars")
         if (found := len(self._file.names(group))) != len(wanted):
             raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
-        return {name: self._file.array(group, str(i), shape) for i, (name, shape) in enumerate(wanted.items())}
+        return {
+            name: self._file.array(group, str(i), shape)
+            for i, (name, shape) in enumerate(wanted.items())
+        }
 
 
 def _class_names(model: KerasModel) -> list[str]:
@@ -122,24 +149,26 @@ def _class_names(model: KerasModel) -> list[str]:
 # -- .h5
 
 
-def _from_hdf5(data: bytes):
+def _from_hdf5(data: bytes) -> Content:
     file = hdf5.Hdf5(data)
     config = file.texts(file.root, "model_config")
     if not config:
-        raise Refused("holds weights without layers; save the whole model: model.save('name.keras')")
+        raise Refused(
+            "holds weights without layers; save the whole model: model.save('name.keras')"
+        )
     model = read_model(_json(config[0].encode()))
     return _assembled(model, check_layers(model), _ByPath(file))
 
 
 class _ByPath:
-    """Arrays of a whole-model HDF5 file: each layer's group lists the paths of its arrays, which end in the arrays' names."""
+    """Arrays of a whole-model HDF5 file: each layer's group lists their paths, ending in names."""
 
     def __init__(self, file: hdf5.Hdf5):
         self._file = file
         self._layers = file.group(file.root, "model_weights")
 
     def read(self, layer: Layer, wanted: dict) -> dict[str, np.ndarray]:
-        group = self._file.group(self._layers, layer.name)
+        group = self._file.group(self._layers, str(layer.name))
         paths: dict[str, list[str]] = {}
         for path in self._paths(group):
             *_, last = path.split("/")
@@ -148,36 +177,42 @@ class _ByPath:
         if set(paths) != set(wanted):
             raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
         return {
-            name: self._file.array(self._file.group(group, *paths[name][:-1]), paths[name][-1], shape)
+            name: self._file.array(
+                self._file.group(group, *paths[name][:-1]), paths[name][-1], shape
+            )
             for name, shape in wanted.items()
         }
 
-    def _paths(self, group) -> list[str]:
+    def _paths(self, group: dict) -> list[str]:
         """The attribute that lists them, which Keras cuts in pieces where it is long."""
         whole = self._file.texts(group, "weight_names")
-        pieces = [] if whole is None else whole
-        while whole is None and (piece := self._file.texts(group, f"weight_names{len(pieces)}")):
+        if whole is not None:
+            return whole
+        pieces: list[list[str]] = []
+        while piece := self._file.texts(group, f"weight_names{len(pieces)}"):
             pieces.append(piece)
-        return whole if whole is not None else [path for piece in pieces for path in piece]
+        return [path for piece in pieces for path in piece]
 
 
 # -- both
 
 
-def _json(text: bytes):
+def _json(text: bytes) -> Any:
     if len(text) > _MAX_CONFIG:
         raise Refused(f"its config is longer than {_MAX_CONFIG} bytes, which no model's is")
     return json.loads(text)
 
 
-def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPath):
+def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPath) -> Content:
     """The model, with the arrays that `source` reads."""
     weights = []
     for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
         try:
             weights.append(source.read(layer, wanted) if wanted else {})
         except BROKEN as err:
-            raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}") from err
+            raise Refused(
+                f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}"
+            ) from err
     name = model.name if isinstance(model.name, str) else None
     dtype = layers[0].dtype or "float32"
     return of_layers(assembled(layers, model.input_shape, weights, dtype), name)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
+from nbbn.formats.files import one_line
 from nbbn.formats.onnx import file
-from nbbn.formats.onnx.feeds import Feed, Outputs, feeds_of, in_one_line
+from nbbn.formats.onnx.feeds import Feed, Outputs, feeds_of
 from nbbn.formats.onnx.graph import OnnxNode, names_read
 from nbbn.formats.onnx.operators import operator_of
 from nbbn.formats.onnx.run import Run, engine
@@ -128,14 +129,14 @@ def _open(opened: Callable[[Path], Run], path: Path, which: str) -> Run:
     try:
         return opened(path)
     except Exception as err:  # the runtime's exceptions have no common class
-        raise FoldCheckFailed(f"the {which} model cannot be opened: {in_one_line(err)}") from err
+        raise FoldCheckFailed(f"the {which} model cannot be opened: {one_line(err, 300)}") from err
 
 
 def _run(run: Run, feed: Feed, which: str) -> list[np.ndarray]:
     try:
         return run(feed)
     except Exception as err:  # the runtime's exceptions have no common class
-        raise FoldCheckFailed(f"the {which} model cannot be run: {in_one_line(err)}") from err
+        raise FoldCheckFailed(f"the {which} model cannot be run: {one_line(err, 300)}") from err
 
 
 def _wide(array: np.ndarray) -> np.ndarray:

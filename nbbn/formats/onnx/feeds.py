@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.fold.check import SEED, FoldCheckFailed
+from nbbn.formats.files import one_line
 
 Feed = dict[str, np.ndarray]
 Outputs = list[np.ndarray]
@@ -56,7 +57,7 @@ def feeds_of(
         try:
             outputs = [run(feed) for feed in random]
         except Exception as err:  # the runtime's exceptions have no common class
-            failure = in_one_line(err)
+            failure = one_line(err, 300)
             continue
         feeds = random
         break
@@ -69,13 +70,8 @@ def feeds_of(
     try:
         return feeds + own, outputs + [run(feed) for feed in own]
     except Exception as err:
-        why = in_one_line(err)
+        why = one_line(err, 300)
         raise FoldCheckFailed(f"the model cannot be run on the rows given as check: {why}") from err
-
-
-def in_one_line(err: Exception) -> str:
-    """What an exception says, in one line."""
-    return " ".join(str(err).split())[:300]
 
 
 def _random(

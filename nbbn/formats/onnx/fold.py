@@ -14,10 +14,9 @@ from nbbn.fold.check import FoldCheckFailed
 from nbbn.fold.engine import fold_graph
 from nbbn.fold.graph import Norm
 from nbbn.fold.report import FoldRefused, FoldReport
-from nbbn.formats.files import FileError, whole_file
+from nbbn.formats.files import FileError, one_line, whole_file
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.check import check_files
-from nbbn.formats.onnx.feeds import in_one_line
 from nbbn.formats.onnx.file import Model
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through, norms_within
 from nbbn.formats.onnx.rebuild import folded_model
@@ -153,7 +152,7 @@ def _check_format(model: Model, what: str) -> None:
     try:
         checker.check_model(file.stand_in(model))
     except (checker.ValidationError, RuntimeError) as err:
-        raise ValueError(f"{what} is no valid ONNX model: {in_one_line(err)}") from err
+        raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
 
 def _checked(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from nbbn.fold.check import FoldCheckFailed
-from nbbn.formats.onnx.feeds import Feed, in_one_line
+from nbbn.formats.files import one_line
+from nbbn.formats.onnx.feeds import Feed
 from nbbn.runtime import get_num_threads
 
 Run = Callable[[Feed], list[np.ndarray]]
@@ -105,7 +106,7 @@ def _on_reference(path: Path) -> Run:
     except Exception as err:  # the evaluator's exceptions have no common class
         raise FoldCheckFailed(
             "no evaluator opens the model, so the fold cannot be checked: "
-            f"{in_one_line(err)}; install onnxruntime"
+            f"{one_line(err, 300)}; install onnxruntime"
         ) from err
 
     def run(feed: Feed) -> list[np.ndarray]:

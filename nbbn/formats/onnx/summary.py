@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nbbn.fold.graph import Norm
+from nbbn.fold.report import norm_figures
 from nbbn.formats.files import FileError
 from nbbn.formats.onnx.file import from_file
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through
@@ -45,7 +43,13 @@ def summary(path: Path) -> dict[str, Any]:
             "outputs": {value.name: source.shape(value.name) for value in source.proto.output},
             "parameters": sum(layer["parameters"] for layer in layers),
             "layers": [{"index": i, **layer} for i, layer in enumerate(layers)],
-            "batch_norms": [_norm(at[norm.name], norm) for norm in norms],
+            "batch_norms": [
+                {
+                    "layer": at[norm.name], "name": norm.name, "axis": norm.axis,
+                    **norm_figures(norm.var, norm.affine.gain, norm.epsilon),
+                }
+                for norm in norms
+            ],
         }
     except FileError:
         raise
@@ -62,18 +66,4 @@ def _layer(node: OnnxNode, name: str, source: OnnxGraph) -> dict[str, Any]:
         "activation": None,
         "output_shape": None if shape is None else shape[1:],
         "parameters": sum(math.prod(c.dims) for c in constants if c is not None),
-    }
-
-
-def _norm(layer: int, norm: Norm) -> dict[str, Any]:
-    return {
-        "layer": layer,
-        "name": norm.name,
-        "axis": norm.axis,
-        "channels": len(norm.var),
-        "epsilon": norm.epsilon,
-        "smallest_variance": float(norm.var.min()),
-        "largest_variance": float(norm.var.max()),
-        "largest_gain": float(np.abs(norm.affine.gain).max()),
-        "suspicious_channels": np.flatnonzero(norm.var < norm.epsilon).tolist(),
     }

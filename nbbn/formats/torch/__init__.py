@@ -1,4 +1,4 @@
-"""PyTorch's state dicts: `tensors` reads them, `match` finds each layer's module, `order` turns images."""
+"""PyTorch's state dicts: `tensors` reads them, `match` finds modules, `order` turns images."""
 
 from nbbn.formats.torch.reading import read, refuse
 

@@ -10,29 +10,18 @@ import numpy as np
 
 from nbbn.formats.files import Refused
 from nbbn.formats.torch.tensors import Tensor
-from nbbn.layers import (
-    BatchNormalization,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    DepthwiseConv2D,
-    GroupNormalization,
-    Layer,
-    LayerNormalization,
-)
+from nbbn.layers import Dense, DepthwiseConv2D, Layer
 
-_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_AFFINE = {"weight": "kernel", "bias": "bias"}
-_NORM = {"weight": "gamma", "bias": "beta"}
-_NAMES: dict[type[Layer], dict[str, str]] = {
-    Dense: _AFFINE,
-    Conv2D: _AFFINE,
-    DepthwiseConv2D: _AFFINE,
-    Conv2DTranspose: _AFFINE,
-    BatchNormalization: {**_NORM, "running_mean": "mean", "running_var": "var"},
-    LayerNormalization: _NORM,
-    GroupNormalization: _NORM,
+# Torch's names of a layer's arrays.
+_PART_OF = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
 }
+_PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,9 @@ class Module:
     @property
     def shown(self) -> str:
         """Its tensors and their shapes, in an error's words."""
-        shapes = ", ".join(f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked")
+        shapes = ", ".join(
+            f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked"
+        )
         return f"{self.path!r} ({shapes})"
 
 
@@ -61,16 +52,22 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
     for name, tensor in tensors.items():
         path, _, part = name.rpartition(".")
         if part not in _PARTS:
-            raise Refused(f"key {name!r} is of no module that nbbn reads, whose tensors are {', '.join(_PARTS)}")
+            raise Refused(
+                f"key {name!r} is of no module that nbbn reads, whose tensors are "
+                f"{', '.join(_PARTS)}"
+            )
         found.setdefault(path, {})[part] = tensor
     return [Module(path, parts) for path, parts in found.items()]
 
 
-def wanted_tensors(layer: Layer, arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Torch's name of each array of a layer, with the array's name and its shape in torch's layout."""
-    names = _NAMES[type(layer)]
-    parts = {array: part for part, array in names.items()}
-    return {parts[array]: (array, torch_shape(layer, array, shape)) for array, shape in arrays.items()}
+def wanted_tensors(
+    layer: Layer, arrays: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
+    return {
+        _PART_OF[array]: (array, torch_shape(layer, array, shape))
+        for array, shape in arrays.items()
+    }
 
 
 def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -86,7 +83,9 @@ def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, 
     return second, first, height, width
 
 
-def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def in_our_layout(
+    layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """An array of torch's layout in ours, of `shape`."""
     if array != "kernel":
         return values.transpose(1, 2, 0) if values.ndim == 3 else values
@@ -99,7 +98,11 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray, shape: tuple[int
 
 
 def match(
-    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *, in_order: bool
+    modules: list[Module],
+    layers: Sequence[tuple[Layer, dict]],
+    named: Collection[str],
+    *,
+    in_order: bool,
 ) -> list[Module]:
     """The module of each layer.
 
@@ -111,13 +114,14 @@ def match(
     named : collection of str
         Names of layers that are to be looked for among the modules' paths.
     in_order : bool
-        Whether the modules may be taken in the order in which they come. Else, and where that order shows that they were
-        sorted by name, modules whose names differ in their numbers alone keep the order of these, and shapes must tell the rest.
+        Whether the modules may be taken in the order in which they come. Else, and where that order
+        shows that they were sorted by name, modules whose names differ in their numbers alone keep
+        the order of these, and shapes must tell the rest.
 
     Raises
     ------
     Refused
-        For modules that are missing, left over, of other shapes, or in an order that cannot be told.
+        For modules that are missing, left over, of other shapes, or in no order that can be told.
     """
     left, found = list(modules), {}
     for i, (layer, arrays) in enumerate(layers):
@@ -134,7 +138,8 @@ def match(
             found[i] = _next(rows, layer, arrays)
     if over := [module for row in rows for module in row]:
         raise Refused(
-            f"module {over[0].shown} belongs to no layer: the layers take {len(layers)} modules of {len(modules)}"
+            f"module {over[0].shown} belongs to no layer: the layers take {len(layers)} modules "
+            f"of {len(modules)}"
         )
     return [found[i] for i in range(len(layers))]
 
@@ -148,8 +153,9 @@ def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:
     if len(fitting) > 1:
         paths = " and ".join(repr(row[0].path) for row in fitting)
         raise Refused(
-            f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules is not known (the tensors are sorted by "
-            f"name); name the layers after the modules: name={fitting[0][0].path!r}"
+            f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules is not "
+            "known (the tensors are sorted by name); name the layers after the modules: "
+            f"name={fitting[0][0].path!r}"
         )
     return (fitting or heads)[0].pop(0) if fitting else _checked(heads[0][0], layer, arrays)
 
@@ -167,13 +173,18 @@ def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
 
 
 def _shown(layer: Layer, arrays: dict) -> str:
-    shapes = ", ".join(f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items())
+    shapes = ", ".join(
+        f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items()
+    )
     return f"{layer.name!r} ({type(layer).__name__}, which takes {shapes})"
 
 
 def _keeps_the_order(modules: list[Module]) -> bool:
-    """Whether the tensors come as torch keeps them: a module's weight before its bias, numbered modules in order."""
-    parts = all(list(module.tensors) == [part for part in _PARTS if part in module.tensors] for module in modules)
+    """Whether the tensors come as torch keeps them: weight before bias, modules by number."""
+    parts = all(
+        list(module.tensors) == [part for part in _PARTS if part in module.tensors]
+        for module in modules
+    )
     return parts and all(row == sorted(row, key=_natural) for row in _alike(modules))
 
 

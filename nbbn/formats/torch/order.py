@@ -1,4 +1,4 @@
-"""In which order PyTorch has the features of rows that stand for images: it flattens channels first, nbbn channels last."""
+"""The order of PyTorch's features where rows stand for images: it flattens channels first."""
 
 from __future__ import annotations
 
@@ -32,20 +32,33 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
             order = _reshaped(layer, before, after, order)
         elif isinstance(layer, Dense):
             order = _of_images(layers[i + 1 :], after)
-        elif order is not None and isinstance(layer, GroupNormalization) and layer.group_count(before) > 1:
+        elif (
+            order is not None
+            and isinstance(layer, GroupNormalization)
+            and layer.group_count(before) > 1
+        ):
             raise Refused(
-                f"layer {layer.name!r} normalises groups of features that torch has in another order; use Reshape"
+                f"layer {layer.name!r} normalises groups of features that torch has in another "
+                "order; use Reshape"
             )
         orders.append(order)
     if orders[-1] is not None:
-        raise Refused("the model ends in flattened images, which torch has channels first; end it before the Flatten")
+        raise Refused(
+            "the model ends in flattened images, which torch has channels first; end it before "
+            "the Flatten"
+        )
     return orders
 
 
 def channels_first(image: Sequence[int]) -> Order:
     """Torch's index of each value of an image `(height, width, channels)`, in nbbn's order."""
     height, width, channels = image
-    order = np.arange(height * width * channels).reshape(channels, height, width).transpose(1, 2, 0).reshape(-1)
+    order = (
+        np.arange(height * width * channels)
+        .reshape(channels, height, width)
+        .transpose(1, 2, 0)
+        .reshape(-1)
+    )
     return order if (np.diff(order) != 1).any() else None
 
 
@@ -54,19 +67,26 @@ def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
         return channels_first(before)
     if len(before) == 1 and len(after) == 3:
         wanted = channels_first(after)
-        if not np.array_equal(wanted, order) if wanted is not None and order is not None else wanted is not order:
-            raise Refused(f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's order")
+        if (
+            not np.array_equal(wanted, order)
+            if wanted is not None and order is not None
+            else wanted is not order
+        ):
+            raise Refused(
+                f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's order"
+            )
         return None
     images = [shape for shape in (before, after) if len(shape) == 3]
     if order is not None or any(channels_first(image) is not None for image in images):
         raise Refused(
-            f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in another order"
+            f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in "
+            "another order"
         )
     return None
 
 
 def _of_images(following: Sequence[Layer], shape: tuple) -> Order:
-    """The order in which a Dense must put its outputs: that of the images which a later layer makes of them."""
+    """The order in which a Dense must put its outputs: that of the images made of them later."""
     if len(shape) != 1:
         return None
     for layer in following:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nbbn.formats.assembly import assembled, wanted_shapes
-from nbbn.formats.content import Content, PathLike, of_layers
-from nbbn.formats.files import BROKEN, FileError, Refused, one_line
+from nbbn.formats.content import Content, of_layers
+from nbbn.formats.files import BROKEN, FileError, PathLike, Refused, one_line
 from nbbn.formats.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
 from nbbn.formats.torch.order import Order, feature_orders
 from nbbn.formats.torch.tensors import Tensor, read_tensors
@@ -68,7 +68,9 @@ def _dtype(layers: Sequence[Layer], tensors: dict[str, Tensor]) -> str:
     return given or ("float64" if numbers and all(numbers) else "float32")
 
 
-def _arrays(module: Module, layer: Layer, shapes: dict, before: Order, after: Order) -> dict[str, np.ndarray]:
+def _arrays(
+    module: Module, layer: Layer, shapes: dict, before: Order, after: Order
+) -> dict[str, np.ndarray]:
     """A layer's arrays in nbbn's layout, their features in nbbn's order."""
     arrays = {}
     for part, (name, _) in wanted_tensors(layer, shapes).items():

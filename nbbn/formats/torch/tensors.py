@@ -1,4 +1,4 @@
-"""State dicts of PyTorch: from a mapping, a `.pt` file through torch itself, or a `.safetensors` file without it."""
+"""State dicts of PyTorch: a mapping, a `.pt` file through torch, a `.safetensors` file without."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nbbn.formats.files import BROKEN, FileError, one_line, read_whole
+from nbbn.formats.files import BROKEN, ZIP, FileError, PathLike, one_line, read_whole
 
-_ZIP = b"PK\x03\x04"
 # What training scripts call the state dict within a checkpoint.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
@@ -38,8 +39,8 @@ class Tensor:
     fetch: Callable[[], np.ndarray]
 
 
-def read_tensors(source) -> tuple[str, dict[str, Tensor], bool]:
-    """What to call the source in errors, its tensors by name, and whether they come in the order of the modules.
+def read_tensors(source: Any) -> tuple[str, dict[str, Tensor], bool]:
+    """What to call the source in errors, its tensors by name, whether in the modules' order.
 
     Raises
     ------
@@ -50,19 +51,21 @@ def read_tensors(source) -> tuple[str, dict[str, Tensor], bool]:
         return "state_dict", _of_mapping("state_dict", source), True
     if not isinstance(source, str | Path) and not hasattr(source, "__fspath__"):
         raise TypeError(
-            f"from_torch takes a state dict or a path, got {type(source).__name__}; give model.state_dict()"
+            f"from_torch takes a state dict or a path, got {type(source).__name__}; give "
+            "model.state_dict()"
         )
     data = read_whole(source)
     # The length of a header may look like the start of a pickle.
-    if not data[8:9] == b"{" and data.startswith((_ZIP, b"\x80")):
+    if not data[8:9] == b"{" and data.startswith((ZIP, b"\x80")):
         return str(source), _of_mapping(str(source), _load(source, data)), True
-    return str(source), _of_safetensors(source, data), False  # such a file sorts its tensors by name
+    # Such a file sorts its tensors by name.
+    return str(source), _of_safetensors(source, data), False
 
 
 # -- mappings
 
 
-def _of_mapping(where: str, given: Mapping) -> dict[str, Tensor]:
+def _of_mapping(where: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
     for name in _WRAPPERS:
         if isinstance(given.get(name), Mapping):
             given = given[name]
@@ -71,18 +74,23 @@ def _of_mapping(where: str, given: Mapping) -> dict[str, Tensor]:
     for name, value in given.items():
         if not isinstance(name, str) or not hasattr(value, "shape") or not hasattr(value, "dtype"):
             raise FileError(
-                f"{where}: is no state dict, {one_line(name)!r} is a {type(value).__name__}; give model.state_dict()"
+                f"{where}: is no state dict, {one_line(name)!r} is a {type(value).__name__}; give "
+                "model.state_dict()"
             )
         kind = str(value.dtype).removeprefix("torch.")
         if kind not in ("float64", "float32", "float16", "bfloat16", "int64"):
-            raise FileError(f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read")
+            raise FileError(
+                f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read"
+            )
         tensors[name] = Tensor(
-            tuple(int(n) for n in value.shape), kind == "float64", lambda value=value: _numbers(value)
+            tuple(int(n) for n in value.shape),
+            kind == "float64",
+            partial(_numbers, value),
         )
     return tensors
 
 
-def _numbers(value) -> np.ndarray:
+def _numbers(value: Any) -> np.ndarray:
     """A tensor of torch or an array as an array of floats."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
@@ -93,36 +101,41 @@ def _numbers(value) -> np.ndarray:
 # -- .pt
 
 
-def _load(path, data: bytes):
+def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     """The object in a `.pt` file, through torch's loader for tensors alone."""
     try:
         import torch
     except ImportError as err:
         raise ImportError(
-            f"{path}: a .pt file needs the package torch to be read; where it is installed, save the state dict as .safetensors"
+            f"{path}: a .pt file needs the package torch to be read; where it is installed, save "
+            "the state dict as .safetensors"
         ) from err
     try:
-        if data.startswith(_ZIP):
+        if data.startswith(ZIP):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise FileError(f"{path}: its entries are compressed, which torch's are not; save it again")
+                    raise FileError(
+                        f"{path}: its entries are compressed, which torch's are not; save it again"
+                    )
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileError:
         raise
     except Exception as err:  # torch's loader and its unpickler raise of every kind
+        first = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise FileError(
-            f"{path}: is no state dict, or broken ({one_line(str(err).splitlines()[0] if str(err) else type(err).__name__)}); "
-            "save model.state_dict()"
+            f"{path}: is no state dict, or broken ({one_line(first)}); save model.state_dict()"
         ) from err
     if not isinstance(loaded, Mapping):
-        raise FileError(f"{path}: holds a {type(loaded).__name__}, no state dict; save model.state_dict()")
+        raise FileError(
+            f"{path}: holds a {type(loaded).__name__}, no state dict; save model.state_dict()"
+        )
     return loaded
 
 
 # -- .safetensors
 
 
-def _of_safetensors(path, data: bytes) -> dict[str, Tensor]:
+def _of_safetensors(path: PathLike, data: bytes) -> dict[str, Tensor]:
     from safetensors import SafetensorError, deserialize
 
     try:
@@ -133,20 +146,25 @@ def _of_safetensors(path, data: bytes) -> dict[str, Tensor]:
         entries = deserialize(data)
     except (SafetensorError, *BROKEN) as err:
         raise FileError(
-            f"{path}: is no state dict, or broken ({one_line(err)}); give a .pt or .safetensors file"
+            f"{path}: is no state dict, or broken ({one_line(err)}); give a .pt or .safetensors "
+            "file"
         ) from err
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _SAFETENSORS:
-            raise FileError(f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read")
-        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"] == "F64", lambda entry=entry: _decoded(entry))
+            raise FileError(
+                f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read"
+            )
+        tensors[name] = Tensor(
+            tuple(entry["shape"]), entry["dtype"] == "F64", partial(_decoded, entry)
+        )
     return tensors
 
 
-def _decoded(entry: dict) -> np.ndarray:
-    array = np.frombuffer(entry["data"], _SAFETENSORS[entry["dtype"]], math.prod(entry["shape"])).reshape(
-        entry["shape"]
-    )
+def _decoded(entry: dict[str, Any]) -> np.ndarray:
+    array = np.frombuffer(
+        entry["data"], _SAFETENSORS[entry["dtype"]], math.prod(entry["shape"])
+    ).reshape(entry["shape"])
     if entry["dtype"] == "BF16":  # the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
     return array

@@ -1,0 +1,289 @@
+"""Networks to the graph that folding works on, one node an operation, and back to layers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count, groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbbn import operations as op
+from nbbn.fold import passes
+from nbbn.fold.arithmetic import affine_of, cast, standing_for
+from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
+from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
+from nbbn.fold.report import FoldReport
+from nbbn.network import Network
+from nbbn.operations import Operation, Step
+from nbbn.utils import keras_name
+
+Arrays = dict[str, np.ndarray]
+
+
+class _Place(NamedTuple):
+    """A step, and what is known of its layer."""
+
+    name: str
+    step: Step[Any]
+    title: str
+    # A specification, which is asked for words alone.
+    layer: Any
+    arrays: Arrays
+    # Steps of the layer, and of those the ones that read its arrays.
+    steps: int
+    readers: int
+
+    @property
+    def obstacle(self) -> str:
+        """Why its arrays cannot be changed for it alone."""
+        return f"{self.title} reads its arrays {self.readers} times" if self.readers > 1 else ""
+
+
+def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, FoldReport]:
+    """Fold the batch norms of a network into their neighbours, as far as that is exact.
+
+    Parameters
+    ----------
+    network : Network
+        Not written; the result shares no array with it.
+    strict : bool
+        Whether a batch norm that stays is an error.
+
+    Returns
+    -------
+    network : Network
+        Of the same dtype, without what does nothing in inference.
+    report : FoldReport
+        Without the numeric check, which needs an engine to run on (`fold_checked`).
+
+    Raises
+    ------
+    LayerError
+        For a network whose arrays do not fit its layers.
+    FoldRefused
+        Where `strict` and a batch norm stays.
+    ValueError
+        Where a folded weight does not fit the network's dtype.
+
+    Notes
+    -----
+    `nbbn.fold.engine.fold_graph` says what folds into what. Computed in float64, with one cast at
+    the end.
+    """
+    graph, layer_of = _graph(network.check())
+    report = fold_graph(graph, strict=strict)
+    left: dict[int, list[Node]] = {}
+    for node in graph.nodes.values():
+        left.setdefault(layer_of[node.name], []).append(node)
+    titles, layers, weights = _titles(network.layers), list[Any](), list[Arrays]()
+    # Of a network that does nothing, the first layer.
+    for i in sorted(left) or range(len(network.layers))[:1]:
+        layer, arrays = network.layers[i], network.weights[i]
+        for node in left.get(i, ()):
+            layer, arrays = _layer(layer, arrays, node)
+        layers.append(layer)
+        named = {name: (array, f"{name} of {titles[i]}") for name, array in arrays.items()}
+        weights.append({k: cast(a, network.dtype, what) for k, (a, what) in named.items()})
+    return Network(tuple(layers), network.input_shape, weights, network.dtype), report
+
+
+def norm_at_entrance(network: Network) -> Norm | None:
+    """The batch norm that reads the network's rows, if one does."""
+    readers = _graph(network)[0].readers("-1")
+    return readers[0] if readers and isinstance(readers[0], Norm) else None
+
+
+def _titles(layers: Sequence[Any]) -> list[str]:
+    """The layers' names, Keras's default ones without; numbered where one was there before."""
+    seen: Counter[str] = Counter()
+    titles: dict[str, None] = {}
+    for layer in layers:
+        kind = keras_name(type(layer).__name__)
+        name = layer.name or (f"{kind}_{seen[kind]}" if seen[kind] else kind)
+        seen[kind] += 1
+        candidates = (f"{name}_{i}" if i else name for i in count())
+        titles[next(candidate for candidate in candidates if candidate not in titles)] = None
+    return list(titles)
+
+
+def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
+    """The graph, and the layer of each node."""
+    steps, titles = network.computation().steps, _titles(network.layers)
+    count_of = Counter(step.layer for step in steps)
+    readers = Counter(step.layer for step in steps if step.operation.arrays)
+    nodes, layer_of = list[Node](), dict[str, int]()
+    for i, numbered in groupby(enumerate(steps), lambda at: at[1].layer):
+        of_layer = titles[i], network.layers[i], network.weights[i], count_of[i], readers[i]
+        made = _nodes([_Place(str(at), step, *of_layer) for at, step in numbered])
+        nodes += made
+        layer_of.update((node.name, i) for node in made)
+    return Graph(nodes, [str(len(steps) - 1)]), layer_of
+
+
+def _nodes(places: list[_Place]) -> list[Node]:
+    """A node for each step of a layer, or one for a norm with the moves around it."""
+    nodes = [_node(place) for place in places]
+    for at, norm in enumerate(nodes):
+        if isinstance(norm, Norm):
+            axis = _axis_of(places, at)
+            if axis is not None:
+                inputs, outputs = nodes[0].inputs, nodes[-1].outputs
+                return [replace(norm, inputs=inputs, outputs=outputs, axis=axis + 1)]
+            nodes[at] = replace(norm, obstacle=f"{norm.title} does more than to normalise")
+    return nodes
+
+
+def _axis_of(places: list[_Place], at: int) -> int | None:
+    """The axis of a layer's rows that is the last at a step; None if not all else is moves.
+
+    What moved before the step has to be moved back behind it.
+    """
+    moves = [place.step.operation for place in places]
+    before, shape = moves[:at], places[0].step.input_shape
+    if not all(isinstance(move, op.Permute | op.Reshape) for move in before):
+        return None
+    if moves[at + 1 :] != op.undone(shape, before):
+        return None
+    axis = len(places[at].step.input_shape) - 1
+    for step in (place.step for place in reversed(places[:at])):
+        if isinstance(step.operation, op.Permute):
+            axis = step.operation.order[axis]
+            continue
+        # As many numbers, as far from one to the next.
+        runs = [(n, math.prod(step.input_shape[k + 1 :])) for k, n in enumerate(step.input_shape)]
+        run = step.output_shape[axis], math.prod(step.output_shape[axis + 1 :])
+        if run not in runs:
+            return None
+        axis = runs.index(run)
+    return axis
+
+
+def _node(place: _Place) -> Node:
+    node = OPERATIONS.get(type(place.step.operation), _opaque)(place)
+    sources = tuple(map(str, place.step.sources))
+    return replace(node, inputs=sources, outputs=(place.name,), title=place.title)
+
+
+def _layer(layer: Any, arrays: Arrays, node: Node) -> tuple[Any, Arrays]:
+    """A layer and its arrays, given what one of its nodes has become.
+
+    A layer with a linear operation has a field `use_bias`, one with a batch norm `epsilon`,
+    `center` and `scale`.
+    """
+    if isinstance(node, Linear) and node.changed:
+        arrays = {"kernel": folded_kernel(node), "bias": folded_bias(node)}
+        return replace(layer, use_bias=True), arrays
+    if isinstance(node, Norm) and node.merged and node.affine is not None:
+        arrays, epsilon = standing_for(node.affine)
+        return replace(layer, epsilon=epsilon, center=True, scale=True), arrays
+    return layer, arrays
+
+
+# -- operations
+
+
+def _opaque(place: _Place) -> Node:
+    kind = type(place.layer).__name__
+    return Node(place.name, what=f"is a {kind}, which takes in no batch norm")
+
+
+def _not_linear(place: _Place) -> Node:
+    """An activation: a layer by name, at the end of a layer, or a layer of its own kind."""
+    name = getattr(place.layer, "activation", None)
+    if name is None:
+        return _opaque(place)
+    is_it = "is" if place.steps == 1 else "ends in"
+    return Node(place.name, what=f"{is_it} {name}, which is not linear")
+
+
+def _pad(place: _Place) -> Node:
+    return Node(place.name, what="pads with zeros, which the batch norm would have shifted")
+
+
+def _norm(place: _Place) -> Norm:
+    arrays, epsilon = place.arrays, place.step.operation.epsilon
+    gamma, beta = arrays.get("gamma"), arrays.get("beta")
+    return Norm(
+        place.name,
+        affine=affine_of(gamma, beta, arrays["mean"], arrays["var"], epsilon),
+        axis=len(place.step.input_shape),
+        var=arrays["var"].astype(np.float64),
+        epsilon=epsilon,
+        obstacle=place.obstacle,
+    )
+
+
+def _linear(place: _Place, kind: str) -> Linear:
+    """A dense layer or a convolution."""
+    step, axis = place.step, len(place.step.input_shape)
+    return Linear(
+        place.name,
+        kind=kind,
+        groups=getattr(step.operation, "groups", 1),
+        axis_in=axis,
+        axis_out=axis,
+        channels_in=step.input_shape[-1],
+        channels_out=step.output_shape[-1],
+        kernel=lambda: place.arrays["kernel"],
+        bias=place.arrays.get("bias"),
+        obstacle=place.obstacle,
+    )
+
+
+def _windowed(place: _Place, kind: str) -> Linear:
+    """A convolution that reads windows."""
+    reason = f"{place.title} pads with zeros, which the batch norm would have shifted"
+    pads = np.any(place.step.operation.window.sides)
+    return replace(_linear(place, kind), not_forward=reason if pads else "")
+
+
+def _transposed(place: _Place) -> Linear:
+    reason = "is a transposed convolution, whose border sees fewer of the normalised values"
+    return replace(_linear(place, "transposed"), not_forward=f"{place.title} {reason}")
+
+
+def _pool(place: _Place) -> Pass:
+    of_maxima = place.step.operation.kind == "max"
+    carry = passes.largest_value(place.title) if of_maxima else passes.mean_of_values
+    return Pass(place.name, carry=passes.reduced(carry, (1, 2), True, place.title))
+
+
+def _permute(place: _Place) -> Pass:
+    there, back = place.step.operation, place.step.operation.inverse
+    carry, undo = (passes.transposed((0, *(k + 1 for k in p.order))) for p in (there, back))
+    return Pass(place.name, carry=carry, back=undo)
+
+
+def _reshape(place: _Place) -> Pass:
+    before, after = place.step.input_shape, place.step.output_shape
+    carry = passes.reshaped(before, after, place.title)
+    return Pass(place.name, carry=carry, back=passes.reshaped(after, before, place.title))
+
+
+def _repeat(place: _Place) -> Pass:
+    last, times = len(place.step.input_shape), place.step.operation.times
+    return Pass(place.name, carry=passes.repeated(last, times))
+
+
+# Operation -> what it is to folding.
+OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
+    op.Dense: partial(_linear, kind="dense"),
+    op.Convolve: partial(_windowed, kind="conv"),
+    op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
+    op.Pool: _pool,
+    op.BatchNorm: _norm,
+    op.RowNorm: _opaque,
+    op.Elementwise: _not_linear,
+    op.Softmax: _not_linear,
+    op.Permute: _permute,
+    op.Reshape: _reshape,
+    op.Pad: _pad,
+    op.Repeat: _repeat,
+    op.Disturb: _opaque,
+}

@@ -1,0 +1,147 @@
+"""Races of a program: pairs of accesses that two threads may make at the same time to the same memory, one of them a write.
+
+No threads and no luck: the program's table is walked as the executor walks it, for several numbers of threads and for two steps
+in a row, the second of fewer rows. Between two barriers every access of every thread is compared with those of the others. What
+a thread touches follows from the meaning of the split that its kernel declares:
+
+- `columns`: its share of the panels; `rows`: its share of the rows, in groups of eight, or of the kernel's own blocks; `images`:
+  its share of the blocks of images, that is certain rows, and as many partial results;
+- `alone`: all of it in the first thread, nothing in the others;
+- `all` and `steps`: any of it.
+
+Parts that are cut in different ways have numbers in common, whatever these are.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from nbbn.kernels import KERNELS
+from nbbn.kernels.executor import BARRIER, BLOCKS_SHIFT, GROUP_MASK, GROUP_SHIFT
+from nbbn.kernels.registry import Kernel
+from nbbn.kernels.team import ROW_GROUP
+from nbbn.program.program import Buffer, Segment
+
+TEAMS = (2, 3, 7)
+ROWS = (41, 18)  # of the first step and of the second
+PIECES = {"columns": "panels", "images": "blocks"}  # the operand that says how many there are
+
+
+def table_of(program):
+    """The program's table without its kernels: nothing is compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kernel, "address", lambda *args: 0)
+        return program.table()
+
+
+def _share(count, thread, threads):
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+def _part(split, pieces, rows, thread, threads):
+    """What a kernel touches that is told it is thread `thread` of `threads`: how the buffer is cut, then ranges of pieces."""
+    if split == "alone":
+        return "all", (0, int(thread == 0))
+    if split == "columns":
+        return ("columns", pieces), _share(pieces, thread, threads)
+    if split == "rows" and pieces:
+        return ("blocks", pieces), _share(pieces, thread, threads)
+    if split == "rows":
+        first, end = _share(-(-rows // ROW_GROUP), thread, threads)
+        return "rows", (min(first * ROW_GROUP, rows), min(end * ROW_GROUP, rows))
+    if split == "images":
+        first, end = _share(pieces, thread, threads)
+        return ("images", pieces), (first, end), (rows * first // pieces, rows * end // pieces)
+    assert split in ("all", "steps"), split
+    return "all", (0, 1)
+
+
+@functools.cache
+def _touched(split, pieces, rows, blocks, thread, threads):
+    """The part of one thread of the team; within a group of operations that of all its blocks together."""
+    if not blocks:
+        return _part(split, pieces, rows, thread, threads)
+    parts = [_part(split, pieces, rows, block, blocks) for block in range(*_share(blocks, thread, threads))]
+    if not parts:
+        return "all", (0, 0)
+    # Blocks follow each other, and so do the parts; where one is empty it lies between the others.
+    return parts[0][0], *((min(a for a, _ in r), max(b for _, b in r)) for r in zip(*(part[1:] for part in parts)))
+
+
+@functools.cache
+def _meet(one, other, threads):
+    """Whether different threads touch the same numbers in two accesses."""
+    for a in range(threads):
+        cut, *mine = _touched(*one, a, threads)
+        if all(first >= end for first, end in mine):
+            continue
+        for b in range(threads):
+            its_cut, *its = _touched(*other, b, threads)
+            if a == b or all(first >= end for first, end in its):
+                continue
+            # An image's numbers or a block's results: the parts are apart only where both are.
+            if cut != its_cut or any(max(p, r) < min(q, s) for (p, q), (r, s) in zip(mine, its)):
+                return True
+    return False
+
+
+def _accesses(op, rows, blocks):
+    """Buffer name, whether it is written, and what decides about the part, of each buffer that threads share."""
+    for name, access in KERNELS[op.kernel].buffers().items():
+        buffer = op.operands[name]
+        if buffer.segment != Segment.PRIVATE:
+            pieces = op.operands[PIECES[access.split]] if access.split in PIECES else op.operands.get("blocks", 0)
+            yield buffer.name, access.writes, (access.split, pieces, rows, blocks)
+
+
+def _walked(program, table):
+    """The operations of a step as the executor reads them: `(index, operation, blocks of its group or 0, a barrier follows)`."""
+    i = 0
+    while i < len(table):
+        group = int(table[i, 1]) >> GROUP_SHIFT & GROUP_MASK
+        size, blocks = (group, int(table[i, 1]) >> BLOCKS_SHIFT) if group > 1 else (1, 0)
+        for k in range(i, i + size):
+            yield k, program.operations[k], blocks, k == i + size - 1 and bool(table[k, 1] & BARRIER)
+        i += size
+
+
+def races(program, table=None, teams=TEAMS, rows=ROWS, own_places=True):
+    """`(first kernel, second kernel, buffer)` of each pair of operations that race.
+
+    Parameters
+    ----------
+    program : Program
+    table : ndarray, optional
+        Its table, as it is or changed.
+    teams : tuple of int
+        Numbers of threads.
+    rows : tuple of int
+        Rows of each step that follows.
+    own_places : bool
+        Whether each buffer has a place of its own; not in inference, where a thread has memory of its own and uses it again.
+    """
+    table = table_of(program) if table is None else table
+    if own_places:
+        check_names(program, table)
+    found, unmet = [], []
+    for step, n in enumerate(rows):
+        for i, op, blocks, barrier in _walked(program, table):
+            mine = [(step, i, op.kernel, *access) for access in _accesses(op, n, blocks)]
+            for s, j, kernel, buffer, writes, part in unmet:
+                for _, _, _, its_buffer, its_writes, its_part in mine:
+                    if buffer == its_buffer and (writes or its_writes) and (s, j) != (step, i):
+                        if any(_meet(part, its_part, team) for team in teams):
+                            found.append((kernel, op.kernel, buffer))
+            unmet = [] if barrier else unmet + mine
+    return sorted(set(found))
+
+
+def check_names(program, table):
+    """One name for each place, since buffers are told apart by name."""
+    names = {}
+    for op in program.operations:
+        for value in op.operands.values():
+            if isinstance(value, Buffer) and value.segment != Segment.PRIVATE:
+                assert names.setdefault(value.operand, value.name) == value.name, (value, names[value.operand])
