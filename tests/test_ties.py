@@ -9,9 +9,9 @@ from test_onnx import run
 
 import nbbn
 from nbbn import compiler
+from nbbn.folded_model import FoldedModel
 from nbbn.layers import Dense
 from nbbn.network import Network
-from nbbn.folded_model import FoldedModel
 
 # Outputs before the activation, and which class is meant. The last of each are the nearest to a tie.
 SIGMOID = [([0.0], 0), ([-0.0], 0), ([1.0], 1), ([-1.0], 0), ([3e-7], 1), ([-3e-7], 0)]
