@@ -3,9 +3,9 @@
 Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
 `SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
 `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
-`models`, `utils`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`,
-`load`), kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`,
-`show_config`).
+`models`, `utils`), other programs' files (`interop`), folding of batch norm (`fold`, `fold_dense`,
+`fold_conv`, `FoldedModel`, `load`), kernels as NumPy functions (`functional`), threads
+(`set_num_threads`, `num_threads`, `show_config`).
 """
 
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from nbbn import (
     datasets,
     functional,
     initializers,
+    interop,
     layers,
     losses,
     metrics,
@@ -44,40 +45,12 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "FileError",
-    "FoldCheckFailed",
-    "FoldRefused",
-    "FoldReport",
-    "FoldedModel",
-    "Input",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Network",
-    "Sequential",
-    "SequentialClassifier",
-    "SequentialRegressor",
-    "__version__",
-    "callbacks",
-    "datasets",
-    "fold",
-    "fold_conv",
-    "fold_dense",
-    "functional",
-    "get_num_threads",
-    "initializers",
-    "layers",
-    "load",
-    "losses",
-    "metrics",
-    "models",
-    "num_threads",
-    "optimizers",
-    "regularizers",
-    "schedules",
-    "set_num_threads",
-    "set_random_seed",
-    "show_config",
-    "utils",
+    "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
+    "MLPClassifier", "MLPRegressor", "Network", "Sequential", "SequentialClassifier",
+    "SequentialRegressor", "__version__", "callbacks", "datasets", "fold", "fold_conv",
+    "fold_dense", "functional", "get_num_threads", "initializers", "interop", "layers", "load",
+    "losses", "metrics", "models", "num_threads", "optimizers", "regularizers", "schedules",
+    "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 
 
