@@ -108,9 +108,7 @@ class FitBar(Silence):
     moves within an epoch, too.
     """
 
-    def __init__(
-        self, epochs: int, rows: int, steps: int, step: Callable[[], int], console: Any
-    ):
+    def __init__(self, epochs: int, rows: int, steps: int, step: Callable[[], int], console: Any):
         self._rows, self._done, self._step, self._from = rows, 0, step, step()
 
         def watch() -> float:
@@ -171,8 +169,10 @@ class EpochBars(Silence):
 
     def begin(self, epoch: int) -> None:
         self._console.print(f"Epoch {epoch + 1}/{self._epochs}")
-        options = {"refresh_per_second": 1 / REFRESH_SECONDS, "transient": True}
-        self._bar = Bar(self._console, self._steps, "count bar figures", width=20, **options)
+        self._bar = Bar(
+            self._console, self._steps, "count bar figures", width=20, transient=True,
+            refresh_per_second=1 / REFRESH_SECONDS,
+        )  # fmt: skip
         self._began = time.perf_counter()
 
     def advance(self, steps: int, logs: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ _BETWEEN = ("nbbn.", "sklearn.callback")
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn whoever called the package."""
-    frame, level = sys._getframe(1), 2
+    frame, level = sys._getframe(1), 3  # the level of its caller
     while frame.f_back and frame.f_back.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

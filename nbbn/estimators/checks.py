@@ -74,7 +74,7 @@ def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
 
 def check_range(x: Rows, dtype: np.dtype) -> None:
     """ValueError for numbers that are finite, but not in the dtype that is computed in."""
-    values = x.source if isinstance(x, LazyRows) else x
+    values: Any = x.source if isinstance(x, LazyRows) else x
     values = values.data if scipy.sparse.issparse(values) else values
     if values.dtype.kind != "f" or values.dtype.itemsize <= dtype.itemsize or not values.size:
         return
@@ -105,9 +105,7 @@ def check_y(estimator: BaseEstimator, y: Any, rows: int) -> np.ndarray:
     return y
 
 
-def check_labels(
-    estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool = False
-) -> np.ndarray:
+def check_labels(estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool) -> np.ndarray:
     """Class labels `(n,)`, or with `multilabel` an indicator matrix `(n, labels)`, too."""
     y = y.toarray() if multilabel and hasattr(y, "toarray") else y
     y = check_y(estimator, y, rows)
@@ -204,9 +202,7 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
         )
     weights = compute_sample_weight(class_weight, y)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError(
-            f"class_weight must hold finite weights of 0 or more, got {class_weight}"
-        )
+        raise ValueError(f"class_weight must hold finite weights of 0 or more, got {class_weight}")
     return weights
 
 

@@ -28,8 +28,7 @@ DTYPE = StrOptions({"float32", "float64"})
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a constructor takes: a default, scikit-learn's rules for it, its type and its
-    meaning."""
+    """What a constructor takes: default, scikit-learn's rules for it, type and meaning."""
 
     default: Any
     rules: list[Any]
@@ -62,9 +61,9 @@ def defined(
 
     def define(cls: Class) -> Class:
         constructor.__qualname__ = f"{cls.__qualname__}.__init__"
-        cls.__init__ = constructor
-        cls.__doc__ = "\n\n".join(sections) + "\n"
-        cls._parameter_constraints = {name: p.rules for name, p in ordered.items()}
+        made: Any = cls
+        made.__init__, made.__doc__ = constructor, "\n\n".join(sections) + "\n"
+        made._parameter_constraints = {name: p.rules for name, p in ordered.items()}
         return cls
 
     return define

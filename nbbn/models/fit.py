@@ -28,13 +28,13 @@ class Measure:
         """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras."""
         rows = self.loss.rows(self.loss.prepare(samples.y), outputs)
         loss = losses.mean_of(rows, samples.row_weights) + penalty
-        return {"loss": loss, **{m.name: m(samples.y, outputs) for m in self.metrics}}
+        return {"loss": loss, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
 
     def passing(self, sums: Epoch) -> dict[str, float]:
         """The figures that training counts in passing, of the rows so far."""
         cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
         alike = [m for m in self.metrics if type(m) is cls]
-        names = [m.name for m in alike if getattr(m, "threshold", 0.5) == 0.5]
+        names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
         return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}
 
     def trained(self, sums: Epoch, samples: Samples, outputs: Callable) -> dict[str, float]:
@@ -42,9 +42,9 @@ class Measure:
         figures = self.passing(sums)
         if others := [m for m in self.metrics if m.name not in figures]:
             found = outputs(samples.x)
-            figures |= {m.name: m(samples.y, found) for m in others}
+            figures |= {str(m.name): m(samples.y, found) for m in others}
         # In the order that the metrics were given.
-        return {name: figures[name] for name in ("loss", *(m.name for m in self.metrics))}
+        return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
 
 
 def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:

@@ -21,8 +21,7 @@ class Owner(Protocol):
 
 
 class LayerView:
-    """A layer of a model: reads as its specification, `isinstance` included, and reaches its
-    arrays.
+    """A layer of a model: reads as its specification, `isinstance` included, and has arrays.
 
     `trainable` may be set; it counts from the next step on. Added to another model it brings a copy
     of its arrays along.
@@ -34,8 +33,8 @@ class LayerView:
     def __init__(self, model: Owner, entry: Entry):
         self.__dict__.update(_model=model, _entry=entry)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return type(self._entry.spec)
 
     def __getattr__(self, name: str) -> Any:

@@ -57,8 +57,8 @@ def summary_text(
         console.print(table)
         for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
             count = layers.count(trained) if layers.built else 0
-            size = _bytes(count * layers.dtype.itemsize)
-            console.print(f"[bold] {title} params:[/bold] {count:,} ({size})")
+            shown = _bytes(count * layers.dtype.itemsize)
+            console.print(f"[bold] {title} params:[/bold] {count:,} ({shown})")
     return capture.get()
 
 

@@ -56,10 +56,10 @@ class Architecture:
 
     def of_whole_batches(self) -> Architecture:
         """The same, its running statistics those of the last batch."""
-        layers = list(self.layers)
-        for i in self.norms:
-            if i is not None:
-                layers[i] = replace(layers[i], momentum=0.0)
+        layers = (
+            replace(layer, momentum=0.0) if isinstance(layer, BatchNormalization) else layer
+            for layer in self.layers
+        )
         return replace(self, layers=tuple(layers))
 
 
@@ -136,16 +136,15 @@ def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[A
 
 
 def collect(estimator: Any, architecture: Architecture, dtype: np.dtype) -> Weights:
-    """The weights that an estimator's attributes hold; an untrained batch norm where it has
-    none."""
+    """The weights in an estimator's attributes; an untrained batch norm where it has none."""
     weights: Weights = [{} for _ in architecture.layers]
     for i, kernel, bias in zip(architecture.dense, estimator.coefs_, estimator.intercepts_):
         weights[i]["kernel"] = np.asarray(kernel, dtype)
         if "bias" in architecture.layers[i].weight_shapes((len(kernel),)):
             weights[i]["bias"] = np.asarray(bias, dtype)
     _add_norms(architecture, weights, dtype)
-    for h, i in enumerate(architecture.norms):
+    for h, norm in enumerate(architecture.norms):
         for attribute, name in NORM_ATTRIBUTES.items():
-            if i is not None and (held := getattr(estimator, attribute, None)):
-                weights[i][name] = np.asarray(held[h], dtype)
+            if norm is not None and (held := getattr(estimator, attribute, None)):
+                weights[norm][name] = np.asarray(held[h], dtype)
     return weights

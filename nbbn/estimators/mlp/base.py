@@ -82,7 +82,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         rules.check_each(self)
         hidden = rules.hidden_layers(self)
         functions, objects = callbacks.split(self.callbacks)
-        rules.check_together(self, hidden, incremental=incremental)
+        rules.check_together(self, hidden, incremental)
         given.check()
         callbacks.register(self, objects)
         with self._own_threads():
@@ -122,7 +122,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         """
         network, norms = self.network(), self._architecture.norms
         with self._own_threads():
-            x = checks.check_rows(self, X, reset=False)
+            x: Any = checks.check_rows(self, X, reset=False)
             checks.check_range(x, self._dtype)
             if self._architecture.has_norm and len(x) < 2:
                 raise ValueError(
@@ -186,7 +186,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
         loss, level, outputs = str(meta["loss"]), float(meta["level"]), network.output_shape[0]
         task = MLPTask(meta["kind"], outputs, classes, loss=loss, level=level)
-        vars(self).update(task_attributes(self, task))
+        self.__dict__.update(task_attributes(self, task))
         architecture = self._described(self.n_features_in_)
         if architecture.layers != network.layers:
             raise ValueError("its layers are not those that its parameters describe")
@@ -196,9 +196,10 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             losses, val_losses, scores, best_loss=min(losses, default=np.inf),
             best_score=-np.inf if meta["best_score"] is None else float(meta["best_score"]),
             best_validation_loss=min(val_losses, default=np.inf),
-            **{name: int(meta[name]) for name in ("epochs", "rows_seen", "steps", "seed")},
+            rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]),
+            steps=int(meta["steps"]), seed=int(meta["seed"]),
         )  # fmt: skip
-        vars(self).update(
+        self.__dict__.update(
             **networks.attributes(architecture, network.weights),
             **state.attributes(self.solver != "lbfgs" and self.early_stopping),
             _fit_state=state, _architecture=architecture, _dtype=network.dtype, _predictors={},

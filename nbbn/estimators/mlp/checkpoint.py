@@ -1,5 +1,4 @@
-"""A fit's state in a file after every epoch, and the way back: resumed, it ends with the bits that
-it would have ended with."""
+"""A fit's state in a file after every epoch, and the way back, to the same bits."""
 
 from __future__ import annotations
 
@@ -36,7 +35,8 @@ def fingerprint(
     free = _FREE if estimator.learning_rate in PLANNED_RATES else (*_FREE, "max_iter")
     found = {name: _shown(value) for name, value in params.items() if name not in free}
     if isinstance(estimator.random_state, np.random.RandomState):
-        found["random_state"] = _digest([random_state.get_state()[1]])
+        state: Any = random_state.get_state()
+        found["random_state"] = _digest([state[1]])
     for name, array in data.items():
         found[name] = "none" if array is None else f"{array.shape} {_digest(parts(array))}"
     if start is not None:
@@ -56,7 +56,7 @@ def _digest(arrays: Iterable[Any]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(str(array.dtype).encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -74,10 +74,10 @@ class Checkpoint:
         self.path, self._wanted = Path(path), wanted
         self._held = self._read()
         if self._held is not None:
-            state = self._held[0]["random_state"]
-            random_state.set_state((state["name"], self._held[1]["random_state"], *state["rest"]))
-        name, self._keys, *rest = random_state.get_state(legacy=True)
-        self._random_state = {"name": name, "rest": rest}
+            held = self._held[0]["random_state"]
+            random_state.set_state((held["name"], self._held[1]["random_state"], *held["rest"]))
+        state: Any = random_state.get_state()
+        self._keys, self._random_state = state[1], {"name": state[0], "rest": state[2:]}
 
     def resume(self, trainer: Trainer, state: FitState) -> np.ndarray | None:
         """Take the file's state, where there is one; the snapshot of the best epoch, or None."""

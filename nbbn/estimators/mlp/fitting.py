@@ -129,7 +129,7 @@ class Fitting:
         return found
 
     def _publish(self) -> None:
-        vars(self.estimator).update(self._attributes())
+        self.estimator.__dict__.update(self._attributes())
 
     def _course(self, callbacks: FitCallbacks, steps: int, step: Callable[[], int]) -> Course:
         estimator, held, task = self.estimator, self.data.validation, self.data.task
@@ -212,16 +212,12 @@ class Fitting:
             state.seed = int(random_state.randint(2**31 - 1))
         optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
         self.rates = Rates(estimator, optimizer, state)
-        options = {
-            "decay": 0.0 if estimator.solver == "adamw" else estimator.alpha, "debias": True,
-            "seed": state.seed, "loss_parameter": task.level,
-            "weighted": False if data.samples.row_weights is None else "mean",
-        }  # fmt: skip
-        rows = int(np.diff(edges).max())
-        shape = (data.dtype, data.samples.x.dtype, rows, task.engine_loss)
+        rows, source = int(np.diff(edges).max()), data.samples.x.dtype
+        decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
+        weighted = False if data.samples.row_weights is None else "mean"
         kind = (
-            architecture, *shape, options, type(optimizer), optimizer.constants(),
-            optimizer.global_clipnorm,
+            architecture, data.dtype, source, rows, task.engine_loss, decay, state.seed, task.level,
+            weighted, type(optimizer), optimizer.constants(), optimizer.global_clipnorm,
         )  # fmt: skip
         held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
         if held is not None and held[0] == kind:
@@ -229,7 +225,11 @@ class Fitting:
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            self.trainer = Trainer(architecture.computation, *shape, optimizer, **options)
+            self.trainer = Trainer(
+                architecture.computation, data.dtype, source, rows, task.engine_loss, optimizer,
+                decay=decay, debias=True, seed=state.seed, loss_parameter=task.level,
+                weighted=weighted,
+            )  # fmt: skip
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps

@@ -12,6 +12,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.network import Weights
+from nbbn.optimizers import Optimizer
 from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Samples
 
@@ -20,9 +21,8 @@ from nbbn.training_loop import Samples
 _PART, _PART_BYTES = 4096, 8 << 20
 
 
-class Gradients:
-    """Stands for an optimiser: a step leaves the weights as they are, and the gradients where its
-    state would be."""
+class Gradients(Optimizer):
+    """Leaves the weights as they are, and the gradients where an optimiser's state would be."""
 
     kernel, slots = "gradient", 1
 
@@ -71,8 +71,8 @@ class Objective:
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
         self._trainer = Trainer(
-            whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(), loss_parameter=level,
-            weighted=False if self.samples.row_weights is None else "mean",
+            whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(),
+            loss_parameter=level, weighted=False if self.samples.row_weights is None else "mean",
         )  # fmt: skip
         self._trainer.upload(self.weights)
         return self._trainer

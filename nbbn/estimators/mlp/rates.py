@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,17 +35,15 @@ def optimizer_of(estimator: Parameters, steps: int) -> Optimizer:
         return optimizers.SGD(rate, momentum, nesterov, global_clipnorm=clip)
     if estimator.solver == "rmsprop":
         return optimizers.RMSprop(rate, 0.9, epsilon=epsilon, global_clipnorm=clip)
-    moments = {
-        "beta_1": float(estimator.beta_1), "beta_2": float(estimator.beta_2), "epsilon": epsilon,
-    }  # fmt: skip
+    moments = float(estimator.beta_1), float(estimator.beta_2), epsilon
     if estimator.solver == "adamw":
         decay = float(estimator.alpha)
-        return optimizers.AdamW(rate, weight_decay=decay, global_clipnorm=clip, **moments)
-    return optimizers.Adam(rate, global_clipnorm=clip, **moments)
+        return optimizers.AdamW(rate, decay, *moments, global_clipnorm=clip)
+    return optimizers.Adam(rate, *moments, global_clipnorm=clip)
 
 
-def _learning_rate(estimator: Parameters, steps: int) -> float | Callable[[int], float]:
-    """A number, or a function of the step."""
+def _learning_rate(estimator: Parameters, steps: int) -> Any:
+    """A number, a schedule, or a function of the step."""
     given, initial = estimator.learning_rate, float(estimator.learning_rate_init)
     if callable(given):  # asked once for each step, by rates and by weight decay together
         return given if isinstance(given, schedules.Schedule) else functools.cache(given)
@@ -59,7 +57,7 @@ def _learning_rate(estimator: Parameters, steps: int) -> float | Callable[[int],
 class Rates:
     """The learning rates of a fit; its state keeps what the schedule has come to."""
 
-    def __init__(self, estimator: Parameters, optimizer: Optimizer, state: FitState):
+    def __init__(self, estimator: Parameters, optimizer: Any, state: FitState):
         self.state, self._optimizer = state, optimizer
         self._power = estimator.power_t if estimator.learning_rate == "invscaling" else None
         self.adaptive = estimator.learning_rate == "adaptive"
@@ -68,7 +66,7 @@ class Rates:
         if state.rate is None or state.rate_init != estimator.learning_rate_init:
             state.rate = state.rate_init = float(estimator.learning_rate_init)
 
-    def of(self, optimizer: Optimizer, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def of(self, optimizer: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """What the kernels multiply by in some steps: rates, and shares that weights shrink by."""
         if not self._scheduled:
             optimizer.learning_rate = self.state.rate

@@ -13,7 +13,7 @@ from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheck
 from nbbn.formats.files import one_line
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.feeds import Feed, Outputs, feeds_of
-from nbbn.formats.onnx.graph import OnnxNode
+from nbbn.formats.onnx.graph import OnnxNode, names_read
 from nbbn.formats.onnx.operators import operator_of
 from nbbn.formats.onnx.run import Run, engine
 from nbbn.formats.onnx.tensors import DTYPES, Tensor, made
@@ -240,7 +240,7 @@ def _fans_in(model: file.Model) -> dict[str, int]:
             dims[node.output] = tuple(given[0].t.dims)
         if not operator_of(node).weighted:
             continue
-        for name in node.names_read:
+        for name in names_read(node.proto):
             of = dims.get(name, ())
             turned = node.operator == "Gemm" and node.attributes.get("transB")
             if len(of) == 2:

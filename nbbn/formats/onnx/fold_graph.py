@@ -12,7 +12,7 @@ from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
-from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.operators import constant_of, operator_of
 
 
@@ -90,7 +90,7 @@ def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
         outputs = node.outputs if addition is None else graph.nodes[addition].outputs
         if addition is not None:
             additions.add(addition)
-        read = (value for value in node.names_read if graph.constant(value) is None)
+        read = (value for value in names_read(node.proto) if graph.constant(value) is None)
         inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
         nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
         places[name] = Place(i, addition)

@@ -12,7 +12,7 @@ from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
-from nbbn.formats.onnx.statistics import statistics
+from nbbn.formats.onnx.read_norms import statistics
 from nbbn.formats.onnx.tensors import DTYPES
 
 

@@ -272,7 +272,7 @@ def _finished(net: NetworkBuilder, turned: bool) -> tuple[list[Layer], Weights]:
     for step in net.steps:
         layer, arrays = step.layer, step.arrays
         if isinstance(layer, Affine):
-            if layer.scales_by(1):
+            if layer.nothing:
                 continue
             layer, arrays = layer.layer(step.before)
         layers.append(layer)

@@ -95,8 +95,7 @@ def write(
 
 def _result(graph: GraphWriter, network: Network) -> Value:
     """What the network's last step gives."""
-    shape = network.input_shape
-    values = {-1: Value.ordered("x", shape, range(len(shape)))}
+    values = {-1: Value.ordered("x", network.input_shape)}
     steps = network.computation().steps
     for i, step in enumerate(steps):
         if type(step.operation) not in WRITE:
@@ -116,11 +115,9 @@ def _model(graph: GraphWriter, network: Network, outputs: list[Output]) -> Any:
     results = [helper.make_tensor_value_info(*output) for output in outputs]
     whole = helper.make_graph(graph.nodes, "nbbn", inputs, results, initializer=graph.constants)
     opsets = [helper.make_opsetid("", graph.opset)]
-    model = helper.make_model(
-        whole, producer_name="nbbn", ir_version=IR_VERSION, opset_imports=opsets
-    )
-    if model.ByteSize() > _MAX_BYTES:
-        raise ValueError(
-            f"an ONNX file holds at most {_MAX_BYTES} bytes, this model {model.ByteSize()}; use save"
-        )
+    about = {"producer_name": "nbbn", "ir_version": IR_VERSION, "opset_imports": opsets}
+    model = helper.make_model(whole, **about)
+    if (size := model.ByteSize()) > _MAX_BYTES:
+        most = f"an ONNX file holds at most {_MAX_BYTES} bytes"
+        raise ValueError(f"{most}, this model {size}; use save")
     return model
