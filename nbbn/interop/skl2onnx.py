@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.loading import for_inference
+
 
 def register_skl2onnx() -> None:
     """Teach skl2onnx to convert `MLPClassifier` and `MLPRegressor`, alone or at a Pipeline's end.
@@ -49,7 +51,7 @@ def register_skl2onnx() -> None:
 def _shapes_of_classifier(operator: Any) -> None:
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
-    network, kind, classes = operator.raw_operator.network_and_meaning()
+    kind, classes = for_inference(operator.raw_operator).kind, operator.raw_operator.classes_
     rows = operator.inputs[0].get_first_dimension()
     label, probabilities = operator.outputs
     if kind == "multilabel":

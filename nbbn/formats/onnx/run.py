@@ -112,7 +112,7 @@ def _on_reference(path: Path) -> Run:
     def run(feed: Feed) -> list[np.ndarray]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return session.run(None, feed)
+            return list(session.run(None, feed))
 
     return run
 
