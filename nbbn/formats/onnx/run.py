@@ -112,7 +112,7 @@ def _on_reference(path: Path) -> Run:
     def run(feed: Feed) -> list[np.ndarray]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return session.run(None, feed)
+            return list(session.run(None, feed))
 
     return run
 
@@ -124,10 +124,15 @@ def _inference_norm() -> type:
     """
     from onnx.reference.op_run import OpRun
 
+    Array = np.ndarray
+
     class BatchNormalization(OpRun):
         op_domain = ""
 
-        def _run(self, x, scale, bias, mean, var, epsilon=1e-5, **ignored):  # type: ignore[no-untyped-def]
+        def _run(
+            self, x: Array, scale: Array, bias: Array, mean: Array, var: Array,
+            epsilon: float = 1e-5, **ignored: object,
+        ) -> tuple[Array, ...]:
             along = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
             gain = scale / np.sqrt(var + epsilon)
             centred = (x - mean.reshape(along)) * gain.reshape(along)
