@@ -124,15 +124,13 @@ def _inference_norm() -> type:
     """
     from onnx.reference.op_run import OpRun
 
-    Array = np.ndarray
-
     class BatchNormalization(OpRun):
         op_domain = ""
 
         def _run(
-            self, x: Array, scale: Array, bias: Array, mean: Array, var: Array,
-            epsilon: float = 1e-5, **ignored: object,
-        ) -> tuple[Array, ...]:
+            self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+            var: np.ndarray, epsilon: float = 1e-5, **ignored: object,
+        ) -> tuple[np.ndarray, ...]:
             along = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
             gain = scale / np.sqrt(var + epsilon)
             centred = (x - mean.reshape(along)) * gain.reshape(along)
