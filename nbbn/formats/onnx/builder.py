@@ -32,7 +32,7 @@ class Affine:
 
     def __init__(self, axis: int | None = None):
         self.axis = axis
-        self.mean, self.scale, self.shift = np.float64(0), np.float64(1), np.float64(0)
+        self.mean, self.scale, self.shift = np.zeros(()), np.ones(()), np.zeros(())
 
     def then(self, operator: str, value: np.ndarray) -> None:
         """Apply an operator with a constant on top."""

@@ -81,18 +81,14 @@ _LITERALS = {
 }  # fmt: skip
 
 
-def ends(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
+def sizes(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
     """The sizes that a Shape node picks."""
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     return np.array(shape, np.int64)[start:end]
 
 
 def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return ends(node, array.shape)
-
-
-def identity(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return array
+    return sizes(node, array.shape)
 
 
 def transposed(node: OnnxNode, array: np.ndarray) -> np.ndarray:
@@ -159,9 +155,11 @@ def filled(node: OnnxNode, shape: np.ndarray) -> np.ndarray:
     return np.full(shape, np.float32(0) if value is None else value.item())
 
 
+_CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
+
+
 def cast(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    kinds = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
-    target = kinds.get(node.attributes.get("to"))
+    target = _CASTS.get(node.attributes.get("to", 0))
     if target is None:
         raise node.refuse("casts a constant to another type than numbers")
     if array.dtype != target and array.size > _FEW:

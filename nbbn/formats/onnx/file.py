@@ -168,7 +168,11 @@ def _read(file: BinaryIO) -> tuple[bytes, bytes, list[tuple[int, int]]]:
 def _check_names(graph: Any) -> None:
     """Raise `DamagedError` where a name is no text, which protobuf hands out as bytes if at all."""
     for node in graph.node:
-        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        try:
+            names = [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+        except UnicodeDecodeError as err:
+            raise DamagedError("a name in it is no text") from err
         if not all(isinstance(name, str) for name in names):
             raise DamagedError("a name in it is no text")
         for inner in graphs_within(node):

@@ -17,17 +17,9 @@ from nbbn.formats.onnx.operators import constant_of, operator_of
 
 
 class Place(NamedTuple):
-    """Where a node of the graph stands in the model.
+    """Which node of the model one of the graph is, and which adds its bias, where another does."""
 
-    Attributes
-    ----------
-    index : int
-        Of the model's node.
-    addition : int or None
-        Index of the node that adds the bias, where another does.
-    """
-
-    index: int
+    node: int
     addition: int | None = None
 
 
@@ -111,8 +103,8 @@ def _with_addition(made: Node, node: OnnxNode, graph: OnnxGraph) -> tuple[Node, 
     if constant is None:
         return made, None
     # A constant of more axes than the value would give it more.
-    kernel = graph.constant(node.inputs[1])
-    rank = graph.rank(node.output) or 1 if made.kind == "dense" else len(kernel.dims)
+    dense = made.kind == "dense"
+    rank = graph.rank(node.output) or 1 if dense else len(graph.known(node.inputs[1]).dims)
     biased = with_addition(made, constant, rank)
     return (made, None) if biased is None else (biased, readers[0])
 

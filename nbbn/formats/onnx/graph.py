@@ -103,7 +103,8 @@ class OnnxGraph:
         self.replaceable = set() if fixed else inputs & set(self.tensors)
         self._constants = {
             name: Constant(tensor.dims, tensor.data_type, tensor.array)
-            for name, tensor in self.tensors.items() if name not in self.replaceable
+            for name, tensor in self.tensors.items()
+            if name not in self.replaceable
         }
         self._first: dict[str, str] = {}
         # Indices of nodes that are known to make constants or hand on their input.
@@ -112,6 +113,10 @@ class OnnxGraph:
     def constant(self, name: str) -> Constant | None:
         """The constant of a name, if it is one."""
         return self._constants.get(self.first_name(name))
+
+    def known(self, name: str) -> Constant:
+        """The constant of a name that is one."""
+        return self._constants[self.first_name(name)]
 
     def first_name(self, name: str) -> str:
         """The name of a value before Identity and the like gave it others."""

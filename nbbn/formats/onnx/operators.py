@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -54,19 +55,17 @@ class Operator:
     attributes: activations.Attributes = field(default_factory=dict)
 
 
-def _nonlinear(read: Read | None = None, **more: str) -> Operator:
+def _nonlinear(read: Read | None = None, **more: Any) -> Operator:
     return Operator(read, fold.not_linear, **more)
 
 
 def _function(name: str, *, expression: str = "", **attributes: tuple[str, float]) -> Operator:
     read = activations.function(name, attributes)
-    of = {"function": name, "attributes": attributes, "expression": expression}
-    return Operator(read, fold.not_linear, **of)
+    return _nonlinear(read, expression=expression, function=name, attributes=attributes)
 
 
 def _arithmetic(expression: str, compute: of_constants.Compute | None = None) -> Operator:
-    of = {"weighted": True, "expression": expression}
-    return Operator(dense.with_constant, compute=compute, **of)
+    return Operator(dense.with_constant, compute=compute, weighted=True, expression=expression)
 
 
 def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
@@ -141,7 +140,7 @@ OPERATORS: dict[str, Operator] = {
     "Concat": Operator(compute=of_constants.concat),
     "Slice": Operator(compute=of_constants.slices),
     # What does nothing in inference
-    "Identity": Operator(shapes.identity, compute=of_constants.identity),
+    "Identity": Operator(shapes.identity, compute=lambda node, array: array),
     "Dropout": Operator(shapes.dropout),
     "Cast": Operator(shapes.cast, compute=of_constants.cast),
     # Of recurrent networks, which are left as they are
@@ -176,7 +175,7 @@ def constant_of(
     if node.operator == "Constant" and not node.domain:
         return of_constants.literal(node)
     if node.operator == "Shape" and node.inputs[0] in shapes_of_rows:
-        found = of_constants.ends(node, shapes_of_rows[node.inputs[0]])
+        found = of_constants.sizes(node, shapes_of_rows[node.inputs[0]])
         return Constant(found.shape, 7, lambda: found)
     inputs = [graph.constant(name) for name in node.inputs]
     if any(found is None and name for found, name in zip(inputs, node.inputs)):

@@ -35,7 +35,7 @@ def add_function(
     net.add(_LAYERS[name](*numbers) if name in _LAYERS else Activation(name))
     if factor != 1:  # what a constant that follows may take back
         net.add(scale := Affine())
-        scale.then("Mul", np.float64(factor))
+        scale.then("Mul", np.array(factor))
 
 
 def function(name: str, attributes: Attributes) -> Callable[[NetworkBuilder, OnnxNode, Args], None]:

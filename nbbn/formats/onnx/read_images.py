@@ -70,7 +70,7 @@ def conv(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if groups < 1 or depth * groups != channels or filters % groups:
         shape = f"a kernel of shape {kernel.shape} in {groups} groups"
         raise node.refuse(f"{shape} does not fit {channels} channels")
-    options = {
+    options: dict[str, Any] = {
         "strides": _pair(node, "strides"), "dilation_rate": _pair(node, "dilations"),
         "use_bias": bias is not None,
     }  # fmt: skip
@@ -117,7 +117,7 @@ def _transposed_convs(
 ) -> Iterator[layers.Conv2DTranspose]:
     """All that a node may be."""
     height, width = strides = _pair(node, "strides")
-    options = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
+    options: dict[str, Any] = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
     paddings = [None, *((i, j) for i in range(min(height, 64)) for j in range(min(width, 64)))]
     for padding in ("valid", "same"):
         for extra in paddings:

@@ -87,9 +87,8 @@ def layer_norm(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
         net.limited(math.prod(shape))
         whole = values.reshape(shape) if along else np.array(np.broadcast_to(values, shape))
         arrays[name] = whole
-    has = {"center": "beta" in arrays, "scale": "gamma" in arrays}
-    axes = tuple(axis + 1 for axis in axes)
-    net.add(LayerNormalization(axes, _epsilon(net, node), **has), **arrays)
+    axes, center = tuple(axis + 1 for axis in axes), "beta" in arrays
+    net.add(LayerNormalization(axes, _epsilon(net, node), center, "gamma" in arrays), **arrays)
 
 
 def instance_norm(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -103,8 +102,7 @@ def instance_norm(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     plain = np.all(gamma == 1) and np.all(beta == 0)
     if not plain or not gamma.shape == beta.shape == (groups,):
         raise node.refuse("a group norm with scales for its groups is not known")
-    has = {"center": False, "scale": False}
-    net.add(GroupNormalization(groups, axis + 1, _epsilon(net, node), **has))
+    net.add(GroupNormalization(groups, axis + 1, _epsilon(net, node), center=False, scale=False))
 
 
 def group_norm(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:

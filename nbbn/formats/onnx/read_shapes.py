@@ -59,7 +59,7 @@ def squeeze(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 def unsqueeze(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     shape, given = list(net.graph_shape), _given(node, args)
-    axes = _axes(node, given, len(shape) + 1 + max(1, np.size(given)))
+    axes = _axes(node, given, len(shape) + 1 + max(1, 0 if given is None else np.size(given)))
     if not axes or min(axes) < 1:
         raise node.refuse(f"axes {axes} leave no axis of rows")
     for axis in sorted(axes):
@@ -180,10 +180,10 @@ def _over_others(net: NetworkBuilder, node: OnnxNode, at: int, rank: int) -> boo
 
 def _split(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
     """Into the split shape of a group norm, or back from it."""
-    normalised = isinstance(net.last, layers.GroupNormalization)
-    if shape == net.split.inside and not normalised:
+    normalised, split = isinstance(net.last, layers.GroupNormalization), net.split
+    if split is not None and shape == split.inside and not normalised:
         return
-    if shape != net.split.before or not normalised:
+    if split is None or shape != split.before or not normalised:
         raise node.refuse("rows are split in groups by a form that is not known")
     net.split = None
 
@@ -205,8 +205,7 @@ def dropout(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 def cast(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """To floats at the entrance; later nothing else but what the network computes in."""
-    kinds = {1: np.dtype(np.float32), 11: np.dtype(np.float64)}
-    target = kinds.get(node.attributes.get("to"))
+    target = {1: np.float32, 11: np.float64}.get(node.attributes.get("to", 0))
     if target is None or (net.steps and target != net.dtype):
         raise node.refuse("casts to another type in the midst of the network")
-    net.dtype = target
+    net.dtype = np.dtype(target)

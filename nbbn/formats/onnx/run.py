@@ -112,7 +112,7 @@ def _on_reference(path: Path) -> Run:
     def run(feed: Feed) -> list[np.ndarray]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return session.run(None, feed)
+            return list(session.run(None, feed))
 
     return run
 
@@ -127,7 +127,10 @@ def _inference_norm() -> type:
     class BatchNormalization(OpRun):
         op_domain = ""
 
-        def _run(self, x, scale, bias, mean, var, epsilon=1e-5, **ignored):  # type: ignore[no-untyped-def]
+        def _run(
+            self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+            var: np.ndarray, epsilon: float = 1e-5, **ignored: object,
+        ) -> tuple[np.ndarray, ...]:
             along = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
             gain = scale / np.sqrt(var + epsilon)
             centred = (x - mean.reshape(along)) * gain.reshape(along)

@@ -24,7 +24,7 @@ _STRING = 8  # of `onnx.TensorProto`, as all numbers of types here
 _PACKED = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2}
 _COMPLEX = (14, 15)  # two numbers of a list each
 # float32, float16, float64: weights that can be folded.
-DTYPES = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
+DTYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 10: np.dtype("<f2"), 11: np.dtype("<f8")}
 
 
 class Place(NamedTuple):

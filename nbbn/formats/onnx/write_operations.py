@@ -17,7 +17,7 @@ from nbbn.activations import ELEMENTWISE
 from nbbn.expressions import Expression
 from nbbn.formats.onnx.operators import ACTIVATIONS, EXPRESSIONS
 from nbbn.formats.onnx.writer import CHANNELS_FIRST, GraphWriter, Value
-from nbbn.operations import Operation, Sides, Step
+from nbbn.operations import Operation, Step
 
 Arrays = dict[str, np.ndarray]
 
@@ -43,50 +43,23 @@ def _dense(graph: GraphWriter, step: Step[op.Dense], arrays: Arrays, x: Value) -
     return Value.ordered(name, step.output_shape)
 
 
-def _convolution(
-    graph: GraphWriter, step: Step[Any], arrays: Arrays, x: Value, kernel: np.ndarray,
-    operator: str = "Conv", **attributes: Any,
-) -> Value:  # fmt: skip
-    """A convolution with a kernel in ONNX's layout, and the layer's bias."""
-    window = step.operation.window
-    weights = [graph.constant(array) for array in (kernel, arrays.get("bias")) if array is not None]
-    name = graph.add(
-        operator, graph.images(x).name, *weights, kernel_shape=window.size,
-        strides=window.strides, dilations=window.dilation, **attributes,
-    )  # fmt: skip
+def _convolve(graph: GraphWriter, step: Step[Any], arrays: Arrays, x: Value) -> Value:
+    """A convolution of any kind, its kernel in ONNX's layout."""
+    operation, window, kernel = step.operation, step.operation.window, arrays["kernel"]
+    (top, bottom), (left, right) = window.sides
+    options: dict[str, Any] = {"pads": [top, left, max(bottom, 0), max(right, 0)]}
+    operator, turned = "Conv", kernel.transpose(3, 2, 0, 1)
+    if isinstance(operation, op.ConvolveTransposed):
+        operator, options["output_padding"] = "ConvTranspose", [max(-bottom, 0), max(-right, 0)]
+    elif isinstance(operation, op.ConvolveDepthwise):
+        turned = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *window.size)
+        options["group"] = step.input_shape[2]
+    else:
+        options["group"] = operation.groups
+    weights = [graph.constant(array) for array in (turned, arrays.get("bias")) if array is not None]
+    options |= {"strides": window.strides, "dilations": window.dilation}
+    name = graph.add(operator, graph.images(x).name, *weights, kernel_shape=window.size, **options)
     return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
-
-
-def _pads(sides: Sides) -> list[int]:
-    """`((top, bottom), (left, right))` as ONNX lists it."""
-    return [before for before, _ in sides] + [after for _, after in sides]
-
-
-def _convolve(graph: GraphWriter, step: Step[op.Convolve], arrays: Arrays, x: Value) -> Value:
-    options = {"pads": _pads(step.operation.window.sides), "group": step.operation.groups}
-    kernel = arrays["kernel"].transpose(3, 2, 0, 1)
-    return _convolution(graph, step, arrays, x, kernel, **options)
-
-
-def _depthwise(
-    graph: GraphWriter, step: Step[op.ConvolveDepthwise], arrays: Arrays, x: Value
-) -> Value:
-    window = step.operation.window
-    options = {"pads": _pads(window.sides), "group": step.input_shape[2]}
-    kernel = arrays["kernel"].transpose(2, 3, 0, 1).reshape(-1, 1, *window.size)
-    return _convolution(graph, step, arrays, x, kernel, **options)
-
-
-def _transposed(
-    graph: GraphWriter, step: Step[op.ConvolveTransposed], arrays: Arrays, x: Value
-) -> Value:
-    (top, bottom), (left, right) = step.operation.window.sides
-    options = {
-        "pads": [top, left, max(bottom, 0), max(right, 0)],
-        "output_padding": [max(-bottom, 0), max(-right, 0)],
-    }
-    kernel = arrays["kernel"].transpose(3, 2, 0, 1)
-    return _convolution(graph, step, arrays, x, kernel, "ConvTranspose", **options)
 
 
 # -- pools and moves
@@ -94,16 +67,12 @@ def _transposed(
 
 def _pool(graph: GraphWriter, step: Step[op.Pool], arrays: Arrays, x: Value) -> Value:
     window, largest = step.operation.window, step.operation.kind == "max"
-    if step.operation.is_global(step.input_shape):
-        return _pool_all(graph, step, x, largest)
-    name = graph.add(
-        "MaxPool" if largest else "AveragePool", graph.images(x).name, kernel_shape=window.size,
-        strides=window.strides, pads=_pads(window.sides),
-    )  # fmt: skip
-    return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
-
-
-def _pool_all(graph: GraphWriter, step: Step[op.Pool], x: Value, largest: bool) -> Value:
+    if not step.operation.is_global(step.input_shape):
+        (top, bottom), (left, right) = window.sides
+        options: dict[str, Any] = {"strides": window.strides, "pads": [top, left, bottom, right]}
+        operator, x = "MaxPool" if largest else "AveragePool", graph.images(x)
+        name = graph.add(operator, x.name, kernel_shape=window.size, **options)
+        return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
     x, order = _in_order(graph, x)
     if x.channels_first and graph.single:
         name = graph.add("GlobalMaxPool" if largest else "GlobalAveragePool", x.name)
@@ -173,9 +142,7 @@ def _batch_norm(graph: GraphWriter, step: Step[op.BatchNorm], arrays: Arrays, x:
     names = [graph.constant(x.along_last(array).reshape(-1)) for array in given]
     # Inference takes no momentum, but `onnx.reference` moves the statistics towards the batch's
     # with any other than 1.
-    return x.called(
-        graph.add("BatchNormalization", x.name, *names, epsilon=epsilon, momentum=1.0)
-    )
+    return x.called(graph.add("BatchNormalization", x.name, *names, epsilon=epsilon, momentum=1.0))
 
 
 def _with_channels(graph: GraphWriter, x: Value) -> Value:
@@ -207,7 +174,7 @@ def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: V
     gamma = np.ones(step.input_shape[-1], graph.dtype) if gamma is None else gamma
     spread = [x.along_last(array) for array in (gamma, beta) if array is not None]
     weights = [graph.constant(array.reshape(array.shape[first:])) for array in spread]
-    options = {"axis": first + 1, "epsilon": epsilon}
+    options: dict[str, Any] = {"axis": first + 1, "epsilon": epsilon}
     return x.called(graph.add("LayerNormalization", x.name, *weights, **options))
 
 
@@ -277,7 +244,8 @@ def _by_operator(graph: GraphWriter, x: str, function: str, numbers: Sequence[fl
     named = record.named(numbers or record.defaults)
     if function in ACTIVATIONS and graph.single:
         operator, attributes = ACTIVATIONS[function]
-        return graph.add(operator, x, **{attributes[name]: value for name, value in named.items()})
+        given: dict[str, Any] = {attributes[name]: value for name, value in named.items()}
+        return graph.add(operator, x, **given)
     return _written(graph, record.expression, x, named)
 
 
@@ -338,8 +306,8 @@ def _value(e: Expression, named: Mapping[str, float]) -> float:
 WRITE: dict[type[Operation], Callable[..., Value]] = {
     op.Dense: _dense,
     op.Convolve: _convolve,
-    op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: _depthwise,
+    op.ConvolveTransposed: _convolve,
+    op.ConvolveDepthwise: _convolve,
     op.Pool: _pool,
     op.BatchNorm: _batch_norm,
     op.RowNorm: _row_norm,
