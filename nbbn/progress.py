@@ -108,9 +108,7 @@ class FitBar(Silence):
     moves within an epoch, too.
     """
 
-    def __init__(
-        self, epochs: int, rows: int, steps: int, step: Callable[[], int], console: Any
-    ):
+    def __init__(self, epochs: int, rows: int, steps: int, step: Callable[[], int], console: Any):
         self._rows, self._done, self._step, self._from = rows, 0, step, step()
 
         def watch() -> float:

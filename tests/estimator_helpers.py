@@ -7,7 +7,6 @@ import pytest
 import sklearn
 from sklearn.datasets import make_classification
 
-from nbbn.estimators.checks import check_labels, check_numbers
 from nbbn.estimators.mlp import lbfgs
 from nbbn.estimators.mlp.architecture import collect
 from nbbn.training_loop import Samples
@@ -68,8 +67,7 @@ def assert_close(got, ref, **tolerance) -> None:
 def objective_of(estimator, X, y, weights=None):
     """The loss of all rows as a function of a fitted estimator's weights."""
     task, dtype = estimator._task, np.dtype("float64")
-    check = check_numbers if task.kind == "regressor" else check_labels
-    y = check(estimator, y, len(X), **({"dtype": dtype} if task.kind == "regressor" else {"multilabel": True}))
+    y = estimator._checked_y(y, len(X), dtype, multilabel=True)
     samples = Samples(X, task.targets(task.encode(y), dtype), weights)
     start = collect(estimator, estimator._architecture, dtype)
     found = lbfgs.Objective(estimator._architecture, estimator.alpha, samples, start)

@@ -388,7 +388,8 @@ def test_a_linear_activation_at_the_end_is_none(data, numbers):
     """Layers that end as they should, and a linear activation, are used as they are."""
     X, y = data
     whole = [*dense(), L.Dense(3, activation="softmax")]
-    got, ref = (classifier(layers).fit(X, y) for layers in ([*whole, L.Activation("linear")], whole))
+    got = classifier([*whole, L.Activation("linear")]).fit(X, y)
+    ref = classifier(whole).fit(X, y)
     assert len(got.model_.layers) == len(ref.model_.layers) + 1
     np.testing.assert_array_equal(got.predict_proba(X), ref.predict_proba(X))
     X, y = numbers

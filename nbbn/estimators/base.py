@@ -6,11 +6,12 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from nbbn.estimators import checks
 from nbbn.estimators.task import Task
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
@@ -31,6 +32,9 @@ def threads(n_jobs: int | None) -> int | None:
 
 class NetworkEstimator(BaseEstimator):
     """A network behind scikit-learn's contract."""
+
+    # Whether targets are classes.
+    _classifies: ClassVar[bool] = False
 
     n_jobs: int | None
     callbacks: Any
@@ -113,6 +117,21 @@ class NetworkEstimator(BaseEstimator):
 
     # -- for the fit
 
+    def _checked_y(self, y: Any, rows: int, dtype: np.dtype, *, multilabel: bool) -> np.ndarray:
+        """Targets of so many rows: labels, indicators with `multilabel`, or numbers of `dtype`."""
+        if self._classifies:
+            return checks.check_labels(self, y, rows, multilabel=multilabel)
+        return checks.check_numbers(self, y, rows, dtype)
+
+    def _row_weights(
+        self, sample_weight: Any, y: np.ndarray, *, positive: bool, incremental: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Weights of rows with checked targets, without and with those of their classes."""
+        own = checks.check_weights(sample_weight, len(y), positive=positive)
+        class_weight = getattr(self, "class_weight", None)
+        by_class = checks.weights_by_class(class_weight, y, incremental=incremental)
+        return own, checks.product(own, by_class)
+
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
         """A fit that raises leaves the estimator as it was."""
@@ -141,6 +160,7 @@ class NetworkEstimator(BaseEstimator):
 class NetworkClassifier(ClassifierMixin, NetworkEstimator):
     """What all classifiers share."""
 
+    _classifies = True
     classes_: np.ndarray
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -105,9 +105,7 @@ def check_y(estimator: BaseEstimator, y: Any, rows: int) -> np.ndarray:
     return y
 
 
-def check_labels(
-    estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool = False
-) -> np.ndarray:
+def check_labels(estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool) -> np.ndarray:
     """Class labels `(n,)`, or with `multilabel` an indicator matrix `(n, labels)`, too."""
     y = y.toarray() if multilabel and hasattr(y, "toarray") else y
     y = check_y(estimator, y, rows)
@@ -204,9 +202,7 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
         )
     weights = compute_sample_weight(class_weight, y)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError(
-            f"class_weight must hold finite weights of 0 or more, got {class_weight}"
-        )
+        raise ValueError(f"class_weight must hold finite weights of 0 or more, got {class_weight}")
     return weights
 
 

@@ -28,8 +28,7 @@ DTYPE = StrOptions({"float32", "float64"})
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a constructor takes: a default, scikit-learn's rules for it, its type and its
-    meaning."""
+    """What a constructor takes: default, scikit-learn's rules for it, type and meaning."""
 
     default: Any
     rules: list[Any]

@@ -1,5 +1,4 @@
-"""What a user may have meant by a parameter or a value that does not exist: names of other
-libraries, and slips of the pen."""
+"""What an unknown parameter or value may have meant: another library's name, a slip of the pen."""
 
 from __future__ import annotations
 

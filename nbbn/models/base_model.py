@@ -190,8 +190,7 @@ class BaseModel:
         return (None, *self._shapes("output_shape")[-1])
 
     def _shapes(self, what: str) -> list[tuple[int, ...]]:
-        """Shape of one row before each layer and after the last; ValueError before there are
-        any."""
+        """Shape of one row before each layer and after the last; ValueError while unknown."""
         if not self.built:
             raise ValueError(
                 f"{what}: the model has no weights yet; give the first layer input_shape=, call "
@@ -263,9 +262,7 @@ class BaseModel:
         weights, entries = list(weights), self._layers.entries
         counts = [len(entry.known_arrays()) for entry in entries]
         if len(weights) != sum(counts):
-            raise ValueError(
-                f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}"
-            )
+            raise ValueError(f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}")
         ends = np.cumsum(counts)
         parts = [weights[end - count : end] for count, end in zip(counts, ends)]
         self._take(list(zip(entries, parts)))
@@ -395,10 +392,7 @@ class BaseModel:
         return self.predict(x)
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
-        """Outputs `(n, units)` of checked rows.
-
-        `for_loss`: after the activation that a loss from logits leaves out.
-        """
+        """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""
         predictor = self._predictors.get(for_loss)
         if predictor is None:
             self._pull()
@@ -409,9 +403,7 @@ class BaseModel:
         return predictor(x).reshape(len(x), -1)
 
     def recalibrate(self, x: Any) -> None:
-        """Give every batch norm the exact statistics of these rows.
-
-        They are mean and variance of the whole set in inference.
+        """Give every batch norm the exact statistics of these rows, all of them in inference.
 
         Parameters
         ----------

@@ -37,8 +37,7 @@ class Compiled:
 
     @classmethod
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
-        """What the arguments of `compile` stand for; `norm_step` of the running statistics so
-        far."""
+        """What the arguments of `compile` stand for, after `norm_step` steps of statistics."""
         if loss is None:
             raise ValueError(
                 "compile: loss must be given, such as loss='sparse_categorical_crossentropy'"
@@ -98,8 +97,7 @@ class Compiled:
     def trainer_for(
         self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool
     ) -> Trainer:
-        """A trainer with the newest weights and the optimiser's state: the one there is, if it
-        does.
+        """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
 
         It takes rows of dtype `source`, at most `rows` in a batch, or `exactly` so many in the
         largest; `weighted` is `Trainer`'s. The weights of `layers` must be the newest, unless a
@@ -158,8 +156,7 @@ class Compiled:
         self.slots, self.counts = slots, (step, norm_step)
 
     def release(self) -> None:
-        """Let go of the trainer, whose weights must have been taken; the optimiser's state
-        stays."""
+        """Let go of the trainer, but for the optimiser's state; its weights have been taken."""
         self.counts, self.slots, self.trainer = (self.step, self.norm_step), self.state(), None
 
     def forget(self, layer: int) -> None:

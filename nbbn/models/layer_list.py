@@ -43,8 +43,7 @@ class Entry:
         return self.arrays
 
     def checked(self, given: Iterable[Any]) -> dict[str, np.ndarray]:
-        """Copies of new arrays by name, in the order of the layer's own; ValueError for unfit
-        ones."""
+        """Copies of new arrays, by name in the layer's order; ValueError for unfit ones."""
         arrays, given = self.known_arrays(), [np.asarray(array) for array in given]
         if len(given) != len(arrays):
             names = ", ".join(arrays) or "none"
@@ -212,8 +211,7 @@ class LayerList:
 
     @cached_property
     def dtype(self) -> np.dtype:
-        """What the layers compute in: float32 unless they say otherwise; LayerError if they
-        differ."""
+        """What all layers compute in: float32 unless they say otherwise."""
         given = {e.spec.dtype: e for e in self.entries if e.spec.dtype is not None}
         if len(given) > 1:
             both = " and ".join(f"{entry.shown} in {dtype}" for dtype, entry in given.items())
@@ -222,8 +220,7 @@ class LayerList:
 
     @cached_property
     def shapes(self) -> list[Shape]:
-        """Shape of one row before each layer and after the last; LayerError for one that is
-        unfit."""
+        """Shape of one row before each layer and after the last; LayerError where none fits."""
         assert self.input_shape is not None
         shapes, where = [self.input_shape], "the model's rows of shape"
         for entry in self.entries:
@@ -253,8 +250,7 @@ class LayerList:
         return [array for entry in self.entries for array in entry.known_arrays().values()]
 
     def count(self, trained: bool | None = None) -> int:
-        """Numbers in all arrays, or in those that gradients change (True), or in the others
-        (False)."""
+        """Numbers in all arrays, or in those that gradients change, or in the others."""
         total = 0
         for layer, shape in zip(self.layers, self.shapes):
             names = layer.trainable_names(shape)

@@ -21,8 +21,7 @@ class Owner(Protocol):
 
 
 class LayerView:
-    """A layer of a model: reads as its specification, `isinstance` included, and reaches its
-    arrays.
+    """A layer of a model: reads as its specification, `isinstance` included, and has arrays.
 
     `trainable` may be set; it counts from the next step on. Added to another model it brings a copy
     of its arrays along.

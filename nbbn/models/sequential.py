@@ -408,15 +408,12 @@ class Sequential(BaseModel):
         x, y, sample_weight, return_dict
             As of `evaluate`.
         """
-        return self.evaluate(
-            x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict
-        )
+        return self.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
 
     # -- files and folding
 
     def save(self, filepath: Path, overwrite: bool = True) -> None:
-        """Write the model to one file: layers, weights, `compile`'s arguments and the optimiser's
-        state.
+        """Write the model to one file: layers, weights, and what training goes on from.
 
         Parameters
         ----------
@@ -453,8 +450,7 @@ class Sequential(BaseModel):
         native.save(filepath, *of_layers(self.network(), self.name))
 
     def load_weights(self, filepath: Path) -> None:
-        """Take the weights of a file that `save` or `save_weights` wrote for a model of these
-        shapes.
+        """Take the weights of a file that `save` or `save_weights` wrote for the same shapes.
 
         Parameters
         ----------
@@ -477,8 +473,7 @@ class Sequential(BaseModel):
         self.set_weights(other.get_weights())
 
     def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What a fit goes on from besides layers and weights: JSON-ready values, and the
-        optimiser's arrays.
+        """What a fit goes on from: JSON-ready values, and the optimiser's arrays.
 
         Raises
         ------

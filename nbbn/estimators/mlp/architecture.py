@@ -136,8 +136,7 @@ def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[A
 
 
 def collect(estimator: Any, architecture: Architecture, dtype: np.dtype) -> Weights:
-    """The weights that an estimator's attributes hold; an untrained batch norm where it has
-    none."""
+    """The weights in an estimator's attributes; an untrained batch norm where it has none."""
     weights: Weights = [{} for _ in architecture.layers]
     for i, kernel, bias in zip(architecture.dense, estimator.coefs_, estimator.intercepts_):
         weights[i]["kernel"] = np.asarray(kernel, dtype)

@@ -82,7 +82,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         rules.check_each(self)
         hidden = rules.hidden_layers(self)
         functions, objects = callbacks.split(self.callbacks)
-        rules.check_together(self, hidden, incremental=incremental)
+        rules.check_together(self, hidden, incremental)
         given.check()
         callbacks.register(self, objects)
         with self._own_threads():

@@ -1,5 +1,4 @@
-"""A fit's state in a file after every epoch, and the way back: resumed, it ends with the bits that
-it would have ended with."""
+"""A fit's state in a file after every epoch, and the way back, to the same bits."""
 
 from __future__ import annotations
 

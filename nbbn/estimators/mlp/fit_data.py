@@ -69,17 +69,17 @@ class FitData:
         _check_enough(len(x), norm)
         dtype = _computing_dtype(estimator, x, goes_on)
         checks.check_range(x, dtype)
-        y = _checked_y(estimator, given.y, len(x), dtype)
+        y = estimator._checked_y(given.y, len(x), dtype, multilabel=True)
         if task is None and goes_on and hasattr(estimator, "_task"):
             task = estimator._task.going_on(estimator)
         if task is None:
             task = MLPTask.of(estimator, y, sparse=hasattr(given.y, "toarray"))
         if goes_on and not incremental:
             _check_same_classes(estimator, y)
-        own = checks.check_weights(given.sample_weight, len(x), positive=norm)
-        class_weight = getattr(estimator, "class_weight", None)
-        by_class = checks.weights_by_class(class_weight, y, incremental=incremental)
-        samples = Samples(x, task.encode(y), checks.product(own, by_class))
+        own, weights = estimator._row_weights(
+            given.sample_weight, y, positive=norm, incremental=incremental
+        )
+        samples = Samples(x, task.encode(y), weights)
         architecture = networks.mlp(
             x.shape[1], hidden, task.outputs, estimator.bn_momentum, estimator.bn_epsilon,
             task.activation,
@@ -97,7 +97,8 @@ class FitData:
             x = checks.check_rows(estimator, given.X_val, reset=False)
             checks.check_range(x, self.dtype)
         with checks.named("y_val"):
-            y = self.task.encode(_checked_y(estimator, given.y_val, len(x), self.dtype))
+            y = estimator._checked_y(given.y_val, len(x), self.dtype, multilabel=True)
+            y = self.task.encode(y)
         with checks.named("sample_weight_val"):
             weights = checks.check_weights(given.sample_weight_val, len(x), positive=False)
         return Samples(x, y, weights)
@@ -149,12 +150,6 @@ def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:
     """float32 for float32 rows (of the first fit), float64 for all others, unless it is given."""
     given = (estimator.coefs_[0] if goes_on else x).dtype
     return np.dtype(estimator.dtype or ("float32" if given == np.float32 else "float64"))
-
-
-def _checked_y(estimator: Fitted, y: Any, rows: int, dtype: np.dtype) -> np.ndarray:
-    if estimator.loss == "log_loss":
-        return checks.check_labels(estimator, y, rows, multilabel=True)
-    return checks.check_numbers(estimator, y, rows, dtype)
 
 
 def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:

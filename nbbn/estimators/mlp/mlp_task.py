@@ -34,7 +34,7 @@ class MLPTask(Task):
     @classmethod
     def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool) -> MLPTask:
         """That of checked targets."""
-        if estimator.loss != "log_loss":
+        if not estimator._classifies:
             return cls("regressor", y.shape[1], loss=estimator.loss, level=_level(estimator))
         if y.ndim == 1:
             return cls.of_classes(checks.classes_of(y))
@@ -71,28 +71,27 @@ class MLPTask(Task):
         return y
 
     def targets(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Encoded targets as the trainer reads them: labels of a softmax, else a matrix of
-        `dtype`."""
+        """Encoded targets as the trainer reads them: labels of a softmax, else a matrix."""
         if self.activation == "softmax":
             return y
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
 
     def loss_and_score(
-        self, y: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None
+        self, y: np.ndarray, outputs: np.ndarray, row_weights: np.ndarray | None
     ) -> tuple[float, float]:
         """Loss, and accuracy or R^2 (NaN for outputs that are not finite), of encoded targets."""
-        loss = self.mean_loss(self.targets(y, outputs.dtype), outputs, weights)
+        loss = self.mean_loss(self.targets(y, outputs.dtype), outputs, row_weights)
         if not np.isfinite(outputs).all():
             return loss, float("nan")
         score = r2_score if self.kind == "regressor" else accuracy_score
-        return loss, float(score(y, self.decide(outputs), sample_weight=weights))
+        return loss, float(score(y, self.decide(outputs), sample_weight=row_weights))
 
     def mean_loss(
-        self, targets: np.ndarray, outputs: np.ndarray, weights: np.ndarray | None = None
+        self, targets: np.ndarray, outputs: np.ndarray, row_weights: np.ndarray | None
     ) -> float:
         """The loss of targets as the trainer reads them."""
         with np.errstate(all="ignore"):
-            return float(np.average(self._rows(targets, outputs), weights=weights))
+            return float(np.average(self._rows(targets, outputs), weights=row_weights))
 
     @property
     def engine_differs(self) -> bool:

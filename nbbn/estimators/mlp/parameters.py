@@ -1,4 +1,4 @@
-"""What an MLP can be asked for: each parameter's default, rules and meaning."""
+"""What an MLP can be asked for: each parameter's default, rules and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
 ACTIVATIONS = (
     "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus",
 )  # fmt: skip
-BATCH_NORM = ("pre", "post")
 # Schedules that know how many steps there will be.
 PLANNED_RATES = ("cosine", "one_cycle")
 RATES = ("constant", "invscaling", "adaptive", *PLANNED_RATES)
@@ -99,7 +98,7 @@ PARAMETERS = {
     "max_fun": Parameter(15000, [COUNT], "int", """
         Largest number of evaluations of the loss with 'lbfgs'."""),
     "batch_norm": Parameter(
-        True, ["boolean", StrOptions(set(BATCH_NORM)), list, tuple, np.ndarray],
+        True, ["boolean", StrOptions({"pre", "post"}), list, tuple, np.ndarray],
         "bool, 'pre', 'post' or a list of these", """
         Batch norm (Ioffe and Szegedy, 2015) between the affine map and the activation (True,
         'pre'), after the activation ('post'), or none (False: scikit-learn's network, number for

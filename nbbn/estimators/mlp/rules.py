@@ -15,13 +15,7 @@ from sklearn.utils._param_validation import (
 )
 
 from nbbn.estimators import suggestions
-from nbbn.estimators.mlp.parameters import (
-    ACTIVATIONS,
-    BATCH_NORM,
-    PLANNED_RATES,
-    STOCHASTIC,
-    Parameters,
-)
+from nbbn.estimators.mlp.parameters import ACTIVATIONS, PLANNED_RATES, STOCHASTIC, Parameters
 from nbbn.warning import warn
 
 
@@ -37,14 +31,7 @@ class Hidden:
 
 
 def check_each(estimator: Parameters) -> None:
-    """Check every parameter by its own rule, with scikit-learn's errors and a word on what may have
-    been meant.
-
-    Raises
-    ------
-    InvalidParameterError
-        A ValueError and a TypeError.
-    """
+    """Check every parameter by its own rule; scikit-learn's errors, with what may be meant."""
     rules = estimator._parameter_constraints
     for name, value in estimator.get_params(deep=False).items():
         try:
@@ -57,15 +44,7 @@ def check_each(estimator: Parameters) -> None:
 
 
 def hidden_sizes(sizes: Any) -> list[int]:
-    """Units of each hidden layer.
-
-    Raises
-    ------
-    TypeError
-        For anything but whole numbers.
-    ValueError
-        For one that is not above 0.
-    """
+    """Units of each hidden layer."""
     sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
     for n in sizes:
         if isinstance(n, (bool, np.bool_)) or not isinstance(n, Integral):
@@ -76,11 +55,7 @@ def hidden_sizes(sizes: Any) -> list[int]:
 
 
 def hidden_layers(estimator: Parameters) -> tuple[Hidden, ...]:
-    """The hidden layers that the parameters describe.
-
-    ValueError for a list whose length is not the number of hidden layers, or one of its entries
-    that breaks the parameter's rule.
-    """
+    """The hidden layers that the parameters describe."""
     sizes = hidden_sizes(estimator.hidden_layer_sizes)
     activations = _each("activation", estimator.activation, len(sizes), _activation)
     norms = _each("batch_norm", estimator.batch_norm, len(sizes), _norm)
@@ -110,7 +85,7 @@ def _activation(entry: Any) -> str:
 def _norm(entry: Any) -> str:
     if isinstance(entry, (bool, np.bool_)):
         return "pre" if entry else ""
-    if isinstance(entry, str) and entry in BATCH_NORM:
+    if isinstance(entry, str) and entry in ("pre", "post"):
         return str(entry)
     raise ValueError(f"batch_norm entries must be True, False, 'pre' or 'post', got {entry!r}")
 
@@ -121,9 +96,7 @@ def _rate(entry: Any) -> float:
     return float(entry)
 
 
-def check_together(
-    estimator: Parameters, hidden: tuple[Hidden, ...], *, incremental: bool
-) -> None:
+def check_together(estimator: Parameters, hidden: tuple[Hidden, ...], incremental: bool) -> None:
     """Refuse parameters that do not go together; ValueError names them."""
     if any(layer.norm for layer in hidden):
         if estimator.batch_size == 1 and estimator.solver != "lbfgs":
@@ -147,18 +120,14 @@ def check_together(
 
 
 def _check_lbfgs(estimator: Parameters, hidden: tuple[Hidden, ...]) -> None:
+    rate = estimator.learning_rate
     wrong = {
         "dropout": (any(x.dropout for x in hidden), "it needs a loss without chance"),
-        "clip_norm": (
-            estimator.clip_norm is not None, "its line search needs the gradients as they are",
-        ),
-        "learning_rate": (
-            callable(estimator.learning_rate) or estimator.learning_rate in PLANNED_RATES,
-            "it has no learning rate",
-        ),
+        "clip_norm": (estimator.clip_norm, "its line search needs the gradients as they are"),
+        "learning_rate": (callable(rate) or rate in PLANNED_RATES, "it has no learning rate"),
         "early_stopping": (isinstance(estimator.early_stopping, str), "it goes by the gradient"),
         "checkpoint": (estimator.checkpoint is not None, "it has no epochs"),
-    }  # fmt: skip
+    }
     for name, (is_set, why) in wrong.items():
         if is_set:
             raise ValueError(

@@ -29,6 +29,7 @@ from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
 
+_FLOAT = np.dtype("float64")
 # Attributes of a fit that a file keeps as they are.
 _KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
@@ -43,9 +44,6 @@ class LayersTask(Task):
 
 class BaseSequential(Parameters):
     """What both estimators share."""
-
-    # Whether targets are classes.
-    _classifies: ClassVar[bool]
 
     model_: Sequential
     history_: dict[str, list[float]]
@@ -124,11 +122,11 @@ class BaseSequential(Parameters):
                 "warm_start=False"
             )
         X = self._rows_to_fit(X, specs, further)
-        y = self._checked_y(y, len(X))
+        y = self._checked_y(y, len(X), _FLOAT, multilabel=False)
         if not further:
             self._take_task(self._task_of(y, classes))
         encoded = self._task.encode(y)
-        weights = self._weights(sample_weight, y, incremental)
+        _, weights = self._row_weights(sample_weight, y, positive=True, incremental=incremental)
         rng = check_random_state(self.random_state)
         seed, split_seed = (int(rng.randint(2**31 - 1)) for _ in range(2))
         if not further:
@@ -140,7 +138,7 @@ class BaseSequential(Parameters):
         if X_val is not None:
             X_val = self._rows(X_val)
             with checks.named("y_val"):
-                y_val = self._checked_y(y_val, len(X_val))
+                y_val = self._checked_y(y_val, len(X_val), _FLOAT, multilabel=False)
             held = Samples(X_val, self._task.encode(y_val, "y_val"))
         elif self.validation_fraction and not incremental:
             samples, held = self._split(samples, split_seed)
@@ -180,12 +178,7 @@ class BaseSequential(Parameters):
         train.sort()
         return samples[train], samples[held]
 
-    # -- targets and weights
-
-    def _checked_y(self, y: Any, rows: int) -> np.ndarray:
-        if self._classifies:
-            return checks.check_labels(self, y, rows)
-        return checks.check_numbers(self, y, rows, np.dtype("float64"))
+    # -- targets
 
     def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> Task:
         """What targets mean; `classes` are all of them, where they are known."""
@@ -208,13 +201,6 @@ class BaseSequential(Parameters):
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         return targets(self._task, self.model_.loss, y)
-
-    def _weights(self, sample_weight: Any, y: np.ndarray, incremental: bool) -> np.ndarray | None:
-        class_weight = getattr(self, "class_weight", None)
-        own = checks.check_weights(sample_weight, len(y), positive=True)
-        return checks.product(
-            own, checks.weights_by_class(class_weight, y, incremental=incremental)
-        )
 
     # -- the model
 

@@ -48,8 +48,6 @@ True
     stratified=", in the proportions of the classes",
 )
 class SequentialClassifier(NetworkClassifier, BaseSequential):
-    _classifies = True
-
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> SequentialClassifier:

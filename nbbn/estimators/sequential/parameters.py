@@ -1,4 +1,4 @@
-"""What an estimator around layers can be asked for: each parameter's default, rules and meaning."""
+"""What an estimator around layers can be asked for: each parameter's default, rules and text."""
 
 from __future__ import annotations
 

@@ -37,8 +37,6 @@ True
     stratified="",
 )
 class SequentialRegressor(RegressorMixin, BaseSequential):
-    _classifies = False
-
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> SequentialRegressor:
         """Train one epoch on these rows.
 
