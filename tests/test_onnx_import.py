@@ -30,6 +30,7 @@ from nbbn.layers import (
     ReLU,
     Reshape,
     Softmax,
+    UpSampling2D,
     ZeroPadding2D,
 )
 
@@ -363,6 +364,16 @@ def of_any_association(w):
     w.add("Where", w.add("Greater", x, w.numbers(0)), x, below)
 
 
+def enlarged(w):
+    """In the words of PyTorch, of Keras's converter and of older operators; two in a row are one layer."""
+    w.conv(4, 3)
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 1], np.float32)), mode="nearest", **options)
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 1, 3], np.float32)), mode="nearest")
+    w.conv(2, 4)
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 3], np.float32)), coordinate_transformation_mode="half_pixel")
+
+
 def means(w):
     w.conv(4, 3)
     w.add("ReduceMean", axes=[2, 3], keepdims=0)
@@ -387,6 +398,7 @@ FORMS = [
     ((5,), forks, [Dense, *[Activation] * 5, LayerNormalization]),
     ((5,), earlier_forms, [Dense, LeakyReLU, LeakyReLU, Activation, ELU, Activation, Activation]),
     ((5,), of_any_association, [Dense, Activation, BatchNormalization, Activation, BatchNormalization, LeakyReLU]),
+    (IMAGE, enlarged, [Conv2D, UpSampling2D, Conv2D, UpSampling2D]),
     (IMAGE, means, [Conv2D, GlobalAveragePooling2D, Dense]),
     (IMAGE, bare_names, None),
     ((5,), decoder, [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose]),
@@ -411,6 +423,31 @@ def test_shapes_that_a_graph_computes(batch):
         nbbn.FileError, match=r"\(Reshape\): rows of shape \(4, 7, 9\), channels first, are reshaped to"
     ):
         check(written(IMAGE, sliced_shape, batch=batch))
+
+
+@pytest.mark.parametrize("batch", [4, "n"])
+def test_sizes_of_enlarged_images(batch):
+    """Of as many rows as go in, which is a number or what the graph computes."""
+
+    def steps(w):
+        image = w.conv(4, 3)
+        rows_ = w.ints(4) if batch == 4 else w.add("Slice", w.add("Shape"), w.ints(0), w.ints(1))
+        w.add("Resize", image, "", "", w.add("Concat", rows_, w.ints(4, 14, 27), axis=0))
+
+    check(written(IMAGE, steps, batch=batch), [Conv2D, UpSampling2D])
+    with pytest.raises(nbbn.FileError, match=r"scales rows of shape \(3, 9, 11\) by \[5.0, 1.0, 2.0, 2.0\]"):
+        from_onnx(written(IMAGE, lambda w: w.add("Resize", ".", "", "", w.ints(5, 3, 18, 22)), batch=batch))
+
+
+def test_older_operators_that_enlarge():
+    scales = np.array([1, 1, 3, 2], np.float32)
+    for opset, steps in (
+        (7, lambda w: w.add("Upsample", mode="nearest", scales=scales.tolist())),
+        (9, lambda w: w.add("Upsample", ".", w.array(scales), mode="nearest")),
+        (10, lambda w: w.add("Resize", ".", w.array(scales), mode="nearest")),
+    ):
+        read = from_onnx(written(IMAGE, lambda w, steps=steps: (w.conv(4, 3), steps(w)), opset=opset))
+        assert read.layers[1].specification.size == (3, 2)
 
 
 def test_dropout_keeps_its_rate():
@@ -681,6 +718,20 @@ REFUSED = [
     (node("Gelu", approximate="tanh"), "is an approximation of gelu; nbbn has the exact one"),
     (node("Softmax", axis=0), "axis 0 is no axis of rows"),
     (node("Where", np.ones(5, bool), None, np.zeros(5, F)), r"\(Where\): is no operator"),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE, mode="linear"),
+        r"\(Resize\): interpolates; an UpSampling2D repeats the nearest number",
+    ),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE, nearest_mode="ceil"),
+        "interpolates; an UpSampling2D",
+    ),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 1.5, 2], F), shape=IMAGE),
+        r"scales rows of shape \(3, 9, 11\) by \[1.0, 1.0, 1.5, 2.0\]",
+    ),
+    (node("Resize", None, np.ones(0, F), np.array([1, 2], F)), r"scales rows of shape \(5,\) by"),
+    (node("Resize", None, np.ones(0, F), np.ones(0, F), np.array([1, 3, 5, 11]), shape=IMAGE), "scales rows"),
 ]
 
 

@@ -95,6 +95,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": Operator(images.mean, fold.mean),
     "ReduceMax": Operator(images.largest, fold.largest),
     "Pad": Operator(images.pad, fold.pad),
+    **dict.fromkeys(("Resize", "Upsample"), Operator(images.resize)),
     # Norms
     "BatchNormalization": Operator(norms.batch_norm, fold.batch_norm, weighted=True),
     "LayerNormalization": Operator(norms.layer_norm, weighted=True),

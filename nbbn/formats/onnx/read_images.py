@@ -12,6 +12,7 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
+from nbbn.formats.onnx.read_shapes import BATCH
 
 Read = Callable[[NetworkBuilder, OnnxNode, Args], None]
 # From a padding, `valid` or `same`, to a layer with windows.
@@ -217,3 +218,37 @@ def pad(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if rank != 4 or any(sides[2]):
         raise node.refuse("pads other axes than height and width of images")
     net.add(layers.ZeroPadding2D((sides[0], sides[1])))
+
+
+# Where an output stands among the inputs, and which number is nearest: each is repeated, where the
+# times are whole.
+_HALVES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "tf_half_pixel_for_nn")
+_ROUNDED = ("round_prefer_floor", "round_prefer_ceil")
+_OLD = ("asymmetric", "floor")
+_REPEATS = {_OLD, *((half, rounded) for half in _HALVES for rounded in _ROUNDED)}
+
+
+def resize(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """Each number several times, down and to the right."""
+    options, rows = node.attributes, (1, *net.graph_shape)
+    place = options.get("coordinate_transformation_mode", _HALVES[0])
+    how = (place, options.get("nearest_mode", _ROUNDED[0]))
+    if len(args) <= 2:  # of older operators: scales alone, and the number before
+        args, how = [None, None, args[1] if len(args) == 2 else np.array(options["scales"])], _OLD
+    if options.get("mode", "nearest") != "nearest" or how not in _REPEATS or "axes" in options:
+        raise node.refuse("interpolates; an UpSampling2D repeats the nearest number")
+    scales, sizes = args[2], args[3] if len(args) > 3 else None
+    if scales is None or not scales.size:
+        first, *others = np.ravel(sizes).tolist() if sizes is not None else [0]
+        scales = np.array([1 if first in (BATCH, net.batch) else first, *others]) / rows
+    times = [int(n) if n >= 1 and n == int(n) < 2**31 else 0 for n in np.ravel(scales).tolist()]
+    if len(times) != len(rows) or len(rows) != 4 or times[0] != 1 or min(times) < 1:
+        raise node.refuse(f"scales rows of shape {net.graph_shape} by {np.ravel(scales).tolist()}")
+    size = {net.own_axis(axis): times[axis] for axis in (1, 2, 3)}
+    if size[2] != 1:
+        raise node.refuse("repeats channels")
+    down, right = size[0], size[1]
+    if isinstance(last := net.last, layers.UpSampling2D):
+        down, right = down * last.size[0], right * last.size[1]
+        net.drop()
+    net.add(layers.UpSampling2D((down, right)))

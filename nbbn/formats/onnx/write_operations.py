@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,16 +98,14 @@ def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Va
 
 
 def _repeat(graph: GraphWriter, step: Step[op.Repeat], arrays: Arrays, x: Value) -> Value:
-    if x.flat or not x.groups[-1]:
+    if x.flat or len(x.groups[-1]) != 1:
         x = graph.plain(x)
-    # A new axis behind the last, which becomes as long as it takes.
-    at, dims, times = x.groups[-1][-1] + 1, x.dims, step.operation.times
-    name = graph.reshape(x.name, (*dims[:at], 1, *dims[at:]))
-    long = [1] * (at + 1) + [times] + [1] * (len(dims) - at)
-    name = graph.add("Expand", name, graph.integers(long))
-    groups = [tuple(a + (a >= at) for a in group) for group in x.groups]
-    groups[-1] += (at,)
-    return Value(name, (*dims[:at], times, *dims[at:]), tuple(groups))
+    (at,), dims, times = x.groups[-1], x.dims, step.operation.times
+    scales = np.array([1, *(times if a == at else 1 for a in range(len(dims)))], np.float32)
+    mode = {"mode": "nearest", "nearest_mode": "floor"}
+    options: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", **mode}
+    name = graph.add("Resize", x.name, "", graph.constant(scales), **options)
+    return replace(x, name=name, dims=(*dims[:at], dims[at] * times, *dims[at + 1 :]))
 
 
 def _permute(graph: GraphWriter, step: Step[op.Permute], arrays: Arrays, x: Value) -> Value:
@@ -162,8 +161,10 @@ def _row_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Val
 
 
 def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value) -> Value:
-    if x.flat or len(x.groups[-1]) < 2:
-        x = graph.features(x) if len(x.shape) == 1 else graph.plain(x)
+    if len(x.shape) == 1:
+        x = graph.features(x)
+    elif x.flat or len(x.groups[-1]) < 2:
+        x = graph.plain(x)
     axes = [0] if x.flat else sorted(x.groups[-1])
     first, epsilon = axes[0], step.operation.epsilon
     gamma, beta = (arrays[name].ravel() if name in arrays else None for name in ("gamma", "beta"))
@@ -221,9 +222,9 @@ def _scaled(
 def _softmax(graph: GraphWriter, step: Step[op.Softmax], arrays: Arrays, x: Value) -> Value:
     if len(x.shape) == 1:
         x = graph.features(x)
-    if x.flat or len(x.groups[-1]) < 2:
-        # At the end and contiguous: runtimes would transpose by themselves.
-        x = x if x.flat else graph.plain(x)
+    elif x.flat or len(x.groups[-1]) < 2:
+        x = graph.plain(x)  # contiguous: runtimes would transpose by themselves
+    if x.flat or len(x.groups[-1]) == 1:
         return x.called(graph.add("Softmax", x.name, axis=1 if x.flat else len(x.dims)))
     axes = [a + 1 for a in sorted(x.groups[-1])]
     centred = graph.add("Sub", x.name, graph.add("ReduceMax", x.name, axes=axes))
