@@ -237,14 +237,8 @@ class EarlyStopping(_Monitor):
     """
 
     def __init__(
-        self,
-        monitor: str = "val_loss",
-        min_delta: float = 0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
-        baseline: float | None = None,
-        restore_best_weights: bool = False,
+        self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0, verbose: int = 0,
+        mode: str = "auto", baseline: float | None = None, restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
@@ -312,15 +306,9 @@ class ModelCheckpoint(_Monitor):
     """
 
     def __init__(
-        self,
-        filepath: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "auto",
-        save_freq: str = "epoch",
-        initial_value_threshold: float | None = None,
+        self, filepath: str | os.PathLike[str], monitor: str = "val_loss", verbose: int = 0,
+        save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",
+        save_freq: str = "epoch", initial_value_threshold: float | None = None,
     ):
         super().__init__(monitor, mode, best=initial_value_threshold)
         if save_freq != "epoch":
@@ -395,15 +383,8 @@ class ReduceLROnPlateau(_Monitor):
     """
 
     def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
-        min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
+        self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10, verbose: int = 0,
+        mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0, min_lr: float = 0.0,
     ):
         super().__init__(monitor, mode, min_delta)
         given: object = factor
@@ -527,12 +508,8 @@ class CSVLogger(Callback):
             if not any(name.startswith("val_") for name in names):
                 names += [f"val_{name}" for name in names]
             self._writer = csv.DictWriter(
-                self._file,
-                ["epoch", *names],
-                restval="NA",
-                extrasaction="ignore",
-                delimiter=self.separator,
-                lineterminator="\n",
+                self._file, ["epoch", *names], restval="NA", extrasaction="ignore",
+                delimiter=self.separator, lineterminator="\n",
             )
             if self._header:
                 self._writer.writeheader()
@@ -572,12 +549,9 @@ class LambdaCallback(Callback):
     ):
         super().__init__()
         given = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
+            "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin, "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
             **methods,
         }
         for name, function in given.items():

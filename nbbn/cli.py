@@ -118,12 +118,8 @@ def message_of(error: BaseException) -> str:
 
 
 def _one_line_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
 ) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 

@@ -46,11 +46,7 @@ class FoldedModel:
     classes_: np.ndarray
 
     def __init__(
-        self,
-        network: Network,
-        *,
-        kind: str | None = None,
-        classes: ArrayLike | None = None,
+        self, network: Network, *, kind: str | None = None, classes: ArrayLike | None = None,
         report: FoldReport | None = None,
     ):
         if kind not in KINDS:
@@ -70,13 +66,8 @@ class FoldedModel:
 
     @classmethod
     def of(
-        cls,
-        network: Network,
-        kind: str | None = None,
-        classes: ArrayLike | None = None,
-        *,
-        strict: bool = False,
-        check: ArrayLike | None = None,
+        cls, network: Network, kind: str | None = None, classes: ArrayLike | None = None, *,
+        strict: bool = False, check: ArrayLike | None = None,
     ) -> FoldedModel:
         """A network, folded and checked.
 

@@ -421,9 +421,7 @@ def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray
 
 
 _DISTRIBUTIONS = {
-    "uniform": _uniform,
-    "truncated_normal": _unit_truncated_normal,
-    "untruncated_normal": _normal,
+    "uniform": _uniform, "truncated_normal": _unit_truncated_normal, "untruncated_normal": _normal,
 }
 
 
@@ -469,27 +467,15 @@ he_uniform, he_normal = HeUniform, HeNormal
 lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 
 _NAMES: dict[str, type[Initializer]] = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-    "orthogonal": Orthogonal,
+    "zeros": Zeros, "ones": Ones, "constant": Constant, "random_normal": RandomNormal,
+    "random_uniform": RandomUniform, "truncated_normal": TruncatedNormal,
+    "variance_scaling": VarianceScaling, "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal, "he_uniform": HeUniform, "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform, "lecun_normal": LecunNormal, "orthogonal": Orthogonal,
 }
 _ALIASES = {
-    **{cls.__name__: cls for cls in _NAMES.values()},
-    "zero": Zeros,
-    "one": Ones,
-    "normal": RandomNormal,
-    "uniform": RandomUniform,
+    **{cls.__name__: cls for cls in _NAMES.values()}, "zero": Zeros, "one": Ones,
+    "normal": RandomNormal, "uniform": RandomUniform,
 }
 
 

@@ -150,10 +150,6 @@ def _estimator(content: Content) -> Estimator:
 
 
 _MODELS: dict[str, Callable[[Content], Any]] = {
-    "MLPClassifier": _estimator,
-    "MLPRegressor": _estimator,
-    "Sequential": _sequential,
-    "SequentialClassifier": _estimator,
-    "SequentialRegressor": _estimator,
-    "FoldedModel": _folded,
+    "MLPClassifier": _estimator, "MLPRegressor": _estimator, "Sequential": _sequential,
+    "SequentialClassifier": _estimator, "SequentialRegressor": _estimator, "FoldedModel": _folded,
 }

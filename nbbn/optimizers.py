@@ -358,13 +358,8 @@ class AdamW(Adam):
     """
 
     def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        weight_decay: float | None = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
+        self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
+        beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7, amsgrad: bool = False,
         **base: Any,
     ):
         super().__init__(

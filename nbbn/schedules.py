@@ -266,11 +266,7 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
 _SCHEDULES = {
     cls.__name__: cls
     for cls in (
-        ExponentialDecay,
-        InverseTimeDecay,
-        PolynomialDecay,
-        CosineDecay,
-        PiecewiseConstantDecay,
+        ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
         OneCycle,
     )
 }

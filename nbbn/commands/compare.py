@@ -142,11 +142,7 @@ def _split(
 
 
 def _measure(
-    result: Result,
-    model: Any,
-    x_train: np.ndarray,
-    x_test: np.ndarray,
-    y_train: np.ndarray,
+    result: Result, model: Any, x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray,
     y_test: np.ndarray,
 ) -> None:
     from sklearn.base import clone
@@ -197,10 +193,7 @@ def _table(results: list[Result], score: str) -> Table:
     for r in sorted(results, key=lambda r: -np.mean(r.scores)):
         spread = f" +- {np.std(r.scores):.4f}" if len(r.scores) > 1 else ""
         table.add_row(
-            r.name,
-            f"{np.mean(r.scores):.4f}{spread}",
-            f"{np.mean(r.fit_seconds):.3g}",
-            f"{round(float(np.mean(r.sizes))):,}",
-            f"{1e6 * np.mean(r.row_seconds):.3g}",
+            r.name, f"{np.mean(r.scores):.4f}{spread}", f"{np.mean(r.fit_seconds):.3g}",
+            f"{round(float(np.mean(r.sizes))):,}", f"{1e6 * np.mean(r.row_seconds):.3g}",
         )
     return table

@@ -97,11 +97,7 @@ def _train(images: Images, params: dict[str, Any]) -> list[Run]:
 
 
 def _results(
-    args: argparse.Namespace,
-    images: Images,
-    layers: str,
-    runs: list[Run],
-    folded: FoldedModel,
+    args: argparse.Namespace, images: Images, layers: str, runs: list[Run], folded: FoldedModel,
     times: list[dict],
 ) -> dict[str, Any]:
     """All figures, JSON-ready."""
