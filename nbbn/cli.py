@@ -117,10 +117,8 @@ def message_of(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
 
-def _one_line_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int,
-    file: TextIO | None = None, line: str | None = None,
-) -> None:
+def _one_line_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                      file: TextIO | None = None, line: str | None = None) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -36,9 +36,8 @@ class Initializer:
                 value = _number(self, f.name, value)
             object.__setattr__(self, f.name, value)
 
-    def __call__(
-        self, shape: Shape, rng: np.random.Generator | None = None, dtype: DTypeLike = "float32"
-    ) -> np.ndarray:
+    def __call__(self, shape: Shape, rng: np.random.Generator | None = None,
+                 dtype: DTypeLike = "float32") -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -143,10 +142,8 @@ class RandomUniform(Initializer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.minval > self.maxval:
-            raise ValueError(
-                "RandomUniform: minval must not lie above maxval, "
-                f"got {self.minval} and {self.maxval}"
-            )
+            raise ValueError("RandomUniform: minval must not lie above maxval, "
+                             f"got {self.minval} and {self.maxval}")
 
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(self.minval, self.maxval, shape)
@@ -390,9 +387,8 @@ def _fans(shape: Shape) -> tuple[int, int]:
     return shape[-2] * receptive, shape[-1] * receptive
 
 
-def _scaled(
-    shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str
-) -> np.ndarray:
+def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str,
+            distribution: str) -> np.ndarray:
     fan_in, fan_out = _fans(shape)
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
@@ -427,9 +423,8 @@ _DISTRIBUTIONS = {
 
 def _number(initializer: Initializer, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}"
-        )
+        raise ValueError(f"{type(initializer).__name__}: {name} must be a finite number, "
+                         f"got {value!r}")
     return float(value)
 
 
@@ -437,10 +432,8 @@ def _seed(initializer: Initializer, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
-        raise ValueError(
-            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, "
-            f"got {value!r}"
-        )
+        raise ValueError(f"{type(initializer).__name__}: seed must be None or a whole number of at "
+                         f"least 0, got {value!r}")
     return int(value)
 
 
@@ -453,10 +446,8 @@ def _at_least_zero(initializer: Initializer, name: str) -> None:
 def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(initializer, name)
     if value not in allowed:
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, "
-            f"got {value!r}"
-        )
+        raise ValueError(f"{type(initializer).__name__}: {name} must be one of "
+                         f"{', '.join(allowed)}, got {value!r}")
 
 
 zeros, ones, constant = Zeros, Ones, Constant

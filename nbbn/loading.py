@@ -116,9 +116,8 @@ def model_of(content: Content, path: PathLike) -> Any:
     name = content.meta.get("model")
     make = _MODELS.get(name) if isinstance(name, str) else None
     if make is None:
-        raise FileError(
-            f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn"
-        )
+        raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; "
+                        "update nbbn")
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:

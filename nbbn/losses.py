@@ -130,9 +130,8 @@ class LossRecord:
     sklearn: str | None = None
     sklearn_sums: bool = False
 
-    def of_rows(
-        self, targets: np.ndarray, outputs: np.ndarray, parameter: float = 0.0
-    ) -> np.ndarray:
+    def of_rows(self, targets: np.ndarray, outputs: np.ndarray,
+                parameter: float = 0.0) -> np.ndarray:
         """Value of each row, for any loss: those without a parameter do without it."""
         if self.parameter is None:
             return self.rows(targets, outputs)
@@ -202,23 +201,18 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.reduction not in ("sum_over_batch_size", "mean"):
-            raise ValueError(
-                f"{self._class}: reduction {self.reduction!r} is not supported; "
-                "use 'sum_over_batch_size'"
-            )
+            raise ValueError(f"{self._class}: reduction {self.reduction!r} is not supported; "
+                             "use 'sum_over_batch_size'")
         if self.axis != -1:
-            raise ValueError(
-                f"{self._class}: axis must be -1, got {self.axis!r}; put the units last"
-            )
+            raise ValueError(f"{self._class}: axis must be -1, got {self.axis!r}; "
+                             "put the units last")
         if not isinstance(self.from_logits, bool):
-            raise TypeError(
-                f"{self._class}: from_logits must be True or False, got {self.from_logits!r}"
-            )
+            raise TypeError(f"{self._class}: from_logits must be True or False, "
+                            f"got {self.from_logits!r}")
         s = getattr(self, "label_smoothing", 0.0)
         if isinstance(s, bool) or not isinstance(s, Real) or not 0 <= float(s) <= 1:
-            raise ValueError(
-                f"{self._class}: label_smoothing must be a number in [0, 1], got {s!r}"
-            )
+            raise ValueError(f"{self._class}: label_smoothing must be a number in [0, 1], "
+                             f"got {s!r}")
 
     @property
     def _class(self) -> str:
@@ -298,10 +292,8 @@ class SparseCategoricalCrossentropy(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.ignore_class is not None:
-            raise ValueError(
-                f"{self._class}: ignore_class is not supported; "
-                "give those rows a sample_weight of 0"
-            )
+            raise ValueError(f"{self._class}: ignore_class is not supported; "
+                             "give those rows a sample_weight of 0")
 
 
 @dataclass(frozen=True)
@@ -444,10 +436,8 @@ def get(identifier: str | Loss | dict) -> Loss:
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         name = identifier.__name__
         raise TypeError(f"loss is the class {name}; make an object of it: {name}()")
-    raise TypeError(
-        f"loss must be a name or an object of nbbn.losses, got {identifier!r}; "
-        "functions are not supported"
-    )
+    raise TypeError(f"loss must be a name or an object of nbbn.losses, got {identifier!r}; "
+                    "functions are not supported")
 
 
 def _class(name: object) -> type[Loss]:

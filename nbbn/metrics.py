@@ -44,9 +44,8 @@ class Metric:
             object.__setattr__(self, "name", self.default_name)
         k = getattr(self, "k", 1)
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(
-                f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}"
-            )
+            raise ValueError(f"{type(self).__name__}: k must be a whole number of at least 1, "
+                             f"got {k!r}")
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
@@ -326,11 +325,9 @@ def get(identifier: str | Metric | dict, loss: Loss, units: int | None) -> Metri
     metric = _of(identifier, loss, units)
     if metric.takes_labels != loss.takes_labels:
         forms = {True: "class indices (n,)", False: "a row of numbers for each row"}
-        raise ValueError(
-            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} "
-            f"takes {forms[loss.takes_labels]}; use 'accuracy', which follows the loss, "
-            "or another metric"
-        )
+        raise ValueError(f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss "
+                         f"{loss.shown!r} takes {forms[loss.takes_labels]}; use 'accuracy', which "
+                         "follows the loss, or another metric")
     return metric
 
 
@@ -345,10 +342,8 @@ def _of(identifier: object, loss: Loss, units: int | None) -> Metric:
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         name = identifier.__name__
         raise TypeError(f"a metric is the class {name}; make an object of it: {name}()")
-    raise TypeError(
-        f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
-        "functions are not supported"
-    )
+    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
+                    "functions are not supported")
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:

@@ -33,10 +33,8 @@ class Regularizer:
                 or not isinstance(value, Real)
                 or not 0 <= float(value) < math.inf
             ):
-                raise ValueError(
-                    f"{type(self).__name__}: {f.name} must be a finite number of at least 0, "
-                    f"got {value!r}"
-                )
+                raise ValueError(f"{type(self).__name__}: {f.name} must be a finite number of at "
+                                 f"least 0, got {value!r}")
             object.__setattr__(self, f.name, float(value))
 
     def __call__(self, weights: np.ndarray) -> float:

@@ -27,9 +27,8 @@ class Schedule:
                     or not isinstance(value, Real)
                     or not math.isfinite(value)
                 ):
-                    raise ValueError(
-                        f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}"
-                    )
+                    raise ValueError(f"{type(self).__name__}: {f.name} must be a finite number, "
+                                     f"got {value!r}")
                 object.__setattr__(self, f.name, float(value))
             if f.name in ("decay_steps", "total_steps") and value <= 0:
                 raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
@@ -200,14 +199,11 @@ class PiecewiseConstantDecay(Schedule):
         for name in ("boundaries", "values"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if len(self.boundaries) != len(self.values) - 1:
-            raise ValueError(
-                "PiecewiseConstantDecay: needs one value more than boundaries, "
-                f"got {len(self.values)} values for {len(self.boundaries)} boundaries"
-            )
+            raise ValueError("PiecewiseConstantDecay: needs one value more than boundaries, "
+                             f"got {len(self.values)} values for {len(self.boundaries)} boundaries")
         if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:])):
-            raise ValueError(
-                f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}"
-            )
+            raise ValueError("PiecewiseConstantDecay: boundaries must ascend, "
+                             f"got {self.boundaries}")
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
         return np.asarray(self.values, np.float64)[
@@ -244,9 +240,8 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.warmup_share < 1:
-            raise ValueError(
-                f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}"
-            )
+            raise ValueError("OneCycle: warmup_share must lie between 0 and 1, "
+                             f"got {self.warmup_share}")
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
         last = max(self.total_steps - 1, 1)
