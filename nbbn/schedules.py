@@ -6,32 +6,25 @@ float64.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nbbn.names import Specification
+
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Specification):
     """What every schedule does: `schedule(steps)` are the learning rates of these steps."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
             if f.type == "float":
-                if (
-                    isinstance(value, bool)
-                    or not isinstance(value, Real)
-                    or not math.isfinite(value)
-                ):
-                    raise ValueError(f"{type(self).__name__}: {f.name} must be a finite number, "
-                                     f"got {value!r}")
-                object.__setattr__(self, f.name, float(value))
+                object.__setattr__(self, f.name, self._number(f.name))
+            value = getattr(self, f.name)
             if f.name in ("decay_steps", "total_steps") and value <= 0:
-                raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
+                raise self._error(f"{f.name} must be above 0, got {value}")
 
     def __call__(self, step: ArrayLike) -> np.ndarray | float:
         """Learning rates of the steps.
@@ -52,13 +45,24 @@ class Schedule:
     def _rates(self, step: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def config(self) -> dict:
-        """The schedule as JSON-ready values; `from_config` reads them."""
-        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+@dataclass(frozen=True)
+class _Decay(Schedule):
+    """What the decays by a rate share."""
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = ""
+
+    def _done(self, step: np.ndarray) -> np.ndarray:
+        p = step / self.decay_steps
+        return np.floor(p) if self.staircase else p
 
 
 @dataclass(frozen=True)
-class ExponentialDecay(Schedule):
+class ExponentialDecay(_Decay):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
 
     Parameters
@@ -69,21 +73,14 @@ class ExponentialDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "ExponentialDecay"
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        p = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (
-            np.floor(p) if self.staircase else p
-        )
+        return self.initial_learning_rate * self.decay_rate ** self._done(step)
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay(Schedule):
+class InverseTimeDecay(_Decay):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
 
     Parameters
@@ -94,17 +91,10 @@ class InverseTimeDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "InverseTimeDecay"
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        p = step / self.decay_steps
-        return self.initial_learning_rate / (
-            1 + self.decay_rate * (np.floor(p) if self.staircase else p)
-        )
+        return self.initial_learning_rate / (1 + self.decay_rate * self._done(step))
 
 
 @dataclass(frozen=True)
@@ -206,9 +196,7 @@ class PiecewiseConstantDecay(Schedule):
                              f"got {self.boundaries}")
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        return np.asarray(self.values, np.float64)[
-            np.searchsorted(self.boundaries, step, side="left")
-        ]
+        return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
 
 
 @dataclass(frozen=True)
@@ -258,13 +246,11 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
     return last + (first - last) * 0.5 * (1 + np.cos(np.pi * done))
 
 
-_SCHEDULES = {
-    cls.__name__: cls
-    for cls in (
-        ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
-        OneCycle,
-    )
-}
+_CLASSES: tuple[type[Schedule], ...] = (
+    ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
+    OneCycle,
+)  # fmt: skip
+_SCHEDULES = {cls.__name__: cls for cls in _CLASSES}
 
 
 def from_config(config: dict) -> Schedule:
