@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 Logs = dict[str, float]
+_Method = Callable[..., None] | None
 
 
 class Callback:
@@ -32,6 +33,11 @@ class Callback:
     def set_model(self, model: Any) -> None:
         """Take the model that is trained."""
         self.model = model
+
+    def _say(self, text: str) -> None:
+        """Print a line, if the callback is `verbose`."""
+        if getattr(self, "verbose", 0) > 0:
+            print(text)
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Take `epochs`, `steps` and `verbose`."""
@@ -93,19 +99,16 @@ class CallbackList:
 
     def __init__(self, callbacks: Callback | Iterable[Callback] | None, model: object,
                  params: dict[str, Any]):
-        if callbacks is None:
-            callbacks = []
-        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        given = [] if callbacks is None else callbacks
+        self.callbacks = list(given) if isinstance(given, Iterable) else [given]
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                hint = ""
-                if isinstance(callback, type):
-                    hint = f"; make an object of it: {callback.__name__}(...)"
+                named = isinstance(callback, type)
+                hint = f"; make an object of it: {callback.__name__}(...)" if named else ""
                 raise TypeError("callbacks must be objects of nbbn.callbacks.Callback, "
                                 f"got {callback!r}{hint}")
-        for callback in self.callbacks:
-            callback.set_params(params)
-            callback.set_model(model)
+        self.call("set_params", params)
+        self.call("set_model", model)
 
     @property
     def by_batch(self) -> bool:
@@ -261,12 +264,11 @@ class EarlyStopping(_Monitor):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.stopped_epoch > 0:
+            self._say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
-            if self.verbose > 0:
-                best = self.best_epoch + 1
-                print(f"Restoring model weights from the end of the best epoch: {best}.")
+            best = self.best_epoch + 1
+            self._say(f"Restoring model weights from the end of the best epoch: {best}.")
             self.model.set_weights(self.best_weights)
 
 
@@ -341,10 +343,6 @@ class ModelCheckpoint(_Monitor):
         self.best = value
         return True
 
-    def _say(self, text: str) -> None:
-        if self.verbose > 0:
-            print(text)
-
 
 class ReduceLROnPlateau(_Monitor):
     """Lowers the learning rate when a figure has not improved for some epochs.
@@ -405,9 +403,8 @@ class ReduceLROnPlateau(_Monitor):
         if rate <= self.min_lr:
             return
         self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
-        if self.verbose > 0:
-            rate = self.model.learning_rate
-            print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
+        rate = self.model.learning_rate
+        self._say(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
         self.cooldown_counter, self.wait = self.cooldown, 0
 
 
@@ -436,10 +433,8 @@ class LearningRateScheduler(Callback):
         one = isinstance(rate, Real) and not isinstance(rate, bool)
         if not one and not (isinstance(rate, np.ndarray) and rate.ndim == 0):
             raise ValueError(f"LearningRateScheduler: schedule must give a number, got {rate!r}")
-        self.model.optimizer.learning_rate = float(rate)
-        if self.verbose > 0:
-            print(f"Epoch {epoch + 1}: "
-                  f"LearningRateScheduler setting learning rate to {float(rate)}.")
+        self.model.optimizer.learning_rate = rate = float(rate)
+        self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
@@ -518,21 +513,17 @@ class LambdaCallback(Callback):
         Other methods of `Callback`, by name.
     """
 
-    def __init__(self, on_epoch_begin: Callable[..., None] | None = None,
-                 on_epoch_end: Callable[..., None] | None = None,
-                 on_train_begin: Callable[..., None] | None = None,
-                 on_train_end: Callable[..., None] | None = None,
-                 on_train_batch_begin: Callable[..., None] | None = None,
-                 on_train_batch_end: Callable[..., None] | None = None,
-                 **methods: Callable[..., None] | None):
+    def __init__(self, on_epoch_begin: _Method = None, on_epoch_end: _Method = None,
+                 on_train_begin: _Method = None, on_train_end: _Method = None,
+                 on_train_batch_begin: _Method = None, on_train_batch_end: _Method = None,
+                 **methods: _Method):
         super().__init__()
-        given = {
+        methods |= {
             "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end,
             "on_train_begin": on_train_begin, "on_train_end": on_train_end,
             "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
-            **methods,
-        }
-        for name, function in given.items():
+        }  # fmt: skip
+        for name, function in methods.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
                 raise TypeError(f"LambdaCallback: unknown argument {name!r}; "
                                 "see the methods of Callback")

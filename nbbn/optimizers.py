@@ -189,11 +189,7 @@ class Optimizer:
             can be written.
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
-        given = {
-            name: value
-            for name, value in given.items()
-            if value is not None or name == "weight_decay"
-        }
+        given = {n: v for n, v in given.items() if v is not None or n == "weight_decay"}
         if isinstance(self.learning_rate, Schedule):
             given["learning_rate"] = self.learning_rate.config()
         elif callable(self.learning_rate):
@@ -230,7 +226,6 @@ class SGD(Optimizer):
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "nesterov" if self.nesterov and self.momentum > 0 else "sgd"
 
     def constants(self) -> list[float]:
@@ -270,12 +265,10 @@ class RMSprop(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.momentum or self.centered else 1
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "rmsprop_momentum" if self.momentum or self.centered else "rmsprop"
 
     def constants(self) -> list[float]:
@@ -311,12 +304,10 @@ class Adam(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.amsgrad else 2
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "amsgrad" if self.amsgrad else "adam"
 
     def __post_init__(self) -> None:
