@@ -483,10 +483,9 @@ class CSVLogger(Callback):
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):
                 names += [f"val_{name}" for name in names]
-            self._writer = csv.DictWriter(
-                self._file, ["epoch", *names], restval="NA", extrasaction="ignore",
-                delimiter=self.separator, lineterminator="\n",
-            )
+            self._writer = csv.DictWriter(self._file, ["epoch", *names], restval="NA",
+                                          extrasaction="ignore", delimiter=self.separator,
+                                          lineterminator="\n")
             if self._header:
                 self._writer.writeheader()
         self._writer.writerow({"epoch": epoch, **logs})

@@ -140,13 +140,10 @@ class LossRecord:
 RECORDS = {
     record.engine: record
     for record in (
-        LossRecord(
-            "softmax_cross_entropy", _softmax_cross_entropy, "softmax",
-            takes_labels=True, counts_hits=True,
-        ),
-        LossRecord(
-            "categorical_cross_entropy", _categorical_cross_entropy, "softmax", counts_hits=True
-        ),
+        LossRecord("softmax_cross_entropy", _softmax_cross_entropy, "softmax", takes_labels=True,
+                   counts_hits=True),
+        LossRecord("categorical_cross_entropy", _categorical_cross_entropy, "softmax",
+                   counts_hits=True),
         LossRecord("sigmoid_cross_entropy", _sigmoid_cross_entropy, "sigmoid", counts_hits=True),
         LossRecord("binary_cross_entropy", _binary_cross_entropy, "sigmoid", counts_hits=True),
         LossRecord("squared_error", _squared_error, "linear", sklearn="squared_error"),

@@ -341,9 +341,8 @@ class AdamW(Adam):
     def __init__(self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
                  beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7,
                  amsgrad: bool = False, **base: Any):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base
-        )
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay,
+                         **base)
 
 
 _CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)

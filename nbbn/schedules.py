@@ -156,11 +156,8 @@ class CosineDecay(Schedule):
             return self.initial_learning_rate * self._share(step)
         rise = self.warmup_target - self.initial_learning_rate
         warm = self.initial_learning_rate + rise * step / max(self.warmup_steps, 1)
-        return np.where(
-            step < self.warmup_steps,
-            warm,
-            self.warmup_target * self._share(step - self.warmup_steps),
-        )
+        return np.where(step < self.warmup_steps, warm,
+                        self.warmup_target * self._share(step - self.warmup_steps))
 
     def _share(self, step: np.ndarray) -> np.ndarray:
         done = np.clip(step / self.decay_steps, 0, 1)
@@ -236,9 +233,8 @@ class OneCycle(Schedule):
         top = self.warmup_share * last
         up = np.clip(step / top, 0, 1)
         down = np.clip((step - top) / (last - top), 0, 1)
-        share = np.where(
-            step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down)
-        )
+        share = np.where(step < top, _cosine(self.start_factor, 1.0, up),
+                         _cosine(1.0, self.end_factor, down))
         return self.max_learning_rate * share
 
 

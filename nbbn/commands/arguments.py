@@ -46,9 +46,8 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
-    parser.add_argument(
-        "--threads", type=count, metavar="N", help="threads to use (default: all cores)"
-    )
+    parser.add_argument("--threads", type=count, metavar="N",
+                        help="threads to use (default: all cores)")
 
 
 def threads_of(args: argparse.Namespace) -> AbstractContextManager[None]:

@@ -186,8 +186,6 @@ def _table(results: list[Result], score: str) -> Table:
         column.justify = "right"
     for r in sorted(results, key=lambda r: -np.mean(r.scores)):
         spread = f" +- {np.std(r.scores):.4f}" if len(r.scores) > 1 else ""
-        table.add_row(
-            r.name, f"{np.mean(r.scores):.4f}{spread}", f"{np.mean(r.fit_seconds):.3g}",
-            f"{round(float(np.mean(r.sizes))):,}", f"{1e6 * np.mean(r.row_seconds):.3g}",
-        )
+        table.add_row(r.name, f"{np.mean(r.scores):.4f}{spread}", f"{np.mean(r.fit_seconds):.3g}",
+                      f"{round(float(np.mean(r.sizes))):,}", f"{1e6 * np.mean(r.row_seconds):.3g}")
     return table

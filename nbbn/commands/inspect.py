@@ -122,10 +122,8 @@ def _layers(layers: list[dict]) -> Table:
     table.columns[-1].justify = "right"
     for layer in layers:
         kind, activation = layer["kind"], layer["activation"]
-        table.add_row(
-            str(layer["index"]), f"{kind} ({activation})" if activation else kind,
-            _shape(layer["output_shape"]), f"{layer['parameters']:,}",
-        )
+        table.add_row(str(layer["index"]), f"{kind} ({activation})" if activation else kind,
+                      _shape(layer["output_shape"]), f"{layer['parameters']:,}")
     return table
 
 

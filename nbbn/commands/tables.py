@@ -130,9 +130,8 @@ def _parse(path: Path, lines: list[bytes], delimiter: str, number: int,
     if not any(line.strip() for line in lines):
         return np.empty((0, columns or 0))
     try:
-        rows = np.loadtxt(
-            lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2, encoding="utf-8-sig"
-        )
+        rows = np.loadtxt(lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2,
+                          encoding="utf-8-sig")
     except ValueError:
         rows = None
     if rows is None or (columns is not None and rows.shape[1] != columns):

@@ -134,7 +134,6 @@ def _write(folder: Path, runs: list[Run], folded: FoldedModel, title: str,
             write(with_folder(folder / name))
             written.append(folder / name)
         except ImportError as error:
-            console().print(
-                f"no picture: {error}; to get it: python -m pip install matplotlib", soft_wrap=True
-            )
+            console().print(f"no picture: {error}; to get it: python -m pip install matplotlib",
+                            soft_wrap=True)
     return written
