@@ -1,13 +1,39 @@
-"""Names that users give to classes: what one stands for, or an error that knows the nearest."""
+"""Specifications, and the names that users give to their classes.
+
+What a name stands for is found, or an error says which known one is the nearest.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A dataclass of plain values, as which Keras's arguments are given and written to files."""
+
+    def config(self) -> dict:
+        """The object as JSON-ready values, in Keras's form; its module reads them."""
+        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+    def _error(self, text: str) -> ValueError:
+        return ValueError(f"{type(self).__name__}: {text}")
+
+    def _number(self, name: str, least: float = -math.inf, most: float = math.inf,
+                rule: str = "a finite number") -> float:
+        """The argument as a float, if it is a finite number within these bounds."""
+        value: object = getattr(self, name)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            if math.isfinite(value) and least <= float(value) <= most:
+                return float(value)
+        raise self._error(f"{name} must be {rule}, got {value!r}")
 
 
 def find(

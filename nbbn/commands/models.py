@@ -103,9 +103,8 @@ def _on_onnxruntime(path: Path) -> Runnable:
         raise UnusableInput(f"{path}: must have one input of floats, has {kinds}")
     shape = tuple(inputs[0].shape[1:])
     if not all(isinstance(n, int) and n > 0 for n in shape) or not shape:
-        raise UnusableInput(
-            f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows"
-        )
+        raise UnusableInput(f"{path}: the shape of its input, {inputs[0].shape}, "
+                            "is not fixed but for the rows")
     dtype = np.dtype(np.float32 if inputs[0].type == "tensor(float)" else np.float64)
 
     network = _imported(path)

@@ -21,9 +21,8 @@ def _pyarrow(path: Path) -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as err:
-        raise ImportError(
-            f"{path}: .parquet files need the package pyarrow: python -m pip install pyarrow"
-        ) from err
+        raise ImportError(f"{path}: .parquet files need the package pyarrow: "
+                          "python -m pip install pyarrow") from err
     return pyarrow
 
 
@@ -60,9 +59,8 @@ def read_batches(path: Path, rows: int) -> Iterator[dict[str, np.ndarray]]:
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:
     if missing := column.null_count:
-        raise UnusableInput(
-            f"{path}: column {name!r} has {missing} missing values; fill or leave them out"
-        )
+        raise UnusableInput(f"{path}: column {name!r} has {missing} missing values; "
+                            "fill or leave them out")
     return column.to_numpy(zero_copy_only=False)
 
 
@@ -70,9 +68,8 @@ def as_rows(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Columns of numbers as one array `(rows, columns)`: float32 where all are, else float64."""
     for name, values in columns.items():
         if values.dtype.kind not in "fiub":
-            raise UnusableInput(
-                f"{path}: column {name!r} holds no numbers; convert it, or leave it out"
-            )
+            raise UnusableInput(f"{path}: column {name!r} holds no numbers; convert it, "
+                                "or leave it out")
     single = all(values.dtype == np.float32 for values in columns.values())
     rows = np.stack(list(columns.values()), axis=1)
     return rows.astype(np.float32 if single else np.float64, copy=False)

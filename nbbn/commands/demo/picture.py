@@ -41,9 +41,8 @@ def _panel(axes: Any, runs: list[Run], curve: str, title: str, label: str) -> No
         epochs = range(1, len(run.loss) + 1)
         trained, held = getattr(run, curve), getattr(run, f"val_{curve}")
         axes.plot(epochs, trained, "--", color=colour, marker=".", label=f"{run.name}, training")
-        axes.plot(
-            epochs, held, "-", color=colour, marker="o", ms=4, label=f"{run.name}, validation"
-        )
+        axes.plot(epochs, held, "-", color=colour, marker="o", ms=4,
+                  label=f"{run.name}, validation")
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

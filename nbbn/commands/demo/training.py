@@ -59,9 +59,8 @@ def compile_kernels(images: Images, **params: Any) -> None:
         _fit(MLPClassifier(batch_norm=batch_norm, **{**params, "max_iter": 1}), images, few)
 
 
-def train(
-    name: str, batch_norm: bool, images: Images, show: Callable[[object, dict], None], **params: Any
-) -> Run:
+def train(name: str, batch_norm: bool, images: Images, show: Callable[[object, dict], None],
+          **params: Any) -> Run:
     """Fit with the same parameters, seed and rows in the same order, but for batch norm.
 
     Parameters
