@@ -23,14 +23,18 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_collection_finish(session):
-    """Of several processes each compiles its share of the kernels first: they keep them in one cache, and none twice."""
+    """Of several processes each compiles its share of the kernels first: they keep them in one cache, and none twice.
+
+    A share is as much as can be of one dtype: helpers of kernels are compiled once for each in every process.
+    """
     worker = getattr(session.config, "workerinput", None)
     if worker is None or len(session.items) < MANY:
         return
     from nbbn.kernels import KERNELS
 
     jobs = [(kernel, np.dtype(dtype)) for dtype in ("float32", "float64") for kernel in KERNELS.values()]
-    for kernel, dtype in jobs[int(worker["workerid"][2:]) :: worker["workercount"]]:
+    me, all_of_us = int(worker["workerid"][2:]), worker["workercount"]
+    for kernel, dtype in jobs[len(jobs) * me // all_of_us : len(jobs) * (me + 1) // all_of_us]:
         kernel.address(dtype)
 
 

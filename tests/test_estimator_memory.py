@@ -95,7 +95,11 @@ class Watched(np.ndarray):
     """Rows that a weak reference can watch."""
 
 
-@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"callbacks": lambda *_: None}], ids=str)
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"callbacks": lambda *_: None}],
+    ids=["defaults", "early stopping", "lbfgs", "callback"],
+)
 def test_rows_are_free_after_a_fit(params):
     """No cycle of objects keeps them until the collector comes by."""
     X, y = data()
