@@ -32,7 +32,7 @@ STAMP = os.path.join(VENV, "nbbn-run.json")
 # Command: extras of pyproject.toml that it needs, Python's arguments. Any other command is one of
 # nbbn's own.
 TOOLS = {
-    "test": (["test", "plot", "onnx"], ["-m", "pytest"]),
+    "test": (["test", "plot", "onnx"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal"]),
     "lint": (["test"], ["-m", "ruff", "check"]),
     "types": (["test", "plot", "onnx"], ["-m", "mypy"]),
     "asv": (["bench"], ["-m", "asv"]),
