@@ -68,20 +68,13 @@ def run(args: argparse.Namespace) -> None:
 
 @dataclass
 class Result:
-    """What was measured of one model, a number a split.
-
-    Attributes
-    ----------
-    scores, fit_seconds, row_seconds : list of float
-        Accuracy or R2; of the fit; of a prediction, by row.
-    sizes : list of int
-        Bytes: of nbbn's folded model as a file, of others pickled.
-    """
+    """What was measured of one model, a number a split."""
 
     name: str
-    scores: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)  # accuracy or R2
     fit_seconds: list[float] = field(default_factory=list)
-    row_seconds: list[float] = field(default_factory=list)
+    row_seconds: list[float] = field(default_factory=list)  # of a prediction, by row
+    # Bytes: of nbbn's folded model as a file, of others pickled.
     sizes: list[int] = field(default_factory=list)
 
 

@@ -27,15 +27,7 @@ def _pyarrow(path: Path) -> ModuleType:
 
 
 def open_table(path: Path) -> Any:
-    """A Parquet file, of which nothing but the description is read.
-
-    Raises
-    ------
-    ImportError
-        Without pyarrow.
-    UnusableInput
-        For any other file.
-    """
+    """A Parquet file, of which nothing but the description is read; raises for any other file."""
     pyarrow = _pyarrow(path)
     try:
         return pyarrow.parquet.ParquetFile(path)
@@ -76,14 +68,7 @@ def as_rows(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
 
 
 class ParquetWriter:
-    """Rows appended to a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-    names : list of str
-        The columns' names.
-    """
+    """Rows appended to a Parquet file of columns with these names."""
 
     def __init__(self, path: Path, names: list[str]):
         self._pyarrow, self._path, self._names = _pyarrow(path), path, names

@@ -23,10 +23,7 @@ _Chunk = tuple[np.ndarray, int | None, float]
 def read_chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
     """Rows of a table in order: finite numbers `(rows, ...)`, and the fraction read so far.
 
-    Raises
-    ------
-    UnusableInput
-        Which line or row cannot be used, and why.
+    UnusableInput says which line or row cannot be used, and why.
     """
     check_suffix(path, SUFFIXES)
     chunks = _CHUNKS.get(path.suffix.lower(), _text_chunks)(path)

@@ -30,10 +30,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Rows and targets as the arguments of `add_data` say.
 
-    Raises
-    ------
-    UnusableInput, ImportError
-        Which file cannot be used, and why.
+    UnusableInput says which file, column or line cannot be used, and why.
     """
     path, target = args.data, args.target
     check_suffix(path, (*tables.DELIMITERS, ".parquet", ".npz"))
@@ -62,13 +59,7 @@ def split(x: np.ndarray, y: np.ndarray, share: float, seed: int,
 
 def read_parquet(path: Path, target: str | None,
                  kind: type[str] | type[float]) -> tuple[np.ndarray, np.ndarray]:
-    """A Parquet table with one column apart: the last, or the one called `target`.
-
-    Raises
-    ------
-    UnusableInput
-        Which column cannot be used, and why.
-    """
+    """A Parquet table with one column apart: the last, or the one called `target`."""
     table = parquet.open_table(path)
     with table:
         names: list[str] = table.schema_arrow.names
@@ -92,13 +83,7 @@ def read_parquet(path: Path, target: str | None,
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays X and y of a `.npz` file, rows flattened.
-
-    Raises
-    ------
-    UnusableInput
-        Where they are missing or do not go together.
-    """
+    """Arrays X and y of a `.npz` file, rows flattened."""
     arrays = read_npz(path)
     if not {"X", "y"} <= set(arrays):
         held = ", ".join(sorted(arrays)) or "none"
@@ -114,16 +99,7 @@ def read_table(path: Path, target: str | None,
                kind: type[str] | type[float]) -> tuple[np.ndarray, np.ndarray]:
     """A text table with one column apart: the last, or the one that the first line calls `target`.
 
-    Parameters
-    ----------
-    target : str or None
-    kind : {float, str}
-        What the column holds. Texts that are all whole numbers become integers.
-
-    Raises
-    ------
-    UnusableInput
-        Which line cannot be used, and why.
+    `kind` is what the column holds; texts that are all whole numbers become integers.
     """
     delimiter = tables.DELIMITERS[path.suffix.lower()]
     with open(path, "rb") as file:

@@ -13,15 +13,7 @@ from nbbn.formats.npz import read_npz
 
 
 class Images(NamedTuple):
-    """A data set, ready to train on.
-
-    Attributes
-    ----------
-    name : str
-    x_train, x_test : ndarray of float32, shape (rows, pixels)
-        Grey values in [0, 1].
-    y_train, y_test : ndarray of int64, shape (rows,)
-    """
+    """A data set, ready to train on: grey values `(rows, pixels)` in [0, 1], float32; labels."""
 
     name: str
     x_train: np.ndarray
@@ -44,13 +36,7 @@ def digits(seed: int) -> Images:
 
 
 def mnist(path: Path) -> Images:
-    """Images of grey values 0 to 255 from a file in the layout of Keras's `mnist.npz`.
-
-    Raises
-    ------
-    FileError, UnusableInput
-        What in the file is not as it should be.
-    """
+    """Images of grey values 0 to 255 from a file in the layout of Keras's `mnist.npz`."""
     arrays = read_npz(path)
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise UnusableInput(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(ARRAYS)}, "

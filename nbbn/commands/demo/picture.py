@@ -13,13 +13,7 @@ _COLOURS = ("#0072B2", "#D55E00")
 
 
 def draw(path: Path, runs: list[Run], title: str) -> None:
-    """Write a PNG with two panels.
-
-    Raises
-    ------
-    ImportError
-        Without matplotlib.
-    """
+    """Write a PNG with two panels; needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
