@@ -237,12 +237,12 @@ class Pad(Operation):
 
 @dataclass(frozen=True)
 class Repeat(Operation):
-    """Each number of the last axis `times` in a row."""
+    """Each number along axis `k` of a row, of at most three axes, `times[k]` in a row."""
 
-    times: int
+    times: tuple[int, ...]
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        return (*shapes[0][:-1], shapes[0][-1] * self.times)
+        return tuple(n * times for n, times in zip(shapes[0], self.times))
 
 
 @dataclass(frozen=True)

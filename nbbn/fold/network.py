@@ -266,8 +266,8 @@ def _reshape(place: _Place) -> Pass:
 
 
 def _repeat(place: _Place) -> Pass:
-    last, times = len(place.step.input_shape), place.step.operation.times
-    return Pass(place.name, carry=passes.repeated(last, times))
+    times = place.step.operation.times
+    return Pass(place.name, carry=passes.repeated(times), back=passes.kept(times, place.title))
 
 
 # Operation -> what it is to folding.

@@ -135,10 +135,4 @@ class UpSampling2D(Layer):
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._row(input_shape, 3)
-        down, right = self.size
-        # Width, then height, stands last while it is repeated.
-        wider = [op.Permute((0, 2, 1)), op.Repeat(right), op.Permute((1, 2, 0))]
-        turned = wider if right > 1 else [op.Permute((2, 1, 0))]
-        if down > 1:
-            return [*turned, op.Repeat(down), op.Permute((2, 1, 0))]
-        return [*wider[:2], op.Permute((0, 2, 1))] if right > 1 else []
+        return [] if self.size == (1, 1) else [op.Repeat((*self.size, 1))]

@@ -22,6 +22,7 @@ from nbbn.program.forward import (
     add_depthwise,
     add_permutation,
     node_cells,
+    repeats_of_last,
     row_norm_sizes,
 )
 from nbbn.program.fusion import Node
@@ -192,7 +193,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_depthwise(low, d, dx, window, flipped, low.zeros(repeated.pixel))
         if node.operation.multiplier > 1:
-            dx = _sum_repeats(low, node, dx, node.operation.multiplier)
+            dx = _sum_repeats(low, f"d{node.index}", dx, node.operation.multiplier)
     _bias_gradient(low, node, d)
     if low.is_trained(node, "kernel"):
         vectors = low.updates.vectors(node, "kernel")
@@ -205,8 +206,8 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
     return dx
 
 
-def _sum_repeats(low: TrainingLowering, node: Node, d: Tensor, times: int) -> Tensor:
-    dx = low.tensor(f"d{node.index}", node.input_shape)
+def _sum_repeats(low: TrainingLowering, name: str, d: Tensor, times: int) -> Tensor:
+    dx = low.tensor(name, (*d.shape[:-1], d.channels // times))
     low.add("sum_repeats", dy=d, channels=dx.channels, times=times, dx=dx, pixels=dx.pixels)
     return dx
 
@@ -237,9 +238,7 @@ def reshape(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 def permute(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """Back to the order before."""
-    dx = low.like(f"d{node.index}", result.x)
-    add_permutation(low, node.operation.inverse.order, d, dx)
-    return dx
+    return add_permutation(low, f"d{node.index}", d, node.operation.inverse)
 
 
 def pad(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
@@ -252,8 +251,12 @@ def pad(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
 
 
 def repeat(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
-    """The sum over the repeats."""
-    return _sum_repeats(low, node, d, node.operation.times)
+    """The sum over the repeats, axis by axis."""
+    for i, (order, times) in enumerate(reversed(repeats_of_last(node.operation))):
+        if times > 1:
+            d = _sum_repeats(low, f"d{node.index}_{i}", d, times)
+        d = add_permutation(low, f"dturned{node.index}_{i}", d, order.inverse)
+    return d
 
 
 # -- activations, and what disturbs

@@ -195,14 +195,15 @@ def reshape(low: Lowering, node: Node, x: Tensor) -> Result:
 
 def permute(low: Lowering, node: Node, x: Tensor) -> Result:
     """Axes in another order."""
-    y = low.tensor(f"y{node.index}", node.output_shape)
-    add_permutation(low, node.operation.order, x, y)
-    return Result(y, x)
+    return Result(add_permutation(low, f"y{node.index}", x, node.operation), x)
 
 
-def add_permutation(low: Lowering, order: tuple[int, ...], x: Tensor, y: Tensor) -> None:
-    """Axis `k` of `y` is axis `order[k]` of `x`."""
-    lead = 3 - len(x.shape)
+def add_permutation(low: Lowering, name: str, x: Tensor, operation: op.Permute) -> Tensor:
+    """Axes in another order; the same tensor where they stay."""
+    order = operation.order
+    if order == tuple(range(len(order))):
+        return x
+    y, lead = low.tensor(name, operation.output_shape(x.shape)), 3 - len(x.shape)
     shape = (1,) * lead + x.shape
     middle = ((1,) * lead + y.shape)[1]
     steps = (middle * y.pixel, y.pixel, 1)
@@ -214,6 +215,7 @@ def add_permutation(low: Lowering, order: tuple[int, ...], x: Tensor, y: Tensor)
         x_b=x.pixel, y_a=place[0], y_b=place[1], y_c=place[2],
     )
     low.clear_padding(y)
+    return y
 
 
 def pad(low: Lowering, node: Node, x: Tensor) -> Result:
@@ -225,8 +227,26 @@ def pad(low: Lowering, node: Node, x: Tensor) -> Result:
 
 
 def repeat(low: Lowering, node: Node, x: Tensor) -> Result:
-    """Each number of the last axis several times."""
-    return Result(add_repeat(low, f"y{node.index}", x, node.operation.times), x)
+    """Each number several times along each axis."""
+    y = x
+    for i, (order, times) in enumerate(repeats_of_last(node.operation)):
+        y = add_permutation(low, f"turned{node.index}_{i}", y, order)
+        if times > 1:
+            y = add_repeat(low, f"y{node.index}_{i}", y, times)
+    return Result(y, x)
+
+
+def repeats_of_last(operation: op.Repeat) -> list[tuple[op.Permute, int]]:
+    """Other orders of axes, and how often numbers of the then last axis stand in a row."""
+    rank = len(operation.times)
+    moves, at = [], list(range(rank))
+    for axis in reversed(range(rank)):
+        if operation.times[axis] > 1:
+            place = at.index(axis)
+            order = (*(k for k in range(rank) if k != place), place)
+            moves.append((op.Permute(order), operation.times[axis]))
+            at = [at[k] for k in order]
+    return [*moves, (op.Permute(tuple(at)).inverse, 1)]
 
 
 Forward = Callable[[Lowering, Node, Tensor], Result]

@@ -140,17 +140,28 @@ def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Va
 
 
 def _repeat(graph: GraphWriter, step: Step[op.Repeat], arrays: Arrays, x: Value) -> Value:
-    if x.flat or not x.groups[-1]:
-        x = graph.plain(x)
-    # A new axis behind the last, which becomes as long as it takes.
-    at, dims = x.groups[-1][-1] + 1, list(x.dims)
     times = step.operation.times
-    name = graph.reshape(x.name, [*dims[:at], 1, *dims[at:]])
+    if len(times) == 3 and times[2] == 1:
+        scales = graph.constant(np.array([1, 1, *times[:2]], np.float32))
+        exact = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        name = graph.add("Resize", graph.images(x).name, "", scales, mode="nearest", **exact)
+        return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
+    for axis, many in enumerate(times):
+        x = _repeated(graph, x, axis, many) if many > 1 else x
+    return x
+
+
+def _repeated(graph: GraphWriter, x: Value, axis: int, times: int) -> Value:
+    """Along one axis of the row: a new axis behind it becomes as long as it takes."""
+    if x.flat or not x.groups[axis]:
+        x = graph.plain(x)
+    at, dims, groups = x.groups[axis][-1] + 1, x.dims, x.groups
+    name = graph.reshape(x.name, (*dims[:at], 1, *dims[at:]))
     long = [1] * (at + 1) + [times] + [1] * (len(dims) - at)
     name = graph.add("Expand", name, graph.integers(long))
-    groups = [tuple(a + (a >= at) for a in group) for group in x.groups]
-    groups[-1] += (at,)
-    return Value(name, (*dims[:at], times, *dims[at:]), tuple(groups))
+    moved = [tuple(a + (a >= at) for a in group) for group in groups]
+    moved[axis] += (at,)
+    return Value(name, (*dims[:at], times, *dims[at:]), tuple(moved))
 
 
 def _permute(graph: GraphWriter, step: Step[op.Permute], arrays: Arrays, x: Value) -> Value:
