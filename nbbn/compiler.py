@@ -1,6 +1,8 @@
-"""Whether numba's compiler is there: what asks here can do without it, what imports `nbbn.kernels` cannot.
+"""Whether numba's compiler is there.
 
-Without it, loading, predicting, folding and saving run on NumPy (`nbbn.fallback`); training does not.
+What asks here can do without it, what imports `nbbn.kernels` cannot.
+Without it, loading, predicting, folding and saving run on NumPy (`nbbn.fallback`); training does
+not.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ VARIABLE = "NBBN_DISABLE_JIT"
 
 @functools.cache
 def why_not() -> str | None:
-    """Why compiled kernels cannot be used, and what to do; None where they can. Asked of the machine once a process."""
+    """Why compiled kernels cannot be used, and what to do; None where they can.
+
+    The machine is asked once a process.
+    """
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
         return f"the environment variable {VARIABLE} is set; unset it"
     try:
@@ -34,4 +39,7 @@ def available() -> bool:
 def require() -> None:
     """Raise ImportError where compiled kernels cannot be used."""
     if (reason := why_not()) is not None:
-        raise ImportError(f"this needs compiled kernels (loading, predicting, folding and saving do not), but {reason}")
+        raise ImportError(
+            "this needs compiled kernels (loading, predicting, folding and saving do not), "
+            f"but {reason}"
+        )

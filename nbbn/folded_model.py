@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nbbn import formats
+from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
 from nbbn.formats.files import PathLike
@@ -161,17 +162,8 @@ class FoldedModel:
         ValueError
             For another shape.
         """
-        outputs = self._outputs(X)
-        if self.kind == "multilabel":
-            return (outputs > 0.5).astype(np.int64)
-        if self.kind == "classifier":
-            two = outputs.shape[1] == 1
-            return self.classes_[
-                (outputs[:, 0] > 0.5).astype(np.int64) if two else outputs.argmax(1)
-            ]
-        if self.kind == "regressor" and outputs.shape[1] == 1:
-            return outputs[:, 0]
-        return outputs
+        found = chosen(self._outputs(X), self.kind)
+        return self.classes_[found] if self.kind == "classifier" else found
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Probabilities `(rows, n_classes)` of a classifier, in the order of `classes_`.
@@ -196,9 +188,7 @@ class FoldedModel:
             own = self.kind or "a plain network"
             raise AttributeError(f"predict_proba needs a classifier, this model is {own}")
         outputs = self._outputs(X)
-        if self.kind == "classifier" and outputs.shape[1] == 1:
-            return np.hstack([1 - outputs, outputs])
-        return outputs
+        return probabilities(outputs) if self.kind == "classifier" else outputs
 
     def fit(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Not possible.

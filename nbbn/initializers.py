@@ -1,18 +1,21 @@
 """Initial values of a layer's arrays: Keras's initializers, drawn with NumPy's generators.
 
-Every initializer draws in float64 and rounds once, so that float32 weights are the rounded float64 ones of the same seed.
-The names in lower case (`he_normal`, ...) are the same classes, as in `keras.initializers`.
+Every initializer draws in float64 and rounds once, so that float32 weights are the rounded float64
+ones of the same seed. The names in lower case (`he_normal`, ...) are the same classes, as in
+`keras.initializers`.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from nbbn.names import made_of
 
 Shape = tuple[int, ...]
 
@@ -24,7 +27,7 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 class Initializer:
     """What every initializer does: `initializer(shape, rng, dtype)` is a new C-contiguous array."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "seed":
@@ -33,7 +36,9 @@ class Initializer:
                 value = _number(self, f.name, value)
             object.__setattr__(self, f.name, value)
 
-    def __call__(self, shape: Shape, rng: np.random.Generator | None = None, dtype="float32") -> np.ndarray:
+    def __call__(
+        self, shape: Shape, rng: np.random.Generator | None = None, dtype: DTypeLike = "float32"
+    ) -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -41,8 +46,8 @@ class Initializer:
         shape : tuple of int
             Shape of the array, in Keras's layout: kernels end in `(..., in, out)`.
         rng : numpy.random.Generator, optional
-            Where the random numbers come from; left alone by an initializer with a seed of its own, and by one that draws none.
-            None is a fresh generator that the system seeds.
+            Where the random numbers come from; left alone by an initializer with a seed of its own,
+            and by one that draws none. None is a fresh generator that the system seeds.
         dtype : dtype
             float32 or float64.
 
@@ -59,14 +64,17 @@ class Initializer:
 
     def config(self) -> dict:
         """The initializer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {"class_name": type(self).__name__, "config": {f.name: getattr(self, f.name) for f in fields(self)}}
+        return {
+            "class_name": type(self).__name__,
+            "config": {f.name: getattr(self, f.name) for f in fields(self)},
+        }
 
 
 @dataclass(frozen=True)
 class Zeros(Initializer):
     """All zeros."""
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.zeros(shape)
 
 
@@ -74,7 +82,7 @@ class Zeros(Initializer):
 class Ones(Initializer):
     """All ones."""
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.ones(shape)
 
 
@@ -89,7 +97,7 @@ class Constant(Initializer):
 
     value: float = 0.0
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.full(shape, self.value)
 
 
@@ -109,11 +117,11 @@ class RandomNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _at_least_zero(self, "stddev")
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * rng.standard_normal(shape)
 
 
@@ -132,12 +140,15 @@ class RandomUniform(Initializer):
     maxval: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.minval > self.maxval:
-            raise ValueError(f"RandomUniform: minval must not lie above maxval, got {self.minval} and {self.maxval}")
+            raise ValueError(
+                "RandomUniform: minval must not lie above maxval, "
+                f"got {self.minval} and {self.maxval}"
+            )
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(self.minval, self.maxval, shape)
 
 
@@ -148,7 +159,8 @@ class TruncatedNormal(Initializer):
     Parameters
     ----------
     mean, stddev : float
-        Of the normal distribution before it is cut: the values' own standard deviation is 0.8796 times `stddev`.
+        Of the normal distribution before it is cut: the values' own standard deviation is 0.8796
+        times `stddev`.
     seed : int, optional
         Makes every call draw the same values, whatever generator it is given.
     """
@@ -157,11 +169,11 @@ class TruncatedNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         _at_least_zero(self, "stddev")
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * _truncated_normal(shape, rng)
 
 
@@ -176,15 +188,16 @@ class VarianceScaling(Initializer):
     mode : str
         What `n` is: `fan_in`, `fan_out`, or `fan_avg`, their mean.
     distribution : str
-        `truncated_normal` (`normal`), `untruncated_normal`, or `uniform` in `[-limit, limit)`, `limit = sqrt(3 * scale / n)`.
+        `truncated_normal` (`normal`), `untruncated_normal`, or `uniform` in `[-limit, limit)`,
+        `limit = sqrt(3 * scale / n)`.
     seed : int, optional
         Makes every call draw the same values, whatever generator it is given.
 
     Notes
     -----
-    `fan_in` and `fan_out` of a `(..., in, out)` kernel are `in` and `out` times the product of the axes before them, whatever the
-    kind of layer: those of a depthwise kernel `(kh, kw, in, multiplier)` and of a transposed one `(kh, kw, out, in)` follow from
-    their layout, as in Keras.
+    `fan_in` and `fan_out` of a `(..., in, out)` kernel are `in` and `out` times the product of the
+    axes before them, whatever the kind of layer: those of a depthwise kernel `(kh, kw, in,
+    multiplier)` and of a transposed one `(kh, kw, out, in)` follow from their layout, as in Keras.
     """
 
     scale: float = 1.0
@@ -192,7 +205,7 @@ class VarianceScaling(Initializer):
     distribution: str = "truncated_normal"
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale > 0:
             raise ValueError(f"{type(self).__name__}: scale must be above 0, got {self.scale}")
@@ -201,7 +214,7 @@ class VarianceScaling(Initializer):
             object.__setattr__(self, "distribution", "truncated_normal")
         _one_of(self, "distribution", tuple(_DISTRIBUTIONS))
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
 
 
@@ -215,7 +228,7 @@ class _Preset(Initializer):
 
     seed: int | None = None
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
 
 
@@ -230,7 +243,8 @@ class GlorotUniform(_Preset):
 
     References
     ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 16.
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
+    neural networks, equation 16.
     """
 
     mode: ClassVar[str] = "fan_avg"
@@ -247,7 +261,8 @@ class GlorotNormal(_Preset):
 
     References
     ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural networks, equation 12.
+    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
+    neural networks, equation 12.
     """
 
     mode: ClassVar[str] = "fan_avg"
@@ -306,7 +321,7 @@ class LecunUniform(_Preset):
 
 @dataclass(frozen=True)
 class LecunNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(1 / fan_in)` [1]_; the one that SELU is made for [2]_.
+    """Truncated normal of standard deviation `sqrt(1 / fan_in)` [1]_; SELU is made for it [2]_.
 
     Parameters
     ----------
@@ -324,8 +339,9 @@ class LecunNormal(_Preset):
 
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """`gain` times a matrix with orthonormal columns, or rows where it has fewer rows than columns [1]_.
+    """`gain` times a matrix with orthonormal columns [1]_.
 
+    Orthonormal rows where it has fewer rows than columns.
     An array of more than two axes is one matrix `(product of all axes but the last, last axis)`.
 
     Parameters
@@ -341,13 +357,14 @@ class Orthogonal(Initializer):
 
     References
     ----------
-    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep linear networks.
+    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of
+    learning in deep linear networks.
     """
 
     gain: float = 1.0
     seed: int | None = None
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         from threadpoolctl import threadpool_limits
 
         if len(shape) < 2:
@@ -373,7 +390,9 @@ def _fans(shape: Shape) -> tuple[int, int]:
     return shape[-2] * receptive, shape[-1] * receptive
 
 
-def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str) -> np.ndarray:
+def _scaled(
+    shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str
+) -> np.ndarray:
     fan_in, fan_out = _fans(shape)
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
@@ -401,34 +420,45 @@ def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray
     return _truncated_normal(shape, rng) / _TRUNCATED_STDDEV
 
 
-_DISTRIBUTIONS = {"uniform": _uniform, "truncated_normal": _unit_truncated_normal, "untruncated_normal": _normal}
+_DISTRIBUTIONS = {
+    "uniform": _uniform,
+    "truncated_normal": _unit_truncated_normal,
+    "untruncated_normal": _normal,
+}
 
 
-def _number(initializer: Initializer, name: str, value) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}")
+def _number(initializer: Initializer, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
+        raise ValueError(
+            f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}"
+        )
     return float(value)
 
 
-def _seed(initializer: Initializer, value) -> int | None:
+def _seed(initializer: Initializer, value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
         raise ValueError(
-            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, got {value!r}"
+            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, "
+            f"got {value!r}"
         )
     return int(value)
 
 
 def _at_least_zero(initializer: Initializer, name: str) -> None:
-    if getattr(initializer, name) < 0:
-        raise ValueError(f"{type(initializer).__name__}: {name} must be at least 0, got {getattr(initializer, name)}")
+    value = getattr(initializer, name)
+    if value < 0:
+        raise ValueError(f"{type(initializer).__name__}: {name} must be at least 0, got {value}")
 
 
 def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(initializer, name)
     if value not in allowed:
-        raise ValueError(f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+        raise ValueError(
+            f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, "
+            f"got {value!r}"
+        )
 
 
 zeros, ones, constant = Zeros, Ones, Constant
@@ -463,13 +493,17 @@ _ALIASES = {
 }
 
 
-def get(identifier) -> Initializer | None:
+def get(identifier: str | Initializer | type | dict | None) -> Initializer | None:
     """The initializer that a name, a class, an object or a config stands for.
 
     Parameters
     ----------
     identifier : str, Initializer, type, dict or None
         A name as in `"he_normal"` or `"HeNormal"`; what `Initializer.config` gave; None stays None.
+
+    Returns
+    -------
+    Initializer or None
 
     Raises
     ------
@@ -478,34 +512,4 @@ def get(identifier) -> Initializer | None:
     TypeError
         For any other type.
     """
-    if identifier is None or isinstance(identifier, Initializer):
-        return identifier
-    if isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
-    if isinstance(identifier, str):
-        return _class(identifier)()
-    if isinstance(identifier, dict):
-        return _from_config(identifier)
-    raise TypeError(
-        f"an initializer is a name, an object of nbbn.initializers or None, got {type(identifier).__name__}"
-    )
-
-
-def _class(name: str) -> type[Initializer]:
-    known = {**_NAMES, **_ALIASES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), _NAMES, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_NAMES)}"
-    raise ValueError(f"unknown initializer {name!r}; {hint}")
-
-
-def _from_config(config: dict) -> Initializer:
-    name, arguments = config.get("class_name"), config.get("config", {})
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError("an initializer's config must be a dict of class_name (a string) and config (a dict)")
-    cls = _class(name)
-    unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
-    if unknown:
-        raise ValueError(f"{cls.__name__} does not take {', '.join(unknown)}")
-    return cls(**arguments)
+    return made_of("an initializer", identifier, Initializer, _NAMES, _ALIASES)

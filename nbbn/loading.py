@@ -15,8 +15,12 @@ from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
 if TYPE_CHECKING:
-    from nbbn.estimators import MLPClassifier, MLPRegressor
-    from nbbn.models.estimators import SequentialClassifier, SequentialRegressor
+    from nbbn.estimators import (
+        MLPClassifier,
+        MLPRegressor,
+        SequentialClassifier,
+        SequentialRegressor,
+    )
 
     Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
     Model: TypeAlias = FoldedModel | Sequential | Estimator
@@ -74,11 +78,10 @@ def for_inference(model: Any) -> FoldedModel:
         return model
     if isinstance(model, Sequential):
         return FoldedModel(model.network())
-    if not hasattr(type(model), "network_and_meaning"):  # an estimator has it
+    if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, given = ", ".join(_MODELS), type(model).__name__
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}")
-    network, kind, classes = model.network_and_meaning()
-    return FoldedModel(network, kind=kind, classes=classes)
+    return model.for_inference()
 
 
 def load(path: PathLike) -> Model:
@@ -139,33 +142,18 @@ def _sequential(content: Content) -> Sequential:
     return model
 
 
-# scikit-learn's import takes longer than loading a folded model: estimators are imported where one
-# is loaded.
-
-
-def _around_layers(content: Content) -> SequentialClassifier | SequentialRegressor:
-    from nbbn.models import estimators
-    from nbbn.models.estimators.stored import restored
-
-    network, meta, slots = content
-    return restored(getattr(estimators, meta["model"]), network, _labels(content), meta, slots)
-
-
-def _mlp(content: Content) -> MLPClassifier | MLPRegressor:
+def _estimator(content: Content) -> Estimator:
+    # scikit-learn's import takes longer than loading a folded model.
     from nbbn import estimators
 
-    network, meta, _ = content
-    params = {k: float("inf") if v == "inf" else v for k, v in meta["params"].items()}
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
-    estimator = getattr(estimators, meta["model"])(**params)
-    return estimator._restore(network, meta["kind"], _labels(content), meta)
+    return getattr(estimators, content.meta["model"]).from_content(content, _labels(content))
 
 
 _MODELS: dict[str, Callable[[Content], Any]] = {
-    "MLPClassifier": _mlp,
-    "MLPRegressor": _mlp,
+    "MLPClassifier": _estimator,
+    "MLPRegressor": _estimator,
     "Sequential": _sequential,
-    "SequentialClassifier": _around_layers,
-    "SequentialRegressor": _around_layers,
+    "SequentialClassifier": _estimator,
+    "SequentialRegressor": _estimator,
     "FoldedModel": _folded,
 }

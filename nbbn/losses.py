@@ -7,7 +7,6 @@ record's name in `nbbn.kernels.loss`.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +14,8 @@ from numbers import Real
 from typing import ClassVar
 
 import numpy as np
+
+from nbbn.names import find
 
 # -- row by row: targets, outputs -> (rows,) of float64
 
@@ -450,9 +451,4 @@ def get(identifier: str | Loss | dict) -> Loss:
 
 
 def _class(name: object) -> type[Loss]:
-    known = {**_NAMES, **_ALIASES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(str(name).lower(), _NAMES, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_NAMES)}"
-    raise ValueError(f"unknown loss {name!r}; {hint}")
+    return find("loss", name, _NAMES, _ALIASES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 from typing import ClassVar
@@ -11,6 +10,7 @@ import numpy as np
 
 from nbbn import losses
 from nbbn.losses import Loss
+from nbbn.names import find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,14 @@ class Metric:
     takes_labels: ClassVar[bool] = False
     rises: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name is None:
             object.__setattr__(self, "name", self.default_name)
         k = getattr(self, "k", 1)
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}")
+            raise ValueError(
+                f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}"
+            )
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
@@ -67,7 +69,7 @@ class SparseCategoricalAccuracy(Metric):
     takes_labels = True
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1) == targets
 
 
@@ -78,7 +80,7 @@ class CategoricalAccuracy(Metric):
     default_name = "categorical_accuracy"
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1) == targets.argmax(1)
 
 
@@ -99,7 +101,7 @@ class BinaryAccuracy(Metric):
     default_name = "binary_accuracy"
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return ((outputs > self.threshold) == (targets > 0.5)).mean(1)
 
 
@@ -121,7 +123,7 @@ class SparseTopKCategoricalAccuracy(Metric):
     takes_labels = True
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return _in_top(targets, outputs, self.k)
 
 
@@ -142,7 +144,7 @@ class TopKCategoricalAccuracy(Metric):
     default_name = "top_k_categorical_accuracy"
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return _in_top(targets.argmax(1), outputs, self.k)
 
 
@@ -157,7 +159,7 @@ class MeanSquaredError(Metric):
 
     default_name = "mean_squared_error"
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return losses.RECORDS["mean_squared_error"].rows(targets, outputs)
 
 
@@ -167,7 +169,7 @@ class RootMeanSquaredError(MeanSquaredError):
 
     default_name = "root_mean_squared_error"
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         return super().__call__(targets, outputs) ** 0.5
 
 
@@ -177,7 +179,7 @@ class MeanAbsoluteError(Metric):
 
     default_name = "mean_absolute_error"
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return losses.RECORDS["mean_absolute_error"].rows(targets, outputs)
 
 
@@ -188,7 +190,7 @@ class SparseCategoricalCrossentropy(Metric):
     default_name = "sparse_categorical_crossentropy"
     takes_labels = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return losses.RECORDS["softmax_cross_entropy"].rows(targets, outputs)
 
 
@@ -198,7 +200,7 @@ class CategoricalCrossentropy(Metric):
 
     default_name = "categorical_crossentropy"
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return losses.RECORDS["categorical_cross_entropy"].rows(targets, outputs)
 
 
@@ -208,7 +210,7 @@ class BinaryCrossentropy(Metric):
 
     default_name = "binary_crossentropy"
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return losses.RECORDS["binary_cross_entropy"].rows(targets, outputs)
 
 
@@ -229,14 +231,14 @@ class Precision(Metric):
     default_name = "precision"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         found = outputs > self.thresholds
         return float((targets > 0.5)[found].mean()) if found.any() else 0.0
 
 
 @dataclass(frozen=True)
 class Recall(Metric):
-    """Share of the units in the targets that are found, over all rows; 0 where the targets hold none.
+    """Share of the units in the targets that are found, over all rows; 0 without such units.
 
     Parameters
     ----------
@@ -251,16 +253,16 @@ class Recall(Metric):
     default_name = "recall"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         wanted = targets > 0.5
         return float((outputs > self.thresholds)[wanted].mean()) if wanted.any() else 0.0
 
 
 @dataclass(frozen=True)
 class AUC(Metric):
-    """Area under the receiver operating characteristic, of all units together; 0 where the targets are all alike.
+    """Area under the receiver operating characteristic, of all units together.
 
-    Exact, where Keras sums over 200 thresholds.
+    Exact, where Keras sums over 200 thresholds; 0 where the targets are all alike.
 
     Parameters
     ----------
@@ -271,39 +273,53 @@ class AUC(Metric):
     default_name = "auc"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         from sklearn.metrics import roc_auc_score
 
         wanted = np.ravel(targets > 0.5)
-        return float(roc_auc_score(wanted, np.ravel(outputs))) if 0 < wanted.sum() < wanted.size else 0.0
+        mixed = 0 < wanted.sum() < wanted.size
+        return float(roc_auc_score(wanted, np.ravel(outputs))) if mixed else 0.0
 
 
-_CLASSES = (
-    SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy, TopKCategoricalAccuracy,
-    MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, SparseCategoricalCrossentropy, CategoricalCrossentropy,
-    BinaryCrossentropy, Precision, Recall, AUC,
+_CLASSES: tuple[type[Metric], ...] = (
+    SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy, MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError,
+    SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, Precision, Recall,
+    AUC,
 )  # fmt: skip
-_NAMES = {cls.default_name: cls for cls in _CLASSES} | {"mse": MeanSquaredError, "mae": MeanAbsoluteError}
-_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {"MSE": MeanSquaredError, "MAE": MeanAbsoluteError}
+_NAMES = {cls.default_name: cls for cls in _CLASSES} | {
+    "mse": MeanSquaredError,
+    "mae": MeanAbsoluteError,
+}
+_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
+    "MSE": MeanSquaredError,
+    "MAE": MeanAbsoluteError,
+}
 _ACCURACY = ("accuracy", "acc", "Accuracy")
 
 
-def get(identifier, loss: Loss, units: int | None) -> Metric:
+def get(identifier: str | Metric | dict, loss: Loss, units: int | None) -> Metric:
     """The metric that a name, an object or a config stands for, beside this loss.
 
     Parameters
     ----------
     identifier : str, Metric or dict
-        `"accuracy"` and `"acc"` mean what the loss makes of them: sparse, categorical or binary accuracy; beside another loss,
-        binary for one unit and categorical for more. A name is what the figure is called.
+        `"accuracy"` and `"acc"` mean what the loss makes of them: sparse, categorical or binary
+        accuracy; beside another loss, binary for one unit and categorical for more. A name is what
+        the figure is called.
     loss : Loss
     units : int or None
         Outputs of the network; None: not known yet.
 
+    Returns
+    -------
+    Metric
+
     Raises
     ------
     ValueError
-        For an unknown name, with the nearest known one, and for a metric that takes other targets than the loss.
+        For an unknown name, with the nearest known one, and for a metric that takes other targets
+        than the loss.
     TypeError
         For any other type.
     """
@@ -311,13 +327,14 @@ def get(identifier, loss: Loss, units: int | None) -> Metric:
     if metric.takes_labels != loss.takes_labels:
         forms = {True: "class indices (n,)", False: "a row of numbers for each row"}
         raise ValueError(
-            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} takes "
-            f"{forms[loss.takes_labels]}; use 'accuracy', which follows the loss, or another metric"
+            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} "
+            f"takes {forms[loss.takes_labels]}; use 'accuracy', which follows the loss, "
+            "or another metric"
         )
     return metric
 
 
-def _of(identifier, loss: Loss, units: int | None) -> Metric:
+def _of(identifier: object, loss: Loss, units: int | None) -> Metric:
     if isinstance(identifier, Metric):
         return identifier
     if isinstance(identifier, dict):
@@ -326,8 +343,12 @@ def _of(identifier, loss: Loss, units: int | None) -> Metric:
         cls = accuracy_of(loss, units) if identifier in _ACCURACY else _class(identifier)
         return replace(cls(), name=identifier)
     if isinstance(identifier, type) and issubclass(identifier, Metric):
-        raise TypeError(f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()")
-    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported")
+        name = identifier.__name__
+        raise TypeError(f"a metric is the class {name}; make an object of it: {name}()")
+    raise TypeError(
+        f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
+        "functions are not supported"
+    )
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
@@ -337,10 +358,5 @@ def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
     return BinaryAccuracy if loss.end == "sigmoid" or units in (None, 1) else CategoricalAccuracy
 
 
-def _class(name) -> type[Metric]:
-    known = {**_NAMES, **_ALIASES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(str(name).lower(), ("accuracy", *_NAMES), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(('accuracy', *_NAMES))}"
-    raise ValueError(f"unknown metric {name!r}; {hint}")
+def _class(name: object) -> type[Metric]:
+    return find("metric", name, _NAMES, _ALIASES, ("accuracy",))

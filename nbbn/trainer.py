@@ -197,7 +197,7 @@ class Trainer:
             self.step += chunk
             self.norm_step += chunk
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
-        penalty += float(sum(s.sum() for s in penalties)) / len(steps) * len(order)
+        penalty += float(sum(s.sum() for s in penalties))
         return Epoch(
             len(order), float(losses.sum()) + penalty, float(hits.sum()),
             time.perf_counter() - start,

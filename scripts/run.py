@@ -4,6 +4,7 @@
     demo, predict, fold, ...   any command of nbbn, with its arguments
     test                       the tests (pytest), with pytest's arguments
     lint                       ruff's check of the sources
+    types                      mypy's check of the package
     asv                        the benchmarks, with asv's arguments
 
 Needs Python 3.10 or newer and nothing else: the standard library only, written so that an older Python can still read
@@ -27,6 +28,7 @@ STAMP = os.path.join(VENV, "nbbn-run.json")
 TOOLS = {
     "test": (["test", "plot", "onnx"], ["-m", "pytest"]),
     "lint": (["test"], ["-m", "ruff", "check"]),
+    "types": (["test", "plot", "onnx"], ["-m", "mypy"]),
     "asv": (["bench"], ["-m", "asv"]),
 }
 NBBN = (["plot"], ["-m", "nbbn"])

@@ -7,8 +7,9 @@ import pytest
 import sklearn
 from sklearn.datasets import make_classification
 
-from nbbn.estimators import lbfgs
-from nbbn.estimators.architecture import collect
+from nbbn.estimators.mlp import lbfgs
+from nbbn.estimators.mlp.architecture import collect
+from nbbn.training_loop import Samples
 
 NEWEST = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) >= (1, 9)
 newest = pytest.mark.skipif(not NEWEST, reason="scikit-learn's own estimators have these parameters as of 1.9")
@@ -65,9 +66,10 @@ def assert_close(got, ref, **tolerance) -> None:
 
 def objective_of(estimator, X, y, weights=None):
     """The loss of all rows as a function of a fitted estimator's weights."""
-    meaning = estimator._meaning
-    targets = meaning.targets(meaning.encode(estimator._check_y(y, len(X), np.float64)), np.dtype("float64"))
-    found = lbfgs.Objective(estimator._architecture, estimator.alpha, X, targets, weights,
-                            collect(estimator, estimator._architecture, np.dtype("float64")))
-    found.trainer(meaning.engine_loss, meaning.level)
+    task, dtype = estimator._task, np.dtype("float64")
+    y = estimator._checked_y(y, len(X), dtype, multilabel=True)
+    samples = Samples(X, task.targets(task.encode(y), dtype), weights)
+    start = collect(estimator, estimator._architecture, dtype)
+    found = lbfgs.Objective(estimator._architecture, estimator.alpha, samples, start)
+    found.trainer(task.engine_loss, task.level)
     return found

@@ -9,7 +9,7 @@ from estimator_helpers import assert_same_bits, three_classes
 from sklearn.utils.multiclass import unique_labels
 
 import nbbn
-from nbbn.estimators import rows
+from nbbn.estimators import lazy_rows as rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -74,14 +74,16 @@ def test_bad_parameter_for_this_network(params, match):
 
 def test_momentum_of_another_library():
     X, y = data()
-    with pytest.warns(UserWarning, match="bn_momentum"):
+    with pytest.warns(UserWarning, match="bn_momentum") as caught:
         make(bn_momentum=0.1).fit(X, y)
+    assert caught[0].filename == __file__
 
 
 def test_batch_larger_than_the_data():
     X, y = data(50)
-    with pytest.warns(UserWarning, match="clipped"):
+    with pytest.warns(UserWarning, match="clipped") as caught:
         got = make(batch_size=64).fit(X, y)
+    assert caught[0].filename == __file__
     assert_same_bits(got, make(batch_size=50).fit(X, y))
 
 

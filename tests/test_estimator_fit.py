@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 import nbbn
 from nbbn import terminal
-from nbbn.estimators.loop import Loop
+from nbbn.training_loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -159,15 +159,15 @@ def test_lines_beside_another_bar(monkeypatch, capsys):
 
 def test_interruption_keeps_what_is_trained(monkeypatch):
     X, y = data()
-    whole, count = Loop._epoch, []
+    whole, count = Loop.epoch, []
 
-    def interrupted(self, order):
+    def interrupted(self, watcher):
         count.append(1)
         if len(count) == 4:
             raise KeyboardInterrupt
-        return whole(self, order)
+        return whole(self, watcher)
 
-    monkeypatch.setattr(Loop, "_epoch", interrupted)
+    monkeypatch.setattr(Loop, "epoch", interrupted)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         got = make().fit(X, y)
     monkeypatch.undo()

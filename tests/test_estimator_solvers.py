@@ -9,7 +9,7 @@ import pytest
 from estimator_helpers import arrays, assert_close, norms, numbers, objective_of, solvers, three_classes
 
 import nbbn
-from nbbn.estimators.meaning import REGRESSION_LOSSES
+from nbbn.estimators.mlp.mlp_task import REGRESSION_LOSSES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -168,7 +168,7 @@ def test_adaptive_rate(solver):
     X, y = data()
     model = classifier(solver=solver, learning_rate="adaptive", tol=100.0, n_iter_no_change=2, max_iter=100).fit(X, y)
     assert model.n_iter_ == 1 + 3 + 5 * 3  # an improvement on infinity, the first patience, five slower ones
-    assert model._record.rate == pytest.approx(1e-3 / 5**5)
+    assert model._fit_state.rate == pytest.approx(1e-3 / 5**5)
     constant = classifier(solver=solver, tol=100.0, n_iter_no_change=2, max_iter=100).fit(X, y)
     assert constant.n_iter_ == 4
 

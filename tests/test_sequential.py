@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 import nbbn
 from nbbn import Input, Sequential
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout
-from nbbn.models.progress import Bars
+from nbbn.progress import EpochBars
 
 SPARSE = "sparse_categorical_crossentropy"
 
@@ -87,7 +89,7 @@ def test_progress_on_a_terminal():
     from rich.console import Console
 
     stream = io.StringIO()
-    bars = Bars(2, 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
+    bars = EpochBars(2, 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
     bars.begin(0)
     bars.advance(2, {"loss": 0.5})
     bars.end({"loss": 0.25})
@@ -162,6 +164,42 @@ def test_summary(capsys):
     assert "Total params: 115" in capsys.readouterr().out
     network().summary(print_fn=lines.append)
     assert any("0 (unbuilt)" in line for line in lines)
+
+
+def test_shapes_are_computed_once_for_the_layers_there_are(blobs, monkeypatch):
+    """A prediction computes none; another layer, or another specification, computes them anew."""
+    asked, shape_of = [], Dense.output_shape
+
+    def counted(self, input_shape):
+        asked.append(self.name)
+        return shape_of(self, input_shape)
+
+    model = compiled(input_shape=(6,))
+    model.fit(*blobs, verbose=0)
+    model.predict(blobs[0])
+    monkeypatch.setattr(Dense, "output_shape", counted)
+    for _ in range(3):
+        assert model.predict(blobs[0]).shape == (203, 3) and model.output_shape == (None, 3)
+    assert asked == []
+    model.add(Dense(2))
+    assert model.predict(blobs[0]).shape == (203, 2) and "dense_1" in asked
+    model.pop()
+    assert model.output_shape == (None, 3)
+    assert model.count_params() == sum(array.size for array in model.get_weights())
+    trained = model._layers.count(True)
+    model.layers[0].trainable = False
+    assert model._layers.count(True) == trained - model.layers[0].count_params()
+
+
+def test_a_linear_activation_at_the_end_is_none(blobs):
+    """As in Keras: the model ends with the softmax before it."""
+    got, ref = network(), network()
+    got.add(Activation("linear"))
+    for model in (got, ref):
+        model.compile("adam", SPARSE, metrics=["accuracy"])
+    how = {"epochs": 2, "verbose": 0, "shuffle": False}
+    assert got.fit(*blobs, **how).history == ref.fit(*blobs, **how).history
+    np.testing.assert_array_equal(got.predict(blobs[0]), ref.predict(blobs[0]))
 
 
 def test_layers_read_as_their_specifications():
@@ -649,6 +687,62 @@ def test_interrupted_fit_keeps_the_weights_so_far(blobs):
 
 
 # -- folding, files, statistics
+
+
+class Meddling(nbbn.callbacks.Callback):
+    """Does something to the model after one batch of the first epoch."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change, self.done = change, False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 1 and not self.done:
+            self.done = True
+            self.change(self.model)
+
+
+def step(rows):
+    return lambda model: model.train_on_batch(np.eye(rows, 6, dtype=np.float32), np.arange(rows) % 3)
+
+
+CHANGES = {
+    "freezes a layer": lambda model: setattr(model.layers[0], "trainable", False),
+    "takes a smaller step": step(5),
+    "takes a larger step": step(90),
+    "compiles": lambda model: model.compile("sgd", SPARSE),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_callback_that_changes_the_model_counts_at_once(blobs, change):
+    """The same bits as batches taken by hand, the change between them."""
+    x, y = blobs[0][:192], blobs[1][:192]
+    got, ref = compiled(input_shape=(6,)), compiled(input_shape=(6,))
+    how = {"batch_size": 64, "shuffle": False, "verbose": 0}
+    got.fit(x, y, epochs=2, callbacks=[Meddling(change)], **how)
+    for batch in range(6):
+        part = slice(64 * (batch % 3), 64 * (batch % 3) + 64)
+        ref.fit(x[part], y[part], **how)
+        if batch == 1:
+            change(ref)
+    for a, b in zip(got.get_weights(), ref.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_are_free_after_a_fit(blobs):
+    """No cycle of objects keeps them until the collector comes by."""
+    rows, model = blobs[0].copy(), compiled()
+    alive = weakref.ref(rows)
+    gc.disable()
+    try:
+        callbacks = [Meddling(lambda model: None)]
+        model.fit(rows, blobs[1], epochs=2, verbose=0, callbacks=callbacks, validation_split=0.1)
+        model.train_on_batch(rows, blobs[1])
+        del rows
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_fold(blobs):

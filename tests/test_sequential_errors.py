@@ -232,7 +232,8 @@ def test_a_foreign_optimizer_state_is_refused(tmp_path):
         ("optimizer.0.kernel.0", kernel[:-1], r"tensor optimizer\.0\.kernel\.0 must be F32 of shape \[6, \d+\], got F32"),
         ("optimizer.0.kernel.0", kernel.astype(float), r"tensor optimizer\.0\.kernel\.0 must be F32 of shape .*, got F64"),
         ("optimizer.90.kernel.0", kernel, r"tensor optimizer\.90\.kernel\.0 belongs to no layer"),
-        ("optimizer.0.kernel.9", kernel, r"tensor optimizer\.0\.kernel\.9 belongs to no layer"),
+        ("optimizer.0.kernel.x", kernel, r"tensor optimizer\.0\.kernel\.x belongs to no layer"),
+        ("optimizer.0.kernel.9", kernel, r"its numbers are damaged \(the checksum differs\)"),
         ("optimizer.0.kernel.0", kernel + 1, r"its numbers are damaged \(the checksum differs\)"),
     ):
         save_file({**tensors, name: np.ascontiguousarray(array)}, path, header)

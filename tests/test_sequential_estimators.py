@@ -97,7 +97,7 @@ def test_equals_sequential(data):
     X, y = data
     got = classifier().fit(X, y)
     ref = nbbn.Sequential([*dense(), L.Dense(3, activation="softmax", dtype="float64")])
-    ref._chain.seed = got.model_._chain.seed
+    ref._layers.seed = got.model_._layers.seed
     ref.compile("adam", "sparse_categorical_crossentropy")
     history = ref.fit(X, y, batch_size=32, epochs=3, verbose=0).history
     np.testing.assert_array_equal(got.predict_proba(X), ref.predict(X))
@@ -382,6 +382,19 @@ def test_recalibrate(digits):
     ref = np.einsum("nijkl,klf->nijf", windows, kernel[:, :, 0])
     np.testing.assert_allclose(norm[2], ref.mean((0, 1, 2)), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(norm[3], ref.var((0, 1, 2)), rtol=1e-9)
+
+
+def test_a_linear_activation_at_the_end_is_none(data, numbers):
+    """Layers that end as they should, and a linear activation, are used as they are."""
+    X, y = data
+    whole = [*dense(), L.Dense(3, activation="softmax")]
+    got = classifier([*whole, L.Activation("linear")]).fit(X, y)
+    ref = classifier(whole).fit(X, y)
+    assert len(got.model_.layers) == len(ref.model_.layers) + 1
+    np.testing.assert_array_equal(got.predict_proba(X), ref.predict_proba(X))
+    X, y = numbers
+    layers = [*dense(), L.Dense(2), L.Activation("linear")]
+    assert len(regressor(layers).fit(X, y).model_.layers) == len(layers)
 
 
 # Errors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn import loading
+from nbbn import interop, loading
 from nbbn.commands import models, tables
 from nbbn.commands.files import check_output, check_suffix, with_folder
 from nbbn.fold import FoldReport
@@ -53,7 +53,7 @@ def _fold_graph(args: argparse.Namespace, rows: np.ndarray | None) -> FoldReport
 
 
 def _fold_model(args: argparse.Namespace, rows: np.ndarray | None) -> FoldReport:
-    model = models.open_model(args.model)
+    model = interop.open_model(args.model)
     if rows is not None:
         rows = models.rows_for(models.network_of(model).input_shape, rows)
     folded = loading.fold(model, strict=args.strict, check=rows)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from nbbn import interop
 from nbbn.commands import models
+from nbbn.fold.report import norm_figures
 from nbbn.formats.files import FileError
 from nbbn.layers import BatchNormalization, Layer
 from nbbn.terminal import console
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 def _facts(path: Path) -> dict:
     """All there is to show, JSON-ready."""
     try:
-        return _model_facts(path, models.open_model(path))
+        return _model_facts(path, interop.open_model(path))
     except FileError:
         if path.suffix.lower() != ".onnx":
             raise
@@ -90,19 +92,9 @@ def _layer(i: int, layer: Layer, arrays: dict[str, np.ndarray], after: tuple[int
 
 def _norm(i: int, layer: BatchNormalization, arrays: dict[str, np.ndarray]) -> dict:
     var = arrays["var"].astype(np.float64)
-    gain = np.abs(arrays.get("gamma", 1.0)) / np.sqrt(var + layer.epsilon)
-    return {
-        "layer": i,
-        "name": layer.name,
-        "axis": layer.axis,
-        "channels": len(var),
-        "momentum": layer.momentum,
-        "epsilon": layer.epsilon,
-        "smallest_variance": float(var.min()),
-        "largest_variance": float(var.max()),
-        "largest_gain": float(gain.max()),
-        "suspicious_channels": np.flatnonzero(var < layer.epsilon).tolist(),
-    }
+    gain = arrays.get("gamma", 1.0) / np.sqrt(var + layer.epsilon)
+    own = {"layer": i, "name": layer.name, "axis": layer.axis, "momentum": layer.momentum}
+    return {**own, **norm_figures(var, gain, layer.epsilon)}
 
 
 def _summary(facts: dict) -> str:

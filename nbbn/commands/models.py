@@ -5,31 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from nbbn import interop
 from nbbn.commands.errors import UnusableInput
 from nbbn.formats import shown_names
 from nbbn.formats.files import one_line
 from nbbn.network import Network
 
 HELP = f"a model file: {shown_names()}"
-
-
-def open_model(path: Path) -> Any:
-    """The model in a file of any readable format: an estimator, a `Sequential` or a `FoldedModel`.
-
-    Raises
-    ------
-    FileError, ImportError
-        For a file that cannot be read, and for a package that reading it needs.
-    """
-    from nbbn.interop import open_model
-
-    return open_model(path)
 
 
 def network_of(model: Any) -> Network:
@@ -84,9 +72,9 @@ class Runnable:
 
 def open_runnable(path: Path) -> Runnable:
     """The model in a file, ready to run: an ONNX file on ONNX Runtime, if there; else on nbbn."""
-    if path.suffix.lower() == ".onnx" and (runtime := _onnxruntime()) is not None:
-        return _on_onnxruntime(path, runtime)
-    model = open_model(path)
+    if path.suffix.lower() == ".onnx" and find_spec("onnxruntime") is not None:
+        return _on_onnxruntime(path)
+    model = interop.open_model(path)
     network = network_of(model)
     outputs = functools.partial(_outputs, model, network)
     return Runnable(path, network.input_shape, outputs, network, "nbbn")
@@ -99,19 +87,13 @@ def _outputs(model: Any, network: Network, rows: np.ndarray) -> np.ndarray:
     return np.asarray(outputs).reshape(len(rows), -1)
 
 
-def _onnxruntime() -> ModuleType | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    return onnxruntime
+def _on_onnxruntime(path: Path) -> Runnable:
+    from nbbn.formats.onnx.run import open_session
 
-
-def _on_onnxruntime(path: Path, runtime: ModuleType) -> Runnable:
     if not path.is_file():
         raise UnusableInput(f"{path}: does not exist, or is no file; check the path")
     try:
-        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as err:  # ONNX Runtime's own kinds, which have no common base
         reason = one_line(err, 300)
         raise UnusableInput(f"{path}: ONNX Runtime cannot open it ({reason})") from None
@@ -151,6 +133,6 @@ def _numbers(path: Path, results: list) -> np.ndarray:
 def _imported(path: Path) -> Network | None:
     """The network of an ONNX file; None where nbbn cannot express it."""
     try:
-        return network_of(open_model(path))
+        return network_of(interop.open_model(path))
     except (ImportError, ValueError, TypeError):
         return None

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nbbn import interop
 from nbbn.commands import models, tables, writers
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import UnusableInput
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out != "-":
         check_suffix(Path(args.out), tables.SUFFIXES)
         check_output(Path(args.out), inputs=[args.model, args.rows])
-    model = models.open_model(args.model)
+    model: Any = interop.open_model(args.model)
     shape = models.network_of(model).input_shape
     classes = getattr(model, "classes_", None)
     if args.proba and classes is None:

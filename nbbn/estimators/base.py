@@ -1,128 +1,212 @@
-"""What both estimators share: parameters and the fit."""
+"""What all estimators share."""
 
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
-from sklearn.base import BaseEstimator
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
 
-from nbbn.estimators import data, hooks, parameters
-from nbbn.estimators.architecture import Architecture
-from nbbn.estimators.fitted import FittedMLP
-from nbbn.estimators.fitting import Fitting, Given
-from nbbn.estimators.hooks import CallbackSupportMixin, with_callbacks
-from nbbn.estimators.meaning import Meaning
+from nbbn.estimators import checks
+from nbbn.estimators.task import Task
+from nbbn.folded_model import FoldedModel
+from nbbn.formats import Content, PathLike, native
+from nbbn.network import Network
 from nbbn.runtime import num_threads
 
 
-class BaseMLP(CallbackSupportMixin, FittedMLP, BaseEstimator):
-    """An estimator around a trainer and a predictor; a subclass says what its targets mean."""
+def threads(n_jobs: int | None) -> int | None:
+    """How many threads `n_jobs` asks for; None: as many as nbbn uses anyway; ValueError for 0."""
+    if n_jobs is None:
+        return None
+    if n_jobs == 0:
+        raise ValueError(
+            "n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None"
+        )
+    return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
-    _parameter_constraints: dict = parameters.CONSTRAINTS
 
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
-        """Fit the model to data matrix X and target(s) y.
+class NetworkEstimator(BaseEstimator):
+    """A network behind scikit-learn's contract."""
+
+    # Whether targets are classes.
+    _classifies: ClassVar[bool] = False
+
+    n_jobs: int | None
+    callbacks: Any
+    _parameter_constraints: dict[str, list[Any]]
+    _task: Task
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        """The network's outputs `(n, units)` for rows as `predict` takes them."""
+        raise NotImplementedError
+
+    def network(self) -> Network:
+        """The fitted network: layers and weights, as folding and files take it."""
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> Any:
+        """Labels, or numbers.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The input data. float32 rows are computed in float32, all others in float64, unless `dtype` says otherwise; integers
-            are converted batch by batch, sparse rows become dense a few thousand at a time.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The target values: class labels or an indicator matrix in classification, real numbers in regression.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights. A batch's loss is the weighted mean over its rows, and batch norms' statistics are weighted, as if
-            rows were repeated.
-        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            Rows that are evaluated after every epoch; with `early_stopping` they take the place of the rows held out.
-        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
-            Their targets.
-        sample_weight_val : array-like of shape (n_val,), default=None
-            Their weights.
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
 
         Returns
         -------
-        self : object
-            The fitted estimator.
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of a classifier the most probable class of each row, or an indicator matrix where it was
+            fitted on one; of a regressor the outputs.
+        """
+        outputs = self._outputs(X)
+        return self._task.answers(outputs)
+
+    def for_inference(self) -> FoldedModel:
+        """The fitted network, batch norms as they are, with the labels that it answers by."""
+        network = self.network()
+        return FoldedModel(network, kind=self._task.kind, classes=self._task.classes)
+
+    def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:
+        """The same function with every batch norm folded into its neighbours, as a `FoldedModel`.
+
+        Parameters
+        ----------
+        strict : bool, default=False
+            Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
+        check : array-like of shape (n_samples, ...), default=None
+            Rows like `X` to compare both networks on, besides the random ones always used.
+
+        Returns
+        -------
+        folded : FoldedModel
+            Takes rows of the shape that was fitted; `nbbn.fold` says more.
+        """
+        return self.for_inference().fold(strict=strict, check=check)
+
+    def save(self, path: PathLike) -> None:
+        """Write the estimator to one file; `nbbn.load` opens it. Nothing in it is executed.
+
+        Parameters, network, labels and curves are in it, and of an estimator around layers the
+        optimiser's state; functions among the parameters, callbacks, the state of a random
+        generator and the path of a checkpoint are not.
+
+        Parameters
+        ----------
+        path : path-like
 
         Raises
         ------
+        NotFittedError
+            Before the fit.
+        FileError
+            Where the file cannot be written.
         ValueError
-            For NaN or infinity, shapes that do not fit, parameters that do not go together, one sample with batch norm, or
-            weights that became infinite. The estimator is then as it was before.
+            For parameters that no longer describe the network, and for an optimiser whose learning
+            rate is a function.
         """
-        return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
+        native.save(path, *self._content())
 
-    def _fit(self, given: Given, *, incremental: bool = False, meaning: Meaning | None = None):
+    def _content(self) -> Content:
+        """What a file keeps of the fitted estimator."""
+        raise NotImplementedError
+
+    # -- for the fit
+
+    def _checked_y(self, y: Any, rows: int, dtype: np.dtype, *, multilabel: bool) -> np.ndarray:
+        """Targets of so many rows: labels, indicators with `multilabel`, or numbers of `dtype`."""
+        if self._classifies:
+            return checks.check_labels(self, y, rows, multilabel=multilabel)
+        return checks.check_numbers(self, y, rows, dtype)
+
+    def _row_weights(
+        self, sample_weight: Any, y: np.ndarray, *, positive: bool, incremental: bool
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Weights of rows with checked targets, without and with those of their classes."""
+        own = checks.check_weights(sample_weight, len(y), positive=positive)
+        class_weight = getattr(self, "class_weight", None)
+        by_class = checks.weights_by_class(class_weight, y, incremental=incremental)
+        return own, checks.product(own, by_class)
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
         """A fit that raises leaves the estimator as it was."""
         before = self.__dict__.copy()
         try:
-            self._fit_checked(given, incremental, meaning)
+            yield
         except BaseException:
             self.__dict__ = before
             raise
-        if "_skl_callbacks" in before:
-            self._skl_callbacks = before["_skl_callbacks"]
-        else:
-            self.__dict__.pop("_skl_callbacks", None)
-        return self
 
-    @with_callbacks
-    def _fit_checked(self, given: Given, incremental: bool, meaning: Meaning | None) -> None:
-        """Check the parameters, then fit."""
-        parameters.check_each(self)
-        hidden = parameters.hidden_layers(self)
-        functions, objects = hooks.split(self.callbacks)
-        parameters.check_together(self, hidden, incremental=incremental)
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        given.check()
-        data.require_y(self, given.y)
-        hooks.register(self, objects)
-        with num_threads(parameters.threads(self.n_jobs)):
-            Fitting(self, hidden, functions, given, incremental=incremental, meaning=meaning).run()
+    @contextmanager
+    def _own_threads(self) -> Iterator[None]:
+        """Within, as many threads are used as `n_jobs` says."""
+        with num_threads(threads(self.n_jobs)):
+            yield
 
-    def _check_solver(self) -> bool:
-        """AttributeError unless the solver goes by epochs."""
-        if self.solver == "lbfgs":
-            raise AttributeError(
-                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
-            )
-        return True
-
-    def _check_same(self, architecture: Architecture) -> None:
-        """What goes on must be the network that was fitted."""
-        held = getattr(self, "_architecture", None)
-        if held is not None and architecture.layers != held.layers:
-            raise ValueError(
-                "hidden_layer_sizes, activation, batch_norm, bn_momentum, bn_epsilon, dropout or loss differ from the fitted "
-                "network's: set them back, or call fit with warm_start=False"
-            )
-
-    def _meaning_attributes(self, meaning: Meaning) -> dict:
-        """The attributes that say what the outputs are."""
-        found = {
-            "_meaning": meaning, "n_outputs_": meaning.outputs, "out_activation_": meaning.activation,
-            "n_layers_": len(parameters.hidden_sizes(self.hidden_layer_sizes)) + 2,
-        }  # fmt: skip
-        return found if meaning.classes is None else {**found, "classes_": meaning.classes}
-
-    def __sklearn_clone__(self):
-        """A clone has the same callbacks, not copies: what they record comes together, as with scikit-learn's `set_callbacks`."""
+    def __sklearn_clone__(self) -> Any:
+        """A clone has the same callbacks, not copies: what they record comes together."""
         bare = copy.copy(self)
         bare.callbacks = None
-        clone = super(BaseMLP, bare).__sklearn_clone__()
+        clone = super(NetworkEstimator, bare).__sklearn_clone__()
         clone.callbacks = self.callbacks
         return clone
 
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
-    def __getstate__(self):
-        state = super().__getstate__().copy()
-        if "_compiled" in state:
-            state["_compiled"] = {}
-        return state
+class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+    """What all classifiers share."""
+
+    _classifies = True
+    classes_: np.ndarray
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        outputs = self._outputs(X)
+        return self._task.probabilities(outputs)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...)
+            Rows like those of the fit.
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            Minus infinity for a probability of 0.
+        """
+        p = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(p, out=p)
+
+    def _check_classes(self, given: Any) -> np.ndarray | None:
+        """The classes that `partial_fit` is given; of a further call they must be the known ones.
+
+        ValueError for others.
+        """
+        if given is None:
+            return None
+        found = np.unique(np.asarray(given))
+        if hasattr(self, "classes_") and not np.array_equal(self.classes_, found):
+            raise ValueError(
+                f"`classes={given!r}` is not the same as on last call to partial_fit, was: "
+                f"{self.classes_!r}"
+            )
+        return found

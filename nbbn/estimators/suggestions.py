@@ -1,42 +1,55 @@
-"""What a user may have meant by a parameter or a value that does not exist: names of other libraries, and slips of the pen."""
+"""What an unknown parameter or value may have meant: another library's name, a slip of the pen."""
 
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from numbers import Real
+from typing import Any
 
 # Other libraries' names of what is a parameter here, and of values.
 NAMES = {
-    "epochs": "max_iter", "n_epochs": "max_iter", "num_epochs": "max_iter", "n_iter": "max_iter", "optimizer": "solver",
-    "lr": "learning_rate_init", "lr_schedule": "learning_rate", "scheduler": "learning_rate",
-    "hidden_units": "hidden_layer_sizes", "hidden_sizes": "hidden_layer_sizes", "layers": "hidden_layer_sizes",
-    "units": "hidden_layer_sizes", "l2": "alpha", "weight_decay": "alpha", "seed": "random_state", "patience": "n_iter_no_change",
-    "validation_split": "validation_fraction", "use_batch_norm": "batch_norm", "normalization": "batch_norm",
-    "eps": "bn_epsilon", "rate": "dropout", "grad_clip": "clip_norm", "clipnorm": "clip_norm", "global_clipnorm": "clip_norm",
-    "max_grad_norm": "clip_norm", "nthread": "n_jobs", "num_threads": "n_jobs", "precision": "dtype", "criterion": "loss",
-    "delta": "huber_delta", "tau": "quantile",
+    "epochs": "max_iter", "n_epochs": "max_iter", "num_epochs": "max_iter", "n_iter": "max_iter",
+    "optimizer": "solver", "lr": "learning_rate_init", "lr_schedule": "learning_rate",
+    "scheduler": "learning_rate", "hidden_units": "hidden_layer_sizes",
+    "hidden_sizes": "hidden_layer_sizes", "layers": "hidden_layer_sizes",
+    "units": "hidden_layer_sizes", "l2": "alpha", "weight_decay": "alpha", "seed": "random_state",
+    "patience": "n_iter_no_change", "validation_split": "validation_fraction",
+    "use_batch_norm": "batch_norm", "normalization": "batch_norm", "eps": "bn_epsilon",
+    "rate": "dropout", "grad_clip": "clip_norm", "clipnorm": "clip_norm",
+    "global_clipnorm": "clip_norm", "max_grad_norm": "clip_norm", "nthread": "n_jobs",
+    "num_threads": "n_jobs", "precision": "dtype", "criterion": "loss", "delta": "huber_delta",
+    "tau": "quantile",
 }  # fmt: skip
 VALUES = {
-    "activation": {"sigmoid": "logistic", "linear": "identity", "swish": "silu", "leakyrelu": "leaky_relu"},
+    "activation": {
+        "sigmoid": "logistic", "linear": "identity", "swish": "silu", "leakyrelu": "leaky_relu",
+    },
     "solver": {"gd": "sgd", "l-bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "nadam": "adam"},
-    "learning_rate": {"onecycle": "one_cycle", "one-cycle": "one_cycle", "cosine_decay": "cosine", "plateau": "adaptive",
-                      "exponential": "invscaling"},
-    "loss": {"mse": "squared_error", "mean_squared_error": "squared_error", "l2": "squared_error", "mae": "absolute_error",
-             "mean_absolute_error": "absolute_error", "l1": "absolute_error", "pinball": "quantile", "smooth_l1": "huber"},
+    "learning_rate": {
+        "onecycle": "one_cycle", "one-cycle": "one_cycle", "cosine_decay": "cosine",
+        "plateau": "adaptive", "exponential": "invscaling",
+    },
+    "loss": {
+        "mse": "squared_error", "mean_squared_error": "squared_error", "l2": "squared_error",
+        "mae": "absolute_error", "mean_absolute_error": "absolute_error", "l1": "absolute_error",
+        "pinball": "quantile", "smooth_l1": "huber",
+    },
     "early_stopping": {"val_loss": "loss", "accuracy": "score", "val_score": "score"},
-    "dtype": {"float": "float64", "double": "float64", "single": "float32", "f4": "float32", "f8": "float64"},
+    "dtype": {
+        "float": "float64", "double": "float64", "single": "float32", "f4": "float32",
+        "f8": "float64",
+    },
 }  # fmt: skip
 
 
 def _nearest(given: str, known: Iterable[str], others: dict[str, str]) -> str | None:
     """The known name that is meant, or None."""
-    known = {name.lower(): name for name in known}
+    names = {name.lower(): name for name in known}
     meant = others.get(given.lower())
-    if meant is None or meant not in known.values():
-        meant = next((known[name] for name in difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.7)), None)
+    if meant is None or meant not in names.values():
+        near = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.7)
+        meant = names[near[0]] if near else None
     return meant
 
 
@@ -46,27 +59,14 @@ def of_name(given: str, known: Iterable[str]) -> str:
     return f"; did you mean {meant!r}?" if meant else ""
 
 
-def of_value(parameter: str, value, known: Iterable[str]) -> str:
+def of_value(parameter: str, value: Any, known: Iterable[str]) -> str:
     """A sentence about a value that breaks its parameter's rule, or nothing."""
     if parameter == "learning_rate" and isinstance(value, Real) and not isinstance(value, bool):
         return f" A number goes in learning_rate_init={value!r}."
     if parameter == "loss" and not isinstance(value, str):
-        return f" The first positional argument is loss; name the other: hidden_layer_sizes={value!r}."
+        named = f"hidden_layer_sizes={value!r}"
+        return f" The first positional argument is loss; name the other: {named}."
     if parameter == "dtype":  # numpy.float32, or numpy.dtype("float32")
         value = getattr(value, "__name__", getattr(value, "name", value))
     meant = _nearest(value, known, VALUES.get(parameter, {})) if isinstance(value, str) else None
     return f" Did you mean {meant!r}?" if meant else ""
-
-
-def refuses_unknown_names(init: Callable) -> Callable:
-    """A constructor whose TypeError for an unknown argument says which is meant."""
-    known = [name for name in inspect.signature(init).parameters if name != "self"]
-
-    @functools.wraps(init)
-    def __init__(self, *args, **kwargs):
-        for name in kwargs:
-            if name not in known:
-                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {name!r}{of_name(name, known)}")
-        init(self, *args, **kwargs)
-
-    return __init__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from io import StringIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 _SHOWN_CHANNELS = 5
 
@@ -48,6 +50,18 @@ class SuspiciousChannel(NamedTuple):
     channel: int
     var: float
     gain: float
+
+
+def norm_figures(var: np.ndarray, gain: np.ndarray, epsilon: float) -> dict[str, Any]:
+    """What there is to say of a batch norm's channels, JSON-ready."""
+    return {
+        "channels": len(var),
+        "epsilon": epsilon,
+        "smallest_variance": float(var.min()),
+        "largest_variance": float(var.max()),
+        "largest_gain": float(np.abs(gain).max()),
+        "suspicious_channels": np.flatnonzero(var < epsilon).tolist(),
+    }
 
 
 @dataclass(frozen=True)

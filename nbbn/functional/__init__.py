@@ -1,13 +1,15 @@
-"""Kernels as NumPy functions: batch norm forward, backward and in inference, and the forward functions of other layers.
+"""Kernels as NumPy functions: batch norm, and the forward functions of other layers.
 
-Rows first, channels last; float32 or float64, never mixed. All of them may be called from many threads at once.
+Rows first, channels last; float32 or float64, never mixed. All of them may be called from many
+threads at once.
 """
 
 import importlib
+from typing import Any
 
 # Each name and its module, imported when the name is first used: they import numba.
 _MODULES = {
-    "ACTIVATIONS": "batch_norm",
+    "BATCH_NORM_ACTIVATIONS": "batch_norm",
     "BatchNormCache": "batch_norm",
     "batch_norm_backward": "batch_norm",
     "batch_norm_inference": "batch_norm",
@@ -22,7 +24,7 @@ _MODULES = {
 __all__ = list(_MODULES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
@@ -30,5 +32,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *_MODULES]

@@ -9,7 +9,14 @@ from nbbn.functional.lowered import activation_of, layer_of, output_shape, run, 
 from nbbn.layers import Conv2D, Dense, DepthwiseConv2D
 
 
-def dense(x, kernel, bias=None, *, activation=None, out=None):
+def dense(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """A dense layer: `y = activation(x @ kernel + bias)`.
 
     Parameters
@@ -22,7 +29,8 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the last axis.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
+        call, and may be `x`.
 
     Returns
     -------
@@ -32,14 +40,16 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no name.
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
     ValueError
-        For an empty `x`, shapes that do not fit, an unknown activation, and an `out` that is not C-contiguous or not writeable.
+        For an empty `x`, shapes that do not fit, an unknown activation, and an `out` that is not
+        C-contiguous or not writeable.
 
     Notes
     -----
-    Sums are taken in x's dtype in the order of the input features, whatever the number of rows and threads. The kernel is laid
-    out for the engine at each call; a model keeps it so.
+    Sums are taken in x's dtype in the order of the input features, whatever the number of rows and
+    threads. The kernel is laid out for the engine at each call; a model keeps it so.
 
     References
     ----------
@@ -50,8 +60,8 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 2 or kernel.shape[0] != x.shape[-1] or not kernel.size:
         raise ValueError(
-            f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape {x.shape} and 1 unit or more, "
-            f"got {kernel.shape}; transpose or reshape it"
+            f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape {x.shape} "
+            f"and 1 unit or more, got {kernel.shape}; transpose or reshape it"
         )
     units = kernel.shape[1]
     weights = {"kernel": kernel, **per_channel(x.dtype, units, bias=bias)}
@@ -61,18 +71,20 @@ def dense(x, kernel, bias=None, *, activation=None, out=None):
 
 
 def conv2d(
-    x,
-    kernel,
-    bias=None,
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray | None = None,
     *,
-    strides=(1, 1),
-    padding="valid",
-    dilation_rate=(1, 1),
-    groups=1,
-    activation=None,
-    out=None,
-):
-    """A convolution over height and width (cross-correlation: the kernel is not turned round), a bias and an activation.
+    strides: int | tuple[int, int] = (1, 1),
+    padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """A convolution over height and width, a bias and an activation.
+
+    Cross-correlation: the kernel is not turned round.
 
     Parameters
     ----------
@@ -84,8 +96,9 @@ def conv2d(
     strides : int or tuple of two ints
         Steps down and to the right. Not above 1 where the dilation is.
     padding : {"valid", "same"}
-        `valid`: `(n - window) // stride + 1` outputs along an axis of n, with `window = (kernel - 1) * dilation + 1`; `same`:
-        zeros around, the odd one at the bottom or right, `ceil(n / stride)` outputs.
+        `valid`: `(n - window) // stride + 1` outputs along an axis of n, with `window = (kernel -
+        1) * dilation + 1`; `same`: zeros around, the odd one at the bottom or right, `ceil(n /
+        stride)` outputs.
     dilation_rate : int or tuple of two ints
         Distance between the kernel's taps.
     groups : int
@@ -93,7 +106,8 @@ def conv2d(
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the channels.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
+        call, and may be `x`.
 
     Returns
     -------
@@ -103,37 +117,45 @@ def conv2d(
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no name.
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
     ValueError
-        For an empty `x`, shapes that do not fit, arguments that break the rules above, images smaller than the window, and an
-        `out` that is not C-contiguous or not writeable.
+        For an empty `x`, shapes that do not fit, arguments that break the rules above, images
+        smaller than the window, and an `out` that is not C-contiguous or not writeable.
 
     Notes
     -----
-    Sums are taken in x's dtype, in the same order at any number of rows and threads. No patch of an image is copied; a padded
-    image is, one at a time. Each group is computed on its own, or all in one go where a group is one channel.
+    Sums are taken in x's dtype, in the same order at any number of rows and threads. No patch of an
+    image is copied; a padded image is, one at a time. Each group is computed on its own, or all in
+    one go where a group is one channel.
 
     References
     ----------
-    LeCun, Bottou, Bengio and Haffner (1998), section II; Dumoulin and Visin (2016), sections 2 and 5.1, for the windows;
-    Krizhevsky, Sutskever and Hinton (2012), section 3.5, for the groups.
+    LeCun, Bottou, Bengio and Haffner (1998), section II; Dumoulin and Visin (2016), sections 2 and
+    5.1, for the windows; Krizhevsky, Sutskever and Hinton (2012), section 3.5, for the groups.
     """
     x = check_images(x)
     act = activation_of(activation)
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 4 or not kernel.size:
         raise ValueError(
-            f"kernel must have shape (height, width, in / groups, filters), each 1 or more, got {kernel.shape}; reshape it"
+            "kernel must have shape (height, width, in / groups, filters), each 1 or more, "
+            f"got {kernel.shape}; reshape it"
         )
     *size, depth, filters = kernel.shape
-    window = {"kernel_size": size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+    window = {
+        "kernel_size": size,
+        "strides": strides,
+        "padding": padding,
+        "dilation_rate": dilation_rate,
+    }
     whole = layer_of(Conv2D, filters=filters, groups=groups, **window)
     row, channels, groups = x.shape[1:], x.shape[-1], whole.groups
     shape = output_shape(whole, x)
     if depth * groups != channels:
         raise ValueError(
-            f"kernel must have {channels // groups} on its third axis, for {channels} channels in {groups} groups, "
-            f"got shape {kernel.shape}"
+            f"kernel must have {channels // groups} on its third axis, for {channels} channels "
+            f"in {groups} groups, got shape {kernel.shape}"
         )
     weights = {"kernel": kernel, **per_channel(x.dtype, filters, bias=bias)}
     y = target(out, shape, x.dtype)
@@ -144,21 +166,37 @@ def conv2d(
         # Filter m of channel c writes channel c * multiplier + m, here as there.
         run(layer, act, x, row, {**weights, "kernel": kernel.reshape(*size, channels, -1)}, y)
     else:
-        parts = _parts(layer_of(Conv2D, filters=filters // groups, **window), groups, x, weights, shape)
+        parts = _parts(
+            layer_of(Conv2D, filters=filters // groups, **window), groups, x, weights, shape
+        )
         np.concatenate(parts, axis=-1, out=y)
         run_activation(act, y)
     return y
 
 
-def _parts(layer: Conv2D, groups: int, x: np.ndarray, weights: dict[str, np.ndarray], shape: tuple[int, ...]):
+def _parts(
+    layer: Conv2D,
+    groups: int,
+    x: np.ndarray,
+    weights: dict[str, np.ndarray],
+    shape: tuple[int, ...],
+) -> list[np.ndarray]:
     """What each group gives on its own, a list of arrays; all of them together have `shape`.
 
-    As one matrix, with zeros where groups do not mix, a NaN of one group would reach all: 0 * NaN is NaN.
+    As one matrix, with zeros where groups do not mix, a NaN of one group would reach all: 0 * NaN
+    is NaN.
     """
     parts, deep, wide = [], x.shape[-1] // groups, layer.filters
     for g in range(groups):
         part = np.empty((*shape[:-1], wide), x.dtype)
         own = {name: array[..., g * wide : (g + 1) * wide] for name, array in weights.items()}
-        run(layer, activation_of(None), x[..., g * deep : (g + 1) * deep], (*x.shape[1:-1], deep), own, part)
+        run(
+            layer,
+            activation_of(None),
+            x[..., g * deep : (g + 1) * deep],
+            (*x.shape[1:-1], deep),
+            own,
+            part,
+        )
         parts.append(part)
     return parts

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nbbn.functional.checks import check_x, per_channel, target
 from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import GroupNormalization, LayerNormalization
 
 
-def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=None):
-    """Normalise over the last axis: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def layer_norm(
+    x: np.ndarray,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+    *,
+    epsilon: float = 1e-5,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Normalise over the last axis.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
 
     Parameters
     ----------
@@ -23,7 +35,8 @@ def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=N
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the last axis.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
+        and may be `x`.
 
     Returns
     -------
@@ -33,10 +46,11 @@ def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=N
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no name.
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
     ValueError
-        For an empty `x`, shapes that do not fit, an epsilon that is not above 0, an unknown activation, and an `out` that is
-        not C-contiguous or not writeable.
+        For an empty `x`, shapes that do not fit, an epsilon that is not above 0, an unknown
+        activation, and an `out` that is not C-contiguous or not writeable.
 
     Notes
     -----
@@ -55,10 +69,20 @@ def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=N
     return y
 
 
-def group_norm(x, gamma=None, beta=None, *, groups, epsilon=1e-5, activation=None, out=None):
-    """Normalise each row's groups of channels: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def group_norm(
+    x: np.ndarray,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+    *,
+    groups: int,
+    epsilon: float = 1e-5,
+    activation: str | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Normalise each row's groups of channels.
 
-    A group is a run of neighbouring channels with all axes between the first and the last.
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`. A group is a run of
+    neighbouring channels with all axes between the first and the last.
 
     Parameters
     ----------
@@ -67,13 +91,15 @@ def group_norm(x, gamma=None, beta=None, *, groups, epsilon=1e-5, activation=Non
     gamma, beta : ndarray of x's dtype, shape (channels,), optional
         1 and 0 where absent.
     groups : int
-        Divides the number of channels; 1 normalises over the whole row, -1 each channel on its own (instance norm).
+        Divides the number of channels; 1 normalises over the whole row, -1 each channel on its own
+        (instance norm).
     epsilon : float
         Added to the (biased) variance inside the root, above 0.
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the channels.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
+        and may be `x`.
 
     Returns
     -------
@@ -83,10 +109,12 @@ def group_norm(x, gamma=None, beta=None, *, groups, epsilon=1e-5, activation=Non
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no name.
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
     ValueError
-        For an empty `x`, shapes that do not fit, groups that do not divide the channels, an epsilon that is not above 0, an
-        unknown activation, and an `out` that is not C-contiguous or not writeable.
+        For an empty `x`, shapes that do not fit, groups that do not divide the channels, an epsilon
+        that is not above 0, an unknown activation, and an `out` that is not C-contiguous or not
+        writeable.
 
     Notes
     -----
@@ -94,7 +122,8 @@ def group_norm(x, gamma=None, beta=None, *, groups, epsilon=1e-5, activation=Non
 
     References
     ----------
-    Wu and He (2018), equations 1, 2 and 7; Ulyanov, Vedaldi and Lempitsky (2016) for the instance norm.
+    Wu and He (2018), equations 1, 2 and 7; Ulyanov, Vedaldi and Lempitsky (2016) for the instance
+    norm.
     """
     x, _ = check_x(x, -1)
     act = activation_of(activation)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nbbn.functional.checks import check_images, target
 from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import MaxPooling2D
 
 
-def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
+def max_pool2d(
+    x: np.ndarray,
+    pool_size: int | tuple[int, int] = (2, 2),
+    *,
+    strides: int | tuple[int, int] | None = None,
+    padding: str = "valid",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """The largest value of each window, per channel.
 
     Parameters
@@ -19,10 +28,11 @@ def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
     strides : int, tuple of two ints or None
         Steps down and to the right; None: the pool size.
     padding : {"valid", "same"}
-        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over the border, where there is
-        nothing, `ceil(n / stride)` outputs.
+        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
+        the border, where there is nothing, `ceil(n / stride)` outputs.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
+        call, and may be `x`.
 
     Returns
     -------
@@ -34,8 +44,8 @@ def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
     TypeError
         For dtypes other than float32 and float64, and an `out` of another dtype.
     ValueError
-        For an empty `x`, arguments that break the rules above, images smaller than the window, and an `out` of another shape,
-        not C-contiguous or not writeable.
+        For an empty `x`, arguments that break the rules above, images smaller than the window, and
+        an `out` of another shape, not C-contiguous or not writeable.
 
     Notes
     -----

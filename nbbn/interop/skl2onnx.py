@@ -49,15 +49,15 @@ def register_skl2onnx() -> None:
 def _shapes_of_classifier(operator: Any) -> None:
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
-    network, kind, classes = operator.raw_operator.network_and_meaning()
+    model = operator.raw_operator.for_inference()
     rows = operator.inputs[0].get_first_dimension()
     label, probabilities = operator.outputs
-    if kind == "multilabel":
-        label.type = Int64TensorType([rows, len(classes)])
+    if model.kind == "multilabel":
+        label.type = Int64TensorType([rows, len(model.classes_)])
     else:
-        strings = all(isinstance(value, str) for value in classes.tolist())
+        strings = all(isinstance(value, str) for value in model.classes_.tolist())
         label.type = (StringTensorType if strings else Int64TensorType)([rows])
-    probabilities.type = _floats(operator)([rows, len(classes)])
+    probabilities.type = _floats(operator)([rows, len(model.classes_)])
 
 
 def _shapes_of_regressor(operator: Any) -> None:

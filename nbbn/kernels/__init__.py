@@ -1,4 +1,7 @@
-"""Kernels: Numba only. A kernel knows pointers and sizes, never a layer; `registry` makes them callable by address."""
+"""Kernels: Numba only. A kernel knows pointers and sizes, never a layer.
+
+`registry` makes them callable by address.
+"""
 
 from nbbn import compiler
 

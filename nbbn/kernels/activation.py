@@ -13,7 +13,14 @@ import math
 
 from nbbn.activations import SELU_ALPHA, SELU_SCALE
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import READ_COLUMNS, READ_IMAGES, WRITE_COLUMNS, WRITE_IMAGES, inline, kernel
+from nbbn.kernels.registry import (
+    READ_COLUMNS,
+    READ_IMAGES,
+    WRITE_COLUMNS,
+    WRITE_IMAGES,
+    inline,
+    kernel,
+)
 from nbbn.kernels.simd import (
     absolute,
     fma,

@@ -1,8 +1,9 @@
 """Where compiled kernels are kept between processes.
 
-One folder per state of the kernel sources: Numba's own cache watches a function's file alone, and a kernel depends on others
-(`simd.py`, `tile.py`), so the folder's name carries a hash of them all. A file that cannot be read is compiled anew; a folder
-that cannot be written means no cache, and one log line.
+One folder per state of the kernel sources: Numba's own cache watches a function's file alone, and a
+kernel depends on others (`simd.py`, `tile.py`), so the folder's name carries a hash of them all. A
+file that cannot be read is compiled anew; a folder that cannot be written means no cache, and one
+log line.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, NullCache, _CacheLocator
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    NullCache,
+    _CacheLocator,
+)
 
 log = logging.getLogger("nbbn")
 
@@ -27,7 +34,8 @@ def _hash_sources() -> str:
     return digest.hexdigest()[:16]
 
 
-# Taken when the sources are imported: a process that began before an edit must not fill the folder of what came after it.
+# Taken when the sources are imported: a process that began before an edit must not fill the folder
+# of what came after it.
 _SOURCES = _hash_sources()
 
 
@@ -37,14 +45,18 @@ def source_hash() -> str:
 
 
 def cache_root() -> Path:
-    """The folder that holds one folder per state of the sources: in `$NUMBA_CACHE_DIR`, or the user's cache folder."""
+    """The folder that holds one folder per state of the sources.
+
+    It stands in `$NUMBA_CACHE_DIR`, or in the user's cache folder.
+    """
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return Path(chosen) / "nbbn"
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or (os.path.join(os.environ["HOME"], ".cache") if "HOME" in os.environ else None)
+        home = os.environ.get("HOME")
+        base = os.environ.get("XDG_CACHE_HOME") or (home and os.path.join(home, ".cache"))
     return Path(base) / "nbbn" if base else Path(tempfile.gettempdir()) / f"nbbn-{_user()}"
 
 
@@ -54,13 +66,20 @@ def _user() -> str:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The folder of this state of the sources, made if need be; None where nothing can be written or trusted."""
+    """The folder of this state of the sources, made if need be.
+
+    None where nothing can be written or trusted.
+    """
     folder = cache_root() / source_hash()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
-        log.warning("no kernel cache: %s cannot be written (%s); kernels are compiled in every process", folder, e.strerror)
+        log.warning(
+            "no kernel cache: %s cannot be written (%s); kernels are compiled in every process",
+            folder,
+            e.strerror,
+        )
         return None
     if hasattr(os, "getuid") and folder.stat().st_uid not in (os.getuid(), 0):
         log.warning("no kernel cache: %s belongs to another user", folder)
@@ -96,17 +115,22 @@ class KernelCache(FunctionCache):
     _impl_class = _Impl
 
     def _index_key(self, sig, codegen):
-        """The key, whose own index is used from here on: two processes that save at once would mix up entries of a shared one."""
+        """The key, whose own index is used from here on.
+
+        Two processes that save at once would mix up entries of a shared one.
+        """
         key = super()._index_key(sig, codegen)
         name = f"{self._impl.filename_base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
-        self._cache_file = IndexDataCacheFile(self._cache_path, name, self._impl.locator.get_source_stamp())
+        self._cache_file = IndexDataCacheFile(self._cache_path, name,
+                                              self._impl.locator.get_source_stamp())
         return key
 
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
         except Exception as e:  # a truncated pickle can raise nearly anything
-            log.warning("a damaged entry of the kernel cache is compiled anew (%s: %s)", type(e).__name__, e)
+            log.warning("a damaged entry of the kernel cache is compiled anew (%s: %s)",
+                        type(e).__name__, e)
             self._forget()
             return None
 

@@ -1,8 +1,10 @@
-"""Convolutions of images: forward (also the input's gradient, with the flipped kernel) and the kernel's gradient.
+"""Convolutions of images: forward and the gradients.
 
-A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile with an outer loop over the
-kernel's rows, and no patch is ever copied. Kernels are panel-major, `[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`.
-Threads own whole images; gradients are summed by block of images and merged in block order.
+Forward also gives the input's gradient, with the flipped kernel.
+A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile
+with an outer loop over the kernel's rows, and no patch is ever copied. Kernels are panel-major,
+`[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`. Threads own whole images; gradients are
+summed by block of images and merged in block order.
 """
 
 from __future__ import annotations
@@ -47,12 +49,13 @@ def _convolve(w, source, weights, weight_depth, bias, relu, z, panels):
     """One bordered image."""
     v = lanes(source)
     pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
-    step, out_row, run, height = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(w[OUT_W])
+    step, out_row = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL]
+    run, height = w[KERNEL_W] * pixel, best_height(w[OUT_W])
     for i in range(w[OUT_H]):
         at, out = shift(source, i * w[STRIDE_H] * row), shift(z, i * out_row)
         if w[DILATION_W] == 1:
-            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v, run * v, bias, out,
-                   w[OUT_PIXEL], v, w[OUT_W], panels)
+            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v,
+                   run * v, bias, out, w[OUT_PIXEL], v, w[OUT_W], panels)
         else:
             _convolve_by_cells(w, at, weights, panel, bias, out, panels)
         if relu != 0:
@@ -79,13 +82,15 @@ def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
         for m in range(w[KERNEL_W]):
             a = shift(at, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
             b = shift(weights, (k * w[KERNEL_W] + m) * pixel * v)
-            strips_onto(a, w[STRIDE_W] * pixel, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL], v, w[OUT_W], panels)
+            strips_onto(a, w[STRIDE_W] * pixel, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL],
+                        v, w[OUT_W], panels)
 
 
 @kernel(inference=True)
-def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
-                 z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
-    """`z = x * weights + bias` (cross-correlation), with `relu` its positive part, over own images."""
+def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
+                 bias: READ_ALL, relu, z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks,
+                 rows, thread, threads):
+    """`z = x * weights + bias` (cross-correlation) over own images, with `relu` clipped at 0."""
     first, end = share_images(rows, blocks, thread, threads)
     clear_border(window, scratch)
     for n in range(first, end):
@@ -94,18 +99,21 @@ def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, we
 
 
 @kernel(inference=True)
-def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth, bias: READ_ALL, relu,
-                      pool: INDICES, y: WRITE_IMAGES, y_image, panels, scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows,
-                      thread, threads):
-    """The maxima of the windows of `x * weights + bias`, with `relu` their positive part: for pools that do not overlap.
+def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
+                      bias: READ_ALL, relu, pool: INDICES, y: WRITE_IMAGES, y_image, panels,
+                      scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows, thread, threads):
+    """The maxima of the windows of `x * weights + bias`, with `relu` their positive part.
 
-    A window's rows are computed into `strip` and leave it as maxima; what no window covers is never computed.
+    For pools that do not overlap.
+    A window's rows are computed into `strip` and leave it as maxima; what no window covers is never
+    computed.
     """
     first, end = share_images(rows, blocks, thread, threads)
     clear_border(window, scratch)
     for n in range(first, end):
         source = bordered(window, shift(x, n * x_image), scratch)
-        _convolve_pooled(window, source, weights, weight_depth, bias, relu, pool, shift(y, n * y_image), panels, strip)
+        _convolve_pooled(window, source, weights, weight_depth, bias, relu, pool,
+                         shift(y, n * y_image), panels, strip)
 
 
 @inline
@@ -115,12 +123,13 @@ def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, pane
     pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
     tall, wide, floor = pool[KERNEL_H], pool[KERNEL_W], splat(y, 0.0)
     columns = pool[OUT_W] * wide
-    step, line, run, height = w[STRIDE_W] * pixel, columns * w[OUT_PIXEL], w[KERNEL_W] * pixel, best_height(columns)
+    step, line = w[STRIDE_W] * pixel, columns * w[OUT_PIXEL]
+    run, height = w[KERNEL_W] * pixel, best_height(columns)
     for i in range(pool[OUT_H]):
         for k in range(tall):
             at = shift(source, (i * tall + k) * w[STRIDE_H] * row)
-            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v, run * v, bias,
-                   shift(strip, k * line), w[OUT_PIXEL], v, columns, panels)
+            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v,
+                   run * v, bias, shift(strip, k * line), w[OUT_PIXEL], v, columns, panels)
         for j in range(pool[OUT_W]):
             for p in range(panels):
                 at = j * wide * w[OUT_PIXEL] + p * v
@@ -144,13 +153,14 @@ def _add_gradient(w, source, dz, partial, weight_depth, panels):
         for m in range(cells):
             a = shift(source, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
             c = shift(partial, (k * w[KERNEL_W] * pixel + m * run) * v)
-            strips_onto(a, 1, w[STRIDE_W] * pixel, w[STRIDE_H] * row, w[OUT_H], w[OUT_W], dz, v, w[OUT_PIXEL],
-                        w[OUT_W] * w[OUT_PIXEL], c, v, weight_depth * v, run, panels)
+            strips_onto(a, 1, w[STRIDE_W] * pixel, w[STRIDE_H] * row, w[OUT_H], w[OUT_W], dz, v,
+                        w[OUT_PIXEL], w[OUT_W] * w[OUT_PIXEL], c, v, weight_depth * v, run, panels)
 
 
 @kernel
-def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image, partial: WRITE_IMAGES, weight_depth,
-                  panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
+def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
+                  partial: WRITE_IMAGES, weight_depth, panels, scratch: WRITE_ALL, blocks, rows,
+                  thread, threads):
     """`partial[block] = sum of x.T @ dz` over the images of each own block."""
     size = panels * weight_depth * lanes(x)
     begin, stop = share(blocks, thread, threads)
@@ -165,9 +175,12 @@ def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_
 
 
 @kernel
-def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units_pixel, out: WRITE_ALL, out_depth, panels,
-                    thread, threads):
-    """`out[cell, unit, channel] = weights[cell, channel, unit]`, with `turned` of the cell opposite: for the input's gradient."""
+def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units_pixel,
+                    out: WRITE_ALL, out_depth, panels, thread, threads):
+    """`out[cell, unit, channel] = weights[cell, channel, unit]`: for the input's gradient.
+
+    With `turned` of the cell opposite.
+    """
     v = lanes(weights)
     first, end = share(cells, thread, threads)
     for cell in range(first, end):
@@ -175,15 +188,19 @@ def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units
         for panel in range(panels):
             for channel in range(pixel):
                 at = shift(weights, (panel * weight_depth + source * pixel + channel) * v)
-                to = shift(out, (channel // v * out_depth + cell * units_pixel + panel * v) * v + channel % v)
+                step = channel // v * out_depth + cell * units_pixel + panel * v
+                to = shift(out, step * v + channel % v)
                 for j in range(v):
                     to[j * v] = at[j]
 
 
 @kernel
-def conv_input_gradient(dz: READ_IMAGES, dz_image, window: INDICES, weights: READ_ALL, weight_depth, dx: WRITE_IMAGES, dx_image,
-                        panels, blocks, rows, thread, threads):
-    """`dx = the sum over cells of dz @ weights[cell].T`, each row of `dz` added where the forward pass had read."""
+def conv_input_gradient(dz: READ_IMAGES, dz_image, window: INDICES, weights: READ_ALL, weight_depth,
+                        dx: WRITE_IMAGES, dx_image, panels, blocks, rows, thread, threads):
+    """`dx = the sum over cells of dz @ weights[cell].T`.
+
+    Each row of `dz` is added where the forward pass had read.
+    """
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         out = shift(dx, n * dx_image)
@@ -208,8 +225,8 @@ def _add_input_gradient(w, dz, weights, weight_depth, dx, panels):
                         a = shift(dz, (i * w[OUT_W] + first) * out_pixel)
                         c = shift(dx, (row * w[WIDTH] + start + first * step) * pixel)
                         b = shift(weights, (k * w[KERNEL_W] + m) * out_pixel * v)
-                        strips_onto(a, out_pixel, 1, 0, 1, out_pixel, b, weight_depth * v, v, 0, c, step * pixel, v, last - first,
-                                    panels)
+                        strips_onto(a, out_pixel, 1, 0, 1, out_pixel, b, weight_depth * v, v, 0, c,
+                                    step * pixel, v, last - first, panels)
 
 
 @inline
@@ -225,14 +242,18 @@ def _depthwise(w, source, weights, bias, z, panels):
                 total = load(bias, panel * v)
                 for k in range(w[KERNEL_H]):
                     for m in range(w[KERNEL_W]):
-                        value = load(at, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel + panel * v)
-                        total = fma(value, load(weights, ((k * w[KERNEL_W] + m) * panels + panel) * v), total)
+                        tap = k * w[DILATION_H] * row + m * w[DILATION_W] * pixel
+                        value = load(at, tap + panel * v)
+                        total = fma(value,
+                                    load(weights, ((k * w[KERNEL_W] + m) * panels + panel) * v),
+                                    total)
                 store(out, panel * v, total)
 
 
 @kernel(inference=True)
-def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL, z: WRITE_IMAGES, z_image,
-                      panels, scratch: WRITE_ALL, blocks, rows, thread, threads):
+def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL,
+                      z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread,
+                      threads):
     """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
     first, end = share_images(rows, blocks, thread, threads)
     clear_border(window, scratch)
@@ -242,8 +263,9 @@ def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_AL
 
 
 @kernel
-def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image, partial: WRITE_IMAGES, panels,
-                       scratch: WRITE_ALL, blocks, rows, thread, threads):
+def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
+                       partial: WRITE_IMAGES, panels, scratch: WRITE_ALL, blocks, rows, thread,
+                       threads):
     """The kernel's gradient, `partial[block]` over the images of each own block."""
     w, v = window, lanes(x)
     cells = w[KERNEL_H] * w[KERNEL_W]
@@ -265,8 +287,11 @@ def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES
                     total = load(sum_out, to)
                     for i in range(w[OUT_H]):
                         for j in range(w[OUT_W]):
-                            value = load(at, i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel + panel * v)
-                            total = fma(value, load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL] + panel * v), total)
+                            place = i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel
+                            value = load(at, place + panel * v)
+                            total = fma(value,
+                                        load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL] + panel * v),
+                                        total)
                     store(sum_out, to, total)
 
 

@@ -1,6 +1,7 @@
-"""Dense layers: forward (also the input's gradient, with the transposed kernel) and the kernel's gradient with its update.
+"""Dense layers: forward (also the input's gradient, with the transposed kernel), bias gradients.
 
-Kernels are stored panel-major, `[panels][depth][lanes]`: a thread owns whole panels, that is columns of the output.
+Kernels are stored panel-major, `[panels][depth][lanes]`: a thread owns whole panels, that is
+columns of the output.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from nbbn.kernels.tile import product, product_relu
 
 
 @inline
-def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels, rows, thread, threads):
+def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
+                    rows, thread, threads):
     """`z[:, own] = x @ weights[:, own] + bias[own]`."""
     v = lanes(x)
     first, end = share(panels, thread, threads)
@@ -31,34 +33,39 @@ def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z
 
 
 @kernel(inference=True)
-def dense_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth, bias: READ_COLUMNS,
-                  z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
+def dense_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth,
+                  bias: READ_COLUMNS, z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
     """`z = x @ weights + bias`, split by columns."""
-    columns_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels, rows, thread, threads)
+    columns_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
+                    rows, thread, threads)
 
 
 @kernel(inference=True)
-def dense_relu_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth, bias: READ_COLUMNS,
-                       z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
+def dense_relu_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth,
+                       bias: READ_COLUMNS, z: WRITE_COLUMNS, z_stride, panels, rows, thread,
+                       threads):
     """`z = max(x @ weights + bias, 0)`, split by columns."""
-    columns_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels, rows, thread,
-                    threads)
+    columns_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
+                    panels, rows, thread, threads)
 
 
 @kernel
-def dense_forward_by_rows(x: READ_ROWS, x_stride, depth, weights: READ_ALL, weight_depth, bias: READ_ALL,
-                          z: WRITE_ROWS, z_stride, panels, rows, thread, threads):
+def dense_forward_by_rows(x: READ_ROWS, x_stride, depth, weights: READ_ALL, weight_depth,
+                          bias: READ_ALL, z: WRITE_ROWS, z_stride, panels, rows, thread, threads):
     """`z = x @ weights + bias`, split by rows: for few columns."""
     v = lanes(x)
     first, end = share_rows(rows, thread, threads)
-    product(x, x_stride, 1, 0, 1, depth, weights, weight_depth * v, v, bias, z, z_stride, first, end, panels)
+    product(x, x_stride, 1, 0, 1, depth, weights, weight_depth * v, v, bias, z, z_stride, first,
+            end, panels)
 
 
 @kernel
-def transpose_weights(weights: READ_COLUMNS, weight_depth, out: WRITE_STEPS, out_depth, panels, thread, threads):
+def transpose_weights(weights: READ_COLUMNS, weight_depth, out: WRITE_STEPS, out_depth, panels,
+                      thread, threads):
     """`out = weights.T`, panel-major too: what the input's gradient multiplies with.
 
-    Split by the columns of `weights`, which are the steps of each panel of `out`: a thread writes whole vectors.
+    Split by the columns of `weights`, which are the steps of each panel of `out`: a thread writes
+    whole vectors.
     """
     v = lanes(weights)
     first, end = share(panels, thread, threads)

@@ -1,7 +1,9 @@
-"""The executor: runs any program, for any number of steps, on a team of threads. The only parallel code there is.
+"""The executor: runs any program, for any number of steps, on a team of threads.
 
-`run_team` walks a training program: all threads call each kernel, each for its own part, with a barrier where the program
-says so. `run_blocks` walks an inference program: each thread takes the next block of rows and runs all layers on it.
+The only parallel code there is.
+`run_team` walks a training program: all threads call each kernel, each for its own part, with a
+barrier where the program says so. `run_blocks` walks an inference program: each thread takes the
+next block of rows and runs all layers on it.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
 from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join, share
 
-# Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass (a float64's bits). They go
-# into the context behind thread and threads.
+# Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass
+# (a float64's bits). They go into the context behind thread and threads.
 STEP_WORDS = 6
 CONTEXT_BYTES = 8 * CONTEXT_WORDS
 # Segments by number (program.Segment) that the functions below bind.
 PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
 
 
-# What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row of a group of operations that
-# go image by image, their number and that of the blocks of images.
+# What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row
+# of a group of operations that go image by image, their number and that of the blocks of images.
 BARRIER, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 8, 0xFFFF, 32
 
 
@@ -48,8 +50,9 @@ def walk(program, operations, width, context, team, threads, passed):
 
 @inline
 def walk_blocks(program, operations, width, blocks, context):
-    """Call a group of kernels for each of a thread's blocks of images in turn: what one leaves in the cache the next one finds.
+    """Call a group of kernels for each of a thread's blocks of images in turn.
 
+    What one leaves in the cache the next one finds.
     A kernel that is told it is thread `block` of `blocks` takes that block alone.
     """
     state = pointer_to(context, int64)
@@ -99,8 +102,12 @@ def address(array):
 
 
 @inline
-def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work, block, context, counter):
-    """Take blocks of rows until none is left; all of a block's layers run here, in `work`. Strides are bytes a row."""
+def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work,
+                    block, context, counter):
+    """Take blocks of rows until none is left; all of a block's layers run here, in `work`.
+
+    Strides are bytes a row.
+    """
     words = pointer_to(context, int64)
     words[0], words[1] = 0, 1
     words[BASES + PARAMS], words[BASES + WORK] = params, work
@@ -115,7 +122,10 @@ def run_some_blocks(program, operations, width, params, x, x_stride, out, out_st
 
 @inline
 def room(bytes_needed, copies):
-    """Memory for `copies` pieces of `bytes_needed` bytes, the address of the first on a cache line, and their distance."""
+    """Memory for `copies` pieces of `bytes_needed` bytes.
+
+    Also the address of the first piece, on a cache line, and the pieces' distance.
+    """
     piece = (bytes_needed + LINE - 1) // LINE * LINE
     memory = np.empty(piece * copies + LINE, np.uint8)
     start = address(memory)
@@ -124,7 +134,10 @@ def room(bytes_needed, copies):
 
 @inline
 def keep(memory, counter):
-    """Use both arrays: Numba frees an array after its last use, and an address is none (nor is `size`, which it computes)."""
+    """Use both arrays: Numba frees an array after its last use.
+
+    An address is none, nor is `size`, which it computes.
+    """
     memory[0] = 0
     counter[0] = 0
 
@@ -140,16 +153,17 @@ def _run_blocks(table, params, x, out, work_bytes, block, threads):
     source, x_stride, target, out_stride = address(x), x.strides[0], address(out), out.strides[0]
     for t in prange(threads):
         context = work + int64(t) * piece
-        run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride, rows, context + CONTEXT_BYTES,
-                        block, context, ticket)
+        run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride,
+                        rows, context + CONTEXT_BYTES, block, context, ticket)
     keep(memory, counter)
 
 
 def _run_blocks_alone(table, params, x, out, work_bytes, block):
     memory, context, _ = room(work_bytes + CONTEXT_BYTES, 1)
     counter = np.zeros(1, np.int64)
-    run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x), x.strides[0], address(out),
-                    out.strides[0], x.shape[0], context + CONTEXT_BYTES, block, context, address(counter))
+    run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x),
+                    x.strides[0], address(out), out.strides[0], x.shape[0], context + CONTEXT_BYTES,
+                    block, context, address(counter))
     keep(memory, counter)
 
 
@@ -170,12 +184,13 @@ def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
     work = contexts + threads * CONTEXT_BYTES
     program, operations, width = address(table), table.shape[0], table.shape[1]
     for t in range(threads):
-        bind(contexts + t * CONTEXT_BYTES, address(x), address(y), address(out), address(gamma), address(beta),
-             address(state), work)
+        bind(contexts + t * CONTEXT_BYTES, address(x), address(y), address(out), address(gamma),
+             address(beta), address(state), work)
     for _ in prange(threads):
         me = join(team, threads)
         if me >= 0:
-            run_member(program, operations, width, steps, 1, contexts, team, me, atomic_load(team + SIZE))
+            run_member(program, operations, width, steps, 1, contexts, team, me,
+                       atomic_load(team + SIZE))
     keep(memory, memory)
 
 
@@ -183,8 +198,8 @@ def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
     memory, steps, _ = room(LINE + CONTEXT_BYTES + work_bytes, 1)
     memory[: 2 * LINE] = 0
     context = steps + LINE
-    bind(context, address(x), address(y), address(out), address(gamma), address(beta), address(state),
-         context + CONTEXT_BYTES)
+    bind(context, address(x), address(y), address(out), address(gamma), address(beta),
+         address(state), context + CONTEXT_BYTES)
     run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
     keep(memory, memory)
 

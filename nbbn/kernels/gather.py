@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import INDICES, READ_ROWS, SOURCE, WRITE_IMAGES, WRITE_ROWS, inline, kernel
+from nbbn.kernels.registry import (
+    INDICES,
+    READ_ROWS,
+    SOURCE,
+    WRITE_IMAGES,
+    WRITE_ROWS,
+    inline,
+    kernel,
+)
 from nbbn.kernels.simd import lanes, prefetch, scalar, shift
 from nbbn.kernels.team import share_rows
 from nbbn.kernels.window import share_images
 
-# Rows whose lines are asked for before they are copied: rows in random order come at memory's latency otherwise.
+# Rows whose lines are asked for before they are copied: rows in random order come at memory's
+# latency otherwise.
 AHEAD = 8
 CHUNK = 16  # items copied at once
 
 
 @inline
 def gather(x, order, out, width, out_stride, first, begin, end):
-    """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted; the rest of a row is 0."""
+    """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted.
+
+    The rest of a row is 0.
+    """
     v = lanes(out)
     padded = (width + v - 1) // v * v
     whole = width // CHUNK * CHUNK
@@ -32,14 +44,16 @@ def gather(x, order, out, width, out_stride, first, begin, end):
 
 
 @kernel
-def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread, threads):
+def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread,
+                threads):
     """The step's rows of a C-contiguous array, split by rows."""
     begin, end = share_rows(rows, thread, threads)
     gather(x, order, out, width, out_stride, first, begin, end)
 
 
 @kernel
-def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_stride, blocks, first, rows, thread, threads):
+def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_stride, blocks, first,
+                  rows, thread, threads):
     """The step's images, each by the thread that owns it."""
     begin, end = share_images(rows, blocks, thread, threads)
     gather(x, order, out, width, out_stride, first, begin, end)
@@ -49,16 +63,20 @@ def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_strid
 def gather_all_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows):
     """All of the step's rows, by every thread for itself.
 
-    The caller's array is clean in every cache; rows that another thread has gathered are dirty in its own. Where two cores take
-    500 ns to exchange a line, a fit of 2 epochs of MNIST at batch 1024 took 0.21 s this way and 0.24 gathered once; where they
-    take 100 ns, 0.175 and 0.170 (medians in turn).
+    The caller's array is clean in every cache; rows that another thread has gathered are dirty in
+    its own. Where two cores take 500 ns to exchange a line, a fit of 2 epochs of MNIST at batch
+    1024 took 0.21 s this way and 0.24 gathered once; where they take 100 ns, 0.175 and 0.170
+    (medians in turn).
     """
     gather(x, order, out, width, out_stride, first, 0, rows)
 
 
 @kernel(inference=True)
 def copy_rows(x: READ_ROWS, x_stride, width, out: WRITE_ROWS, out_stride, rows, thread, threads):
-    """`out[r, :width] = x[r, :width]`: between the caller's arrays and padded buffers, whose padding keeps its zeros."""
+    """`out[r, :width] = x[r, :width]`: between the caller's arrays and padded buffers.
+
+    The padding keeps its zeros.
+    """
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
         source, target = shift(x, r * x_stride), shift(out, r * out_stride)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels.registry import (
-    NORM,
     READ_ALL,
+    READ_ALL_F64,
     READ_COLUMNS,
     READ_IMAGES,
     WRITE_ALONE_F64,
@@ -16,7 +16,17 @@ from nbbn.kernels.registry import (
     Real,
     kernel,
 )
-from nbbn.kernels.simd import fma, lanes, load, maximum, minimum, splat, store, total, where_positive
+from nbbn.kernels.simd import (
+    fma,
+    lanes,
+    load,
+    maximum,
+    minimum,
+    splat,
+    store,
+    total,
+    where_positive,
+)
 from nbbn.kernels.team import share
 
 
@@ -42,7 +52,8 @@ def mask_columns(x: WRITE_COLUMNS, mask: READ_ALL, panels, thread, threads):
 
 
 @kernel
-def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows, thread, threads):
+def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows,
+                      thread, threads):
     """`partial[block] = sum of own pixels`: a bias's gradient, by block of images."""
     v = lanes(x)
     begin, stop = share(blocks, thread, threads)
@@ -56,9 +67,12 @@ def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, pa
 
 
 @kernel
-def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, penalties: WRITE_COLUMNS_F64, panels, thread,
-                threads):
-    """`grad += 2 * l2 * param + l1 * sign(param)`; `penalties[i] += l2 * sum(param**2) + l1 * sum(abs(param))` of each vector."""
+def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real,
+                penalties: WRITE_COLUMNS_F64, panels, rows, thread, threads):
+    """`grad += 2 * l2 * param + l1 * sign(param)`.
+
+    `penalties[i] += rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
+    """
     v = lanes(grad)
     first, end = share(panels, thread, threads)
     zero, one, two = splat(grad, 0.0), splat(grad, l1), splat(grad, 2.0 * l2)
@@ -67,26 +81,30 @@ def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real, pe
         slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
         store(grad, i * v, g + fma(two, p, slope))
         size = where_positive(p, p, zero - p)
-        penalties[i] += l2 * total(p * p) + l1 * total(size)
+        penalties[i] += rows * (l2 * total(p * p) + l1 * total(size))
 
 
 @kernel
-def add_to_norm(grad: READ_ALL, norm: WRITE_ALONE_F64, restart, panels, thread):
-    """`norm[0] += sum(grad**2)`, from 0 with `restart`."""
+def add_to_gradient_norm(grad: READ_ALL, squared_norm: WRITE_ALONE_F64, restart, panels, thread):
+    """`squared_norm[0] += sum(grad**2)`, from 0 with `restart`."""
     if thread != 0:
         return
     v = lanes(grad)
-    squares = 0.0 if restart != 0 else norm[0]
+    squares = 0.0 if restart != 0 else squared_norm[0]
     for i in range(panels):
         value = load(grad, i * v)
         squares += total(value * value)
-    norm[0] = squares
+    squared_norm[0] = squares
 
 
 @kernel
-def clip_by_norm(grad: WRITE_COLUMNS, norm: NORM, bound: Real, panels, thread, threads):
-    """`grad *= bound / |grad|` where the norm is above `bound` (Pascanu, Mikolov and Bengio, 2013, algorithm 1)."""
-    length = math.sqrt(norm[0])
+def clip_by_gradient_norm(grad: WRITE_COLUMNS, squared_norm: READ_ALL_F64, bound: Real, panels,
+                          thread, threads):
+    """`grad *= bound / length` where the length of all gradients is above `bound`.
+
+    Pascanu, Mikolov and Bengio (2013), algorithm 1.
+    """
+    length = math.sqrt(squared_norm[0])
     if length <= bound:
         return
     v = lanes(grad)

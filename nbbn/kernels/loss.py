@@ -1,7 +1,7 @@
-"""Losses, split by rows: each row's loss, and the gradient with respect to the logits over the logits themselves.
+"""Losses, split by rows: each row's loss, and the gradient by the logits over the logits.
 
-Lanes beyond the last unit hold logits of -1e30 where the activation is a softmax or a sigmoid (their bias says so) and 0 where
-it is the identity: their gradient is exactly 0.
+Lanes beyond the last unit hold logits of -1e30 where the activation is a softmax or a sigmoid
+(their bias says so) and 0 where it is the identity: their gradient is exactly 0.
 """
 
 from __future__ import annotations
@@ -9,18 +9,29 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import INDICES, READ_ROWS, WEIGHTS, WRITE_ROWS, WRITE_ROWS_F64, Real, inline, kernel
+from nbbn.kernels.registry import (
+    INDICES,
+    READ_ALL_F64,
+    READ_ROWS,
+    WRITE_ROWS,
+    WRITE_ROWS_F64,
+    Real,
+    inline,
+    kernel,
+)
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
 from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
 @kernel
-def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, order: INDICES, losses: WRITE_ROWS_F64,
-                          hits: WRITE_ROWS_F64, first, rows, thread, threads):
-    """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`; `labels` and `order` index the whole set.
+def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, order: INDICES,
+                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+                          threads):
+    """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`.
 
-    `losses` and `hits` (is the largest logit the label's?) are indexed by the row's place in the epoch.
+    `labels` and `order` index the whole set; `losses` and `hits` (is the largest logit the
+    label's?) are indexed by the row's place in the epoch.
     """
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
@@ -28,18 +39,19 @@ def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, orde
         row = shift(z, r * z_stride)
         label = labels[order[first + r]]
         logit = row[label]
-        top, norm = softmax_row(row, panels)
-        losses[first + r] = math.log(norm) + (top - logit)
+        top, denominator = softmax_row(row, panels)
+        losses[first + r] = math.log(denominator) + (top - logit)
         hits[first + r] = 1.0 if logit >= top else 0.0
-        scale = splat(z, 1.0 / (norm * rows))
+        scale = splat(z, 1.0 / (denominator * rows))
         for panel in range(panels):
             store(row, panel * v, load(row, panel * v) * scale)
         row[label] -= scalar(z, 1.0 / rows)
 
 
 @kernel
-def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64,
-                          hits: WRITE_ROWS_F64, first, rows, thread, threads):
+def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
+                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+                          threads):
     """`sum(max(z, 0) - z * t + log(1 + exp(-|z|)))` and, over `z`, `(sigmoid(z) - t) / rows`.
 
     A hit is a row with every unit on the right side of 0.
@@ -63,9 +75,12 @@ def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_
 
 
 @kernel
-def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64, first, rows,
-                  thread, threads):
-    """`mean((z - t)^2) / 2` over the units and, over `z`, `(z - t) / rows`: scikit-learn's scaling of both."""
+def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
+                  losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    """`mean((z - t)^2) / 2` over the units and, over `z`, `(z - t) / rows`.
+
+    That is scikit-learn's scaling of both.
+    """
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     share_of_row = splat(z, 1.0 / rows)
@@ -81,9 +96,13 @@ def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_
 
 
 @kernel
-def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64,
-                              hits: WRITE_ROWS_F64, first, rows, thread, threads):
-    """`-sum(t * log softmax(z))` and, over `z`, its gradient by the mean loss; a hit is a row whose largest two agree."""
+def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROWS, t_stride,
+                              losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+                              threads):
+    """`-sum(t * log softmax(z))` and, over `z`, the mean loss's gradient.
+
+    A hit is a row whose largest target and largest logit stand in one place.
+    """
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
@@ -98,19 +117,23 @@ def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROW
                 best = j
             if target[j] > target[wanted]:
                 wanted = j
-        top, norm = softmax_row(row, panels)
-        losses[first + r] = mass * (math.log(norm) + top) - cross
+        top, denominator = softmax_row(row, panels)
+        losses[first + r] = mass * (math.log(denominator) + top) - cross
         hits[first + r] = 1.0 if best == wanted else 0.0
-        scale, part = splat(z, mass / (norm * rows)), splat(z, 1.0 / rows)
+        scale, part = splat(z, mass / (denominator * rows)), splat(z, 1.0 / rows)
         for panel in range(panels):
             at = panel * v
             store(row, at, load(row, at) * scale - load(target, at) * part)
 
 
 @kernel
-def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64,
-                         hits: WRITE_ROWS_F64, first, rows, thread, threads):
-    """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient; hits are shares of right units."""
+def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
+                         losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+                         threads):
+    """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient.
+
+    Hits are shares of right units.
+    """
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     part = splat(z, 1.0 / (rows * units))
@@ -158,7 +181,7 @@ def log_cosh(slip, parameter):
 
 @inline
 def quantile(slip, level):
-    """The pinball loss of Koenker and Bassett (1978): `level` below the target, `1 - level` above."""
+    """The pinball loss (Koenker and Bassett, 1978): `level` below the target, `1 - level` above."""
     if slip < 0.0:
         return -level * slip, -level
     return (1.0 - level) * slip, 1.0 - level if slip > 0.0 else 0.0
@@ -172,7 +195,8 @@ def _regression(name: str, function) -> None:
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
-            row, target, grad = shift(y, r * y_stride), shift(targets, r * t_stride), shift(dy, r * dy_stride)
+            row, target = shift(y, r * y_stride), shift(targets, r * t_stride)
+            grad = shift(dy, r * dy_stride)
             mean = 0.0
             for j in range(units):
                 value, slope = function(float(row[j]) - float(target[j]), parameter)
@@ -192,9 +216,12 @@ _regression("quantile", quantile)
 
 
 @kernel
-def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride, losses: WRITE_ROWS_F64, first, rows, thread,
-            threads):
-    """Half the Poisson deviance of `exp(z)`, mean over the units; over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling."""
+def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
+            losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    """Half the Poisson deviance of `exp(z)`, mean over the units.
+
+    Over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling.
+    """
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     part = splat(z, 1.0 / rows)
@@ -208,13 +235,15 @@ def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride
                 loss += t * (math.log(t) - logit)
         losses[first + r] = loss / units
         for panel in range(panels):
-            store(row, panel * v, (elementary.exp(z, load(row, panel * v)) - load(target, panel * v)) * part)
+            store(row, panel * v,
+                  (elementary.exp(z, load(row, panel * v)) - load(target, panel * v)) * part)
         for j in range(units, panels * v):
             row[j] = scalar(z, 0.0)
 
 
 @kernel
-def gather_shares(weights: WEIGHTS, order: INDICES, shares: WRITE_ROWS, first, rows, mass, thread, threads):
+def gather_shares(weights: READ_ALL_F64, order: INDICES, shares: WRITE_ROWS, first, rows, mass,
+                  thread, threads):
     """Each row's part of the batch's mass."""
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
@@ -222,7 +251,8 @@ def gather_shares(weights: WEIGHTS, order: INDICES, shares: WRITE_ROWS, first, r
 
 
 @kernel
-def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, shares: READ_ROWS, losses: WRITE_ROWS_F64, first, rows, thread, threads):
+def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, shares: READ_ROWS, losses: WRITE_ROWS_F64, first,
+               rows, thread, threads):
     """Each row's loss and gradient times its part of the mass, relative to an equal part."""
     v = lanes(dz)
     begin, end = share_rows(rows, thread, threads)

@@ -17,9 +17,9 @@ def clear_padding(x: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread
 
 
 @kernel(inference=True)
-def repack(x: READ_IMAGES, x_image, x_pixel, x_channels, y: WRITE_IMAGES, y_image, y_pixel, y_channels, count, blocks, rows,
-           thread, threads):
-    """Copy each image's `count` numbers, in order, from pixels of one width to pixels of another: Flatten and Reshape."""
+def repack(x: READ_IMAGES, x_image, x_pixel, x_channels, y: WRITE_IMAGES, y_image, y_pixel,
+           y_channels, count, blocks, rows, thread, threads):
+    """Copy each image's `count` numbers, in order, to pixels of another width."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         source, target = shift(x, n * x_image), shift(y, n * y_image)
@@ -35,26 +35,28 @@ def repack(x: READ_IMAGES, x_image, x_pixel, x_channels, y: WRITE_IMAGES, y_imag
 
 
 @kernel(inference=True)
-def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_IMAGES, y_image, y_pixel, pixels, blocks, rows,
-                    thread, threads):
-    """`y[c * times + t] = x[c]` for each pixel: the input of a depthwise layer with a multiplier."""
+def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_IMAGES, y_image,
+                    y_pixel, pixels, blocks, rows, thread, threads):
+    """`y[c * times + t] = x[c]` for each pixel: what a depthwise layer with a multiplier reads."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         for p in range(pixels):
-            source, target = shift(x, n * x_image + p * x_pixel), shift(y, n * y_image + p * y_pixel)
+            source = shift(x, n * x_image + p * x_pixel)
+            target = shift(y, n * y_image + p * y_pixel)
             for c in range(channels):
                 for t in range(times):
                     target[c * times + t] = source[c]
 
 
 @kernel
-def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_IMAGES, dx_image, dx_pixel, pixels, blocks,
-                rows, thread, threads):
+def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_IMAGES, dx_image,
+                dx_pixel, pixels, blocks, rows, thread, threads):
     """`dx[c] = dy[c * times : (c + 1) * times].sum()` for each pixel."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         for p in range(pixels):
-            source, target = shift(dy, n * dy_image + p * dy_pixel), shift(dx, n * dx_image + p * dx_pixel)
+            source = shift(dy, n * dy_image + p * dy_pixel)
+            target = shift(dx, n * dx_image + p * dx_pixel)
             for c in range(channels):
                 total = source[c * times]
                 for t in range(1, times):
@@ -63,7 +65,8 @@ def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_
 
 
 @kernel(inference=True)
-def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, blocks, rows, thread, threads):
+def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, blocks, rows,
+               thread, threads):
     """`y`: the bordered image, or with negative borders the inner part of one."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
@@ -73,8 +76,12 @@ def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_imag
 
 
 @kernel(inference=True)
-def permute(x: READ_IMAGES, x_image, y: WRITE_IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c, blocks, rows, thread, threads):
-    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image: axes in another order."""
+def permute(x: READ_IMAGES, x_image, y: WRITE_IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c,
+            blocks, rows, thread, threads):
+    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image.
+
+    That puts axes in another order.
+    """
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         source, target = shift(x, n * x_image), shift(y, n * y_image)

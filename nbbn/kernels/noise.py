@@ -1,4 +1,7 @@
-"""Dropout and Gaussian noise from a counter: a number depends on the seed, the step, the row and the column, and on no thread."""
+"""Dropout and Gaussian noise from a counter.
+
+A number depends on the seed, the step, the row and the column, and on no thread.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +34,20 @@ def uniform(seed, counter):
 
 
 @kernel
-def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_loss: Real, seed, blocks, rows, step, thread,
-            threads):
-    """`y = x / (1 - rate)`, or `x * 0` with probability `rate` (Srivastava et al., 2014); run again on `dy` for the gradient."""
+def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_loss: Real, seed,
+            blocks, rows, step, thread, threads):
+    """`y = x / (1 - rate)`, or `x * 0` with probability `rate` (Srivastava et al., 2014).
+
+    Run again on `dy` it gives the gradient.
+    """
     first, end = share_images(rows, blocks, thread, threads)
     key = mix(seed, step)
     keep = scalar(x, 1.0 / (1.0 - rate_of_loss))
     bound = uint64(rate_of_loss * 9007199254740992.0)
     pixels = image // pixel
-    # Factors first, in a buffer of their own: their loop becomes vectors also where `y` is `x`, as for the gradient. In one loop
-    # with the product it would not: the compiler then fears that a number is read after its neighbour was written.
+    # Factors first, in a buffer of their own: their loop becomes vectors also where `y` is `x`, as
+    # for the gradient. In one loop with the product it would not: the compiler then fears that a
+    # number is read after its neighbour was written.
     factors, most = stack(x, _FACTORS), _FACTORS * lanes(x)
     for n in range(first, end):
         for p in range(pixels):
@@ -56,8 +63,8 @@ def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_los
 
 
 @kernel
-def gaussian_noise(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, stddev: Real, seed, blocks, rows, step, thread,
-                   threads):
+def gaussian_noise(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, stddev: Real, seed,
+                   blocks, rows, step, thread, threads):
     """`y = x + stddev * normal` (Box and Muller, 1958)."""
     first, end = share_images(rows, blocks, thread, threads)
     key = mix(seed, step)
@@ -68,4 +75,5 @@ def gaussian_noise(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, stdd
             for c in range(channels):
                 number = 2 * ((n * pixels + p) * channels + c)
                 radius = math.sqrt(-2.0 * math.log(1.0 - uniform(key, number)))
-                y[at + c] = scalar(x, x[at + c] + stddev * (radius * math.cos(2.0 * math.pi * uniform(key, number + 1))))
+                angle = 2.0 * math.pi * uniform(key, number + 1)
+                y[at + c] = scalar(x, x[at + c] + stddev * (radius * math.cos(angle)))

@@ -1,7 +1,8 @@
 """Layer and group norm: statistics within each row, so that no rows mix; over own images.
 
-A *set* is what is normalised together: `set_pixels` pixels times `set_channels` channels. Layer norm has a set for each pixel
-(all of its channels), group norm one for each group of channels (of all pixels). `state` is GAMMA, BETA, of `norm.py`.
+A *set* is what is normalised together: `set_pixels` pixels times `set_channels` channels. Layer
+norm has a set for each pixel (all of its channels), group norm one for each group of channels (of
+all pixels). `state` is GAMMA, BETA, of `norm.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from nbbn.kernels.window import clear, share_images
 
 
 @kernel(inference=True)
-def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invstd: WRITE_IMAGES, state: READ_ALL, width, pixel,
-                       pixels, channels, set_pixels, set_channels, epsilon: Real, blocks, rows, thread, threads):
-    """`xhat` (may be `x`), `y = gamma * xhat + beta`; two passes over each set in float64 (Wu and He, 2018, eq. 1 to 3)."""
+def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invstd: WRITE_IMAGES,
+                       state: READ_ALL, width, pixel, pixels, channels, set_pixels, set_channels,
+                       epsilon: Real, blocks, rows, thread, threads):
+    """`xhat` (may be `x`), `y = gamma * xhat + beta`; two passes over each set in float64.
+
+    Wu and He (2018), eq. 1 to 3.
+    """
     first, end = share_images(rows, blocks, thread, threads)
     groups = channels // set_channels
     sets = pixels // set_pixels * groups
@@ -43,12 +48,14 @@ def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invs
                 for c in range(set_channels):
                     h = (float(x[at + c]) - mean) * scale
                     xhat[at + c] = scalar(x, h)
-                    y[at + c] = scalar(x, h * state[GAMMA * width + column + c] + state[BETA * width + column + c])
+                    k = column + c
+                    y[at + c] = scalar(x, h * state[GAMMA * width + k] + state[BETA * width + k])
 
 
 @kernel
-def group_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, invstd: READ_IMAGES, state: READ_ALL, partial: WRITE_IMAGES, width,
-                        pixel, pixels, channels, set_pixels, set_channels, blocks, rows, thread, threads):
+def group_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, invstd: READ_IMAGES, state: READ_ALL,
+                        partial: WRITE_IMAGES, width, pixel, pixels, channels, set_pixels,
+                        set_channels, blocks, rows, thread, threads):
     """`dx` over `dy`; `partial[block] = dgamma, dbeta`."""
     begin, stop = share(blocks, thread, threads)
     groups = channels // set_channels

@@ -1,18 +1,30 @@
-"""Batch norm, ReLU and a maximum pool in one: what lies between a convolution and the next is never stored.
+"""Batch norm, ReLU and a maximum pool in one.
 
-The pool's windows neither overlap nor leave gaps, but for what is left over at the right and at the bottom. Forward and backward
-compute the normalised values anew from the convolution's output; the gradient takes its place. Statistics are those of
-`norm_images.py`.
+What lies between a convolution and the next is never stored: forward and backward compute the
+normalised values anew from the convolution's output; the gradient takes its place. The pool's
+windows neither overlap nor leave gaps, but for what is left over at the right and at the bottom.
+Statistics are those of `norm_images.py`.
 """
 
 from __future__ import annotations
 
 from nbbn.kernels.norm import BETA, GAMMA
-from nbbn.kernels.norm_images import INVSTD, ORIGIN, SHIFT
+from nbbn.kernels.norm_images import load_moments
 from nbbn.kernels.registry import INDICES, READ_ALL, READ_IMAGES, WRITE_IMAGES, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store, where_positive
 from nbbn.kernels.team import share
-from nbbn.kernels.window import HEIGHT, KERNEL_H, KERNEL_W, OUT_H, OUT_PIXEL, OUT_W, PIXEL, WIDTH, clear, share_images
+from nbbn.kernels.window import (
+    HEIGHT,
+    KERNEL_H,
+    KERNEL_W,
+    OUT_H,
+    OUT_PIXEL,
+    OUT_W,
+    PIXEL,
+    WIDTH,
+    clear,
+    share_images,
+)
 
 
 @inline
@@ -32,17 +44,28 @@ def window_best(w, z, corner, origin, mean, invstd, gamma, beta):
     return best
 
 
+@inline
+def window_gradient(w, z, dy, i, j, relu, origin, mean, invstd, gamma, beta):
+    """Place of a window's first pixel, its largest `gamma * xhat + beta`, and its gradient."""
+    corner = (i * w[KERNEL_H] * w[WIDTH] + j * w[KERNEL_W]) * w[PIXEL]
+    best = window_best(w, z, corner, origin, mean, invstd, gamma, beta)
+    grad = load(dy, (i * w[OUT_W] + j) * w[OUT_PIXEL])
+    if relu != 0:
+        grad = where_positive(best, grad, splat(z, 0.0))
+    return corner, best, grad
+
+
 @kernel
-def norm_pool_forward(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL, relu, y: WRITE_IMAGES,
-                      y_image, panels, blocks, rows, thread, threads):
+def norm_pool_forward(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL,
+                      relu, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread, threads):
     """`y`: the maximum of each window of `gamma * xhat + beta`, with `relu` its positive part."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         for panel in range(panels):
-            b, s = shift(batch, panel * v), shift(state, panel * v)
-            origin, mean, invstd = load(b, ORIGIN * width), load(b, SHIFT * width), load(b, INVSTD * width)
+            s = shift(state, panel * v)
+            origin, mean, invstd = load_moments(shift(batch, panel * v), width)
             gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
             source, target = shift(z, n * z_image + panel * v), shift(y, n * y_image + panel * v)
             for i in range(w[OUT_H]):
@@ -55,33 +78,35 @@ def norm_pool_forward(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL,
 
 
 @kernel
-def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL, relu, dy: READ_IMAGES, dy_image,
-                   partial: WRITE_IMAGES, panels, blocks, rows, thread, threads):
+def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL, relu,
+                   dy: READ_IMAGES, dy_image, partial: WRITE_IMAGES, panels, blocks, rows, thread,
+                   threads):
     """`partial[block] = dgamma, dbeta`: a window's gradient counts at its first maximum."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
     begin, stop = share(blocks, thread, threads)
     for block in range(begin, stop):
-        clear(shift(partial, block * 2 * width), 2 * width)
+        own = shift(partial, block * 2 * width)
+        clear(own, 2 * width)
         first, end = share(rows, block, blocks)
         for n in range(first, end):
             for panel in range(panels):
-                b, s, out = shift(batch, panel * v), shift(state, panel * v), shift(partial, block * 2 * width + panel * v)
-                origin, mean, invstd = load(b, ORIGIN * width), load(b, SHIFT * width), load(b, INVSTD * width)
+                s, out = shift(state, panel * v), shift(own, panel * v)
+                origin, mean, invstd = load_moments(shift(batch, panel * v), width)
                 gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
-                source, grad = shift(z, n * z_image + panel * v), shift(dy, n * dy_image + panel * v)
+                source = shift(z, n * z_image + panel * v)
+                grads = shift(dy, n * dy_image + panel * v)
                 dgamma, dbeta = load(out, GAMMA * width), load(out, BETA * width)
                 for i in range(w[OUT_H]):
                     for j in range(w[OUT_W]):
-                        corner = (i * w[KERNEL_H] * w[WIDTH] + j * w[KERNEL_W]) * w[PIXEL]
-                        best = window_best(w, source, corner, origin, mean, invstd, gamma, beta)
-                        rest = load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL])
-                        if relu != 0:
-                            rest = where_positive(best, rest, zero)
+                        corner, best, rest = window_gradient(
+                            w, source, grads, i, j, relu, origin, mean, invstd, gamma, beta
+                        )
                         dbeta = dbeta + rest
                         for k in range(w[KERNEL_H]):
                             for m in range(w[KERNEL_W]):
-                                h = normalised(source, corner + (k * w[WIDTH] + m) * w[PIXEL], origin, mean, invstd)
+                                at = corner + (k * w[WIDTH] + m) * w[PIXEL]
+                                h = normalised(source, at, origin, mean, invstd)
                                 below = best - fma(gamma, h, beta)
                                 dgamma = fma(where_positive(below, zero, rest), h, dgamma)
                                 rest = where_positive(below, rest, zero)
@@ -90,8 +115,9 @@ def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, st
 
 
 @kernel
-def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL, relu, dy: READ_IMAGES,
-                       dy_image, dstate: READ_ALL, frozen, panels, blocks, rows, thread, threads):
+def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL,
+                       relu, dy: READ_IMAGES, dy_image, dstate: READ_ALL, frozen, panels, blocks,
+                       rows, thread, threads):
     """`dz` over `z`, from the merged dgamma and dbeta in `dstate`."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
@@ -99,18 +125,17 @@ def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_AL
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         for panel in range(panels):
-            b, s, d = shift(batch, panel * v), shift(state, panel * v), shift(dstate, panel * v)
-            origin, mean, invstd = load(b, ORIGIN * width), load(b, SHIFT * width), load(b, INVSTD * width)
+            s, d = shift(state, panel * v), shift(dstate, panel * v)
+            origin, mean, invstd = load_moments(shift(batch, panel * v), width)
             gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
-            scale, slope, drop = gamma * invstd, load(d, GAMMA * width) * part, load(d, BETA * width) * part
-            source, grad = shift(z, n * z_image + panel * v), shift(dy, n * dy_image + panel * v)
+            scale = gamma * invstd
+            slope, drop = load(d, GAMMA * width) * part, load(d, BETA * width) * part
+            source, grads = shift(z, n * z_image + panel * v), shift(dy, n * dy_image + panel * v)
             for i in range(w[OUT_H]):
                 for j in range(w[OUT_W]):
-                    corner = (i * w[KERNEL_H] * w[WIDTH] + j * w[KERNEL_W]) * w[PIXEL]
-                    best = window_best(w, source, corner, origin, mean, invstd, gamma, beta)
-                    rest = load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL])
-                    if relu != 0:
-                        rest = where_positive(best, rest, zero)
+                    corner, best, rest = window_gradient(
+                        w, source, grads, i, j, relu, origin, mean, invstd, gamma, beta
+                    )
                     for k in range(w[KERNEL_H]):
                         for m in range(w[KERNEL_W]):
                             at = corner + (k * w[WIDTH] + m) * w[PIXEL]

@@ -1,13 +1,15 @@
 """Batch norm of whole arrays, split by blocks of rows: for functions on the caller's own arrays.
 
-The array is seen as rows of `width` floats, whole vectors: `width` is the number of channels times as many rows as it takes, so
-that each channel sits in `width / channels` virtual columns and the sums of a row do not wait for each other. Rows that do not
-fill a virtual row are the `tail`, counted in floats. All values are taken relative to the first row (the origin), which makes a
-constant channel exact and keeps a mean of 1e6 harmless. The number of blocks depends on the shape alone; partial results are
-merged in their order.
+The array is seen as virtual rows of `width` floats, whole vectors: `width` is the number of
+channels times as many rows as it takes, so that each channel sits in `width / channels` virtual
+columns and the sums of a row do not wait for each other. Rows that do not fill a virtual row are
+the `tail`, counted in floats. All values are taken relative to the first row (the origin), which
+makes a constant channel exact and keeps a mean of 1e6 harmless. The number of blocks depends on the
+shape alone; partial results are merged in their order.
 
-`state` has rows of `width` floats: ORIGIN, SHIFT (mean - origin), GAIN (gamma / std), BETA, INVSTD, SLOPE and DROP (backward)
-repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number a channel.
+`state` has rows of `width` floats: ORIGIN, SHIFT (mean - origin), GAIN (gamma / std), BETA, INVSTD,
+SLOPE and DROP (backward) repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number
+a channel.
 """
 
 from __future__ import annotations
@@ -20,66 +22,59 @@ ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range
 STATE_ROWS = 11
 
 
-def _add_rows(height: int):
-    """`total += (x - origin).sum(0)` of `height` rows: each number per channel is loaded once for all of them."""
+# Rows taken at once.
+TALL = 4
+
+
+def _add_rows(height: int, squares: bool):
+    """Add up `height` rows: each number per channel is loaded once for all of them."""
 
     @inline
-    def add_rows(x, width, origin, total):
+    def add_rows(x, width, origin, mean, total):
+        """`total += (x - origin).sum(0)`, or `((x - origin - mean)**2).sum(0)`."""
         for j in range(0, width, lanes(x)):
             o, t = load(origin, j), load(total, j)
+            if squares:
+                m = load(mean, j)
             for k in range(height):
-                t = t + (load(x, k * width + j) - o)
+                d = load(x, k * width + j) - o
+                if squares:
+                    d = d - m
+                    t = fma(d, d, t)
+                else:
+                    t = t + d
             store(total, j, t)
 
     return add_rows
 
 
-def _add_squares(height: int):
-    """`total += ((x - origin - mean)**2).sum(0)` of `height` rows."""
+def _add_run(squares: bool):
+    tall, single = _add_rows(TALL, squares), _add_rows(1, squares)
 
     @inline
-    def add_squares(x, width, origin, mean, total):
-        for j in range(0, width, lanes(x)):
-            o, m, t = load(origin, j), load(mean, j), load(total, j)
-            for k in range(height):
-                d = (load(x, k * width + j) - o) - m
-                t = fma(d, d, t)
-            store(total, j, t)
+    def add_run(x, width, first, end, origin, mean, total):
+        """`total` of rows `first` to `end`, from 0."""
+        fill_row(total, width, 0.0)
+        r = first
+        while r + TALL <= end:
+            tall(shift(x, r * width), width, origin, mean, total)
+            r += TALL
+        while r < end:
+            single(shift(x, r * width), width, origin, mean, total)
+            r += 1
 
-    return add_squares
+    return add_run
 
 
-# Rows taken at once.
-TALL = 4
-_add_rows_tall, _add_row = _add_rows(TALL), _add_rows(1)
-_add_squares_tall, _add_square = _add_squares(TALL), _add_squares(1)
+_sum_run, _square_run = _add_run(False), _add_run(True)
 
 
 @inline
-def _sum_run(x, width, first, end, origin, mean):
-    """`mean = (x[first:end] - origin).mean(0)`."""
-    fill_row(mean, width, 0.0)
-    r = first
-    while r + TALL <= end:
-        _add_rows_tall(shift(x, r * width), width, origin, mean)
-        r += TALL
-    while r < end:
-        _add_row(shift(x, r * width), width, origin, mean)
-        r += 1
+def _run_moments(x, width, first, end, origin, mean, m2):
+    """`mean` and `m2` of rows `first` to `end`, without the origin."""
+    _sum_run(x, width, first, end, origin, mean, mean)
     copy_row(mean, mean, width, 1.0 / (end - first))
-
-
-@inline
-def _square_run(x, width, first, end, origin, mean, m2):
-    """`m2 = ((x[first:end] - origin - mean)**2).sum(0)`."""
-    fill_row(m2, width, 0.0)
-    r = first
-    while r + TALL <= end:
-        _add_squares_tall(shift(x, r * width), width, origin, mean, m2)
-        r += TALL
-    while r < end:
-        _add_square(shift(x, r * width), width, origin, mean, m2)
-        r += 1
+    _square_run(x, width, first, end, origin, mean, m2)
 
 
 @inline
@@ -99,9 +94,13 @@ def copy_row(source, target, width, factor):
 
 @inline
 def _merge(count, before, mean, m2, width, into_mean, into_m2):
-    """Join `count` rows' moments to those of `before` rows (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
+    """Join `count` rows' moments to those of `before` rows.
+
+    Chan, Golub and LeVeque (1983), eq. 2.1.
+    """
     v = lanes(mean)
-    part, weight = splat(mean, count / (before + count)), splat(mean, before * count / (before + count))
+    part = splat(mean, count / (before + count))
+    weight = splat(mean, before * count / (before + count))
     for j in range(0, width, v):
         old = load(into_mean, j)
         delta = load(mean, j) - old
@@ -113,30 +112,33 @@ PARTIAL_ROWS = 5
 
 
 @kernel
-def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partial: WRITE_ROWS, thread, threads):
-    """Moments of each block, `partial[block] = mean, m2` and three rows of scratch; runs of `run` rows stay in the cache."""
+def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partial: WRITE_ROWS,
+                  thread, threads):
+    """Moments of each block, `partial[block] = mean, m2` and three rows of scratch.
+
+    Runs of `run` rows, which are read twice, stay in the cache.
+    """
     first_block, end_block = share(blocks, thread, threads)
     for block in range(first_block, end_block):
         first, end = share(rows_total, block, blocks)
         mean = shift(partial, PARTIAL_ROWS * block * width)
-        m2, new_mean, new_m2, origin = shift(mean, width), shift(mean, 2 * width), shift(mean, 3 * width), shift(mean, 4 * width)
+        m2, new_mean = shift(mean, width), shift(mean, 2 * width)
+        new_m2, origin = shift(mean, 3 * width), shift(mean, 4 * width)
         for at in range(0, width, channels):
             for c in range(channels):
                 origin[at + c] = x[c]
         for start in range(first, end, run):
             stop = min(start + run, end)
             if start == first:
-                _sum_run(x, width, start, stop, origin, mean)
-                _square_run(x, width, start, stop, origin, mean, m2)
+                _run_moments(x, width, start, stop, origin, mean, m2)
             else:
-                _sum_run(x, width, start, stop, origin, new_mean)
-                _square_run(x, width, start, stop, origin, new_mean, new_m2)
+                _run_moments(x, width, start, stop, origin, new_mean, new_m2)
                 _merge(float(stop - start), float(start - first), new_mean, new_m2, width, mean, m2)
 
 
 @kernel
-def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partial: WRITE_ALONE, state: WRITE_ALONE,
-                  gamma: READ_ALL, beta: READ_ALL, epsilon: Real, thread):
+def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partial: WRITE_ALONE,
+                  state: WRITE_ALONE, gamma: READ_ALL, beta: READ_ALL, epsilon: Real, thread):
     """Merge the blocks, then each channel's virtual columns and the tail; fill the state."""
     if thread != 0:
         return
@@ -145,8 +147,8 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
     for block in range(blocks):
         first, end = share(rows_total, block, blocks)
         if block > 0:
-            _merge(float(end - first), float(before), shift(partial, PARTIAL_ROWS * block * width),
-                   shift(partial, (PARTIAL_ROWS * block + 1) * width), width, mean, m2)
+            part = shift(partial, PARTIAL_ROWS * block * width)
+            _merge(float(end - first), float(before), part, shift(part, width), width, mean, m2)
         before += end - first
     center, var = shift(state, SHIFT * width), shift(state, VAR * width)
     if width == channels and tail == 0:
@@ -156,7 +158,8 @@ def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partia
         _merge_columns(x, channels, width, rows_total, tail, mean, m2, center, var)
     v = lanes(x)
     for c in range(channels):
-        state[ORIGIN * width + c], state[GAIN * width + c], state[BETA * width + c] = x[c], gamma[c], beta[c]
+        state[ORIGIN * width + c] = x[c]
+        state[GAIN * width + c], state[BETA * width + c] = gamma[c], beta[c]
     one = splat(x, 1.0)
     for j in range(0, channels, v):  # a row of the state is whole vectors
         invstd = one / sqrt(load(var, j) + splat(x, epsilon))
@@ -177,7 +180,10 @@ def repeat_row(row, channels, width):
 
 @inline
 def _merge_columns(x, channels, width, rows_total, tail, mean, m2, center_out, var_out):
-    """Moments of each channel from those of its virtual columns, of `rows_total` rows each, and the tail; in float64."""
+    """Moments of each channel from those of its virtual columns and the tail, in float64.
+
+    A virtual column has `rows_total` rows.
+    """
     rest = shift(x, rows_total * width)
     columns = width // channels if rows_total > 0 else 0
     for c in range(channels):
@@ -217,11 +223,21 @@ def _normalise_rows(height: int, clip: bool, past_caches: bool):
     return normalise_rows
 
 
-def _normalise(clip: bool, past_caches: bool):
-    tall, single = _normalise_rows(TALL, clip, past_caches), _normalise_rows(1, clip, past_caches)
+@inline
+def own_rows(rows_total, blocks, thread, threads):
+    """First and last-plus-one of the rows of a thread's blocks."""
+    first_block, end_block = share(blocks, thread, threads)
+    return rows_total * first_block // blocks, rows_total * end_block // blocks
 
-    @inline
-    def normalise(x, width, rows_total, tail, blocks, state, y, thread, threads):
+
+def _kernel(clip: bool, past_caches: bool) -> None:
+    """Register a kernel that normalises: with a ReLU or without, past the caches or not."""
+    tall = _normalise_rows(TALL, clip, past_caches)
+    single = _normalise_rows(1, clip, past_caches)
+
+    def normalise(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS,
+                  thread, threads):
+        """`y = GAIN * (x - mean) + BETA` of own blocks."""
         first, r = own_rows(rows_total, blocks, thread, threads)
         while r - TALL >= first:  # backwards: the rows read last are still in the cache
             r -= TALL
@@ -238,40 +254,15 @@ def _normalise(clip: bool, past_caches: bool):
                     out = scalar(x, 0.0)
                 y[at + j] = out
 
-    return normalise
+    normalise.__name__ = suffixed("normalise", clip, "_rows", past_caches)
+    kernel(normalise)
 
 
-@inline
-def own_rows(rows_total, blocks, thread, threads):
-    """First and last-plus-one of the rows of a thread's blocks."""
-    first_block, end_block = share(blocks, thread, threads)
-    return rows_total * first_block // blocks, rows_total * end_block // blocks
+def suffixed(name: str, relu: bool, middle: str, streamed: bool) -> str:
+    """Name of a kernel with a ReLU or without, past the caches or not."""
+    return f"{name}{'_relu' if relu else ''}{middle}{'_streamed' if streamed else ''}"
 
 
-_plain, _relu = _normalise(False, False), _normalise(True, False)
-_plain_streamed, _relu_streamed = _normalise(False, True), _normalise(True, True)
-
-
-@kernel
-def normalise_rows(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
-    """`y = GAIN * (x - mean) + BETA`, own blocks in reverse."""
-    _plain(x, width, rows_total, tail, blocks, state, y, thread, threads)
-
-
-@kernel
-def normalise_relu_rows(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
-    """The same, then ReLU."""
-    _relu(x, width, rows_total, tail, blocks, state, y, thread, threads)
-
-
-@kernel
-def normalise_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread, threads):
-    """The same past the caches, for arrays larger than they are."""
-    _plain_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
-
-
-@kernel
-def normalise_relu_rows_streamed(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS, thread,
-                                 threads):
-    """The same past the caches, then ReLU."""
-    _relu_streamed(x, width, rows_total, tail, blocks, state, y, thread, threads)
+for _clip in (False, True):
+    for _past_caches in (False, True):
+        _kernel(_clip, _past_caches)

@@ -1,4 +1,7 @@
-"""Gradients of the batch norm of whole arrays, split by blocks of rows; the layout and `state` are those of `norm_rows`."""
+"""Gradients of the batch norm of whole arrays, split by blocks of rows.
+
+The layout and `state` are those of `norm_rows`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from nbbn.kernels.norm_rows import (
     fill_row,
     own_rows,
     repeat_row,
+    suffixed,
 )
 from nbbn.kernels.registry import READ_ALL, READ_ROWS, WRITE_ALONE, WRITE_ROWS, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, scalar, shift, splat, store, stream, where_positive
@@ -44,11 +48,13 @@ def _add_gradients(height: int, clip: bool):
     return add_gradients
 
 
-def _sums(clip: bool):
+def _sums_kernel(clip: bool) -> None:
+    """Register the kernel of the sums, with a ReLU, whose mask is made anew, or without."""
     tall, single = _add_gradients(TALL, clip), _add_gradients(1, clip)
 
-    @inline
-    def gradient_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads):
+    def gradient_sums(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL,
+                      partial: WRITE_ROWS, thread, threads):
+        """Sums of `dy` and of `dy * (x - mean)` of each block."""
         first_block, end_block = share(blocks, thread, threads)
         for block in range(first_block, end_block):
             r, end = share(rows_total, block, blocks)
@@ -62,7 +68,8 @@ def _sums(clip: bool):
                 single(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
                 r += 1
 
-    return gradient_sums
+    gradient_sums.__name__ = suffixed("gradient_sums", clip, "", False)
+    kernel(gradient_sums)
 
 
 def _gradient_rows(height: int, clip: bool, past_caches: bool):
@@ -87,11 +94,17 @@ def _gradient_rows(height: int, clip: bool, past_caches: bool):
     return gradient_rows
 
 
-def _apply(clip: bool, past_caches: bool):
-    tall, single = _gradient_rows(TALL, clip, past_caches), _gradient_rows(1, clip, past_caches)
+def _gradient_kernel(clip: bool, past_caches: bool) -> None:
+    """Register the kernel of `dx`: with a ReLU or without, to memory past the caches or not."""
+    tall = _gradient_rows(TALL, clip, past_caches)
+    single = _gradient_rows(1, clip, past_caches)
 
-    @inline
-    def apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads):
+    def input_gradient(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks,
+                       state: READ_ALL, dx: WRITE_ROWS, thread, threads):
+        """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))`, blocks in reverse.
+
+        Ioffe and Szegedy (2015), section 3.
+        """
         first, r = own_rows(rows_total, blocks, thread, threads)
         while r - TALL >= first:
             r -= TALL
@@ -109,32 +122,23 @@ def _apply(clip: bool, past_caches: bool):
                 slip = (g - state[DROP * width + j]) - t * state[SLOPE * width + j]
                 dx[at + j] = state[GAIN * width + j] * slip
 
-    return apply
+    input_gradient.__name__ = suffixed("input_gradient", clip, "", past_caches)
+    kernel(input_gradient)
 
 
-_plain_sums, _relu_sums = _sums(False), _sums(True)
-_plain_apply, _relu_apply = _apply(False, False), _apply(True, False)
-_plain_apply_streamed, _relu_apply_streamed = _apply(False, True), _apply(True, True)
-
-
-@kernel
-def gradient_sums(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
-                  threads):
-    """Sums of `dy` and of `dy * (x - mean)` of each block."""
-    _plain_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
+for _clip in (False, True):
+    _sums_kernel(_clip)
+    for _past_caches in (False, True):
+        _gradient_kernel(_clip, _past_caches)
 
 
 @kernel
-def gradient_sums_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, blocks, state: READ_ALL, partial: WRITE_ROWS, thread,
-                       threads):
-    """The same behind a ReLU, whose mask is made anew."""
-    _relu_sums(x, dy, width, rows_total, blocks, state, partial, thread, threads)
+def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip,
+                    partial: WRITE_ALONE, state: WRITE_ALONE, thread):
+    """Add up the blocks, each channel's virtual columns and the tail.
 
-
-@kernel
-def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail, blocks, clip, partial: WRITE_ALONE,
-                    state: WRITE_ALONE, thread):
-    """Add up the blocks, each channel's virtual columns and the tail: dgamma, dbeta, and what `dx` needs."""
+    Gives dgamma, dbeta, and what `dx` needs.
+    """
     if thread != 0:
         return
     v = lanes(x)
@@ -160,7 +164,8 @@ def merge_gradients(x: READ_ALL, dy: READ_ALL, channels, width, rows_total, tail
 
 
 @inline
-def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta_out, slope_out):
+def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta_out,
+                 slope_out):
     """Sums of each channel from those of its virtual columns and the tail, in float64."""
     rest, drest = shift(x, rows_total * width), shift(dy, rows_total * width)
     for c in range(channels):
@@ -175,31 +180,3 @@ def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state,
                 dbeta += float(drest[j])
                 slope += float(drest[j]) * float(t)
         dbeta_out[c], slope_out[c] = scalar(x, dbeta), scalar(x, slope)
-
-
-@kernel
-def input_gradient(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
-                   threads):
-    """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))` (Ioffe and Szegedy, 2015, section 3), blocks in reverse."""
-    _plain_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_relu(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS, thread,
-                        threads):
-    """The same behind a ReLU."""
-    _relu_apply(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, dx: WRITE_ROWS,
-                            thread, threads):
-    """The same past the caches."""
-    _plain_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)
-
-
-@kernel
-def input_gradient_relu_streamed(x: READ_ROWS, dy: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL,
-                                 dx: WRITE_ROWS, thread, threads):
-    """The same past the caches, behind a ReLU."""
-    _relu_apply_streamed(x, dy, width, rows_total, tail, blocks, state, dx, thread, threads)

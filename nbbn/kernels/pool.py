@@ -1,6 +1,8 @@
-"""Pooling of images: maximum and average over windows, and their gradients. Padding takes no part; threads own whole images.
+"""Pooling of images: maximum and average over windows, and their gradients.
 
-A global pool is one window as large as the image. The gradient of a maximum goes to the first one of its window, row by row.
+Padding takes no part; threads own whole images.
+A global pool is one window as large as the image. The gradient of a maximum goes to the first one
+of its window, row by row.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def window_maximum(w, x, i, j, at):
 
 
 @kernel(inference=True)
-def max_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread, threads):
+def max_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels,
+                     blocks, rows, thread, threads):
     """`y = max of each window`."""
     w, v = window, lanes(x)
     first, end = share_images(rows, blocks, thread, threads)
@@ -54,12 +57,13 @@ def max_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, 
             for j in range(w[OUT_W]):
                 for panel in range(panels):
                     at = panel * v
-                    store(target, (i * w[OUT_W] + j) * w[OUT_PIXEL] + at, window_maximum(w, source, i, j, at))
+                    store(target, (i * w[OUT_W] + j) * w[OUT_PIXEL] + at,
+                          window_maximum(w, source, i, j, at))
 
 
 @kernel
-def max_pool_backward(x: READ_IMAGES, x_image, window: INDICES, dy: READ_IMAGES, dy_image, dx: WRITE_IMAGES, dx_image, panels,
-                      blocks, rows, thread, threads):
+def max_pool_backward(x: READ_IMAGES, x_image, window: INDICES, dy: READ_IMAGES, dy_image,
+                      dx: WRITE_IMAGES, dx_image, panels, blocks, rows, thread, threads):
     """`dx`: each window's gradient at its first maximum, summed where windows overlap."""
     w, v = window, lanes(x)
     zero = splat(x, 0.0)
@@ -84,8 +88,8 @@ def max_pool_backward(x: READ_IMAGES, x_image, window: INDICES, dy: READ_IMAGES,
 
 
 @kernel(inference=True)
-def average_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread,
-                         threads):
+def average_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, panels,
+                         blocks, rows, thread, threads):
     """`y = mean of each window's cells within the image`."""
     w, v = window, lanes(x)
     first, end = share_images(rows, blocks, thread, threads)
@@ -106,8 +110,8 @@ def average_pool_forward(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAG
 
 
 @kernel
-def average_pool_backward(window: INDICES, dy: READ_IMAGES, dy_image, dx: WRITE_IMAGES, dx_image, panels, blocks, rows, thread,
-                          threads):
+def average_pool_backward(window: INDICES, dy: READ_IMAGES, dy_image, dx: WRITE_IMAGES, dx_image,
+                          panels, blocks, rows, thread, threads):
     """`dx`: each window's gradient in equal shares, summed where windows overlap."""
     w, v = window, lanes(dy)
     first, end = share_images(rows, blocks, thread, threads)

@@ -2,14 +2,16 @@
 
 A kernel is a function whose parameters are, told apart by annotation and name:
 
-- buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this, and nothing else, the
+- buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this,
+and nothing else, the
   program knows where a barrier is due.
 - the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
-All compiled kernels share the signature `void (row, context)`: a row of the program holds one 8-byte word an argument, the
-context the step's words and the base address of each segment. `context` is typed as a pointer to the program's dtype; that is
-how one source serves float32 and float64.
+All compiled kernels share the signature `void (row, context)`: a row of the program holds one
+8-byte word an argument, the context the step's words and the base address of each segment.
+`context` is typed as a pointer to the program's dtype; that is how one source serves float32 and
+float64.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-CONTEXT = {"thread": 0, "threads": 1, "rows": 2, "first": 3, "step": 4, "rate": 5, "shrink": 6, "mass": 7}
+_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass")
+CONTEXT = {name: at for at, name in enumerate(_WORDS)}
 BASES = 8  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
 OPERANDS = 2  # first operand of a row, after the kernel's address and the barrier flag
@@ -44,8 +47,8 @@ OFFSET_MASK = (1 << SEGMENT_SHIFT) - 1
 class Access:
     """How a kernel uses a buffer.
 
-    `split` says which part a thread touches: its `columns`, `rows` or `images` (whole ones, in blocks), `steps` (whole depth
-    steps of every panel), or `all`; `alone` is the first thread's.
+    `split` says which part a thread touches: its `columns`, `rows` or `images` (whole ones, in
+    blocks), `steps` (whole depth steps of every panel), or `all`; `alone` is the first thread's.
     `dtype` is None for the program's own.
     """
 
@@ -70,15 +73,15 @@ SOURCE = Access(False, "all", "source")
 WRITE_ROWS_F64 = Access(True, "rows", "float64")
 WRITE_COLUMNS_F64 = Access(True, "columns", "float64")
 WRITE_ALONE_F64 = Access(True, "alone", "float64")
-NORM = Access(False, "all", "float64")
-WEIGHTS = Access(False, "all", "float64")
+READ_ALL_F64 = Access(False, "all", "float64")
 
 
 def named_apart(function):
     """The function with a qualified name of its own, where a factory made several of one name.
 
-    Numba names compiled code after the qualified name and a counter of the process: code of two functions of one name, cached by
-    two processes, may bear the same symbol, and a third process would run one in place of the other.
+    Numba names compiled code after the qualified name and a counter of the process: code of two
+    functions of one name, cached by two processes, may bear the same symbol, and a third process
+    would run one in place of the other.
     """
     marks = []
     for cell in function.__closure__ or ():
@@ -109,7 +112,8 @@ class Kernel:
 
     def __init__(self, function, numbers=(), *, inference=False):
         self.name, self.inference = function.__name__, inference
-        function.__qualname__ = f"{self.name}_body"  # see `named_apart`: registered names are unique
+        # See `named_apart`: registered names are unique.
+        function.__qualname__ = f"{self.name}_body"
         self.body = njit(**OPTIONS)(function)
         self.function = function
         annotations = inspect.get_annotations(function, eval_str=True)
@@ -123,7 +127,10 @@ class Kernel:
         return {p: a for p, a in self.parameters.items() if isinstance(a, Access)}
 
     def address(self, dtype: np.dtype, source: np.dtype | None = None) -> int:
-        """Address of the C function for a program of `dtype` reading input of dtype `source`; compiled at the first call."""
+        """Address of the C function for a program of `dtype` that reads input of dtype `source`.
+
+        It is compiled at the first call.
+        """
         key = (np.dtype(dtype).name, np.dtype(source or dtype).name if self._reads_source else None)
         with _COMPILING:
             if key not in self._compiled:
@@ -147,22 +154,26 @@ class Kernel:
         """`def NAME(row, ctx)`, which unpacks a row and calls the body."""
         arguments = []
         for parameter, kind in self.parameters.items():
-            at = OPERANDS + self.operands.index(parameter) if parameter in self.operands else CONTEXT[parameter]
+            own = parameter in self.operands
+            at = OPERANDS + self.operands.index(parameter) if own else CONTEXT[parameter]
             if parameter in ("rate", "shrink", "mass"):
                 arguments.append(f"real(ctx, {at})")
             elif parameter in CONTEXT:
                 arguments.append(f"word(ctx, {at})")
             elif isinstance(kind, Access):
-                address = f"word(ctx, {BASES} + (row[{at}] >> {SEGMENT_SHIFT})) + (row[{at}] & {OFFSET_MASK})"
+                base = f"word(ctx, {BASES} + (row[{at}] >> {SEGMENT_SHIFT}))"
+                address = f"{base} + (row[{at}] & {OFFSET_MASK})"
                 dtype = source if kind.dtype == "source" else kind.dtype
-                arguments.append(f"pointer_to({address}, {dtype})" if dtype else f"pointer({address}, ctx)")
+                typed = f"pointer_to({address}, {dtype})" if dtype else f"pointer({address}, ctx)"
+                arguments.append(typed)
             elif kind is Real:
                 arguments.append(f"real(row, {at})")
             else:
                 arguments.append(f"row[{at}]")
         name = self.name if source is None else f"{self.name}_{source}"
         text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
-        names = {"__name__": self.function.__module__, "body": self.body, "int64": numba.int64, "float64": numba.float64}
+        names = {"__name__": self.function.__module__, "body": self.body}
+        names |= {"int64": numba.int64, "float64": numba.float64}
         names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
         if source is not None:
             names[source] = getattr(numba, source)

@@ -9,7 +9,10 @@ from nbbn.kernels.team import share
 
 @kernel(inference=True)
 def scan_finite(x: READ_ROWS, size, blocks, out: WRITE_ROWS, thread, threads):
-    """`out[block] = 0`, or NaN where a block of the flat array holds NaN or infinity: the sum of `0 * x`."""
+    """`out[block] = 0`, or NaN where a block of the flat array holds NaN or infinity.
+
+    That is the sum of `0 * x`.
+    """
     v = lanes(x)
     zero = splat(x, 0.0)
     first_block, end_block = share(blocks, thread, threads)

@@ -1,8 +1,8 @@
 """SIMD for Numba kernels: the only file that speaks LLVM.
 
-A `Vector` is a register of floats. Kernels load, combine and store vectors by the functions below; LLVM lowers them to the
-host's instructions. Sums over lanes and over the depth of a matrix tile run in one fixed order, so that results do not depend
-on how work is split.
+A `Vector` is a register of floats. Kernels load, combine and store vectors by the functions below;
+LLVM lowers them to the host's instructions. Sums over lanes and over the depth of a matrix tile run
+in one fixed order, so that results do not depend on how work is split.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from numba.extending import intrinsic, lower_builtin
 
 
 def host_features() -> set[str]:
-    """Names of the CPU features that Numba compiles for. Its cache tells machines apart by the same text, and by nothing else."""
+    """Names of the CPU features that Numba compiles for.
+
+    Its cache tells machines apart by the same text, and by nothing else.
+    """
     features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return {f[1:] for f in features.split(",") if f.startswith("+")}
 
@@ -69,7 +72,8 @@ def _splat(value, vector: Vector):
 
 
 def _broadcast(builder, scalar, vector: Vector):
-    one = builder.insert_element(ir.Constant(vector.llvm, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+    one = builder.insert_element(ir.Constant(vector.llvm, ir.Undefined), scalar,
+                                 ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
     return builder.shuffle_vector(one, ir.Constant(vector.llvm, ir.Undefined), mask)
 
@@ -80,25 +84,28 @@ def _call(builder, name: str, args):
     element, count = (ty.element, f"v{ty.count}") if isinstance(ty, ir.VectorType) else (ty, "")
     suffix = f"{count}f{32 if isinstance(element, ir.FloatType) else 64}"
     fnty = ir.FunctionType(ty, [ty] * len(args))
-    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, f"{name}.{suffix}"), args)
+    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, f"{name}.{suffix}"),
+                        args)
 
 
 def _at(builder, pointer, index, element):
-    """Address of item `index` of an array of `element`, whatever the pointer was declared to point to."""
+    """Address of item `index` of an array of `element`, whatever the pointer was declared as."""
     return builder.gep(builder.bitcast(pointer, element.as_pointer()), [index])
 
 
 def _load(builder, pointer, index, vector: Vector):
-    address = builder.bitcast(_at(builder, pointer, index, _llvm_float(vector.dtype)), vector.llvm.as_pointer())
+    address = builder.bitcast(_at(builder, pointer, index, _llvm_float(vector.dtype)),
+                              vector.llvm.as_pointer())
     return builder.load(address, align=vector.dtype.bitwidth // 8)
 
 
 def _store(builder, value, pointer, index, vector: Vector):
-    address = builder.bitcast(_at(builder, pointer, index, _llvm_float(vector.dtype)), vector.llvm.as_pointer())
+    address = builder.bitcast(_at(builder, pointer, index, _llvm_float(vector.dtype)),
+                              vector.llvm.as_pointer())
     builder.store(value, address, align=vector.dtype.bitwidth // 8)
 
 
-# --- pointers ---------------------------------------------------------------------------------------------------------
+# -- pointers
 
 
 @intrinsic
@@ -116,7 +123,8 @@ def pointer(tyctx, address, like):
 @intrinsic
 def pointer_to(tyctx, address, dtype):
     """The integer `address` as a pointer to `dtype`, a Numba type such as `numba.uint8`."""
-    result = types.CPointer(dtype.dtype if isinstance(dtype, types.NumberClass) else dtype.instance_type)
+    item = dtype.dtype if isinstance(dtype, types.NumberClass) else dtype.instance_type
+    result = types.CPointer(item)
 
     def gen(ctx, builder, sig, args):
         return builder.inttoptr(args[0], ctx.get_value_type(sig.return_type))
@@ -192,7 +200,7 @@ def stack(tyctx, like, vectors):
     return like(like, vectors), gen
 
 
-# --- vectors ----------------------------------------------------------------------------------------------------------
+# -- vectors
 
 
 @intrinsic
@@ -226,7 +234,8 @@ def stream(tyctx, pointer, index, value):
         address = _at(builder, args[0], args[1], _llvm_float(vector.dtype))
         address = builder.bitcast(address, vector.llvm.as_pointer())
         made = builder.store(args[2], address, align=VECTOR_BYTES)
-        made.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+        made.set_metadata("nontemporal",
+                          builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return ctx.get_dummy_value()
 
     return types.void(pointer, types.int64, value), gen
@@ -238,9 +247,11 @@ def prefetch(tyctx, pointer, index):
 
     def gen(ctx, builder, sig, args):
         i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
-        address = builder.bitcast(_at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype)), i8p)
+        place = _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype))
+        address = builder.bitcast(place, i8p)
         fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
-        builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"), [address, i32(0), i32(3), i32(1)])
+        builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
+                     [address, i32(0), i32(3), i32(1)])
         return ctx.get_dummy_value()
 
     return types.void(pointer, types.int64), gen
@@ -324,8 +335,10 @@ def power_of_two(tyctx, a):
         single = sig.args[0].dtype == types.float32
         bits, bias, mantissa = (32, 127, 23) if single else (64, 1023, 52)
         whole = ir.VectorType(ir.IntType(bits), sig.args[0].lanes)
-        exponent = builder.add(builder.fptosi(args[0], whole), ir.Constant(whole, [bias] * whole.count))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [mantissa] * whole.count)), args[0].type)
+        exponent = builder.add(builder.fptosi(args[0], whole),
+                               ir.Constant(whole, [bias] * whole.count))
+        return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [mantissa] * whole.count)),
+                               args[0].type)
 
     return a(a), gen
 
@@ -341,7 +354,8 @@ def total(tyctx, a):
             i32 = ir.IntType(32)
             low = ir.Constant(ir.VectorType(i32, count), list(range(count)))
             high = ir.Constant(ir.VectorType(i32, count), list(range(count, 2 * count)))
-            value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
+            value = builder.fadd(builder.shuffle_vector(value, value, low),
+                                 builder.shuffle_vector(value, value, high))
         return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     return a.dtype(a), gen
@@ -361,11 +375,12 @@ def _operator(op, instruction: str):
         return getattr(builder, instruction)(*args)
 
 
-for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"),
+                   (operator.truediv, "fdiv")):
     _operator(_op, _name)
 
 
-# --- matrix tile ------------------------------------------------------------------------------------------------------
+# -- matrix tile
 
 
 def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, operands) -> None:
@@ -374,14 +389,18 @@ def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, ope
     pa, row, step, run, n_runs, n, pb, b_pan, b_st, b_next, start, pc, out, out_pan = operands
     scale = lambda stride, k: builder.mul(stride, ir.Constant(i64, k))  # noqa: E731
     element = _llvm_float(vector.dtype)
-    places = [builder.add(scale(out, i), scale(out_pan, p)) for i in range(height) for p in range(width)]
+    places = [
+        builder.add(scale(out, i), scale(out_pan, p)) for i in range(height) for p in range(width)
+    ]
     if start is not None:
-        first = [_load(builder, start, ir.Constant(i64, p * vector.lanes), vector) for p in range(width)] * height
+        starts = [ir.Constant(i64, p * vector.lanes) for p in range(width)]
+        first = [_load(builder, start, at, vector) for at in starts] * height
     else:
         first = [_load(builder, pc, at, vector) for at in places]
     rows_at = [scale(row, r) for r in range(height)]
     panels_at = [scale(b_pan, p) for p in range(width)]
-    before, outer, inner = builder.basic_block, builder.append_basic_block("run"), builder.append_basic_block("step")
+    before, outer = builder.basic_block, builder.append_basic_block("run")
+    inner = builder.append_basic_block("step")
     latch, done = builder.append_basic_block("next_run"), builder.append_basic_block("done")
     builder.branch(outer)
 
@@ -398,7 +417,8 @@ def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, ope
     bs = [_load(builder, b1, at, vector) for at in panels_at]
     acc2 = []
     for i in range(height):
-        value = builder.load(_at(builder, a1, rows_at[i], element), align=vector.dtype.bitwidth // 8)
+        value = builder.load(_at(builder, a1, rows_at[i], element),
+                             align=vector.dtype.bitwidth // 8)
         value = _broadcast(builder, value, vector)
         acc2 += [_call(builder, _FUSED, [value, bs[p], acc1[i * width + p]]) for p in range(width)]
     k2 = builder.add(k, ir.Constant(i64, 1))
@@ -439,36 +459,47 @@ def _operands(args, bias) -> list:
     return operands
 
 
+def _tile_types(a, b, bias, c) -> tuple:
+    """Numba types of a tile's operands from `a` on."""
+    strides = (types.int64,) * 5
+    return a, *strides, b, *strides[:3], bias, c, *strides[:2]
+
+
 @intrinsic(prefer_literal=True)
-def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row,
-                  c_panel):
+def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel,
+                  b_step, b_run, bias, c, c_row, c_panel):
     """`c = a @ b + bias`, then ReLU if asked: a register tile of `rows` x `panels` vectors.
 
-    `a` is read as `runs` runs of `depth` scalars, `a_step` apart, the runs `a_run` apart (a dense layer has one run, a
-    convolution one a kernel row); its rows are `a_row` apart. `b` holds one vector a step, `b_step` apart, its runs `b_run` and
-    its panels `b_panel` apart. `c` has rows `c_row` and panels `c_panel` apart. `rows`, `panels` and `relu` are literals;
-    `bias` is a pointer to `panels` vectors, or None: then the product is added to `c`.
+    `a` is read as `runs` runs of `depth` scalars, `a_step` apart, the runs `a_run` apart (a dense
+    layer has one run, a convolution one a kernel row); its rows are `a_row` apart. `b` holds one
+    vector a step, `b_step` apart, its runs `b_run` and its panels `b_panel` apart. `c` has rows
+    `c_row` and panels `c_panel` apart. `rows`, `panels` and `relu` are literals; `bias` is a
+    pointer to `panels` vectors, or None: then the product is added to `c`.
     """
     if not all(isinstance(t, types.Literal) for t in (rows, panels, relu)):
         return None
     vector = Vector(a.dtype)
 
     def gen(ctx, builder, sig, args):
-        _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value, _operands(args[3:], bias))
+        _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value,
+                   _operands(args[3:], bias))
         return ctx.get_dummy_value()
 
-    i8 = types.int64
-    return types.void(rows, panels, relu, a, i8, i8, i8, i8, i8, b, i8, i8, i8, bias, c, i8, i8), gen
+    return types.void(rows, panels, relu, *_tile_types(a, b, bias, c)), gen
 
 
 @intrinsic(prefer_literal=True)
-def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c,
-                   c_row, c_panel):
-    """`multiply_tile` with a height chosen at run time, one of those whose bits are set in the literal `heights`."""
+def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs, depth, b, b_panel,
+                   b_step, b_run, bias, c, c_row, c_panel):
+    """`multiply_tile` with a height chosen at run time.
+
+    It is one of those whose bits are set in the literal `heights`.
+    """
     if not all(isinstance(t, types.Literal) for t in (heights, panels)):
         return None
     vector = Vector(a.dtype)
-    choices = [h for h in range(heights.literal_value.bit_length()) if heights.literal_value >> h & 1]
+    bits = heights.literal_value
+    choices = [h for h in range(bits.bit_length()) if bits >> h & 1]
 
     def gen(ctx, builder, sig, args):
         operands = _operands(args[3:], bias)
@@ -483,11 +514,10 @@ def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs
         builder.position_at_end(end)
         return ctx.get_dummy_value()
 
-    i8 = types.int64
-    return types.void(heights, panels, i8, a, i8, i8, i8, i8, i8, b, i8, i8, i8, bias, c, i8, i8), gen
+    return types.void(heights, panels, types.int64, *_tile_types(a, b, bias, c)), gen
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# -- threads
 
 
 @intrinsic
@@ -549,7 +579,8 @@ def pause(tyctx):
             name, parameters, arguments = "llvm.aarch64.hint", [hint], [hint(1)]
         else:
             return ctx.get_dummy_value()
-        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), parameters), name)
+        fn = cgutils.get_or_insert_function(builder.module,
+                                            ir.FunctionType(ir.VoidType(), parameters), name)
         builder.call(fn, arguments)
         return ctx.get_dummy_value()
 
@@ -562,7 +593,8 @@ def yield_core(tyctx):
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
     def gen(ctx, builder, sig, args):
-        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), name)
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []),
+                                            name)
         builder.call(fn, [])
         return ctx.get_dummy_value()
 

@@ -42,8 +42,8 @@ def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, thread
         row = shift(x, r * x_stride)
         for j in range(units, panels * v):
             row[j] = scalar(x, NO_LOGIT)
-        _, mass = softmax_row(row, panels)
-        scale = splat(x, 1.0 / mass)
+        _, denominator = softmax_row(row, panels)
+        scale = splat(x, 1.0 / denominator)
         for panel in range(panels):
             store(row, panel * v, load(row, panel * v) * scale)
 
@@ -58,11 +58,11 @@ def channel_softmax(x: READ_IMAGES, y: WRITE_IMAGES, pixel, channels, pixels, bl
         peak = x[at]
         for c in range(1, channels):
             peak = max(peak, x[at + c])
-        mass = 0.0
+        denominator = 0.0
         for c in range(channels):
-            mass += math.exp(float(x[at + c]) - float(peak))
+            denominator += math.exp(float(x[at + c]) - float(peak))
         for c in range(channels):
-            y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / mass)
+            y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / denominator)
 
 
 @kernel

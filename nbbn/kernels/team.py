@@ -1,4 +1,4 @@
-"""A team of threads that walk one program together: joining, splitting work, waiting for each other.
+"""A team of threads that walk one program together: joining, splitting work, waiting.
 
 A team is three int64 words, each on a cache line of its own: arrivals, size, barrier count.
 """
@@ -14,7 +14,8 @@ TEAM_BYTES = 3 * LINE
 CLOSED = 1 << 40
 # Pauses before a waiting thread yields its core: 25 us, so that short waits never enter the kernel.
 SPINS = 1000
-# Turns that the first thread gives the others to come (2.6 ms); a parallel region may get fewer threads than asked.
+# Turns that the first thread gives the others to come (2.6 ms); a parallel region may get fewer
+# threads than asked.
 PATIENCE = 100_000
 
 
@@ -51,7 +52,10 @@ def wait_a_little(spins):
 
 @inline
 def barrier(team, threads, passed):
-    """Wait until every thread of the team is here; return the count to hand in next time (0 at first)."""
+    """Wait until every thread of the team is here.
+
+    Returns the count to hand in next time (0 at first).
+    """
     passed += threads
     if threads > 1:
         atomic_add(team + WAITING, 1)

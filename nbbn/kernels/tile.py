@@ -1,8 +1,8 @@
 """Matrix products of any size from register tiles.
 
-`b` is panel-major: panels of one vector width, each `[depth][lanes]`, so that a thread may own any range of panels. `c` is
-row-major. Each element of `c` is one sum over the depth in order, whatever tile computes it: the bits do not depend on the
-split.
+`b` is panel-major: panels of one vector width, each `[depth][lanes]`, so that a thread may own any
+range of panels. `c` is row-major. Each element of `c` is one sum over the depth in order, whatever
+tile computes it: the bits do not depend on the split.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from nbbn.kernels.registry import inline
 from nbbn.kernels.simd import REGISTERS, lanes, multiply_strip, multiply_tile, shift
 
-# Rows of the main tile, two panels wide. 32 registers: 16 accumulators, 239 GFLOP/s on a Zen 5 core where 14 x 2 gives 248
-# but divides fewer sizes. 16 registers: 12 accumulators.
+# Rows of the main tile, two panels wide. 32 registers: 16 accumulators, 239 GFLOP/s on a Zen 5 core
+# where 14 x 2 gives 248 but divides fewer sizes. 16 registers: 12 accumulators.
 HEIGHT = 8 if REGISTERS == 32 else 6
 # Panels of a one-row tile: as many accumulators as hide the latency of an FMA.
 WIDTH = 8
 
 
 def _columns(height: int, width: int, relu: bool):
-    """A strip of `height` rows against `panels` panels, from tiles of `width` panels, then single ones."""
+    """A strip of `height` rows against `panels` panels: tiles of `width`, then single ones."""
 
     @inline
     def columns(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, panels):
@@ -26,11 +26,13 @@ def _columns(height: int, width: int, relu: bool):
         p = 0
         while p + width <= panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, 0, start, cp, c_row, v)
+            multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
+                          b_step, 0, start, cp, c_row, v)
             p += width
         while p < panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step, 0, start, cp, c_row, v)
+            multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
+                          b_step, 0, start, cp, c_row, v)
             p += 1
 
     return columns
@@ -40,8 +42,12 @@ def _product(relu: bool):
     main, half, single = _columns(HEIGHT, 2, relu), _columns(4, 2, relu), _columns(1, WIDTH, relu)
 
     @inline
-    def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first, end, panels):
-        """Rows `first` to `end` of `c = a @ b + bias` for `panels` panels; the pointers stand at row 0, panel 0."""
+    def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first,
+                end, panels):
+        """Rows `first` to `end` of `c = a @ b + bias` for `panels` panels.
+
+        The pointers stand at row 0, panel 0.
+        """
         row = first
         while row + HEIGHT <= end:
             at, ct = shift(a, row * a_row), shift(c, row * c_row)
@@ -53,7 +59,8 @@ def _product(relu: bool):
             row += 4
         while row < end:
             at, ct = shift(a, row * a_row), shift(c, row * c_row)
-            single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels)
+            single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row,
+                   panels)
             row += 1
 
     return product
@@ -63,8 +70,8 @@ product = _product(False)
 product_relu = _product(True)
 
 
-# Heights of the tiles that images' rows are cut into, all two panels wide, the tallest with as many accumulators as registers
-# allow. Few, because each is compiled into every kernel that multiplies.
+# Heights of the tiles that images' rows are cut into, all two panels wide, the tallest with as many
+# accumulators as registers allow. Few, because each is compiled into every kernel that multiplies.
 HEIGHTS = (1, 4, 8, 10, 11, 13, 14) if REGISTERS == 32 else (1, 4, 6)
 HEIGHTS_ONTO = (1, 3, 4, 8, 11, 12) if REGISTERS == 32 else (1, 3, 4, 6)
 _CHOICES, _CHOICES_ONTO = sum(1 << h for h in HEIGHTS), sum(1 << h for h in HEIGHTS_ONTO)
@@ -72,7 +79,10 @@ _CHOICES, _CHOICES_ONTO = sum(1 << h for h in HEIGHTS), sum(1 << h for h in HEIG
 
 @inline
 def best_height(rows):
-    """The height whose strips, the last of which may overlap the one before, cover the rows with the least work."""
+    """The height whose strips cover the rows with the least work.
+
+    The last strip may overlap the one before.
+    """
     best, least = 1, rows * 4  # a single row waits for its own sums
     for height in HEIGHTS[1:]:
         work = (rows + height - 1) // height * height
@@ -82,7 +92,8 @@ def best_height(rows):
 
 
 @inline
-def strips(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row, c_panel, rows, panels):
+def strips(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row,
+           c_panel, rows, panels):
     """`c = a @ b + bias` in strips of `height` rows; what two strips share is computed twice."""
     v = lanes(a)
     for start in range(0, rows, height):
@@ -90,16 +101,19 @@ def strips(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_r
         at, ct = shift(a, first * a_row), shift(c, first * c_row)
         p = 0
         while p + 2 <= panels:
-            multiply_strip(_CHOICES, 2, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel, b_step,
-                           b_run, shift(bias, p * v), shift(ct, p * c_panel), c_row, c_panel)
+            multiply_strip(_CHOICES, 2, height, at, a_row, a_step, a_run, runs, depth,
+                           shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
+                           shift(ct, p * c_panel), c_row, c_panel)
             p += 2
         if p < panels:
-            multiply_strip(_CHOICES, 1, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel, b_step,
-                           b_run, shift(bias, p * v), shift(ct, p * c_panel), c_row, c_panel)
+            multiply_strip(_CHOICES, 1, height, at, a_row, a_step, a_run, runs, depth,
+                           shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
+                           shift(ct, p * c_panel), c_row, c_panel)
 
 
 @inline
-def strips_onto(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, c, c_row, c_panel, rows, panels):
+def strips_onto(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, c, c_row, c_panel,
+                rows, panels):
     """`c += a @ b`."""
     first = 0
     while first < rows:
@@ -110,10 +124,12 @@ def strips_onto(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run,
         at, ct = shift(a, first * a_row), shift(c, first * c_row)
         p = 0
         while p + 2 <= panels:
-            multiply_strip(_CHOICES_ONTO, 2, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel,
-                           b_step, b_run, None, shift(ct, p * c_panel), c_row, c_panel)
+            multiply_strip(_CHOICES_ONTO, 2, height, at, a_row, a_step, a_run, runs, depth,
+                           shift(b, p * b_panel), b_panel, b_step, b_run, None,
+                           shift(ct, p * c_panel), c_row, c_panel)
             p += 2
         if p < panels:
-            multiply_strip(_CHOICES_ONTO, 1, height, at, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel,
-                           b_step, b_run, None, shift(ct, p * c_panel), c_row, c_panel)
+            multiply_strip(_CHOICES_ONTO, 1, height, at, a_row, a_step, a_run, runs, depth,
+                           shift(b, p * b_panel), b_panel, b_step, b_run, None,
+                           shift(ct, p * c_panel), c_row, c_panel)
         first += height

@@ -74,11 +74,11 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, consta
             tall = min(HEIGHT, padded - k)
             b = shift(dz, panel * v)
             if tall == HEIGHT and width == 2:
-                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride,
-                              0, nothing, grad, 2 * v, v)
+                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                              dz_stride, 0, nothing, grad, 2 * v, v)
             elif tall == HEIGHT:
-                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v, dz_stride,
-                              0, nothing, grad, 2 * v, v)
+                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                              dz_stride, 0, nothing, grad, 2 * v, v)
             else:
                 tall = min(tall, 2)
                 for q in range(width):

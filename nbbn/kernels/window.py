@@ -1,9 +1,10 @@
-"""Windows that move over images: where a convolution or a pool reads, and the bordered copy that padding asks for.
+"""Windows that move over images: where they read, and the bordered copy that padding asks for.
 
-Images stand one behind the other, channels last, each pixel `PIXEL` floats. A convolution reads a *bordered* image: source
-pixel (i, j) at (TOP + i * SPREAD_H, LEFT + j * SPREAD_W), zero elsewhere. Output pixel (i, j) reads, for every kernel cell
-(k, l), the bordered pixel (i * STRIDE_H + k * DILATION_H, j * STRIDE_W + l * DILATION_W). Where nothing is padded or spread the
-image itself is read.
+Images stand one behind the other, channels last, each pixel `PIXEL` floats. A convolution reads a
+*bordered* image: source pixel (i, j) at (TOP + i * SPREAD_H, LEFT + j * SPREAD_W), zero elsewhere.
+Output pixel (i, j) reads, for every kernel cell (k, l), the bordered pixel (i * STRIDE_H + k *
+DILATION_H, j * STRIDE_W + l * DILATION_W). Where nothing is padded or spread the image itself is
+read.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from nbbn.kernels.registry import inline
 from nbbn.kernels.simd import scalar, shift
 from nbbn.kernels.team import share
 
-(HEIGHT, WIDTH, PIXEL, TOP, LEFT, SPREAD_H, SPREAD_W, BORDERED_H, BORDERED_W, KERNEL_H, KERNEL_W, STRIDE_H, STRIDE_W,
- DILATION_H, DILATION_W, OUT_H, OUT_W, OUT_PIXEL, DIRECT) = range(19)
+# What a window's words mean.
+(
+    HEIGHT, WIDTH, PIXEL, TOP, LEFT, SPREAD_H, SPREAD_W, BORDERED_H, BORDERED_W, KERNEL_H, KERNEL_W,
+    STRIDE_H, STRIDE_W, DILATION_H, DILATION_W, OUT_H, OUT_W, OUT_PIXEL, DIRECT,
+) = range(19)  # fmt: skip
 WINDOW_WORDS = 19
 
 
 @inline
 def share_images(images, blocks, thread, threads):
-    """First and last-plus-one of a thread's images: whole blocks, whose number does not depend on the threads."""
+    """First and last-plus-one of a thread's images.
+
+    Whole blocks, whose number does not depend on the threads.
+    """
     first, end = share(blocks, thread, threads)
     return images * first // blocks, images * end // blocks
 
@@ -64,5 +71,6 @@ def bordered(w, image, scratch):
                 for j in range(w[WIDTH]):
                     column = w[LEFT] + j * w[SPREAD_W]
                     if 0 <= column < width:
-                        copy(shift(source, j * pixel), shift(target, j * w[SPREAD_W] * pixel), pixel)
+                        copy(shift(source, j * pixel), shift(target, j * w[SPREAD_W] * pixel),
+                             pixel)
     return scratch

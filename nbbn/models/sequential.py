@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
+from nbbn import inputs
 from nbbn.callbacks import CallbackList, History
 from nbbn.formats import native, of_layers
 from nbbn.formats.files import FileError
-from nbbn.models import inputs
-from nbbn.models.loop import Loop, Measure, Rows, batch_edges
-from nbbn.models.progress import check_verbose, figures, per_step, reporter
-from nbbn.models.session import Session, needs_batches, penalty_of
-from nbbn.models.stack import Stack, refuse, whole
+from nbbn.losses import Loss
+from nbbn.models.base_model import BaseModel, refuse, whole
+from nbbn.models.compiled import Compiled, needs_batches
+from nbbn.models.fit import Fit, Measure, batch_edges
 from nbbn.network import Network
+from nbbn.optimizers import Optimizer
+from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer
+from nbbn.training_loop import Loop, Samples, Watcher
+from nbbn.warning import warn
 
 _BATCH_SIZE = 32
 
+Path = str | os.PathLike[str]
+Figures = float | list[float] | dict[str, float]
 
-class Sequential(Stack):
+
+class Sequential(BaseModel):
     """A model of layers, one after the other.
 
     Parameters
     ----------
     layers : list of Layer, optional
-        Of `nbbn.layers`, or of another model (`*other.layers`): those bring a copy of their weights along.
+        Of `nbbn.layers`, or of another model (`*other.layers`): those bring a copy of their weights
+        along.
     trainable : bool
         Whether training changes any weights.
     name : str, optional
@@ -39,18 +47,20 @@ class Sequential(Stack):
     Attributes
     ----------
     layers : list
-        The layers, an `Input` left out. Each reads as its specification (`isinstance` included); `trainable` can be set, and it
-        has `get_weights`, `set_weights` and `count_params`.
+        The layers, an `Input` left out. Each reads as its specification (`isinstance` included);
+        `trainable` can be set, and it has `get_weights`, `set_weights` and `count_params`.
     optimizer : Optimizer
         Of the last `compile`; its `learning_rate` can be set.
     stop_training : bool
-        Set by a callback: training ends after the epoch, or the batch where callbacks look at batches.
+        Set by a callback: training ends after the epoch, or the batch where callbacks look at
+        batches.
 
     Notes
     -----
-    As in Keras, but for this: data are arrays, computed in float32 unless the layers say `dtype="float64"`; where a layer takes
-    statistics over the batch, a last batch of one row joins the batch before; metrics that the training step does not count
-    (all but the accuracy of a cross-entropy) are measured on the training rows when the epoch is over, by inference.
+    As in Keras, but for this: data are arrays, computed in float32 unless the layers say
+    `dtype="float64"`; where a layer takes statistics over the batch, a last batch of one row joins
+    the batch before; metrics that the training step does not count (all but the accuracy of a
+    cross-entropy) are measured on the training rows when the epoch is over, by inference.
 
     Examples
     --------
@@ -63,16 +73,24 @@ class Sequential(Stack):
     ...     nbbn.layers.Dense(16), nbbn.layers.BatchNormalization(), nbbn.layers.Activation("relu"),
     ...     nbbn.layers.Dense(2, activation="softmax"),
     ... ])
-    >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     >>> history = model.fit(x, y, epochs=5, verbose=0)
     >>> sorted(history.history)
     ['accuracy', 'loss']
     """
 
+    # What weights of rows mean in training: as `Trainer`'s `weighted`.
+    _weighting: bool | str = True
+    # Orders of rows drawn so far.
+    _shuffles = 0
+
     # -- training
 
-    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, run_eagerly=False,
-                steps_per_execution=1, jit_compile="auto", auto_scale_loss=True) -> None:
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
+        metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
+        steps_per_execution: Any = 1, jit_compile: Any = "auto", auto_scale_loss: Any = True,
+    ) -> None:  # fmt: skip
         """Say how to train. The optimiser starts afresh; the weights stay.
 
         Parameters
@@ -96,56 +114,65 @@ class Sequential(Stack):
         for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
             if value is not None:
                 raise ValueError(f"compile: {name} is not supported, got {value!r}; leave it out")
-        session = Session.of(optimizer, loss, metrics, self._session.norm_step if self._session else 0)
+        norm_step = 0 if self._compiled is None else self._compiled.norm_step
+        compiled = Compiled.of(optimizer, loss, metrics, norm_step)
         self._pull()
-        self._session = session
+        self._compiled = compiled
         self._predictors.clear()
 
     @property
     def compiled(self) -> bool:
         """Whether `compile` was called."""
-        return self._session is not None
+        return self._compiled is not None
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> Optimizer:
         """The optimiser of the last `compile`."""
         return self._require_compiled("optimizer").optimizer
 
     @property
-    def loss(self):
+    def loss(self) -> Loss:
         """The loss of the last `compile`."""
         return self._require_compiled("loss").loss
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step, schedules included."""
-        session = self._require_compiled("learning_rate")
-        return float(session.optimizer.learning_rates(np.array([session.step]))[0])
+        compiled = self._require_compiled("learning_rate")
+        return float(compiled.optimizer.learning_rates(np.array([compiled.step]))[0])
 
     @property
     def metrics_names(self) -> list[str]:
         """`loss` and the metrics' names, in the order that `evaluate` gives them."""
-        return ["loss", *(metric.name for metric in self._require_compiled("metrics_names").metrics(None))]
+        metrics = self._require_compiled("metrics_names").metrics(None)
+        return ["loss", *(str(metric.name) for metric in metrics)]
 
     def metric_directions(self) -> dict[str, bool]:
         """For each metric whether larger is better."""
-        return {metric.name: metric.rises for metric in self._require_compiled("metric_directions").metrics(self._units())}
+        metrics = self._require_compiled("metric_directions").metrics(self._units())
+        return {str(metric.name): metric.rises for metric in metrics}
 
     def _units(self) -> int | None:
-        return int(np.prod(self._chain.shapes[-1])) if self.built else None
+        return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
-    def fit(self, x=None, y=None, batch_size: int | None = None, epochs: int = 1, verbose="auto", callbacks=None,
-            validation_split: float = 0.0, validation_data=None, shuffle: bool = True, class_weight: dict | None = None,
-            sample_weight=None, initial_epoch: int = 0, steps_per_epoch=None, validation_steps=None, validation_batch_size=None,
-            validation_freq=1) -> History:
+    def fit(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+        validation_data: Any = None, shuffle: bool = True,
+        class_weight: dict[int, float] | None = None, sample_weight: Any = None,
+        initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
+        validation_batch_size: Any = None, validation_freq: int | Collection[int] = 1,
+    ) -> History:  # fmt: skip
         """Train for some epochs; a further call goes on, the optimiser included.
 
         Parameters
         ----------
         x : array-like of shape (n, ...)
-            Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32 where the model computes in it.
+            Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32
+            where the model computes in it.
         y : array-like
-            Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like the outputs.
+            Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like
+            the outputs.
         batch_size : int
             Rows of a batch, 32 by default; the last one has what is left.
         epochs : int
@@ -163,7 +190,8 @@ class Sequential(Stack):
         class_weight : dict
             From class index to weight of the loss; 1 where left out. Not beside `sample_weight`.
         sample_weight : array-like of shape (n,)
-            Weight of each row's loss; a batch's loss is the sum of weight times loss, over its number of rows.
+            Weight of each row's loss; a batch's loss is the sum of weight times loss, over its
+            number of rows.
         initial_epoch : int
             The first epoch's number, counted from 0.
         steps_per_epoch, validation_steps : None
@@ -176,7 +204,8 @@ class Sequential(Stack):
         Returns
         -------
         History
-            `.history` holds `loss`, the metrics and, with `val_` in front, those of the validation, a float for each epoch.
+            `.history` holds `loss`, the metrics and, with `val_` in front, those of the validation,
+            a float for each epoch.
 
         Raises
         ------
@@ -187,49 +216,57 @@ class Sequential(Stack):
 
         Notes
         -----
-        The loss of an epoch is the mean over its rows of what each batch had before its update, penalties included. Interrupted
-        (Ctrl-C), the model keeps the weights so far.
-        """
-        session = self._require_compiled("fit")
+        The loss of an epoch is the mean over its rows of what each batch had before its update,
+        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. """
+        compiled = self._require_compiled("fit")
         refuse(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
-        epochs, initial_epoch = whole("epochs", epochs, 0), whole("initial_epoch", initial_epoch, 0)
+        epochs = whole("epochs", epochs, 0)
+        initial_epoch = whole("initial_epoch", initial_epoch, 0)
         if not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
         frequency = _frequency(validation_freq)
-        with self._chain.unbuilt_on_error():
-            data = self._rows(x, y, sample_weight, class_weight)
-            validation = None
+        with self._layers.unbuilt_on_error():
+            samples, validation = self._samples(x, y, sample_weight, class_weight), None
             if validation_data is not None:
-                validation = self._rows(*inputs.split_validation(validation_data), prefix="validation ")
+                given = inputs.split_validation(validation_data)
+                validation = self._samples(*given, prefix="validation ")
             elif validation_split:
-                data, validation = _split(data, validation_split)
+                samples, validation = _split(samples, validation_split)
                 if class_weight is not None:
-                    validation = replace(validation, weights=None)
-            single = needs_batches(self._chain.layers)
-            batch_size = min(batch_size * (session.optimizer.gradient_accumulation_steps or 1), len(data))
-            if single and batch_size == 1:
-                self._check_batch(len(data))
-                raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch")
-            edges = batch_edges(len(data), batch_size, merge_single=single)
+                    validation = replace(validation, row_weights=None)
+            edges = self._edges(len(samples), batch_size)
             largest = int(np.diff(edges).max())
-            self._trainer(data, largest, exactly=True)
+            trainer = self._trainer(samples, largest)
         params = {"verbose": verbose, "epochs": epochs, "steps": len(edges) - 1}
         history = History()
         history.set_model(self)
         history.set_params(params)
-        loop = Loop(
-            self, lambda: self._trainer(data, largest, exactly=True), data, session.loss.prepare(data.y), edges,
-            lambda: self._order(len(data), shuffle), Measure(session.loss, session.metrics(self._units())),
-            CallbackList(callbacks, self, params), history, reporter(verbose, epochs, len(edges) - 1), validation, frequency,
+        targets = replace(samples, y=compiled.loss.prepare(samples.y))
+        fit = Fit(
+            self, Loop(trainer, targets, self._plans(edges, shuffle)),
+            lambda: self._trainer(samples, largest), samples,
+            Measure(compiled.loss, compiled.metrics(self._units())),
+            CallbackList(callbacks, self, params), history,
+            epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency,
         )  # fmt: skip
         self.stop_training = False
-        loop.run(initial_epoch, epochs)
+        fit.run(initial_epoch, epochs)
         return history
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict: bool = False):
+    def train_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None, return_dict: bool = False,
+    ) -> Figures:  # fmt: skip
         """Take one step on these rows.
+
+        Parameters
+        ----------
+        x, y, sample_weight, class_weight
+            As of `fit`.
+        return_dict : bool
+            Give the figures by name.
 
         Returns
         -------
@@ -243,53 +280,81 @@ class Sequential(Stack):
 
         Notes
         -----
-        `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this batch's own.
-        """
-        session = self._require_compiled("train_on_batch")
-        with self._chain.unbuilt_on_error():
-            data = self._rows(x, y, sample_weight, class_weight)
-            self._check_batch(len(data))
-        measure = Measure(session.loss, session.metrics(self._units()))
-        loop = Loop(
-            self, lambda: self._trainer(data, len(data), exactly=False), data, session.loss.prepare(data.y),
-            np.array([0, len(data)]), lambda: np.arange(len(data)), measure, CallbackList(None, self, {}), History(),
-            reporter(0, 1, 1),
-        )  # fmt: skip
-        logs = loop.epoch()
+        `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this
+        batch's own. """
+        compiled = self._require_compiled("train_on_batch")
+        with self._layers.unbuilt_on_error():
+            samples = self._samples(x, y, sample_weight, class_weight)
+            self._check_batch(len(samples))
+        measure = Measure(compiled.loss, compiled.metrics(self._units()))
+        targets = replace(samples, y=compiled.loss.prepare(samples.y))
+        trainer = self._trainer(samples, len(samples), exactly=False)
+        self._trains()
+        edges = np.array([0, len(samples)])
+        sums = Loop(trainer, targets, self._plans(edges, shuffle=False)).epoch(Watcher())
+        logs = measure.trained(sums, samples, trainer.outputs)
         return logs if return_dict else _flat(logs)
 
     def _check_batch(self, rows: int) -> None:
-        if rows == 1 and needs_batches(self._chain.layers):
-            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0")
+        if rows == 1 and needs_batches(self._layers.layers):
+            raise ValueError(
+                "batch norm needs at least 2 rows to train on, got 1 sample: its variance would "
+                "be 0"
+            )
 
-    def _trainer(self, data: Rows, rows: int, *, exactly: bool) -> Trainer:
-        weighted = self._weighting if data.weights is not None else False
-        return self._session.trainer(self._chain, data.x.dtype, rows, weighted=weighted, exactly=exactly)
+    def _edges(self, rows: int, batch_size: int) -> np.ndarray:
+        """First row of each batch of an epoch and, at the end, `rows`."""
+        accumulated = self._require_compiled("fit").optimizer.gradient_accumulation_steps or 1
+        batch_size = min(batch_size * accumulated, rows)
+        single = needs_batches(self._layers.layers)
+        if single and batch_size == 1:
+            self._check_batch(rows)
+            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch")
+        return batch_edges(rows, batch_size, merge_single=single)
 
-    def _order(self, rows: int, shuffle: bool) -> np.ndarray:
-        """The next epoch's order: it follows from the model's seed and the number of shuffles so far, so that a resumed fit goes
-        on as if it had never stopped."""
-        if not shuffle:
-            return np.arange(rows)
-        self._shuffles += 1
-        return np.random.default_rng([self._chain.seed, self._shuffles, 1]).permutation(rows)
+    def _plans(self, edges: np.ndarray, shuffle: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The order of the rows in each epoch, and the edges of its batches.
 
-    def _rows(self, x, y, sample_weight=None, class_weight=None, prefix: str = "") -> Rows:
+        An order follows from the model's seed and the number of shuffles so far, so that a resumed
+        fit goes on as if it had never stopped.
+        """
+        rows = int(edges[-1])
+        while True:
+            order = np.arange(rows)
+            if shuffle:
+                self._shuffles += 1
+                rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
+                order = rng.permutation(rows)
+            yield order, edges
+
+    def _trainer(self, samples: Samples, rows: int, *, exactly: bool = True) -> Trainer:
+        return self._require_compiled("fit").trainer_for(
+            self._layers, samples.x.dtype, rows, exactly=exactly,
+            weighted=False if samples.row_weights is None else self._weighting,
+        )  # fmt: skip
+
+    def _samples(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None, prefix: str = ""
+    ) -> Samples:
         """Checked data; builds the model where the rows tell its shape."""
-        session = self._session
+        compiled, layers = self._require_compiled("fit"), self._layers
         name_x, name_y = f"{prefix}x", f"{prefix}y"
         if not self.built:
-            self._chain.build(inputs.row_shape(x, name_x))
-        session.tail(self._chain.layers)
-        shape = self._chain.shapes[-1]
-        x = inputs.check_rows(x, self._chain.input_shape, self._chain.dtype, name_x)
-        y = inputs.check_targets(y, session.loss, shape, len(x), self._chain.dtype, name_y, name_x)
-        return Rows(x, y, inputs.check_weights(sample_weight, class_weight, y, self._units(), f"{prefix}sample_weight"))
+            layers.build(inputs.row_shape(x, name_x))
+        compiled.tail(layers)
+        (before, *_, after), dtype = layers.shapes, layers.dtype
+        x = inputs.check_rows(x, before, dtype, name_x)
+        y = inputs.check_targets(y, compiled.loss, after, len(x), dtype, name_y, name_x)
+        units, name = int(np.prod(after)), f"{prefix}sample_weight"
+        return Samples(x, y, inputs.check_weights(sample_weight, class_weight, y, units, name))
 
     # -- measuring
 
-    def evaluate(self, x=None, y=None, batch_size: int | None = None, verbose="auto", sample_weight=None, steps=None,
-                 callbacks=None, return_dict: bool = False):
+    def evaluate(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
+        sample_weight: Any = None, steps: None = None, callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Figures:  # fmt: skip
         """Loss, penalties included, and metrics of some rows.
 
         Parameters
@@ -316,42 +381,45 @@ class Sequential(Stack):
         RuntimeError, TypeError, ValueError
             As `fit`.
         """
-        session = self._require_compiled("evaluate")
+        compiled = self._require_compiled("evaluate")
         refuse(steps=steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
-        with self._chain.unbuilt_on_error():
-            rows = self._rows(x, y, sample_weight)
+        with self._layers.unbuilt_on_error():
+            samples = self._samples(x, y, sample_weight)
         called = CallbackList(callbacks, self, {"verbose": verbose})
         called.call("on_test_begin", {})
         start = time.perf_counter()
-        measure = Measure(session.loss, session.metrics(self._units()))
-        logs = measure(rows, self._outputs(rows.x, whole=True), self._penalty())
+        measure = Measure(compiled.loss, compiled.metrics(self._units()))
+        logs = measure(samples, self._outputs(samples.x, for_loss=True), self._penalty())
         called.call("on_test_end", logs)
         if verbose:
-            seconds, steps = time.perf_counter() - start, -(-len(rows) // batch_size)
-            print(f"{steps}/{steps} - {seconds:.1f}s - {per_step(seconds, steps)} - {figures(logs)}")
+            seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
+            print(steps_line(count, seconds, logs))
         return logs if return_dict else _flat(logs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict: bool = False):
-        """`evaluate`, silent."""
-        return self.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Figures:
+        """`evaluate`, silent.
 
-    def _penalty(self) -> float:
-        if not any(e.spec.regularizers(shape) for e, shape in zip(self._chain.entries, self._chain.shapes)):
-            return 0.0
-        self._pull()
-        return penalty_of(self._chain.network())
+        Parameters
+        ----------
+        x, y, sample_weight, return_dict
+            As of `evaluate`.
+        """
+        return self.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
 
     # -- files and folding
 
-    def save(self, filepath, overwrite: bool = True) -> None:
-        """Write the model to one file: layers, weights, `compile`'s arguments and the optimiser's state.
+    def save(self, filepath: Path, overwrite: bool = True) -> None:
+        """Write the model to one file: layers, weights, and what training goes on from.
 
         Parameters
         ----------
         filepath : path-like
-            Of any ending; the file is nbbn's own, and `nbbn.load` opens it. A `fit` of the loaded model goes on bit for bit.
+            Of any ending; the file is nbbn's own, and `nbbn.load` opens it. A `fit` of the loaded
+            model goes on bit for bit.
         overwrite : bool
             Whether an existing file may be replaced.
 
@@ -367,16 +435,26 @@ class Sequential(Stack):
         try:
             meta["training"], slots = self.training_state()
         except ValueError as err:
-            warnings.warn(f"{filepath}: saved without the arguments of compile: {err}", stacklevel=2)
+            warn(f"{filepath}: saved without the arguments of compile: {err}")
         native.save(filepath, network, meta, slots)
 
-    def save_weights(self, filepath, overwrite: bool = True) -> None:
-        """Write layers and weights alone; `load_weights` and `nbbn.load` read the file."""
+    def save_weights(self, filepath: Path, overwrite: bool = True) -> None:
+        """Write layers and weights alone; `load_weights` and `nbbn.load` read the file.
+
+        Parameters
+        ----------
+        filepath, overwrite
+            As of `save`.
+        """
         _may_write(filepath, overwrite)
         native.save(filepath, *of_layers(self.network(), self.name))
 
-    def load_weights(self, filepath) -> None:
-        """Take the weights of a file that `save` or `save_weights` wrote for a model of the same shapes.
+    def load_weights(self, filepath: Path) -> None:
+        """Take the weights of a file that `save` or `save_weights` wrote for the same shapes.
+
+        Parameters
+        ----------
+        filepath : path-like
 
         Raises
         ------
@@ -386,29 +464,33 @@ class Sequential(Stack):
             For arrays of other shapes.
         """
         network, meta, _ = native.load(filepath)
-        if meta.get("model") != "Sequential":
-            raise ValueError(f"{filepath}: holds a {meta.get('model')}, no Sequential's weights")
+        if (name := meta.get("model")) != "Sequential":
+            raise ValueError(f"{filepath}: holds a {name}, no Sequential's weights")
         if not self.built:
-            self._chain.build(network.input_shape)
+            self._layers.build(network.input_shape)
         other = Sequential()
         other.restore(network)
         self.set_weights(other.get_weights())
 
-    def training_state(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """What a fit goes on from besides layers and weights: JSON-ready values, and the optimiser's arrays.
+    def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a fit goes on from: JSON-ready values, and the optimiser's arrays.
 
         Raises
         ------
         ValueError
             For a learning rate that is a function.
         """
-        session, meta = self._session, {"seed": self._chain.seed, "made": self._chain.made, "shuffles": self._shuffles}
-        if session is None:
+        compiled, layers = self._compiled, self._layers
+        meta = {"seed": layers.seed, "made": layers.made, "shuffles": self._shuffles}
+        if compiled is None:
             return meta, {}
-        counts = {"step": session.step, "norm_step": session.norm_step}
-        return {**meta, **session.config(), **counts}, session.state()
+        counts = {"step": compiled.step, "norm_step": compiled.norm_step}
+        return {**meta, **compiled.config(), **counts}, compiled.state()
 
-    def restore(self, network: Network, meta: dict | None = None, slots: dict[str, np.ndarray] | None = None) -> None:
+    def restore(
+        self, network: Network, meta: dict[str, Any] | None = None,
+        slots: dict[str, np.ndarray] | None = None,
+    ) -> None:  # fmt: skip
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
         Parameters
@@ -424,47 +506,54 @@ class Sequential(Stack):
         ValueError, TypeError, KeyError
             For anything else.
         """
-        self._chain.input_shape = network.input_shape
+        layers = self._layers
+        layers.input_shape = network.input_shape
         for layer, arrays in zip(network.layers, network.weights):
-            self._chain.add(layer, arrays)
+            layers.add(layer, arrays)
         if meta is None:
             return
-        self._chain.seed, self._chain.made, self._shuffles = (int(meta[name]) for name in ("seed", "made", "shuffles"))
+        names = ("seed", "made", "shuffles")
+        layers.seed, layers.made, self._shuffles = (int(meta[name]) for name in names)
         if "loss" in meta:
             self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
-            self._session.resume(slots or {}, int(meta["step"]), int(meta["norm_step"]))
+            counts = (int(meta[name]) for name in ("step", "norm_step"))
+            self._require_compiled("restore").resume(slots or {}, *counts)
 
-    def _require_compiled(self, what: str) -> Session:
-        if self._session is None:
+    def _require_compiled(self, what: str) -> Compiled:
+        if self._compiled is None:
             raise RuntimeError(f"{what}: call compile(optimizer, loss, metrics) first")
-        return self._session
+        return self._compiled
 
 
-def _flat(logs: dict[str, float]):
+def _flat(logs: dict[str, float]) -> float | list[float]:
     values = list(logs.values())
     return values if len(values) > 1 else values[0]
 
 
-def _frequency(value):
-    if isinstance(value, Integral) and not isinstance(value, bool) and value >= 1:
+def _frequency(value: Any) -> int | frozenset[int]:
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
         return int(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return frozenset(value)
-    raise ValueError(f"validation_freq must be a whole number of at least 1 or a list of epochs, got {value!r}")
+    raise ValueError(
+        f"validation_freq must be a whole number of at least 1 or a list of epochs, got {value!r}"
+    )
 
 
-def _split(data: Rows, share: float) -> tuple[Rows, Rows]:
+def _split(samples: Samples, share: float) -> tuple[Samples, Samples]:
     """The rows to train on, and the last ones, to validate on."""
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
         raise ValueError(f"validation_split must be a number between 0 and 1, got {share!r}")
-    at = int(len(data) * (1 - share))
-    if not 0 < at < len(data):
-        raise ValueError(f"validation_split={share} of {len(data)} rows leaves {at} to train on, {len(data) - at} to validate on")
-    first, last = slice(None, at), slice(at, None)
-    weights = data.weights
-    return tuple(Rows(data.x[part], data.y[part], None if weights is None else weights[part]) for part in (first, last))
+    rows = len(samples)
+    at = int(rows * (1 - share))
+    if not 0 < at < rows:
+        raise ValueError(
+            f"validation_split={share} of {rows} rows leaves {at} to train on, {rows - at} to "
+            f"validate on"
+        )
+    return samples[:at], samples[at:]
 
 
-def _may_write(path, overwrite: bool) -> None:
+def _may_write(path: Path, overwrite: bool) -> None:
     if not overwrite and os.path.exists(path):
         raise FileError(f"{path}: exists already; use overwrite=True, or another name")

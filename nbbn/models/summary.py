@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shutil
 
+from nbbn.models.layer_list import LayerList
 
-def summary_text(model, line_length: int | None = None, show_trainable: bool = False, *, color: bool = False) -> str:
-    """Layers, output shapes and numbers of parameters of a model, as text that ends with a newline.
+
+def summary_text(
+    name: str, layers: LayerList, line_length: int | None = None, show_trainable: bool = False, *,
+    color: bool = False,
+) -> str:  # fmt: skip
+    """Layers, output shapes and numbers of parameters, as text that ends with a newline.
 
     Parameters
     ----------
-    model : Sequential
+    name : str
+        Of the model.
+    layers : LayerList
     line_length : int or None
         Columns; None: what the terminal has, at most 88 (100 with `show_trainable`).
     show_trainable : bool
@@ -22,28 +29,36 @@ def summary_text(model, line_length: int | None = None, show_trainable: bool = F
     from rich.markup import escape
     from rich.table import Table
 
-    width = line_length or min(100 if show_trainable else 88, max(40, shutil.get_terminal_size().columns - 4))
+    columns = max(40, shutil.get_terminal_size().columns - 4)
+    width = line_length or min(100 if show_trainable else 88, columns)
     table = Table(width=width, show_lines=True)
     table.add_column("Layer (type)", ratio=45)
     table.add_column("Output Shape", ratio=35)
     table.add_column("Param #", ratio=20, justify="right")
     if show_trainable:
         table.add_column("Trainable", justify="center")
-    shapes = model._chain.shapes[1:] if model.built else None
-    for i, layer in enumerate(model.layers):
-        shape = str((None, *shapes[i])) if shapes else "?"
-        count = f"{layer.count_params():,}" if layer.built else "0 (unbuilt)"
-        trained = ("Y" if layer.trainable else "N",) if show_trainable and layer.built and layer.count_params() else ("-",)
-        row = [f"{layer.name} ({layer.__class__.__name__})", shape, count, *(trained if show_trainable else ())]
+    for i, entry in enumerate(layers.entries):
+        known, spec = entry.arrays is not None, entry.spec
+        size = sum(array.size for array in (entry.arrays or {}).values())
+        row = [
+            f"{spec.name} ({type(spec).__name__})",
+            str((None, *layers.shapes[i + 1])) if layers.built else "?",
+            f"{size:,}" if known else "0 (unbuilt)",
+        ]
+        if show_trainable:
+            row.append(("Y" if spec.trainable else "N") if size else "-")
         table.add_row(*(escape(cell) for cell in row))
-    console = Console(width=max(width, 40), force_terminal=color, color_system="auto" if color else None, highlight=False)
+    console = Console(
+        width=max(width, 40), force_terminal=color, color_system="auto" if color else None,
+        highlight=False,
+    )  # fmt: skip
     with console.capture() as capture:
-        console.print(f'[bold]Model: "{escape(model.name)}"[/bold]')
+        console.print(f'[bold]Model: "{escape(name)}"[/bold]')
         console.print(table)
         for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
-            count = model._chain.count(trained) if model.built else 0
-            size = count * model._chain.dtype.itemsize
-            console.print(f"[bold] {title} params:[/bold] {count:,} ({_bytes(size)})")
+            count = layers.count(trained) if layers.built else 0
+            shown = _bytes(count * layers.dtype.itemsize)
+            console.print(f"[bold] {title} params:[/bold] {count:,} ({shown})")
     return capture.get()
 
 

@@ -38,8 +38,8 @@ class TrainingProgram:
     squares : list of (Buffer, int)
         Running sums of squares of each kernel's panels (float64), before each step.
     penalties : list of (Buffer, int)
-        Sums over steps of each regularised array's penalty, a number a vector (float64), before
-        each step.
+        Sums over steps and their rows of each regularised array's penalty, a number a vector
+        (float64), before each step.
     targets : int
         Columns of the target matrix; 0 where labels are used.
     """

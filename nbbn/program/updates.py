@@ -173,13 +173,19 @@ class Updates:
     def _emit_clipped(self) -> None:
         """Bound the gradients, then take the steps that waited for it."""
         optimizer, low = self._optimizer, self._low
-        norm = low.program.buffer("norm", Segment.WORK, 1, itemsize=8)
+        norm = low.program.buffer("squared_norm", Segment.WORK, 1, itemsize=8)
         for k, (_, _, gradient, vectors) in enumerate(self._clipped):
             if optimizer.clipvalue:
                 low.add("clip_by_value", grad=gradient, bound=optimizer.clipvalue, panels=vectors)
             else:
                 restart = int(k == 0 or bool(optimizer.clipnorm))
-                low.add("add_to_norm", grad=gradient, norm=norm, restart=restart, panels=vectors)
+                low.add(
+                    "add_to_gradient_norm",
+                    grad=gradient,
+                    squared_norm=norm,
+                    restart=restart,
+                    panels=vectors,
+                )
             if optimizer.clipnorm:
                 self._clip_by_norm(gradient, norm, optimizer.clipnorm, vectors)
         for node, name, gradient, vectors in self._clipped:
@@ -190,7 +196,13 @@ class Updates:
                 self._transpose(node)
 
     def _clip_by_norm(self, gradient: Buffer, norm: Buffer, bound: float, vectors: int) -> None:
-        self._low.add("clip_by_norm", grad=gradient, norm=norm, bound=bound, panels=vectors)
+        self._low.add(
+            "clip_by_gradient_norm",
+            grad=gradient,
+            squared_norm=norm,
+            bound=bound,
+            panels=vectors,
+        )
 
 
 def _centres(node: Node) -> bool:

@@ -14,15 +14,13 @@ from nbbn.fold.check import FoldCheckFailed
 from nbbn.fold.engine import fold_graph
 from nbbn.fold.graph import Norm
 from nbbn.fold.report import FoldRefused, FoldReport
-from nbbn.formats.files import FileError, whole_file
+from nbbn.formats.files import FileError, one_line, whole_file
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.check import check_files
-from nbbn.formats.onnx.feeds import in_one_line
+from nbbn.formats.onnx.feeds import Moments
 from nbbn.formats.onnx.file import Model
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through, norms_within
 from nbbn.formats.onnx.rebuild import folded_model
-
-_Moments = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[Any, FoldReport]:
@@ -115,9 +113,6 @@ def fold_onnx_file(
             _write(folded, temporary)
         except (FileError, FoldRefused):
             raise
-        except UnicodeDecodeError as err:
-            why = "a name in it is no text"
-            raise FileError(f"{path}: is a damaged ONNX model ({why}); export it anew") from err
         except ValueError as err:  # what is wrong with the model is wrong with the file
             raise FileError(f"{path}: cannot be folded: {err}") from err
         report = _checked(path, temporary, report, check, moments, Path(folder))
@@ -126,7 +121,7 @@ def fold_onnx_file(
         return report
 
 
-def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Moments]:
+def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, Moments]:
     """The folded model, the report, and mean and deviation of inputs that batch norms read."""
     values = looked_through(source)
     graph, places = graph_of(values)
@@ -135,10 +130,12 @@ def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Moments]:
     return folded_model(source, values, places, norms, graph), report, _moments(source, norms)
 
 
-def _moments(source: Model, norms: list[Norm]) -> _Moments:
+def _moments(source: Model, norms: list[Norm]) -> Moments:
     inputs = {value.name for value in source.skeleton.graph.input}
-    usable = [norm for norm in norms if not norm.obstacle and norm.inputs[0] in inputs]
-    return {norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var)) for norm in usable}
+    return {
+        norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var))
+        for norm in norms if norm.affine and not norm.obstacle and norm.inputs[0] in inputs
+    }  # fmt: skip
 
 
 def _write(model: Model, path: Path) -> None:
@@ -153,11 +150,11 @@ def _check_format(model: Model, what: str) -> None:
     try:
         checker.check_model(file.stand_in(model))
     except (checker.ValidationError, RuntimeError) as err:
-        raise ValueError(f"{what} is no valid ONNX model: {in_one_line(err)}") from err
+        raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
 
 def _checked(
-    before: Path, after: Path, report: FoldReport, rows: Any, moments: _Moments, folder: Path
+    before: Path, after: Path, report: FoldReport, rows: Any, moments: Moments, folder: Path
 ) -> FoldReport:
     """The report with the figures of the check, where anything was folded."""
     _check_format(file.from_file(after), "the folded model")
@@ -170,5 +167,7 @@ def _checked(
             f"where rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): "
             "do not use it; keep the unfolded model"
         )
-    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
-    return replace(report, **figures, rows_checked=found.rows)
+    return replace(
+        report, max_abs_error=found.max_abs, max_rel_error=found.max_rel, bound=found.bound,
+        rows_checked=found.rows,
+    )  # fmt: skip

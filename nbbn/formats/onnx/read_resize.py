@@ -69,8 +69,8 @@ def scales_of(
     if sizes is not None and np.size(sizes):
         if options.get("keep_aspect_ratio_policy", "stretch") != "stretch":
             return None
-        before = np.array([np.nan if n is None else n for n in shape], np.float64)[axes]
-        scales = np.asarray(sizes, np.float64) / before if len(sizes) == len(axes) else None
+        before = np.array([shape[axis] for axis in axes], np.float64)  # None becomes NaN
+        scales = sizes / before if np.shape(sizes) == before.shape else None
     if scales is None or np.shape(scales) != (len(axes),):
         return None
     every = np.ones(rank)

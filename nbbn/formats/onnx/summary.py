@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nbbn.fold.graph import Norm
+from nbbn.fold.report import norm_figures
 from nbbn.formats.files import FileError
 from nbbn.formats.onnx.file import from_file
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through
@@ -16,18 +14,9 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """The nodes and batch norms of an ONNX file, JSON-ready.
+    """Inputs, outputs, parameters, layers and batch norms of an ONNX file of any form, JSON-ready.
 
-    Parameters
-    ----------
-    path : Path
-        Of a graph of any form; weights are read one at a time.
-
-    Returns
-    -------
-    dict
-        `inputs` and `outputs` (shape by name, None for sizes that are not fixed), `parameters`,
-        `layers` and `batch_norms`.
+    Weights are read one at a time.
 
     Raises
     ------
@@ -37,15 +26,23 @@ def summary(path: Path) -> dict[str, Any]:
     try:
         source = looked_through(from_file(Path(path)))
         graph, places = graph_of(source)
-        layers = [_layer(source.nodes[places[name].index], name, source) for name in graph.nodes]
+        layers = [_layer(source.nodes[places[name].node], name, source) for name in graph.nodes]
         at = {name: i for i, name in enumerate(graph.nodes)}
-        norms = [norm for norm in graph.norms() if norm.affine is not None]
         return {
             "inputs": {value.name: source.shape(value.name) for value in source.proto.input},
             "outputs": {value.name: source.shape(value.name) for value in source.proto.output},
             "parameters": sum(layer["parameters"] for layer in layers),
             "layers": [{"index": i, **layer} for i, layer in enumerate(layers)],
-            "batch_norms": [_norm(at[norm.name], norm) for norm in norms],
+            "batch_norms": [
+                {
+                    "layer": at[norm.name],
+                    "name": norm.name,
+                    "axis": norm.axis,
+                    **norm_figures(norm.var, norm.affine.gain, norm.epsilon),
+                }
+                for norm in graph.norms()
+                if norm.affine is not None and norm.var is not None
+            ],
         }
     except FileError:
         raise
@@ -62,18 +59,4 @@ def _layer(node: OnnxNode, name: str, source: OnnxGraph) -> dict[str, Any]:
         "activation": None,
         "output_shape": None if shape is None else shape[1:],
         "parameters": sum(math.prod(c.dims) for c in constants if c is not None),
-    }
-
-
-def _norm(layer: int, norm: Norm) -> dict[str, Any]:
-    return {
-        "layer": layer,
-        "name": norm.name,
-        "axis": norm.axis,
-        "channels": len(norm.var),
-        "epsilon": norm.epsilon,
-        "smallest_variance": float(norm.var.min()),
-        "largest_variance": float(norm.var.max()),
-        "largest_gain": float(np.abs(norm.affine.gain).max()),
-        "suspicious_channels": np.flatnonzero(norm.var < norm.epsilon).tolist(),
     }

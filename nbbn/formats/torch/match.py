@@ -10,29 +10,18 @@ import numpy as np
 
 from nbbn.formats.files import Refused
 from nbbn.formats.torch.tensors import Tensor
-from nbbn.layers import (
-    BatchNormalization,
-    Conv2D,
-    Conv2DTranspose,
-    Dense,
-    DepthwiseConv2D,
-    GroupNormalization,
-    Layer,
-    LayerNormalization,
-)
+from nbbn.layers import Dense, DepthwiseConv2D, Layer
 
-_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_AFFINE = {"weight": "kernel", "bias": "bias"}
-_NORM = {"weight": "gamma", "bias": "beta"}
-_NAMES: dict[type[Layer], dict[str, str]] = {
-    Dense: _AFFINE,
-    Conv2D: _AFFINE,
-    DepthwiseConv2D: _AFFINE,
-    Conv2DTranspose: _AFFINE,
-    BatchNormalization: {**_NORM, "running_mean": "mean", "running_var": "var"},
-    LayerNormalization: _NORM,
-    GroupNormalization: _NORM,
+# Torch's names of a layer's arrays.
+_PART_OF = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "bias": "bias",
+    "beta": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
 }
+_PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
 
 
 @dataclass(frozen=True)
@@ -75,10 +64,9 @@ def wanted_tensors(
     layer: Layer, arrays: dict[str, tuple[int, ...]]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
-    names = _NAMES[type(layer)]
-    parts = {array: part for part, array in names.items()}
     return {
-        parts[array]: (array, torch_shape(layer, array, shape)) for array, shape in arrays.items()
+        _PART_OF[array]: (array, torch_shape(layer, array, shape))
+        for array, shape in arrays.items()
     }
 
 

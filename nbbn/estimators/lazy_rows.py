@@ -1,0 +1,72 @@
+"""Rows that are not an array as the kernels read it: they become one a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+# Bytes of rows that are dense at once.
+PART_BYTES = 8 << 20
+# Parts of so many rows end where the kernels' tiles do, so that they have the bits of the whole.
+WHOLE_TILES = 64
+
+
+class LazyRows:
+    """CSR rows, or rows of a dtype that the kernels do not read.
+
+    Indexed by a slice or by row numbers they give a C-contiguous array of `dtype`.
+    """
+
+    def __init__(self, source: Any, dtype: Any):
+        self.source, self.dtype = source, np.dtype(dtype)
+        self.shape: tuple[int, int] = source.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        part = self.source[which]
+        if hasattr(part, "toarray"):
+            part = part.toarray()
+        return np.ascontiguousarray(part, dtype=self.dtype)
+
+    def only(self, which: np.ndarray) -> LazyRows:
+        """Some of the rows."""
+        return LazyRows(self.source[which], self.dtype)
+
+    @property
+    def rows_of_a_part(self) -> int:
+        """How many rows are made dense at once."""
+        return max(1, PART_BYTES // max(1, self.shape[1] * self.dtype.itemsize))
+
+
+Rows = np.ndarray | LazyRows
+
+
+def select(x: Rows, which: np.ndarray) -> Rows:
+    """Some of the rows, as a copy."""
+    return x.only(which) if isinstance(x, LazyRows) else x[which]
+
+
+def parts(x: Rows) -> Iterator[np.ndarray]:
+    """All rows, as arrays that the kernels read."""
+    if not isinstance(x, LazyRows):
+        yield x
+        return
+    for first in range(0, len(x), x.rows_of_a_part):
+        yield x[first : first + x.rows_of_a_part]
+
+
+def outputs_of(run: Callable[[np.ndarray], np.ndarray], x: Rows) -> np.ndarray:
+    """What `run`, which converts thousands of rows at once, makes of them; of wide ones in
+    parts."""
+    step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
+    as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
+    if as_they_are or step >= len(x):
+        found = [run(part) for part in parts(x)]
+    else:
+        step = max(step, WHOLE_TILES)
+        found = [run(x[first : first + step]) for first in range(0, len(x), step)]
+    return found[0] if len(found) == 1 else np.concatenate(found)

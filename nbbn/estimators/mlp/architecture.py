@@ -1,0 +1,150 @@
+"""From an estimator's parameters to layers, and where their arrays stand among its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nbbn.estimators.mlp.rules import Hidden
+from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
+from nbbn.network import Network, Weights, computation
+from nbbn.operations import Computation
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers of an MLP."""
+
+    layers: tuple[Layer, ...]
+    # Columns of the input.
+    features: int
+    # Index of each dense layer, the output layer last.
+    dense: tuple[int, ...]
+    # Index of each hidden layer's batch norm.
+    norms: tuple[int | None, ...]
+
+    @property
+    def computation(self) -> Computation:
+        """What is computed in training."""
+        return computation(self.layers, (self.features,))
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Row shape before each layer and after the last."""
+        return Network(self.layers, (self.features,), [], np.dtype("float64")).shapes
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether any layer has batch norm."""
+        return any(i is not None for i in self.norms)
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether training draws random numbers."""
+        return any(isinstance(layer, Dropout) for layer in self.layers)
+
+    def network(self, weights: Weights, dtype: np.dtype) -> Network:
+        """The network with these weights, checked."""
+        return Network(self.layers, (self.features,), weights, dtype).check()
+
+    def until(self, layer: int) -> int:
+        """How many of the layers lead to MLP layer `layer`: 0 the input, 1 the first hidden one."""
+        return 0 if layer == 0 else (*self.dense, len(self.layers))[layer]
+
+    def of_whole_batches(self) -> Architecture:
+        """The same, its running statistics those of the last batch."""
+        layers = (
+            replace(layer, momentum=0.0) if isinstance(layer, BatchNormalization) else layer
+            for layer in self.layers
+        )
+        return replace(self, layers=tuple(layers))
+
+
+def mlp(
+    features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
+    out_activation: str,
+) -> Architecture:  # fmt: skip
+    """The layers of an MLP."""
+    layers: list[Layer] = []
+    dense: list[int] = []
+    norms: list[int | None] = []
+    for of in hidden:
+        dense.append(len(layers))
+        layers.append(Dense(of.units, use_bias=not of.norm))
+        act = Activation(activation_name(of.activation))
+        norm = BatchNormalization(momentum=momentum, epsilon=epsilon)
+        added: list[Layer] = {"pre": [norm, act], "post": [act, norm]}.get(of.norm, [act])
+        norms.append(len(layers) + added.index(norm) if of.norm else None)
+        layers += added
+        if of.dropout:
+            layers.append(Dropout(of.dropout))
+    dense.append(len(layers))
+    layers += [Dense(outputs), Activation(activation_name(out_activation))]
+    return Architecture(tuple(layers), features, tuple(dense), tuple(norms))
+
+
+def initial_weights(
+    architecture: Architecture, activations: Sequence[str], random_state: np.random.RandomState,
+    dtype: np.dtype,
+) -> Weights:  # fmt: skip
+    """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn does.
+
+    `activations` holds the name by which each dense layer's bound is chosen. A layer with batch
+    norm has no bias; its draws are made all the same, so that both networks start from the same
+    kernels. """
+    weights: Weights = [{} for _ in architecture.layers]
+    shapes = architecture.shapes
+    for i, activation in zip(architecture.dense, activations):
+        fan_in, units = shapes[i][0], shapes[i + 1][0]
+        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + units))
+        kernel = random_state.uniform(-bound, bound, (fan_in, units))
+        bias = random_state.uniform(-bound, bound, units)
+        weights[i]["kernel"] = kernel.astype(dtype)
+        if "bias" in architecture.layers[i].weight_shapes(shapes[i]):
+            weights[i]["bias"] = bias.astype(dtype)
+    _add_norms(architecture, weights, dtype)
+    return weights
+
+
+def _add_norms(architecture: Architecture, weights: Weights, dtype: np.dtype) -> None:
+    """Batch norms before any training."""
+    shapes = architecture.shapes
+    for i in architecture.norms:
+        if i is not None:
+            ones, zeros = np.ones(shapes[i][0], dtype), np.zeros(shapes[i][0], dtype)
+            weights[i] = {"gamma": ones, "beta": zeros, "mean": zeros.copy(), "var": ones.copy()}
+
+
+NORM_ATTRIBUTES = {
+    "gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var",
+}  # fmt: skip
+
+
+def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[Any]]:
+    """`coefs_`, `intercepts_` and the batch norms' attributes."""
+    coefs = [weights[i]["kernel"] for i in architecture.dense]
+    zeros = (np.zeros(kernel.shape[1], kernel.dtype) for kernel in coefs)
+    biases = [weights[i].get("bias", zero) for i, zero in zip(architecture.dense, zeros)]
+    norms = {
+        attribute: [None if i is None else weights[i][name] for i in architecture.norms]
+        for attribute, name in NORM_ATTRIBUTES.items()
+    }
+    return {"coefs_": coefs, "intercepts_": biases, **norms}
+
+
+def collect(estimator: Any, architecture: Architecture, dtype: np.dtype) -> Weights:
+    """The weights in an estimator's attributes; an untrained batch norm where it has none."""
+    weights: Weights = [{} for _ in architecture.layers]
+    for i, kernel, bias in zip(architecture.dense, estimator.coefs_, estimator.intercepts_):
+        weights[i]["kernel"] = np.asarray(kernel, dtype)
+        if "bias" in architecture.layers[i].weight_shapes((len(kernel),)):
+            weights[i]["bias"] = np.asarray(bias, dtype)
+    _add_norms(architecture, weights, dtype)
+    for h, norm in enumerate(architecture.norms):
+        for attribute, name in NORM_ATTRIBUTES.items():
+            if norm is not None and (held := getattr(estimator, attribute, None)):
+                weights[norm][name] = np.asarray(held[h], dtype)
+    return weights

@@ -1,0 +1,226 @@
+"""What MLPClassifier and MLPRegressor share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from nbbn.estimators import checks
+from nbbn.estimators.mlp import architecture as networks
+from nbbn.estimators.mlp import callbacks, rules
+from nbbn.estimators.mlp.callbacks import CallbackSupportMixin, with_callbacks
+from nbbn.estimators.mlp.fit_data import FitData, Given
+from nbbn.estimators.mlp.fit_state import FitState
+from nbbn.estimators.mlp.fitting import Fitting, task_attributes
+from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.transformer import Activations
+from nbbn.estimators.stored_parameters import from_json, to_json
+from nbbn.formats import Content
+from nbbn.formats.labels import labels_to_json
+from nbbn.network import Network
+from nbbn.recalibration import recalibrated
+
+
+class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
+    """An estimator around a trainer and a predictor."""
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Any:  # fmt: skip
+        """Fit the model to data matrix X and target(s) y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The input data. float32 rows are computed in float32, all others in float64, unless
+            `dtype` says otherwise; integers are converted batch by batch, sparse rows become dense
+            a few thousand at a time.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The target values: class labels or an indicator matrix in classification, real numbers
+            in regression.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights. A batch's loss is the weighted mean over its rows, and batch norms'
+            statistics are weighted, as if rows were repeated.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows that are evaluated after every epoch; with `early_stopping` they take the place of
+            the rows held out.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Their targets.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity, shapes that do not fit, parameters that do not go together, one
+            sample with batch norm, or weights that became infinite. The estimator is then as it was
+            before.
+        """
+        return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
+
+    def _fit(self, given: Given, *, incremental: bool = False, task: MLPTask | None = None) -> Any:
+        held = self.__dict__.get("_skl_callbacks")
+        with self._unchanged_on_error():
+            self._fit_checked(given, incremental, task)
+        self.__dict__.pop("_skl_callbacks", None)
+        if held is not None:
+            self._skl_callbacks = held
+        return self
+
+    @with_callbacks
+    def _fit_checked(self, given: Given, incremental: bool, task: MLPTask | None) -> None:
+        """Check the parameters, then fit."""
+        rules.check_each(self)
+        hidden = rules.hidden_layers(self)
+        functions, objects = callbacks.split(self.callbacks)
+        rules.check_together(self, hidden, incremental)
+        given.check()
+        callbacks.register(self, objects)
+        with self._own_threads():
+            data = FitData.of(self, given, hidden, task, incremental=incremental)
+            Fitting(self, data, incremental=incremental).run(given, functions)
+
+    def _is_stochastic(self) -> bool:
+        """Whether there is `partial_fit`; AttributeError where the solver goes by no epochs."""
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not "
+                f"stochastic."
+            )
+        return True
+
+    # -- after the fit
+
+    def recalibrate(self, X: Any) -> Any:
+        """Replace the running statistics of every batch norm by the exact ones of the rows `X`.
+
+        Layer by layer, each on rows normalised by the new statistics of those before it; nothing is
+        drawn, so the same rows give the same statistics. Without batch norm nothing changes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Usually the training rows.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            For rows as `predict` refuses them, or a single one.
+        """
+        network, norms = self.network(), self._architecture.norms
+        with self._own_threads():
+            x: Any = checks.check_rows(self, X, reset=False)
+            checks.check_range(x, self._dtype)
+            if self._architecture.has_norm and len(x) < 2:
+                raise ValueError(
+                    "recalibrate needs at least 2 rows, got 1 sample: its variance would be 0"
+                )
+            found = recalibrated(network, x)
+        for attribute, name in (("running_means_", "mean"), ("running_vars_", "var")):
+            setattr(self, attribute, [None if i is None else found[i][name] for i in norms])
+        return self
+
+    def network(self) -> Network:
+        """The fitted network: layers and weights, as folding and files take it."""
+        check_is_fitted(self)
+        weights = networks.collect(self, self._architecture, self._dtype)
+        return self._architecture.network(weights, self._dtype)
+
+    def _described(self, features: int) -> networks.Architecture:
+        """The architecture that the parameters describe at this moment."""
+        return networks.mlp(
+            features, rules.hidden_layers(self), self.n_outputs_, self.bn_momentum,
+            self.bn_epsilon, self.out_activation_,
+        )  # fmt: skip
+
+    # -- files
+
+    def _content(self) -> Content:
+        network, state, task = self.network(), self._fit_state, self._task
+        if self._described(network.input_shape[0]).layers != network.layers:
+            raise ValueError(
+                "hidden_layer_sizes, activation or a parameter of batch norm was changed after the "
+                "fit: set it back, or fit again"
+            )
+        meta = {
+            "model": type(self).__name__,
+            "kind": task.kind,
+            "classes": labels_to_json(task.classes),
+            "params": to_json(self.get_params(deep=False)),
+            "loss": task.loss,
+            "level": task.level,
+            "epochs": state.epochs,
+            "rows_seen": state.rows_seen,
+            "steps": state.steps,
+            "seed": state.seed,
+            "final_loss": float(self.loss_),
+            "best_score": float(state.best_score) if np.isfinite(state.best_score) else None,
+            "loss_curve": [float(v) for v in state.losses],
+            "validation_loss_curve": [float(v) for v in state.validation_losses],
+            "validation_scores": [float(v) for v in state.scores],
+            "feature_names": [str(n) for n in getattr(self, "feature_names_in_", [])],
+        }
+        return Content(network, meta, {})
+
+    @classmethod
+    def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseMLP:
+        """What a file holds; `nbbn.load` calls it."""
+        network, meta, _ = content
+        self = cls(**from_json(meta["params"]))
+        rules.check_each(self)
+        self.n_features_in_ = network.input_shape[0]
+        if meta["feature_names"]:
+            self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
+        loss, level, outputs = str(meta["loss"]), float(meta["level"]), network.output_shape[0]
+        task = MLPTask(meta["kind"], outputs, classes, loss=loss, level=level)
+        self.__dict__.update(task_attributes(self, task))
+        architecture = self._described(self.n_features_in_)
+        if architecture.layers != network.layers:
+            raise ValueError("its layers are not those that its parameters describe")
+        curves = ("loss_curve", "validation_loss_curve", "validation_scores")
+        losses, val_losses, scores = ([float(v) for v in meta[name]] for name in curves)
+        state = FitState(
+            losses, val_losses, scores, best_loss=min(losses, default=np.inf),
+            best_score=-np.inf if meta["best_score"] is None else float(meta["best_score"]),
+            best_validation_loss=min(val_losses, default=np.inf),
+            rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]),
+            steps=int(meta["steps"]), seed=int(meta["seed"]),
+        )  # fmt: skip
+        self.__dict__.update(
+            **networks.attributes(architecture, network.weights),
+            **state.attributes(self.solver != "lbfgs" and self.early_stopping),
+            _fit_state=state, _architecture=architecture, _dtype=network.dtype, _predictors={},
+            _trainer=None, _training=None,
+        )  # fmt: skip
+        self.loss_ = float(meta["final_loss"])
+        return self
+
+    # -- scikit-learn's protocols
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_") and hasattr(self, "_architecture")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__().copy()
+        if "_predictors" in state:
+            state |= {"_predictors": {}, "_trainer": None}
+        return state

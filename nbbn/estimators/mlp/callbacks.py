@@ -1,0 +1,117 @@
+"""Callbacks during a fit: functions of ours, and scikit-learn's protocol where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbbn.estimators.mlp.parameters import Parameters
+
+try:
+    from sklearn.callback import (
+        AutoPropagatedCallback,
+        CallbackSupportMixin,
+        FitCallback,
+        with_callbacks,
+    )
+except ImportError:  # scikit-learn before 1.9
+    AutoPropagatedCallback = FitCallback = None
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands for scikit-learn's, which this version does not have."""
+
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+        """Stands for scikit-learn's, which this version does not have."""
+        return method
+
+
+def split(callbacks: Any) -> tuple[list[Callable[..., Any]], list[Any]]:
+    """Functions, and objects of scikit-learn's protocol, of `callbacks`; TypeError for others."""
+    if callbacks is None:
+        return [], []
+    given = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    functions, objects = [], []
+    for callback in given:
+        if isinstance(callback, type):
+            name = callback.__name__
+            raise TypeError(f"callbacks holds the class {name}; make an object of it: {name}(...)")
+        if FitCallback is not None and isinstance(callback, FitCallback):
+            objects.append(callback)
+        elif callable(callback):
+            functions.append(callback)
+        else:
+            raise TypeError(
+                f"callbacks must be functions (estimator, logs) or scikit-learn's callbacks (from "
+                f"1.9), got {callback!r}"
+            )
+    return functions, objects
+
+
+def register(estimator: Parameters, objects: list[Any]) -> None:
+    """Add callbacks of the parameter to those of `set_callbacks`, for one fit.
+
+    TypeError for one that propagates itself, in an estimator within another.
+    """
+    if not objects:
+        return
+    own = [callback for callback in objects if isinstance(callback, AutoPropagatedCallback)]
+    if own and hasattr(estimator, "_parent_callback_ctx"):
+        names = [type(callback).__name__ for callback in own]
+        raise TypeError(
+            f"The estimator ({type(estimator).__name__}) within another one can't have "
+            f"auto-propagated callbacks ({names}) among its callbacks. Register them directly on "
+            "the outer estimator, with set_callbacks."
+        )
+    held = getattr(estimator, "_skl_callbacks", [])
+    estimator._skl_callbacks = [*held, *(c for c in objects if c not in held)]
+
+
+class FitCallbacks:
+    """The callbacks of one fit.
+
+    `attributes` gives the estimator's attributes at this moment, for a copy of it, and `publish`
+    makes them its own; `given` are `X`, `y` and `metadata`, as the user gave them.
+    """
+
+    def __init__(
+        self, estimator: Any, functions: list[Callable[..., Any]], publish: Callable[[], None],
+        attributes: Callable[[], dict[str, Any]], given: dict[str, Any],
+    ):  # fmt: skip
+        self._estimator, self._functions = estimator, functions
+        self._publish, self._attributes, self._given = publish, attributes, given
+        self._context: Any = None
+        self._of_epoch: Any = None
+
+    def begin(self, most: int) -> None:
+        """The fit begins; it has at most so many epochs."""
+        if hasattr(self._estimator, "_init_callback_context"):
+            self._context = self._estimator._init_callback_context(max_subtasks=most)
+            self._context.call_on_fit_task_begin(estimator=self._estimator, **self._given)
+
+    def end(self) -> None:
+        """The fit is over, the estimator's attributes are set."""
+        if self._context is not None:
+            self._context.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes={}, **self._given
+            )
+
+    def epoch_begins(self) -> None:
+        """An epoch begins."""
+        if self._context is not None and getattr(self._estimator, "_skl_callbacks", None):
+            self._of_epoch = self._context.subcontext(task_name="epoch")
+            self._of_epoch.call_on_fit_task_begin(
+                estimator=self._estimator, reconstruction_attributes=self._attributes, **self._given
+            )
+
+    def epoch_ends(self, logs: dict[str, Any]) -> bool:
+        """An epoch is over; whether a callback wants to stop."""
+        stop = False
+        if self._of_epoch is not None:
+            stop = self._of_epoch.call_on_fit_task_end(
+                estimator=self._estimator, reconstruction_attributes=self._attributes, **self._given
+            )
+        if self._functions:
+            self._publish()
+        for function in self._functions:
+            stop = function(self._estimator, dict(logs)) is True or stop
+        return bool(stop)

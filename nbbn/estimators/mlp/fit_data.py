@@ -1,0 +1,172 @@
+"""From what a user gives `fit` to what is fitted: everything checked and encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nbbn.estimators import checks
+from nbbn.estimators.lazy_rows import Rows, select
+from nbbn.estimators.mlp import architecture as networks
+from nbbn.estimators.mlp.architecture import Architecture
+from nbbn.estimators.mlp.fit_state import Fitted
+from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.rules import Hidden
+from nbbn.training_loop import Samples
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments of `fit`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+
+    def check(self) -> None:
+        """ValueError where one comes without another."""
+        if (self.X_val is None) != (self.y_val is None):
+            missing = "X_val" if self.X_val is None else "y_val"
+            raise ValueError(f"X_val and y_val go together: {missing} is missing")
+        if self.sample_weight_val is not None and self.X_val is None:
+            raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What is fitted."""
+
+    # Targets encoded, weights of classes included.
+    samples: Samples
+    # Weights of the rows without those of classes.
+    own_weights: np.ndarray | None
+    # Rows that are measured after every epoch; targets encoded.
+    validation: Samples | None
+    # Which of the rows are trained on; None for all.
+    chosen: np.ndarray | None
+    task: MLPTask
+    # What is computed in.
+    dtype: np.dtype
+    architecture: Architecture
+    hidden: tuple[Hidden, ...]
+    # Whether weights and statistics are those of an earlier fit.
+    goes_on: bool
+
+    @classmethod
+    def of(
+        cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None, *,
+        incremental: bool,
+    ) -> FitData:  # fmt: skip
+        """The checked arguments of a fit; `task` where it is known before targets are seen."""
+        goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
+        norm = any(layer.norm for layer in hidden)
+        x = checks.check_rows(estimator, given.X, reset=not goes_on)
+        _check_enough(len(x), norm)
+        dtype = _computing_dtype(estimator, x, goes_on)
+        checks.check_range(x, dtype)
+        y = estimator._checked_y(given.y, len(x), dtype, multilabel=True)
+        if task is None and goes_on and hasattr(estimator, "_task"):
+            task = estimator._task.going_on(estimator)
+        if task is None:
+            task = MLPTask.of(estimator, y, sparse=hasattr(given.y, "toarray"))
+        if goes_on and not incremental:
+            _check_same_classes(estimator, y)
+        own, weights = estimator._row_weights(
+            given.sample_weight, y, positive=norm, incremental=incremental
+        )
+        samples = Samples(x, task.encode(y), weights)
+        architecture = networks.mlp(
+            x.shape[1], hidden, task.outputs, estimator.bn_momentum, estimator.bn_epsilon,
+            task.activation,
+        )  # fmt: skip
+        if goes_on:
+            _check_same_network(estimator, architecture)
+        data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on)
+        if given.X_val is None:
+            return data
+        return replace(data, validation=data._held(estimator, given))
+
+    def _held(self, estimator: Fitted, given: Given) -> Samples:
+        """The rows to validate on that the user gave."""
+        with checks.named("X_val"):
+            x = checks.check_rows(estimator, given.X_val, reset=False)
+            checks.check_range(x, self.dtype)
+        with checks.named("y_val"):
+            y = estimator._checked_y(given.y_val, len(x), self.dtype, multilabel=True)
+            y = self.task.encode(y)
+        with checks.named("sample_weight_val"):
+            weights = checks.check_weights(given.sample_weight_val, len(x), positive=False)
+        return Samples(x, y, weights)
+
+    def split(self, share: float, random_state: np.random.RandomState) -> FitData:
+        """With a share of the rows held out, stratified for two classes, as scikit-learn does."""
+        if share == 0:
+            raise ValueError(
+                "validation_fraction=0 leaves no rows to decide by with early_stopping: give a "
+                "share above 0, or X_val and y_val"
+            )
+        x, y, stratify = self.samples.x, self.samples.y, None
+        if self.task.kind == "classifier" and self.task.outputs == 1:
+            stratify = np.where(y == 1, "True", "False")
+        from sklearn.model_selection import train_test_split  # a twentieth of a second
+
+        train, held = train_test_split(
+            np.arange(len(x)), random_state=random_state, stratify=stratify, test_size=share
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        weights = None if self.own_weights is None else self.own_weights[held]
+        if weights is not None and not weights.any():
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a different "
+                "random state."
+            )
+        _check_enough(len(train), self.architecture.has_norm)
+        validation = Samples(select(x, held), np.ascontiguousarray(y[held]), weights)
+        return replace(self, validation=validation, chosen=train)
+
+    @property
+    def rows(self) -> int:
+        """How many are trained on."""
+        return len(self.samples) if self.chosen is None else len(self.chosen)
+
+
+def _check_enough(rows: int, norm: bool) -> None:
+    if norm and rows < 2:
+        raise ValueError(
+            "batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0"
+        )
+
+
+def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:
+    """float32 for float32 rows (of the first fit), float64 for all others, unless it is given."""
+    given = (estimator.coefs_[0] if goes_on else x).dtype
+    return np.dtype(estimator.dtype or ("float32" if given == np.float32 else "float64"))
+
+
+def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
+    """A warm start needs the classes of the last fit, all of them."""
+    known = getattr(estimator, "classes_", None)
+    if known is not None and set((classes := checks.classes_of(y)).tolist()) != set(known.tolist()):
+        raise ValueError(
+            "warm_start can only be used where `y` has the same classes as in the previous call "
+            f"to fit. Previously got {known}, `y` has {classes}"
+        )
+
+
+def _check_same_network(estimator: Fitted, architecture: Architecture) -> None:
+    """What goes on must be the network that was fitted."""
+    held = getattr(estimator, "_architecture", None)
+    if held is not None and architecture.layers != held.layers:
+        raise ValueError(
+            "hidden_layer_sizes, activation, batch_norm, bn_momentum, bn_epsilon, dropout or loss "
+            "differ from the fitted network's: set them back, or call fit with warm_start=False"
+        )

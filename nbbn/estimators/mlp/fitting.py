@@ -1,0 +1,275 @@
+"""One fit of an MLP: from checked data to the estimator's attributes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from nbbn.estimators.lazy_rows import outputs_of
+from nbbn.estimators.mlp import architecture as networks
+from nbbn.estimators.mlp import lbfgs
+from nbbn.estimators.mlp.callbacks import FitCallbacks
+from nbbn.estimators.mlp.checkpoint import Checkpoint, fingerprint
+from nbbn.estimators.mlp.fit_data import FitData, Given
+from nbbn.estimators.mlp.fit_state import FitState, Fitted
+from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite
+from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.rates import Rates, optimizer_of
+from nbbn.estimators.mlp.rules import hidden_sizes
+from nbbn.network import Weights
+from nbbn.progress import fit_reporter
+from nbbn.trainer import Trainer, batches
+from nbbn.training_loop import Loop, Samples
+from nbbn.warning import warn
+
+
+def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
+    """The attributes that say what the outputs are."""
+    found = {
+        "_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
+        "n_layers_": len(hidden_sizes(estimator.hidden_layer_sizes)) + 2,
+    }  # fmt: skip
+    return found if task.classes is None else {**found, "classes_": task.classes}
+
+
+def plans(
+    samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
+    random_state: np.random.RandomState | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
+
+    Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
+    """
+    order, weights = np.arange(edges[-1]), samples.row_weights
+    while True:
+        if random_state is not None:  # as sklearn.utils.shuffle does, without its 0.2 ms of checks
+            moved = np.arange(len(order))
+            random_state.shuffle(moved)
+            order = order[moved]
+        rows = order if chosen is None else chosen[order]
+        full = None if weights is None else np.add.reduceat(weights[rows], edges[:-1]) != 0
+        if full is None or full.all():
+            yield rows, edges
+        else:
+            sizes = np.diff(edges)
+            yield rows[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
+
+
+class Fitting:
+    """A fit in the making; `incremental`: one epoch that goes on from the last call."""
+
+    def __init__(self, estimator: Fitted, data: FitData, *, incremental: bool):
+        self.estimator, self.data, self.incremental = estimator, data, incremental
+        self.state = FitState.going_on(estimator) if data.goes_on else FitState()
+        self.state.epochs, self.state.converged = 0, False
+        held = getattr(estimator, "_training", None) if data.goes_on and incremental else None
+        self.resumed = held if held and held["solver"] == estimator.solver else None
+        if self.resumed is None:
+            self.state.rate = None
+        self.trainer: Trainer
+        self.rates: Rates | None = None
+        self.objective: lbfgs.Objective | None = None
+        self.kept: tuple[Any, Trainer] | None = None  # for the estimator's next call
+
+    def run(self, given: Given, functions: list[Callable[..., Any]]) -> None:
+        """Fit, calling functions of ours and scikit-learn's callbacks."""
+        weights = given.sample_weight
+        metadata = None if weights is None else {"sample_weight": weights}
+        seen = {"X": given.X, "y": given.y, "metadata": metadata}
+        # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive.
+        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen)
+        if not self.incremental:
+            callbacks.begin(self.estimator.max_iter)
+        if self.estimator.solver == "lbfgs":
+            self._minimize(callbacks)
+        else:
+            self._descend(callbacks)
+        self._publish()
+        callbacks.end()
+
+    # -- state
+
+    def _start(self, random_state: np.random.RandomState) -> Weights:
+        """The weights to start from."""
+        architecture, dtype = self.data.architecture, self.data.dtype
+        if self.data.goes_on:
+            weights = networks.collect(self.estimator, architecture, dtype)
+            return architecture.network(weights, dtype).weights
+        names, given = [layer.activation for layer in self.data.hidden], self.estimator.activation
+        names.append(names[-1] if names else given if isinstance(given, str) else "identity")
+        return networks.initial_weights(architecture, names, random_state, dtype)
+
+    def _attributes(self) -> dict[str, Any]:
+        """The estimator's attributes at this moment."""
+        estimator, data, trainer = self.estimator, self.data, self.trainer
+        self.state.steps = trainer.norm_step
+        weights = [
+            {name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
+            for arrays in trainer.download()
+        ]
+        early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
+        found = {
+            **networks.attributes(data.architecture, weights),
+            **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
+            "_fit_state": self.state, "_architecture": data.architecture, "_dtype": data.dtype,
+            "_predictors": {}, "_trainer": self.kept, "_training": None,
+        }  # fmt: skip
+        if self.objective is not None:
+            found["loss_"] = self.objective.loss
+        if self.rates is not None:
+            state = trainer.optimizer_state()
+            found["_training"] = {
+                "solver": estimator.solver, "state": state, "step": trainer.step,
+            }  # fmt: skip
+            found["_optimizer"] = self.rates.view(trainer.step)
+        return found
+
+    def _publish(self) -> None:
+        self.estimator.__dict__.update(self._attributes())
+
+    def _course(self, callbacks: FitCallbacks, steps: int, step: Callable[[], int]) -> Course:
+        estimator, held, task = self.estimator, self.data.validation, self.data.task
+
+        def validate() -> tuple[float, float]:
+            assert held is not None
+            outputs = outputs_of(self.trainer.outputs, held.x)
+            return task.loss_and_score(held.y, outputs, held.row_weights)
+
+        most = estimator.max_iter
+        report = fit_reporter(estimator.verbose, most, self.data.rows, steps, step)
+        return Course(self.state, most, report, callbacks, None if held is None else validate)
+
+    # -- stochastic solvers
+
+    def _descend(self, callbacks: FitCallbacks) -> None:
+        estimator, state, random_state = self.estimator, self.state, self._random_state()
+        checkpoint = None if estimator.checkpoint is None else self._checkpoint(random_state)
+        start = self._start(random_state)
+        if estimator.early_stopping and self.data.validation is None:
+            self.data = self.data.split(estimator.validation_fraction, random_state)
+        data = self.data
+        batch_size = self._batch_size(data.rows)
+        edges = batches(data.rows, batch_size, merge_tail=data.architecture.has_norm)
+        trainer = self._make_trainer(start, edges, random_state)
+        assert self.rates is not None
+        best = None if checkpoint is None else checkpoint.resume(trainer, state)
+
+        def save(best: np.ndarray | None) -> None:
+            if checkpoint is not None:
+                checkpoint.save(trainer, state, best)
+
+        samples, task = data.samples, data.task
+        targets = Samples(samples.x, task.targets(samples.y, data.dtype), samples.row_weights)
+        shuffled = random_state if estimator.shuffle else None
+        orders = plans(targets, data.chosen, edges, shuffled)
+        for _ in range(state.epochs):  # a resumed fit has had these
+            next(orders)
+        stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
+        Judgement(
+            self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer, self.rates,
+            data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
+            task.kind != "regressor", self.incremental, save, best,
+        ).run(Loop(trainer, targets, orders, self.rates.of))  # fmt: skip
+        check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
+
+    def _random_state(self) -> np.random.RandomState:
+        given = self.estimator.random_state
+        if given is None and self.estimator.checkpoint is not None:  # one whose state can be kept
+            return np.random.RandomState(check_random_state(None).randint(2**31 - 1))
+        return check_random_state(given)
+
+    def _checkpoint(self, random_state: np.random.RandomState) -> Checkpoint:
+        estimator, data, start = self.estimator, self.data, None
+        found = {"X": data.samples.x, "y": data.samples.y, "sample_weight": data.own_weights}
+        if (held := data.validation) is not None:
+            found |= {"X_val": held.x, "y_val": held.y, "sample_weight_val": held.row_weights}
+        if data.goes_on:
+            start = networks.collect(estimator, data.architecture, data.dtype)
+        assert estimator.checkpoint is not None
+        wanted = fingerprint(estimator, random_state, found, start)
+        return Checkpoint(estimator.checkpoint, wanted, random_state)
+
+    def _batch_size(self, rows: int) -> int:
+        given = self.estimator.batch_size
+        if isinstance(given, str):
+            return min(200, rows)
+        if given > rows:
+            rule = "less than 1 or larger than sample size"
+            warn(f"Got `batch_size` {rule}. It is going to be clipped")
+        return int(np.clip(given, 1, rows))
+
+    def _make_trainer(
+        self, start: Weights, edges: np.ndarray, random_state: np.random.RandomState
+    ) -> Trainer:
+        """A trainer with these weights, and a fresh optimiser or the last call's."""
+        estimator, state, data = self.estimator, self.state, self.data
+        architecture, task = data.architecture, data.task
+        if architecture.has_dropout and not (data.goes_on and state.steps):
+            state.seed = int(random_state.randint(2**31 - 1))
+        optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
+        self.rates = Rates(estimator, optimizer, state)
+        rows, source = int(np.diff(edges).max()), data.samples.x.dtype
+        decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
+        weighted = False if data.samples.row_weights is None else "mean"
+        kind = (
+            architecture, data.dtype, source, rows, task.engine_loss, decay, state.seed, task.level,
+            weighted, type(optimizer), optimizer.constants(), optimizer.global_clipnorm,
+        )  # fmt: skip
+        held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
+        if held is not None and held[0] == kind:
+            # Another call of partial_fit: lowering anew would take most of its time.
+            self.trainer = held[1]
+            self.trainer.optimizer = optimizer
+        else:
+            self.trainer = Trainer(
+                architecture.computation, data.dtype, source, rows, task.engine_loss, optimizer,
+                decay=decay, debias=True, seed=state.seed, loss_parameter=task.level,
+                weighted=weighted,
+            )  # fmt: skip
+        self.kept = (kind, self.trainer) if self.incremental else None
+        self.trainer.upload(start)
+        self.trainer.norm_step = state.steps
+        if self.resumed is not None:
+            self.trainer.load_optimizer_state(self.resumed["state"])
+            self.trainer.step = self.resumed["step"]
+        return self.trainer
+
+    # -- lbfgs
+
+    def _minimize(self, callbacks: FitCallbacks) -> None:
+        estimator, state, task = self.estimator, self.state, self.data.task
+        start = self._start(check_random_state(estimator.random_state))
+        samples = self.data.samples
+        targets = task.targets(samples.y, np.dtype("float64"))
+
+        def measure(outputs: np.ndarray) -> float:
+            return task.mean_loss(targets, outputs, samples.row_weights)
+
+        self.objective = objective = lbfgs.Objective(
+            self.data.architecture, estimator.alpha,
+            Samples(samples.x, targets, samples.row_weights), start,
+            measure if task.engine_differs else None,
+        )  # fmt: skip
+        self.trainer = objective.trainer(task.engine_loss, task.level)
+        course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
+
+        def iteration_ends() -> bool:
+            nonlocal began
+            state.best_loss = min(state.best_loss, objective.loss)
+            logs = course.note(objective.loss, time.perf_counter() - began)
+            callbacks.epoch_begins()
+            began = time.perf_counter()
+            return callbacks.epoch_ends(logs)
+
+        try:
+            state.epochs = lbfgs.minimize(
+                objective, max_iter=estimator.max_iter, max_fun=estimator.max_fun,
+                tol=estimator.tol, iteration_ends=iteration_ends,
+            )  # fmt: skip
+        finally:
+            course.report.close()
+        check_finite(self.trainer.is_finite())

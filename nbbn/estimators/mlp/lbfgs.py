@@ -1,0 +1,152 @@
+"""The solver `lbfgs`: scipy's L-BFGS-B on the loss of all rows, the gradients from the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+from sklearn.utils.optimize import _check_optimize_result
+
+from nbbn.estimators.lazy_rows import outputs_of
+from nbbn.estimators.mlp.architecture import Architecture
+from nbbn.network import Weights
+from nbbn.optimizers import Optimizer
+from nbbn.trainer import Epoch, Trainer
+from nbbn.training_loop import Samples
+
+# Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm
+# needs all rows together.
+_PART, _PART_BYTES = 4096, 8 << 20
+
+
+class Gradients(Optimizer):
+    """Leaves the weights as they are, and the gradients where an optimiser's state would be."""
+
+    kernel, slots = "gradient", 1
+
+    def constants(self) -> list[float]:
+        """It has none."""
+        return []
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """No rate."""
+        return np.zeros(len(steps))
+
+
+class Stopped(Exception):
+    """A callback wants to stop."""
+
+
+@dataclass
+class Objective:
+    """The loss of all rows and its gradient, as functions of one vector.
+
+    It holds kernels, biases, gammas, betas.
+    """
+
+    architecture: Architecture
+    # L2 penalty of the kernels.
+    alpha: float
+    # As the trainer reads them.
+    samples: Samples
+    # To start from.
+    weights: Weights
+    # The loss of the network's outputs, where the engine's is not scikit-learn's to the last digit.
+    measure: Callable[[np.ndarray], float] | None = None
+
+    def __post_init__(self) -> None:
+        # Layer and name of each array in the vector.
+        names = [(i, name) for i, arrays in enumerate(self.weights) for name in arrays]
+        order = ("kernel", "bias", "gamma", "beta")
+        self.names = [(i, name) for which in order for i, name in names if name == which]
+        self.weights = [{n: a.astype(np.float64) for n, a in x.items()} for x in self.weights]
+        self.loss = np.inf
+
+    def trainer(self, loss: str, level: float) -> Trainer:
+        """A trainer in float64, whose batch norms' statistics are those of the last vector."""
+        whole, x = self.architecture.of_whole_batches().computation, self.samples.x
+        self._part = len(x)
+        if not self.architecture.has_norm:
+            self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
+        self._trainer = Trainer(
+            whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(),
+            loss_parameter=level, weighted=False if self.samples.row_weights is None else "mean",
+        )  # fmt: skip
+        self._trainer.upload(self.weights)
+        return self._trainer
+
+    def pack(self) -> np.ndarray:
+        """The weights as a vector."""
+        return np.concatenate([self.weights[i][name].ravel() for i, name in self.names])
+
+    def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss and gradient."""
+        first = 0
+        for i, name in self.names:
+            shape = self.weights[i][name].shape
+            self.weights[i][name] = vector[first : first + np.prod(shape, dtype=int)].reshape(shape)
+            first += np.prod(shape, dtype=int)
+        trained = [{n: a for n, a in x.items() if n not in ("mean", "var")} for x in self.weights]
+        self._trainer.upload(trained)
+        row_weights = self.samples.row_weights
+        mass = float(len(self.samples) if row_weights is None else row_weights.sum())
+        loss, grads = self._data_term(mass)
+        if self.measure is not None:
+            loss = self.measure(outputs_of(self._trainer.outputs, self.samples.x))
+        for i in self.architecture.dense:
+            kernel = self.weights[i]["kernel"]
+            grads[i, "kernel"] += self.alpha * kernel / mass
+            loss += 0.5 * self.alpha * float(np.dot(kernel.ravel(), kernel.ravel())) / mass
+        self.loss = loss
+        return loss, np.concatenate([grads[key].ravel() for key in self.names])
+
+    def _data_term(self, mass: float) -> tuple[float, dict[tuple[int, str], np.ndarray]]:
+        loss, row_weights = 0.0, self.samples.row_weights
+        grads = {key: np.zeros(()) for key in self.names}
+        for first in range(0, len(self.samples), self._part):
+            part = np.arange(first, min(first + self._part, len(self.samples)))
+            share = float(len(part) if row_weights is None else row_weights[part].sum()) / mass
+            if share == 0.0:
+                continue
+            loss += share * self._train(part).mean_loss
+            state = self._trainer.optimizer_state()
+            for i, name in self.names:
+                grads[i, name] = grads[i, name] + share * state[f"{i}.{name}.0"]
+        return loss, grads
+
+    def _train(self, part: np.ndarray) -> Epoch:
+        samples, part = self.samples.as_arrays(part)
+        edges, rates = np.array([0, len(part)]), np.zeros(1)
+        return self._trainer.epoch(samples.x, samples.y, part, edges, rates, samples.row_weights)
+
+
+def minimize(
+    objective: Objective, *, max_iter: int, max_fun: int, tol: float,
+    iteration_ends: Callable[[], bool],
+) -> int:  # fmt: skip
+    """Minimise from the objective's weights on; the number of iterations.
+
+    The objective's trainer ends with the best found. `iteration_ends` is called after each
+    iteration; it says whether to stop.
+    """
+    count, at = 0, objective.pack()
+
+    def callback(vector: np.ndarray) -> None:
+        nonlocal count, at
+        count, at = count + 1, np.array(vector)
+        if iteration_ends():
+            raise Stopped
+
+    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+    try:
+        result = scipy.optimize.minimize(
+            objective, at, method="L-BFGS-B", jac=True, options=options, callback=callback
+        )
+    except Stopped:
+        pass
+    else:
+        count, at = _check_optimize_result("lbfgs", result, max_iter), result.x
+    objective(at)
+    return count

@@ -1,0 +1,381 @@
+"""What SequentialClassifier and SequentialRegressor share: a `Sequential` behind scikit-learn."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from nbbn import losses
+from nbbn.callbacks import EarlyStopping
+from nbbn.estimators import checks
+from nbbn.estimators.sequential.output_layer import default_loss, output_layer, targets
+from nbbn.estimators.sequential.parameters import Parameters
+from nbbn.estimators.stored_parameters import from_json, to_json
+from nbbn.estimators.task import Task
+from nbbn.formats import Content
+from nbbn.formats.labels import labels_to_json
+from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
+from nbbn.models.sequential import Sequential
+from nbbn.network import Network, computation
+from nbbn.training_loop import Samples
+
+Shape = tuple[int, ...]
+
+_FLOAT = np.dtype("float64")
+# Attributes of a fit that a file keeps as they are.
+_KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
+
+
+@dataclass(frozen=True)
+class LayersTask(Task):
+    """A task, in the words of these estimators."""
+
+    unknown: ClassVar[str] = "y holds labels that are not among the classes {classes}: {new}"
+    columns: ClassVar[str] = "{name} has {columns} outputs, but {since} {outputs}"
+
+
+class BaseSequential(Parameters):
+    """What both estimators share."""
+
+    model_: Sequential
+    history_: dict[str, list[float]]
+    n_features_in_: int
+    _specs: tuple[Layer, ...]
+    _given_flat: bool
+    _row_shape: Shape
+
+    # -- training
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> Any:
+        """Train from the start, or go on where `warm_start` says so.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width, channels)
+            Numeric and finite. Integers are converted batch by batch.
+        y : array-like of shape (n_samples,), or (n_samples, n_outputs) in regression
+            Labels of any kind, or numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of 0 or more. A batch's loss is the weighted mean over its rows, and the
+            statistics of batch norms are weighted, as if rows were repeated. With batch norms of
+            images those statistics stay unweighted, and a batch's loss is the sum of weight times
+            loss over its number of rows, where weights are scaled to a mean of 1.
+        X_val, y_val : array-like, default=None
+            Rows to evaluate after every epoch, in place of those that `validation_fraction` holds
+            out.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinity, shapes that do not fit, a single class, parameters that do not go
+            together, one sample with batch norm, and weights that became infinite.
+        TypeError
+            For sparse rows, and for layers that are none.
+        """
+        return self._fit(X, y, sample_weight, X_val, y_val)
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
+        incremental: bool = False, classes: np.ndarray | None = None,
+    ) -> Any:  # fmt: skip
+        with self._unchanged_on_error():
+            self._validate_params()
+            self._check_together(X_val, y_val, incremental)
+            with self._own_threads():
+                self._fit_checked(X, y, sample_weight, X_val, y_val, incremental, classes)
+        return self
+
+    def _check_together(self, X_val: Any, y_val: Any, incremental: bool) -> None:
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val must be given together")
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.early_stopping and X_val is None and not self.validation_fraction:
+            raise ValueError(
+                "early_stopping=True needs rows to validate on: set validation_fraction above 0, "
+                "or give fit X_val and y_val"
+            )
+
+    def _fit_checked(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
+        classes: np.ndarray | None,
+    ) -> None:  # fmt: skip
+        specs = _specifications(self.layers)
+        further = (incremental or self.warm_start) and hasattr(self, "model_")
+        if further and specs != self._specs:
+            raise ValueError(
+                "layers differ from those that were fitted: set them back, or call fit with "
+                "warm_start=False"
+            )
+        X = self._rows_to_fit(X, specs, further)
+        y = self._checked_y(y, len(X), _FLOAT, multilabel=False)
+        if not further:
+            self._take_task(self._task_of(y, classes))
+        encoded = self._task.encode(y)
+        _, weights = self._row_weights(sample_weight, y, positive=True, incremental=incremental)
+        rng = check_random_state(self.random_state)
+        seed, split_seed = (int(rng.randint(2**31 - 1)) for _ in range(2))
+        if not further:
+            self._take_model(self._new_model(specs, X, seed))
+            self._specs, self.history_ = specs, {}
+        if weights is not None and self.model_._weighting != "mean":
+            weights = weights / weights.mean()
+        samples, held = Samples(X, encoded, weights), None
+        if X_val is not None:
+            X_val = self._rows(X_val)
+            with checks.named("y_val"):
+                y_val = self._checked_y(y_val, len(X_val), _FLOAT, multilabel=False)
+            held = Samples(X_val, self._task.encode(y_val, "y_val"))
+        elif self.validation_fraction and not incremental:
+            samples, held = self._split(samples, split_seed)
+        self._train(samples, held, 1 if incremental else int(self.epochs))
+
+    def _train(self, samples: Samples, held: Samples | None, epochs: int) -> None:
+        validation = None
+        if held is not None:
+            validation = (held.x, self._targets(held.y), held.row_weights)
+        callbacks = [] if self.callbacks is None else self.callbacks
+        callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+        if self.early_stopping:
+            callbacks.append(EarlyStopping(
+                "val_loss", self.tol, self.n_iter_no_change, mode="min", restore_best_weights=True
+            ))  # fmt: skip
+        found = self.model_.fit(
+            samples.x, self._targets(samples.y), batch_size=int(self.batch_size), epochs=epochs,
+            verbose=min(int(self.verbose), 2), callbacks=callbacks, validation_data=validation,
+            shuffle=bool(self.shuffle), sample_weight=samples.row_weights,
+        ).history  # fmt: skip
+        if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
+            raise ValueError(
+                "training gave weights that are not finite: lower the learning rate, or scale X"
+            )
+        before = self.history_
+        names = dict.fromkeys([*before, *found])
+        self.history_ = {name: before.get(name, []) + found.get(name, []) for name in names}
+        self.loss_curve_ = list(self.history_["loss"])
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _split(self, samples: Samples, seed: int) -> tuple[Samples, Samples]:
+        """The rows to train on, and those held out to validate on."""
+        train, held = train_test_split(
+            np.arange(len(samples)), test_size=self.validation_fraction, random_state=seed,
+            stratify=samples.y if self._classifies else None,
+        )  # fmt: skip
+        train.sort()
+        return samples[train], samples[held]
+
+    # -- targets
+
+    def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> Task:
+        """What targets mean; `classes` are all of them, where they are known."""
+        if not self._classifies:
+            return LayersTask("regressor", y.shape[1])
+        found = np.unique(y) if classes is None else classes
+        if len(found) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
+                f"{found[0]!r}"
+            )
+        return LayersTask("classifier", len(found), found)
+
+    def _take_task(self, task: Task) -> None:
+        self._task = task
+        if task.classes is None:
+            self.n_outputs_ = task.outputs
+        else:
+            self.classes_ = task.classes
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        return targets(self._task, self.model_.loss, y)
+
+    # -- the model
+
+    def _new_model(self, specs: tuple[Layer, ...], X: np.ndarray, seed: int) -> Sequential:
+        """A model of these layers and the output layer, compiled."""
+        dtype = self._computing_dtype(specs, X)
+        model = Sequential()
+        model._layers.seed = seed
+        for layer in specs:
+            model.add(layer if dtype is None else replace(layer, dtype=dtype))
+        if model.layers:
+            model.build((None, *X.shape[1:]))
+        layers = computation(model._layers.layers, X.shape[1:])
+        if len(layers.output_shape) != 1:
+            raise ValueError(
+                f"layers end with rows of shape {layers.output_shape}, but the output layer needs "
+                "rows of one axis: end them with Flatten() or GlobalAveragePooling2D()"
+            )
+        loss = losses.get(default_loss(self._task, layers) if self.loss is None else self.loss)
+        if loss.from_logits:
+            raise ValueError(
+                "loss has from_logits=True, but the output layer has its activation: use "
+                "from_logits=False"
+            )
+        output = output_layer(self._task, layers, loss)
+        if output is not None:
+            model.add(output if dtype is None else replace(output, dtype=dtype))
+        model.build((None, *X.shape[1:]))
+        metrics = ["accuracy"] if self._classifies else []
+        model.compile(copy.deepcopy(self.optimizer), loss, metrics=metrics)
+        return model
+
+    def _take_model(self, model: Sequential) -> None:
+        """Take a compiled model for one's own."""
+        pairs = zip(model._layers.layers, model._layers.shapes)
+        norms = [shape for layer, shape in pairs if isinstance(layer, BatchNormalization)]
+        of_rows = all(len(shape) == 1 for shape in norms)
+        model._weighting = "mean" if of_rows else True
+        self.model_ = model
+
+    def _computing_dtype(self, specs: tuple[Layer, ...], X: np.ndarray) -> str | None:
+        """What all layers shall compute in; None where they say so themselves."""
+        own = {layer.dtype for layer in specs if layer.dtype is not None}
+        if self.dtype is not None and own - {self.dtype}:
+            raise ValueError(
+                f"dtype={self.dtype!r}, but the layers say dtype={own.pop()!r}: give one of them"
+            )
+        if own and self.dtype is None:
+            # Of layers that disagree the model says which.
+            return own.pop() if len(own) == 1 else None
+        return self.dtype or ("float32" if X.dtype == np.float32 else "float64")
+
+    # -- rows
+
+    def _rows_to_fit(self, X: Any, specs: tuple[Layer, ...], further: bool) -> np.ndarray:
+        """Checked rows in the shape that the layers take, which the first fit learns."""
+        X, shape = self._checked(X, reset=not further)
+        if not further:
+            declared = specs[0].input_shape if specs else None
+            if declared is not None and math.prod(declared) != X.shape[1]:
+                raise ValueError(
+                    f"X has rows of shape {shape}, {X.shape[1]} numbers, but the first layer has "
+                    f"input_shape={declared}"
+                )
+            self._given_flat = len(shape) == 1
+            self._row_shape = declared or shape
+        return self._shaped(X, shape)
+
+    def _rows(self, X: Any) -> np.ndarray:
+        """Checked rows of a fitted estimator."""
+        return self._shaped(*self._checked(X, reset=False))
+
+    def _checked(self, X: Any, *, reset: bool) -> tuple[np.ndarray, Shape]:
+        """Finite numeric rows as a matrix, and the shape they came in."""
+        shape, ndim = None, X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
+        if ndim > 2:
+            X = check_array(
+                X, dtype="numeric", allow_nd=True, order="C", ensure_all_finite=False,
+                estimator=self, input_name="X",
+            )  # fmt: skip
+            shape, X = X.shape[1:], X.reshape(len(X), -1)
+        rows = checks.check_rows(self, X, reset=reset, lazy=False)
+        assert isinstance(rows, np.ndarray)
+        return rows, shape or rows.shape[1:]
+
+    def _shaped(self, X: np.ndarray, shape: Shape) -> np.ndarray:
+        if len(shape) > 1 and _bare(shape) != _bare(self._row_shape):
+            raise ValueError(
+                f"X has rows of shape {shape}, but {type(self).__name__} expects rows of shape "
+                f"{self._row_shape}"
+            )
+        return X.reshape(len(X), *self._row_shape)
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        with self._own_threads():
+            return self.model_.predict(self._rows(X))
+
+    # -- after the fit
+
+    def recalibrate(self, X: Any) -> Any:
+        """Replace the running statistics of every batch norm by the exact ones of the rows `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, height, width, channels)
+            Usually the training rows.
+
+        Returns
+        -------
+        self : object
+        """
+        check_is_fitted(self)
+        with self._own_threads():
+            self.model_.recalibrate(self._rows(X))
+        return self
+
+    def network(self) -> Network:
+        """The fitted network, for rows in the shape of the `X` that was fitted."""
+        check_is_fitted(self)
+        network = self.model_.network()
+        if not self._given_flat or len(self._row_shape) == 1:
+            return network
+        layers, weights = (Reshape(self._row_shape), *network.layers), [{}, *network.weights]
+        return Network(layers, (self.n_features_in_,), weights, network.dtype)
+
+    def _content(self) -> Content:
+        check_is_fitted(self)
+        names = getattr(self, "feature_names_in_", None)
+        training, slots = self.model_.training_state()
+        meta = {
+            "model": type(self).__name__,
+            "classes": labels_to_json(self._task.classes),
+            "params": to_json(self.get_params(deep=False)),
+            "layers": [layer.config() for layer in self._specs],
+            "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
+            "row_shape": list(self._row_shape),
+            "feature_names": None if names is None else [str(name) for name in names],
+            "training": training,
+        }
+        return Content(self.model_.network(), meta, slots)
+
+    @classmethod
+    def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseSequential:
+        """What a file holds; `nbbn.load` calls it."""
+        network, meta, slots = content
+        specs = tuple(layer_from_config(config) for config in meta["layers"])
+        self = cls(layers=list(specs), **from_json(meta["params"]))
+        self._validate_params()
+        kept = meta["attributes"]
+        self.__dict__.update({name: kept[name] for name in _KEPT if name in kept})
+        if classes is None:
+            self._take_task(LayersTask("regressor", int(kept["n_outputs_"])))
+        else:
+            self._take_task(LayersTask("classifier", len(classes), classes))
+        model = Sequential()
+        model.restore(network, meta["training"], slots)
+        self._specs, self._row_shape = specs, tuple(int(n) for n in meta["row_shape"])
+        self._take_model(model)
+        if meta["feature_names"] is not None:
+            self.feature_names_in_ = np.array(meta["feature_names"], object)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "loss_curve_")
+
+
+def _specifications(layers: Iterable[Any]) -> tuple[Layer, ...]:
+    """The layers, those of another model without its weights."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers must hold layers of nbbn.layers, got {layer!r}")
+    return tuple(getattr(layer, "specification", layer) for layer in layers)
+
+
+def _bare(shape: Shape) -> Shape:
+    """A row's shape; a last axis of length 1 may be there or not."""
+    return shape[:-1] if shape[-1:] == (1,) else shape

@@ -1,0 +1,302 @@
+"""What comes in at the door, checked once: rows, targets and weights in the form that the engine
+reads."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from nbbn import compiler
+from nbbn.answers import chosen
+from nbbn.dtypes import SOURCE_DTYPES
+from nbbn.losses import Loss
+
+Shape = tuple[int, ...]
+
+# Bytes from which all threads look for NaN: 188 MB take NumPy's sum 10 ms, two threads 3.
+_LARGE = 8 << 20
+_BLOCKS = 256
+
+
+# -- numbers
+
+
+def as_numbers(value: Any, name: str) -> np.ndarray:
+    """`value` as an array of numbers, of one axis or more; TypeError or ValueError if it is
+    none."""
+    if value is None:
+        raise ValueError(f"{name} must be given: an array, one row for each row of data")
+    if isinstance(value, dict) or hasattr(value, "__next__"):
+        raise TypeError(
+            f"{name} must be an array of all rows, got {type(value).__name__}; generators, dicts "
+            "are not supported"
+        )
+    advice = "convert it to numbers"
+    if name.split()[-1].startswith("y"):
+        advice = "encode labels as class indices, as np.unique(y, return_inverse=True)[1] does"
+    try:
+        array = np.asarray(value)
+    except ValueError as err:
+        raise ValueError(f"{name} is no array: its rows differ in length ({err})") from None
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            some = f"objects such as {array.ravel()[0]!r}"
+            raise TypeError(f"{name} must be numeric, got {some}; {advice}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}; {advice}")
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array of rows, got the number {array}")
+    return array
+
+
+def readable(array: np.ndarray) -> np.ndarray:
+    """The same numbers as the kernels read them: truth values as bytes, in the machine's byte
+    order."""
+    if array.dtype == bool:
+        array = array.view(np.uint8)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether an array of numbers holds neither NaN nor infinity; a large one is read by all
+    threads."""
+    if array.dtype.kind != "f":
+        return True
+    flags = array.flags
+    if array.nbytes > _LARGE and flags.c_contiguous and flags.aligned and compiler.available():
+        if array.dtype in (np.float32, np.float64):
+            return _scan(array.reshape(-1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is quick, and finite only where all numbers are.
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+
+
+def _scan(flat: np.ndarray) -> bool:
+    from nbbn.program.runnable import call_program
+
+    out = np.empty(_BLOCKS, flat.dtype)
+    call_program(_scan_table(flat.size, flat.dtype), flat, flat, out, out, out, out, 0, True)
+    return bool(np.isfinite(out).all())
+
+
+@functools.lru_cache(maxsize=16)
+def _scan_table(size: int, dtype: np.dtype) -> np.ndarray:
+    from nbbn.program.program import Buffer, Program, Segment
+
+    p = Program(dtype)
+    x, out = Buffer("x", Segment.X), Buffer("out", Segment.OUT)
+    p.add("scan_finite", x=x, size=size, blocks=_BLOCKS, out=out)
+    return p.table(repeats=False)
+
+
+def _as_floats(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """A C-contiguous array of finite floats of `dtype`."""
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(array, dtype=dtype)
+    _check_finite(cast, array, name)
+    return cast
+
+
+def _check_finite(array: np.ndarray, source: np.ndarray, name: str) -> None:
+    """ValueError that says where `array`, cast from `source`, is not finite."""
+    if all_finite(array):
+        return
+    first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    value = source[first]
+    if np.isfinite(value):
+        raise ValueError(
+            f"{name} holds {value:g} at {first}, too large for {array.dtype}; scale it, or use "
+            "dtype='float64'"
+        )
+    raise ValueError(f"{name} holds {value} at {first}; remove or replace NaN and infinity first")
+
+
+# -- rows
+
+
+def row_shape(x: Any, name: str = "x") -> Shape:
+    """Shape of one row of an array of rows; `(1,)` for an array of one axis."""
+    return as_numbers(x, name).shape[1:] or (1,)
+
+
+def check_rows(
+    x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite: bool = True
+) -> np.ndarray:
+    """Rows as a C-contiguous array `(n, *shape)`, all finite unless that is not asked for.
+
+    float64 rows become float32 where that is computed in; integers stay, and are converted batch by
+    batch. TypeError or ValueError for no rows, others than numbers, and another shape.
+    """
+    x = as_numbers(x, name)
+    if len(x) == 0:
+        raise ValueError(f"{name} has no rows (shape {x.shape})")
+    if x.shape[1:] != shape:
+        # Keras's leniency: a last axis of length 1 may be there or not.
+        if x.shape[1:] not in (shape[:-1] if shape[-1:] == (1,) else None, (*shape, 1)):
+            raise ValueError(
+                f"{name} has rows of shape {x.shape[1:]} ({name}.shape is {x.shape}), but the "
+                f"model takes rows of shape {shape}{_reshaping(name, x.shape[1:], shape)}"
+            )
+        x = x.reshape(len(x), *shape)
+    x = readable(x)
+    if x.dtype.kind == "f":
+        keep = x.dtype.name in SOURCE_DTYPES and x.dtype.itemsize <= dtype.itemsize
+        cast = x.dtype if keep else dtype
+        if finite:
+            return _as_floats(x, cast, name)
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x, dtype=cast)
+    return np.ascontiguousarray(x)
+
+
+def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
+    if math.prod(found) != math.prod(wanted):
+        return ""
+    return f"; reshape it: {name}.reshape({', '.join(str(n) for n in (-1, *wanted))})"
+
+
+# -- targets
+
+
+def check_targets(
+    y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, name: str = "y", x: str = "x"
+) -> np.ndarray:
+    """Targets as a loss takes them: class indices `(n,)`, or numbers `(n, outputs)` of `dtype`.
+
+    TypeError or ValueError for others than numbers, another number of rows than `x` has, another
+    shape, labels outside the outputs, NaN and infinity.
+    """
+    y = as_numbers(y, name)
+    if len(y) != rows:
+        raise ValueError(
+            f"{x} has {rows} rows, but {name} has {len(y)}; give one target for each row"
+        )
+    if loss.takes_labels:
+        return _check_labels(y, loss, shape, name)
+    return _check_matrix(y, loss, shape, dtype, name)
+
+
+def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndarray:
+    if len(shape) != 1:
+        raise ValueError(
+            f"loss {loss.shown!r} needs a model whose outputs have one axis, got outputs of shape "
+            f"{shape}; add a Flatten"
+        )
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
+        hint = ""
+        if y.shape[1:] == shape:
+            hint = "; for one-hot rows use loss='categorical_crossentropy'"
+            hint += f", or give {name}.argmax(1)"
+        raise ValueError(
+            f"loss {loss.shown!r} takes class indices of shape (n,) or (n, 1), got {name} of shape "
+            f"{y.shape}{hint}"
+        )
+    y = y.reshape(len(y))
+    _check_finite(y, y, name)
+    if (broken := y[y != np.floor(y)]).size:
+        raise ValueError(
+            f"loss {loss.shown!r} takes class indices, whole numbers, got {broken[0]:g} in {name}"
+        )
+    least, most = y.min(), y.max()
+    if least < 0 or most >= shape[0]:
+        wrong = int(least if least < 0 else most)
+        advice = f"end the model with {wrong + 1} units or more"
+        if wrong < 0:
+            advice = "number the classes from 0"
+        raise ValueError(
+            f"{name} holds the label {wrong}, but the model has {shape[0]} outputs: labels must "
+            f"lie in 0 to {shape[0] - 1}; {advice}"
+        )
+    return np.ascontiguousarray(y, dtype=np.int64)
+
+
+def _check_matrix(
+    y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype, name: str
+) -> np.ndarray:
+    units = math.prod(shape)
+    if y.shape[1:] != shape and not (units == 1 and y.size == len(y)):
+        hint = ""
+        if loss.end == "softmax" and y.size == len(y):
+            hint = (
+                "; for class indices use 'sparse_categorical_crossentropy', or "
+                f"nbbn.utils.to_categorical({name}, {units})"
+            )
+        raise ValueError(
+            f"loss {loss.shown!r} compares targets with the model's outputs of shape {shape} for "
+            f"each row, got {name} of shape {y.shape}{hint}"
+        )
+    y = _as_floats(y.reshape(len(y), units), dtype, name)
+    if loss.end is not None and (y.min() < 0 or y.max() > 1):
+        raise ValueError(
+            f"loss {loss.shown!r} takes targets from 0 to 1, got {name} from {y.min():g} to "
+            f"{y.max():g}; encode it, or use another loss"
+        )
+    return y
+
+
+# -- weights of rows
+
+
+def check_weights(
+    sample_weight: Any, class_weight: Any, y: np.ndarray, outputs: int, name: str = "sample_weight"
+) -> np.ndarray | None:
+    """Weights of the rows, float64 `(n,)`; None without any. `y` are checked targets.
+
+    TypeError or ValueError for both, weights of another shape, NaN or infinity, a `class_weight`
+    that is no dict, and classes that the model has no output for.
+    """
+    if class_weight is None:
+        return None if sample_weight is None else _row_weights(sample_weight, len(y), name)
+    if sample_weight is not None:
+        raise ValueError(
+            "sample_weight and class_weight cannot be given together; give their product as "
+            "sample_weight"
+        )
+    if not isinstance(class_weight, dict):
+        raise TypeError(
+            "class_weight must be a dict from class index to weight, got "
+            f"{type(class_weight).__name__}"
+        )
+    classes = max(outputs, 2)
+    for key in class_weight:
+        if key not in range(classes):
+            raise ValueError(
+                f"class_weight names class {key!r}, but the classes are 0 to {classes - 1}"
+            )
+    table = np.ones(classes)
+    for key, weight in class_weight.items():
+        table[key] = weight
+    if not np.isfinite(table).all():
+        raise ValueError(f"class_weight must hold finite numbers, got {class_weight}")
+    return table[y if y.ndim == 1 else chosen(y, "classifier")]
+
+
+def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
+    weights = as_numbers(weights, name)
+    if weights.size != rows or len(weights) != rows:
+        raise ValueError(
+            f"{name} must have one weight for each of the {rows} rows, got shape {weights.shape}"
+        )
+    return _as_floats(weights.reshape(rows), np.dtype(np.float64), name)
+
+
+def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
+    """`(x, y, sample_weight or None)` of a tuple of two or three.
+
+    TypeError or ValueError for anything else.
+    """
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(
+            f"{name} must be a tuple (x, y) or (x, y, sample_weight), got {type(given).__name__}"
+        )
+    if len(given) not in (2, 3):
+        raise ValueError(
+            f"{name} must be a tuple (x, y) or (x, y, sample_weight), got {len(given)} entries"
+        )
+    x, y, weights = (*given, None)[:3]
+    return x, y, weights

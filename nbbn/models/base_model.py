@@ -1,0 +1,465 @@
+"""A model without its training: layers, weights, shapes, inference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from nbbn import inputs, utils
+from nbbn.folded_model import FoldedModel
+from nbbn.layers import Layer
+from nbbn.models.compiled import Compiled
+from nbbn.models.layer_list import Entry, LayerList
+from nbbn.models.layer_view import LayerView
+from nbbn.models.summary import summary_text
+from nbbn.network import Network
+from nbbn.predictor import Predictor
+from nbbn.progress import check_verbose
+from nbbn.recalibration import recalibrated
+from nbbn.trainer import Trainer
+
+
+class BaseModel:
+    """Layers one after the other, with weights.
+
+    The newest weights are the layers', or the trainer's where `Compiled.ahead` says so.
+    """
+
+    def __init__(
+        self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None
+    ):
+        self.name = name or "sequential"
+        self.stop_training = False
+        self._layers = LayerList(utils.new_seed())
+        self._views: dict[int, LayerView] = {}
+        self._compiled: Compiled | None = None
+        self._predictors: dict[bool, Predictor] = {}
+        self._trainable = True
+        for layer in layers or ():
+            self.add(layer)
+        if not trainable:
+            self.trainable = False
+
+    # -- layers
+
+    def add(self, layer: Any) -> None:
+        """Put a layer at the end.
+
+        Parameters
+        ----------
+        layer : Layer
+            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
+
+        Raises
+        ------
+        TypeError
+            For anything but a layer.
+        ValueError
+            For a name that is taken, or a layer that does not fit.
+        """
+        if isinstance(layer, BaseModel):
+            raise TypeError(
+                "a model inside a model is not supported; add its layers: "
+                "Sequential([*model.layers, ...])"
+            )
+        arrays = None
+        if type(layer) is LayerView:
+            arrays, layer = layer.copies(), layer.specification
+            if any(layer.name == entry.spec.name for entry in self._layers.entries):
+                layer = replace(layer, name=None)
+        self._pull()
+        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
+        self._restructured()
+
+    def pop(self, rebuild: bool = True) -> None:
+        """Take the last layer away.
+
+        Parameters
+        ----------
+        rebuild : bool
+            Keras's; without effect.
+
+        Raises
+        ------
+        ValueError
+            Where there is none.
+        """
+        self._pull()
+        self._views.pop(self._layers.pop().number, None)
+        if self._compiled is not None:
+            self._compiled.forget(len(self._layers.entries))
+        self._restructured()
+
+    @property
+    def layers(self) -> list[LayerView]:
+        """The layers; the same objects every time."""
+        return [self._view(entry) for entry in self._layers.entries]
+
+    def _view(self, entry: Entry) -> LayerView:
+        if entry.number not in self._views:
+            self._views[entry.number] = LayerView(self, entry)
+        return self._views[entry.number]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
+        """The layer of a name or an index.
+
+        Parameters
+        ----------
+        name : str, optional
+        index : int, optional
+            Negative ones count from the end.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such layer, or both or neither are given.
+        """
+        if (name is None) == (index is None):
+            raise ValueError("get_layer takes either a name or an index")
+        entries = self._layers.entries
+        if index is not None:
+            if not -len(entries) <= index < len(entries):
+                raise ValueError(
+                    f"get_layer: the model has {len(entries)} layers, got index {index}"
+                )
+            return self._view(entries[index])
+        for entry in entries:
+            if entry.spec.name == name:
+                return self._view(entry)
+        names = ", ".join(str(entry.spec.name) for entry in entries)
+        raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training may change weights; setting it sets every layer's."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+        self._trainable = bool(value)
+
+    def build(self, input_shape: Iterable[Any] | None = None) -> None:
+        """Make the weights.
+
+        Parameters
+        ----------
+        input_shape : tuple, optional
+            With the batch axis in front, as in Keras: `(None, 784)`. None: what the first layer
+            says.
+
+        Raises
+        ------
+        ValueError
+            Where no shape is known, or layers do not fit it.
+        """
+        if input_shape is None:
+            if self._layers.input_shape is None:
+                raise ValueError(
+                    "build: input_shape must be given, such as (None, 784), since no layer tells it"
+                )
+            self._layers.build(self._layers.input_shape)
+            return
+        _, *sizes = input_shape
+        if not sizes or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
+            raise ValueError(
+                f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got "
+                f"{input_shape}"
+            )
+        self._layers.build(tuple(int(n) for n in sizes))
+
+    @property
+    def built(self) -> bool:
+        """Whether the weights are there."""
+        return self._layers.built
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(None, ...)`: the shape of the rows that go in."""
+        return (None, *self._shapes("input_shape")[0])
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """`(None, ...)`: the shape of the rows that come out."""
+        return (None, *self._shapes("output_shape")[-1])
+
+    def _shapes(self, what: str) -> list[tuple[int, ...]]:
+        """Shape of one row before each layer and after the last; ValueError while unknown."""
+        if not self.built:
+            raise ValueError(
+                f"{what}: the model has no weights yet; give the first layer input_shape=, call "
+                f"build((None, ...)), or fit it"
+            )
+        return self._layers.shapes
+
+    def summary(
+        self, line_length: int | None = None, positions: Any = None,
+        print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
+        show_trainable: bool = False, layer_range: Any = None,
+    ) -> None:  # fmt: skip
+        """Print the layers, their output shapes and their numbers of parameters.
+
+        Parameters
+        ----------
+        line_length : int or None
+            Columns of the table.
+        positions, expand_nested, layer_range
+            Keras's; without effect.
+        print_fn : callable, optional
+            Called with each line; None: the terminal.
+        show_trainable : bool
+            Add a column that says whether a layer is trained.
+        """
+        given = (self.name, self._layers, line_length, show_trainable)
+        if print_fn is not None:
+            for line in summary_text(*given).splitlines():
+                print_fn(line)
+            return
+        from nbbn.terminal import console
+
+        print(summary_text(*given, color=console().is_terminal), end="")
+
+    def count_params(self) -> int:
+        """Numbers in all arrays.
+
+        Raises
+        ------
+        ValueError
+            Before the model is built.
+        """
+        self._shapes("count_params")
+        return self._layers.count()
+
+    # -- weights
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all arrays, layer by layer.
+
+        Kernel, bias; gamma, beta, running mean, running variance.
+        """
+        self._pull()
+        return [array.copy() for array in self._layers.flat()] if self.built else []
+
+    def set_weights(self, weights: Iterable[Any]) -> None:
+        """Take arrays in the order and of the shapes of `get_weights`; the optimiser's state stays.
+
+        Parameters
+        ----------
+        weights : list of array-like
+
+        Raises
+        ------
+        ValueError
+            For another number of arrays, other shapes, and before the model is built.
+        """
+        self._shapes("set_weights")
+        weights, entries = list(weights), self._layers.entries
+        counts = [len(entry.known_arrays()) for entry in entries]
+        if len(weights) != sum(counts):
+            raise ValueError(f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}")
+        ends = np.cumsum(counts)
+        parts = [weights[end - count : end] for count, end in zip(counts, ends)]
+        self._take(list(zip(entries, parts)))
+
+    def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:
+        """New arrays for some layers."""
+        self._pull()
+        checked = [(entry, entry.checked(weights)) for entry, weights in given]
+        for entry, arrays in checked:
+            entry.arrays = arrays
+        if self._compiled is not None:
+            self._compiled.take(self._layers.network().weights)
+        self._predictors.clear()
+
+    def _pull(self) -> None:
+        """Bring the trainer's weights here, where they are newer."""
+        if self._compiled is not None:
+            self._compiled.pull(self._layers)
+
+    def _trains(self) -> None:
+        """The trainer is about to change the weights."""
+        if self._compiled is not None:
+            self._compiled.ahead = True
+        self._predictors.clear()
+
+    @property
+    def _trainer_in_use(self) -> Trainer | None:
+        """The trainer that holds the newest weights; None where layers have changed since."""
+        return None if self._compiled is None else self._compiled.trainer
+
+    def _penalty(self) -> float:
+        """What the regularisers add to the loss."""
+        pairs = zip(self._layers.entries, self._layers.shapes)
+        found = [(entry, entry.spec.regularizers(shape)) for entry, shape in pairs]
+        if any(penalties for _, penalties in found):
+            self._pull()
+        total = 0.0
+        for entry, penalties in found:
+            arrays = entry.known_arrays()
+            total += sum(penalty(arrays[name]) for name, penalty in penalties.items())
+        return total
+
+    def _replace(self, entry: Entry, spec: Layer) -> None:
+        """Another specification for a layer, whose arrays it keeps."""
+        self._pull()
+        self._layers.replace(entry, spec)
+        self._restructured()
+
+    def _restructured(self) -> None:
+        """Layers have changed; the weights are here."""
+        if self._compiled is not None:
+            self._compiled.release()
+        self._predictors.clear()
+
+    def network(self) -> Network:
+        """Layers and weights, as folding and files take them.
+
+        Raises
+        ------
+        ValueError
+            Before the model is built, and for weights that are not finite.
+        """
+        self._shapes("network")
+        self._pull()
+        network = self._layers.network()
+        copies = [{n: a.copy() for n, a in arrays.items()} for arrays in network.weights]
+        return replace(network, weights=copies).check()
+
+    # -- inference
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Outputs of the model in inference: running statistics, no dropout.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, ...)
+            A NaN gives NaN.
+        batch_size, verbose, callbacks
+            Keras's; without effect, and nothing is printed.
+        steps : None
+            Not supported.
+
+        Returns
+        -------
+        ndarray of the model's dtype, shape (n, ...)
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rows that do not fit the model, and before the model is built.
+        """
+        refuse(steps=steps)
+        check_verbose(verbose)
+        if batch_size is not None:
+            whole("batch_size", batch_size, 1)
+        if not self.built:
+            self._layers.build(inputs.row_shape(x))
+        shapes = self._layers.shapes
+        x = inputs.check_rows(x, shapes[0], self._layers.dtype, finite=False)
+        return self._outputs(x).reshape(len(x), *shapes[-1])
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """`predict`."""
+        return self.predict(x)
+
+    def __call__(self, x: Any, training: bool = False) -> np.ndarray:
+        """`predict`.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, ...)
+        training : False
+
+        Raises
+        ------
+        ValueError
+            With `training`: outputs with batch statistics are not given.
+        """
+        if training:
+            raise ValueError(
+                "calling a model with training=True is not supported; train with fit or "
+                "train_on_batch"
+            )
+        return self.predict(x)
+
+    def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
+        """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""
+        predictor = self._predictors.get(for_loss)
+        if predictor is None:
+            self._pull()
+            network = self._layers.network()
+            if for_loss and self._compiled is not None:
+                network = self._compiled.with_tail(self._layers)
+            predictor = self._predictors[for_loss] = Predictor(network)
+        return predictor(x).reshape(len(x), -1)
+
+    def recalibrate(self, x: Any) -> None:
+        """Give every batch norm the exact statistics of these rows, all of them in inference.
+
+        Parameters
+        ----------
+        x : array-like of shape (n, ...)
+            As in `fit`: the rows that the model was trained on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For rows that do not fit the model, and before the model is built.
+
+        Notes
+        -----
+        Layer by layer, so that each sees rows normalised by the new statistics of those before it;
+        sums in float64, the variance about the mean, chunks of rows merged in order.
+        """
+        x = inputs.check_rows(x, self._shapes("recalibrate")[0], self._layers.dtype)
+        self._pull()
+        entries, found = self._layers.entries, recalibrated(self._layers.network(), x)
+        new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
+        self._take([(entry, arrays.values()) for entry, arrays in new])
+
+    def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:
+        """A `FoldedModel` with every batch norm folded into its neighbours; `nbbn.fold` says more.
+
+        Parameters
+        ----------
+        strict : bool
+            Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
+        check : array-like, optional
+            Rows to compare both networks on, besides the random ones always used.
+        """
+        return FoldedModel.of(self.network(), strict=strict, check=check)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._pull()
+        compiled = copy.copy(self._compiled)
+        if compiled is not None:
+            compiled.release()  # the copy alone: a fit may be under way
+        return {**self.__dict__, "_views": {}, "_predictors": {}, "_compiled": compiled}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {', '.join(map(repr, self._layers.layers))}>"
+
+
+def refuse(**given: Any) -> None:
+    """ValueError for an argument that is not supported."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} is not supported, got {value!r}; leave it out: all rows given are used"
+            )
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` as an int of at least `least`; ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)

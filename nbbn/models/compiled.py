@@ -1,0 +1,184 @@
+"""What `compile` made: optimiser, loss and metrics, and the trainer that a fit makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbbn import losses, metrics, optimizers
+from nbbn.layers import Activation, BatchNormalization, Layer, LayerError
+from nbbn.losses import Loss
+from nbbn.metrics import Metric
+from nbbn.models.layer_list import LayerList
+from nbbn.network import Network, Weights
+from nbbn.optimizers import Optimizer
+from nbbn.trainer import Trainer
+
+
+@dataclass
+class Compiled:
+    """Optimiser, loss and metrics of a model, and its training so far."""
+
+    optimizer: Optimizer
+    loss: Loss
+    given_metrics: list[Any]
+    # Updates of the optimiser and steps of the running statistics, where no trainer counts them.
+    counts: tuple[int, int] = (0, 0)
+    # The optimiser's state, where no trainer holds it; as `Trainer.optimizer_state` gives it.
+    slots: dict[str, np.ndarray] = field(default_factory=dict)
+    # Whether the trainer's weights are newer than the model's.
+    ahead: bool = False
+    # None until one is asked for, and after layers have changed.
+    trainer: Trainer | None = None
+    _made_for: tuple[Any, int] = (None, 0)
+
+    @classmethod
+    def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
+        """What the arguments of `compile` stand for, after `norm_step` steps of statistics."""
+        if loss is None:
+            raise ValueError(
+                "compile: loss must be given, such as loss='sparse_categorical_crossentropy'"
+            )
+        made = cls(optimizers.get(optimizer), losses.get(loss), _flat(given), (0, norm_step))
+        names = ["loss", *(metric.name for metric in made.metrics(None))]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"compile: metrics need different names, got {', '.join(map(str, names[1:]))}"
+            )
+        return made
+
+    def metrics(self, units: int | None) -> list[Metric]:
+        """The metrics for a network with so many outputs."""
+        return [metrics.get(m, self.loss, units) for m in self.given_metrics]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `compile`, JSON-ready."""
+        return {
+            "optimizer": self.optimizer.config(),
+            "loss": self.loss.config(),
+            "metrics": [m.config() if isinstance(m, Metric) else m for m in self.given_metrics],
+        }
+
+    # -- the network as it is trained
+
+    def tail(self, layers: LayerList) -> tuple[Layer, ...]:
+        """The activation that a loss from logits leaves out.
+
+        LayerError where the model ends with another activation than the loss needs.
+        """
+        end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
+        if wanted is None:
+            return ()
+        if self.loss.from_logits:
+            if end in ("softmax", "sigmoid"):
+                raise LayerError(
+                    f"loss {shown!r} with from_logits=True takes outputs before the {wanted}, but "
+                    f"the model ends with {end}; leave it out, or use from_logits=False"
+                )
+            return (Activation(wanted),)
+        if end != wanted:
+            raise LayerError(
+                f"loss {shown!r} needs a model that ends with {wanted}, this one ends with {end}; "
+                f"end it with activation={wanted!r}, or use from_logits=True"
+            )
+        return ()
+
+    def with_tail(self, layers: LayerList) -> Network:
+        """The network whose outputs the loss compares."""
+        network, tail = layers.network(), self.tail(layers)
+        return Network(
+            network.layers + tail, network.input_shape, network.weights + [{}] * len(tail),
+            network.dtype,
+        )  # fmt: skip
+
+    def trainer_for(
+        self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool
+    ) -> Trainer:
+        """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
+
+        It takes rows of dtype `source`, at most `rows` in a batch, or `exactly` so many in the
+        largest; `weighted` is `Trainer`'s. The weights of `layers` must be the newest, unless a
+        trainer is `ahead`.
+        """
+        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted)
+        made_for, most = self._made_for
+        if self.trainer is not None and made_for == wanted:
+            if most == rows or (most > rows and not exactly):
+                return self.trainer
+        self.pull(layers)
+        self.release()
+        network = self.with_tail(layers)
+        trainer = Trainer(
+            network.computation(training=True), network.dtype, np.dtype(source), rows,
+            self.loss.engine, self.optimizer, seed=layers.seed,
+            loss_parameter=self.loss.parameter, weighted=weighted,
+        )  # fmt: skip
+        trainer.upload(network.weights)
+        # What is newly trained starts with the fresh trainer's zeros.
+        trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})
+        trainer.step, trainer.norm_step = self.counts
+        self.trainer, self._made_for = trainer, (wanted, rows)
+        return trainer
+
+    def pull(self, layers: LayerList) -> None:
+        """Bring the trainer's weights into the layers, where they are newer."""
+        if self.ahead and self.trainer is not None:
+            for entry, arrays in zip(layers.entries, self.trainer.download()):
+                # In the order that the layer declares.
+                entry.arrays = {name: arrays[name] for name in entry.known_arrays()}
+            self.ahead = False
+
+    def take(self, weights: Weights) -> None:
+        """Hand new weights to the trainer, if there is one; the optimiser's state stays."""
+        if self.trainer is not None:
+            tail = len(self.trainer.computation.arrays) - len(weights)
+            self.trainer.upload(weights + [{}] * tail)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The optimiser's state."""
+        return self.slots if self.trainer is None else self.trainer.optimizer_state()
+
+    @property
+    def step(self) -> int:
+        """Updates of the optimiser."""
+        return self.counts[0] if self.trainer is None else self.trainer.step
+
+    @property
+    def norm_step(self) -> int:
+        """Steps of the running statistics, and of dropout and noise."""
+        return self.counts[1] if self.trainer is None else self.trainer.norm_step
+
+    def resume(self, slots: dict[str, np.ndarray], step: int, norm_step: int) -> None:
+        """Go on from the optimiser's state and the counts of another training."""
+        self.slots, self.counts = slots, (step, norm_step)
+
+    def release(self) -> None:
+        """Let go of the trainer, but for the optimiser's state; its weights have been taken."""
+        self.counts, self.slots, self.trainer = (self.step, self.norm_step), self.state(), None
+
+    def forget(self, layer: int) -> None:
+        """Drop the optimiser's state of a layer that is no more."""
+        self.release()
+        self.slots = {k: a for k, a in self.slots.items() if int(k.split(".", 1)[0]) != layer}
+
+
+def _flat(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, dict):
+        raise TypeError(
+            "compile: metrics must be a list; dicts by output are not supported, a Sequential has "
+            "one output"
+        )
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        return [given]
+    nested = (_flat(part) if isinstance(part, (list, tuple)) else [part] for part in given)
+    return [metric for part in nested for metric in part]
+
+
+def needs_batches(layers: tuple[Layer, ...]) -> bool:
+    """Whether training takes statistics over a batch's rows, so that one row will not do."""
+    return any(isinstance(x, BatchNormalization) and not x.uses_running for x in layers)

@@ -1,0 +1,151 @@
+"""What `Sequential.fit` does around the steps: callbacks, validation, figures, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from nbbn import losses
+from nbbn.callbacks import CallbackList, History
+from nbbn.losses import Loss
+from nbbn.metrics import Metric, accuracy_of
+from nbbn.models.base_model import BaseModel
+from nbbn.progress import REFRESH_SECONDS, Silence
+from nbbn.trainer import Epoch, Trainer, batches
+from nbbn.training_loop import Loop, Samples, Watcher
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured: the loss and the metrics."""
+
+    loss: Loss
+    metrics: list[Metric]
+
+    def __call__(self, samples: Samples, outputs: np.ndarray, penalty: float) -> dict[str, float]:
+        """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras."""
+        rows = self.loss.rows(self.loss.prepare(samples.y), outputs)
+        loss = losses.mean_of(rows, samples.row_weights) + penalty
+        return {"loss": loss, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
+
+    def passing(self, sums: Epoch) -> dict[str, float]:
+        """The figures that training counts in passing, of the rows so far."""
+        cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
+        alike = [m for m in self.metrics if type(m) is cls]
+        names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
+        return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}
+
+    def trained(self, sums: Epoch, samples: Samples, outputs: Callable) -> dict[str, float]:
+        """The figures of an epoch: what was not counted is measured by `outputs`, in inference."""
+        figures = self.passing(sums)
+        if others := [m for m in self.metrics if m.name not in figures]:
+            found = outputs(samples.x)
+            figures |= {str(m.name): m(samples.y, found) for m in others}
+        # In the order that the metrics were given.
+        return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
+
+
+def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:
+    """First row of each batch and, at the end, `rows`.
+
+    With `merge_single` a last batch of one row, which has no statistics, joins the one before.
+    """
+    edges = batches(rows, batch_size, merge_tail=False)
+    if merge_single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        edges = np.delete(edges, -2)
+    return edges
+
+
+@dataclass
+class Fit(Watcher):
+    """A fit that is ready to run."""
+
+    # Gets `stop_training` from callbacks; told when the trainer's weights are newer than its own.
+    model: BaseModel
+    loop: Loop
+    # For the model's layers at this moment.
+    make_trainer: Callable[[], Trainer]
+    # The rows with their targets as given.
+    samples: Samples
+    measure: Measure
+    callbacks: CallbackList
+    history: History
+    progress: Silence
+    validation: Samples | None
+    # Validate after every so many epochs, or after these, counted from 1.
+    validation_epochs: int | Collection[int]
+
+    def run(self, first: int, last: int) -> None:
+        """Train epochs `first` to `last`; an exception leaves the weights so far in the model."""
+        self._pace, self._last = 1, False  # steps between two movements of the bar
+        self._logs: dict[str, float] = {}
+        self.callbacks.call("on_train_begin", {})
+        self.history.on_train_begin()
+        try:
+            self.loop.run(first, last, self)
+        finally:
+            self.progress.close()
+        self.callbacks.call("on_train_end", self._logs)
+
+    def _trainer(self) -> Trainer:
+        """The loop's; a new one where a callback has changed layers, or taken steps by another."""
+        if self.model._trainer_in_use is not self.loop.trainer:
+            self.loop.trainer = self.make_trainer()
+        return self.loop.trainer
+
+    def _outputs(self, x: np.ndarray) -> np.ndarray:
+        return self._trainer().outputs(x)
+
+    # -- the rungs
+
+    def epoch_begins(self, epoch: int) -> None:
+        self.callbacks.call("on_epoch_begin", epoch, {})
+        self.progress.begin(epoch)
+
+    def part_begins(self, done: int, left: int) -> int:
+        by_batch = self.callbacks.by_batch
+        if by_batch:
+            self.callbacks.batch_begin(done)
+        self._trainer()
+        self.model._trains()
+        count = 1 if by_batch else self._pace if self.progress.moves else left
+        self._last = count >= left
+        return min(count, left)
+
+    def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
+        logs = self.measure.passing(so_far)
+        if self.callbacks.by_batch:
+            self.callbacks.batch_end(done - 1, logs)
+            if self.model.stop_training:
+                return True
+        elif self.progress.moves and not self._last:
+            faster = min(REFRESH_SECONDS / max(part.seconds, 1e-9), 8)
+            self._pace = max(1, int(self._pace * faster))
+        self.progress.advance(done, logs)
+        return False
+
+    def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
+        logs = self._logs = self.measure.trained(whole, self.samples, self._outputs)
+        if self._validates(epoch):
+            logs.update({f"val_{name}": value for name, value in self._validate().items()})
+        self.callbacks.call("on_epoch_end", epoch, logs)
+        self.progress.end(logs)
+        self.history.on_epoch_end(epoch, logs)
+        return self.model.stop_training
+
+    def _validates(self, epoch: int) -> bool:
+        if self.validation is None:
+            return False
+        if isinstance(self.validation_epochs, int):
+            return (epoch + 1) % self.validation_epochs == 0
+        return epoch + 1 in self.validation_epochs
+
+    def _validate(self) -> dict[str, float]:
+        assert self.validation is not None
+        self.callbacks.call("on_test_begin", {})
+        outputs = self._outputs(self.validation.x)
+        figures = self.measure(self.validation, outputs, self.model._penalty())
+        self.callbacks.call("on_test_end", figures)
+        return figures

@@ -1,0 +1,112 @@
+"""The ladder of training: a run has epochs, an epoch has parts, a part is some steps of a
+trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nbbn.trainer import Epoch, Trainer
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows with their targets and weights."""
+
+    # An array, or an object that gives one for row numbers, `rows_of_a_part` at once.
+    x: Any
+    y: np.ndarray
+    # float64 `(n,)`.
+    row_weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, which: Any) -> Samples:
+        weights = self.row_weights
+        return Samples(self.x[which], self.y[which], None if weights is None else weights[which])
+
+    def as_arrays(self, order: np.ndarray) -> tuple[Samples, np.ndarray]:
+        """What the kernels read some rows from, and the numbers of the rows in it."""
+        if isinstance(self.x, np.ndarray):
+            return self, order
+        return self[order], np.arange(len(order))
+
+    def steps_of_a_part(self, edges: np.ndarray) -> int:
+        """How many of the steps between the edges may be taken at once."""
+        if isinstance(self.x, np.ndarray):
+            return len(edges) - 1
+        return max(1, self.x.rows_of_a_part // int(np.diff(edges).max(initial=1)))
+
+
+class Watcher:
+    """What goes on between the rungs; a fit overrides what it needs."""
+
+    def epoch_begins(self, epoch: int) -> None:
+        """Epoch `epoch` begins, counted from 0."""
+
+    def part_begins(self, done: int, left: int) -> int:
+        """So many steps of the epoch are done, so many left: how many to take now."""
+        return left
+
+    def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
+        """So many steps are done now; whether to leave the epoch."""
+        return False
+
+    def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
+        """The epoch is over; whether to stop."""
+        return False
+
+
+@dataclass
+class Loop:
+    """Training that is ready to run."""
+
+    # The watcher may put another in its place.
+    trainer: Trainer
+    # As the trainer reads them.
+    samples: Samples
+    # For each epoch the order of its rows, and the first row of each batch in it with the end.
+    plans: Iterator[tuple[np.ndarray, np.ndarray]]
+    # Learning rates and weight decays of these steps, as `Trainer.epoch` takes them.
+    rates: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray | None]] = (
+        lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps))
+    )
+
+    def run(self, first: int, last: int, watcher: Watcher) -> bool:
+        """Train epochs `first` to `last`, counted from 0; whether the watcher stopped it."""
+        for epoch in range(first, last):
+            watcher.epoch_begins(epoch)
+            if watcher.epoch_ends(epoch, self.epoch(watcher)):
+                return True
+        return False
+
+    def epoch(self, watcher: Watcher) -> Epoch:
+        """Train one epoch; sums over its rows."""
+        order, edges = next(self.plans)
+        most, done, steps = self.samples.steps_of_a_part(edges), 0, len(edges) - 1
+        whole = Epoch(0, 0.0, 0.0, 0.0)
+        while done < steps:
+            count = min(most, watcher.part_begins(done, steps - done), steps - done)
+            part = self.part(order, edges[done : done + count + 1])
+            whole = Epoch(
+                whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
+                whole.seconds + part.seconds,
+            )  # fmt: skip
+            done += count
+            if watcher.part_ends(done, part, whole):
+                break
+        return whole
+
+    def part(self, order: np.ndarray, edges: np.ndarray) -> Epoch:
+        """Train on the batches between some edges; sums over their rows."""
+        trainer = self.trainer
+        samples, order = self.samples.as_arrays(order[edges[0] : edges[-1]])
+        steps = np.arange(trainer.step, trainer.step + len(edges) - 1)
+        rates, shrinks = self.rates(trainer.optimizer, steps)
+        return trainer.epoch(
+            samples.x, samples.y, order, edges - edges[0], rates, samples.row_weights, shrinks
+        )

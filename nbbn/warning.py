@@ -1,0 +1,17 @@
+"""Warnings that point at the user's line, however deep in the package they come up."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+# Modules between a user's call and ours: scikit-learn wraps `fit` where it has callbacks.
+_BETWEEN = ("nbbn.", "sklearn.callback")
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn whoever called the package."""
+    frame, level = sys._getframe(1), 3  # the level of its caller
+    while frame.f_back and frame.f_back.f_globals.get("__name__", "").startswith(_BETWEEN):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
