@@ -55,11 +55,8 @@ class SuspiciousChannel(NamedTuple):
 def norm_figures(var: np.ndarray, gain: np.ndarray, epsilon: float) -> dict[str, Any]:
     """What there is to say of a batch norm's channels, JSON-ready."""
     return {
-        "channels": len(var),
-        "epsilon": epsilon,
-        "smallest_variance": float(var.min()),
-        "largest_variance": float(var.max()),
-        "largest_gain": float(np.abs(gain).max()),
+        "channels": len(var), "epsilon": epsilon, "smallest_variance": float(var.min()),
+        "largest_variance": float(var.max()), "largest_gain": float(np.abs(gain).max()),
         "suspicious_channels": np.flatnonzero(var < epsilon).tolist(),
     }
 

@@ -16,13 +16,7 @@ from nbbn.formats.content import Content, of_answers, of_layers
 from nbbn.formats.files import HDF5, ZIP, FileError, PathLike, first_bytes, read_whole
 
 __all__ = [
-    "READERS",
-    "WRITERS",
-    "Content",
-    "of_answers",
-    "of_layers",
-    "reader_of",
-    "shown_names",
+    "READERS", "WRITERS", "Content", "of_answers", "of_layers", "reader_of", "shown_names",
 ]
 
 

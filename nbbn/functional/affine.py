@@ -10,12 +10,8 @@ from nbbn.layers import Conv2D, Dense, DepthwiseConv2D
 
 
 def dense(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
+    activation: str | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:
     """A dense layer: `y = activation(x @ kernel + bias)`.
 
@@ -71,15 +67,9 @@ def dense(
 
 
 def conv2d(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
-    strides: int | tuple[int, int] = (1, 1),
-    padding: str = "valid",
-    dilation_rate: int | tuple[int, int] = (1, 1),
-    groups: int = 1,
-    activation: str | None = None,
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
+    strides: int | tuple[int, int] = (1, 1), padding: str = "valid",
+    dilation_rate: int | tuple[int, int] = (1, 1), groups: int = 1, activation: str | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """A convolution over height and width, a bias and an activation.
@@ -144,10 +134,7 @@ def conv2d(
         )
     *size, depth, filters = kernel.shape
     window = {
-        "kernel_size": size,
-        "strides": strides,
-        "padding": padding,
-        "dilation_rate": dilation_rate,
+        "kernel_size": size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
     }
     whole = layer_of(Conv2D, filters=filters, groups=groups, **window)
     row, channels, groups = x.shape[1:], x.shape[-1], whole.groups
@@ -175,10 +162,7 @@ def conv2d(
 
 
 def _parts(
-    layer: Conv2D,
-    groups: int,
-    x: np.ndarray,
-    weights: dict[str, np.ndarray],
+    layer: Conv2D, groups: int, x: np.ndarray, weights: dict[str, np.ndarray],
     shape: tuple[int, ...],
 ) -> list[np.ndarray]:
     """What each group gives on its own, a list of arrays; all of them together have `shape`.
@@ -191,12 +175,8 @@ def _parts(
         part = np.empty((*shape[:-1], wide), x.dtype)
         own = {name: array[..., g * wide : (g + 1) * wide] for name, array in weights.items()}
         run(
-            layer,
-            activation_of(None),
-            x[..., g * deep : (g + 1) * deep],
-            (*x.shape[1:-1], deep),
-            own,
-            part,
+            layer, activation_of(None), x[..., g * deep : (g + 1) * deep], (*x.shape[1:-1], deep),
+            own, part,
         )
         parts.append(part)
     return parts

@@ -46,13 +46,9 @@ _PROGRAMS = {
     "backward": ("gradient_sums{relu}", "merge_gradients", "input_gradient{relu}{streamed}"),
 }
 _BUFFERS = {
-    "x": Buffer("x", Segment.X),
-    "dy": Buffer("dy", Segment.Y),
-    "y": Buffer("y", Segment.OUT),
-    "dx": Buffer("dx", Segment.OUT),
-    "gamma": Buffer("gamma", Segment.GAMMA),
-    "beta": Buffer("beta", Segment.BETA),
-    "state": Buffer("state", Segment.PARAMS),
+    "x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y), "y": Buffer("y", Segment.OUT),
+    "dx": Buffer("dx", Segment.OUT), "gamma": Buffer("gamma", Segment.GAMMA),
+    "beta": Buffer("beta", Segment.BETA), "state": Buffer("state", Segment.PARAMS),
     "partial": Buffer("partial", Segment.WORK),
 }
 
@@ -126,15 +122,9 @@ class _Plan:
     def _made_of(self, kernels: list[str]) -> Program:
         """A program of kernels that each get what they ask for."""
         known = {
-            **_BUFFERS,
-            "channels": self.channels,
-            "width": self.width,
-            "rows_total": self.virtual_rows,
-            "tail": self.tail,
-            "run": self.run,
-            "blocks": self.blocks,
-            "epsilon": self.epsilon,
-            "clip": int(bool(self._relu)),
+            **_BUFFERS, "channels": self.channels, "width": self.width,
+            "rows_total": self.virtual_rows, "tail": self.tail, "run": self.run,
+            "blocks": self.blocks, "epsilon": self.epsilon, "clip": int(bool(self._relu)),
         }
         program = Program(self.dtype)
         for kernel in kernels:
@@ -146,13 +136,8 @@ _plan = functools.lru_cache(maxsize=256)(_Plan)
 
 
 def batch_norm_train(
-    x: np.ndarray,
-    gamma: ArrayLike | None = None,
-    beta: ArrayLike | None = None,
-    *,
-    epsilon: float = 1e-5,
-    axis: int = -1,
-    activation: str | None = None,
+    x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayLike | None = None, *,
+    epsilon: float = 1e-5, axis: int = -1, activation: str | None = None,
     out: np.ndarray | None = None,
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Normalise by the batch's own mean and variance.
@@ -272,15 +257,8 @@ def batch_norm_backward(
 
 
 def batch_norm_inference(
-    x: np.ndarray,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    mean: ArrayLike,
-    var: ArrayLike,
-    *,
-    epsilon: float = 1e-5,
-    axis: int = -1,
-    activation: str | None = None,
+    x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None, mean: ArrayLike, var: ArrayLike,
+    *, epsilon: float = 1e-5, axis: int = -1, activation: str | None = None,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Normalise by given statistics.
@@ -329,14 +307,8 @@ def batch_norm_inference(
 
 
 def _prepare(
-    x: np.ndarray,
-    axis: int,
-    channels: int,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    epsilon: float,
-    activation: str | None,
-    out: np.ndarray | None,
+    x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None, beta: ArrayLike | None,
+    epsilon: float, activation: str | None, out: np.ndarray | None,
 ) -> tuple[_Plan, np.ndarray, np.ndarray, np.ndarray]:
     """The plan, gamma and beta as arrays, and the array that the kernels write."""
     if activation not in BATCH_NORM_ACTIVATIONS:
@@ -411,14 +383,8 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def _call(
-    plan: _Plan,
-    program: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    out: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    state: np.ndarray,
+    plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray, gamma: np.ndarray,
+    beta: np.ndarray, state: np.ndarray,
 ) -> None:
     table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
     call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.parallel)

@@ -94,12 +94,8 @@ def _lowered(
 
 
 def run(
-    layer: Layer,
-    activation: Activation,
-    x: np.ndarray,
-    row: tuple[int, ...],
-    weights: dict[str, np.ndarray],
-    out: np.ndarray,
+    layer: Layer, activation: Activation, x: np.ndarray, row: tuple[int, ...],
+    weights: dict[str, np.ndarray], out: np.ndarray,
 ) -> None:
     """Write `activation(layer(x))` to `out`.
 

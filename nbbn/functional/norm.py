@@ -12,13 +12,8 @@ from nbbn.layers import GroupNormalization, LayerNormalization
 
 
 def layer_norm(
-    x: np.ndarray,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-    *,
-    epsilon: float = 1e-5,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
+    x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+    epsilon: float = 1e-5, activation: str | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Normalise over the last axis.
 
@@ -70,14 +65,8 @@ def layer_norm(
 
 
 def group_norm(
-    x: np.ndarray,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-    *,
-    groups: int,
-    epsilon: float = 1e-5,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
+    x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *, groups: int,
+    epsilon: float = 1e-5, activation: str | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Normalise each row's groups of channels.
 

@@ -10,11 +10,8 @@ from nbbn.layers import MaxPooling2D
 
 
 def max_pool2d(
-    x: np.ndarray,
-    pool_size: int | tuple[int, int] = (2, 2),
-    *,
-    strides: int | tuple[int, int] | None = None,
-    padding: str = "valid",
+    x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
+    strides: int | tuple[int, int] | None = None, padding: str = "valid",
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """The largest value of each window, per channel.

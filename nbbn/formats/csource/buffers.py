@@ -24,9 +24,7 @@ class Placed(NamedTuple):
 
 
 def placed(
-    inputs: int,
-    steps: Sequence[Step[Any]],
-    calls: Sequence[str | None],
+    inputs: int, steps: Sequence[Step[Any]], calls: Sequence[str | None],
     copy: Callable[[str, str, int], str],
 ) -> Placed:
     """Give each result a place; the last one's is the output.

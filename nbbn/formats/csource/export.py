@@ -22,12 +22,8 @@ _PER_LINE = 8
 
 
 def to_c(
-    network: Network,
-    path: str | PathLike[str] | None = None,
-    *,
-    name: str | None = None,
-    classes: ArrayLike | None = None,
-    kind: str | None = None,
+    network: Network, path: str | PathLike[str] | None = None, *, name: str | None = None,
+    classes: ArrayLike | None = None, kind: str | None = None,
 ) -> str:
     """The C source of a network in inference.
 

@@ -266,21 +266,12 @@ static void nn_softmax($real *y, int pixels, int n)
 
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "window": (_WINDOW, ()),
-    "copy": (_COPY, ()),
-    "dense": (_DENSE, ()),
-    "conv": (_CONV, ("window",)),
-    "depthwise": (_DEPTHWISE, ("window",)),
-    "transposed": (_TRANSPOSED, ("window",)),
-    "max_pool": (_MAX_POOL, ("window",)),
-    "mean_pool": (_MEAN_POOL, ("window",)),
-    "pad": (_PAD, ("window",)),
-    "permute": (_PERMUTE, ()),
-    "batch_norm": (_BATCH_NORM, ()),
-    "group_norm": (_GROUP_NORM, ()),
-    "softmax": (_SOFTMAX, ()),
-    "repeat": (_REPEAT, ()),
-    **elementwise.FUNCTIONS,
+    "window": (_WINDOW, ()), "copy": (_COPY, ()), "dense": (_DENSE, ()),
+    "conv": (_CONV, ("window",)), "depthwise": (_DEPTHWISE, ("window",)),
+    "transposed": (_TRANSPOSED, ("window",)), "max_pool": (_MAX_POOL, ("window",)),
+    "mean_pool": (_MEAN_POOL, ("window",)), "pad": (_PAD, ("window",)), "permute": (_PERMUTE, ()),
+    "batch_norm": (_BATCH_NORM, ()), "group_norm": (_GROUP_NORM, ()), "softmax": (_SOFTMAX, ()),
+    "repeat": (_REPEAT, ()), **elementwise.FUNCTIONS,
 }
 
 

@@ -195,18 +195,8 @@ def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
 
 
 OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]] = {
-    op.Dense: _dense,
-    op.Convolve: _convolve,
-    op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: _depthwise,
-    op.Pool: _pool,
-    op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm,
-    op.Elementwise: _elementwise,
-    op.Softmax: _softmax,
-    op.Permute: _permute,
-    op.Reshape: _nothing,
-    op.Pad: _pad,
-    op.Repeat: _repeat,
-    op.Disturb: _nothing,
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
+    op.Reshape: _nothing, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
 }

@@ -117,11 +117,8 @@ def _read_apart(data: bytes) -> bytes:
     most = max(_SMALL, _MAX_GROWTH * len(data))
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, str(most)],
-            input=data,
-            capture_output=True,
-            env=environment,
-            timeout=_SECONDS + len(data) // _SMALL,
+            [sys.executable, "-c", code, str(most)], input=data, capture_output=True,
+            env=environment, timeout=_SECONDS + len(data) // _SMALL,
         )
     except subprocess.TimeoutExpired as err:
         raise Hdf5Error("keeps the HDF5 library busy without end") from err

@@ -14,11 +14,7 @@ from nbbn.layers import Dense, DepthwiseConv2D, Layer
 
 # Torch's names of a layer's arrays.
 _PART_OF = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "mean": "running_mean",
+    "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "mean": "running_mean",
     "var": "running_var",
 }
 _PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
@@ -98,10 +94,7 @@ def in_our_layout(
 
 
 def match(
-    modules: list[Module],
-    layers: Sequence[tuple[Layer, dict]],
-    named: Collection[str],
-    *,
+    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
     in_order: bool,
 ) -> list[Module]:
     """The module of each layer.

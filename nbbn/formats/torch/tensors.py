@@ -82,11 +82,8 @@ def _of_mapping(where: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
             raise FileError(
                 f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read"
             )
-        tensors[name] = Tensor(
-            tuple(int(n) for n in value.shape),
-            kind == "float64",
-            partial(_numbers, value),
-        )
+        shape = tuple(int(n) for n in value.shape)
+        tensors[name] = Tensor(shape, kind == "float64", partial(_numbers, value))
     return tensors
 
 
