@@ -36,13 +36,8 @@ class Specification:
         raise self._error(f"{name} must be {rule}, got {value!r}")
 
 
-def find(
-    kind: str,
-    name: object,
-    names: Mapping[str, T],
-    aliases: Mapping[str, T],
-    further: Iterable[str] = (),
-) -> T:
+def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],
+         further: Iterable[str] = ()) -> T:
     """What a name stands for.
 
     Parameters
@@ -71,13 +66,8 @@ def find(
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
-def made_of(
-    kind: str,
-    identifier: object,
-    base: type[T],
-    names: Mapping[str, type[T]],
-    aliases: Mapping[str, type[T]],
-) -> T | None:
+def made_of(kind: str, identifier: object, base: type[T], names: Mapping[str, type[T]],
+            aliases: Mapping[str, type[T]]) -> T | None:
     """The object of the dataclass `base` that a name, a class, an object or a config stands for.
 
     Parameters
@@ -106,14 +96,12 @@ def made_of(
         return find(word, identifier, names, aliases)()
     if isinstance(identifier, dict):
         return _from_config(kind, identifier, names, aliases)
-    raise TypeError(
-        f"{kind} is a name, an object of nbbn.{word}s or None, got {type(identifier).__name__}"
-    )
+    raise TypeError(f"{kind} is a name, an object of nbbn.{word}s or None, "
+                    f"got {type(identifier).__name__}")
 
 
-def _from_config(
-    kind: str, config: dict, names: Mapping[str, type[T]], aliases: Mapping[str, type[T]]
-) -> T:
+def _from_config(kind: str, config: dict, names: Mapping[str, type[T]],
+                 aliases: Mapping[str, type[T]]) -> T:
     name, arguments = config.get("class_name"), config.get("config", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError(

@@ -409,6 +409,9 @@ NETWORKS = [
         ([], []), ([CONV], []), ([CONV], [Dense(3)]), ([CONV], [Flatten(), Dense(3)]),
     )),
     *((IMAGE, [*before, ZeroPadding2D(padding)]) for before in ([], [CONV]) for padding in (1, (1, 2), ((1, 0), (2, 3)))),
+    *((IMAGE, [*before, UpSampling2D(size), *after]) for size in (2, (3, 1), (1, 4)) for before, after in (
+        ([], []), ([CONV], [CONV]), ([], [Flatten()]),
+    )),
     (IMAGE, [Flatten()]),
     (IMAGE, [Flatten(), Dense(4)]),
     (IMAGE, [CONV, Flatten()]),

@@ -12,7 +12,6 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.formats.onnx.read_shapes import BATCH
 
 Read = Callable[[NetworkBuilder, OnnxNode, Args], None]
 # From a padding, `valid` or `same`, to a layer with windows.
@@ -39,9 +38,8 @@ def _pair(node: OnnxNode, name: str, default: tuple[int, ...] = (1, 1)) -> tuple
     return value
 
 
-def _padded(
-    net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *, zeros: bool = True
-) -> Any:
+def _padded(net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *,
+            zeros: bool = True) -> Any:
     """The layer with this padding, after a `ZeroPadding2D` where no padding of a layer is that."""
     if sides is None or (np.any(sides) and make("same").pads(net.shape) == sides):
         return make("same")
@@ -54,9 +52,8 @@ def _padded(
     return layer
 
 
-def _weights(
-    net: NetworkBuilder, node: OnnxNode, args: Args
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _weights(net: NetworkBuilder, node: OnnxNode,
+             args: Args) -> tuple[np.ndarray, np.ndarray | None]:
     net.require_image()
     kernel, bias = args[1] if len(args) > 1 else None, args[2] if len(args) > 2 else None
     if args[0] is not None or kernel is None or kernel.ndim != 4 or kernel.dtype.kind != "f":
@@ -113,9 +110,8 @@ def transposed_conv(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     raise node.refuse(f"{pads} are those of no Conv2DTranspose")
 
 
-def _transposed_convs(
-    node: OnnxNode, filters: int, size: tuple[int, int], use_bias: bool
-) -> Iterator[layers.Conv2DTranspose]:
+def _transposed_convs(node: OnnxNode, filters: int, size: tuple[int, int],
+                      use_bias: bool) -> Iterator[layers.Conv2DTranspose]:
     """All that a node may be."""
     height, width = strides = _pair(node, "strides")
     options: dict[str, Any] = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
@@ -140,9 +136,8 @@ def average_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     _pool(net, node, layers.AveragePooling2D, zeros=counted, counted=counted)
 
 
-def _pool(
-    net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool, counted: bool = False
-) -> None:
+def _pool(net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool,
+          counted: bool = False) -> None:
     """A pool; `zeros`: whether these may stand for its padding, `counted`: whether they must."""
     net.require_image()
     options, size = node.attributes, _pair(node, "kernel_shape", ())
@@ -218,37 +213,3 @@ def pad(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if rank != 4 or any(sides[2]):
         raise node.refuse("pads other axes than height and width of images")
     net.add(layers.ZeroPadding2D((sides[0], sides[1])))
-
-
-# Where an output stands among the inputs, and which number is nearest: each is repeated, where the
-# times are whole.
-_HALVES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "tf_half_pixel_for_nn")
-_ROUNDED = ("round_prefer_floor", "round_prefer_ceil")
-_OLD = ("asymmetric", "floor")
-_REPEATS = {_OLD, *((half, rounded) for half in _HALVES for rounded in _ROUNDED)}
-
-
-def resize(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Each number several times, down and to the right."""
-    options, rows = node.attributes, (1, *net.graph_shape)
-    place = options.get("coordinate_transformation_mode", _HALVES[0])
-    how = (place, options.get("nearest_mode", _ROUNDED[0]))
-    if len(args) <= 2:  # of older operators: scales alone, and the number before
-        args, how = [None, None, args[1] if len(args) == 2 else np.array(options["scales"])], _OLD
-    if options.get("mode", "nearest") != "nearest" or how not in _REPEATS or "axes" in options:
-        raise node.refuse("interpolates; an UpSampling2D repeats the nearest number")
-    scales, sizes = args[2], args[3] if len(args) > 3 else None
-    if scales is None or not scales.size:
-        first, *others = np.ravel(sizes).tolist() if sizes is not None else [0]
-        scales = np.array([1 if first in (BATCH, net.batch) else first, *others]) / rows
-    times = [int(n) if n >= 1 and n == int(n) < 2**31 else 0 for n in np.ravel(scales).tolist()]
-    if len(times) != len(rows) or len(rows) != 4 or times[0] != 1 or min(times) < 1:
-        raise node.refuse(f"scales rows of shape {net.graph_shape} by {np.ravel(scales).tolist()}")
-    size = {net.own_axis(axis): times[axis] for axis in (1, 2, 3)}
-    if size[2] != 1:
-        raise node.refuse("repeats channels")
-    down, right = size[0], size[1]
-    if isinstance(last := net.last, layers.UpSampling2D):
-        down, right = down * last.size[0], right * last.size[1]
-        net.drop()
-    net.add(layers.UpSampling2D((down, right)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,14 +97,28 @@ def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Va
 
 
 def _repeat(graph: GraphWriter, step: Step[op.Repeat], arrays: Arrays, x: Value) -> Value:
-    if x.flat or len(x.groups[-1]) != 1:
+    times = step.operation.times
+    if len(times) == 3 and times[2] == 1:
+        scales = graph.constant(np.array([1, 1, *times[:2]], np.float32))
+        exact = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        name = graph.add("Resize", graph.images(x).name, "", scales, mode="nearest", **exact)
+        return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
+    for axis, many in enumerate(times):
+        x = _repeated(graph, x, axis, many) if many > 1 else x
+    return x
+
+
+def _repeated(graph: GraphWriter, x: Value, axis: int, times: int) -> Value:
+    """Along one axis of the row: a new axis behind it becomes as long as it takes."""
+    if x.flat or not x.groups[axis]:
         x = graph.plain(x)
-    (at,), dims, times = x.groups[-1], x.dims, step.operation.times
-    scales = np.array([1, *(times if a == at else 1 for a in range(len(dims)))], np.float32)
-    mode = {"mode": "nearest", "nearest_mode": "floor"}
-    options: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", **mode}
-    name = graph.add("Resize", x.name, "", graph.constant(scales), **options)
-    return replace(x, name=name, dims=(*dims[:at], dims[at] * times, *dims[at + 1 :]))
+    at, dims, groups = x.groups[axis][-1] + 1, x.dims, x.groups
+    name = graph.reshape(x.name, (*dims[:at], 1, *dims[at:]))
+    long = [1] * (at + 1) + [times] + [1] * (len(dims) - at)
+    name = graph.add("Expand", name, graph.integers(long))
+    moved = [tuple(a + (a >= at) for a in group) for group in groups]
+    moved[axis] += (at,)
+    return Value(name, (*dims[:at], times, *dims[at:]), tuple(moved))
 
 
 def _permute(graph: GraphWriter, step: Step[op.Permute], arrays: Arrays, x: Value) -> Value:
@@ -305,18 +318,8 @@ def _value(e: Expression, named: Mapping[str, float]) -> float:
 
 # Each takes the graph, the step, its layer's arrays and the values of the step's sources.
 WRITE: dict[type[Operation], Callable[..., Value]] = {
-    op.Dense: _dense,
-    op.Convolve: _convolve,
-    op.ConvolveTransposed: _convolve,
-    op.ConvolveDepthwise: _convolve,
-    op.Pool: _pool,
-    op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm,
-    op.Elementwise: _elementwise,
-    op.Softmax: _softmax,
-    op.Permute: _permute,
-    op.Reshape: _reshape,
-    op.Pad: _pad,
-    op.Repeat: _repeat,
-    op.Disturb: _nothing,
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _convolve,
+    op.ConvolveDepthwise: _convolve, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
+    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
 }
