@@ -821,7 +821,10 @@ REFUSED = [
         node("Resize", None, np.ones(0, F), np.array([1, 1, 1.5, 2], F), shape=IMAGE),
         r"scales \[1.0, 1.0, 1.5, 2.0\] are not supported; UpSampling2D makes height and width",
     ),
-    (node("Resize", None, np.ones(0, F), np.array([1, 2], F)), r"works on images \(channels, height, width\), its rows have shape \(5,\)"),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 2], F)),
+        r"works on images \(channels, height, width\), its rows have shape \(5,\)",
+    ),
     (node("Resize", None, np.ones(0, F), np.ones(0, F), np.array([1, 3, 5, 11]), shape=IMAGE), "UpSampling2D makes height"),
 ]
 
@@ -833,6 +836,23 @@ def test_refuses(case, message):
         from_onnx(written(shape, steps))
     assert str(error.value).startswith("the ONNX model: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_zeros_around_a_pool_of_bounded_values(slope):
+    """They change no largest value where none is below 0, which a slope gives."""
+
+    def steps(w):
+        w.conv(4, 3)
+        w.add("LeakyRelu", alpha=slope)
+        w.add("Min", ".", w.numbers(0.5))
+        w.add("MaxPool", kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+
+    if slope:
+        with pytest.raises(nbbn.FileError, match="and zeros are no substitute"):
+            from_onnx(written(IMAGE, steps))
+    else:
+        check(written(IMAGE, steps), [Conv2D, ReLU, ZeroPadding2D, MaxPooling2D])
 
 
 def test_refuses_old_softmaxes():
@@ -937,6 +957,7 @@ CONSTANTS = [
         r"\(Concat\): joins constants that are no shapes",
     ),
     (lambda w: w.add("Gather", w.constant(3, 3), w.ints(0)), r"\(Gather\): picks from a constant that is no shape"),
+    (lambda w: w.add("Gather", w.constant(65), w.ints(3)), r"\(Gather\): picks from a constant that is no shape"),
     (lambda w: w.add("Mul", w.constant(65), w.numbers(2)), r"\(Mul\): computes with weights alone"),
     (lambda w: w.add("Slice", w.constant(65), w.ints(0), w.ints(1)), r"\(Slice\): cuts a constant that is no shape"),
     (lambda w: w.add("ConstantOfShape", w.ints(2**40)), r"\(ConstantOfShape\): makes a constant that is no shape"),

@@ -115,8 +115,8 @@ def tensor_at(file: BinaryIO, place: Place, folder: Path | None) -> Tensor:
     import onnx
 
     parts = list(fields(file, place.start, place.end))
-    head = b"".join(read_slice(file, start, end) for number, start, _,
-                    end in parts if number != _RAW_DATA)
+    kept = [(start, end) for number, start, _, end in parts if number != _RAW_DATA]
+    head = b"".join(read_slice(file, start, end) for start, end in kept)
     raw = [Place(place.source, at, end) for number, _, at, end in parts if number == _RAW_DATA]
     data, tensor = raw[-1] if raw else None, onnx.TensorProto.FromString(head)
     if tensor.data_location == tensor.EXTERNAL:
