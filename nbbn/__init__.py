@@ -1,16 +1,21 @@
 """nbbn: batch-normalised networks on the CPU, on Numba.
 
-Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`, `SequentialRegressor`), models of layers as
-in Keras (`Sequential`, `layers`, `losses`, `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`,
-`datasets`, `models`, `utils`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
-kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`, `show_config`).
+Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
+`SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
+`optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
+`models`, `utils`), other programs' files (`interop`), folding of batch norm (`fold`, `fold_dense`,
+`fold_conv`, `FoldedModel`, `load`), kernels as NumPy functions (`functional`), threads
+(`set_num_threads`, `num_threads`, `show_config`).
 """
+
+from typing import TYPE_CHECKING
 
 from nbbn import (
     callbacks,
     datasets,
     functional,
     initializers,
+    interop,
     layers,
     losses,
     metrics,
@@ -31,46 +36,26 @@ from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_con
 from nbbn.utils import set_random_seed
 from nbbn.version import __version__
 
+if TYPE_CHECKING:
+    from nbbn.estimators import (
+        MLPClassifier,
+        MLPRegressor,
+        SequentialClassifier,
+        SequentialRegressor,
+    )
+
 __all__ = [
-    "FileError",
-    "FoldCheckFailed",
-    "FoldRefused",
-    "FoldReport",
-    "FoldedModel",
-    "Input",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Network",
-    "Sequential",
-    "SequentialClassifier",
-    "SequentialRegressor",
-    "__version__",
-    "callbacks",
-    "datasets",
-    "fold",
-    "fold_conv",
-    "fold_dense",
-    "functional",
-    "get_num_threads",
-    "initializers",
-    "layers",
-    "load",
-    "losses",
-    "metrics",
-    "models",
-    "num_threads",
-    "optimizers",
-    "regularizers",
-    "schedules",
-    "set_num_threads",
-    "set_random_seed",
-    "show_config",
-    "utils",
+    "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
+    "MLPClassifier", "MLPRegressor", "Network", "Sequential", "SequentialClassifier",
+    "SequentialRegressor", "__version__", "callbacks", "datasets", "fold", "fold_conv",
+    "fold_dense", "functional", "get_num_threads", "initializers", "interop", "layers", "load",
+    "losses", "metrics", "models", "num_threads", "optimizers", "regularizers", "schedules",
+    "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 
 
-def __getattr__(name):
-    """The estimators, when they are first asked for: scikit-learn's import takes longer than all the rest."""
+def __getattr__(name: str) -> object:
+    """The estimators, when they are first asked for: scikit-learn's import takes the longest."""
     if name not in ("MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nbbn import estimators
@@ -78,5 +63,5 @@ def __getattr__(name):
     return globals().setdefault(name, getattr(estimators, name))
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -10,8 +10,12 @@ import warnings
 from collections.abc import Callable, Iterable
 from numbers import Real
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
+
+Logs = dict[str, float]
+_Method = Callable[..., None] | None
 
 
 class Callback:
@@ -19,48 +23,54 @@ class Callback:
 
     `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
     floats by name. With a method of a training batch overridden, training returns to Python after
-    every batch.
+    every batch. Epochs, and the batches of an epoch, are counted from 0.
     """
 
-    def __init__(self):
-        self.model, self.params = None, {}
+    def __init__(self) -> None:
+        self.model: Any = None
+        self.params: dict[str, Any] = {}
 
-    def set_model(self, model) -> None:
+    def set_model(self, model: Any) -> None:
         """Take the model that is trained."""
         self.model = model
 
-    def set_params(self, params: dict) -> None:
+    def _say(self, text: str) -> None:
+        """Print a line, if the callback is `verbose`."""
+        if getattr(self, "verbose", 0) > 0:
+            print(text)
+
+    def set_params(self, params: dict[str, Any]) -> None:
         """Take `epochs`, `steps` and `verbose`."""
         self.params = params
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         """Before the first epoch."""
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | None = None) -> None:
         """After the last epoch."""
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Before epoch `epoch`, counted from 0."""
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before an epoch."""
 
-    def on_epoch_end(self, epoch, logs=None):
-        """After epoch `epoch`, validation included; what is put into `logs` is recorded."""
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """After an epoch, validation included; what is put into `logs` is recorded."""
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Before batch `batch` of an epoch, counted from 0."""
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before a batch of an epoch."""
 
-    def on_train_batch_end(self, batch, logs=None):
-        """After batch `batch`; `logs` are the means of the epoch so far."""
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After a batch; `logs` are the means of the epoch so far."""
 
-    def on_batch_begin(self, batch, logs=None):
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """The older name of `on_train_batch_begin`."""
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """The older name of `on_train_batch_end`."""
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: Logs | None = None) -> None:
         """Before a validation or an `evaluate`."""
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: Logs | None = None) -> None:
         """After it."""
 
 
@@ -68,9 +78,8 @@ _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on
 
 
 def _overrides(callback: Callback, method: str) -> bool:
-    return method in callback.__dict__ or getattr(type(callback), method) is not getattr(
-        Callback, method
-    )
+    own = getattr(type(callback), method)
+    return method in callback.__dict__ or own is not getattr(Callback, method)
 
 
 class CallbackList:
@@ -88,30 +97,25 @@ class CallbackList:
         For anything that is no callback.
     """
 
-    def __init__(self, callbacks, model, params: dict):
-        if callbacks is None:
-            callbacks = []
-        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    def __init__(self, callbacks: Callback | Iterable[Callback] | None, model: object,
+                 params: dict[str, Any]):
+        given = [] if callbacks is None else callbacks
+        self.callbacks = list(given) if isinstance(given, Iterable) else [given]
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                hint = (
-                    f"; make an object of it: {callback.__name__}(...)"
-                    if isinstance(callback, type)
-                    else ""
-                )
-                raise TypeError(
-                    f"callbacks must be objects of nbbn.callbacks.Callback, got {callback!r}{hint}"
-                )
-        for callback in self.callbacks:
-            callback.set_params(params)
-            callback.set_model(model)
+                named = isinstance(callback, type)
+                hint = f"; make an object of it: {callback.__name__}(...)" if named else ""
+                raise TypeError("callbacks must be objects of nbbn.callbacks.Callback, "
+                                f"got {callback!r}{hint}")
+        self.call("set_params", params)
+        self.call("set_model", model)
 
     @property
     def by_batch(self) -> bool:
         """Whether any wants to be called for every batch."""
         return any(_overrides(callback, name) for callback in self.callbacks for name in _BY_BATCH)
 
-    def call(self, name: str, *args) -> None:
+    def call(self, name: str, *args: object) -> None:
         """Call the method `name` of each."""
         for callback in self.callbacks:
             getattr(callback, name)(*args)
@@ -122,7 +126,7 @@ class CallbackList:
             callback.on_batch_begin(batch, {})
             callback.on_train_batch_begin(batch, {})
 
-    def batch_end(self, batch: int, logs: dict) -> None:
+    def batch_end(self, batch: int, logs: Logs) -> None:
         """After a training batch."""
         for callback in self.callbacks:
             callback.on_batch_end(batch, logs)
@@ -141,15 +145,15 @@ class History(Callback):
     params : dict
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         self.history, self.epoch = {}, []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
@@ -161,13 +165,11 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None):
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(
-                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', got {mode!r}"
-            )
+            raise ValueError(f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', "
+                             f"got {mode!r}")
         if not isinstance(monitor, str):
-            raise TypeError(
-                f"{type(self).__name__}: monitor must be the name of a figure, got {monitor!r}"
-            )
+            raise TypeError(f"{type(self).__name__}: monitor must be the name of a figure, "
+                            f"got {monitor!r}")
         self.monitor, self.mode, self.min_delta, self.best = monitor, mode, abs(min_delta), best
 
     def _rises(self) -> bool:
@@ -178,9 +180,8 @@ class _Monitor(Callback):
             return False
         directions = self.model.metric_directions()
         if name not in directions:
-            raise ValueError(
-                f"{type(self).__name__}: whether {self.monitor!r} should rise or fall is not known; give mode='min' or mode='max'"
-            )
+            raise ValueError(f"{type(self).__name__}: whether {self.monitor!r} should rise or fall "
+                             "is not known; give mode='min' or mode='max'")
         return directions[name]
 
     def _improves(self, value: float, than: float | None) -> bool:
@@ -192,11 +193,12 @@ class _Monitor(Callback):
             return value - self.min_delta > than
         return value + self.min_delta < than
 
-    def _value(self, logs: dict | None) -> float | None:
+    def _value(self, logs: Logs | None) -> float | None:
         logs = logs or {}
         if self.monitor not in logs:
             warnings.warn(
-                f"{type(self).__name__}: {self.monitor!r} is not among the figures ({', '.join(logs)}); it does nothing",
+                f"{type(self).__name__}: {self.monitor!r} is not among the figures "
+                f"({', '.join(logs)}); it does nothing",
                 stacklevel=3,
             )
         return logs.get(self.monitor)
@@ -231,28 +233,20 @@ class EarlyStopping(_Monitor):
     best_epoch : int
     """
 
-    def __init__(
-        self,
-        monitor="val_loss",
-        min_delta=0,
-        patience=0,
-        verbose=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
-    ):
+    def __init__(self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0,
+                 verbose: int = 0, mode: str = "auto", baseline: float | None = None,
+                 restore_best_weights: bool = False, start_from_epoch: int = 0):
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
         self.wait = self.stopped_epoch = self.best_epoch = 0
-        self.best_weights = None
+        self.best_weights: list[np.ndarray] | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         self.wait = self.stopped_epoch = self.best_epoch = 0
         self.best = self.best_weights = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = self._value(logs)
         if value is None or epoch < self.start_from_epoch:
             return
@@ -269,19 +263,19 @@ class EarlyStopping(_Monitor):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
-        if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.stopped_epoch > 0:
+            self._say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
-            if self.verbose > 0:
-                print(
-                    f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}."
-                )
+            best = self.best_epoch + 1
+            self._say(f"Restoring model weights from the end of the best epoch: {best}.")
             self.model.set_weights(self.best_weights)
 
 
 class ModelCheckpoint(_Monitor):
-    """Saves the model after every epoch, or after every best one; a file appears whole or not at all.
+    """Saves the model after every epoch, or after every best one.
+
+    A file appears whole or not at all.
 
     Parameters
     ----------
@@ -305,26 +299,18 @@ class ModelCheckpoint(_Monitor):
         What the first best must beat.
     """
 
-    def __init__(
-        self,
-        filepath,
-        monitor="val_loss",
-        verbose=0,
-        save_best_only=False,
-        save_weights_only=False,
-        mode="auto",
-        save_freq="epoch",
-        initial_value_threshold=None,
-    ):
+    def __init__(self, filepath: str | os.PathLike[str], monitor: str = "val_loss",
+                 verbose: int = 0, save_best_only: bool = False, save_weights_only: bool = False,
+                 mode: str = "auto", save_freq: str = "epoch",
+                 initial_value_threshold: float | None = None):
         super().__init__(monitor, mode, best=initial_value_threshold)
         if save_freq != "epoch":
-            raise ValueError(
-                f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; batches are not supported"
-            )
+            raise ValueError(f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; "
+                             "batches are not supported")
         self.filepath, self.verbose = os.fspath(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
         path = self._path(epoch, logs)
         if not self._wanted(epoch, logs, path):
@@ -332,16 +318,14 @@ class ModelCheckpoint(_Monitor):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
 
-    def _path(self, epoch: int, logs: dict) -> str:
+    def _path(self, epoch: int, logs: Logs) -> str:
         try:
             return self.filepath.format(epoch=epoch + 1, **logs)
         except KeyError as err:
-            raise ValueError(
-                f"ModelCheckpoint: filepath {self.filepath!r} names {err.args[0]!r}, which is not among the figures: epoch, "
-                f"{', '.join(logs)}"
-            ) from None
+            raise ValueError(f"ModelCheckpoint: filepath {self.filepath!r} names {err.args[0]!r}, "
+                             f"which is not among the figures: epoch, {', '.join(logs)}") from None
 
-    def _wanted(self, epoch: int, logs: dict, path: str) -> bool:
+    def _wanted(self, epoch: int, logs: Logs, path: str) -> bool:
         if not self.save_best_only:
             self._say(f"Epoch {epoch + 1}: saving model to {path}")
             return True
@@ -353,14 +337,11 @@ class ModelCheckpoint(_Monitor):
             self._say(f"Epoch {epoch + 1}: {self.monitor} did not improve from {best}")
             return False
         self._say(
-            f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, saving model to {path}"
+            f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, "
+            f"saving model to {path}"
         )
         self.best = value
         return True
-
-    def _say(self, text: str) -> None:
-        if self.verbose > 0:
-            print(text)
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -386,35 +367,22 @@ class ReduceLROnPlateau(_Monitor):
         The rate does not fall below.
     """
 
-    def __init__(
-        self,
-        monitor="val_loss",
-        factor=0.1,
-        patience=10,
-        verbose=0,
-        mode="auto",
-        min_delta=1e-4,
-        cooldown=0,
-        min_lr=0.0,
-    ):
+    def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10,
+                 verbose: int = 0, mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0,
+                 min_lr: float = 0.0):
         super().__init__(monitor, mode, min_delta)
-        if not isinstance(factor, Real) or not 0 <= factor < 1:
-            raise ValueError(
-                f"ReduceLROnPlateau: factor must be a number in [0, 1), got {factor!r}"
-            )
-        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = (
-            factor,
-            patience,
-            verbose,
-            cooldown,
-            min_lr,
-        )
+        given: object = factor
+        if not isinstance(given, Real) or not 0 <= factor < 1:
+            raise ValueError("ReduceLROnPlateau: factor must be a number in [0, 1), "
+                             f"got {factor!r}")
+        self.factor, self.patience, self.verbose = factor, patience, verbose
+        self.cooldown, self.min_lr = cooldown, min_lr
         self.wait = self.cooldown_counter = 0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         self.best, self.wait, self.cooldown_counter = None, 0, 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = {} if logs is None else logs
         logs["learning_rate"] = self.model.learning_rate
         value = self._value(logs)
@@ -435,10 +403,8 @@ class ReduceLROnPlateau(_Monitor):
         if rate <= self.min_lr:
             return
         self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
-        if self.verbose > 0:
-            print(
-                f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {self.model.learning_rate}."
-            )
+        rate = self.model.learning_rate
+        self._say(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
         self.cooldown_counter, self.wait = self.cooldown, 0
 
 
@@ -453,35 +419,29 @@ class LearningRateScheduler(Callback):
         Whether to say so.
     """
 
-    def __init__(self, schedule: Callable, verbose=0):
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         super().__init__()
         if not callable(schedule):
-            raise TypeError(
-                f"LearningRateScheduler: schedule must be a function of the epoch and the rate, got {schedule!r}"
-            )
+            raise TypeError("LearningRateScheduler: schedule must be a function of the epoch and "
+                            f"the rate, got {schedule!r}")
         self.schedule, self.verbose = schedule, verbose
         self._takes_rate = _takes_two(schedule)
 
-    def on_epoch_begin(self, epoch, logs=None):
-        rate = (
-            self.schedule(epoch, self.model.learning_rate)
-            if self._takes_rate
-            else self.schedule(epoch)
-        )
-        if isinstance(rate, bool) or not isinstance(rate, (Real, np.ndarray)) or np.ndim(rate):
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        more = (self.model.learning_rate,) if self._takes_rate else ()
+        rate: Any = self.schedule(epoch, *more)
+        one = isinstance(rate, Real) and not isinstance(rate, bool)
+        if not one and not (isinstance(rate, np.ndarray) and rate.ndim == 0):
             raise ValueError(f"LearningRateScheduler: schedule must give a number, got {rate!r}")
-        self.model.optimizer.learning_rate = float(rate)
-        if self.verbose > 0:
-            print(
-                f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}."
-            )
+        self.model.optimizer.learning_rate = rate = float(rate)
+        self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
             logs["learning_rate"] = self.model.learning_rate
 
 
-def _takes_two(function: Callable) -> bool:
+def _takes_two(function: Callable[..., float]) -> bool:
     try:
         inspect.signature(function).bind(0, 0.0)
     except TypeError:
@@ -502,38 +462,36 @@ class CSVLogger(Callback):
         Go on at the end of an existing file.
     """
 
-    def __init__(self, filename, separator=",", append=False):
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",",
+                 append: bool = False):
         super().__init__()
         self.filename, self.separator, self.append = os.fspath(filename), separator, append
-        self._file = self._writer = None
+        self._file: TextIO | None = None
+        self._writer: csv.DictWriter[str] | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         self.on_train_end()
         self._header = not (
             self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
         )
         self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
+        assert self._file is not None
         if self._writer is None:
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):
                 names += [f"val_{name}" for name in names]
-            self._writer = csv.DictWriter(
-                self._file,
-                ["epoch", *names],
-                restval="NA",
-                extrasaction="ignore",
-                delimiter=self.separator,
-                lineterminator="\n",
-            )
+            self._writer = csv.DictWriter(self._file, ["epoch", *names], restval="NA",
+                                          extrasaction="ignore", delimiter=self.separator,
+                                          lineterminator="\n")
             if self._header:
                 self._writer.writeheader()
         self._writer.writerow({"epoch": epoch, **logs})
         self._file.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | None = None) -> None:
         if self._file is not None:
             self._file.close()
         self._file = self._writer = None
@@ -554,27 +512,20 @@ class LambdaCallback(Callback):
         Other methods of `Callback`, by name.
     """
 
-    def __init__(
-        self,
-        on_epoch_begin=None,
-        on_epoch_end=None,
-        on_train_begin=None,
-        on_train_end=None,
-        on_train_batch_begin=None,
-        on_train_batch_end=None,
-        **methods,
-    ):
+    def __init__(self, on_epoch_begin: _Method = None, on_epoch_end: _Method = None,
+                 on_train_begin: _Method = None, on_train_end: _Method = None,
+                 on_train_batch_begin: _Method = None, on_train_batch_end: _Method = None,
+                 **methods: _Method):
         super().__init__()
-        given = {
-            "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end, "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end, "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
-            **methods,
+        methods |= {
+            "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin, "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
         }  # fmt: skip
-        for name, function in given.items():
+        for name, function in methods.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise TypeError(
-                    f"LambdaCallback: unknown argument {name!r}; see the methods of Callback"
-                )
+                raise TypeError(f"LambdaCallback: unknown argument {name!r}; "
+                                "see the methods of Callback")
             if function is not None:
                 setattr(self, name, function)
 
@@ -592,13 +543,12 @@ class TerminateOnNaN(Callback):
         super().__init__()
         self.raise_error = raise_error
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if math.isfinite(loss):
             return
         if self.raise_error:
-            raise RuntimeError(
-                f"the loss is {loss} at batch {batch}; lower the learning rate, or scale the data"
-            )
+            raise RuntimeError(f"the loss is {loss} at batch {batch}; lower the learning rate, "
+                               "or scale the data")
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True

@@ -1,5 +1,6 @@
-"""Whether numba's compiler is there: what asks here can do without it, what imports `nbbn.kernels` cannot.
+"""Whether numba's compiler is there.
 
+What asks here can do without it, what imports `nbbn.kernels` cannot.
 Without it, loading, predicting, folding and saving run on NumPy (`nbbn.fallback`); training does
 not.
 """
@@ -14,7 +15,10 @@ VARIABLE = "NBBN_DISABLE_JIT"
 
 @functools.cache
 def why_not() -> str | None:
-    """Why compiled kernels cannot be used, and what to do; None where they can. Asked of the machine once a process."""
+    """Why compiled kernels cannot be used, and what to do; None where they can.
+
+    The machine is asked once a process.
+    """
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
         return f"the environment variable {VARIABLE} is set; unset it"
     try:
@@ -35,6 +39,5 @@ def available() -> bool:
 def require() -> None:
     """Raise ImportError where compiled kernels cannot be used."""
     if (reason := why_not()) is not None:
-        raise ImportError(
-            f"this needs compiled kernels (loading, predicting, folding and saving do not), but {reason}"
-        )
+        raise ImportError("this needs compiled kernels (loading, predicting, "
+                          f"folding and saving do not), but {reason}")

@@ -2,4 +2,4 @@
 
 
 class LayerError(ValueError):
-    """A layer that does not fit the shape it is given, or is given arguments that it does not take."""
+    """A layer that does not fit the rows that it gets, or is given arguments it does not take."""

@@ -7,13 +7,17 @@ ones of the same seed. The names in lower case (`he_normal`, ...) are the same c
 
 from __future__ import annotations
 
-import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from nbbn.names import Specification, made_of
+from nbbn.utils import keras_name
 
 Shape = tuple[int, ...]
 
@@ -22,21 +26,22 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 
 
 @dataclass(frozen=True)
-class Initializer:
+class Initializer(Specification):
     """What every initializer does: `initializer(shape, rng, dtype)` is a new C-contiguous array."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "seed":
-                value = _seed(self, value)
+                value = self._checked_seed(value)
             elif isinstance(f.default, float):
-                value = _number(self, f.name, value)
+                value = self._number(f.name)
             object.__setattr__(self, f.name, value)
+        if (stddev := getattr(self, "stddev", 0.0)) < 0:
+            raise self._error(f"stddev must be at least 0, got {stddev}")
 
-    def __call__(
-        self, shape: Shape, rng: np.random.Generator | None = None, dtype="float32"
-    ) -> np.ndarray:
+    def __call__(self, shape: Shape, rng: np.random.Generator | None = None,
+                 dtype: DTypeLike = "float32") -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -60,27 +65,25 @@ class Initializer:
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
 
-    def config(self) -> dict:
-        """The initializer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {
-            "class_name": type(self).__name__,
-            "config": {f.name: getattr(self, f.name) for f in fields(self)},
-        }
+    def _checked_seed(self, seed: object) -> int | None:
+        if seed is None:
+            return None
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
+            raise self._error(f"seed must be None or a whole number of at least 0, got {seed!r}")
+        return int(seed)
 
 
-@dataclass(frozen=True)
 class Zeros(Initializer):
     """All zeros."""
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.zeros(shape)
 
 
-@dataclass(frozen=True)
 class Ones(Initializer):
     """All ones."""
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.ones(shape)
 
 
@@ -95,7 +98,7 @@ class Constant(Initializer):
 
     value: float = 0.0
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return np.full(shape, self.value)
 
 
@@ -115,11 +118,7 @@ class RandomNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
-        super().__post_init__()
-        _at_least_zero(self, "stddev")
-
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * rng.standard_normal(shape)
 
 
@@ -138,14 +137,13 @@ class RandomUniform(Initializer):
     maxval: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.minval > self.maxval:
-            raise ValueError(
-                f"RandomUniform: minval must not lie above maxval, got {self.minval} and {self.maxval}"
-            )
+            raise ValueError("RandomUniform: minval must not lie above maxval, "
+                             f"got {self.minval} and {self.maxval}")
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(self.minval, self.maxval, shape)
 
 
@@ -166,11 +164,7 @@ class TruncatedNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self):
-        super().__post_init__()
-        _at_least_zero(self, "stddev")
-
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * _truncated_normal(shape, rng)
 
 
@@ -202,16 +196,17 @@ class VarianceScaling(Initializer):
     distribution: str = "truncated_normal"
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale > 0:
-            raise ValueError(f"{type(self).__name__}: scale must be above 0, got {self.scale}")
-        _one_of(self, "mode", _MODES)
+            raise self._error(f"scale must be above 0, got {self.scale}")
         if self.distribution == "normal":
             object.__setattr__(self, "distribution", "truncated_normal")
-        _one_of(self, "distribution", tuple(_DISTRIBUTIONS))
+        for name, allowed in (("mode", _MODES), ("distribution", _DISTRIBUTIONS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise self._error(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
 
 
@@ -225,120 +220,80 @@ class _Preset(Initializer):
 
     seed: int | None = None
 
-    def _draw(self, shape, rng):
+    def __init_subclass__(cls) -> None:
+        """Document the parameter that all have."""
+        cls.__doc__ = f"""{cls.__doc__}
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+    """
+
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
 
 
-@dataclass(frozen=True)
 class GlorotUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / (fan_in + fan_out))` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / (fan_in + fan_out))`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
-    neural networks, equation 16.
+    Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural
+    networks, equation 16.
     """
 
-    mode: ClassVar[str] = "fan_avg"
+    mode = "fan_avg"
 
 
-@dataclass(frozen=True)
 class GlorotNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(2 / (fan_in + fan_out))` [1]_.
+    """Truncated normal of standard deviation `sqrt(2 / (fan_in + fan_out))`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
-    neural networks, equation 12.
+    Glorot and Bengio (2010), equation 12.
     """
 
-    mode: ClassVar[str] = "fan_avg"
-    distribution: ClassVar[str] = "truncated_normal"
+    mode, distribution = "fan_avg", "truncated_normal"
 
 
-@dataclass(frozen=True)
 class HeUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / fan_in)` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
     """
 
-    scale: ClassVar[float] = 2.0
+    scale = 2.0
 
 
-@dataclass(frozen=True)
 class HeNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(2 / fan_in)` [1]_.
+    """Truncated normal of standard deviation `sqrt(2 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
     """
 
-    scale: ClassVar[float] = 2.0
-    distribution: ClassVar[str] = "truncated_normal"
+    scale, distribution = 2.0, "truncated_normal"
 
 
-@dataclass(frozen=True)
 class LecunUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(3 / fan_in)` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(3 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
+    LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
     """
 
 
-@dataclass(frozen=True)
 class LecunNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(1 / fan_in)` [1]_; the one that SELU is made for [2]_.
+    """Truncated normal of standard deviation `sqrt(1 / fan_in)`; SELU is made for it.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
-    .. [2] Klambauer, Unterthiner, Mayr and Hochreiter (2017), Self-normalizing neural networks.
+    LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16; Klambauer, Unterthiner,
+    Mayr and Hochreiter (2017), Self-normalizing neural networks.
     """
 
-    distribution: ClassVar[str] = "truncated_normal"
+    distribution = "truncated_normal"
 
 
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """`gain` times a matrix with orthonormal columns, or rows where it has fewer rows than columns [1]_.
+    """`gain` times a matrix with orthonormal columns; rows, where it has fewer rows than columns.
 
     An array of more than two axes is one matrix `(product of all axes but the last, last axis)`.
+    Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in
+    deep linear networks.
 
     Parameters
     ----------
@@ -350,17 +305,12 @@ class Orthogonal(Initializer):
     ------
     ValueError
         When called for an array of fewer than two axes.
-
-    References
-    ----------
-    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of
-    learning in deep linear networks.
     """
 
     gain: float = 1.0
     seed: int | None = None
 
-    def _draw(self, shape, rng):
+    def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         from threadpoolctl import threadpool_limits
 
         if len(shape) < 2:
@@ -378,29 +328,14 @@ class Orthogonal(Initializer):
 _MODES = ("fan_in", "fan_out", "fan_avg")
 
 
-def _fans(shape: Shape) -> tuple[int, int]:
-    """`fan_in` and `fan_out` of an array of this shape."""
+def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str,
+            distribution: str) -> np.ndarray:
     if len(shape) < 2:
-        return (math.prod(shape),) * 2
-    receptive = math.prod(shape[:-2])
-    return shape[-2] * receptive, shape[-1] * receptive
-
-
-def _scaled(
-    shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str
-) -> np.ndarray:
-    fan_in, fan_out = _fans(shape)
+        fan_in = fan_out = math.prod(shape)
+    else:
+        fan_in, fan_out = (math.prod(shape[:-2]) * n for n in shape[-2:])
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
-
-
-def _uniform(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Uniform values of variance 1."""
-    return rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), shape)
-
-
-def _normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(shape)
 
 
 def _truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
@@ -411,49 +346,12 @@ def _truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Truncated normal values of variance 1."""
-    return _truncated_normal(shape, rng) / _TRUNCATED_STDDEV
-
-
-_DISTRIBUTIONS = {
-    "uniform": _uniform,
-    "truncated_normal": _unit_truncated_normal,
-    "untruncated_normal": _normal,
+# Values of variance 1.
+_DISTRIBUTIONS: dict[str, Callable[[Shape, np.random.Generator], np.ndarray]] = {
+    "uniform": lambda shape, rng: rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), shape),
+    "truncated_normal": lambda shape, rng: _truncated_normal(shape, rng) / _TRUNCATED_STDDEV,
+    "untruncated_normal": lambda shape, rng: rng.standard_normal(shape),
 }
-
-
-def _number(initializer: Initializer, name: str, value) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}"
-        )
-    return float(value)
-
-
-def _seed(initializer: Initializer, value) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise ValueError(
-            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, got {value!r}"
-        )
-    return int(value)
-
-
-def _at_least_zero(initializer: Initializer, name: str) -> None:
-    if getattr(initializer, name) < 0:
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be at least 0, got {getattr(initializer, name)}"
-        )
-
-
-def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(initializer, name)
-    if value not in allowed:
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}"
-        )
 
 
 zeros, ones, constant = Zeros, Ones, Constant
@@ -463,38 +361,27 @@ glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 
-_NAMES: dict[str, type[Initializer]] = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-    "orthogonal": Orthogonal,
-}
-_ALIASES = {
-    **{cls.__name__: cls for cls in _NAMES.values()},
-    "zero": Zeros,
-    "one": Ones,
-    "normal": RandomNormal,
-    "uniform": RandomUniform,
-}
+_CLASSES: tuple[type[Initializer], ...] = (
+    Zeros, Ones, Constant, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling,
+    GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal,
+)  # fmt: skip
+_NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES}
+_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
+    "zero": Zeros, "one": Ones, "normal": RandomNormal, "uniform": RandomUniform
+}  # fmt: skip
 
 
-def get(identifier) -> Initializer | None:
+def get(identifier: str | Initializer | type | dict | None) -> Initializer | None:
     """The initializer that a name, a class, an object or a config stands for.
 
     Parameters
     ----------
     identifier : str, Initializer, type, dict or None
         A name as in `"he_normal"` or `"HeNormal"`; what `Initializer.config` gave; None stays None.
+
+    Returns
+    -------
+    Initializer or None
 
     Raises
     ------
@@ -503,36 +390,4 @@ def get(identifier) -> Initializer | None:
     TypeError
         For any other type.
     """
-    if identifier is None or isinstance(identifier, Initializer):
-        return identifier
-    if isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
-    if isinstance(identifier, str):
-        return _class(identifier)()
-    if isinstance(identifier, dict):
-        return _from_config(identifier)
-    raise TypeError(
-        f"an initializer is a name, an object of nbbn.initializers or None, got {type(identifier).__name__}"
-    )
-
-
-def _class(name: str) -> type[Initializer]:
-    known = {**_NAMES, **_ALIASES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), _NAMES, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(_NAMES)}"
-    raise ValueError(f"unknown initializer {name!r}; {hint}")
-
-
-def _from_config(config: dict) -> Initializer:
-    name, arguments = config.get("class_name"), config.get("config", {})
-    if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise ValueError(
-            "an initializer's config must be a dict of class_name (a string) and config (a dict)"
-        )
-    cls = _class(name)
-    unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
-    if unknown:
-        raise ValueError(f"{cls.__name__} does not take {', '.join(unknown)}")
-    return cls(**arguments)
+    return made_of("an initializer", identifier, Initializer, _NAMES, _ALIASES)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import ClassVar
 
@@ -11,10 +10,12 @@ import numpy as np
 
 from nbbn import losses
 from nbbn.losses import Loss
+from nbbn.names import Specification, find
+from nbbn.utils import keras_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class Metric(Specification):
     """What every metric does: it measures each row, and the mean over the rows is the figure.
 
     Parameters
@@ -35,52 +36,41 @@ class Metric:
     name: str | None = None
     dtype: str | None = None
 
-    default_name: ClassVar[str]
+    record: ClassVar[str]  # the loss of whose rows it is the mean, if of one
     takes_labels: ClassVar[bool] = False
     rises: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name is None:
-            object.__setattr__(self, "name", self.default_name)
+            object.__setattr__(self, "name", keras_name(type(self).__name__))
         k = getattr(self, "k", 1)
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(
-                f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}"
-            )
+            raise self._error(f"k must be a whole number of at least 1, got {k!r}")
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
-        raise NotImplementedError
+        return losses.RECORDS[self.record].rows(targets, outputs)
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         """The figure of all rows."""
         return float(self.rows(targets, outputs).mean(dtype=np.float64))
 
-    def config(self) -> dict:
-        """The metric as JSON-ready values; `get` reads them."""
-        return {"class_name": type(self).__name__, "config": asdict(self)}
 
-
-@dataclass(frozen=True)
 class SparseCategoricalAccuracy(Metric):
     """Share of rows whose largest output is the label's."""
 
-    default_name = "sparse_categorical_accuracy"
-    takes_labels = True
-    rises = True
+    takes_labels = rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1) == targets
 
 
-@dataclass(frozen=True)
 class CategoricalAccuracy(Metric):
     """Share of rows whose largest output is where the largest target is."""
 
-    default_name = "categorical_accuracy"
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1) == targets.argmax(1)
 
 
@@ -98,10 +88,9 @@ class BinaryAccuracy(Metric):
 
     threshold: float = 0.5
 
-    default_name = "binary_accuracy"
     rises = True
 
-    def rows(self, targets, outputs):
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return ((outputs > self.threshold) == (targets > 0.5)).mean(1)
 
 
@@ -119,16 +108,14 @@ class SparseTopKCategoricalAccuracy(Metric):
 
     k: int = 5
 
-    default_name = "sparse_top_k_categorical_accuracy"
-    takes_labels = True
-    rises = True
+    takes_labels = rises = True
 
-    def rows(self, targets, outputs):
-        return _in_top(targets, outputs, self.k)
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        picked = np.take_along_axis(outputs, targets[:, None], 1)
+        return (outputs > picked).sum(1) < self.k
 
 
-@dataclass(frozen=True)
-class TopKCategoricalAccuracy(Metric):
+class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     """Share of rows whose largest target is where one of the `k` largest outputs is.
 
     Parameters
@@ -139,79 +126,48 @@ class TopKCategoricalAccuracy(Metric):
         See `Metric`.
     """
 
-    k: int = 5
+    takes_labels = False
 
-    default_name = "top_k_categorical_accuracy"
-    rises = True
-
-    def rows(self, targets, outputs):
-        return _in_top(targets.argmax(1), outputs, self.k)
+    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        return super().rows(targets.argmax(1), outputs)
 
 
-def _in_top(labels: np.ndarray, outputs: np.ndarray, k: int) -> np.ndarray:
-    picked = np.take_along_axis(outputs, labels[:, None], 1)
-    return (outputs > picked).sum(1) < k
-
-
-@dataclass(frozen=True)
 class MeanSquaredError(Metric):
     """`mean((y - t)^2)`."""
 
-    default_name = "mean_squared_error"
-
-    def rows(self, targets, outputs):
-        return losses.RECORDS["mean_squared_error"].rows(targets, outputs)
+    record = "mean_squared_error"
 
 
-@dataclass(frozen=True)
 class RootMeanSquaredError(MeanSquaredError):
     """`sqrt(mean((y - t)^2))`."""
 
-    default_name = "root_mean_squared_error"
-
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         return super().__call__(targets, outputs) ** 0.5
 
 
-@dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
     """`mean(|y - t|)`."""
 
-    default_name = "mean_absolute_error"
-
-    def rows(self, targets, outputs):
-        return losses.RECORDS["mean_absolute_error"].rows(targets, outputs)
+    record = "mean_absolute_error"
 
 
-@dataclass(frozen=True)
 class SparseCategoricalCrossentropy(Metric):
     """`-log p[label]`."""
 
-    default_name = "sparse_categorical_crossentropy"
     takes_labels = True
-
-    def rows(self, targets, outputs):
-        return losses.RECORDS["softmax_cross_entropy"].rows(targets, outputs)
+    record = "softmax_cross_entropy"
 
 
-@dataclass(frozen=True)
 class CategoricalCrossentropy(Metric):
     """`-sum(t * log p)`."""
 
-    default_name = "categorical_crossentropy"
-
-    def rows(self, targets, outputs):
-        return losses.RECORDS["categorical_cross_entropy"].rows(targets, outputs)
+    record = "categorical_cross_entropy"
 
 
-@dataclass(frozen=True)
 class BinaryCrossentropy(Metric):
     """`-mean(t * log p + (1 - t) * log(1 - p))`."""
 
-    default_name = "binary_crossentropy"
-
-    def rows(self, targets, outputs):
-        return losses.RECORDS["binary_cross_entropy"].rows(targets, outputs)
+    record = "binary_cross_entropy"
 
 
 @dataclass(frozen=True)
@@ -228,17 +184,16 @@ class Precision(Metric):
 
     thresholds: float = 0.5
 
-    default_name = "precision"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         found = outputs > self.thresholds
         return float((targets > 0.5)[found].mean()) if found.any() else 0.0
 
 
 @dataclass(frozen=True)
 class Recall(Metric):
-    """Share of the units in the targets that are found, over all rows; 0 where the targets hold none.
+    """Share of the units in the targets that are found, over all rows; 0 without such units.
 
     Parameters
     ----------
@@ -250,19 +205,17 @@ class Recall(Metric):
 
     thresholds: float = 0.5
 
-    default_name = "recall"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         wanted = targets > 0.5
         return float((outputs > self.thresholds)[wanted].mean()) if wanted.any() else 0.0
 
 
-@dataclass(frozen=True)
 class AUC(Metric):
-    """Area under the receiver operating characteristic, of all units together; 0 where the targets are all alike.
+    """Area under the receiver operating characteristic, of all units together.
 
-    Exact, where Keras sums over 200 thresholds.
+    Exact, where Keras sums over 200 thresholds; 0 where the targets are all alike.
 
     Parameters
     ----------
@@ -270,37 +223,32 @@ class AUC(Metric):
         See `Metric`.
     """
 
-    default_name = "auc"
     rises = True
 
-    def __call__(self, targets, outputs):
+    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         from sklearn.metrics import roc_auc_score
 
         wanted = np.ravel(targets > 0.5)
-        return (
-            float(roc_auc_score(wanted, np.ravel(outputs)))
-            if 0 < wanted.sum() < wanted.size
-            else 0.0
-        )
+        mixed = 0 < wanted.sum() < wanted.size
+        return float(roc_auc_score(wanted, np.ravel(outputs))) if mixed else 0.0
 
 
-_CLASSES = (
-    SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy, TopKCategoricalAccuracy,
-    MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError, SparseCategoricalCrossentropy, CategoricalCrossentropy,
-    BinaryCrossentropy, Precision, Recall, AUC,
+_CLASSES: tuple[type[Metric], ...] = (
+    SparseCategoricalAccuracy, CategoricalAccuracy, BinaryAccuracy, SparseTopKCategoricalAccuracy,
+    TopKCategoricalAccuracy, MeanSquaredError, RootMeanSquaredError, MeanAbsoluteError,
+    SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, Precision, Recall,
+    AUC,
 )  # fmt: skip
-_NAMES = {cls.default_name: cls for cls in _CLASSES} | {
-    "mse": MeanSquaredError,
-    "mae": MeanAbsoluteError,
-}
+_NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES} | {
+    "mse": MeanSquaredError, "mae": MeanAbsoluteError
+}  # fmt: skip
 _ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
-    "MSE": MeanSquaredError,
-    "MAE": MeanAbsoluteError,
-}
+    "MSE": MeanSquaredError, "MAE": MeanAbsoluteError
+}  # fmt: skip
 _ACCURACY = ("accuracy", "acc", "Accuracy")
 
 
-def get(identifier, loss: Loss, units: int | None) -> Metric:
+def get(identifier: str | Metric | dict, loss: Loss, units: int | None) -> Metric:
     """The metric that a name, an object or a config stands for, beside this loss.
 
     Parameters
@@ -313,6 +261,10 @@ def get(identifier, loss: Loss, units: int | None) -> Metric:
     units : int or None
         Outputs of the network; None: not known yet.
 
+    Returns
+    -------
+    Metric
+
     Raises
     ------
     ValueError
@@ -324,14 +276,13 @@ def get(identifier, loss: Loss, units: int | None) -> Metric:
     metric = _of(identifier, loss, units)
     if metric.takes_labels != loss.takes_labels:
         forms = {True: "class indices (n,)", False: "a row of numbers for each row"}
-        raise ValueError(
-            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} takes "
-            f"{forms[loss.takes_labels]}; use 'accuracy', which follows the loss, or another metric"
-        )
+        raise ValueError(f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss "
+                         f"{loss.shown!r} takes {forms[loss.takes_labels]}; use 'accuracy', which "
+                         "follows the loss, or another metric")
     return metric
 
 
-def _of(identifier, loss: Loss, units: int | None) -> Metric:
+def _of(identifier: object, loss: Loss, units: int | None) -> Metric:
     if isinstance(identifier, Metric):
         return identifier
     if isinstance(identifier, dict):
@@ -340,12 +291,10 @@ def _of(identifier, loss: Loss, units: int | None) -> Metric:
         cls = accuracy_of(loss, units) if identifier in _ACCURACY else _class(identifier)
         return replace(cls(), name=identifier)
     if isinstance(identifier, type) and issubclass(identifier, Metric):
-        raise TypeError(
-            f"a metric is the class {identifier.__name__}; make an object of it: {identifier.__name__}()"
-        )
-    raise TypeError(
-        f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; functions are not supported"
-    )
+        name = identifier.__name__
+        raise TypeError(f"a metric is the class {name}; make an object of it: {name}()")
+    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
+                    "functions are not supported")
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
@@ -355,14 +304,5 @@ def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
     return BinaryAccuracy if loss.end == "sigmoid" or units in (None, 1) else CategoricalAccuracy
 
 
-def _class(name) -> type[Metric]:
-    known = {**_NAMES, **_ALIASES}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(str(name).lower(), ("accuracy", *_NAMES), 1)
-    hint = (
-        f"did you mean {near[0]!r}?"
-        if near
-        else f"choose one of {', '.join(('accuracy', *_NAMES))}"
-    )
-    raise ValueError(f"unknown metric {name!r}; {hint}")
+def _class(name: object) -> type[Metric]:
+    return find("metric", name, _NAMES, _ALIASES, ("accuracy",))

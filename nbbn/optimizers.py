@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from nbbn.schedules import Schedule
 # Arguments of Keras's that no kernel computes, and the value at which they do nothing.
 _ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None}
 _NOT_WRITTEN = (*_ABSENT, "ema_momentum")
+_CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+
+LearningRate = float | Schedule | Callable[[int], float]
 
 
 @dataclass(kw_only=True, repr=False)
@@ -53,53 +56,41 @@ class Optimizer:
     loss_scale_factor: float | None = None
     gradient_accumulation_steps: int | None = None
     name: str | None = None
+    learning_rate: LearningRate = 0.0  # of the subclasses the first argument, with their default
 
-    # Arrays of state for each trained array; suffix of the kernels' names; arguments that weigh old
-    # values; those that are bools.
-    slots: ClassVar[int]
-    kernel: ClassVar[str]
+    # Arguments that weigh old values; those that are bools.
     shares: ClassVar[tuple[str, ...]] = ()
     flags: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.shares:
             object.__setattr__(self, name, self._number(name, most=1.0))
         for name in self.flags:
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"{self._class}: {name} must be True or False, got {getattr(self, name)!r}"
-                )
-        for name in ("epsilon", "weight_decay", "clipnorm", "clipvalue", "global_clipnorm"):
+                raise self._error(f"{name} must be True or False, got {getattr(self, name)!r}")
+        for name in ("epsilon", "weight_decay", *_CLIPS):
             if getattr(self, name, None) is not None:
                 object.__setattr__(self, name, self._number(name))
-        clips = {
-            n: getattr(self, n)
-            for n in ("clipnorm", "clipvalue", "global_clipnorm")
-            if getattr(self, n) is not None
-        }
-        if len(clips) > 1:
-            raise ValueError(
-                f"{self._class}: only one of clipnorm, clipvalue and global_clipnorm can be given, got {clips}"
-            )
-        for name, value in clips.items():
-            if value == 0:
-                raise ValueError(
-                    f"{self._class}: {name} must be above 0, got 0; leave it out to clip nothing"
-                )
-        k = self.gradient_accumulation_steps
-        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 2):
-            raise ValueError(
-                f"{self._class}: gradient_accumulation_steps must be None or a whole number above 1, got {k!r}"
-            )
+        self._check_clips({n: getattr(self, n) for n in _CLIPS if getattr(self, n) is not None})
+        k: object = self.gradient_accumulation_steps
+        if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 2):
+            raise self._error("gradient_accumulation_steps must be None or a whole number above 1, "
+                              f"got {k!r}")
         for name, nothing in _ABSENT.items():
             value = getattr(self, name, nothing)
             if value is not nothing and value != nothing:
-                raise ValueError(
-                    f"{self._class}: {name} is not supported, got {value!r}; leave it out"
-                )
+                raise self._error(f"{name} is not supported, got {value!r}; leave it out")
         self.__dict__["_made"] = True
 
-    def __repr__(self):
+    def _check_clips(self, clips: dict[str, float]) -> None:
+        if len(clips) > 1:
+            raise self._error("only one of clipnorm, clipvalue and global_clipnorm can be given, "
+                              f"got {clips}")
+        for name, value in clips.items():
+            if value == 0:
+                raise self._error(f"{name} must be above 0, got 0; leave it out to clip nothing")
+
+    def __repr__(self) -> str:
         shown = (
             f"{f.name}={getattr(self, f.name)!r}"
             for f in fields(self)
@@ -107,50 +98,51 @@ class Optimizer:
         )
         return f"{self._class}({', '.join(shown)})"
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         if name == "learning_rate":
             value = self._checked_rate(value)
         elif "_made" in self.__dict__:
-            raise AttributeError(
-                f"{self._class}: only learning_rate can be set; make a new {self._class} and call compile"
-            )
+            raise AttributeError(f"{self._class}: only learning_rate can be set; "
+                                 f"make a new {self._class} and call compile")
         object.__setattr__(self, name, value)
+
+    @property
+    def slots(self) -> int:
+        """Arrays of state for each trained array."""
+        raise NotImplementedError
+
+    @property
+    def kernel(self) -> str:
+        """The suffix of its kernels' names."""
+        raise NotImplementedError
 
     @property
     def _class(self) -> str:
         return type(self).__name__
 
-    def _number(self, name: str, most: float = math.inf) -> float:
-        value = getattr(self, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, Real)
-            or not 0 <= value <= most
-            or value == math.inf
-        ):
-            rule = (
-                "a finite number of at least 0"
-                if most == math.inf
-                else f"a number in [0, {most:g}]"
-            )
-            raise ValueError(f"{self._class}: {name} must be {rule}, got {value!r}")
-        return float(value)
+    def _error(self, text: str) -> ValueError:
+        return ValueError(f"{self._class}: {text}")
 
-    def _checked_rate(self, value) -> float | Callable:
+    def _number(self, name: str, most: float = math.inf) -> float:
+        value: object = getattr(self, name)
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else -1.0
+        if not 0 <= number <= most or number == math.inf:
+            bounded = f"a number in [0, {most:g}]"
+            rule = "a finite number of at least 0" if most == math.inf else bounded
+            raise self._error(f"{name} must be {rule}, got {value!r}")
+        return number
+
+    def _checked_rate(self, value: object) -> LearningRate:
         if callable(value):
             return value
         if "_made" in self.__dict__ and callable(self.learning_rate):
-            raise TypeError(
-                f"{self._class}: its learning_rate is a schedule, which a number cannot replace; make the optimizer with a number"
-            )
+            raise TypeError(f"{self._class}: its learning_rate is a schedule, "
+                            "which a number cannot replace; make the optimizer with a number")
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(
-                f"{self._class}: learning_rate must be a number, a schedule or a function of the step, got {value!r}"
-            )
-        if not 0 <= value < math.inf:
-            raise ValueError(
-                f"{self._class}: learning_rate must be a finite number of at least 0, got {value}"
-            )
+            raise TypeError(f"{self._class}: learning_rate must be a number, "
+                            f"a schedule or a function of the step, got {value!r}")
+        if not 0 <= float(value) < math.inf:
+            raise self._error(f"learning_rate must be a finite number of at least 0, got {value}")
         return float(value)
 
     def learning_rates(self, steps: np.ndarray) -> np.ndarray:
@@ -163,14 +155,13 @@ class Optimizer:
         """
         given = self.learning_rate
         if isinstance(given, Schedule):
-            return given(np.asarray(steps))
+            return np.asarray(given(np.asarray(steps)))
         if not callable(given):
             return np.full(len(steps), given)
         rates = np.array([given(int(step)) for step in steps], np.float64)
         if not (np.isfinite(rates) & (rates >= 0)).all():
-            raise ValueError(
-                f"{self._class}: the function learning_rate must give finite numbers of at least 0, got {rates}"
-            )
+            raise self._error("the function learning_rate must give finite numbers of at least 0, "
+                              f"got {rates}")
         return rates
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
@@ -178,7 +169,10 @@ class Optimizer:
         return self.learning_rates(steps)
 
     def shrinks(self, steps: np.ndarray) -> np.ndarray | None:
-        """The share of itself that every array loses before each step; None without weight decay."""
+        """The share of itself that every array loses before each step.
+
+        None without weight decay.
+        """
         return self.weight_decay * self.learning_rates(steps) if self.weight_decay else None
 
     def constants(self) -> list[float]:
@@ -195,23 +189,20 @@ class Optimizer:
             can be written.
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
-        given = {
-            name: value
-            for name, value in given.items()
-            if value is not None or name == "weight_decay"
-        }
+        given = {n: v for n, v in given.items() if v is not None or n == "weight_decay"}
         if isinstance(self.learning_rate, Schedule):
             given["learning_rate"] = self.learning_rate.config()
         elif callable(self.learning_rate):
-            raise ValueError(
-                f"{self._class}: a learning_rate that is a function cannot be written to a file; use nbbn.schedules"
-            )
+            raise self._error("a learning_rate that is a function cannot be written to a file; "
+                              "use nbbn.schedules")
         return {"class_name": self._class, "config": given}
 
 
 @dataclass(repr=False)
 class SGD(Optimizer):
-    """Stochastic gradient descent: `v = momentum * v - rate * g; p += v` (Nesterov: `p += momentum * v - rate * g`).
+    """Stochastic gradient descent: `v = momentum * v - rate * g; p += v`.
+
+    Nesterov's: `p += momentum * v - rate * g`.
 
     Parameters
     ----------
@@ -225,7 +216,7 @@ class SGD(Optimizer):
         See `Optimizer`.
     """
 
-    learning_rate: float | Schedule | Callable = 0.01
+    learning_rate: LearningRate = 0.01
     momentum: float = 0.0
     nesterov: bool = False
 
@@ -235,7 +226,6 @@ class SGD(Optimizer):
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "nesterov" if self.nesterov and self.momentum > 0 else "sgd"
 
     def constants(self) -> list[float]:
@@ -244,7 +234,9 @@ class SGD(Optimizer):
 
 @dataclass(repr=False)
 class RMSprop(Optimizer):
-    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / sqrt(v + epsilon)` (Tieleman and Hinton, 2012).
+    """`v = rho * v + (1 - rho) * g^2; p -= rate * g / sqrt(v + epsilon)`.
+
+    Tieleman and Hinton (2012).
 
     Parameters
     ----------
@@ -262,7 +254,7 @@ class RMSprop(Optimizer):
         See `Optimizer`.
     """
 
-    learning_rate: float | Schedule | Callable = 0.001
+    learning_rate: LearningRate = 0.001
     rho: float = 0.9
     momentum: float = 0.0
     epsilon: float = 1e-7
@@ -273,12 +265,10 @@ class RMSprop(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.momentum or self.centered else 1
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "rmsprop_momentum" if self.momentum or self.centered else "rmsprop"
 
     def constants(self) -> list[float]:
@@ -303,7 +293,7 @@ class Adam(Optimizer):
         See `Optimizer`.
     """
 
-    learning_rate: float | Schedule | Callable = 0.001
+    learning_rate: LearningRate = 0.001
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
@@ -314,20 +304,17 @@ class Adam(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.amsgrad else 2
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "amsgrad" if self.amsgrad else "adam"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if 1.0 in (self.beta_1, self.beta_2):
-            raise ValueError(
-                f"{self._class}: beta_1 and beta_2 must lie below 1, got {self.beta_1} and {self.beta_2}"
-            )
+            given = f"{self.beta_1} and {self.beta_2}"
+            raise self._error(f"beta_1 and beta_2 must lie below 1, got {given}")
 
     def constants(self) -> list[float]:
         return [self.beta_1, self.beta_2, self.epsilon, 1 - self.beta_1, 1 - self.beta_2]
@@ -351,25 +338,18 @@ class AdamW(Adam):
         See `Optimizer`.
     """
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        weight_decay=0.004,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        amsgrad=False,
-        **base,
-    ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base
-        )
+    def __init__(self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
+                 beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7,
+                 amsgrad: bool = False, **base: Any):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay,
+                         **base)
 
 
-_OPTIMIZERS = {cls.__name__.lower(): cls for cls in (SGD, RMSprop, Adam, AdamW)}
+_CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)
+_OPTIMIZERS = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
-def get(identifier) -> Optimizer:
+def get(identifier: str | Optimizer | dict) -> Optimizer:
     """The optimiser that a name, an object or a config stands for.
 
     Parameters
@@ -377,6 +357,10 @@ def get(identifier) -> Optimizer:
     identifier : str, Optimizer or dict
         A name as in `"adam"` or `"Adam"`, which has the default arguments; what `Optimizer.config`
         gave.
+
+    Returns
+    -------
+    Optimizer
 
     Raises
     ------
@@ -392,15 +376,13 @@ def get(identifier) -> Optimizer:
     if isinstance(identifier, str):
         return _class(identifier)()
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
-        raise TypeError(
-            f"optimizer is the class {identifier.__name__}; make an object of it: {identifier.__name__}()"
-        )
-    raise TypeError(
-        f"optimizer must be a name or an object of nbbn.optimizers, got {type(identifier).__name__}"
-    )
+        name = identifier.__name__
+        raise TypeError(f"optimizer is the class {name}; make an object of it: {name}()")
+    raise TypeError("optimizer must be a name or an object of nbbn.optimizers, "
+                    f"got {type(identifier).__name__}")
 
 
-def _class(name) -> type[Optimizer]:
+def _class(name: object) -> type[Optimizer]:
     if str(name).lower() not in _OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(_OPTIMIZERS)}")
     return _OPTIMIZERS[str(name).lower()]
@@ -408,8 +390,6 @@ def _class(name) -> type[Optimizer]:
 
 def _arguments(config: dict) -> dict:
     rate = config.get("learning_rate")
-    return (
-        {**config, "learning_rate": schedules.from_config(rate)}
-        if isinstance(rate, dict)
-        else config
-    )
+    if isinstance(rate, dict):
+        return {**config, "learning_rate": schedules.from_config(rate)}
+    return config

@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +26,15 @@ _default: int | None = None
 _parallel = threading.Lock()
 _used_threads = False
 _serial_only = False
+_warned = False
 
 
 @functools.cache
 def _limit() -> int:
-    """The most threads there are: Numba's; without it one, as NumPy's own threads are not ours to count."""
+    """The most threads there are: Numba's.
+
+    Without it one, as NumPy's own threads are not ours to count.
+    """
     if not compiler.available():
         return 1
     import numba
@@ -36,8 +42,8 @@ def _limit() -> int:
     return numba.config.NUMBA_NUM_THREADS
 
 
-def _positive(n) -> int:
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+def _positive(n: object) -> int:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise TypeError(f"the number of threads must be an int, got {n!r}")
     if n < 1:
         raise ValueError(f"the number of threads must be at least 1, got {n}")
@@ -45,7 +51,9 @@ def _positive(n) -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads every later call may use; more than Numba's own limit (`NUMBA_NUM_THREADS`) are not started.
+    """Set how many threads every later call may use.
+
+    More than Numba's own limit (`NUMBA_NUM_THREADS`) are not started.
 
     Parameters
     ----------
@@ -69,7 +77,7 @@ def get_num_threads() -> int:
 
 
 @contextlib.contextmanager
-def num_threads(n: int | None):
+def num_threads(n: int | None) -> Iterator[None]:
     """Within the block, calls from this thread use `n` threads; None changes nothing."""
     before = getattr(_local, "threads", None)
     _local.threads = before if n is None else _positive(n)
@@ -79,8 +87,8 @@ def num_threads(n: int | None):
         _local.threads = before
 
 
-def run_parallel(threads: int, function, *args) -> None:
-    """Call a parallel function with `threads` of Numba's threads; Numba's own setting is restored."""
+def run_parallel(threads: int, function: Callable[..., Any], *args: Any) -> None:
+    """Call a parallel function with `threads` of Numba's; its own setting is restored."""
     import numba
 
     global _used_threads
@@ -107,11 +115,11 @@ def _started() -> bool:
 
 
 def _after_fork_in_child() -> None:
-    global _parallel, _serial_only
+    global _parallel, _serial_only, _warned
     _parallel = threading.Lock()
     if (registry := sys.modules.get("nbbn.kernels.registry")) is not None:
         registry.renew_lock()
-    _serial_only = _started()
+    _serial_only, _warned = _started(), False
 
 
 if hasattr(os, "register_at_fork"):
@@ -119,16 +127,19 @@ if hasattr(os, "register_at_fork"):
 
 
 def usable_threads(threads: int) -> int:
-    """1 in a child forked after threads were started: they did not come along, and OpenMP would abort."""
-    global _serial_only
+    """1 in a child forked after threads were started.
+
+    They did not come along, and OpenMP would abort.
+    """
+    global _warned
     if not _serial_only:
         return threads
-    if _serial_only is True and threads > 1:
+    if not _warned and threads > 1:
         warnings.warn(
             "this process was forked from one that ran nbbn on several threads: it uses one thread",
             stacklevel=3,
         )
-        _serial_only = "warned"
+        _warned = True
     return 1
 
 

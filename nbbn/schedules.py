@@ -6,34 +6,27 @@ float64.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
+from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from nbbn.names import Specification
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Specification):
     """What every schedule does: `schedule(steps)` are the learning rates of these steps."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
             if f.type == "float":
-                if (
-                    isinstance(value, bool)
-                    or not isinstance(value, Real)
-                    or not math.isfinite(value)
-                ):
-                    raise ValueError(
-                        f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}"
-                    )
-                object.__setattr__(self, f.name, float(value))
+                object.__setattr__(self, f.name, self._number(f.name))
+            value = getattr(self, f.name)
             if f.name in ("decay_steps", "total_steps") and value <= 0:
-                raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
+                raise self._error(f"{f.name} must be above 0, got {value}")
 
-    def __call__(self, step) -> np.ndarray | float:
+    def __call__(self, step: ArrayLike) -> np.ndarray | float:
         """Learning rates of the steps.
 
         Parameters
@@ -52,13 +45,24 @@ class Schedule:
     def _rates(self, step: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def config(self) -> dict:
-        """The schedule as JSON-ready values; `from_config` reads them."""
-        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+@dataclass(frozen=True)
+class _Decay(Schedule):
+    """What the decays by a rate share."""
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = ""
+
+    def _done(self, step: np.ndarray) -> np.ndarray:
+        p = step / self.decay_steps
+        return np.floor(p) if self.staircase else p
 
 
 @dataclass(frozen=True)
-class ExponentialDecay(Schedule):
+class ExponentialDecay(_Decay):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
 
     Parameters
@@ -69,21 +73,14 @@ class ExponentialDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "ExponentialDecay"
 
-    def _rates(self, step):
-        p = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (
-            np.floor(p) if self.staircase else p
-        )
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        return self.initial_learning_rate * self.decay_rate ** self._done(step)
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay(Schedule):
+class InverseTimeDecay(_Decay):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
 
     Parameters
@@ -94,22 +91,17 @@ class InverseTimeDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "InverseTimeDecay"
 
-    def _rates(self, step):
-        p = step / self.decay_steps
-        return self.initial_learning_rate / (
-            1 + self.decay_rate * (np.floor(p) if self.staircase else p)
-        )
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        return self.initial_learning_rate / (1 + self.decay_rate * self._done(step))
 
 
 @dataclass(frozen=True)
 class PolynomialDecay(Schedule):
-    """`(initial - end) * (1 - step / decay_steps) ** power + end`, and `end_learning_rate` from `decay_steps` on.
+    """`(initial - end) * (1 - step / decay_steps) ** power + end`.
+
+    From `decay_steps` on it is `end_learning_rate`.
 
     Parameters
     ----------
@@ -126,8 +118,8 @@ class PolynomialDecay(Schedule):
     cycle: bool = False
     name: str = "PolynomialDecay"
 
-    def _rates(self, step):
-        steps = self.decay_steps
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        steps = np.asarray(self.decay_steps)
         if self.cycle:
             steps = steps * np.maximum(1, np.ceil(step / steps))
         span = self.initial_learning_rate - self.end_learning_rate
@@ -136,7 +128,9 @@ class PolynomialDecay(Schedule):
 
 @dataclass(frozen=True)
 class CosineDecay(Schedule):
-    """Half a cosine from a rate down to `alpha` times it, after a linear warm-up (Loshchilov and Hutter, 2017).
+    """Half a cosine from a rate down to `alpha` times it, after a linear warm-up.
+
+    Loshchilov and Hutter (2017).
 
     Parameters
     ----------
@@ -157,25 +151,22 @@ class CosineDecay(Schedule):
     warmup_target: float | None = None
     warmup_steps: float = 0
 
-    def _rates(self, step):
+    def _rates(self, step: np.ndarray) -> np.ndarray:
         if self.warmup_target is None:
             return self.initial_learning_rate * self._share(step)
         rise = self.warmup_target - self.initial_learning_rate
         warm = self.initial_learning_rate + rise * step / max(self.warmup_steps, 1)
-        return np.where(
-            step < self.warmup_steps,
-            warm,
-            self.warmup_target * self._share(step - self.warmup_steps),
-        )
+        return np.where(step < self.warmup_steps, warm,
+                        self.warmup_target * self._share(step - self.warmup_steps))
 
-    def _share(self, step):
+    def _share(self, step: np.ndarray) -> np.ndarray:
         done = np.clip(step / self.decay_steps, 0, 1)
         return (1 - self.alpha) * 0.5 * (1 + np.cos(np.pi * done)) + self.alpha
 
 
 @dataclass(frozen=True)
 class PiecewiseConstantDecay(Schedule):
-    """`values[0]` up to and with step `boundaries[0]`, then `values[1]` up to and with `boundaries[1]`, and so on.
+    """`values[0]` up to and with step `boundaries[0]`, then `values[1]`, and so on.
 
     Parameters
     ----------
@@ -190,24 +181,19 @@ class PiecewiseConstantDecay(Schedule):
     values: tuple[float, ...]
     name: str = "PiecewiseConstant"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("boundaries", "values"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if len(self.boundaries) != len(self.values) - 1:
-            raise ValueError(
-                f"PiecewiseConstantDecay: needs one value more than boundaries, got {len(self.values)} values for "
-                f"{len(self.boundaries)} boundaries"
-            )
+            raise ValueError("PiecewiseConstantDecay: needs one value more than boundaries, "
+                             f"got {len(self.values)} values for {len(self.boundaries)} boundaries")
         if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:])):
-            raise ValueError(
-                f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}"
-            )
+            raise ValueError("PiecewiseConstantDecay: boundaries must ascend, "
+                             f"got {self.boundaries}")
 
-    def _rates(self, step):
-        return np.asarray(self.values, np.float64)[
-            np.searchsorted(self.boundaries, step, side="left")
-        ]
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
 
 
 @dataclass(frozen=True)
@@ -236,21 +222,19 @@ class OneCycle(Schedule):
     end_factor: float = 4e-6
     name: str = "OneCycle"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.warmup_share < 1:
-            raise ValueError(
-                f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}"
-            )
+            raise ValueError("OneCycle: warmup_share must lie between 0 and 1, "
+                             f"got {self.warmup_share}")
 
-    def _rates(self, step):
+    def _rates(self, step: np.ndarray) -> np.ndarray:
         last = max(self.total_steps - 1, 1)
         top = self.warmup_share * last
         up = np.clip(step / top, 0, 1)
         down = np.clip((step - top) / (last - top), 0, 1)
-        share = np.where(
-            step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down)
-        )
+        share = np.where(step < top, _cosine(self.start_factor, 1.0, up),
+                         _cosine(1.0, self.end_factor, down))
         return self.max_learning_rate * share
 
 
@@ -258,17 +242,11 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
     return last + (first - last) * 0.5 * (1 + np.cos(np.pi * done))
 
 
-_SCHEDULES = {
-    cls.__name__: cls
-    for cls in (
-        ExponentialDecay,
-        InverseTimeDecay,
-        PolynomialDecay,
-        CosineDecay,
-        PiecewiseConstantDecay,
-        OneCycle,
-    )
-}
+_CLASSES: tuple[type[Schedule], ...] = (
+    ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
+    OneCycle,
+)  # fmt: skip
+_SCHEDULES = {cls.__name__: cls for cls in _CLASSES}
 
 
 def from_config(config: dict) -> Schedule:

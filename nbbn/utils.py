@@ -7,12 +7,15 @@ import re
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 _seeds = np.random.SeedSequence()
 
 
 def set_random_seed(seed: int) -> None:
-    """Make everything random that follows repeatable: models made from now on, `random` and `numpy.random`.
+    """Make everything random that follows repeatable.
+
+    That is models made from now on, `random` and `numpy.random`.
 
     Parameters
     ----------
@@ -45,7 +48,7 @@ def new_seed() -> int:
     return int(_seeds.spawn(1)[0].generate_state(1)[0])
 
 
-def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
+def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """Class indices as one-hot rows.
 
     Parameters
@@ -75,9 +78,8 @@ def to_categorical(x, num_classes: int | None = None) -> np.ndarray:
         x = x.reshape(x.shape[:-1])
     classes = int(x.max(initial=-1)) + 1 if num_classes is None else num_classes
     if x.size and not 0 <= x.min() <= x.max() < classes:
-        raise ValueError(
-            f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, got {x.min()} to {x.max()}"
-        )
+        raise ValueError(f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, "
+                         f"got {x.min()} to {x.max()}")
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)

@@ -1,4 +1,4 @@
-"""Fixtures: seeded random numbers, and real data."""
+"""Fixtures: seeded random numbers, and real data. And how the whole is shared out over processes (pytest-xdist)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,32 @@ import pytest
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[1]
+# Processes for the whole of the tests, and as many tests as are a good part of it.
+MOST_PROCESSES, MANY = 4, 2000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """`-n auto`: a process for each core where all tests run, none besides this one where files are named."""
+    if config.args_source == config.ArgsSource.ARGS:
+        return 0
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
+
+
+def pytest_collection_finish(session):
+    """Of several processes each compiles its share of the kernels first: they keep them in one cache, and none twice.
+
+    A share is as much as can be of one dtype: helpers of kernels are compiled once for each in every process.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or len(session.items) < MANY:
+        return
+    from nbbn.kernels import KERNELS
+
+    jobs = [(kernel, np.dtype(dtype)) for dtype in ("float32", "float64") for kernel in KERNELS.values()]
+    me, all_of_us = int(worker["workerid"][2:]), worker["workercount"]
+    for kernel, dtype in jobs[len(jobs) * me // all_of_us : len(jobs) * (me + 1) // all_of_us]:
+        kernel.address(dtype)
 
 
 @pytest.fixture

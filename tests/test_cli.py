@@ -156,6 +156,7 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_command_quietly(models, tmp_path):
     np.save(tmp_path / "many.npy", np.zeros((300_000, 64), np.float32))
     argv = ["-m", "nbbn", "predict", models / "digits.safetensors", tmp_path / "many.npy", "-"]

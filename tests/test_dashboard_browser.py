@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from sample_results import make_sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 

@@ -126,6 +126,7 @@ def test_a_file_in_mnists_layout(tmp_path, capsys, quick):
     assert np.mean(folded.predict(x) == arrays["y_test"]) > 0.9
 
 
+@pytest.mark.slow
 def test_mnist(mnist, tmp_path, capsys, quick):
     np.savez(tmp_path / "mnist.npz", **mnist)
     demo(capsys, "--data", tmp_path / "mnist.npz", "--output", tmp_path / "out", "--epochs", "2", "--batch-size", "128")
@@ -161,7 +162,7 @@ def test_bad_data_is_refused_before_anything_is_written(tmp_path, capsys, change
     assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 nothing", os.urandom(300)])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 nothing", bytes(range(256))])
 def test_files_that_are_no_archives(tmp_path, capsys, content):
     path = tmp_path / "d.npz"
     if content is not None:
@@ -184,6 +185,7 @@ def run_demo(output, **options):
     return subprocess.run(argv, env=env, timeout=200, **options)
 
 
+@pytest.mark.slow
 def test_logs_hold_no_control_characters(tmp_path):
     done = run_demo(tmp_path / "out", capture_output=True, text=True)
     assert done.returncode == 0
@@ -191,6 +193,7 @@ def test_logs_hold_no_control_characters(tmp_path):
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are POSIX's")
 def test_a_terminal_shows_the_bar(tmp_path):
     import pty

@@ -143,6 +143,7 @@ def test_broken_checkpoint(content, tmp_path):
         make(checkpoint=tmp_path / "none" / "fit").fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed(tmp_path):
     """Killed three times at whatever moment, it ends with the bits of a fit that was left alone."""
     path = tmp_path / "fit"

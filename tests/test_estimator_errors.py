@@ -181,7 +181,7 @@ def test_divergence_is_an_error():
         ({"solver": "lbfgs", "dropout": 0.5}, "solver='lbfgs' does not support dropout=0.5"),
         ({"solver": "lbfgs", "clip_norm": 1.0}, "solver='lbfgs' does not support clip_norm=1.0"),
         ({"solver": "lbfgs", "learning_rate": "cosine"}, "solver='lbfgs' does not support learning_rate='cosine'"),
-        ({"solver": "lbfgs", "learning_rate": lambda s: 1.0}, "solver='lbfgs' does not support learning_rate"),
+        ({"solver": "lbfgs", "learning_rate": float}, "solver='lbfgs' does not support learning_rate"),
         ({"solver": "lbfgs", "early_stopping": "loss"}, "solver='lbfgs' does not support early_stopping='loss'"),
         ({"solver": "lbfgs", "checkpoint": "x"}, "solver='lbfgs' does not support checkpoint='x'"),
         ({"n_jobs": 0}, "n_jobs == 0"),

@@ -49,6 +49,7 @@ def test_sparse_rows_are_not_dense_at_once():
 WAYS = ["", "early_stopping=True, dtype='float32', class_weight='balanced'", "batch_norm=False, solver='lbfgs', max_fun=2"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads and resets Linux's account of memory")
 @pytest.mark.parametrize("where", ["mapped", "in memory"])
 def test_bytes_are_converted_by_the_batch(where, tmp_path):
@@ -94,7 +95,11 @@ class Watched(np.ndarray):
     """Rows that a weak reference can watch."""
 
 
-@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"callbacks": lambda *_: None}], ids=str)
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"callbacks": lambda *_: None}],
+    ids=["defaults", "early stopping", "lbfgs", "callback"],
+)
 def test_rows_are_free_after_a_fit(params):
     """No cycle of objects keeps them until the collector comes by."""
     X, y = data()

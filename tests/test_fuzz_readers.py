@@ -24,6 +24,8 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'n
 from keras_files import functional_config, h5_file, keras_file, sequential_config, weights_file  # noqa: E402
 from naive_layers import NaiveNetwork, describe  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = settings(
     max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )

@@ -1,4 +1,4 @@
-"""The house flows down: a module imports from its own room and from rooms above it, in no circle."""
+"""The house flows down: a module imports from its own room and rooms above it, in no circle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
-    ("version", "terminal", "errors", "warning", "dtypes", "answers", "compiler", "utils"),
+    ("version", "terminal", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"),
     ("layers", "network"),
@@ -76,7 +76,7 @@ def imports(module: str) -> frozenset[str]:
             names = {f"{base}.{alias.name}" for alias in node.names}
             found |= {name if name in modules() else base for name in names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # A module that is looked up by its name when it is asked for: `module` or `module:function`.
+            # A module that is looked up by its name when asked for: `module` or `module:function`.
             if re.fullmatch(r"nbbn(\.\w+)+(:\w+)?", node.value):
                 found.add(node.value.partition(":")[0])
     return frozenset(found & modules().keys() - {module})

@@ -24,6 +24,8 @@ import numpy as np
 import pytest
 from numba.core.codegen import get_host_cpu_features
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 # Set for a child by its machine alone.
 VARIABLES = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_NUM_THREADS")

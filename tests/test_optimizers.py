@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -228,8 +229,11 @@ def _many(p, g, param, slots, i, size, constants, rate):
     store(param, i, p - splat(param, rate * constants[8]) * total)
 
 
+@dataclass
 class Many(Optimizer):
-    learning_rate, slots, kernel = 0.1, 6, "_many"
+    learning_rate: float = 0.1
+
+    slots, kernel = 6, "_many"
 
     def constants(self):
         return [0.0] * 8 + [0.5]

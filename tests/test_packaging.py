@@ -160,6 +160,7 @@ def test_run_py_refuses_an_old_python(clone, capsys, monkeypatch):
     assert "needs Python 3.10" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_run_py_makes_an_environment_and_installs_once(clone, installs, capsys):
     folder, module = clone
     module.prepare(["plot"])
@@ -176,6 +177,7 @@ def test_run_py_makes_an_environment_and_installs_once(clone, installs, capsys):
     assert len(installs) > count
 
 
+@pytest.mark.slow
 def test_run_py_takes_the_next_way_where_one_fails(clone, monkeypatch):
     folder, module = clone
     venv = [sys.executable, "-m", "venv", module.VENV]
@@ -189,6 +191,7 @@ def test_run_py_takes_the_next_way_where_one_fails(clone, monkeypatch):
     assert not (folder / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_run_py_puts_the_systems_pip_into_an_environment_without_one(clone):
     """Debian's Python has no ensurepip: here its way out is taken although ensurepip is there."""
     _, module = clone
@@ -209,6 +212,7 @@ def test_run_py_leaves_a_foreign_folder_alone(clone, capsys):
     assert (folder / ".venv" / "mine").exists()
 
 
+@pytest.mark.slow
 def test_run_py_replaces_a_broken_environment(clone, installs):
     folder, module = clone
     (folder / ".venv").mkdir()
@@ -226,7 +230,7 @@ def test_run_py_passes_arguments_on(clone, monkeypatch):
     assert module.main(["demo", "--epochs", "3"]) == 7
     assert module.main(["test", "-k", "x"]) == 7
     assert ran == [["plot"], ["-m", "nbbn", "demo", "--epochs", "3"],
-                   ["test", "plot", "onnx"], ["-m", "pytest", "-k", "x"]]  # fmt: skip
+                   ["test", "plot", "onnx"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal", "-k", "x"]]  # fmt: skip
 
 
 def test_what_the_commands_leave_is_ignored():

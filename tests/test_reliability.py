@@ -184,6 +184,7 @@ def test_home_is_unset():
     assert run_python("print(digest(trained()))", HOME=None, XDG_CACHE_HOME=None) == ref
 
 
+@pytest.mark.slow
 def test_no_place_for_a_cache(tmp_path):
     """Folders below a file cannot be made, by root neither: kernels are compiled for the one process."""
     file = tmp_path / "file"
@@ -194,6 +195,7 @@ def test_no_place_for_a_cache(tmp_path):
     assert got == ref
 
 
+@pytest.mark.slow
 def test_truncated_cache(tmp_path):
     """An index or a kernel cut short, by a full disk for one, is compiled again."""
     ref = run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path)
@@ -205,6 +207,7 @@ def test_truncated_cache(tmp_path):
     assert run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path) == ref
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_more_threads_than_cores(layer, tmp_path):
     """Same bits, no hang and no crash up to 64 threads; a parallel region's memory once was freed under its threads."""
@@ -223,6 +226,7 @@ def test_more_threads_than_cores(layer, tmp_path):
     assert len(digests) == 4 and len(set(digests)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_concurrent_callers_on_every_layer(layer):
     """Fits, predictions and batch norms from four Python threads at once give what they give one after the other."""

@@ -264,6 +264,20 @@ def test_fit(case, dtype):
     assert_close(history["val_loss"][-1], oracle.loss(x[:11], y[:11], case.described()[1]), dtype, "val_loss")
 
 
+@dtypes
+@pytest.mark.parametrize("rows", [24, 29])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_loss_of_an_epoch_has_the_penalties_of_its_steps(rows, dtype, weighted):
+    """Of each step before its update, and by the step's rows: a shorter last batch counts less."""
+    penalized = NETWORKS["loss, penalties"]
+    case = Case(penalized.input_shape, penalized.layers, penalized.loss, (rows,), weighted)
+    optimizer = "SGD", {"learning_rate": 0.1}
+    model, oracle = build(case, dtype, optimizer), case.oracle()
+    x, y, weight = joined(case, dtype)
+    history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, sample_weight=weight, verbose=0).history
+    assert_close(history["loss"], fit_oracle(oracle, case, optimizer, 8, 2), dtype, "loss")
+
+
 ACCUMULATING = {name: o for name, o in OPTIMIZERS.items() if "gradient_accumulation_steps" in o[1]}
 
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sklearn_as_nbbn
 from estimator_helpers import newest
 
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @newest  # its suite was read; that of an older scikit-learn has other items
 def test_suite_passes(tmp_path):
     """All items but the exceptions, each of which is there and named with its reason."""

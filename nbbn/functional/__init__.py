@@ -1,29 +1,24 @@
-"""Kernels as NumPy functions: batch norm forward, backward and in inference, and the forward functions of other layers.
+"""Kernels as NumPy functions: batch norm, and the forward functions of other layers.
 
 Rows first, channels last; float32 or float64, never mixed. All of them may be called from many
 threads at once.
 """
 
 import importlib
+from typing import Any
 
 # Each name and its module, imported when the name is first used: they import numba.
 _MODULES = {
-    "ACTIVATIONS": "batch_norm",
-    "BatchNormCache": "batch_norm",
-    "batch_norm_backward": "batch_norm",
-    "batch_norm_inference": "batch_norm",
-    "batch_norm_train": "batch_norm",
-    "conv2d": "affine",
-    "dense": "affine",
-    "group_norm": "norm",
-    "layer_norm": "norm",
-    "max_pool2d": "pool",
+    "BATCH_NORM_ACTIVATIONS": "batch_norm", "BatchNormCache": "batch_norm",
+    "batch_norm_backward": "batch_norm", "batch_norm_inference": "batch_norm",
+    "batch_norm_train": "batch_norm", "conv2d": "affine", "dense": "affine", "group_norm": "norm",
+    "layer_norm": "norm", "max_pool2d": "pool",
 }
 
 __all__ = list(_MODULES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
@@ -31,5 +26,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *_MODULES]

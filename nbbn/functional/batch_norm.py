@@ -6,8 +6,10 @@ import functools
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from nbbn.functional.checks import check_out, check_x
+from nbbn.kernels import KERNELS
 from nbbn.kernels.norm_rows import (
     BETA,
     DBETA,
@@ -24,7 +26,7 @@ from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
 
-ACTIVATIONS = (None, "relu")
+BATCH_NORM_ACTIVATIONS = (None, "relu")
 # A virtual row has at least so many floats: enough independent sums to hide the latency of adding
 # to memory.
 _WIDE = 256
@@ -36,6 +38,19 @@ _RUN_FLOATS = 1 << 13
 _TEAM_FLOATS = 1 << 16
 # Results larger than this are written past the caches: they would only drive out what is needed.
 _STREAM_BYTES = 24 << 20
+
+# What runs, kernel by kernel: the whole forward pass, its last part alone, and the backward pass.
+_PROGRAMS = {
+    "forward": ("block_moments", "merge_moments", "normalise{relu}_rows{streamed}"),
+    "apply": ("normalise{relu}_rows{streamed}",),
+    "backward": ("gradient_sums{relu}", "merge_gradients", "input_gradient{relu}{streamed}"),
+}
+_BUFFERS = {
+    "x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y), "y": Buffer("y", Segment.OUT),
+    "dx": Buffer("dx", Segment.OUT), "gamma": Buffer("gamma", Segment.GAMMA),
+    "beta": Buffer("beta", Segment.BETA), "state": Buffer("state", Segment.PARAMS),
+    "partial": Buffer("partial", Segment.WORK),
+}
 
 
 class BatchNormCache:
@@ -66,9 +81,8 @@ class BatchNormCache:
 class _Plan:
     """How an array of a shape is split, and the programs that run on it."""
 
-    def __init__(
-        self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float
-    ):
+    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None,
+                 epsilon: float):
         v = lanes(dtype)
         group = v // math.gcd(channels, v)
         group *= max(1, -(-_WIDE // (channels * group)))
@@ -77,9 +91,8 @@ class _Plan:
         self.virtual_rows = rows // group
         self.tail = (rows - self.virtual_rows * group) * channels
         floats = rows * channels
-        self.blocks = max(
-            1, min(_MOST_BLOCKS, floats // _BLOCK_FLOATS, max(1, self.virtual_rows // 2))
-        )
+        most = min(_MOST_BLOCKS, max(1, self.virtual_rows // 2))
+        self.blocks = max(1, min(most, floats // _BLOCK_FLOATS))
         self.run = max(2, _RUN_FLOATS // self.width)
         self.parallel = floats > _TEAM_FLOATS
         self.large = floats * dtype.itemsize > _STREAM_BYTES
@@ -92,116 +105,41 @@ class _Plan:
         """One number a channel of a state."""
         return state[row * self.width : row * self.width + self.channels]
 
-    def _sizes(self) -> dict:
-        return {"width": self.width, "rows_total": self.virtual_rows}
-
-    def _state(self) -> Buffer:
-        return Buffer("state", Segment.PARAMS)
-
     def table(self, program: str, target: np.ndarray) -> np.ndarray:
-        """Table of the `forward`, `apply` or `backward` program for an array to write to.
+        """Table of a program of `_PROGRAMS` for an array to write to.
 
         Stores past the caches need an address aligned to the vector.
         """
-        streamed = (
-            self.large
-            and self.width * self.dtype.itemsize % 64 == 0
-            and target.ctypes.data % 64 == 0
-        )
+        whole_lines = self.width * self.dtype.itemsize % 64 == 0 and target.ctypes.data % 64 == 0
+        streamed = self.large and whole_lines
         if (program, streamed) not in self._tables:
-            made = getattr(self, f"_{program}")(self._relu, "_streamed" if streamed else "")
-            self._tables[program, streamed] = made.table(repeats=False)
+            suffix = "_streamed" if streamed else ""
+            kernels = [k.format(relu=self._relu, streamed=suffix) for k in _PROGRAMS[program]]
+            self._tables[program, streamed] = self._made_of(kernels).table(repeats=False)
         return self._tables[program, streamed]
 
-    def _forward(self, relu: str, streamed: str) -> Program:
-        x, state, partial = Buffer("x", Segment.X), self._state(), Buffer("partial", Segment.WORK)
-        p = Program(self.dtype)
-        p.add(
-            "block_moments",
-            x=x,
-            channels=self.channels,
-            **self._sizes(),
-            run=self.run,
-            blocks=self.blocks,
-            partial=partial,
-        )
-        p.add(
-            "merge_moments",
-            x=x,
-            channels=self.channels,
-            **self._sizes(),
-            tail=self.tail,
-            blocks=self.blocks,
-            partial=partial,
-            state=state,
-            gamma=Buffer("gamma", Segment.GAMMA),
-            beta=Buffer("beta", Segment.BETA),
-            epsilon=self.epsilon,
-        )
-        p.add(
-            f"normalise{relu}_rows{streamed}",
-            x=x,
-            **self._sizes(),
-            tail=self.tail,
-            blocks=self.blocks,
-            state=state,
-            y=Buffer("y", Segment.OUT),
-        )
-        return p
-
-    def _apply(self, relu: str, streamed: str) -> Program:
-        p = Program(self.dtype)
-        p.add(
-            f"normalise{relu}_rows{streamed}",
-            x=Buffer("x", Segment.X),
-            **self._sizes(),
-            tail=self.tail,
-            blocks=self.blocks,
-            state=self._state(),
-            y=Buffer("y", Segment.OUT),
-        )
-        return p
-
-    def _backward(self, relu: str, streamed: str) -> Program:
-        rows = {"x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y)}
-        state, partial = self._state(), Buffer("partial", Segment.WORK)
-        p = Program(self.dtype)
-        p.add(
-            f"gradient_sums{relu}",
-            **rows,
-            **self._sizes(),
-            blocks=self.blocks,
-            state=state,
-            partial=partial,
-        )
-        p.add(
-            "merge_gradients",
-            **rows,
-            channels=self.channels,
-            **self._sizes(),
-            tail=self.tail,
-            blocks=self.blocks,
-            clip=int(bool(relu)),
-            partial=partial,
-            state=state,
-        )
-        p.add(
-            f"input_gradient{relu}{streamed}",
-            **rows,
-            **self._sizes(),
-            tail=self.tail,
-            blocks=self.blocks,
-            state=state,
-            dx=Buffer("dx", Segment.OUT),
-        )
-        return p
+    def _made_of(self, kernels: list[str]) -> Program:
+        """A program of kernels that each get what they ask for."""
+        known = {
+            **_BUFFERS, "channels": self.channels, "width": self.width,
+            "rows_total": self.virtual_rows, "tail": self.tail, "run": self.run,
+            "blocks": self.blocks, "epsilon": self.epsilon, "clip": int(bool(self._relu)),
+        }
+        program = Program(self.dtype)
+        for kernel in kernels:
+            program.add(kernel, **{name: known[name] for name in KERNELS[kernel].operands})
+        return program
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
 
 
-def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activation=None, out=None):
-    """Normalise by the batch's own mean and variance: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayLike | None = None,
+                     *, epsilon: float = 1e-5, axis: int = -1, activation: str | None = None,
+                     out: np.ndarray | None = None) -> tuple[np.ndarray, BatchNormCache]:
+    """Normalise by the batch's own mean and variance.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
 
     Parameters
     ----------
@@ -247,9 +185,8 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
     channels = x.shape[axis]
     rows = x.size // channels
     if rows < 2:
-        raise ValueError(
-            f"x has 1 sample per channel (shape {x.shape}, axis {axis}): its variance is not defined; use 2 or more"
-        )
+        raise ValueError(f"x has 1 sample per channel (shape {x.shape}, axis {axis}): "
+                         "its variance is not defined; use 2 or more")
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
     if out is not None and np.may_share_memory(rows_first, out):
@@ -259,7 +196,8 @@ def batch_norm_train(x, gamma=None, beta=None, *, epsilon=1e-5, axis=-1, activat
     return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)
 
 
-def batch_norm_backward(dy, cache, *, out=None):
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
+                        out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of `batch_norm_train`, its activation included.
 
     Parameters
@@ -312,10 +250,13 @@ def batch_norm_backward(dy, cache, *, out=None):
     return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
 
 
-def batch_norm_inference(
-    x, gamma, beta, mean, var, *, epsilon=1e-5, axis=-1, activation=None, out=None
-):
-    """Normalise by given statistics: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None,
+                         mean: ArrayLike, var: ArrayLike, *, epsilon: float = 1e-5, axis: int = -1,
+                         activation: str | None = None,
+                         out: np.ndarray | None = None) -> np.ndarray:
+    """Normalise by given statistics.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
 
     Parameters
     ----------
@@ -345,10 +286,8 @@ def batch_norm_inference(
     x, axis = check_x(x, axis)
     channels = x.shape[axis]
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
-    mean, var = (
-        _per_channel("mean", mean, channels, np.float64),
-        _per_channel("var", var, channels, np.float64),
-    )
+    mean = _per_channel("mean", mean, channels, np.float64)
+    var = _per_channel("var", var, channels, np.float64)
     if not (least := var.min(initial=0)) >= 0:
         raise ValueError(f"var must not be negative, got {least:g}")
     state = np.empty(plan.state_floats, x.dtype)
@@ -360,23 +299,24 @@ def batch_norm_inference(
     return _deliver(target, axis, x, out)
 
 
-def _prepare(x, axis, channels, gamma, beta, epsilon, activation, out):
+def _prepare(x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None,
+             beta: ArrayLike | None, epsilon: float, activation: str | None,
+             out: np.ndarray | None) -> tuple[_Plan, np.ndarray, np.ndarray, np.ndarray]:
     """The plan, gamma and beta as arrays, and the array that the kernels write."""
-    if activation not in ACTIVATIONS:
+    if activation not in BATCH_NORM_ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     if not (epsilon > 0 and math.isfinite(epsilon)):
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
     check_out(out, x.shape, x.dtype)
-    gamma, beta = (
-        _per_channel("gamma", gamma, channels, x.dtype),
-        _per_channel("beta", beta, channels, x.dtype),
-    )
+    gamma = _per_channel("gamma", gamma, channels, x.dtype)
+    beta = _per_channel("beta", beta, channels, x.dtype)
     target = _target(out, x, axis)
     plan = _plan(x.size // channels, channels, x.dtype, activation, float(epsilon))
     return plan, gamma, beta, target
 
 
-def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
+def _per_channel(name: str, values: ArrayLike | None, channels: int,
+                 dtype: DTypeLike) -> np.ndarray:
     if (
         type(values) is np.ndarray
         and values.dtype == dtype
@@ -388,9 +328,8 @@ def _per_channel(name: str, values, channels: int, dtype) -> np.ndarray:
         return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
     array = np.ascontiguousarray(values, dtype)
     if array.shape != (channels,):
-        raise ValueError(
-            f"{name} must have shape ({channels},), one number a channel, got {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape ({channels},), one number a channel, "
+                         f"got {array.shape}")
     return array
 
 
@@ -406,8 +345,8 @@ def _channels_last(x: np.ndarray, axis: int) -> np.ndarray:
     return np.require(np.moveaxis(x, axis, -1), None, ["C", "A"])
 
 
-def _target(out, x: np.ndarray, axis: int) -> np.ndarray:
-    """`out` where the kernels can write it, else a new C-contiguous array with the channels last."""
+def _target(out: np.ndarray | None, x: np.ndarray, axis: int) -> np.ndarray:
+    """`out` where the kernels can write it, else a new array, C-contiguous, channels last."""
     if out is not None and axis == out.ndim - 1 and out.flags.c_contiguous and out.flags.aligned:
         return out
     if x.nbytes > _STREAM_BYTES:
@@ -415,10 +354,10 @@ def _target(out, x: np.ndarray, axis: int) -> np.ndarray:
     return np.empty(x.size, x.dtype)
 
 
-def _deliver(target: np.ndarray, axis: int, x: np.ndarray, out) -> np.ndarray:
+def _deliver(target: np.ndarray, axis: int, x: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     """What the kernels wrote, in x's shape."""
     if target is out:
-        return out
+        return target
     shape = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
     y = np.moveaxis(target.reshape(shape), -1, axis)
     if out is None:
@@ -433,8 +372,7 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*rest[:axis], channels_last[-1], *rest[axis:])
 
 
-def _call(plan: _Plan, program: str, x, y, out, gamma, beta, state) -> None:
-    flat = x.reshape(-1), y.reshape(-1), out.reshape(-1)
-    call_program(
-        plan.table(program, out), *flat, gamma, beta, state, plan.work_bytes, plan.parallel
-    )
+def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
+          gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
+    table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.parallel)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def check_x(x, axis: int) -> tuple[np.ndarray, int]:
+def check_x(x: ArrayLike, axis: int) -> tuple[np.ndarray, int]:
     """`x` as an array, and `axis` counted from the front.
 
     Raises
@@ -27,7 +28,7 @@ def check_x(x, axis: int) -> tuple[np.ndarray, int]:
     return x, axis % x.ndim
 
 
-def check_images(x) -> np.ndarray:
+def check_images(x: ArrayLike) -> np.ndarray:
     """`x` as an array of images.
 
     Raises
@@ -37,27 +38,31 @@ def check_images(x) -> np.ndarray:
     """
     x = np.asarray(x)
     if x.ndim != 4:
-        raise ValueError(
-            f"x must have 4 dimensions, (rows, height, width, channels), got shape {x.shape}; reshape it"
-        )
+        raise ValueError("x must have 4 dimensions, (rows, height, width, channels), "
+                         f"got shape {x.shape}; reshape it")
     return check_x(x, -1)[0]
 
 
-def check_out(out, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raise TypeError or ValueError unless `out` is None or a writeable array of this shape and dtype."""
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Check that `out` is None or a writeable array of this shape and dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it is not.
+    """
     if out is None:
         return
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
-        raise TypeError(
-            f"out must be an ndarray of dtype {dtype}, got {getattr(out, 'dtype', type(out).__name__)}"
-        )
+        got = getattr(out, "dtype", type(out).__name__)
+        raise TypeError(f"out must be an ndarray of dtype {dtype}, got {got}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only: give a writeable array")
 
 
-def target(out, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def target(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """`out`, which the kernels write as it is, or a new array.
 
     Raises
@@ -69,13 +74,12 @@ def target(out, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if out is None:
         return np.empty(shape, dtype)
     if not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(
-            f"out must be C-contiguous and aligned, got strides {out.strides}; use np.empty({shape}, '{dtype}')"
-        )
+        raise ValueError(f"out must be C-contiguous and aligned, got strides {out.strides}; "
+                         f"use np.empty({shape}, '{dtype}')")
     return out
 
 
-def like_x(name: str, values, dtype: np.dtype) -> np.ndarray:
+def like_x(name: str, values: ArrayLike, dtype: np.dtype) -> np.ndarray:
     """`values` as an array of x's dtype.
 
     Raises
@@ -85,13 +89,13 @@ def like_x(name: str, values, dtype: np.dtype) -> np.ndarray:
     """
     array = np.asarray(values)
     if array.dtype != dtype:
-        raise TypeError(
-            f"{name} must have x's dtype {dtype}, got {array.dtype}; convert one of the two"
-        )
+        raise TypeError(f"{name} must have x's dtype {dtype}, got {array.dtype}; "
+                        "convert one of the two")
     return array
 
 
-def per_channel(dtype: np.dtype, channels: int, **arrays) -> dict[str, np.ndarray]:
+def per_channel(dtype: np.dtype, channels: int,
+                **arrays: np.ndarray | None) -> dict[str, np.ndarray]:
     """The arrays that are not None, by name, each with one number a channel.
 
     Raises
@@ -106,7 +110,6 @@ def per_channel(dtype: np.dtype, channels: int, **arrays) -> dict[str, np.ndarra
     }
     for name, array in given.items():
         if array.shape != (channels,):
-            raise ValueError(
-                f"{name} must have shape ({channels},), one number a channel, got {array.shape}; reshape it"
-            )
+            raise ValueError(f"{name} must have shape ({channels},), one number a channel, "
+                             f"got {array.shape}; reshape it")
     return given

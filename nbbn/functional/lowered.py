@@ -1,4 +1,7 @@
-"""A layer as a function of arrays: the program of one layer, made once, run with the caller's weights."""
+"""A layer as a function of arrays: the program of one layer, made once.
+
+Each call brings its own weights.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import copy
 import dataclasses
 import functools
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +19,12 @@ from nbbn.program.inference import InferenceProgram
 from nbbn.program.parameters import Parameters
 from nbbn.program.runnable import InferenceRun
 
+ALayer = TypeVar("ALayer", bound=Layer)
 # Programs that are kept, one for each layer, row shape and dtype; they hold no weights and no rows.
 _KEPT = 256
 
 
-def layer_of(kind: type[Layer], **arguments) -> Layer:
+def layer_of(kind: type[ALayer], **arguments: object) -> ALayer:
     """A layer with these arguments, made once.
 
     Raises
@@ -27,20 +32,20 @@ def layer_of(kind: type[Layer], **arguments) -> Layer:
     LayerError
         A ValueError, for an argument that breaks the layer's rule for it.
     """
-    rules = _rules(kind)
+    cls: Any = kind
+    rules = _rules(cls)
     # What the rules leave is hashable, and of one type each: 1.0 never stands for 1.
-    return _layer(
-        kind, **{name: rules[name].apply(name, value, None) for name, value in arguments.items()}
-    )
+    applied = {name: rules[name].apply(name, value, None) for name, value in arguments.items()}
+    return _layer(cls, **applied)
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _layer(kind: type[Layer], **arguments) -> Layer:
+def _layer(kind: Any, **arguments: Any) -> Any:
     return kind(**arguments)
 
 
 @functools.cache
-def _rules(kind: type[Layer]) -> dict:
+def _rules(kind: Any) -> dict[str, Any]:
     return {
         f.name: f.type.__metadata__[0]
         for f in dataclasses.fields(kind)
@@ -62,7 +67,7 @@ def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
         raise ValueError(f"x of shape {x.shape} does not fit: {err}") from None
 
 
-def activation_of(activation) -> Layer:
+def activation_of(activation: str | None) -> Activation:
     """The layer of an activation's name.
 
     Raises
@@ -73,29 +78,21 @@ def activation_of(activation) -> Layer:
         A ValueError, for an unknown name.
     """
     if activation is not None and not isinstance(activation, str):
-        raise TypeError(
-            f"activation must be None or a name (nbbn.layers.ACTIVATIONS), got {activation!r}"
-        )
+        raise TypeError("activation must be None or a name (nbbn.layers.ACTIVATIONS), "
+                        f"got {activation!r}")
     return layer_of(Activation, activation=activation)
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _lowered(
-    layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype
-) -> tuple[Parameters, InferenceRun]:
+def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...],
+             dtype: np.dtype) -> tuple[Parameters, InferenceRun]:
     lowered = InferenceProgram(computation(layers, row).inference, dtype)
     # Each call brings its own parameters.
     return lowered.parameters, InferenceRun(lowered, np.empty(0, np.uint8))
 
 
-def run(
-    layer: Layer,
-    activation: Layer,
-    x: np.ndarray,
-    row: tuple[int, ...],
-    weights: dict[str, np.ndarray],
-    out: np.ndarray,
-) -> None:
+def run(layer: Layer, activation: Activation, x: np.ndarray, row: tuple[int, ...],
+        weights: dict[str, np.ndarray], out: np.ndarray) -> None:
     """Write `activation(layer(x))` to `out`.
 
     Parameters
@@ -119,21 +116,19 @@ def run(
     parameters, ready = _lowered(layers, row, x.dtype)
     memory = parameters.memory()
     parameters.upload(memory, [weights])
-    blocks = copy.copy(ready)
-    blocks.params = memory
-    rows = np.require(
-        x.reshape(-1, math.prod(row)), None, ["C", "A", "W"]
-    )  # others would make Numba compile anew
+    own = copy.copy(ready)
+    own.params = memory
+    # Rows of another kind would make Numba compile anew.
+    rows = np.require(x.reshape(-1, math.prod(row)), None, ["C", "A", "W"])
     answers = np.asarray(out).reshape(len(rows), -1)
-    # A block of rows is written after all of it was read: in place is safe, any other overlap is
-    # not.
+    # A block of rows is written after all of it was read: in place is safe, other overlaps are not.
     in_place = rows.ctypes.data == answers.ctypes.data and rows.shape == answers.shape
     if not in_place and np.may_share_memory(rows, answers):
         rows = rows.copy()
-    blocks._fill(rows, answers)
+    own._fill(rows, answers)
 
 
-def run_activation(activation: Layer, y: np.ndarray) -> None:
+def run_activation(activation: Activation, y: np.ndarray) -> None:
     """`y = activation(y)`, in place; `y` is C-contiguous, and a softmax goes over its last axis."""
     if activation.activation != "linear":
         run(activation, activation_of(None), y, y.shape[-1:], {}, y)

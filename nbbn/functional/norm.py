@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from nbbn.functional.checks import check_x, per_channel, target
 from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import GroupNormalization, LayerNormalization
 
 
-def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=None):
-    """Normalise over the last axis: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
+    """Normalise over the last axis.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
 
     Parameters
     ----------
@@ -57,10 +63,13 @@ def layer_norm(x, gamma=None, beta=None, *, epsilon=1e-5, activation=None, out=N
     return y
 
 
-def group_norm(x, gamma=None, beta=None, *, groups, epsilon=1e-5, activation=None, out=None):
-    """Normalise each row's groups of channels: `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               groups: int, epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
+    """Normalise each row's groups of channels.
 
-    A group is a run of neighbouring channels with all axes between the first and the last.
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`. A group is a run of
+    neighbouring channels with all axes between the first and the last.
 
     Parameters
     ----------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nbbn.functional.checks import check_images, target
 from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import MaxPooling2D
 
 
-def max_pool2d(x, pool_size=(2, 2), *, strides=None, padding="valid", out=None):
+def max_pool2d(x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
+               strides: int | tuple[int, int] | None = None, padding: str = "valid",
+               out: np.ndarray | None = None) -> np.ndarray:
     """The largest value of each window, per channel.
 
     Parameters

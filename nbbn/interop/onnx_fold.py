@@ -1,4 +1,4 @@
-"""Folding of ONNX models of any graph: `fold_onnx` in memory, `fold_onnx_file` from file to file."""
+"""Folding of ONNX models of any graph: `fold_onnx` in memory, `fold_onnx_file` between files."""
 
 from nbbn.formats.onnx.fold import fold_onnx, fold_onnx_file
 

@@ -68,10 +68,10 @@ def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, pa
 
 @kernel
 def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real,
-                penalties: WRITE_COLUMNS_F64, panels, thread, threads):
+                penalties: WRITE_COLUMNS_F64, panels, rows, thread, threads):
     """`grad += 2 * l2 * param + l1 * sign(param)`.
 
-    `penalties[i] += l2 * sum(param**2) + l1 * sum(abs(param))` of each vector.
+    `penalties[i] += rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
     """
     v = lanes(grad)
     first, end = share(panels, thread, threads)
@@ -81,7 +81,7 @@ def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real,
         slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
         store(grad, i * v, g + fma(two, p, slope))
         size = where_positive(p, p, zero - p)
-        penalties[i] += l2 * total(p * p) + l1 * total(size)
+        penalties[i] += rows * (l2 * total(p * p) + l1 * total(size))
 
 
 @kernel

@@ -20,8 +20,7 @@ Args = list[np.ndarray | None]
 CHANNELS_FIRST = (2, 0, 1)
 # Exact in float32, and so is 1 minus it: a batch norm of this variance multiplies by gamma alone.
 _EPSILON = 2.0**-10
-# A network that flattens a row of more numbers, or scales as many channels, has no room for
-# its weights.
+# A network that flattens rows of more numbers, or scales as many channels, has no room for weights.
 _MAX_MADE = 2**22
 
 
@@ -33,7 +32,7 @@ class Affine:
 
     def __init__(self, axis: int | None = None):
         self.axis = axis
-        self.mean, self.scale, self.shift = np.float64(0), np.float64(1), np.float64(0)
+        self.mean, self.scale, self.shift = np.zeros(()), np.ones(()), np.zeros(())
 
     def then(self, operator: str, value: np.ndarray) -> None:
         """Apply an operator with a constant on top."""
@@ -47,10 +46,11 @@ class Affine:
             value = value if operator == "Mul" else 1 / value
             self.scale, self.shift = self.scale * value, self.shift * value
 
-    def scales_by(self, factor: float) -> bool:
-        """Whether it multiplies by a number alone, to the rounding of a float32 constant."""
+    @property
+    def nothing(self) -> bool:
+        """Whether it changes nothing, to the rounding of a float32 constant."""
         still = np.all(self.shift == 0) and np.all(self.mean == 0)
-        return bool(still and np.all(np.abs(self.scale - factor) < 1e-6))
+        return bool(still and np.all(np.abs(self.scale - 1) < 1e-6))
 
     def layer(self, shape: Shape) -> tuple[Layer, dict[str, np.ndarray]]:
         """The batch norm for rows of this shape."""
@@ -61,30 +61,17 @@ class Affine:
         return layer, {**full, "var": np.full(shape[axis], 1 - _EPSILON)}
 
 
-@dataclass(frozen=True)
-class Centred:
-    """Rows minus their mean or largest value over some axes, as they are within a norm or softmax.
+class Centred(NamedTuple):
+    """Rows minus their mean or largest value over some axes, as within a norm or a softmax."""
 
-    Attributes
-    ----------
-    operator : {"ReduceMean", "ReduceMax"}
-    axes : tuple of int
-    """
-
-    operator: str
+    operator: str  # ReduceMean or ReduceMax
     axes: tuple[int, ...]
 
 
 class Split(NamedTuple):
-    """Within a group norm, whose groups the graph makes an axis of.
+    """Within a group norm: the row's axis that the graph splits in groups, and shapes of a row.
 
-    Attributes
-    ----------
-    groups : int
-    axis : int
-        The row's axis that is split.
-    before, inside : tuple of int
-        The graph's shape of a row before the split, and within.
+    As the graph has it `before` the split, and `inside`.
     """
 
     groups: int
@@ -103,41 +90,18 @@ class Step:
 
 
 class NetworkBuilder:
-    """A network in the making.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of one row.
-    dtype : numpy.dtype
-    opset : int
-    batch : int or None
-        Number of rows, where the graph fixes it.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of one row as nbbn has it, channels last.
-    perm : tuple of int
-        For each axis of the graph's row the axis of nbbn's that it is.
-    order : array or None
-        Of rows of one axis: the graph's index of each of nbbn's features; None: the same.
-    steps : list of Step
-    split : Split or None
-    following : list of OnnxNode
-        Some of the nodes that come next.
-    next_channels : callable
-        The graph's axis of a row of three that these take for the channels, None where none does.
-    constant : callable
-        The constant of a name, or None.
-    """
+    """A network in the making."""
 
     def __init__(self, shape: Shape, dtype: np.dtype, opset: int, batch: int | None):
-        self.shape, self.perm, self.dtype = tuple(shape), tuple(range(len(shape))), dtype
-        self.opset, self.batch = opset, batch
+        # A row as nbbn has it, channels last, and for each axis of the graph's the one that it is.
+        self.shape, self.perm = tuple(shape), tuple(range(len(shape)))
+        # Of rows of one axis: the graph's index of each of nbbn's features; None: the same.
         self.order: np.ndarray | None = None
+        self.dtype, self.opset, self.batch = dtype, opset, batch  # None: of any number of rows
         self.steps: list[Step] = []
         self.split: Split | None = None
+        # Some of the nodes that come next, and the graph's axis of a row of three that these take
+        # for the channels, None where none does.
         self.following: list[OnnxNode] = []
         self.next_channels: Callable[[], int | None] = lambda: None
         self.constant: Callable[[str], np.ndarray | None] = lambda name: None
@@ -205,9 +169,7 @@ class NetworkBuilder:
             raise Refused(f"works on images (channels, height, width), its rows have shape {shape}")
 
     def spread(self, constant: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
-        """The row's axes along which a constant of the graph varies, and its numbers there.
-
-        As nbbn has them.
+        """The row's axes along which a constant varies, and its numbers there, as nbbn has them.
 
         Raises
         ------
@@ -218,9 +180,8 @@ class NetworkBuilder:
         whole = constant.reshape((1,) * max(0, rank - constant.ndim) + constant.shape)
         fits = all(n in (1, m) for n, m in zip(whole.shape[1:], shape))
         if whole.ndim > rank or whole.shape[0] != 1 or not fits:
-            raise Refused(
-                f"a constant of shape {constant.shape} does not fit rows of shape {shape}"
-            )
+            what = f"a constant of shape {constant.shape}"
+            raise Refused(f"{what} does not fit rows of shape {shape}")
         own = whole[0].transpose([self.perm.index(axis) for axis in range(rank - 1)])
         axes = tuple(axis for axis, n in enumerate(own.shape) if n > 1)
         values = own.reshape([own.shape[axis] for axis in axes]).astype(np.float64)
@@ -234,10 +195,7 @@ class NetworkBuilder:
 
     @property
     def keeps_order(self) -> bool:
-        """Whether a row's numbers stand in one order in the graph and in nbbn.
-
-        As where but axes of length 1 are turned.
-        """
+        """Whether a row's numbers stand in one order in the graph and in nbbn."""
         kept = [axis for axis in self.perm if self.shape[axis] > 1]
         return self.order is None and kept == sorted(kept)
 
@@ -257,19 +215,14 @@ class NetworkBuilder:
             For so many that a short file would take all memory.
         """
         if count > _MAX_MADE:
-            raise Refused(
-                f"rows of shape {self.graph_shape} are too large; "
-                f"at most {_MAX_MADE} numbers are flattened or scaled"
-            )
+            raise Refused(f"rows of shape {self.graph_shape} are too large; "
+                          f"at most {_MAX_MADE} numbers are flattened or scaled")
         return count
 
     def settle(self, order: Sequence[int] | None = None) -> bool:
-        """Take the graph's axes, in this order, for nbbn's where but axes of length 1 change places.
+        """Take the graph's axes, in this order, for nbbn's where only ones of length 1 moved.
 
-        Returns
-        -------
-        bool
-            Whether they are nbbn's now.
+        Whether they are nbbn's now.
         """
         order = list(range(len(self.shape)) if order is None else order)
         axes = [self.perm[k] for k in order]
@@ -282,13 +235,7 @@ class NetworkBuilder:
         return True
 
     def permute_features(self, order: np.ndarray) -> bool:
-        """Give the features another order where they come from: the last Dense.
-
-        Returns
-        -------
-        bool
-            False where there is none.
-        """
+        """Give the features another order where they come from; False where no Dense is there."""
         touched: list[dict[str, np.ndarray]] = []
         for step in reversed(self.steps):
             touched.append(step.arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ import numpy as np
 from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
 from nbbn.formats.files import one_line
 from nbbn.formats.onnx import file
-from nbbn.formats.onnx.feeds import Feed, Outputs, feeds_of
-from nbbn.formats.onnx.graph import OnnxNode
+from nbbn.formats.onnx.feeds import Feed, Moments, Outputs, feeds_of
+from nbbn.formats.onnx.graph import OnnxNode, names_read
 from nbbn.formats.onnx.operators import operator_of
 from nbbn.formats.onnx.run import Run, engine
-from nbbn.formats.onnx.tensors import DTYPES, Tensor, made
+from nbbn.formats.onnx.tensors import DTYPES, made
 
 # Moved weights are written to a file each time: from this size on fewer times, so that a large
 # model takes seconds.
@@ -43,21 +43,12 @@ class _Moves(NamedTuple):
         return self.difference / self.bound if self.bound else np.inf if self.difference else 0.0
 
 
-def check_files(
-    before: Path, after: Path, rows: Any, moments: Mapping[str, tuple], folder: Path
-) -> Check:
-    """Compare two model files that should be the same function.
+def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: Path) -> Check:
+    """Compare the files of a source and of the folded model.
 
-    Parameters
-    ----------
-    before, after : Path
-        The source and the folded model.
-    rows : array, mapping of input name to array, or None
-        Besides random numbers, which are always used.
-    moments : mapping of input name to (mean, deviation)
-        Per channel on axis 1, for inputs that a batch norm reads.
-    folder : Path
-        For models with moved weights.
+    On random numbers and the caller's `rows`; models with moved weights are written to `folder`.
+    The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by
+    `eps * sqrt(fan-in)`.
 
     Returns
     -------
@@ -70,11 +61,6 @@ def check_files(
         For rows that do not fit the model's inputs.
     FoldCheckFailed
         Where nothing can be compared.
-
-    Notes
-    -----
-    The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by
-    `eps * sqrt(fan-in)`.
     """
     opened, run = engine(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
@@ -89,13 +75,11 @@ def check_files(
     ]
     found = [
         _compared(a, b, sum(moves))
-        for a, b, *moves in zip(zip(*ref), zip(*got), *spreads)
-        if all(map(_comparable, a))
-    ]
+        for a, b, *moves in zip(zip(*ref), zip(*got), *spreads) if all(map(_comparable, a))
+    ]  # fmt: skip
     if not found:
-        raise FoldCheckFailed(
-            "the model has no output of floating-point numbers, so the fold cannot be checked"
-        )
+        what = "the model has no output of floating-point numbers"
+        raise FoldCheckFailed(f"{what}, so the fold cannot be checked")
     of = max(found, key=lambda output: output.excess)
     count = sum(len(next(iter(feed.values()), ())) for feed in feeds)
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
@@ -110,9 +94,8 @@ def _compared(ref: tuple[np.ndarray, ...], got: tuple[np.ndarray, ...], spread: 
     """One output of all runs."""
     eps = float(np.finfo(ref[0].dtype).eps)
     pairs = [(_wide(a), _wide(b)) for a, b in zip(ref, got)]
-    return _Moves(
-        max(_difference(a, b) for a, b in pairs), max(_largest(a) for a, _ in pairs), spread, eps
-    )
+    difference = max(_difference(a, b) for a, b in pairs)
+    return _Moves(difference, max(_largest(a) for a, _ in pairs), spread, eps)
 
 
 def _largest(array: np.ndarray) -> float:
@@ -147,14 +130,11 @@ def _difference(ref: np.ndarray, got: np.ndarray) -> float:
     """Largest difference; what is not finite in one must be the same in the other."""
     finite = np.isfinite(ref)
     if ref.shape != got.shape or not np.array_equal(ref[~finite], got[~finite], equal_nan=True):
-        raise FoldCheckFailed(
-            "the outputs of the folded model differ in shape or in what is not finite"
-        )
+        what = "the outputs of the folded model differ in shape or in what is not finite"
+        raise FoldCheckFailed(what)
     if not finite.any() and ref.size:
-        raise FoldCheckFailed(
-            "no output is finite, so the fold cannot be checked; "
-            "pass rows that suit the model as check"
-        )
+        what = "no output is finite, so the fold cannot be checked"
+        raise FoldCheckFailed(f"{what}; pass rows that suit the model as check")
     if not np.isfinite(got[finite]).all():
         raise FoldCheckFailed("outputs of the folded model are not finite where the source's are")
     return float(np.abs(got[finite] - ref[finite]).max(initial=0.0))
@@ -166,16 +146,15 @@ def _distance(ref: Outputs, got: Outputs) -> float:
     return max((_difference(a, b) / (_largest(a) or 1.0) for a, b in pairs), default=0.0)
 
 
-def _spreads(
-    opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs, folder: Path
-) -> list[float]:
+def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
+             folder: Path) -> list[float]:
     """How far each output moves when each weight moves by the roundings it takes part in."""
     rng = np.random.default_rng(SEED)
     moved_file = folder / "moved.onnx"
     spreads = [0.0] * len(outputs)
     for _ in range(PERTURBATIONS if path.stat().st_size < _LARGE else _FEW_PERTURBATIONS):
-        with open(moved_file, "wb") as out:
-            file.write(_perturbed(file.from_file(path), rng), out)
+        with open(moved_file, "wb") as written:
+            file.write(_perturbed(file.from_file(path), rng), written)
         run = _open(opened, moved_file, "perturbed")
         for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
             if _comparable(out) and out.shape == moved.shape:
@@ -190,27 +169,19 @@ def _perturbed(model: file.Model, rng: np.random.Generator) -> file.Model:
     """A model with each weight moved."""
     from onnx import numpy_helper
 
-    fans = _fans_in(model)
-    tensors = dict(model.tensors)
+    fans, tensors = _fans_in(model), dict(model.tensors)
     for name, fan in fans.items():
         if name in tensors and tensors[name].data_type in DTYPES:
             tensor = tensors[name]
-            make = partial(_moved_tensor, tensor, fan, rng)
+            make = partial(lambda tensor, fan: _moved(tensor.array(), fan, rng), tensor, fan)
             tensors[name] = made(name, tensor.dims, tensor.data_type, make)
     for node in model.skeleton.graph.node:
-        if (
-            node.op_type == "Constant"
-            and node.output[0] in fans
-            and node.attribute[0].t.data_type in DTYPES
-        ):
+        literal = node.op_type == "Constant" and node.output[0] in fans
+        if literal and node.attribute[0].t.data_type in DTYPES:
             tensor = node.attribute[0].t
             moved = _moved(numpy_helper.to_array(tensor), fans[node.output[0]], rng)
             tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
     return file.Model(model.skeleton, tensors)
-
-
-def _moved_tensor(tensor: Tensor, fan: int, rng: np.random.Generator) -> np.ndarray:
-    return _moved(tensor.array(), fan, rng)
 
 
 def _moved(array: np.ndarray, fan: int, rng: np.random.Generator) -> np.ndarray:
@@ -223,10 +194,8 @@ def _moved(array: np.ndarray, fan: int, rng: np.random.Generator) -> np.ndarray:
     flat = out.reshape(-1)
     for start in range(0, flat.size, _MOVED_AT_ONCE):
         some = flat[start : start + _MOVED_AT_ONCE]
-        signs = np.unpackbits(
-            np.frombuffer(rng.bytes(some.size // 8 + 1), np.uint8), count=some.size
-        )
-        some[:] = some * factors[signs]
+        bits = np.frombuffer(rng.bytes(some.size // 8 + 1), np.uint8)
+        some[:] = some * factors[np.unpackbits(bits, count=some.size)]
     return out
 
 
@@ -240,7 +209,7 @@ def _fans_in(model: file.Model) -> dict[str, int]:
             dims[node.output] = tuple(given[0].t.dims)
         if not operator_of(node).weighted:
             continue
-        for name in node.names_read:
+        for name in names_read(node.proto):
             of = dims.get(name, ())
             turned = node.operator == "Gemm" and node.attributes.get("transB")
             if len(of) == 2:

@@ -37,12 +37,13 @@ def computed(node: OnnxNode, compute: Compute, inputs: Sequence[Constant | None]
         except BROKEN as err:
             raise err if str(err).startswith("node ") else node.refuse(str(err)) from None
 
-    first = inputs[0] if inputs else None
-    rest = [None if c is None else _few(node, c) for c in inputs[1:]]
-    if first is None or math.prod(first.dims) <= _FEW:
-        made = result(*([None if first is None else first.array()] if inputs else []), *rest)
-        data_type = helper.np_dtype_to_tensor_dtype(made.dtype)
-        return Constant(made.shape, data_type, lambda: made)
+    first, *others = inputs
+    if any(constant is not None and _large(constant) for constant in others):
+        raise node.refuse("computes with weights alone; simplify the model before")
+    rest = [None if constant is None else constant.array() for constant in others]
+    if first is None or not _large(first):
+        made = result(None if first is None else first.array(), *rest)
+        return Constant(made.shape, helper.np_dtype_to_tensor_dtype(made.dtype), lambda: made)
     dtype = helper.tensor_dtype_to_np_dtype(first.data_type)
     form = result(np.broadcast_to(np.zeros((), dtype), first.dims), *rest)
     if form.size <= _FEW:  # its shape, which its numbers have no part in
@@ -50,10 +51,8 @@ def computed(node: OnnxNode, compute: Compute, inputs: Sequence[Constant | None]
     return Constant(form.shape, first.data_type, lambda: result(first.array(), *rest))
 
 
-def _few(node: OnnxNode, constant: Constant) -> np.ndarray:
-    if math.prod(constant.dims) > _FEW:
-        raise node.refuse("computes with weights alone; simplify the model before")
-    return constant.array()
+def _large(constant: Constant) -> bool:
+    return math.prod(constant.dims) > _FEW
 
 
 def literal(node: OnnxNode) -> Constant:
@@ -68,9 +67,8 @@ def literal(node: OnnxNode) -> Constant:
 
     given = node.proto.attribute[0] if len(node.proto.attribute) == 1 else None
     if given is not None and given.name == "value" and given.type == given.TENSOR:
-        tensor = given.t
-        read = partial(numpy_helper.to_array, tensor)
-        return Constant(tuple(tensor.dims), tensor.data_type, read)
+        read = partial(numpy_helper.to_array, given.t)
+        return Constant(tuple(given.t.dims), given.t.data_type, read)
     if given is None or given.name not in _LITERALS:
         raise node.refuse("is a constant of another kind than numbers")
     array = np.array(node.attributes[given.name], _LITERALS[given.name])
@@ -78,46 +76,34 @@ def literal(node: OnnxNode) -> Constant:
 
 
 _LITERALS = {
-    "value_float": np.float32,
-    "value_floats": np.float32,
-    "value_int": np.int64,
+    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
     "value_ints": np.int64,
-}
+}  # fmt: skip
 
 
-def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    """Of a constant."""
-    return ends(node, array.shape)
-
-
-def ends(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
+def sizes(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
     """The sizes that a Shape node picks."""
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     return np.array(shape, np.int64)[start:end]
 
 
-def identity(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    """The same."""
-    return array
+def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
+    return sizes(node, array.shape)
 
 
 def transposed(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    """Axes in another order."""
     return array.transpose(node.attributes.get("perm"))
 
 
 def reshaped(node: OnnxNode, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """Another shape."""
     return array.reshape(shape.tolist())
 
 
 def squeezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-    """Without axes of length 1."""
     return array.squeeze(_axes(node, axes) or None)
 
 
 def unsqueezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
-    """With axes of length 1."""
     return np.expand_dims(array, _axes(node, axes))
 
 
@@ -127,28 +113,21 @@ def _axes(node: OnnxNode, given: np.ndarray | None) -> tuple[int, ...]:
 
 
 def gather(node: OnnxNode, array: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Numbers of a shape."""
-    if array.ndim != 1 or max(array.size, index.size) > _FEW:
+    if array.ndim != 1 or array.size > _FEW:
         raise node.refuse("picks from a constant that is no shape")
     return array[index]
 
 
 def concat(node: OnnxNode, *arrays: np.ndarray) -> np.ndarray:
-    """Shapes in a row."""
     if any(array.ndim != 1 for array in arrays) or sum(array.size for array in arrays) > _FEW:
         raise node.refuse("joins constants that are no shapes")
     return np.concatenate(arrays)
 
 
 def slices(
-    node: OnnxNode,
-    array: np.ndarray,
-    starts: np.ndarray | None = None,
-    ends: np.ndarray | None = None,
-    axes: np.ndarray | None = None,
-    steps: np.ndarray | None = None,
-) -> np.ndarray:
-    """Part of a shape."""
+    node: OnnxNode, array: np.ndarray, starts: np.ndarray | None = None,
+    ends: np.ndarray | None = None, axes: np.ndarray | None = None, steps: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     if array.size > _FEW or starts is None or ends is None:
         raise node.refuse("cuts a constant that is no shape")
     where = [slice(None)] * array.ndim
@@ -162,7 +141,7 @@ def arithmetic(function: Callable[..., np.ndarray]) -> Compute:
     """Of two shapes."""
 
     def compute(node: OnnxNode, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        if max(first.size, second.size) > _FEW:
+        if first.size > _FEW:
             raise node.refuse("computes with weights alone; simplify the model before")
         return function(first, second)
 
@@ -170,17 +149,17 @@ def arithmetic(function: Callable[..., np.ndarray]) -> Compute:
 
 
 def filled(node: OnnxNode, shape: np.ndarray) -> np.ndarray:
-    """One number again and again."""
     if shape.size > 1 or not 0 <= int(shape.sum()) <= _FEW:
         raise node.refuse("makes a constant that is no shape")
     value = node.attributes.get("value")
     return np.full(shape, np.float32(0) if value is None else value.item())
 
 
+_CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
+
+
 def cast(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    """Another type; of a weight the same."""
-    kinds = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
-    target = kinds.get(node.attributes.get("to"))
+    target = _CASTS.get(node.attributes.get("to", 0))
     if target is None:
         raise node.refuse("casts a constant to another type than numbers")
     if array.dtype != target and array.size > _FEW:

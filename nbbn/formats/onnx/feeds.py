@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from nbbn.formats.files import one_line
 
 Feed = dict[str, np.ndarray]
 Outputs = list[np.ndarray]
+# Mean and deviation per channel on axis 1, of inputs that a batch norm reads.
+Moments = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 # About this many numbers in an input, and at most as many rows.
 _NUMBERS = 1 << 18
@@ -22,23 +25,11 @@ _MOST_NUMBERS = 1 << 27
 _SIZES = (16, 32, 64, 128, 224, 8, 4, 2, 1)
 
 
-def feeds_of(
-    inputs: Sequence[Any],
-    run: Callable[[Feed], Outputs],
-    rows: Any,
-    moments: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> tuple[list[Feed], list[Outputs]]:
+def feeds_of(inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any,
+             moments: Moments) -> tuple[list[Feed], list[Outputs]]:
     """Inputs that a model runs on, and its outputs for each.
 
-    Parameters
-    ----------
-    inputs : sequence of onnx.ValueInfoProto
-    run : callable
-        The model as a function.
-    rows : array, mapping of input name to array, or None
-        The caller's.
-    moments : mapping of input name to (mean, deviation)
-        Per channel on axis 1.
+    `inputs` are `onnx.ValueInfoProto`, `rows` the caller's: an array, some by name, or None.
 
     Raises
     ------
@@ -63,10 +54,9 @@ def feeds_of(
         break
     else:
         if not own:
-            raise FoldCheckFailed(
-                f"the model cannot be run on random numbers ({failure}), so the fold cannot be "
-                "checked; pass rows that suit it as check"
-            )
+            what = f"the model cannot be run on random numbers ({failure})"
+            raise FoldCheckFailed(f"{what}, so the fold cannot be checked; "
+                                  "pass rows that suit it as check")
     try:
         return feeds + own, outputs + [run(feed) for feed in own]
     except Exception as err:
@@ -74,38 +64,30 @@ def feeds_of(
         raise FoldCheckFailed(f"the model cannot be run on the rows given as check: {why}") from err
 
 
-def _random(
-    inputs: Sequence[Any],
-    size: int,
-    rng: np.random.Generator,
-    moments: Mapping[str, tuple[np.ndarray, np.ndarray]],
-) -> list[Feed]:
+def _random(inputs: Sequence[Any], size: int, rng: np.random.Generator,
+            moments: Moments) -> list[Feed]:
     """Random inputs; several where the number of rows is fixed and small."""
-    open_shapes, sizes = {}, {}
+    open_shapes, sizes = {}, dict[Any, int | None]()
     for value in inputs:
         dims = enumerate(_dims(value))
         open_shapes[value.name] = [_size(d, i, value.name, size, sizes) for i, d in dims]
     numbers = max((_count(shape[1:]) for shape in open_shapes.values()), default=1)
     rows = max(1, min(_ROWS, _NUMBERS // max(1, numbers)))
-    shapes = {
-        name: [rows if n is None else n for n in shape] for name, shape in open_shapes.items()
-    }
+    closed = ([rows if n is None else n for n in shape] for shape in open_shapes.values())
+    shapes = dict(zip(open_shapes, closed))
     if max((_count(shape) for shape in shapes.values()), default=1) > _MOST_NUMBERS:
-        raise FoldCheckFailed(
-            f"the model takes inputs of shapes {list(shapes.values())}, "
-            "too large to check the fold on"
-        )
+        what = f"the model takes inputs of shapes {list(shapes.values())}"
+        raise FoldCheckFailed(f"{what}, too large to check the fold on")
     fixed = max((shape[0] for shape in shapes.values() if shape), default=1)
     times = max(1, min(8, rows // max(1, fixed)))
     return [
-        {v.name: _values(v, shapes[v.name], rng, moments.get(v.name)) for v in inputs}
-        for _ in range(times)
+        {v.name: _values(v, shapes[v.name], rng, moments) for v in inputs} for _ in range(times)
     ]
 
 
 def _count(shape: Sequence[int | None]) -> int:
     """Numbers in an array of this shape, however large."""
-    return int(np.prod(shape, dtype=object))
+    return math.prod(n for n in shape if n is not None)
 
 
 def _dims(value: Any) -> list[Any]:
@@ -122,19 +104,14 @@ def _size(dim: Any, axis: int, name: str, size: int, sizes: dict[Any, int | None
     return sizes.setdefault(dim.dim_param or (name, axis), None if axis == 0 else size)
 
 
-def _values(
-    value: Any,
-    shape: list[int],
-    rng: np.random.Generator,
-    moments: tuple[np.ndarray, np.ndarray] | None,
-) -> np.ndarray:
+def _values(value: Any, shape: list[int], rng: np.random.Generator, moments: Moments) -> np.ndarray:
     """Random numbers of an input's type."""
-    dtype = _dtype(value)
+    dtype, known = _dtype(value), moments.get(value.name)
     if dtype.kind == "f":
         numbers = rng.standard_normal(shape)
-        if moments is not None and len(shape) > 1:
+        if known is not None and len(shape) > 1:
             along = [-1 if i == 1 else 1 for i in range(len(shape))]
-            mean, deviation = (array.reshape(along) for array in moments)
+            mean, deviation = (array.reshape(along) for array in known)
             numbers = numbers * deviation + mean
         return numbers.astype(dtype)
     if dtype.kind in "iub":
@@ -187,7 +164,6 @@ def _checked(value: Any, array: Any) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = array.astype(dtype)
     if dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"check holds NaN, infinity or values beyond {dtype} for {name!r}; pass finite rows"
-        )
+        what = f"check holds NaN, infinity or values beyond {dtype} for {name!r}"
+        raise ValueError(f"{what}; pass finite rows")
     return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from nbbn.formats.files import BROKEN, FileError, Refused, first_bytes, one_line
 from nbbn.formats.onnx.protobuf import DamagedError, fields, key, read_slice, varint
-from nbbn.formats.onnx.tensors import Tensor, embed, in_file, in_memory
+from nbbn.formats.onnx.tensors import Place, Tensor, embed, tensor_at
 
 # Numbers of the fields in onnx.proto.
 _GRAPH, _INITIALIZER = 7, 5
@@ -21,13 +21,7 @@ _MOST_BYTES = (1 << 31) - 1
 
 
 class Model(NamedTuple):
-    """A model whose graph has no initialisers, and the initialisers by name.
-
-    Attributes
-    ----------
-    skeleton : onnx.ModelProto
-    tensors : dict
-    """
+    """An `onnx.ModelProto` whose graph has no initialisers, and these by name."""
 
     skeleton: Any
     tensors: dict[str, Tensor]
@@ -49,18 +43,15 @@ def import_onnx(who: str) -> ModuleType:
 
 
 def from_proto(model: Any) -> Model:
-    """Take apart a `ModelProto`, which is not written; the skeleton is a copy, the tensors its own.
+    """Take apart a `ModelProto`, which is not written.
 
     Raises
     ------
-    Refused
+    ValueError
         For tensors that do not fit their shape, or are in another file.
     """
-    skeleton = _copy(model, type(model)(), skip="graph")
-    _copy(model.graph, skeleton.graph, skip="initializer")
-    for tensor in _tensors_within(skeleton.graph):
-        embed(tensor, None)
-    return Model(skeleton, {t.name: in_memory(t) for t in model.graph.initializer})
+    data = model.SerializeToString()
+    return _taken_apart(io.BytesIO(data), data, None)
 
 
 def from_file(path: Path) -> Model:
@@ -72,19 +63,12 @@ def from_file(path: Path) -> Model:
         For a file that cannot be read, is damaged or is no ONNX model, or points to data outside
         its folder.
     """
-    import onnx
     from google.protobuf.message import DecodeError
 
     first_bytes(path)  # there, and a regular file
     try:
         with open(path, "rb") as file:
-            head, bodies, places = _read(file)
-            skeleton = onnx.ModelProto.FromString(head)
-            skeleton.graph.MergeFromString(b"".join(bodies))
-            tensors = [in_file(path, file, place) for place in places]
-            _check_names(skeleton.graph)
-            for tensor in _tensors_within(skeleton.graph):
-                embed(tensor, path)
+            model = _taken_apart(file, path, path.parent)
     except OSError as err:
         raise FileError(f"{path}: cannot be read ({err.strerror or err})") from err
     except Refused as err:
@@ -92,8 +76,21 @@ def from_file(path: Path) -> Model:
     except (DecodeError, *BROKEN) as err:
         why = one_line(" ".join(str(err).split()))
         raise FileError(f"{path}: is no ONNX model, or broken ({why}); export it again") from err
-    if not bodies and not places:
+    if not model.tensors and not model.skeleton.graph.ByteSize():
         raise FileError(f"{path}: is no ONNX model, or broken; give a file that an exporter wrote")
+    return model
+
+
+def _taken_apart(file: BinaryIO, source: Path | bytes, folder: Path | None) -> Model:
+    import onnx
+
+    head, body, places = _read(file)
+    skeleton = onnx.ModelProto.FromString(head)
+    skeleton.graph.MergeFromString(body)
+    tensors = [tensor_at(file, Place(source, *place), folder) for place in places]
+    _check_names(skeleton.graph)
+    for tensor in _tensors_within(skeleton.graph):
+        embed(tensor, folder)
     return Model(skeleton, {tensor.name: tensor for tensor in tensors})
 
 
@@ -104,10 +101,7 @@ def to_proto(model: Model) -> Any:
 
 
 def stand_in(model: Model) -> Any:
-    """A `ModelProto` of the same form, in which large tensors are inputs.
-
-    What knows no weights can do with it.
-    """
+    """A `ModelProto` of the same form for what knows no weights: large tensors are inputs."""
     from onnx import helper
 
     proto = type(model.skeleton)()
@@ -135,10 +129,8 @@ def write(model: Model, file: BinaryIO) -> None:
     tensors = model.tensors.values()
     length = len(graph) + sum(1 + len(varint(t.size)) + t.size for t in tensors)
     if length > _MOST_BYTES:
-        raise ValueError(
-            f"the folded model takes {length / 1e9:.1f} GB, "
-            "and a protobuf file holds no more than 2.1"
-        )
+        raise ValueError(f"the folded model takes {length / 1e9:.1f} GB, "
+                         "and a protobuf file holds no more than 2.1")
     rest = type(model.skeleton)()
     rest.CopyFrom(model.skeleton)
     rest.ClearField("graph")
@@ -156,14 +148,10 @@ def graphs_within(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
-def _read(file: BinaryIO) -> tuple[bytes, list[bytes], list[tuple[int, int]]]:
-    """The model without its graph, the graph's pieces without initialisers, and where those are.
-
-    A place is (start, end).
-    """
-    head, bodies, places = [], [], []
-    end = os.fstat(file.fileno()).st_size
-    for number, start, first, last in fields(file, 0, end):
+def _read(file: BinaryIO) -> tuple[bytes, bytes, list[tuple[int, int]]]:
+    """The model without its graph, that without initialisers, and where these start and end."""
+    head, body, places = [], [], []
+    for number, start, first, last in fields(file, 0, file.seek(0, io.SEEK_END)):
         if number != _GRAPH:
             head.append(read_slice(file, start, last))
             continue
@@ -171,14 +159,18 @@ def _read(file: BinaryIO) -> tuple[bytes, list[bytes], list[tuple[int, int]]]:
             if inner == _INITIALIZER:
                 places.append((inner_first, inner_last))
             else:
-                bodies.append(read_slice(file, inner_start, inner_last))
-    return b"".join(head), bodies, places
+                body.append(read_slice(file, inner_start, inner_last))
+    return b"".join(head), b"".join(body), places
 
 
 def _check_names(graph: Any) -> None:
     """Raise `DamagedError` where a name is no text, which protobuf hands out as bytes if at all."""
     for node in graph.node:
-        names = (node.name, node.op_type, node.domain, *node.input, *node.output)
+        try:
+            names = [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+        except UnicodeDecodeError as err:
+            raise DamagedError("a name in it is no text") from err
         if not all(isinstance(name, str) for name in names):
             raise DamagedError("a name in it is no text")
         for inner in graphs_within(node):
@@ -195,17 +187,3 @@ def _tensors_within(graph: Any) -> Iterator[Any]:
             yield from attribute.tensors
         for inner in graphs_within(node):
             yield from _tensors_within(inner)
-
-
-def _copy(source: Any, target: Any, skip: str) -> Any:
-    """Copy all fields of a message but one."""
-    for field, value in source.ListFields():
-        if field.name == skip:
-            continue
-        if field.message_type is None and not hasattr(value, "extend"):
-            setattr(target, field.name, value)
-        elif hasattr(value, "extend"):
-            getattr(target, field.name).extend(value)
-        else:
-            getattr(target, field.name).CopyFrom(value)
-    return target

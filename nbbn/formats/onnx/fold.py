@@ -17,11 +17,10 @@ from nbbn.fold.report import FoldRefused, FoldReport
 from nbbn.formats.files import FileError, one_line, whole_file
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.check import check_files
+from nbbn.formats.onnx.feeds import Moments
 from nbbn.formats.onnx.file import Model
 from nbbn.formats.onnx.fold_graph import graph_of, looked_through, norms_within
 from nbbn.formats.onnx.rebuild import folded_model
-
-_Moments = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[Any, FoldReport]:
@@ -72,13 +71,8 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
         return file.to_proto(folded), report
 
 
-def fold_onnx_file(
-    in_path: str | os.PathLike,
-    out_path: str | os.PathLike,
-    *,
-    strict: bool = False,
-    check: Any = None,
-) -> FoldReport:
+def fold_onnx_file(in_path: str | os.PathLike, out_path: str | os.PathLike, *, strict: bool = False,
+                   check: Any = None) -> FoldReport:
     """Fold the batch norms of an ONNX file into another, which appears whole or not at all.
 
     Parameters
@@ -114,9 +108,6 @@ def fold_onnx_file(
             _write(folded, temporary)
         except (FileError, FoldRefused):
             raise
-        except UnicodeDecodeError as err:
-            why = "a name in it is no text"
-            raise FileError(f"{path}: is a damaged ONNX model ({why}); export it anew") from err
         except ValueError as err:  # what is wrong with the model is wrong with the file
             raise FileError(f"{path}: cannot be folded: {err}") from err
         report = _checked(path, temporary, report, check, moments, Path(folder))
@@ -125,7 +116,7 @@ def fold_onnx_file(
         return report
 
 
-def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Moments]:
+def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, Moments]:
     """The folded model, the report, and mean and deviation of inputs that batch norms read."""
     values = looked_through(source)
     graph, places = graph_of(values)
@@ -134,10 +125,12 @@ def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Moments]:
     return folded_model(source, values, places, norms, graph), report, _moments(source, norms)
 
 
-def _moments(source: Model, norms: list[Norm]) -> _Moments:
+def _moments(source: Model, norms: list[Norm]) -> Moments:
     inputs = {value.name for value in source.skeleton.graph.input}
-    usable = [norm for norm in norms if not norm.obstacle and norm.inputs[0] in inputs]
-    return {norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var)) for norm in usable}
+    return {
+        norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var))
+        for norm in norms if norm.affine and not norm.obstacle and norm.inputs[0] in inputs
+    }  # fmt: skip
 
 
 def _write(model: Model, path: Path) -> None:
@@ -155,19 +148,18 @@ def _check_format(model: Model, what: str) -> None:
         raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
 
-def _checked(
-    before: Path, after: Path, report: FoldReport, rows: Any, moments: _Moments, folder: Path
-) -> FoldReport:
+def _checked(before: Path, after: Path, report: FoldReport, rows: Any, moments: Moments,
+             folder: Path) -> FoldReport:
     """The report with the figures of the check, where anything was folded."""
     _check_format(file.from_file(after), "the folded model")
     if not report.n_folded:
         return report
     found = check_files(before, after, rows, moments, folder)
     if not found.max_abs <= found.bound:
-        raise FoldCheckFailed(
-            f"the folded model differs by {found.max_abs:.3g} on {found.rows} rows, "
-            f"where rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): "
-            "do not use it; keep the unfolded model"
-        )
-    figures = {"max_abs_error": found.max_abs, "max_rel_error": found.max_rel, "bound": found.bound}
-    return replace(report, **figures, rows_checked=found.rows)
+        raise FoldCheckFailed(f"the folded model differs by {found.max_abs:.3g} on {found.rows} "
+                              f"rows, where rounding explains {found.bound:.3g} (largest gain "
+                              f"{report.largest_gain:.3g}): do not use it; keep the unfolded model")
+    return replace(
+        report, max_abs_error=found.max_abs, max_rel_error=found.max_rel, bound=found.bound,
+        rows_checked=found.rows,
+    )  # fmt: skip

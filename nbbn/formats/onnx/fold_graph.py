@@ -12,22 +12,14 @@ from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
-from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.operators import constant_of, operator_of
 
 
 class Place(NamedTuple):
-    """Where a node of the graph stands in the model.
+    """Which node of the model one of the graph is, and which adds its bias, where another does."""
 
-    Attributes
-    ----------
-    index : int
-        Of the model's node.
-    addition : int or None
-        Index of the node that adds the bias, where another does.
-    """
-
-    index: int
+    node: int
     addition: int | None = None
 
 
@@ -90,7 +82,7 @@ def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
         outputs = node.outputs if addition is None else graph.nodes[addition].outputs
         if addition is not None:
             additions.add(addition)
-        read = (value for value in node.names_read if graph.constant(value) is None)
+        read = (value for value in names_read(node.proto) if graph.constant(value) is None)
         inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
         nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
         places[name] = Place(i, addition)
@@ -111,8 +103,8 @@ def _with_addition(made: Node, node: OnnxNode, graph: OnnxGraph) -> tuple[Node, 
     if constant is None:
         return made, None
     # A constant of more axes than the value would give it more.
-    kernel = graph.constant(node.inputs[1])
-    rank = graph.rank(node.output) or 1 if made.kind == "dense" else len(kernel.dims)
+    dense = made.kind == "dense"
+    rank = graph.rank(node.output) or 1 if dense else len(graph.known(node.inputs[1]).dims)
     biased = with_addition(made, constant, rank)
     return (made, None) if biased is None else (biased, readers[0])
 

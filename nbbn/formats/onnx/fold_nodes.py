@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,11 @@ from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
-from nbbn.formats.onnx.statistics import statistics
+from nbbn.formats.onnx.read_norms import statistics
+from nbbn.formats.onnx.read_resize import scales_of
 from nbbn.formats.onnx.tensors import DTYPES
+
+Make = Callable[[], np.ndarray]
 
 
 def _a(operator: str) -> str:
@@ -32,7 +36,6 @@ def not_linear(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
 
 
 def pad(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
-    """Padding on its own."""
     return Node(name, what="pads with values that the batch norm would have shifted")
 
 
@@ -40,8 +43,8 @@ def pad(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
 
 
 def batch_norm(node: OnnxNode, name: str, graph: OnnxGraph) -> Norm:
-    """With its running statistics."""
-    obstacle, arrays = _training(node, graph), []
+    obstacle = _training(node, graph)
+    arrays: list[np.ndarray] = []
     for role, value in zip(("scale", "bias", "mean", "variance"), node.inputs[1:5]):
         found = _weight(graph, value, f"its {role}")
         if isinstance(found, str):
@@ -56,10 +59,8 @@ def batch_norm(node: OnnxNode, name: str, graph: OnnxGraph) -> Norm:
     with np.errstate(divide="ignore", invalid="ignore"):
         affine = affine_of(gamma, beta, mean, var, epsilon)
     if not all(np.isfinite(part).all() for part in affine) or (var < 0).any():
-        obstacle = (
-            "its statistics are not usable: a variance is negative, "
-            "or gamma / sqrt(var + epsilon) is not finite"
-        )
+        what = "a variance is negative, or gamma / sqrt(var + epsilon) is not finite"
+        obstacle = f"its statistics are not usable: {what}"
     return Norm(name, affine=affine, var=var, epsilon=epsilon, obstacle=obstacle)
 
 
@@ -67,15 +68,11 @@ def _training(node: OnnxNode, graph: OnnxGraph) -> str:
     """The reason if a batch norm does not use its running statistics, or not one per channel."""
     given = node.attributes
     if graph.opset < 7:
-        return (
-            f"it is of opset {graph.opset}; "
-            "convert the model to 7 or newer with onnx.version_converter"
-        )
+        newer = "convert the model to 7 or newer with onnx.version_converter"
+        return f"it is of opset {graph.opset}; {newer}"
     if given.get("training_mode", 0) or any(node.outputs[1:]):
-        return (
-            "it is in training mode, where it normalises with the statistics of the batch; "
-            "export the model for inference"
-        )
+        training = "it is in training mode, where it normalises with the statistics of the batch"
+        return f"{training}; export the model for inference"
     if not given.get("spatial", 1) and graph.rank(node.inputs[0]) != 2:
         return "it has statistics of its own for each position (spatial=0)"
     return ""
@@ -85,12 +82,10 @@ def _training(node: OnnxNode, graph: OnnxGraph) -> str:
 
 
 def conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
-    """A convolution."""
     return _conv(node, name, graph, transposed=False)
 
 
 def transposed_conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
-    """A transposed convolution."""
     return _conv(node, name, graph, transposed=True)
 
 
@@ -98,54 +93,39 @@ def _conv(node: OnnxNode, name: str, graph: OnnxGraph, *, transposed: bool) -> L
     kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
     if isinstance(kernel, str):
         return Linear(name, obstacle=kernel)
-    groups, (first, second) = node.attributes.get("group", 1), kernel.dims[:2]
+    array, groups, (first, second) = kernel.array, node.attributes.get("group", 1), kernel.dims[:2]
     reason = ""
     if transposed:
-        reason = (
-            f"{name} is a transposed convolution, whose border sees fewer of the normalised values"
-        )
+        border = "whose border sees fewer of the normalised values"
+        reason = f"{name} is a transposed convolution, {border}"
     elif _pads(node.attributes, kernel.dims[2:]):
         reason = f"{name} pads with zeros, which the batch norm would have shifted"
     linear = Linear(
-        name,
-        kind="transposed" if transposed else "conv",
-        groups=groups,
-        axis_in=1,
-        axis_out=1,
+        name, kind="transposed" if transposed else "conv", groups=groups, axis_in=1, axis_out=1,
         channels_in=first if transposed else second * groups,
         channels_out=second * groups if transposed else first,
-        kernel=lambda: np.moveaxis(kernel.array(), (1, 0), (-2, -1)),
-        not_forward=reason,
-    )
+        kernel=lambda: np.moveaxis(array(), (1, 0), (-2, -1)), not_forward=reason,
+    )  # fmt: skip
     return _with_bias(linear, node, graph)
 
 
 def gemm(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
-    """A dense layer."""
     given = node.attributes
     kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
     if isinstance(kernel, str):
         return Linear(name, obstacle=kernel)
-    turned, alpha = given.get("transB", 0), given.get("alpha", 1.0)
-    dims = kernel.dims[::-1] if turned else kernel.dims
+    array, turned, alpha = kernel.array, given.get("transB", 0), given.get("alpha", 1.0)
 
     def scaled() -> np.ndarray:
-        array = kernel.array().T if turned else kernel.array()
-        return array if alpha == 1 else array.astype(np.float64) * alpha
+        whole = array().T if turned else array()
+        return whole if alpha == 1 else whole.astype(np.float64) * alpha
 
-    linear = Linear(
-        name,
-        axis_in=0 if given.get("transA", 0) else 1,
-        axis_out=1,
-        channels_in=dims[0],
-        channels_out=dims[1],
-        kernel=scaled,
-    )
+    axis, dims = 0 if given.get("transA", 0) else 1, kernel.dims[::-1] if turned else kernel.dims
+    linear = _dense(name, axis, 1, dims, scaled)
     return _with_bias(linear, node, graph, given.get("beta", 1.0))
 
 
 def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
-    """A dense layer without a bias."""
     kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
     if isinstance(kernel, str):
         return Linear(name, obstacle=kernel)
@@ -153,14 +133,16 @@ def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
         return None
     rank = graph.rank(node.inputs[0])
     axis = None if rank is None else rank - 1
+    return _dense(name, axis, axis, kernel.dims, kernel.array)
+
+
+def _dense(name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int],
+           kernel: Make) -> Linear:
+    inputs, outputs = dims
     return Linear(
-        name,
-        axis_in=axis,
-        axis_out=axis,
-        channels_in=kernel.dims[0],
-        channels_out=kernel.dims[1],
-        kernel=kernel.array,
-    )
+        name, axis_in=axis_in, axis_out=axis_out, channels_in=inputs, channels_out=outputs,
+        kernel=kernel,
+    )  # fmt: skip
 
 
 def with_addition(linear: Linear, constant: Constant, rank: int) -> Linear | None:
@@ -231,7 +213,6 @@ def _pads(given: dict[str, Any], window: tuple[int, ...]) -> bool:
 
 
 def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
-    """Means over windows."""
     given = node.attributes
     over_border = _pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)
     if given.get("count_include_pad", 0) and over_border:
@@ -241,13 +222,22 @@ def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
 
 
 def max_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    """Largest values over windows, or all."""
     return None if any(node.outputs[1:]) else _per_image(name, passes.largest_value(name))
 
 
 def global_average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass:
-    """Means over all."""
     return _per_image(name, passes.mean_of_values)
+
+
+def resize(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """Numbers between those of one channel, whose weights add up to 1."""
+    constants = [graph.constant(value) for value in node.inputs]
+    arrays = [None if constant is None else constant.array() for constant in constants]
+    shape = graph.shape(node.inputs[0])
+    scales = None if shape is None else scales_of(node, arrays, graph.opset, shape)
+    crops = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    known = scales is not None and len(scales) > 1 and scales[1] == 1 and not crops
+    return _per_image(name, passes.mean_of_values) if known else None
 
 
 def _per_image(name: str, carry: passes.Carry) -> Pass:
@@ -255,12 +245,10 @@ def _per_image(name: str, carry: passes.Carry) -> Pass:
 
 
 def mean(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    """A mean over axes."""
     return _reduce(node, name, graph, passes.mean_of_values)
 
 
 def largest(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    """The largest value over axes."""
     return _reduce(node, name, graph, passes.largest_value(name))
 
 
@@ -277,16 +265,13 @@ def _reduce(node: OnnxNode, name: str, graph: OnnxGraph, carry: passes.Carry) ->
 
 
 def transpose(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    """Axes in another order."""
     order = node.attributes.get("perm")
     return None if not order else Pass(name, carry=passes.transposed(order))
 
 
 def reshape(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
-    """The same values in another shape."""
     before, after = graph.row(node.inputs[0]), graph.row(node.output)
-    known = before is not None and after is not None
-    if not known or np.prod(before, dtype=object) != np.prod(after, dtype=object):
+    if before is None or after is None or math.prod(before) != math.prod(after):
         return Node(name, what="reshapes rows of a size that is not known")
     return Pass(name, carry=passes.reshaped(before, after, name))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,15 +15,10 @@ OWN_DOMAINS = ("", "ai.onnx")
 
 
 class OnnxNode:
-    """A node.
+    """A node of a `NodeProto`.
 
-    Attributes
-    ----------
-    proto : onnx.NodeProto
-    operator, name, domain : str
-        The domain is empty for ONNX's own operators.
-    inputs, outputs : tuple of str
-        Inputs that are left out are empty; none are at the end.
+    `domain` is empty for ONNX's own operators; `inputs` that are left out are empty, and none are
+    so at the end.
     """
 
     def __init__(self, proto: Any):
@@ -35,8 +29,7 @@ class OnnxNode:
         inputs = list(proto.input)
         while inputs and not inputs[-1]:
             inputs.pop()
-        self.inputs = tuple(inputs)
-        self.outputs = tuple(proto.output)
+        self.inputs, self.outputs = tuple(inputs), tuple(proto.output)
 
     @cached_property
     def attributes(self) -> dict[str, Any]:
@@ -47,11 +40,6 @@ class OnnxNode:
     def output(self) -> str:
         """The first output."""
         return self.outputs[0]
-
-    @property
-    def names_read(self) -> Iterator[str]:
-        """Values that the node reads, and those that graphs within it may read from outside."""
-        return names_read(self.proto)
 
     @property
     def shown(self) -> str:
@@ -84,50 +72,28 @@ def names_read(proto: Any) -> Iterator[str]:
             yield from names_read(child)
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A value that is the same in every run.
-
-    Attributes
-    ----------
-    dims : tuple of int
-    data_type : int
-        Of `onnx.TensorProto`.
-    array : callable
-        Makes the array, which is not to be written.
-    """
+class Constant(NamedTuple):
+    """A value that is the same in every run; `array` makes it, not to be written."""
 
     dims: tuple[int, ...]
-    data_type: int
+    data_type: int  # of `onnx.TensorProto`
     array: Callable[[], np.ndarray]
 
 
 class OnnxGraph:
-    """The graph of a model, and what is known of its values.
+    """The graph of a model, which is not written, and what is known of its values.
 
     Parameters
     ----------
     model : Model
-        Not written.
     defaults : bool
-        Whether initialisers that are inputs too, so that a caller may replace them, are constants.
-
-    Attributes
-    ----------
-    proto : onnx.GraphProto
-    nodes : list of OnnxNode
-    opset : int
-        Version of ONNX's own operators; 0 where none is given.
-    replaceable : set of str
-        Initialisers that are no constants, since a caller may replace them.
-    transparent : set of int
-        Indices of the nodes that are known to make constants or hand on their input.
+        Whether initialisers that are inputs too, so that a caller may replace them, are constants;
+        else `replaceable` names them.
     """
 
     def __init__(self, model: Model, *, defaults: bool):
         skeleton, self.tensors = model
-        self._model = model
-        self.proto = skeleton.graph
+        self._model, self.proto = model, skeleton.graph
         self.nodes = [OnnxNode(proto) for proto in self.proto.node]
         imports = skeleton.opset_import
         self.opset: int = next((o.version for o in imports if o.domain in OWN_DOMAINS), 0)
@@ -141,13 +107,16 @@ class OnnxGraph:
             if name not in self.replaceable
         }
         self._first: dict[str, str] = {}
+        # Indices of nodes that are known to make constants or hand on their input.
         self.transparent: set[int] = set()
-
-    # -- constants, and other names of the same value
 
     def constant(self, name: str) -> Constant | None:
         """The constant of a name, if it is one."""
         return self._constants.get(self.first_name(name))
+
+    def known(self, name: str) -> Constant:
+        """The constant of a name that is one."""
+        return self._constants[self.first_name(name)]
 
     def first_name(self, name: str) -> str:
         """The name of a value before Identity and the like gave it others."""
@@ -161,14 +130,12 @@ class OnnxGraph:
         """Note that a value is the same as another."""
         self._first[name] = self.first_name(source)
 
-    # -- who reads a value
-
     @cached_property
     def readers(self) -> dict[str, list[int]]:
         """Indices of the nodes that read a value."""
         readers: dict[str, list[int]] = {}
         for i, node in enumerate(self.nodes):
-            for name in dict.fromkeys(node.names_read):
+            for name in dict.fromkeys(names_read(node.proto)):
                 readers.setdefault(name, []).append(i)
         return readers
 
@@ -177,41 +144,34 @@ class OnnxGraph:
         """The graph's outputs, under their first names."""
         return {self.first_name(value.name) for value in self.proto.output}
 
-    # -- shapes
-
     @cached_property
     def _shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shapes as far as shape inference finds them; None for a size that is not fixed."""
         from onnx import shape_inference
 
-        trial = stand_in(self._model)
+        trial, shapes = stand_in(self._model), {}
         try:
             trial = shape_inference.infer_shapes(trial, data_prop=True)
         except (RuntimeError, ValueError):  # it breaks off: what is declared has to do
             pass
-        graph, shapes = trial.graph, {}
-        for value in (*graph.input, *graph.output, *graph.value_info):
+        for value in (*trial.graph.input, *trial.graph.output, *trial.graph.value_info):
             if value.type.tensor_type.HasField("shape"):
                 dims = value.type.tensor_type.shape.dim
-                shapes[value.name] = tuple(
-                    d.dim_value if d.HasField("dim_value") else None for d in dims
-                )
+                sizes = (dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
+                shapes[value.name] = tuple(sizes)
         return shapes
 
-    def shape(self, name: str) -> list[int | None] | None:
+    def shape(self, name: str) -> tuple[int | None, ...] | None:
         """Sizes of all axes as far as they are known and fixed."""
-        shape = self._shapes.get(name)
-        return None if shape is None else list(shape)
+        return self._shapes.get(name)
 
     def rank(self, name: str) -> int | None:
         """Number of axes, if known."""
-        shape = self._shapes.get(name)
+        shape = self.shape(name)
         return None if shape is None else len(shape)
 
     def row(self, name: str) -> tuple[int, ...] | None:
         """Sizes of all axes but the first, if known."""
-        shape = self._shapes.get(name)
-        if not shape:
-            return None
-        row = tuple(n for n in shape[1:] if n is not None)
-        return row if len(row) == len(shape) - 1 else None
+        shape = self.shape(name)
+        row = tuple(n for n in shape[1:] if n is not None) if shape else ()
+        return row if shape and len(row) == len(shape) - 1 else None

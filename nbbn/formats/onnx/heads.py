@@ -1,10 +1,10 @@
-"""What a model's outputs mean: plain numbers, or labels and probabilities; written, and read again."""
+"""What a model's outputs mean, plain numbers or labels and probabilities: written and read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,17 +17,10 @@ from nbbn.network import Network
 _FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them
 
 
-@dataclass(frozen=True)
-class Head:
-    """What a graph's outputs mean.
+class Head(NamedTuple):
+    """What a graph's outputs mean: labels or several of them, or plain numbers.
 
-    Attributes
-    ----------
-    output : str
-        The value that the network ends in.
-    kind : {None, "classifier", "multilabel"}
-    classes : array or None
-        Labels of a classifier; None: the indices.
+    `output` is the value that the network ends in. Without `classes` labels are indices.
     """
 
     output: str
@@ -49,10 +42,8 @@ def split_head(graph: OnnxGraph, nodes: Sequence[OnnxNode], outputs: Sequence[st
         label, probabilities = outputs
         return _Heads(graph, nodes).of(label, probabilities)
     except (ValueError, KeyError, IndexError, AttributeError) as err:
-        raise Refused(
-            f"has {len(outputs)} outputs; with one are read, "
-            "or a label and probabilities as to_onnx writes them"
-        ) from err
+        form = "or a label and probabilities as to_onnx writes them"
+        raise Refused(f"has {len(outputs)} outputs; with one are read, {form}") from err
 
 
 class _Heads:
@@ -125,16 +116,12 @@ class _Heads:
 Output = tuple[str, int, list[str | int]]
 
 
-def _plain(
-    graph: GraphWriter, result: str, network: Network, classes: np.ndarray | None
-) -> list[Output]:
+def _plain(graph: GraphWriter, result: str, network: Network, classes: Any) -> list[Output]:
     graph.add("Identity", result, output="output")
     return [("output", graph.element, ["n", *network.output_shape])]
 
 
-def _classifier(
-    graph: GraphWriter, result: str, network: Network, classes: np.ndarray | None
-) -> list[Output]:
+def _classifier(graph: GraphWriter, result: str, network: Network, classes: Any) -> list[Output]:
     units, last = _ending(network, "classifier")
     if last == "softmax" and units > 1:
         graph.add("Identity", result, output="probabilities")
@@ -142,47 +129,36 @@ def _classifier(
         rest = graph.add("Sub", graph.constant(np.ones(1, graph.dtype)), result)
         graph.add("Concat", rest, result, output="probabilities", axis=1)
     else:
-        raise ValueError(
-            "a classifier ends in a softmax of 2 units or more, or a sigmoid of 1; "
-            f"got {last} of {units}; use kind=None for the plain outputs"
-        )
+        raise ValueError("a classifier ends in a softmax of 2 units or more, or a sigmoid of 1; "
+                         f"got {last} of {units}; use kind=None for the plain outputs")
     count = max(units, 2)
     # Of equal probabilities the first, as everywhere.
     index = graph.add("ArgMax", "probabilities", axis=1, keepdims=0)
-    element = _labels(graph, index, classes, count)
+    element = _labels(graph, index, np.arange(count) if classes is None else classes, count)
     return [("label", element, ["n"]), ("probabilities", graph.element, ["n", count])]
 
 
-def _labels(graph: GraphWriter, index: str, classes: np.ndarray | None, count: int) -> int:
+def _labels(graph: GraphWriter, index: str, classes: Any, count: int) -> int:
     """Add the output `label`, the class at `index`; returns its element type."""
-    tensor = graph.onnx.TensorProto
-    classes = np.arange(count) if classes is None else np.asarray(classes)
-    if classes.shape != (count,):
-        raise ValueError(f"classes must have shape ({count},), one per output, got {classes.shape}")
-    values = classes.tolist()
+    shape, values = np.shape(classes), np.asarray(classes).tolist()
+    if shape != (count,):
+        raise ValueError(f"classes must have shape ({count},), one per output, got {shape}")
     if all(isinstance(value, str) for value in values):
         graph.add("Gather", graph.constant(np.array(values, object)), index, output="label")
-        return tensor.STRING
-    whole = all(
-        isinstance(v, Integral) and not isinstance(v, bool) and -(2**63) <= v < 2**63
-        for v in values
-    )
-    if whole and values != list(range(count)):
+        return graph.onnx.TensorProto.STRING
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in values)
+    if whole and values != list(range(count)) and all(-(2**63) <= v < 2**63 for v in values):
         graph.add("Gather", graph.integers(values), index, output="label")
     else:
         graph.add("Identity", index, output="label")
-    return tensor.INT64
+    return graph.onnx.TensorProto.INT64
 
 
-def _multilabel(
-    graph: GraphWriter, result: str, network: Network, classes: np.ndarray | None
-) -> list[Output]:
+def _multilabel(graph: GraphWriter, result: str, network: Network, classes: Any) -> list[Output]:
     units, last = _ending(network, "multilabel network")
     if last != "sigmoid":
-        raise ValueError(
-            f"a multilabel network ends in a sigmoid, got {last}; "
-            "use kind=None for the plain outputs"
-        )
+        what = f"a multilabel network ends in a sigmoid, got {last}"
+        raise ValueError(f"{what}; use kind=None for the plain outputs")
     graph.add("Identity", result, output="probabilities")
     above = graph.add("Greater", result, graph.constant(np.full(1, 0.5, graph.dtype)))
     whole = graph.onnx.TensorProto.INT64
@@ -192,25 +168,18 @@ def _multilabel(
 
 def _ending(network: Network, what: str) -> tuple[int, str]:
     """Number of outputs, and the activation that they come from."""
-    computation = network.computation()
-    if len(network.output_shape) != 1:
-        raise ValueError(
-            f"a {what} has outputs of one axis, got outputs of shape {network.output_shape}; "
-            "add Flatten, or use kind=None"
-        )
-    (units,), last = network.output_shape, computation.last_activation
+    computation, shape = network.computation(), network.output_shape
+    if len(shape) != 1:
+        got = f"outputs of one axis, got outputs of shape {shape}"
+        raise ValueError(f"a {what} has {got}; add Flatten, or use kind=None")
+    last, name = computation.last_activation, computation.ends_with
     # A softmax of parts of the outputs does not make one class likely.
-    parts = last is not None and computation.steps[last].output_shape[-1] != units
-    return (
-        units,
-        "linear" if parts and computation.ends_with == "softmax" else computation.ends_with,
-    )
+    if name == "softmax" and last is not None:
+        name = name if computation.steps[last].output_shape[-1] == shape[0] else "linear"
+    return shape[0], name
 
 
-# Each takes the graph, the name of the network's outputs, the network and the classes, and adds nodes.
+# Each takes the graph, the name of the network's outputs, the network and the classes.
 HEADS: dict[str | None, Callable[..., list[Output]]] = {
-    None: _plain,
-    "classifier": _classifier,
-    "multilabel": _multilabel,
-    "regressor": _plain,
-}
+    None: _plain, "classifier": _classifier, "multilabel": _multilabel, "regressor": _plain,
+}  # fmt: skip

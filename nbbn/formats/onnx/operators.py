@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
 from nbbn.formats.onnx import read_norms as norms
+from nbbn.formats.onnx import read_resize as resizing
 from nbbn.formats.onnx import read_shapes as shapes
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
@@ -28,20 +30,19 @@ class Operator:
     ----------
     read : callable or None
         Adds the layer that a node on its own is; None where there is none.
-    function : str
-        The function of `nbbn.activations` that it is; empty for others.
-    attributes : dict
-        Of the function's parameters: name of the operator's attribute, and its default.
     fold : callable
         What it is to folding.
     compute : callable or None
         What it makes of constants alone.
-    on_images : bool
-        Whether it takes the graph's second axis for the channels.
-    mixes_axes : bool
-        Whether the axes behind it are others.
+    on_images, mixes_axes : bool
+        Whether it takes the second axis for the channels; whether the axes behind it are others.
     weighted : bool
         Whether inputs of more than one number are weights, and not shapes, scales or exponents.
+    expression : str
+        The operator of `nbbn.expressions` that it is, if any.
+    function, attributes
+        The function of `nbbn.activations` that it is, if any, and for that's parameters the name of
+        the operator's attribute and its default.
     """
 
     read: Read | None = None
@@ -50,22 +51,26 @@ class Operator:
     on_images: bool = False
     mixes_axes: bool = False
     weighted: bool = False
+    expression: str = ""
     function: str = ""
     attributes: activations.Attributes = field(default_factory=dict)
 
 
-def _activation(read: Read | None = None, function: str = "") -> Operator:
-    return Operator(read, fold.not_linear, function=function)
+def _nonlinear(read: Read | None = None, **more: Any) -> Operator:
+    return Operator(read, fold.not_linear, **more)
 
 
-def _function(name: str, **attributes: tuple[str, float]) -> Operator:
+def _function(name: str, *, expression: str = "", **attributes: tuple[str, float]) -> Operator:
     read = activations.function(name, attributes)
-    return Operator(read, fold.not_linear, function=name, attributes=attributes)
+    return _nonlinear(read, expression=expression, function=name, attributes=attributes)
 
 
-def _arithmetic(function: Callable[..., np.ndarray] | None = None) -> Operator:
-    compute = None if function is None else of_constants.arithmetic(function)
-    return Operator(dense.with_constant, compute=compute, weighted=True)
+def _arithmetic(expression: str, compute: of_constants.Compute | None = None) -> Operator:
+    return Operator(dense.with_constant, compute=compute, weighted=True, expression=expression)
+
+
+def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
+    return Operator(read, known, on_images=True, weighted=weighted)
 
 
 def _reshaping(read: Read, compute: of_constants.Compute | None = None) -> Operator:
@@ -76,56 +81,56 @@ OPERATORS: dict[str, Operator] = {
     # Dense layers and arithmetic
     "Gemm": Operator(dense.gemm, fold.gemm, mixes_axes=True, weighted=True),
     "MatMul": Operator(dense.matmul, fold.matmul, mixes_axes=True, weighted=True),
-    "Add": _arithmetic(np.add),
-    "Sub": _arithmetic(np.subtract),
-    "Mul": _arithmetic(np.multiply),
-    "Div": _arithmetic(),
+    "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
+    "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
+    "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
+    "Div": _arithmetic("divide"),
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
-    "Conv": Operator(images.conv, fold.conv, on_images=True, weighted=True),
-    "ConvTranspose": Operator(
-        images.transposed_conv, fold.transposed_conv, on_images=True, weighted=True
-    ),
-    "AveragePool": Operator(images.average_pool, fold.average_pool, on_images=True),
-    "MaxPool": Operator(images.max_pool, fold.max_pool, on_images=True),
-    "GlobalAveragePool": Operator(
-        images.global_average_pool, fold.global_average_pool, on_images=True
-    ),
-    "GlobalMaxPool": Operator(images.global_max_pool, fold.max_pool, on_images=True),
+    "Conv": _on_images(images.conv, fold.conv, weighted=True),
+    "ConvTranspose": _on_images(images.transposed_conv, fold.transposed_conv, weighted=True),
+    "AveragePool": _on_images(images.average_pool, fold.average_pool),
+    "MaxPool": _on_images(images.max_pool, fold.max_pool),
+    "GlobalAveragePool": _on_images(images.global_average_pool, fold.global_average_pool),
+    "GlobalMaxPool": _on_images(images.global_max_pool, fold.max_pool),
     "ReduceMean": Operator(images.mean, fold.mean),
     "ReduceMax": Operator(images.largest, fold.largest),
     "Pad": Operator(images.pad, fold.pad),
+    "Resize": _on_images(resizing.resize, fold.resize),
+    "Upsample": _on_images(resizing.resize, fold.resize),
     # Norms
     "BatchNormalization": Operator(norms.batch_norm, fold.batch_norm, weighted=True),
     "LayerNormalization": Operator(norms.layer_norm, weighted=True),
-    "InstanceNormalization": Operator(norms.instance_norm, on_images=True, weighted=True),
-    "GroupNormalization": Operator(norms.group_norm, on_images=True, weighted=True),
+    "InstanceNormalization": _on_images(norms.instance_norm, weighted=True),
+    "GroupNormalization": _on_images(norms.group_norm, weighted=True),
     # Activations
-    "Relu": _function("relu"),
+    "Relu": _function("relu", expression="relu"),
     "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)),
     "PRelu": Operator(activations.prelu, fold.not_linear, weighted=True),
     "Elu": _function("elu", alpha=("alpha", 1.0)),
-    "Selu": _activation(activations.selu, "selu"),
-    "Celu": _activation(),
-    "Gelu": _activation(activations.gelu),
-    "Sigmoid": _function("sigmoid"),
-    "HardSigmoid": _activation(),
-    "Tanh": _function("tanh"),
-    "Softmax": _activation(activations.softmax),
-    "LogSoftmax": _activation(),
+    "Selu": _nonlinear(activations.selu, function="selu"),
+    "Celu": _nonlinear(),
+    "Gelu": _nonlinear(activations.gelu),
+    "Sigmoid": _function("sigmoid", expression="sigmoid"),
+    "HardSigmoid": _nonlinear(),
+    "Tanh": _function("tanh", expression="tanh"),
+    "Softmax": _nonlinear(activations.softmax),
+    "LogSoftmax": _nonlinear(),
     "Softplus": _function("softplus"),
     "Softsign": _function("softsign"),
-    "Swish": _activation(),
-    "HardSwish": _activation(),
-    "Mish": _activation(activations.function("mish", {})),  # of a newer opset than is written
-    "ThresholdedRelu": _activation(activations.thresholded_relu),
-    "Clip": _activation(activations.clip),
-    "Min": Operator(activations.minimum),
+    "Swish": _nonlinear(),
+    "HardSwish": _nonlinear(),
+    "Mish": _nonlinear(activations.function("mish", {})),  # of a newer opset than is written
+    "ThresholdedRelu": _nonlinear(activations.thresholded_relu),
+    "Clip": _nonlinear(activations.clip),
+    "Min": Operator(activations.minimum, expression="minimum"),
     "Max": Operator(activations.maximum),
-    "Exp": _function("exponential"),
-    "Log": _activation(),
-    "Sqrt": _activation(),
-    "Abs": _activation(),
+    "Exp": _function("exponential", expression="exp"),
+    "Log": _nonlinear(),
+    "Sqrt": _nonlinear(),
+    "Abs": _nonlinear(expression="absolute"),
+    "Neg": Operator(expression="negative"),
+    "Erf": Operator(expression="erf"),
     # Shapes
     "Flatten": _reshaping(shapes.flatten),
     "Reshape": _reshaping(shapes.reshape, of_constants.reshaped),
@@ -138,22 +143,21 @@ OPERATORS: dict[str, Operator] = {
     "Concat": Operator(compute=of_constants.concat),
     "Slice": Operator(compute=of_constants.slices),
     # What does nothing in inference
-    "Identity": Operator(shapes.identity, compute=of_constants.identity),
+    "Identity": Operator(shapes.identity, compute=lambda node, array: array),
     "Dropout": Operator(shapes.dropout),
     "Cast": Operator(shapes.cast, compute=of_constants.cast),
     # Of recurrent networks, which are left as they are
-    "LSTM": Operator(weighted=True),
-    "GRU": Operator(weighted=True),
-    "RNN": Operator(weighted=True),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), Operator(weighted=True)),
 }
 # All that there is no row for.
 UNKNOWN = Operator()
 # Of a function: its operator, and the attributes of its parameters.
 ACTIVATIONS = {
     row.function: (operator, {name: attribute for name, (attribute, _) in row.attributes.items()})
-    for operator, row in OPERATORS.items()
-    if row.function
-}
+    for operator, row in OPERATORS.items() if row.function
+}  # fmt: skip
+# Of an operator of expressions: ONNX's.
+EXPRESSIONS = {row.expression: operator for operator, row in OPERATORS.items() if row.expression}
 
 
 def operator_of(node: OnnxNode) -> Operator:
@@ -174,16 +178,15 @@ def constant_of(
     if node.operator == "Constant" and not node.domain:
         return of_constants.literal(node)
     if node.operator == "Shape" and node.inputs[0] in shapes_of_rows:
-        found = of_constants.ends(node, shapes_of_rows[node.inputs[0]])
+        found = of_constants.sizes(node, shapes_of_rows[node.inputs[0]])
         return Constant(found.shape, 7, lambda: found)
     inputs = [graph.constant(name) for name in node.inputs]
     if any(found is None and name for found, name in zip(inputs, node.inputs)):
         raise node.refuse("takes a value that is neither a constant nor follows from the input")
     compute = operator_of(node).compute
     if compute is None or not inputs:
-        raise node.refuse(
-            "computes with constants alone in a way that is not known; simplify the model before"
-        )
+        what = "computes with constants alone in a way that is not known"
+        raise node.refuse(f"{what}; simplify the model before")
     return of_constants.computed(node, compute, inputs)
 
 

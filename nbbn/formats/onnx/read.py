@@ -37,11 +37,7 @@ _OF_CONSTANTS = (1, 6, 7, 8, 9, 11)  # float32, int32, int64, texts, bool, float
 
 
 def read(path_or_proto: Any) -> Content:
-    """Read an ONNX model whose layers stand in a row.
-
-    Parameters
-    ----------
-    path_or_proto : path-like or onnx.ModelProto
+    """What a file or a `ModelProto` of layers in a row holds; `nbbn.interop.from_onnx` says more.
 
     Raises
     ------
@@ -120,9 +116,9 @@ def _input(graph: OnnxGraph) -> _Input:
         raise Refused(f"has {len(inputs)} inputs; models with one are read")
     tensor = inputs[0].type.tensor_type
     sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
-    row = tuple(sizes[1:])
-    if not row or not all(type(n) is int and 0 < n < 2**31 for n in row):
-        shown = one_line(row)
+    row = tuple(n for n in sizes[1:] if n is not None and 0 < n < 2**31)
+    if not row or len(row) + 1 < len(sizes):
+        shown = one_line(tuple(sizes[1:]))
         raise Refused(f"its rows have shape {shown}; every size but the batch's must be known")
     if tensor.elem_type not in _OF_ROWS:
         name = one_line(inputs[0].name)
@@ -168,13 +164,7 @@ class _Walk:
         net.constant = self._constant
 
     def over(self, nodes: Sequence[OnnxNode], on_rows: Sequence[bool]) -> None:
-        """Go over all nodes.
-
-        Raises
-        ------
-        Refused
-            For what is no row of layers.
-        """
+        """Go over all nodes; raises `Refused` for what is no row of layers."""
         there = [node for node, wanted in zip(nodes, on_rows) if wanted]
         self._uses = Counter(name for node in there for name in node.inputs)
         self._uses[self._end] += 1
@@ -184,7 +174,8 @@ class _Walk:
                 self._graph.define(node.output, constant_of(node, self._graph, self._rows))
                 continue
             count += 1
-            self._look_ahead(there[count : count + _AHEAD])
+            self._net.following = ahead = there[count : count + _AHEAD]
+            self._net.next_channels = partial(channel_axis, ahead, 3)
             self._take(node)
             if len(self._net.steps) > MAX_LAYERS:
                 raise Refused(f"has more than {MAX_LAYERS} layers")
@@ -201,10 +192,6 @@ class _Walk:
             of = f"tensor {one_line(name)!r} is of type {constant.data_type}"
             raise Refused(f"{of}; float32 and float64 are read")
         return None if constant is None else constant.array()
-
-    def _look_ahead(self, nodes: list[OnnxNode]) -> None:
-        self._net.following = nodes
-        self._net.next_channels = partial(channel_axis, nodes, 3)
 
     def _argument(self, name: str) -> Any:
         if name == self._at:
@@ -262,21 +249,21 @@ def _finished(net: NetworkBuilder, turned: bool) -> tuple[list[Layer], Weights]:
     `turned`: images may come out channels last where the graph has them first.
     """
     if not (turned and net.perm == CHANNELS_FIRST) and not net.settle():
-        raise Refused(
-            "ends in images that are flattened or turned, channels first; nbbn's channels come last"
-        )
-    if net.split is not None or any(isinstance(step.layer, Centred) for step in net.steps):
+        raise Refused("ends in images that are flattened or turned, channels first; "
+                      "nbbn's channels come last")
+    if net.split is not None or isinstance(net.last, Centred):
         raise Refused("ends within a norm or a softmax")
     layers: list[Layer] = []
     weights: Weights = []
     for step in net.steps:
         layer, arrays = step.layer, step.arrays
         if isinstance(layer, Affine):
-            if layer.scales_by(1):
+            if layer.nothing:
                 continue
             layer, arrays = layer.layer(step.before)
-        layers.append(layer)
-        weights.append(arrays)
+        if isinstance(layer, Layer):  # what is centred stands at the end alone
+            layers.append(layer)
+            weights.append(arrays)
     return (layers, weights) if layers else ([Activation("linear")], [{}])
 
 
@@ -284,8 +271,8 @@ def _labels(head: Head, network: Network) -> np.ndarray | None:
     """The label of each class of a classifier."""
     if head.kind != "classifier":
         return None
-    shape = network.output_shape
-    count = max(2, shape[0])
-    if len(shape) != 1 or (head.classes is not None and head.classes.shape != (count,)):
-        raise Refused(f"has {np.shape(head.classes)} labels for outputs of shape {shape}")
-    return np.arange(count) if head.classes is None else head.classes
+    shape, classes = network.output_shape, head.classes
+    classes = np.arange(max(2, shape[0])) if classes is None else classes
+    if len(shape) != 1 or classes.shape != (max(2, shape[0]),):
+        raise Refused(f"has {classes.shape} labels for outputs of shape {shape}")
+    return classes

@@ -16,40 +16,33 @@ from nbbn.layers import ELU, Activation, Layer, LeakyReLU, ReLU, Softmax
 Attributes = Mapping[str, tuple[str, float]]
 
 
-def _relu(slope: float, top: float, threshold: float) -> Layer:
-    return ReLU(None if top == math.inf else top, slope, threshold)
-
-
-def _elu(alpha: float) -> Layer:
-    return Activation("elu") if alpha == 1 else ELU(alpha)
-
-
 # The layers of functions with parameters.
 _LAYERS: dict[str, Callable[..., Layer]] = {
     "leaky_relu": LeakyReLU,
-    "elu": _elu,
-    "clipped_relu": _relu,
+    "elu": lambda alpha: Activation("elu") if alpha == 1 else ELU(alpha),
+    "clipped_relu": lambda slope, top, threshold: ReLU(
+        None if top == math.inf else top, slope, threshold
+    ),
 }
 
 
-def add_function(
-    net: NetworkBuilder, name: str, numbers: Sequence[float], factor: float = 1.0
-) -> None:
+def add_function(net: NetworkBuilder, name: str, numbers: Sequence[float] = (),
+                 factor: float = 1.0) -> None:
     """Add `factor` times a function of `nbbn.activations.ELEMENTWISE`."""
     if name == "elu" and math.isclose(numbers[0], SELU_ALPHA, rel_tol=1e-6):
-        name, numbers, factor = "selu", (), factor / SELU_SCALE
+        name, factor = "selu", factor / SELU_SCALE
     net.add(_LAYERS[name](*numbers) if name in _LAYERS else Activation(name))
-    if factor != 1:  # what is left of it is another's
+    if factor != 1:  # what a constant that follows may take back
         net.add(scale := Affine())
-        scale.then("Mul", np.float64(factor))
+        scale.then("Mul", np.array(factor))
 
 
 def function(name: str, attributes: Attributes) -> Callable[[NetworkBuilder, OnnxNode, Args], None]:
     """A reader of the operator that is a function."""
-    parameters = ELEMENTWISE[name].parameters
 
     def read(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-        add_function(net, name, [_number(node, *attributes[p]) for p in parameters])
+        numbers = [_number(node, *attributes[p]) for p in ELEMENTWISE[name].parameters]
+        add_function(net, name, numbers)
 
     return read
 
@@ -59,7 +52,6 @@ def _number(node: OnnxNode, name: str, default: float) -> float:
 
 
 def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A slope below 0 that was learned."""
     slope = args[1] if len(args) == 2 else None
     if slope is None or not slope.size or np.any(slope != slope.flat[0]):
         raise node.refuse("has slopes of its own for each channel; a LeakyReLU has one")
@@ -67,28 +59,24 @@ def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """With its constants alone."""
     own = SELU_ALPHA, SELU_SCALE
     given = _number(node, "alpha", own[0]), _number(node, "gamma", own[1])
     if not np.allclose(given, own, rtol=1e-6, atol=0):
         raise node.refuse(f"has alpha {given[0]:g} and gamma {given[1]:g}, selu has others")
-    net.add(Activation("selu"))
+    add_function(net, "selu")
 
 
 def gelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """The exact one alone."""
     if node.attributes.get("approximate", "none") != "none":
         raise node.refuse("is an approximation of gelu; nbbn has the exact one")
-    net.add(Activation("gelu"))
+    add_function(net, "gelu")
 
 
 def thresholded_relu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A ReLU that begins later."""
     net.add(ReLU(threshold=_number(node, "alpha", 1.0)))
 
 
 def softmax(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Over one axis."""
     axis = node.attributes.get("axis", -1 if net.opset >= 13 else 1)
     if net.opset < 13 and axis not in (-1, len(net.shape)):
         raise node.refuse(f"over all axes from {axis} on, as before opset 13, is not supported")
@@ -104,8 +92,8 @@ def clip(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
         args[at] if len(args) > at else node.attributes.get(name)
         for at, name in ((1, "min"), (2, "max"))
     )
-    least = -np.inf if low is None else one_number(node, low)
-    most = np.inf if high is None else one_number(node, high)
+    least = -math.inf if low is None else one_number(node, low)
+    most = math.inf if high is None else one_number(node, high)
     if least != 0 and least > -3e38:
         raise node.refuse(f"clips at {least:g}; a ReLU clips at 0")
     if least == 0:
@@ -115,7 +103,6 @@ def clip(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def minimum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """The bound of a ReLU."""
     constants = [array for array in args if array is not None]
     if len(args) != 2 or len(constants) != 1:
         raise node.refuse("is no bound of a ReLU")
@@ -124,19 +111,16 @@ def minimum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 def _bound(net: NetworkBuilder, node: OnnxNode, high: float) -> None:
     """A largest value on top of a ReLU."""
-    layer = net.last
-    if isinstance(layer, Activation) and layer.activation == "relu":
-        slope = 0.0
-    elif isinstance(layer, LeakyReLU):
+    layer, slope = net.last, 0.0
+    if isinstance(layer, LeakyReLU):
         slope = layer.negative_slope
-    else:
+    elif not isinstance(layer, Activation) or layer.activation != "relu":
         raise node.refuse("bounds values that no ReLU gives")
     net.drop()
     net.add(ReLU(high, slope))
 
 
 def maximum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A ReLU."""
     constants = [array for array in args if array is not None]
     if len(args) != 2 or len(constants) != 1 or one_number(node, constants[0]) != 0:
         raise node.refuse("is no ReLU: max(x, 0)")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from nbbn.expressions import X as ARGUMENT
 from nbbn.formats.files import Refused
 from nbbn.formats.onnx.builder import Centred, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.formats.onnx.operators import ACTIVATIONS
+from nbbn.formats.onnx.operators import ACTIVATIONS, EXPRESSIONS
 from nbbn.formats.onnx.read_activations import add_function, round_trip
 from nbbn.layers import Activation, GroupNormalization, LayerNormalization, LeakyReLU, Softmax
 
@@ -33,23 +33,23 @@ class Term:
     """A node's result: of the value that goes in (`X`), constants, and other terms."""
 
     node: OnnxNode
-    args: tuple = field(repr=False)
+    args: tuple
 
 
 # -- patterns
 
 
 class Number(NamedTuple):
-    """A constant of one number, called `name` in what matches; with a value of this one alone."""
+    """A constant of one number, called `name` in what matches; with a value this one alone."""
 
     name: str
     value: float | None = None
 
 
 class Product(NamedTuple):
-    """Factors in any order, of which some may be numbers: `coefficient` is the product of these.
+    """Factors in any order, and numbers whose product is `coefficient`.
 
-    With a name that is called so in what matches, as a multiple of `coefficient`.
+    With a name any other product, which is called so in what matches as a multiple of that.
     """
 
     coefficient: float
@@ -64,7 +64,7 @@ _COMMUTE = ("Add", "Mul", "Max", "Min")
 
 
 def match(pattern: Any, term: Any, found: Found) -> Found | None:
-    """What is found besides in a term of a pattern's form; None for any other term.
+    """What is found, besides, in a term of a pattern's form; None for any other term.
 
     A pattern is `X`, a number, a `Number`, a `Product`, a list of patterns of which one must do, or
     `(operator, *patterns)`.
@@ -92,11 +92,10 @@ def match(pattern: Any, term: Any, found: Found) -> Found | None:
     return _match_all(parts, args, found, commute=operator in _COMMUTE)
 
 
-def _match_all(parts: Any, terms: Any, found: Found, *, commute: bool) -> Found | None:
-    if len(parts) != len(terms):
-        return None
-    for order in permutations(terms) if commute else (terms,):
-        one: Found | None = found
+def _match_all(parts: Sequence[Any], terms: Sequence[Any], found: Found, *,
+               commute: bool) -> Found | None:
+    for order in permutations(terms) if commute and len(parts) == len(terms) else (terms,):
+        one: Found | None = found if len(parts) == len(terms) else None
         for part, term in zip(parts, order):
             one = None if one is None else match(part, term, one)
         if one is not None:
@@ -105,7 +104,7 @@ def _match_all(parts: Any, terms: Any, found: Found, *, commute: bool) -> Found 
 
 
 def _numbered(name: str, value: float, found: Found) -> Found | None:
-    """With a number; that has no name is 1."""
+    """With a number, which is 1 where it has no name."""
     wanted = found.get(name, value) if name else 1.0
     return {**found, name: value} if _close(value, wanted) else None
 
@@ -116,9 +115,8 @@ def _close(value: float, wanted: float) -> bool:
 
 def _number(term: Any) -> float | None:
     """A constant of one number."""
-    if isinstance(term, np.ndarray) and term.size == 1 and term.dtype.kind in "fi":
-        return round_trip(term)
-    return None
+    one = isinstance(term, np.ndarray) and term.size == 1 and term.dtype.kind in "fi"
+    return round_trip(term) if one else None
 
 
 def _factors(term: Any) -> tuple[float, list[Any]]:
@@ -140,24 +138,8 @@ def _factors(term: Any) -> tuple[float, list[Any]]:
 # -- activations
 
 
-_OPERATORS = {
-    "add": "Add",
-    "subtract": "Sub",
-    "divide": "Div",
-    "negative": "Neg",
-    "exp": "Exp",
-    "erf": "Erf",
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "absolute": "Abs",
-    "relu": "Relu",
-}
-
-
 # Functions that have an operator of their own.
-_BY_EXPRESSION = {
-    ELEMENTWISE[name].expression: operator for name, (operator, _) in ACTIVATIONS.items()
-}
+_BY_EXPRESSION = {ELEMENTWISE[name].expression: of for name, (of, _) in ACTIVATIONS.items()}
 
 
 def pattern_of(e: Expression) -> Any:
@@ -174,9 +156,6 @@ def _pattern_of_nodes(e: Expression) -> Any:
     if e.operator in ("multiply", "scaled"):
         return _product(e)
     parts = [pattern_of(operand) for operand in e.operands]
-    if e.operator == "minimum":  # without a bound that has no end
-        bounded = ("Min", *parts)
-        return [bounded, parts[0]] if isinstance(parts[1], Number) else bounded
     if e.operator == "expm1":
         return ("Sub", ("Exp", *parts), 1)
     if e.operator == "log1p":
@@ -185,13 +164,15 @@ def _pattern_of_nodes(e: Expression) -> Any:
         x, bound, below, above = parts
         up = ("Where", ("Greater", x, bound), above, below)
         return [("Where", ("LessOrEqual", x, bound), below, above), up]
-    return (_OPERATORS[e.operator], *parts)
+    form = (EXPRESSIONS[e.operator], *parts)
+    # A bound that is left out has no end.
+    unbounded = e.operator == "minimum" and isinstance(parts[1], Number)
+    return [form, parts[0]] if unbounded else form
 
 
 def _product(e: Expression) -> Any:
-    """A product of any number of factors; 0 where that is one of `scaled`."""
-    coefficient, factors, name = 1.0, [], ""
-    left = [e]
+    """A product of any number of factors; one that is `scaled` may be the number 0."""
+    coefficient, name, factors, left = 1.0, "", [], [e]
     while left:
         one = left.pop(0)
         if one.operator in ("multiply", "scaled"):
@@ -208,20 +189,13 @@ def _product(e: Expression) -> Any:
 
 def _function(name: str) -> Build:
     """Adds the function that was found, times what is left over."""
+    parameters = ELEMENTWISE[name].parameters
 
     def build(net: NetworkBuilder, found: Found) -> None:
-        parameters = ELEMENTWISE[name].parameters
         numbers = [found.get(p, default) for p, default in parameters.items()]
         add_function(net, name, numbers, found.get("factor", 1.0))
 
     return build
-
-
-def _leaky_relu(net: NetworkBuilder, found: Found) -> None:
-    slope, largest = found["slope"], "Max" in found
-    if slope < 0 or (slope != 1 and largest != (slope < 1)):
-        raise Refused(f"a slope of {slope:g} is that of no LeakyReLU")
-    net.add(LeakyReLU(slope))
 
 
 def _functions() -> Iterator[tuple[Any, Build]]:
@@ -233,21 +207,22 @@ def _functions() -> Iterator[tuple[Any, Build]]:
         yield pattern, _function(record.name)
 
 
+def _leaky_relu(net: NetworkBuilder, found: Found) -> None:
+    slope, largest = found["slope"], "Max" in found
+    if slope < 0 or (slope != 1 and largest != (slope < 1)):
+        raise Refused(f"a slope of {slope:g} is that of no LeakyReLU")
+    net.add(LeakyReLU(slope))
+
+
 # -- norms
 
 
 def _centred(operator: str) -> Build:
-    def build(net: NetworkBuilder, found: Found) -> None:
-        net.add(Centred(operator, _axes(net, found[operator])))
-
-    return build
+    return lambda net, found: net.add(Centred(operator, _axes(net, found[operator])))
 
 
 def _axes(net: NetworkBuilder, term: Term) -> tuple[int, ...]:
-    """The axes that a reduction goes over.
-
-    Of the row, or within a group norm of the graph's split array.
-    """
+    """The axes that a reduction goes over: of the row, or of the graph's within a group norm."""
     given = term.args[1] if len(term.args) > 1 else term.node.attributes.get("axes")
     if given is None or not term.node.attributes.get("keepdims", 1):
         raise Refused("reduces without naming axes, or drops them")
@@ -285,11 +260,11 @@ def _normalised(net: NetworkBuilder, found: Found) -> None:
 
 _VARIANCE = ("ReduceMean", [("Mul", X, X), ("Pow", X, 2)])
 _SLOPE = ("Mul", X, Number("slope"))
-_ALPHA = parameter("alpha")
+_ELU = relu(ARGUMENT) + parameter("alpha") * expm1(minimum(ARGUMENT, 0))
 _FORMS: list[tuple[Any, Build]] = [
     *_functions(),
     ([("Max", X, _SLOPE), ("Min", X, _SLOPE)], _leaky_relu),
-    (pattern_of(relu(ARGUMENT) + _ALPHA * expm1(minimum(ARGUMENT, 0))), _function("elu")),
+    (pattern_of(_ELU), _function("elu")),
     (("Where", ("Greater", X, 20), X, ("Softplus", X)), _function("softplus")),
     (("Sub", X, ("ReduceMean", X)), _centred("ReduceMean")),
     (("Sub", X, ("ReduceMax", X)), _centred("ReduceMax")),
@@ -311,6 +286,5 @@ def read_fork(net: NetworkBuilder, term: Term) -> None:
         if found is not None:
             build(net, found)
             return
-    raise Refused(
-        "joins values of a form that is not known: nbbn has layers in a row, no second path"
-    )
+    why = "joins values of a form that is not known"
+    raise Refused(f"{why}: nbbn has layers in a row, no second path")

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from nbbn import layers
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.layers import (
-    AveragePooling2D,
-    Conv2D,
-    Conv2DTranspose,
-    DepthwiseConv2D,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    Layer,
-    LayerError,
-    MaxPooling2D,
-    ZeroPadding2D,
-)
 
 Read = Callable[[NetworkBuilder, OnnxNode, Args], None]
-# What a padding (`valid`, `same`) makes of a layer with windows.
-Make = Callable[[str], Layer]
+# From a padding, `valid` or `same`, to a layer with windows.
+Make = Callable[[str], Any]
 
 
 def _sides(node: OnnxNode) -> op.Sides | None:
@@ -48,29 +38,22 @@ def _pair(node: OnnxNode, name: str, default: tuple[int, ...] = (1, 1)) -> tuple
     return value
 
 
-def _padded(
-    net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *, zeros: bool = True
-) -> Layer:
+def _padded(net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *,
+            zeros: bool = True) -> Any:
     """The layer with this padding, after a `ZeroPadding2D` where no padding of a layer is that."""
-    if sides is None:
+    if sides is None or (np.any(sides) and make("same").pads(net.shape) == sides):
         return make("same")
+    if np.any(sides) and not zeros:
+        pads = np.ravel(sides).tolist()
+        raise node.refuse(f"pads {pads} are not nbbn's padding='same', and zeros are no substitute")
     layer = make("valid")
-    if not np.any(sides):
-        return layer
-    if make("same").pads(net.shape) == sides:
-        return make("same")
-    if not zeros:
-        raise node.refuse(
-            f"pads {np.ravel(sides).tolist()} are not nbbn's padding='same', "
-            "and zeros are no substitute"
-        )
-    net.add(ZeroPadding2D(sides))
+    if np.any(sides):
+        net.add(layers.ZeroPadding2D(sides))
     return layer
 
 
-def _weights(
-    net: NetworkBuilder, node: OnnxNode, args: Args
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _weights(net: NetworkBuilder, node: OnnxNode,
+             args: Args) -> tuple[np.ndarray, np.ndarray | None]:
     net.require_image()
     kernel, bias = args[1] if len(args) > 1 else None, args[2] if len(args) > 2 else None
     if args[0] is not None or kernel is None or kernel.ndim != 4 or kernel.dtype.kind != "f":
@@ -79,99 +62,82 @@ def _weights(
 
 
 def conv(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A convolution, of groups, or depthwise."""
     kernel, bias = _weights(net, node, args)
-    filters, depth, *size = kernel.shape
+    filters, depth, height, width = kernel.shape
     channels, groups = net.shape[2], node.attributes.get("group", 1)
     if groups < 1 or depth * groups != channels or filters % groups:
-        raise node.refuse(
-            f"a kernel of shape {kernel.shape} in {groups} groups does not fit {channels} channels"
-        )
-    options = {
-        "strides": _pair(node, "strides"),
-        "dilation_rate": _pair(node, "dilations"),
+        shape = f"a kernel of shape {kernel.shape} in {groups} groups"
+        raise node.refuse(f"{shape} does not fit {channels} channels")
+    options: dict[str, Any] = {
+        "strides": _pair(node, "strides"), "dilation_rate": _pair(node, "dilations"),
         "use_bias": bias is not None,
-    }
+    }  # fmt: skip
+    size, times = (height, width), filters // channels
+
+    def make(padding: str) -> layers.Layer:
+        if groups == channels > 1:
+            return layers.DepthwiseConv2D(size, padding=padding, depth_multiplier=times, **options)
+        return layers.Conv2D(filters, size, padding=padding, groups=groups, **options)
+
     if groups == channels > 1:
-        multiplier = filters // channels
-
-        def make(padding: str) -> Layer:
-            return DepthwiseConv2D(
-                tuple(size), padding=padding, depth_multiplier=multiplier, **options
-            )
-
-        kernel = kernel.reshape(channels, multiplier, *size).transpose(2, 3, 0, 1)
+        kernel = kernel.reshape(channels, times, *size).transpose(2, 3, 0, 1)
     else:
-
-        def make(padding: str) -> Layer:
-            return Conv2D(filters, tuple(size), padding=padding, groups=groups, **options)
-
         kernel = kernel.transpose(2, 3, 1, 0)
     net.add(_padded(net, make, _sides(node), node), kernel=kernel, bias=bias)
 
 
 def transposed_conv(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A transposed convolution."""
     kernel, bias = _weights(net, node, args)
-    channels, filters, *size = kernel.shape
+    channels, filters, height, width = kernel.shape
     sides, options = _sides(node), node.attributes
     extra = tuple(options.get("output_padding") or (0, 0))
     known = options.get("group", 1) == 1 and "output_shape" not in options and len(extra) == 2
     if sides is None or not known:
-        raise node.refuse(
-            "groups, output_shape and auto_pad of transposed convolutions are not supported"
-        )
+        what = "groups, output_shape and auto_pad of transposed convolutions"
+        raise node.refuse(f"{what} are not supported")
     if channels != net.shape[2]:
         raise node.refuse(f"a kernel of shape {kernel.shape} does not fit {net.shape[2]} channels")
     crops = tuple((before, after - more) for (before, after), more in zip(sides, extra))
-    for layer in _transposed_convs(node, filters, tuple(size), bias is not None):
+    for layer in _transposed_convs(node, filters, (height, width), bias is not None):
         try:
             layer.output_shape(net.shape)
-        except LayerError:
+        except layers.LayerError:
             continue
         if layer.crops(net.shape) == crops:
             net.add(layer, kernel=kernel.transpose(2, 3, 1, 0), bias=bias)
             return
-    raise node.refuse(
-        f"pads {np.ravel(sides).tolist()} and output_padding {list(extra)} "
-        "are those of no Conv2DTranspose"
-    )
+    pads = f"pads {np.ravel(sides).tolist()} and output_padding {list(extra)}"
+    raise node.refuse(f"{pads} are those of no Conv2DTranspose")
 
 
-def _transposed_convs(
-    node: OnnxNode, filters: int, size: tuple[int, int], use_bias: bool
-) -> Iterator[Conv2DTranspose]:
+def _transposed_convs(node: OnnxNode, filters: int, size: tuple[int, int],
+                      use_bias: bool) -> Iterator[layers.Conv2DTranspose]:
     """All that a node may be."""
     height, width = strides = _pair(node, "strides")
-    options = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
+    options: dict[str, Any] = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
     paddings = [None, *((i, j) for i in range(min(height, 64)) for j in range(min(width, 64)))]
     for padding in ("valid", "same"):
         for extra in paddings:
             try:
-                yield Conv2DTranspose(
-                    filters, size, strides, padding, output_padding=extra, **options
-                )
-            except LayerError:
+                yield layers.Conv2DTranspose(filters, size, strides, padding, extra, **options)
+            except layers.LayerError:
                 continue
 
 
 def max_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A pool of largest values."""
     # Zeros do not change the largest of values that are not negative.
-    _pool(net, node, MaxPooling2D, zeros=_not_negative(net))
+    _pool(net, node, layers.MaxPooling2D, zeros=_not_negative(net))
 
 
 def average_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """A pool of means, of which some count the padding."""
     counted = bool(node.attributes.get("count_include_pad", 0))
     if counted and _sides(node) is None:
         raise node.refuse("auto_pad with count_include_pad is not supported")
-    _pool(net, node, AveragePooling2D, zeros=counted, counted=counted)
+    _pool(net, node, layers.AveragePooling2D, zeros=counted, counted=counted)
 
 
-def _pool(
-    net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool, counted: bool = False
-) -> None:
+def _pool(net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool,
+          counted: bool = False) -> None:
     """A pool; `zeros`: whether these may stand for its padding, `counted`: whether they must."""
     net.require_image()
     options, size = node.attributes, _pair(node, "kernel_shape", ())
@@ -179,8 +145,8 @@ def _pool(
     if np.any(np.array(options.get("dilations") or [1, 1]) != 1):
         raise node.refuse("dilations of a pool are not supported")
     if counted and np.any(sides):
-        net.add(ZeroPadding2D(sides))
-        sides = ((0, 0), (0, 0))
+        net.add(layers.ZeroPadding2D(sides))
+        sides = op.NO_SIDES
     layer = _padded(net, lambda padding: cls(size, strides, padding), sides, node, zeros=zeros)
     even = all((n - k) % s == 0 for n, k, s in zip(net.shape, size, strides))
     if options.get("ceil_mode", 0) and layer.padding == "valid" and not even:
@@ -191,14 +157,13 @@ def _pool(
 def _not_negative(net: NetworkBuilder) -> bool:
     """Whether the rows' numbers are not below 0."""
     last = net.last
-    operations = last.operations(net.steps[-1].before) if isinstance(last, Layer) else []
+    operations = last.operations(net.steps[-1].before) if isinstance(last, layers.Layer) else []
     operation = operations[-1] if operations else None
-    if isinstance(operation, op.Elementwise):
-        slope, _, threshold = (
-            operation.numbers if operation.function == "clipped_relu" else (1, 0, 0)
-        )
-        return ELEMENTWISE[operation.function].not_negative or (slope == 0 <= threshold)
-    return isinstance(operation, op.Softmax)
+    if not isinstance(operation, op.Elementwise):
+        return isinstance(operation, op.Softmax)
+    slope, _, threshold = (*operation.numbers, 1, 0, 0)[:3]
+    clipped = operation.function == "clipped_relu" and slope == 0 <= threshold
+    return ELEMENTWISE[operation.function].not_negative or clipped
 
 
 def pools_all(cls: type) -> Read:
@@ -227,19 +192,19 @@ def reduces(cls: type) -> Read:
     return read
 
 
-global_average_pool, mean = pools_all(GlobalAveragePooling2D), reduces(GlobalAveragePooling2D)
-global_max_pool, largest = pools_all(GlobalMaxPooling2D), reduces(GlobalMaxPooling2D)
+global_average_pool = pools_all(layers.GlobalAveragePooling2D)
+global_max_pool = pools_all(layers.GlobalMaxPooling2D)
+mean, largest = reduces(layers.GlobalAveragePooling2D), reduces(layers.GlobalMaxPooling2D)
 
 
 def pad(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Zeros around images."""
-    given = args[1] if len(args) > 1 else node.attributes.get("pads")
-    fill = args[2] if len(args) > 2 and args[2] is not None else node.attributes.get("value", 0.0)
-    mode = node.attributes.get("mode", "constant")
-    if mode != "constant" or np.size(fill) != 1 or np.any(np.asarray(fill) != 0) or len(args) > 3:
+    options = node.attributes
+    given = args[1] if len(args) > 1 else options.get("pads")
+    fill = args[2] if len(args) > 2 and args[2] is not None else options.get("value", 0.0)
+    constant = options.get("mode", "constant") == "constant" and len(args) <= 3
+    if not constant or np.size(fill) != 1 or np.any(np.asarray(fill) != 0):
         raise node.refuse("pads by other values than 0")
-    pads = np.asarray(given).reshape(-1).tolist()
-    rank = len(net.shape) + 1
+    pads, rank = np.asarray(given).reshape(-1).tolist(), len(net.shape) + 1
     if len(pads) != 2 * rank or min(pads) < 0 or max(pads) >= 2**31 or pads[0] or pads[rank]:
         raise node.refuse(f"pads {pads} do not fit rows of shape {net.graph_shape}")
     if not any(pads):
@@ -247,4 +212,4 @@ def pad(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     sides = {net.own_axis(axis): (pads[axis], pads[axis + rank]) for axis in range(1, rank)}
     if rank != 4 or any(sides[2]):
         raise node.refuse("pads other axes than height and width of images")
-    net.add(ZeroPadding2D((sides[0], sides[1])))
+    net.add(layers.ZeroPadding2D((sides[0], sides[1])))

@@ -1,7 +1,4 @@
-"""Operators that change the shape of rows, or nothing.
-
-As layers, or as another order of the graph's axes.
-"""
+"""Operators that change the shape of rows, or nothing: as layers, or as other axes of the graph."""
 
 from __future__ import annotations
 
@@ -10,20 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from nbbn import layers
 from nbbn.formats.onnx.builder import CHANNELS_FIRST, Args, NetworkBuilder, Split
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.read_activations import one_number
-from nbbn.layers import (
-    Dropout,
-    Flatten,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling2D,
-    GroupNormalization,
-    Reshape,
-)
 from nbbn.layers.base import Shape
 
-_POOLS = (GlobalAveragePooling2D, GlobalMaxPooling2D)
+_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 # Stands for the number of rows in a shape that the graph computes.
 BATCH = -(2**40)
 # No array has more axes.
@@ -31,13 +21,11 @@ _MAX_AXES = 9
 
 
 def transpose(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Another order of axes."""
     rank = len(net.shape) + 1
     net.transpose(list(node.attributes.get("perm") or range(rank)[::-1]))
 
 
 def flatten(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Rows of one axis."""
     axis = node.attributes.get("axis", 1)
     if axis not in (1, -len(net.shape)):
         raise node.refuse(f"flattens from axis {axis} on, which mixes rows")
@@ -45,7 +33,6 @@ def flatten(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def reshape(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Rows of another shape."""
     given = args[1] if len(args) == 2 else None
     if given is None or given.ndim != 1 or given.dtype != np.int64 or given.size > _MAX_AXES:
         raise node.refuse("the shape must be a constant")
@@ -61,7 +48,6 @@ def reshape(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def squeeze(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Without axes of length 1."""
     shape = net.graph_shape
     axes = _axes(node, _given(node, args), len(shape) + 1)
     if axes is None:
@@ -72,9 +58,8 @@ def squeeze(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def unsqueeze(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """With axes of length 1."""
     shape, given = list(net.graph_shape), _given(node, args)
-    axes = _axes(node, given, len(shape) + 1 + max(1, np.size(given)))
+    axes = _axes(node, given, len(shape) + 1 + max(1, 0 if given is None else np.size(given)))
     if not axes or min(axes) < 1:
         raise node.refuse(f"axes {axes} leave no axis of rows")
     for axis in sorted(axes):
@@ -113,20 +98,15 @@ def _into(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
     elif len(before) == 1 and len(shape) == 3:
         _to_image(net, node, shape)
     elif net.settle():
-        net.add(Reshape(shape))
+        net.add(layers.Reshape(shape))
         net.perm = tuple(range(len(shape)))
     else:
-        raise node.refuse(
-            f"rows of shape {before}, channels first, are reshaped to {shape}; "
-            "nbbn's channels come last"
-        )
+        rows = f"rows of shape {before}, channels first,"
+        raise node.refuse(f"{rows} are reshaped to {shape}; nbbn's channels come last")
 
 
 def _moved(before: Shape, after: Shape) -> Shape | None:
-    """The turn of an image's axes that a new shape stands for.
-
-    Which it does where only axes of length 1 change places.
-    """
+    """The turn of an image's axes that a new shape is where only axes of length 1 change places."""
     for perm in ((2, 0, 1), (1, 2, 0)) if len(before) == len(after) == 3 else ():
         kept = [axis for axis in perm if before[axis] > 1]
         if tuple(before[axis] for axis in perm) == after and kept == sorted(kept):
@@ -146,7 +126,7 @@ def _to_features(net: NetworkBuilder) -> None:
         net.drop()
         net.add(replace(pool, keepdims=False))
     else:
-        net.add(Flatten())
+        net.add(layers.Flatten())
     net.perm, net.order = (0,), order
 
 
@@ -159,16 +139,14 @@ def _to_image(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
         wanted = wanted if (np.diff(wanted) != 1).any() else None
     if net.order is None:
         if wanted is not None and not net.permute_features(wanted):
-            raise node.refuse(
-                f"images {shape}, channels first, are made of rows that no dense layer can give "
-                "in nbbn's order"
-            )
+            what = f"images {shape}, channels first, are made of rows"
+            raise node.refuse(f"{what} that no dense layer can give in nbbn's order")
     elif wanted is None or not np.array_equal(net.order, wanted):
         raise node.refuse(f"rows of flattened images are reshaped to other ones, {shape}")
-    if isinstance(net.last, Flatten) and net.steps[-1].before == image:
+    if isinstance(net.last, layers.Flatten) and net.steps[-1].before == image:
         net.drop()
     else:
-        net.add(Reshape(image))
+        net.add(layers.Reshape(image))
     net.perm, net.order = CHANNELS_FIRST if first else (0, 1, 2), None
 
 
@@ -202,10 +180,10 @@ def _over_others(net: NetworkBuilder, node: OnnxNode, at: int, rank: int) -> boo
 
 def _split(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
     """Into the split shape of a group norm, or back from it."""
-    normalised = isinstance(net.last, GroupNormalization)
-    if shape == net.split.inside and not normalised:
+    normalised, split = isinstance(net.last, layers.GroupNormalization), net.split
+    if split is not None and shape == split.inside and not normalised:
         return
-    if shape != net.split.before or not normalised:
+    if split is None or shape != split.before or not normalised:
         raise node.refuse("rows are split in groups by a form that is not known")
     net.split = None
 
@@ -214,22 +192,20 @@ def _split(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
 
 
 def identity(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Nothing."""
+    pass
 
 
 def dropout(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """Kept, as it has a part in training."""
     given = args[1] if len(args) > 1 and args[1] is not None else None
     ratio = node.attributes.get("ratio", 0.5) if given is None else given
     if len(args) > 2 and args[2] is not None and np.any(args[2]):
         raise node.refuse("training_mode is set: the model was exported for training")
-    net.add(Dropout(one_number(node, np.asarray(ratio, np.float32))))
+    net.add(layers.Dropout(one_number(node, np.asarray(ratio, np.float32))))
 
 
 def cast(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """To floats at the entrance; later nothing else but what the network computes in."""
-    kinds = {1: np.dtype(np.float32), 11: np.dtype(np.float64)}
-    target = kinds.get(node.attributes.get("to"))
+    target = {1: np.float32, 11: np.float64}.get(node.attributes.get("to", 0))
     if target is None or (net.steps and target != net.dtype):
         raise node.refuse("casts to another type in the midst of the network")
-    net.dtype = target
+    net.dtype = np.dtype(target)

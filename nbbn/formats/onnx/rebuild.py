@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.fold.arithmetic import cast, check_finite, standing_for
+from nbbn.fold.arithmetic import Affine, cast, check_finite, standing_for
 from nbbn.fold.engine import folded_bias, folded_kernel
 from nbbn.fold.graph import Graph, Linear, Norm
 from nbbn.formats.onnx.file import Model, graphs_within
@@ -17,13 +17,9 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.tensors import DTYPES, made
 
 
-def folded_model(
-    model: Model, source: OnnxGraph, places: dict[str, Place], norms: list[Norm], graph: Graph
-) -> Model:
-    """The model that a folded graph stands for.
-
-    `norms` are the batch norms of the source, which is not written.
-    """
+def folded_model(model: Model, source: OnnxGraph, places: dict[str, Place], norms: list[Norm],
+                 graph: Graph) -> Model:
+    """The model that a folded graph stands for; `norms` are the batch norms of the source."""
     return _Rebuild(model, source, places).finish(norms, graph)
 
 
@@ -45,37 +41,31 @@ class _Rebuild:
         """The rebuilt model."""
         for norm in norms:
             if norm.name not in graph.nodes:
-                self._gone.add(self._places[norm.name].index)
+                self._gone.add(self._places[norm.name].node)
                 self._renamed[norm.outputs[0]] = norm.inputs[0]
         for node in graph.nodes.values():
             if isinstance(node, Linear) and node.changed:
                 self._linear(node)
-            elif isinstance(node, Norm) and node.merged:
-                self._norm(node)
+            elif isinstance(node, Norm) and node.merged and node.affine is not None:
+                self._norm(node, node.affine)
         self._rewire()
         self._drop_unused()
         return Model(self._skeleton, self._tensors)
 
     def _linear(self, linear: Linear) -> None:
-        place = self._places[linear.name]
-        source, proto = self._source.nodes[place.index], self._graph.node[place.index]
-        old = self._source.constant(source.inputs[1])
-        dtype, layout = DTYPES[old.data_type], _layout(source)
-        bias_array = cast(folded_bias(linear), dtype, f"bias of {linear.name}")
+        place, name = self._places[linear.name], linear.name
+        source, proto = self._source.nodes[place.node], self._graph.node[place.node]
+        of = source.inputs[1]
+        dims, data_type, _ = self._source.known(of)
+        dtype, layout = DTYPES[data_type], _layout(source)
+        array = cast(folded_bias(linear), dtype, f"bias of {name}")
 
         def kernel_array() -> np.ndarray:
-            array = layout(folded_kernel(linear, dtype))
-            return check_finite(array, f"kernel of {linear.name}")
+            return check_finite(layout(folded_kernel(linear, dtype)), f"kernel of {name}")
 
-        bias = self._put(
-            self._old_bias(source, place),
-            f"{linear.name}_bias",
-            bias_array.shape,
-            old.data_type,
-            lambda: bias_array,
-        )
-        name = source.inputs[1]
-        kernel = self._put(name, f"{name}_folded", old.dims, old.data_type, kernel_array)
+        old = self._old_bias(source, place)
+        bias = self._put(old, f"{name}_bias", array.shape, data_type, lambda: array)
+        kernel = self._put(of, f"{of}_folded", dims, data_type, kernel_array)
         self._renamed.pop(linear.outputs[0], None)
         if source.operator == "MatMul":
             self._matmul(place, linear, kernel, bias)
@@ -96,26 +86,26 @@ class _Rebuild:
         """A product keeps the node that adds its bias, or gains one."""
         from onnx import helper
 
-        proto = self._graph.node[place.index]
+        proto = self._graph.node[place.node]
         proto.input[1] = kernel
         if place.addition is None:
             proto.output[0] = self._names.new(f"{linear.name}_product")
             name = self._names.new(f"{linear.name}_add")
             added = helper.make_node("Add", [proto.output[0], bias], [linear.outputs[0]], name=name)
-            self._added[place.index] = added
+            self._added[place.node] = added
             return
         adder = self._graph.node[place.addition]
         adder.input[:] = [proto.output[0], bias]
         adder.output[0] = linear.outputs[0]
 
-    def _norm(self, norm: Norm) -> None:
+    def _norm(self, norm: Norm, affine: Affine) -> None:
         """A batch norm that has taken in another."""
         from onnx import helper
 
-        proto = self._graph.node[self._places[norm.name].index]
-        arrays, epsilon = standing_for(norm.affine)
+        proto = self._graph.node[self._places[norm.name].node]
+        arrays, epsilon = standing_for(affine)
         for at, key in enumerate(("gamma", "beta", "mean", "var"), start=1):
-            data_type = self._source.constant(proto.input[at]).data_type
+            data_type = self._source.known(proto.input[at]).data_type
             array = cast(arrays[key], DTYPES[data_type], f"{key} of {norm.name}")
             make = partial(np.asarray, array)
             name = f"{norm.name}_{key}"
@@ -124,13 +114,9 @@ class _Rebuild:
         proto.attribute.append(helper.make_attribute("epsilon", epsilon))
 
     def _put(
-        self,
-        old: str,
-        name: str,
-        dims: Sequence[int],
-        data_type: int,
+        self, old: str, name: str, dims: Sequence[int], data_type: int,
         make: Callable[[], np.ndarray],
-    ) -> str:
+    ) -> str:  # fmt: skip
         """A new tensor, under the name of the old one if that has no other reader."""
         from onnx import helper
 
@@ -170,20 +156,14 @@ class _Rebuild:
         self._graph.node.extend(copies)
 
     def _drop_unused(self) -> None:
-        """Drop constants and nodes that hand on values where nobody reads them any more.
-
-        And all traces of them.
-        """
+        """Drop constants and nodes that hand on values where nobody reads them any more."""
         given = {value.name for value in self._graph.output}
         passive = {self._source.nodes[i].outputs for i in self._source.transparent}
         nodes = list(self._graph.node)
         while True:
             read = given | {name for node in nodes for name in names_read(node)}
-            kept = [
-                node
-                for node in nodes
-                if tuple(node.output) not in passive or any(o in read for o in node.output)
-            ]
+            idle = [tuple(n.output) in passive and not read & {*n.output} for n in nodes]
+            kept = [node for node, gone in zip(nodes, idle) if not gone]
             if len(kept) == len(nodes):
                 break
             nodes = kept

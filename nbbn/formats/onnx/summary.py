@@ -14,18 +14,9 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """The nodes and batch norms of an ONNX file, JSON-ready.
+    """Inputs, outputs, parameters, layers and batch norms of an ONNX file of any form, JSON-ready.
 
-    Parameters
-    ----------
-    path : Path
-        Of a graph of any form; weights are read one at a time.
-
-    Returns
-    -------
-    dict
-        `inputs` and `outputs` (shape by name, None for sizes that are not fixed), `parameters`,
-        `layers` and `batch_norms`.
+    Weights are read one at a time.
 
     Raises
     ------
@@ -35,9 +26,8 @@ def summary(path: Path) -> dict[str, Any]:
     try:
         source = looked_through(from_file(Path(path)))
         graph, places = graph_of(source)
-        layers = [_layer(source.nodes[places[name].index], name, source) for name in graph.nodes]
+        layers = [_layer(source.nodes[places[name].node], name, source) for name in graph.nodes]
         at = {name: i for i, name in enumerate(graph.nodes)}
-        norms = [norm for norm in graph.norms() if norm.affine is not None]
         return {
             "inputs": {value.name: source.shape(value.name) for value in source.proto.input},
             "outputs": {value.name: source.shape(value.name) for value in source.proto.output},
@@ -48,7 +38,8 @@ def summary(path: Path) -> dict[str, Any]:
                     "layer": at[norm.name], "name": norm.name, "axis": norm.axis,
                     **norm_figures(norm.var, norm.affine.gain, norm.epsilon),
                 }
-                for norm in norms
+                for norm in graph.norms()
+                if norm.affine is not None and norm.var is not None
             ],
         }
     except FileError:
@@ -61,9 +52,7 @@ def _layer(node: OnnxNode, name: str, source: OnnxGraph) -> dict[str, Any]:
     constants = (source.constant(read) for read in node.inputs if read)
     shape = source.shape(node.output) if node.outputs else None
     return {
-        "kind": node.operator,
-        "name": name,
-        "activation": None,
+        "kind": node.operator, "name": name, "activation": None,
         "output_shape": None if shape is None else shape[1:],
         "parameters": sum(math.prod(c.dims) for c in constants if c is not None),
     }

@@ -23,31 +23,16 @@ IR_VERSION = 8
 _MAX_BYTES = 2**31 - 1
 
 
-def write(
-    network: Network,
-    path: str | os.PathLike | None = None,
-    *,
-    classes: np.ndarray | None = None,
-    kind: str | None = None,
-) -> Any:
-    """Make an ONNX model of a network in inference.
+def write(network: Network, path: str | os.PathLike | None = None, *,
+          classes: np.ndarray | None = None, kind: str | None = None) -> Any:
+    """An `onnx.ModelProto` of a network in inference, and its file where a path is given.
 
-    Parameters
-    ----------
-    network : Network
-        Of any layers, float32 or float64.
-    path : path-like or None
-        Where to write the model; the file appears whole or not at all. None writes none.
-    classes : array of shape (n_classes,) or None
-        Labels of a classifier.
-    kind : {None, "classifier", "multilabel", "regressor"}
-        What the network's outputs mean.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Opset 13, with a `LayerNormalization` 17; IR version 8; checked by `onnx.checker`. Input `x`
-        of shape (n, *input_shape), channels last, of the network's dtype.
+    `kind` says what the outputs mean: plain numbers (None, `regressor`), a `classifier` with these
+    classes, `multilabel`. `nbbn.interop.to_onnx` says what is written. Images stand channels first
+    from the first layer that works on them to the last: one transposition before and, where they
+    are flattened for a dense layer, none after, as that layer's kernel takes the pixels in their
+    new order. In float64 all models are valid, but ONNX Runtime has no float64 kernels for
+    convolutions, `AveragePooling2D` and the activation gelu.
 
     Raises
     ------
@@ -60,25 +45,6 @@ def write(
         large for a file.
     FileError
         Where the file cannot be written.
-
-    Notes
-    -----
-    Outputs, in this order:
-
-    - None and `"regressor"`: `output`, of shape (n, *output_shape), channels last.
-    - `"classifier"`: `label`, of shape (n,), and `probabilities`, of shape (n, n_classes). The
-      network ends in a softmax, or in a sigmoid with one unit, which becomes two columns. Labels
-      are int64 for integer classes, strings for string classes, else (and without `classes`) the
-      index of the class as int64. Of equal probabilities the first class wins.
-    - `"multilabel"`: `label`, int64 of shape (n, units), 1 where the probability is above 0.5, and
-      `probabilities`, of the same shape. The network ends in a sigmoid; `classes` are not used.
-
-    Images stand channels first from the first layer that works on them to the last: one
-    transposition before and, where they are flattened for a dense layer, none after, as that
-    layer's kernel takes the pixels in their new order.
-
-    In float64 all models are valid, but ONNX Runtime has no float64 kernels for convolutions,
-    `AveragePooling2D` and the activation gelu; networks with these run there in float32 alone.
     """
     onnx = import_onnx("to_onnx")
     if kind not in HEADS:
@@ -95,8 +61,7 @@ def write(
 
 def _result(graph: GraphWriter, network: Network) -> Value:
     """What the network's last step gives."""
-    shape = network.input_shape
-    values = {-1: Value.ordered("x", shape, range(len(shape)))}
+    values = {-1: Value.ordered("x", network.input_shape)}
     steps = network.computation().steps
     for i, step in enumerate(steps):
         if type(step.operation) not in WRITE:
@@ -116,11 +81,9 @@ def _model(graph: GraphWriter, network: Network, outputs: list[Output]) -> Any:
     results = [helper.make_tensor_value_info(*output) for output in outputs]
     whole = helper.make_graph(graph.nodes, "nbbn", inputs, results, initializer=graph.constants)
     opsets = [helper.make_opsetid("", graph.opset)]
-    model = helper.make_model(
-        whole, producer_name="nbbn", ir_version=IR_VERSION, opset_imports=opsets
-    )
-    if model.ByteSize() > _MAX_BYTES:
-        raise ValueError(
-            f"an ONNX file holds at most {_MAX_BYTES} bytes, this model {model.ByteSize()}; use save"
-        )
+    about = {"producer_name": "nbbn", "ir_version": IR_VERSION, "opset_imports": opsets}
+    model = helper.make_model(whole, **about)
+    if (size := model.ByteSize()) > _MAX_BYTES:
+        most = f"an ONNX file holds at most {_MAX_BYTES} bytes"
+        raise ValueError(f"{most}, this model {size}; use save")
     return model

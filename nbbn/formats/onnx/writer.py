@@ -17,21 +17,11 @@ CHANNELS_FIRST = (2, 0, 1)
 
 @dataclass(frozen=True)
 class Value:
-    """What a node puts out.
+    """What a node puts out: an array of sizes `dims` behind the batch.
 
-    Other orders of axes, and axes that are joined or split where the array has them apart, are
-    noted here and made where an operator needs them.
-
-    Attributes
-    ----------
-    name : str
-        Its name in the graph.
-    dims : tuple of int
-        Sizes of the array's axes behind the batch.
-    groups : tuple of tuples of int
-        For each axis of a row the array's axes that it is made of, in C order.
-    flat : bool
-        Whether the array has its axes as one, in C order: `(n, numbers)`.
+    `groups` says of which axes of the array, in C order, each axis of a row is made. So other
+    orders of a row's axes, and ones that are joined where the array has them apart, are only noted,
+    and made where an operator needs them. In a `flat` array all axes are one: `(n, numbers)`.
     """
 
     name: str
@@ -40,9 +30,9 @@ class Value:
     flat: bool = False
 
     @classmethod
-    def ordered(cls, name: str, row: Shape, order: Sequence[int]) -> Value:
-        """An array whose axes are a row's in another order."""
-        order = tuple(order)
+    def ordered(cls, name: str, row: Shape, order: Sequence[int] | None = None) -> Value:
+        """An array whose axes are a row's, or these in another order."""
+        order = tuple(range(len(row)) if order is None else order)
         dims = tuple(row[k] for k in order)
         return cls(name, dims, tuple((order.index(k),) for k in range(len(order))))
 
@@ -57,9 +47,7 @@ class Value:
 
     def stands(self, order: Sequence[int]) -> bool:
         """Whether the array's axes are the row's in this order."""
-        return not self.flat and self.groups == tuple(
-            (list(order).index(k),) for k in sorted(order)
-        )
+        return not self.flat and self.groups == Value.ordered("", self.shape, order).groups
 
     @property
     def plain(self) -> bool:
@@ -77,7 +65,7 @@ class Value:
 
     def regrouped(self, shape: Shape) -> Value | None:
         """Rows of another shape; None where that has an axis of the array in parts."""
-        axes, groups = [a for group in self.groups for a in group], []
+        axes, groups = [a for group in self.groups for a in group], list[list[int]]()
         for n in shape:
             group: list[int] = []
             while axes and self._size(group) < n:
@@ -110,14 +98,7 @@ class Value:
 class GraphWriter:
     """Nodes and constants of an ONNX graph; values are referred to by name.
 
-    Parameters
-    ----------
-    onnx : module
-        The package onnx.
-    dtype : numpy.dtype
-        What the network computes in.
-    opset : int
-        Version of the operators; who adds one that is newer raises it.
+    Who adds an operator of a newer opset than it has raises that.
     """
 
     def __init__(self, onnx: ModuleType, dtype: np.dtype, opset: int):
@@ -181,7 +162,9 @@ class GraphWriter:
         return self.arranged(x, CHANNELS_FIRST)
 
     def features(self, x: Value) -> Value:
-        """Rows of one axis, in the array's order."""
+        """Rows of one axis, of images in the order that they have channels first."""
         if x.flat or len(x.dims) == 1:
             return x
+        if x.groups[0] not in ((1, 2, 0), tuple(range(len(x.dims)))):
+            return self.plain(x)
         return replace(x, name=self.reshape(x.name, (math.prod(x.dims),)), flat=True)

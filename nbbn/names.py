@@ -1,0 +1,114 @@
+"""Specifications, and the names that users give to their classes.
+
+What a name stands for is found, or an error says which known one is the nearest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A dataclass of plain values, as which Keras's arguments are given and written to files."""
+
+    def config(self) -> dict:
+        """The object as JSON-ready values, in Keras's form; its module reads them."""
+        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+    def _error(self, text: str) -> ValueError:
+        return ValueError(f"{type(self).__name__}: {text}")
+
+    def _number(self, name: str, least: float = -math.inf, most: float = math.inf,
+                rule: str = "a finite number") -> float:
+        """The argument as a float, if it is a finite number within these bounds."""
+        value: object = getattr(self, name)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            if math.isfinite(value) and least <= float(value) <= most:
+                return float(value)
+        raise self._error(f"{name} must be {rule}, got {value!r}")
+
+
+def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],
+         further: Iterable[str] = ()) -> T:
+    """What a name stands for.
+
+    Parameters
+    ----------
+    kind : str
+        What is looked for, such as `"loss"`.
+    name : object
+        As given.
+    names, aliases : dict
+        The names that are shown to users, and those that are only understood.
+    further : iterable of str
+        Names that are shown too, and dealt with elsewhere.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the nearest known one.
+    """
+    for known in (names, aliases):
+        if isinstance(name, str) and name in known:
+            return known[name]
+    shown = (*further, *names)
+    given = str(name).lower().replace(" ", "_").replace("-", "_")
+    near = difflib.get_close_matches(given, shown, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(shown)}"
+    raise ValueError(f"unknown {kind} {name!r}; {hint}")
+
+
+def made_of(kind: str, identifier: object, base: type[T], names: Mapping[str, type[T]],
+            aliases: Mapping[str, type[T]]) -> T | None:
+    """The object of the dataclass `base` that a name, a class, an object or a config stands for.
+
+    Parameters
+    ----------
+    kind : str
+        With its article, such as `"a regularizer"`.
+    identifier : object
+        None stays None.
+    base : type
+    names, aliases : dict
+        As in `find`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the nearest known one, or a config of something else.
+    TypeError
+        For any other type.
+    """
+    word = kind.split()[-1]
+    if identifier is None or isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, base):
+        return identifier()
+    if isinstance(identifier, str):
+        return find(word, identifier, names, aliases)()
+    if isinstance(identifier, dict):
+        return _from_config(kind, identifier, names, aliases)
+    raise TypeError(f"{kind} is a name, an object of nbbn.{word}s or None, "
+                    f"got {type(identifier).__name__}")
+
+
+def _from_config(kind: str, config: dict, names: Mapping[str, type[T]],
+                 aliases: Mapping[str, type[T]]) -> T:
+    name, arguments = config.get("class_name"), config.get("config", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError(
+            f"{kind}'s config must be a dict of class_name (a string) and config (a dict)"
+        )
+    cls: Any = find(kind.split()[-1], name, names, aliases)
+    unknown = sorted(set(arguments) - {f.name for f in fields(cls)})
+    if unknown:
+        raise ValueError(f"{cls.__name__} does not take {', '.join(unknown)}")
+    return cls(**arguments)
