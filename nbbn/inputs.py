@@ -61,8 +61,7 @@ def readable(array: np.ndarray) -> np.ndarray:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether an array of numbers holds neither NaN nor infinity; a large one is read by all
-    threads."""
+    """Whether numbers are neither NaN nor infinite; a large array is read by all threads."""
     if array.dtype.kind != "f":
         return True
     flags = array.flags
@@ -260,10 +259,7 @@ def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
 
 
 def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
-    """`(x, y, sample_weight or None)` of a tuple of two or three.
-
-    TypeError or ValueError for anything else.
-    """
+    """`(x, y, sample_weight or None)` of a tuple of two or three."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
                         f"got {type(given).__name__}")

@@ -1,5 +1,4 @@
-"""The ladder of training: a run has epochs, an epoch has parts, a part is some steps of a
-trainer."""
+"""The ladder of training: a run has epochs, an epoch parts, a part some steps of a trainer."""
 
 from __future__ import annotations
 

@@ -457,6 +457,10 @@ def test_errors_of_parameters(data):
         nbbn.SequentialClassifier(nbbn.Sequential(dense())).fit(X, y)
     with pytest.raises(TypeError, match=r"layers must hold layers of nbbn\.layers, got 16"):
         classifier([16]).fit(X, y)
+    with pytest.raises(TypeError, match="argument 'epoch'; did you mean 'epochs'"):
+        classifier(epoch=3)
+    with pytest.raises(TypeError, match="'layers'"):
+        nbbn.SequentialClassifier(epochs=3)
     with pytest.raises(ValueError, match="'epochs' parameter"):
         classifier(epochs=0).fit(X, y)
     with pytest.raises(ValueError, match="unknown optimizer"):

@@ -152,10 +152,7 @@ def indices(y: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
 
 
 def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray | None:
-    """Weights of the rows as float64 `(n,)`, not all 0; None where there are none.
-
-    With `positive` none may be below 0.
-    """
+    """Weights of the rows as float64 `(n,)`, not all 0, with `positive` none below it; or None."""
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64)

@@ -66,10 +66,7 @@ def defined(parameters: dict[str, Parameter], positional: Iterable[str], summary
 
 
 def _constructor(defaults: dict[str, Any], positional: list[str]) -> Callable[..., None]:
-    """A constructor whose arguments become the attributes of their names.
-
-    Its TypeError for an unknown one says which is meant.
-    """
+    """A constructor of attributes; its TypeError for an unknown one says which may be meant."""
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     taken = [inspect.Parameter("self", kinds[0])]
     for name, default in defaults.items():

@@ -60,10 +60,7 @@ class Compiled:
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
-        """The activation that a loss from logits leaves out.
-
-        LayerError where the model ends with another activation than the loss needs.
-        """
+        """The activation that a loss from logits leaves out; LayerError for an unfit end."""
         end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
         if wanted is None:
             return ()

@@ -41,10 +41,7 @@ class Stopped(Exception):
 
 @dataclass
 class Objective:
-    """The loss of all rows and its gradient, as functions of one vector.
-
-    It holds kernels, biases, gammas, betas.
-    """
+    """The loss of all rows and its gradient, by a vector of kernels, biases, gammas, betas."""
 
     architecture: Architecture
     # L2 penalty of the kernels.
