@@ -68,13 +68,14 @@ def all_finite(array: np.ndarray) -> bool:
     flags = array.flags
     if array.nbytes > _LARGE and flags.c_contiguous and flags.aligned and compiler.available():
         if array.dtype in (np.float32, np.float64):
-            return _scan(array.reshape(-1))
+            return scan(array.reshape(-1))
     with np.errstate(over="ignore", invalid="ignore"):
         # A sum is quick, and finite only where all numbers are.
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
-def _scan(flat: np.ndarray) -> bool:
+def scan(flat: np.ndarray) -> bool:
+    """As `all_finite`, of a C-contiguous array of one axis, on all threads."""
     from nbbn.program.runnable import call_program
 
     out = np.empty(_BLOCKS, flat.dtype)

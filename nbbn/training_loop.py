@@ -92,10 +92,8 @@ class Loop:
         while done < steps:
             count = min(most, watcher.part_begins(done, steps - done), steps - done)
             part = self.part(order, edges[done : done + count + 1])
-            whole = Epoch(
-                whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
-                whole.seconds + part.seconds,
-            )  # fmt: skip
+            whole = Epoch(whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
+                          whole.seconds + part.seconds)
             done += count
             if watcher.part_ends(done, part, whole):
                 break

@@ -151,10 +151,8 @@ def test_functions_of_arrays(monkeypatch, rng):
             x = rng.standard_normal((rows, channels)).astype(F32)
             y, cache = nbbn.functional.batch_norm_train(x, activation=activation, epsilon=2e-5)
             nbbn.functional.batch_norm_backward(y, cache)
-            nbbn.functional.batch_norm_inference(
-                x, None, None, cache.mean, cache.var, activation=activation
-            )
-    inputs.all_finite(rng.standard_normal(12345))
+            nbbn.functional.batch_norm_inference(x, None, None, cache.mean, cache.var, activation=activation)
+    inputs.scan(rng.standard_normal(12345))
     monkeypatch.undo()
     assert len(programs) >= 13
     for program in programs:

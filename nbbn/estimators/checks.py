@@ -48,10 +48,8 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     # What has no dtype becomes float64 here, with scikit-learn's errors for what cannot.
     dtype = None if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.float64
     accepted = "csr" if lazy else False
-    X = validate_data(
-        estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
-        ensure_all_finite=False,
-    )  # fmt: skip
+    X = validate_data(estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
+                      ensure_all_finite=False)
     if scipy.sparse.issparse(X):
         name = "uint8" if X.dtype == bool else X.dtype.name
         _check_finite(estimator, X.data)
