@@ -224,12 +224,9 @@ class _Source:
             buffers.append(f"*{name} = scratch + {at}")
             at += size
         lines = [
-            f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)",
-            "{",
-            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;",
-            "",
-            *(f"    {call};" for call in self.calls),
-            "}\n",
+            f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)", "{",
+            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;", "",
+            *(f"    {call};" for call in self.calls), "}\n",
         ]
         return "\n".join(lines)
 
@@ -251,19 +248,13 @@ class _Source:
         return f"    {head} {{\n        {body}\n    }}\n"
 
     def _choice(self) -> str:
-        lines = [
-            f"{self.real} p[{self.upper}_OUTPUTS];",
-            f"{self.name}_row(x, p, scratch);",
-        ]
+        lines = [f"{self.real} p[{self.upper}_OUTPUTS];", f"{self.name}_row(x, p, scratch);"]
         if self.outputs == 1:
             lines.append(f"out[r] = p[0] > {literal(self.network.dtype.type(0.5))};")
         else:
             lines += [
-                "size_t best = 0;",
-                f"for (size_t i = 1; i < {self.upper}_OUTPUTS; i++)",
-                "    if (p[i] > p[best])",
-                "        best = i;",
-                "out[r] = best;",
+                "size_t best = 0;", f"for (size_t i = 1; i < {self.upper}_OUTPUTS; i++)",
+                "    if (p[i] > p[best])", "        best = i;", "out[r] = best;",
             ]
         return "\n        ".join(lines)
 
