@@ -94,10 +94,8 @@ _FUNCTIONS = (
         "x where x > 0, else 0.2 x (the layer `LeakyReLU` has a slope of 0.3 by default)",
         {"slope": 0.2},
     ),
-    ActivationFunction(
-        "elu", where_at_most(X, 0, _alpha * expm1(X), X),
-        "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)", {"alpha": 1.0},
-    ),
+    ActivationFunction("elu", where_at_most(X, 0, _alpha * expm1(X), X),
+                       "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)", {"alpha": 1.0}),
     ActivationFunction(
         "selu",
         SELU_SCALE * where_at_most(X, 0, SELU_ALPHA * expm1(X), X),
@@ -110,16 +108,13 @@ _FUNCTIONS = (
         in_double=True,
     ),
     ActivationFunction("silu", X * sigmoid(X), "x sigmoid(x) (`swish`)"),
-    ActivationFunction(
-        "softplus", relu(X) + log1p(exp(-absolute(X))), "log(1 + exp(x))", in_double=True,
-        not_negative=True,
-    ),
+    ActivationFunction("softplus", relu(X) + log1p(exp(-absolute(X))), "log(1 + exp(x))",
+                       in_double=True, not_negative=True),
     ActivationFunction("sigmoid", sigmoid(X), "1 / (1 + exp(-x)) (`logistic`)", not_negative=True),
     ActivationFunction("tanh", tanh(X), "tanh(x)"),
     ActivationFunction("softsign", X / (1.0 + absolute(X)), "x / (1 + |x|) (Turian et al., 2009)"),
-    ActivationFunction(
-        "mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))), "x tanh(softplus(x)) (Misra, 2019)"
-    ),
+    ActivationFunction("mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))),
+                       "x tanh(softplus(x)) (Misra, 2019)"),
     ActivationFunction("exponential", exp(X), "exp(x) (`exp`)", not_negative=True),
 )
 # Not an activation by name: what the layer `ReLU` is with a bound or a threshold.

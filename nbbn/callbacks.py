@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 Logs = dict[str, float]
+_Method = Callable[..., None] | None
 
 
 class Callback:
@@ -32,6 +33,11 @@ class Callback:
     def set_model(self, model: Any) -> None:
         """Take the model that is trained."""
         self.model = model
+
+    def _say(self, text: str) -> None:
+        """Print a line, if the callback is `verbose`."""
+        if getattr(self, "verbose", 0) > 0:
+            print(text)
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Take `epochs`, `steps` and `verbose`."""
@@ -91,23 +97,18 @@ class CallbackList:
         For anything that is no callback.
     """
 
-    def __init__(
-        self, callbacks: Callback | Iterable[Callback] | None, model: object, params: dict[str, Any]
-    ):
-        if callbacks is None:
-            callbacks = []
-        self.callbacks = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    def __init__(self, callbacks: Callback | Iterable[Callback] | None, model: object,
+                 params: dict[str, Any]):
+        given = [] if callbacks is None else callbacks
+        self.callbacks = list(given) if isinstance(given, Iterable) else [given]
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                hint = ""
-                if isinstance(callback, type):
-                    hint = f"; make an object of it: {callback.__name__}(...)"
-                raise TypeError(
-                    f"callbacks must be objects of nbbn.callbacks.Callback, got {callback!r}{hint}"
-                )
-        for callback in self.callbacks:
-            callback.set_params(params)
-            callback.set_model(model)
+                named = isinstance(callback, type)
+                hint = f"; make an object of it: {callback.__name__}(...)" if named else ""
+                raise TypeError("callbacks must be objects of nbbn.callbacks.Callback, "
+                                f"got {callback!r}{hint}")
+        self.call("set_params", params)
+        self.call("set_model", model)
 
     @property
     def by_batch(self) -> bool:
@@ -164,13 +165,11 @@ class _Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, best: float | None = None):
         super().__init__()
         if mode not in ("auto", "min", "max"):
-            raise ValueError(
-                f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', got {mode!r}"
-            )
+            raise ValueError(f"{type(self).__name__}: mode must be 'auto', 'min' or 'max', "
+                             f"got {mode!r}")
         if not isinstance(monitor, str):
-            raise TypeError(
-                f"{type(self).__name__}: monitor must be the name of a figure, got {monitor!r}"
-            )
+            raise TypeError(f"{type(self).__name__}: monitor must be the name of a figure, "
+                            f"got {monitor!r}")
         self.monitor, self.mode, self.min_delta, self.best = monitor, mode, abs(min_delta), best
 
     def _rises(self) -> bool:
@@ -181,10 +180,8 @@ class _Monitor(Callback):
             return False
         directions = self.model.metric_directions()
         if name not in directions:
-            raise ValueError(
-                f"{type(self).__name__}: whether {self.monitor!r} should rise or fall is not "
-                "known; give mode='min' or mode='max'"
-            )
+            raise ValueError(f"{type(self).__name__}: whether {self.monitor!r} should rise or fall "
+                             "is not known; give mode='min' or mode='max'")
         return directions[name]
 
     def _improves(self, value: float, than: float | None) -> bool:
@@ -236,17 +233,9 @@ class EarlyStopping(_Monitor):
     best_epoch : int
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        min_delta: float = 0,
-        patience: int = 0,
-        verbose: int = 0,
-        mode: str = "auto",
-        baseline: float | None = None,
-        restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
-    ):
+    def __init__(self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0,
+                 verbose: int = 0, mode: str = "auto", baseline: float | None = None,
+                 restore_best_weights: bool = False, start_from_epoch: int = 0):
         super().__init__(monitor, mode, min_delta)
         self.patience, self.verbose, self.baseline = patience, verbose, baseline
         self.restore_best_weights, self.start_from_epoch = restore_best_weights, start_from_epoch
@@ -275,12 +264,11 @@ class EarlyStopping(_Monitor):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if self.stopped_epoch > 0 and self.verbose > 0:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.stopped_epoch > 0:
+            self._say(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
-            if self.verbose > 0:
-                best = self.best_epoch + 1
-                print(f"Restoring model weights from the end of the best epoch: {best}.")
+            best = self.best_epoch + 1
+            self._say(f"Restoring model weights from the end of the best epoch: {best}.")
             self.model.set_weights(self.best_weights)
 
 
@@ -311,23 +299,14 @@ class ModelCheckpoint(_Monitor):
         What the first best must beat.
     """
 
-    def __init__(
-        self,
-        filepath: str | os.PathLike[str],
-        monitor: str = "val_loss",
-        verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "auto",
-        save_freq: str = "epoch",
-        initial_value_threshold: float | None = None,
-    ):
+    def __init__(self, filepath: str | os.PathLike[str], monitor: str = "val_loss",
+                 verbose: int = 0, save_best_only: bool = False, save_weights_only: bool = False,
+                 mode: str = "auto", save_freq: str = "epoch",
+                 initial_value_threshold: float | None = None):
         super().__init__(monitor, mode, best=initial_value_threshold)
         if save_freq != "epoch":
-            raise ValueError(
-                f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; "
-                "batches are not supported"
-            )
+            raise ValueError(f"ModelCheckpoint: save_freq must be 'epoch', got {save_freq!r}; "
+                             "batches are not supported")
         self.filepath, self.verbose = os.fspath(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
 
@@ -343,10 +322,8 @@ class ModelCheckpoint(_Monitor):
         try:
             return self.filepath.format(epoch=epoch + 1, **logs)
         except KeyError as err:
-            raise ValueError(
-                f"ModelCheckpoint: filepath {self.filepath!r} names {err.args[0]!r}, "
-                f"which is not among the figures: epoch, {', '.join(logs)}"
-            ) from None
+            raise ValueError(f"ModelCheckpoint: filepath {self.filepath!r} names {err.args[0]!r}, "
+                             f"which is not among the figures: epoch, {', '.join(logs)}") from None
 
     def _wanted(self, epoch: int, logs: Logs, path: str) -> bool:
         if not self.save_best_only:
@@ -365,10 +342,6 @@ class ModelCheckpoint(_Monitor):
         )
         self.best = value
         return True
-
-    def _say(self, text: str) -> None:
-        if self.verbose > 0:
-            print(text)
 
 
 class ReduceLROnPlateau(_Monitor):
@@ -394,23 +367,14 @@ class ReduceLROnPlateau(_Monitor):
         The rate does not fall below.
     """
 
-    def __init__(
-        self,
-        monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
-        verbose: int = 0,
-        mode: str = "auto",
-        min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
-    ):
+    def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10,
+                 verbose: int = 0, mode: str = "auto", min_delta: float = 1e-4, cooldown: int = 0,
+                 min_lr: float = 0.0):
         super().__init__(monitor, mode, min_delta)
         given: object = factor
         if not isinstance(given, Real) or not 0 <= factor < 1:
-            raise ValueError(
-                f"ReduceLROnPlateau: factor must be a number in [0, 1), got {factor!r}"
-            )
+            raise ValueError("ReduceLROnPlateau: factor must be a number in [0, 1), "
+                             f"got {factor!r}")
         self.factor, self.patience, self.verbose = factor, patience, verbose
         self.cooldown, self.min_lr = cooldown, min_lr
         self.wait = self.cooldown_counter = 0
@@ -439,9 +403,8 @@ class ReduceLROnPlateau(_Monitor):
         if rate <= self.min_lr:
             return
         self.model.optimizer.learning_rate = max(rate * self.factor, self.min_lr)
-        if self.verbose > 0:
-            rate = self.model.learning_rate
-            print(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
+        rate = self.model.learning_rate
+        self._say(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {rate}.")
         self.cooldown_counter, self.wait = self.cooldown, 0
 
 
@@ -459,10 +422,8 @@ class LearningRateScheduler(Callback):
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         super().__init__()
         if not callable(schedule):
-            raise TypeError(
-                "LearningRateScheduler: schedule must be a function of the epoch and the rate, "
-                f"got {schedule!r}"
-            )
+            raise TypeError("LearningRateScheduler: schedule must be a function of the epoch and "
+                            f"the rate, got {schedule!r}")
         self.schedule, self.verbose = schedule, verbose
         self._takes_rate = _takes_two(schedule)
 
@@ -472,11 +433,8 @@ class LearningRateScheduler(Callback):
         one = isinstance(rate, Real) and not isinstance(rate, bool)
         if not one and not (isinstance(rate, np.ndarray) and rate.ndim == 0):
             raise ValueError(f"LearningRateScheduler: schedule must give a number, got {rate!r}")
-        self.model.optimizer.learning_rate = float(rate)
-        if self.verbose > 0:
-            print(
-                f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {float(rate)}."
-            )
+        self.model.optimizer.learning_rate = rate = float(rate)
+        self._say(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {rate}.")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
@@ -504,9 +462,8 @@ class CSVLogger(Callback):
         Go on at the end of an existing file.
     """
 
-    def __init__(
-        self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
-    ):
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",",
+                 append: bool = False):
         super().__init__()
         self.filename, self.separator, self.append = os.fspath(filename), separator, append
         self._file: TextIO | None = None
@@ -526,14 +483,9 @@ class CSVLogger(Callback):
             names = sorted(logs)
             if not any(name.startswith("val_") for name in names):
                 names += [f"val_{name}" for name in names]
-            self._writer = csv.DictWriter(
-                self._file,
-                ["epoch", *names],
-                restval="NA",
-                extrasaction="ignore",
-                delimiter=self.separator,
-                lineterminator="\n",
-            )
+            self._writer = csv.DictWriter(self._file, ["epoch", *names], restval="NA",
+                                          extrasaction="ignore", delimiter=self.separator,
+                                          lineterminator="\n")
             if self._header:
                 self._writer.writeheader()
         self._writer.writerow({"epoch": epoch, **logs})
@@ -560,31 +512,20 @@ class LambdaCallback(Callback):
         Other methods of `Callback`, by name.
     """
 
-    def __init__(
-        self,
-        on_epoch_begin: Callable[..., None] | None = None,
-        on_epoch_end: Callable[..., None] | None = None,
-        on_train_begin: Callable[..., None] | None = None,
-        on_train_end: Callable[..., None] | None = None,
-        on_train_batch_begin: Callable[..., None] | None = None,
-        on_train_batch_end: Callable[..., None] | None = None,
-        **methods: Callable[..., None] | None,
-    ):
+    def __init__(self, on_epoch_begin: _Method = None, on_epoch_end: _Method = None,
+                 on_train_begin: _Method = None, on_train_end: _Method = None,
+                 on_train_batch_begin: _Method = None, on_train_batch_end: _Method = None,
+                 **methods: _Method):
         super().__init__()
-        given = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
-            **methods,
-        }
-        for name, function in given.items():
+        methods |= {
+            "on_epoch_begin": on_epoch_begin, "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin, "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin, "on_train_batch_end": on_train_batch_end,
+        }  # fmt: skip
+        for name, function in methods.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise TypeError(
-                    f"LambdaCallback: unknown argument {name!r}; see the methods of Callback"
-                )
+                raise TypeError(f"LambdaCallback: unknown argument {name!r}; "
+                                "see the methods of Callback")
             if function is not None:
                 setattr(self, name, function)
 
@@ -607,8 +548,7 @@ class TerminateOnNaN(Callback):
         if math.isfinite(loss):
             return
         if self.raise_error:
-            raise RuntimeError(
-                f"the loss is {loss} at batch {batch}; lower the learning rate, or scale the data"
-            )
+            raise RuntimeError(f"the loss is {loss} at batch {batch}; lower the learning rate, "
+                               "or scale the data")
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True

@@ -83,9 +83,8 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def _add_command(parser: argparse.ArgumentParser, module: ModuleType, program: str) -> None:
     """Give a command's parser its arguments."""
     parser.description = module.__doc__
-    parser.add_argument(
-        "--debug", action="store_true", help="show the traceback of an error ($NBBN_DEBUG does too)"
-    )
+    parser.add_argument("--debug", action="store_true",
+                        help="show the traceback of an error ($NBBN_DEBUG does too)")
     module.add_arguments(parser)
     parser.set_defaults(run=module.run, name=parser.prog, program=program)
 
@@ -117,14 +116,8 @@ def message_of(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)"
 
 
-def _one_line_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _one_line_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                      file: TextIO | None = None, line: str | None = None) -> None:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -39,7 +39,5 @@ def available() -> bool:
 def require() -> None:
     """Raise ImportError where compiled kernels cannot be used."""
     if (reason := why_not()) is not None:
-        raise ImportError(
-            "this needs compiled kernels (loading, predicting, folding and saving do not), "
-            f"but {reason}"
-        )
+        raise ImportError("this needs compiled kernels (loading, predicting, "
+                          f"folding and saving do not), but {reason}")

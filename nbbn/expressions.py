@@ -118,9 +118,8 @@ def scaled(factor: Expression, x: Expression) -> Expression:
     return call("scaled", factor, x)
 
 
-def where_at_most(
-    x: Expression, bound: Expression | float, below: Expression, above: Expression
-) -> Expression:
+def where_at_most(x: Expression, bound: Expression | float, below: Expression,
+                  above: Expression) -> Expression:
     """`below` where `x <= bound`, else `above`: what becomes of a NaN is the second's to say."""
     return call("where_at_most", x, bound, below, above)
 

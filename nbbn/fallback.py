@@ -83,9 +83,8 @@ def _cells(window: Window, count: Pair) -> Iterator[tuple[int, int, tuple[slice,
     for i in range(window.size[0]):
         for j in range(window.size[1]):
             starts = (i * window.dilation[0], j * window.dilation[1])
-            down, right = (
-                slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, window.strides, count)
-            )
+            down, right = (slice(a, a + s * (n - 1) + 1, s) for a, s,
+                           n in zip(starts, window.strides, count))
             yield i, j, (slice(None), down, right)
 
 
@@ -196,6 +195,12 @@ def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarra
     return x.transpose(0, *(axis + 1 for axis in step.operation.order))
 
 
+def _repeat(step: Step[op.Repeat], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    for axis, times in enumerate(step.operation.times, 1):
+        x = x.repeat(times, axis) if times > 1 else x
+    return x
+
+
 OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
     op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
@@ -203,6 +208,6 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
-    op.Repeat: lambda step, arrays, x: x.repeat(step.operation.times, -1),
+    op.Repeat: _repeat,
     op.Disturb: lambda step, arrays, x: x,
 }

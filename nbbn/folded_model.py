@@ -45,14 +45,8 @@ class FoldedModel:
 
     classes_: np.ndarray
 
-    def __init__(
-        self,
-        network: Network,
-        *,
-        kind: str | None = None,
-        classes: ArrayLike | None = None,
-        report: FoldReport | None = None,
-    ):
+    def __init__(self, network: Network, *, kind: str | None = None,
+                 classes: ArrayLike | None = None, report: FoldReport | None = None):
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         self.network, self.kind = network.check(), kind
@@ -61,23 +55,14 @@ class FoldedModel:
             self.classes_ = np.asarray(classes)
         outputs = network.output_shape
         if kind == "classifier" and (classes is None or len(self.classes_) != max(2, outputs[0])):
-            raise ValueError(
-                f"a classifier with {outputs[0]} outputs needs a class for each (2 for one), "
-                f"got {classes!r}"
-            )
+            raise ValueError(f"a classifier with {outputs[0]} outputs needs a class for each (2 "
+                             f"for one), got {classes!r}")
         self._row, self._dtype, self._out = network.input_shape, network.dtype, outputs
         self._predictor: Predictor | None = None
 
     @classmethod
-    def of(
-        cls,
-        network: Network,
-        kind: str | None = None,
-        classes: ArrayLike | None = None,
-        *,
-        strict: bool = False,
-        check: ArrayLike | None = None,
-    ) -> FoldedModel:
+    def of(cls, network: Network, kind: str | None = None, classes: ArrayLike | None = None, *,
+           strict: bool = False, check: ArrayLike | None = None) -> FoldedModel:
         """A network, folded and checked.
 
         Parameters
@@ -133,10 +118,8 @@ class FoldedModel:
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
         if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
-            raise ValueError(
-                f"X has {x.shape[1]} features, but the model expects {self._row[0]} features as "
-                "input"
-            )
+            raise ValueError(f"X has {x.shape[1]} features, "
+                             f"but the model expects {self._row[0]} features as input")
         if x.shape[1:] != self._row or x.ndim == 0:
             wanted = ", ".join(map(str, self._row))
             raise ValueError(f"X must have shape (rows, {wanted}), got {x.shape}; reshape it")
@@ -198,10 +181,8 @@ class FoldedModel:
         TypeError
             Always.
         """
-        raise TypeError(
-            "a folded model cannot be trained: its batch norms are gone; "
-            "train the source and fold again"
-        )
+        raise TypeError("a folded model cannot be trained: its batch norms are gone; "
+                        "train the source and fold again")
 
     partial_fit = fit
 

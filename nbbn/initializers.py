@@ -8,14 +8,16 @@ ones of the same seed. The names in lower case (`he_normal`, ...) are the same c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nbbn.names import made_of
+from nbbn.names import Specification, made_of
+from nbbn.utils import keras_name
 
 Shape = tuple[int, ...]
 
@@ -24,21 +26,22 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 
 
 @dataclass(frozen=True)
-class Initializer:
+class Initializer(Specification):
     """What every initializer does: `initializer(shape, rng, dtype)` is a new C-contiguous array."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "seed":
-                value = _seed(self, value)
+                value = self._checked_seed(value)
             elif isinstance(f.default, float):
-                value = _number(self, f.name, value)
+                value = self._number(f.name)
             object.__setattr__(self, f.name, value)
+        if (stddev := getattr(self, "stddev", 0.0)) < 0:
+            raise self._error(f"stddev must be at least 0, got {stddev}")
 
-    def __call__(
-        self, shape: Shape, rng: np.random.Generator | None = None, dtype: DTypeLike = "float32"
-    ) -> np.ndarray:
+    def __call__(self, shape: Shape, rng: np.random.Generator | None = None,
+                 dtype: DTypeLike = "float32") -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -62,15 +65,14 @@ class Initializer:
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
 
-    def config(self) -> dict:
-        """The initializer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {
-            "class_name": type(self).__name__,
-            "config": {f.name: getattr(self, f.name) for f in fields(self)},
-        }
+    def _checked_seed(self, seed: object) -> int | None:
+        if seed is None:
+            return None
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0:
+            raise self._error(f"seed must be None or a whole number of at least 0, got {seed!r}")
+        return int(seed)
 
 
-@dataclass(frozen=True)
 class Zeros(Initializer):
     """All zeros."""
 
@@ -78,7 +80,6 @@ class Zeros(Initializer):
         return np.zeros(shape)
 
 
-@dataclass(frozen=True)
 class Ones(Initializer):
     """All ones."""
 
@@ -117,10 +118,6 @@ class RandomNormal(Initializer):
     stddev: float = 0.05
     seed: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least_zero(self, "stddev")
-
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * rng.standard_normal(shape)
 
@@ -143,10 +140,8 @@ class RandomUniform(Initializer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.minval > self.maxval:
-            raise ValueError(
-                "RandomUniform: minval must not lie above maxval, "
-                f"got {self.minval} and {self.maxval}"
-            )
+            raise ValueError("RandomUniform: minval must not lie above maxval, "
+                             f"got {self.minval} and {self.maxval}")
 
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return rng.uniform(self.minval, self.maxval, shape)
@@ -168,10 +163,6 @@ class TruncatedNormal(Initializer):
     mean: float = 0.0
     stddev: float = 0.05
     seed: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least_zero(self, "stddev")
 
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return self.mean + self.stddev * _truncated_normal(shape, rng)
@@ -208,11 +199,12 @@ class VarianceScaling(Initializer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.scale > 0:
-            raise ValueError(f"{type(self).__name__}: scale must be above 0, got {self.scale}")
-        _one_of(self, "mode", _MODES)
+            raise self._error(f"scale must be above 0, got {self.scale}")
         if self.distribution == "normal":
             object.__setattr__(self, "distribution", "truncated_normal")
-        _one_of(self, "distribution", tuple(_DISTRIBUTIONS))
+        for name, allowed in (("mode", _MODES), ("distribution", _DISTRIBUTIONS)):
+            if (value := getattr(self, name)) not in allowed:
+                raise self._error(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
@@ -228,121 +220,80 @@ class _Preset(Initializer):
 
     seed: int | None = None
 
+    def __init_subclass__(cls) -> None:
+        """Document the parameter that all have."""
+        cls.__doc__ = f"""{cls.__doc__}
+    Parameters
+    ----------
+    seed : int, optional
+        Makes every call draw the same values, whatever generator it is given.
+    """
+
     def _draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         return _scaled(shape, rng, self.scale, self.mode, self.distribution)
 
 
-@dataclass(frozen=True)
 class GlorotUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / (fan_in + fan_out))` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / (fan_in + fan_out))`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
-    neural networks, equation 16.
+    Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward neural
+    networks, equation 16.
     """
 
-    mode: ClassVar[str] = "fan_avg"
+    mode = "fan_avg"
 
 
-@dataclass(frozen=True)
 class GlorotNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(2 / (fan_in + fan_out))` [1]_.
+    """Truncated normal of standard deviation `sqrt(2 / (fan_in + fan_out))`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] Glorot and Bengio (2010), Understanding the difficulty of training deep feedforward
-    neural networks, equation 12.
+    Glorot and Bengio (2010), equation 12.
     """
 
-    mode: ClassVar[str] = "fan_avg"
-    distribution: ClassVar[str] = "truncated_normal"
+    mode, distribution = "fan_avg", "truncated_normal"
 
 
-@dataclass(frozen=True)
 class HeUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / fan_in)` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(6 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
     """
 
-    scale: ClassVar[float] = 2.0
+    scale = 2.0
 
 
-@dataclass(frozen=True)
 class HeNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(2 / fan_in)` [1]_.
+    """Truncated normal of standard deviation `sqrt(2 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
+    He, Zhang, Ren and Sun (2015), Delving deep into rectifiers, equation 10.
     """
 
-    scale: ClassVar[float] = 2.0
-    distribution: ClassVar[str] = "truncated_normal"
+    scale, distribution = 2.0, "truncated_normal"
 
 
-@dataclass(frozen=True)
 class LecunUniform(_Preset):
-    """Uniform in `[-limit, limit)`, `limit = sqrt(3 / fan_in)` [1]_.
+    """Uniform in `[-limit, limit)`, `limit = sqrt(3 / fan_in)`.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
+    LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
     """
 
 
-@dataclass(frozen=True)
 class LecunNormal(_Preset):
-    """Truncated normal of standard deviation `sqrt(1 / fan_in)` [1]_; SELU is made for it [2]_.
+    """Truncated normal of standard deviation `sqrt(1 / fan_in)`; SELU is made for it.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Makes every call draw the same values, whatever generator it is given.
-
-    References
-    ----------
-    .. [1] LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16.
-    .. [2] Klambauer, Unterthiner, Mayr and Hochreiter (2017), Self-normalizing neural networks.
+    LeCun, Bottou, Orr and Mueller (1998), Efficient BackProp, equation 16; Klambauer, Unterthiner,
+    Mayr and Hochreiter (2017), Self-normalizing neural networks.
     """
 
-    distribution: ClassVar[str] = "truncated_normal"
+    distribution = "truncated_normal"
 
 
 @dataclass(frozen=True)
 class Orthogonal(Initializer):
-    """`gain` times a matrix with orthonormal columns [1]_.
+    """`gain` times a matrix with orthonormal columns; rows, where it has fewer rows than columns.
 
-    Orthonormal rows where it has fewer rows than columns.
     An array of more than two axes is one matrix `(product of all axes but the last, last axis)`.
+    Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in
+    deep linear networks.
 
     Parameters
     ----------
@@ -354,11 +305,6 @@ class Orthogonal(Initializer):
     ------
     ValueError
         When called for an array of fewer than two axes.
-
-    References
-    ----------
-    .. [1] Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of
-    learning in deep linear networks.
     """
 
     gain: float = 1.0
@@ -382,29 +328,14 @@ class Orthogonal(Initializer):
 _MODES = ("fan_in", "fan_out", "fan_avg")
 
 
-def _fans(shape: Shape) -> tuple[int, int]:
-    """`fan_in` and `fan_out` of an array of this shape."""
+def _scaled(shape: Shape, rng: np.random.Generator, scale: float, mode: str,
+            distribution: str) -> np.ndarray:
     if len(shape) < 2:
-        return (math.prod(shape),) * 2
-    receptive = math.prod(shape[:-2])
-    return shape[-2] * receptive, shape[-1] * receptive
-
-
-def _scaled(
-    shape: Shape, rng: np.random.Generator, scale: float, mode: str, distribution: str
-) -> np.ndarray:
-    fan_in, fan_out = _fans(shape)
+        fan_in = fan_out = math.prod(shape)
+    else:
+        fan_in, fan_out = (math.prod(shape[:-2]) * n for n in shape[-2:])
     n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
     return math.sqrt(scale / max(1.0, n)) * _DISTRIBUTIONS[distribution](shape, rng)
-
-
-def _uniform(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Uniform values of variance 1."""
-    return rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), shape)
-
-
-def _normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(shape)
 
 
 def _truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
@@ -415,50 +346,12 @@ def _truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _unit_truncated_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Truncated normal values of variance 1."""
-    return _truncated_normal(shape, rng) / _TRUNCATED_STDDEV
-
-
-_DISTRIBUTIONS = {
-    "uniform": _uniform,
-    "truncated_normal": _unit_truncated_normal,
-    "untruncated_normal": _normal,
+# Values of variance 1.
+_DISTRIBUTIONS: dict[str, Callable[[Shape, np.random.Generator], np.ndarray]] = {
+    "uniform": lambda shape, rng: rng.uniform(-math.sqrt(3.0), math.sqrt(3.0), shape),
+    "truncated_normal": lambda shape, rng: _truncated_normal(shape, rng) / _TRUNCATED_STDDEV,
+    "untruncated_normal": lambda shape, rng: rng.standard_normal(shape),
 }
-
-
-def _number(initializer: Initializer, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be a finite number, got {value!r}"
-        )
-    return float(value)
-
-
-def _seed(initializer: Initializer, value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 0:
-        raise ValueError(
-            f"{type(initializer).__name__}: seed must be None or a whole number of at least 0, "
-            f"got {value!r}"
-        )
-    return int(value)
-
-
-def _at_least_zero(initializer: Initializer, name: str) -> None:
-    value = getattr(initializer, name)
-    if value < 0:
-        raise ValueError(f"{type(initializer).__name__}: {name} must be at least 0, got {value}")
-
-
-def _one_of(initializer: Initializer, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(initializer, name)
-    if value not in allowed:
-        raise ValueError(
-            f"{type(initializer).__name__}: {name} must be one of {', '.join(allowed)}, "
-            f"got {value!r}"
-        )
 
 
 zeros, ones, constant = Zeros, Ones, Constant
@@ -468,29 +361,14 @@ glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 
-_NAMES: dict[str, type[Initializer]] = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-    "orthogonal": Orthogonal,
-}
-_ALIASES = {
-    **{cls.__name__: cls for cls in _NAMES.values()},
-    "zero": Zeros,
-    "one": Ones,
-    "normal": RandomNormal,
-    "uniform": RandomUniform,
-}
+_CLASSES: tuple[type[Initializer], ...] = (
+    Zeros, Ones, Constant, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling,
+    GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal,
+)  # fmt: skip
+_NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES}
+_ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
+    "zero": Zeros, "one": Ones, "normal": RandomNormal, "uniform": RandomUniform
+}  # fmt: skip
 
 
 def get(identifier: str | Initializer | type | dict | None) -> Initializer | None:

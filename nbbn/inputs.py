@@ -30,10 +30,8 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
     if value is None:
         raise ValueError(f"{name} must be given: an array, one row for each row of data")
     if isinstance(value, dict) or hasattr(value, "__next__"):
-        raise TypeError(
-            f"{name} must be an array of all rows, got {type(value).__name__}; generators, dicts "
-            "are not supported"
-        )
+        raise TypeError(f"{name} must be an array of all rows, got {type(value).__name__}; "
+                        "generators, dicts are not supported")
     advice = "convert it to numbers"
     if name.split()[-1].startswith("y"):
         advice = "encode labels as class indices, as np.unique(y, return_inverse=True)[1] does"
@@ -109,10 +107,8 @@ def _check_finite(array: np.ndarray, source: np.ndarray, name: str) -> None:
     first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
     value = source[first]
     if np.isfinite(value):
-        raise ValueError(
-            f"{name} holds {value:g} at {first}, too large for {array.dtype}; scale it, or use "
-            "dtype='float64'"
-        )
+        raise ValueError(f"{name} holds {value:g} at {first}, too large for {array.dtype}; "
+                         "scale it, or use dtype='float64'")
     raise ValueError(f"{name} holds {value} at {first}; remove or replace NaN and infinity first")
 
 
@@ -124,9 +120,8 @@ def row_shape(x: Any, name: str = "x") -> Shape:
     return as_numbers(x, name).shape[1:] or (1,)
 
 
-def check_rows(
-    x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite: bool = True
-) -> np.ndarray:
+def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
+               finite: bool = True) -> np.ndarray:
     """Rows as a C-contiguous array `(n, *shape)`, all finite unless that is not asked for.
 
     float64 rows become float32 where that is computed in; integers stay, and are converted batch by
@@ -138,10 +133,9 @@ def check_rows(
     if x.shape[1:] != shape:
         # Keras's leniency: a last axis of length 1 may be there or not.
         if x.shape[1:] not in (shape[:-1] if shape[-1:] == (1,) else None, (*shape, 1)):
-            raise ValueError(
-                f"{name} has rows of shape {x.shape[1:]} ({name}.shape is {x.shape}), but the "
-                f"model takes rows of shape {shape}{_reshaping(name, x.shape[1:], shape)}"
-            )
+            raise ValueError(f"{name} has rows of shape {x.shape[1:]} ({name}.shape is {x.shape}), "
+                             "but the model takes rows of shape "
+                             f"{shape}{_reshaping(name, x.shape[1:], shape)}")
         x = x.reshape(len(x), *shape)
     x = readable(x)
     if x.dtype.kind == "f":
@@ -163,9 +157,8 @@ def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
 # -- targets
 
 
-def check_targets(
-    y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, name: str = "y", x: str = "x"
-) -> np.ndarray:
+def check_targets(y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, name: str = "y",
+                  x: str = "x") -> np.ndarray:
     """Targets as a loss takes them: class indices `(n,)`, or numbers `(n, outputs)` of `dtype`.
 
     TypeError or ValueError for others than numbers, another number of rows than `x` has, another
@@ -173,9 +166,8 @@ def check_targets(
     """
     y = as_numbers(y, name)
     if len(y) != rows:
-        raise ValueError(
-            f"{x} has {rows} rows, but {name} has {len(y)}; give one target for each row"
-        )
+        raise ValueError(f"{x} has {rows} rows, but {name} has {len(y)}; "
+                         "give one target for each row")
     if loss.takes_labels:
         return _check_labels(y, loss, shape, name)
     return _check_matrix(y, loss, shape, dtype, name)
@@ -183,41 +175,33 @@ def check_targets(
 
 def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndarray:
     if len(shape) != 1:
-        raise ValueError(
-            f"loss {loss.shown!r} needs a model whose outputs have one axis, got outputs of shape "
-            f"{shape}; add a Flatten"
-        )
+        raise ValueError(f"loss {loss.shown!r} needs a model whose outputs have one axis, "
+                         f"got outputs of shape {shape}; add a Flatten")
     if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
         hint = ""
         if y.shape[1:] == shape:
             hint = "; for one-hot rows use loss='categorical_crossentropy'"
             hint += f", or give {name}.argmax(1)"
-        raise ValueError(
-            f"loss {loss.shown!r} takes class indices of shape (n,) or (n, 1), got {name} of shape "
-            f"{y.shape}{hint}"
-        )
+        raise ValueError(f"loss {loss.shown!r} takes class indices of shape (n,) or (n, 1), "
+                         f"got {name} of shape {y.shape}{hint}")
     y = y.reshape(len(y))
     _check_finite(y, y, name)
     if (broken := y[y != np.floor(y)]).size:
-        raise ValueError(
-            f"loss {loss.shown!r} takes class indices, whole numbers, got {broken[0]:g} in {name}"
-        )
+        raise ValueError(f"loss {loss.shown!r} takes class indices, whole numbers, "
+                         f"got {broken[0]:g} in {name}")
     least, most = y.min(), y.max()
     if least < 0 or most >= shape[0]:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
         if wrong < 0:
             advice = "number the classes from 0"
-        raise ValueError(
-            f"{name} holds the label {wrong}, but the model has {shape[0]} outputs: labels must "
-            f"lie in 0 to {shape[0] - 1}; {advice}"
-        )
+        raise ValueError(f"{name} holds the label {wrong}, but the model has {shape[0]} outputs: "
+                         f"labels must lie in 0 to {shape[0] - 1}; {advice}")
     return np.ascontiguousarray(y, dtype=np.int64)
 
 
-def _check_matrix(
-    y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype, name: str
-) -> np.ndarray:
+def _check_matrix(y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype,
+                  name: str) -> np.ndarray:
     units = math.prod(shape)
     if y.shape[1:] != shape and not (units == 1 and y.size == len(y)):
         hint = ""
@@ -226,25 +210,20 @@ def _check_matrix(
                 "; for class indices use 'sparse_categorical_crossentropy', or "
                 f"nbbn.utils.to_categorical({name}, {units})"
             )
-        raise ValueError(
-            f"loss {loss.shown!r} compares targets with the model's outputs of shape {shape} for "
-            f"each row, got {name} of shape {y.shape}{hint}"
-        )
+        raise ValueError(f"loss {loss.shown!r} compares targets with the model's outputs of shape "
+                         f"{shape} for each row, got {name} of shape {y.shape}{hint}")
     y = _as_floats(y.reshape(len(y), units), dtype, name)
     if loss.end is not None and (y.min() < 0 or y.max() > 1):
-        raise ValueError(
-            f"loss {loss.shown!r} takes targets from 0 to 1, got {name} from {y.min():g} to "
-            f"{y.max():g}; encode it, or use another loss"
-        )
+        raise ValueError(f"loss {loss.shown!r} takes targets from 0 to 1, got {name} from "
+                         f"{y.min():g} to {y.max():g}; encode it, or use another loss")
     return y
 
 
 # -- weights of rows
 
 
-def check_weights(
-    sample_weight: Any, class_weight: Any, y: np.ndarray, outputs: int, name: str = "sample_weight"
-) -> np.ndarray | None:
+def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs: int,
+                  name: str = "sample_weight") -> np.ndarray | None:
     """Weights of the rows, float64 `(n,)`; None without any. `y` are checked targets.
 
     TypeError or ValueError for both, weights of another shape, NaN or infinity, a `class_weight`
@@ -253,21 +232,16 @@ def check_weights(
     if class_weight is None:
         return None if sample_weight is None else _row_weights(sample_weight, len(y), name)
     if sample_weight is not None:
-        raise ValueError(
-            "sample_weight and class_weight cannot be given together; give their product as "
-            "sample_weight"
-        )
+        raise ValueError("sample_weight and class_weight cannot be given together; "
+                         "give their product as sample_weight")
     if not isinstance(class_weight, dict):
-        raise TypeError(
-            "class_weight must be a dict from class index to weight, got "
-            f"{type(class_weight).__name__}"
-        )
+        raise TypeError("class_weight must be a dict from class index to weight, "
+                        f"got {type(class_weight).__name__}")
     classes = max(outputs, 2)
     for key in class_weight:
         if key not in range(classes):
-            raise ValueError(
-                f"class_weight names class {key!r}, but the classes are 0 to {classes - 1}"
-            )
+            raise ValueError(f"class_weight names class {key!r}, "
+                             f"but the classes are 0 to {classes - 1}")
     table = np.ones(classes)
     for key, weight in class_weight.items():
         table[key] = weight
@@ -279,9 +253,8 @@ def check_weights(
 def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
     weights = as_numbers(weights, name)
     if weights.size != rows or len(weights) != rows:
-        raise ValueError(
-            f"{name} must have one weight for each of the {rows} rows, got shape {weights.shape}"
-        )
+        raise ValueError(f"{name} must have one weight for each of the {rows} rows, "
+                         f"got shape {weights.shape}")
     return _as_floats(weights.reshape(rows), np.dtype(np.float64), name)
 
 
@@ -291,12 +264,10 @@ def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, An
     TypeError or ValueError for anything else.
     """
     if not isinstance(given, (tuple, list)):
-        raise TypeError(
-            f"{name} must be a tuple (x, y) or (x, y, sample_weight), got {type(given).__name__}"
-        )
+        raise TypeError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
+                        f"got {type(given).__name__}")
     if len(given) not in (2, 3):
-        raise ValueError(
-            f"{name} must be a tuple (x, y) or (x, y, sample_weight), got {len(given)} entries"
-        )
+        raise ValueError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
+                         f"got {len(given)} entries")
     x, y, weights = (*given, None)[:3]
     return x, y, weights

@@ -116,9 +116,8 @@ def model_of(content: Content, path: PathLike) -> Any:
     name = content.meta.get("model")
     make = _MODELS.get(name) if isinstance(name, str) else None
     if make is None:
-        raise FileError(
-            f"{path}: holds a {name!r}, which this version of nbbn does not know; update nbbn"
-        )
+        raise FileError(f"{path}: holds a {name!r}, which this version of nbbn does not know; "
+                        "update nbbn")
     try:
         return make(content)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
@@ -150,10 +149,6 @@ def _estimator(content: Content) -> Estimator:
 
 
 _MODELS: dict[str, Callable[[Content], Any]] = {
-    "MLPClassifier": _estimator,
-    "MLPRegressor": _estimator,
-    "Sequential": _sequential,
-    "SequentialClassifier": _estimator,
-    "SequentialRegressor": _estimator,
-    "FoldedModel": _folded,
+    "MLPClassifier": _estimator, "MLPRegressor": _estimator, "Sequential": _sequential,
+    "SequentialClassifier": _estimator, "SequentialRegressor": _estimator, "FoldedModel": _folded,
 }

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from numbers import Real
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from nbbn.names import find
+from nbbn.names import Specification, find
 
 # -- row by row: targets, outputs -> (rows,) of float64
 
@@ -130,9 +129,8 @@ class LossRecord:
     sklearn: str | None = None
     sklearn_sums: bool = False
 
-    def of_rows(
-        self, targets: np.ndarray, outputs: np.ndarray, parameter: float = 0.0
-    ) -> np.ndarray:
+    def of_rows(self, targets: np.ndarray, outputs: np.ndarray,
+                parameter: float = 0.0) -> np.ndarray:
         """Value of each row, for any loss: those without a parameter do without it."""
         if self.parameter is None:
             return self.rows(targets, outputs)
@@ -142,13 +140,10 @@ class LossRecord:
 RECORDS = {
     record.engine: record
     for record in (
-        LossRecord(
-            "softmax_cross_entropy", _softmax_cross_entropy, "softmax",
-            takes_labels=True, counts_hits=True,
-        ),
-        LossRecord(
-            "categorical_cross_entropy", _categorical_cross_entropy, "softmax", counts_hits=True
-        ),
+        LossRecord("softmax_cross_entropy", _softmax_cross_entropy, "softmax", takes_labels=True,
+                   counts_hits=True),
+        LossRecord("categorical_cross_entropy", _categorical_cross_entropy, "softmax",
+                   counts_hits=True),
         LossRecord("sigmoid_cross_entropy", _sigmoid_cross_entropy, "sigmoid", counts_hits=True),
         LossRecord("binary_cross_entropy", _binary_cross_entropy, "sigmoid", counts_hits=True),
         LossRecord("squared_error", _squared_error, "linear", sklearn="squared_error"),
@@ -166,7 +161,7 @@ RECORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
+class Loss(Specification):
     """What every loss of `compile` has.
 
     Parameters
@@ -202,27 +197,15 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.reduction not in ("sum_over_batch_size", "mean"):
-            raise ValueError(
-                f"{self._class}: reduction {self.reduction!r} is not supported; "
-                "use 'sum_over_batch_size'"
-            )
+            raise self._error(f"reduction {self.reduction!r} is not supported; "
+                              "use 'sum_over_batch_size'")
         if self.axis != -1:
-            raise ValueError(
-                f"{self._class}: axis must be -1, got {self.axis!r}; put the units last"
-            )
+            raise self._error(f"axis must be -1, got {self.axis!r}; put the units last")
         if not isinstance(self.from_logits, bool):
-            raise TypeError(
-                f"{self._class}: from_logits must be True or False, got {self.from_logits!r}"
-            )
-        s = getattr(self, "label_smoothing", 0.0)
-        if isinstance(s, bool) or not isinstance(s, Real) or not 0 <= float(s) <= 1:
-            raise ValueError(
-                f"{self._class}: label_smoothing must be a number in [0, 1], got {s!r}"
-            )
-
-    @property
-    def _class(self) -> str:
-        return type(self).__name__
+            raise TypeError(f"{type(self).__name__}: from_logits must be True or False, "
+                            f"got {self.from_logits!r}")
+        if hasattr(self, "label_smoothing"):
+            self._number("label_smoothing", 0, 1, "a number in [0, 1]")
 
     @property
     def shown(self) -> str:
@@ -270,10 +253,6 @@ class Loss:
         """
         return self.record.of_rows(targets, outputs, self.parameter)
 
-    def config(self) -> dict:
-        """The loss as JSON-ready values; `get` reads them."""
-        return {"class_name": self._class, "config": asdict(self)}
-
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossentropy(Loss):
@@ -298,10 +277,8 @@ class SparseCategoricalCrossentropy(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.ignore_class is not None:
-            raise ValueError(
-                f"{self._class}: ignore_class is not supported; "
-                "give those rows a sample_weight of 0"
-            )
+            raise self._error("ignore_class is not supported; "
+                              "give those rows a sample_weight of 0")
 
 
 @dataclass(frozen=True)
@@ -354,7 +331,6 @@ class BinaryCrossentropy(Loss):
         return targets * (1 - s) + s / 2 if s else targets
 
 
-@dataclass(frozen=True)
 class MeanSquaredError(Loss):
     """`mean((y - t)^2)` over the units."""
 
@@ -363,7 +339,6 @@ class MeanSquaredError(Loss):
     aliases = ("MSE",)
 
 
-@dataclass(frozen=True)
 class MeanAbsoluteError(Loss):
     """`mean(|y - t|)` over the units."""
 
@@ -394,12 +369,9 @@ class Huber(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        d = self.delta
-        if isinstance(d, bool) or not isinstance(d, Real) or not 0 < d < math.inf:
-            raise ValueError(f"Huber: delta must be a finite number above 0, got {d!r}")
+        self._number("delta", math.ulp(0.0), rule="a finite number above 0")
 
 
-@dataclass(frozen=True)
 class LogCosh(Loss):
     """`mean(log(cosh(y - t)))` over the units: quadratic near 0, linear far away."""
 
@@ -444,10 +416,8 @@ def get(identifier: str | Loss | dict) -> Loss:
     if isinstance(identifier, type) and issubclass(identifier, Loss):
         name = identifier.__name__
         raise TypeError(f"loss is the class {name}; make an object of it: {name}()")
-    raise TypeError(
-        f"loss must be a name or an object of nbbn.losses, got {identifier!r}; "
-        "functions are not supported"
-    )
+    raise TypeError(f"loss must be a name or an object of nbbn.losses, got {identifier!r}; "
+                    "functions are not supported")
 
 
 def _class(name: object) -> type[Loss]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import ClassVar
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from nbbn import losses
 from nbbn.losses import Loss
-from nbbn.names import find
+from nbbn.names import Specification, find
+from nbbn.utils import keras_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class Metric(Specification):
     """What every metric does: it measures each row, and the mean over the rows is the figure.
 
     Parameters
@@ -35,49 +36,38 @@ class Metric:
     name: str | None = None
     dtype: str | None = None
 
-    default_name: ClassVar[str]
+    record: ClassVar[str]  # the loss of whose rows it is the mean, if of one
     takes_labels: ClassVar[bool] = False
     rises: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.name is None:
-            object.__setattr__(self, "name", self.default_name)
+            object.__setattr__(self, "name", keras_name(type(self).__name__))
         k = getattr(self, "k", 1)
         if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ValueError(
-                f"{type(self).__name__}: k must be a whole number of at least 1, got {k!r}"
-            )
+            raise self._error(f"k must be a whole number of at least 1, got {k!r}")
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
-        raise NotImplementedError
+        return losses.RECORDS[self.record].rows(targets, outputs)
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         """The figure of all rows."""
         return float(self.rows(targets, outputs).mean(dtype=np.float64))
 
-    def config(self) -> dict:
-        """The metric as JSON-ready values; `get` reads them."""
-        return {"class_name": type(self).__name__, "config": asdict(self)}
 
-
-@dataclass(frozen=True)
 class SparseCategoricalAccuracy(Metric):
     """Share of rows whose largest output is the label's."""
 
-    default_name = "sparse_categorical_accuracy"
-    takes_labels = True
-    rises = True
+    takes_labels = rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         return outputs.argmax(1) == targets
 
 
-@dataclass(frozen=True)
 class CategoricalAccuracy(Metric):
     """Share of rows whose largest output is where the largest target is."""
 
-    default_name = "categorical_accuracy"
     rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -98,7 +88,6 @@ class BinaryAccuracy(Metric):
 
     threshold: float = 0.5
 
-    default_name = "binary_accuracy"
     rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -119,16 +108,14 @@ class SparseTopKCategoricalAccuracy(Metric):
 
     k: int = 5
 
-    default_name = "sparse_top_k_categorical_accuracy"
-    takes_labels = True
-    rises = True
+    takes_labels = rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return _in_top(targets, outputs, self.k)
+        picked = np.take_along_axis(outputs, targets[:, None], 1)
+        return (outputs > picked).sum(1) < self.k
 
 
-@dataclass(frozen=True)
-class TopKCategoricalAccuracy(Metric):
+class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     """Share of rows whose largest target is where one of the `k` largest outputs is.
 
     Parameters
@@ -139,79 +126,48 @@ class TopKCategoricalAccuracy(Metric):
         See `Metric`.
     """
 
-    k: int = 5
-
-    default_name = "top_k_categorical_accuracy"
-    rises = True
+    takes_labels = False
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return _in_top(targets.argmax(1), outputs, self.k)
+        return super().rows(targets.argmax(1), outputs)
 
 
-def _in_top(labels: np.ndarray, outputs: np.ndarray, k: int) -> np.ndarray:
-    picked = np.take_along_axis(outputs, labels[:, None], 1)
-    return (outputs > picked).sum(1) < k
-
-
-@dataclass(frozen=True)
 class MeanSquaredError(Metric):
     """`mean((y - t)^2)`."""
 
-    default_name = "mean_squared_error"
-
-    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return losses.RECORDS["mean_squared_error"].rows(targets, outputs)
+    record = "mean_squared_error"
 
 
-@dataclass(frozen=True)
 class RootMeanSquaredError(MeanSquaredError):
     """`sqrt(mean((y - t)^2))`."""
-
-    default_name = "root_mean_squared_error"
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         return super().__call__(targets, outputs) ** 0.5
 
 
-@dataclass(frozen=True)
 class MeanAbsoluteError(Metric):
     """`mean(|y - t|)`."""
 
-    default_name = "mean_absolute_error"
-
-    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return losses.RECORDS["mean_absolute_error"].rows(targets, outputs)
+    record = "mean_absolute_error"
 
 
-@dataclass(frozen=True)
 class SparseCategoricalCrossentropy(Metric):
     """`-log p[label]`."""
 
-    default_name = "sparse_categorical_crossentropy"
     takes_labels = True
-
-    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return losses.RECORDS["softmax_cross_entropy"].rows(targets, outputs)
+    record = "softmax_cross_entropy"
 
 
-@dataclass(frozen=True)
 class CategoricalCrossentropy(Metric):
     """`-sum(t * log p)`."""
 
-    default_name = "categorical_crossentropy"
-
-    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return losses.RECORDS["categorical_cross_entropy"].rows(targets, outputs)
+    record = "categorical_cross_entropy"
 
 
-@dataclass(frozen=True)
 class BinaryCrossentropy(Metric):
     """`-mean(t * log p + (1 - t) * log(1 - p))`."""
 
-    default_name = "binary_crossentropy"
-
-    def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return losses.RECORDS["binary_cross_entropy"].rows(targets, outputs)
+    record = "binary_cross_entropy"
 
 
 @dataclass(frozen=True)
@@ -228,7 +184,6 @@ class Precision(Metric):
 
     thresholds: float = 0.5
 
-    default_name = "precision"
     rises = True
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
@@ -250,7 +205,6 @@ class Recall(Metric):
 
     thresholds: float = 0.5
 
-    default_name = "recall"
     rises = True
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
@@ -258,7 +212,6 @@ class Recall(Metric):
         return float((outputs > self.thresholds)[wanted].mean()) if wanted.any() else 0.0
 
 
-@dataclass(frozen=True)
 class AUC(Metric):
     """Area under the receiver operating characteristic, of all units together.
 
@@ -270,7 +223,6 @@ class AUC(Metric):
         See `Metric`.
     """
 
-    default_name = "auc"
     rises = True
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
@@ -287,14 +239,12 @@ _CLASSES: tuple[type[Metric], ...] = (
     SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, Precision, Recall,
     AUC,
 )  # fmt: skip
-_NAMES = {cls.default_name: cls for cls in _CLASSES} | {
-    "mse": MeanSquaredError,
-    "mae": MeanAbsoluteError,
-}
+_NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES} | {
+    "mse": MeanSquaredError, "mae": MeanAbsoluteError
+}  # fmt: skip
 _ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
-    "MSE": MeanSquaredError,
-    "MAE": MeanAbsoluteError,
-}
+    "MSE": MeanSquaredError, "MAE": MeanAbsoluteError
+}  # fmt: skip
 _ACCURACY = ("accuracy", "acc", "Accuracy")
 
 
@@ -326,11 +276,9 @@ def get(identifier: str | Metric | dict, loss: Loss, units: int | None) -> Metri
     metric = _of(identifier, loss, units)
     if metric.takes_labels != loss.takes_labels:
         forms = {True: "class indices (n,)", False: "a row of numbers for each row"}
-        raise ValueError(
-            f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss {loss.shown!r} "
-            f"takes {forms[loss.takes_labels]}; use 'accuracy', which follows the loss, "
-            "or another metric"
-        )
+        raise ValueError(f"metric {metric.name!r} takes {forms[metric.takes_labels]}, but loss "
+                         f"{loss.shown!r} takes {forms[loss.takes_labels]}; use 'accuracy', which "
+                         "follows the loss, or another metric")
     return metric
 
 
@@ -345,10 +293,8 @@ def _of(identifier: object, loss: Loss, units: int | None) -> Metric:
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         name = identifier.__name__
         raise TypeError(f"a metric is the class {name}; make an object of it: {name}()")
-    raise TypeError(
-        f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
-        "functions are not supported"
-    )
+    raise TypeError(f"a metric must be a name or an object of nbbn.metrics, got {identifier!r}; "
+                    "functions are not supported")
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:

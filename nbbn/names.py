@@ -1,22 +1,43 @@
-"""Names that users give to classes: what one stands for, or an error that knows the nearest."""
+"""Specifications, and the names that users give to their classes.
+
+What a name stands for is found, or an error says which known one is the nearest.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def find(
-    kind: str,
-    name: object,
-    names: Mapping[str, T],
-    aliases: Mapping[str, T],
-    further: Iterable[str] = (),
-) -> T:
+@dataclass(frozen=True)
+class Specification:
+    """A dataclass of plain values, as which Keras's arguments are given and written to files."""
+
+    def config(self) -> dict:
+        """The object as JSON-ready values, in Keras's form; its module reads them."""
+        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+    def _error(self, text: str) -> ValueError:
+        return ValueError(f"{type(self).__name__}: {text}")
+
+    def _number(self, name: str, least: float = -math.inf, most: float = math.inf,
+                rule: str = "a finite number") -> float:
+        """The argument as a float, if it is a finite number within these bounds."""
+        value: object = getattr(self, name)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            if math.isfinite(value) and least <= float(value) <= most:
+                return float(value)
+        raise self._error(f"{name} must be {rule}, got {value!r}")
+
+
+def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],
+         further: Iterable[str] = ()) -> T:
     """What a name stands for.
 
     Parameters
@@ -45,13 +66,8 @@ def find(
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
-def made_of(
-    kind: str,
-    identifier: object,
-    base: type[T],
-    names: Mapping[str, type[T]],
-    aliases: Mapping[str, type[T]],
-) -> T | None:
+def made_of(kind: str, identifier: object, base: type[T], names: Mapping[str, type[T]],
+            aliases: Mapping[str, type[T]]) -> T | None:
     """The object of the dataclass `base` that a name, a class, an object or a config stands for.
 
     Parameters
@@ -80,14 +96,12 @@ def made_of(
         return find(word, identifier, names, aliases)()
     if isinstance(identifier, dict):
         return _from_config(kind, identifier, names, aliases)
-    raise TypeError(
-        f"{kind} is a name, an object of nbbn.{word}s or None, got {type(identifier).__name__}"
-    )
+    raise TypeError(f"{kind} is a name, an object of nbbn.{word}s or None, "
+                    f"got {type(identifier).__name__}")
 
 
-def _from_config(
-    kind: str, config: dict, names: Mapping[str, type[T]], aliases: Mapping[str, type[T]]
-) -> T:
+def _from_config(kind: str, config: dict, names: Mapping[str, type[T]],
+                 aliases: Mapping[str, type[T]]) -> T:
     name, arguments = config.get("class_name"), config.get("config", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError(

@@ -90,10 +90,8 @@ class Network:
                 raise LayerError(f"{where} needs arrays {sorted(want)}, got {sorted(arrays)}")
             for name, array in arrays.items():
                 if array.shape != want[name] or array.dtype != self.dtype:
-                    raise LayerError(
-                        f"{where}: {name} must be {self.dtype} of shape {want[name]}, "
-                        f"got {array.dtype} of shape {array.shape}"
-                    )
+                    raise LayerError(f"{where}: {name} must be {self.dtype} of shape {want[name]}, "
+                                     f"got {array.dtype} of shape {array.shape}")
                 if not np.isfinite(array).all():
                     raise LayerError(f"{where}: {name} holds NaN or infinity")
                 if name == "var" and (array < 0).any():

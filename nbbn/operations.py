@@ -237,12 +237,12 @@ class Pad(Operation):
 
 @dataclass(frozen=True)
 class Repeat(Operation):
-    """Each number of the last axis `times` in a row."""
+    """Each number along axis `k` of a row, of at most three axes, `times[k]` in a row."""
 
-    times: int
+    times: tuple[int, ...]
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        return (*shapes[0][:-1], shapes[0][-1] * self.times)
+        return tuple(n * times for n, times in zip(shapes[0], self.times))
 
 
 @dataclass(frozen=True)
@@ -265,10 +265,9 @@ class Disturb(Operation):
     noise_shape: tuple[int | None, ...] | None = None
 
 
-OPERATIONS: tuple[type[Operation], ...] = (
-    Dense, Convolve, ConvolveTransposed, ConvolveDepthwise, Pool, BatchNorm, RowNorm, Elementwise,
-    Softmax, Permute, Reshape, Pad, Repeat, Disturb,
-)
+OPERATIONS: tuple[type[Operation], ...] = (Dense, Convolve, ConvolveTransposed, ConvolveDepthwise,
+                                           Pool, BatchNorm, RowNorm, Elementwise, Softmax, Permute,
+                                           Reshape, Pad, Repeat, Disturb)
 
 
 AnOperation = TypeVar("AnOperation", bound=Operation)
@@ -395,9 +394,8 @@ class Builder:
         """Of a row that a step gives; -1 is the input."""
         return self._steps[source].output_shape if source >= 0 else self.input_shape
 
-    def add_layer(
-        self, operations: list[Operation], arrays: dict[str, Array], sources: tuple[int, ...]
-    ) -> int:
+    def add_layer(self, operations: list[Operation], arrays: dict[str, Array],
+                  sources: tuple[int, ...]) -> int:
         """A layer's operations: the first takes the sources, each other the one before it.
 
         Returns
@@ -440,9 +438,8 @@ def reshaped(before: Shape, after: Shape) -> list[Operation]:
     return [] if before == after else [Reshape(after)]
 
 
-def over_last(
-    shape: Shape, axes: tuple[int, ...], inner: Callable[[Shape], list[Operation]]
-) -> list[Operation]:
+def over_last(shape: Shape, axes: tuple[int, ...],
+              inner: Callable[[Shape], list[Operation]]) -> list[Operation]:
     """What `inner` declares for rows whose axes `axes` are one, the last.
 
     Before and after it they move.

@@ -74,9 +74,8 @@ class Optimizer:
         self._check_clips({n: getattr(self, n) for n in _CLIPS if getattr(self, n) is not None})
         k: object = self.gradient_accumulation_steps
         if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or int(k) < 2):
-            raise self._error(
-                f"gradient_accumulation_steps must be None or a whole number above 1, got {k!r}"
-            )
+            raise self._error("gradient_accumulation_steps must be None or a whole number above 1, "
+                              f"got {k!r}")
         for name, nothing in _ABSENT.items():
             value = getattr(self, name, nothing)
             if value is not nothing and value != nothing:
@@ -85,9 +84,8 @@ class Optimizer:
 
     def _check_clips(self, clips: dict[str, float]) -> None:
         if len(clips) > 1:
-            raise self._error(
-                f"only one of clipnorm, clipvalue and global_clipnorm can be given, got {clips}"
-            )
+            raise self._error("only one of clipnorm, clipvalue and global_clipnorm can be given, "
+                              f"got {clips}")
         for name, value in clips.items():
             if value == 0:
                 raise self._error(f"{name} must be above 0, got 0; leave it out to clip nothing")
@@ -104,10 +102,8 @@ class Optimizer:
         if name == "learning_rate":
             value = self._checked_rate(value)
         elif "_made" in self.__dict__:
-            raise AttributeError(
-                f"{self._class}: only learning_rate can be set; "
-                f"make a new {self._class} and call compile"
-            )
+            raise AttributeError(f"{self._class}: only learning_rate can be set; "
+                                 f"make a new {self._class} and call compile")
         object.__setattr__(self, name, value)
 
     @property
@@ -140,15 +136,11 @@ class Optimizer:
         if callable(value):
             return value
         if "_made" in self.__dict__ and callable(self.learning_rate):
-            raise TypeError(
-                f"{self._class}: its learning_rate is a schedule, which a number cannot replace; "
-                "make the optimizer with a number"
-            )
+            raise TypeError(f"{self._class}: its learning_rate is a schedule, "
+                            "which a number cannot replace; make the optimizer with a number")
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(
-                f"{self._class}: learning_rate must be a number, a schedule or a function of the "
-                f"step, got {value!r}"
-            )
+            raise TypeError(f"{self._class}: learning_rate must be a number, "
+                            f"a schedule or a function of the step, got {value!r}")
         if not 0 <= float(value) < math.inf:
             raise self._error(f"learning_rate must be a finite number of at least 0, got {value}")
         return float(value)
@@ -168,9 +160,8 @@ class Optimizer:
             return np.full(len(steps), given)
         rates = np.array([given(int(step)) for step in steps], np.float64)
         if not (np.isfinite(rates) & (rates >= 0)).all():
-            raise self._error(
-                f"the function learning_rate must give finite numbers of at least 0, got {rates}"
-            )
+            raise self._error("the function learning_rate must give finite numbers of at least 0, "
+                              f"got {rates}")
         return rates
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
@@ -198,17 +189,12 @@ class Optimizer:
             can be written.
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
-        given = {
-            name: value
-            for name, value in given.items()
-            if value is not None or name == "weight_decay"
-        }
+        given = {n: v for n, v in given.items() if v is not None or n == "weight_decay"}
         if isinstance(self.learning_rate, Schedule):
             given["learning_rate"] = self.learning_rate.config()
         elif callable(self.learning_rate):
-            raise self._error(
-                "a learning_rate that is a function cannot be written to a file; use nbbn.schedules"
-            )
+            raise self._error("a learning_rate that is a function cannot be written to a file; "
+                              "use nbbn.schedules")
         return {"class_name": self._class, "config": given}
 
 
@@ -240,7 +226,6 @@ class SGD(Optimizer):
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "nesterov" if self.nesterov and self.momentum > 0 else "sgd"
 
     def constants(self) -> list[float]:
@@ -280,12 +265,10 @@ class RMSprop(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.momentum or self.centered else 1
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "rmsprop_momentum" if self.momentum or self.centered else "rmsprop"
 
     def constants(self) -> list[float]:
@@ -321,12 +304,10 @@ class Adam(Optimizer):
 
     @property
     def slots(self) -> int:
-        """Arrays of state for each trained array."""
         return 3 if self.amsgrad else 2
 
     @property
     def kernel(self) -> str:
-        """The suffix of its kernels' names."""
         return "amsgrad" if self.amsgrad else "adam"
 
     def __post_init__(self) -> None:
@@ -357,19 +338,11 @@ class AdamW(Adam):
         See `Optimizer`.
     """
 
-    def __init__(
-        self,
-        learning_rate: LearningRate = 0.001,
-        weight_decay: float | None = 0.004,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **base: Any,
-    ):
-        super().__init__(
-            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **base
-        )
+    def __init__(self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
+                 beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-7,
+                 amsgrad: bool = False, **base: Any):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay,
+                         **base)
 
 
 _CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)
@@ -405,9 +378,8 @@ def get(identifier: str | Optimizer | dict) -> Optimizer:
     if isinstance(identifier, type) and issubclass(identifier, Optimizer):
         name = identifier.__name__
         raise TypeError(f"optimizer is the class {name}; make an object of it: {name}()")
-    raise TypeError(
-        f"optimizer must be a name or an object of nbbn.optimizers, got {type(identifier).__name__}"
-    )
+    raise TypeError("optimizer must be a name or an object of nbbn.optimizers, "
+                    f"got {type(identifier).__name__}")
 
 
 def _class(name: object) -> type[Optimizer]:

@@ -138,9 +138,8 @@ def iteration_lines(epoch: int, seconds: float, logs: dict[str, Any]) -> str:
     return f"{text}\nValidation score: {logs['val_score']:f}" if "val_score" in logs else text
 
 
-def fit_reporter(
-    verbose: bool | int, epochs: int, rows: int, steps: int = 1, step: Callable[[], int] = lambda: 0
-) -> Silence:
+def fit_reporter(verbose: bool | int, epochs: int, rows: int, steps: int = 1,
+                 step: Callable[[], int] = lambda: 0) -> Silence:
     """What shows a fit of so many epochs with scikit-learn's `verbose`."""
     if not verbose:
         return Silence()

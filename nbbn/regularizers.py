@@ -5,17 +5,15 @@ The names in lower case (`l1`, `l2`, `l1_l2`) are the same classes, as in `keras
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
-from numbers import Real
 
 import numpy as np
 
-from nbbn.names import made_of
+from nbbn.names import Specification, made_of
 
 
 @dataclass(frozen=True)
-class Regularizer:
+class Regularizer(Specification):
     """What every regularizer has: the factors `l1` and `l2`.
 
     The penalty is `l1 * sum(abs(w)) + l2 * sum(w ** 2)`, its gradient `l1 * sign(w) + 2 * l2 * w`.
@@ -27,29 +25,13 @@ class Regularizer:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value: object = getattr(self, f.name)
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, Real)
-                or not 0 <= float(value) < math.inf
-            ):
-                raise ValueError(
-                    f"{type(self).__name__}: {f.name} must be a finite number of at least 0, "
-                    f"got {value!r}"
-                )
-            object.__setattr__(self, f.name, float(value))
+            number = self._number(f.name, least=0, rule="a finite number of at least 0")
+            object.__setattr__(self, f.name, number)
 
     def __call__(self, weights: np.ndarray) -> float:
         """The penalty of an array, summed in float64."""
         w = np.asarray(weights, np.float64)
         return self.l1 * float(np.abs(w).sum()) + self.l2 * float(np.square(w).sum())
-
-    def config(self) -> dict:
-        """The regularizer as JSON-ready values, in Keras's form; `get` reads them."""
-        return {
-            "class_name": type(self).__name__,
-            "config": {f.name: getattr(self, f.name) for f in fields(self)},
-        }
 
 
 @dataclass(frozen=True)

@@ -6,33 +6,25 @@ float64.
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nbbn.names import Specification
+
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Specification):
     """What every schedule does: `schedule(steps)` are the learning rates of these steps."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
             if f.type == "float":
-                if (
-                    isinstance(value, bool)
-                    or not isinstance(value, Real)
-                    or not math.isfinite(value)
-                ):
-                    raise ValueError(
-                        f"{type(self).__name__}: {f.name} must be a finite number, got {value!r}"
-                    )
-                object.__setattr__(self, f.name, float(value))
+                object.__setattr__(self, f.name, self._number(f.name))
+            value = getattr(self, f.name)
             if f.name in ("decay_steps", "total_steps") and value <= 0:
-                raise ValueError(f"{type(self).__name__}: {f.name} must be above 0, got {value}")
+                raise self._error(f"{f.name} must be above 0, got {value}")
 
     def __call__(self, step: ArrayLike) -> np.ndarray | float:
         """Learning rates of the steps.
@@ -53,13 +45,24 @@ class Schedule:
     def _rates(self, step: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
-    def config(self) -> dict:
-        """The schedule as JSON-ready values; `from_config` reads them."""
-        return {"class_name": type(self).__name__, "config": asdict(self)}
+
+@dataclass(frozen=True)
+class _Decay(Schedule):
+    """What the decays by a rate share."""
+
+    initial_learning_rate: float
+    decay_steps: float
+    decay_rate: float
+    staircase: bool = False
+    name: str = ""
+
+    def _done(self, step: np.ndarray) -> np.ndarray:
+        p = step / self.decay_steps
+        return np.floor(p) if self.staircase else p
 
 
 @dataclass(frozen=True)
-class ExponentialDecay(Schedule):
+class ExponentialDecay(_Decay):
     """`initial_learning_rate * decay_rate ** (step / decay_steps)`.
 
     Parameters
@@ -70,21 +73,14 @@ class ExponentialDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "ExponentialDecay"
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        p = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (
-            np.floor(p) if self.staircase else p
-        )
+        return self.initial_learning_rate * self.decay_rate ** self._done(step)
 
 
 @dataclass(frozen=True)
-class InverseTimeDecay(Schedule):
+class InverseTimeDecay(_Decay):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`.
 
     Parameters
@@ -95,17 +91,10 @@ class InverseTimeDecay(Schedule):
     name : str
     """
 
-    initial_learning_rate: float
-    decay_steps: float
-    decay_rate: float
-    staircase: bool = False
     name: str = "InverseTimeDecay"
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        p = step / self.decay_steps
-        return self.initial_learning_rate / (
-            1 + self.decay_rate * (np.floor(p) if self.staircase else p)
-        )
+        return self.initial_learning_rate / (1 + self.decay_rate * self._done(step))
 
 
 @dataclass(frozen=True)
@@ -167,11 +156,8 @@ class CosineDecay(Schedule):
             return self.initial_learning_rate * self._share(step)
         rise = self.warmup_target - self.initial_learning_rate
         warm = self.initial_learning_rate + rise * step / max(self.warmup_steps, 1)
-        return np.where(
-            step < self.warmup_steps,
-            warm,
-            self.warmup_target * self._share(step - self.warmup_steps),
-        )
+        return np.where(step < self.warmup_steps, warm,
+                        self.warmup_target * self._share(step - self.warmup_steps))
 
     def _share(self, step: np.ndarray) -> np.ndarray:
         done = np.clip(step / self.decay_steps, 0, 1)
@@ -200,19 +186,14 @@ class PiecewiseConstantDecay(Schedule):
         for name in ("boundaries", "values"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         if len(self.boundaries) != len(self.values) - 1:
-            raise ValueError(
-                "PiecewiseConstantDecay: needs one value more than boundaries, "
-                f"got {len(self.values)} values for {len(self.boundaries)} boundaries"
-            )
+            raise ValueError("PiecewiseConstantDecay: needs one value more than boundaries, "
+                             f"got {len(self.values)} values for {len(self.boundaries)} boundaries")
         if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:])):
-            raise ValueError(
-                f"PiecewiseConstantDecay: boundaries must ascend, got {self.boundaries}"
-            )
+            raise ValueError("PiecewiseConstantDecay: boundaries must ascend, "
+                             f"got {self.boundaries}")
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
-        return np.asarray(self.values, np.float64)[
-            np.searchsorted(self.boundaries, step, side="left")
-        ]
+        return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
 
 
 @dataclass(frozen=True)
@@ -244,18 +225,16 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.warmup_share < 1:
-            raise ValueError(
-                f"OneCycle: warmup_share must lie between 0 and 1, got {self.warmup_share}"
-            )
+            raise ValueError("OneCycle: warmup_share must lie between 0 and 1, "
+                             f"got {self.warmup_share}")
 
     def _rates(self, step: np.ndarray) -> np.ndarray:
         last = max(self.total_steps - 1, 1)
         top = self.warmup_share * last
         up = np.clip(step / top, 0, 1)
         down = np.clip((step - top) / (last - top), 0, 1)
-        share = np.where(
-            step < top, _cosine(self.start_factor, 1.0, up), _cosine(1.0, self.end_factor, down)
-        )
+        share = np.where(step < top, _cosine(self.start_factor, 1.0, up),
+                         _cosine(1.0, self.end_factor, down))
         return self.max_learning_rate * share
 
 
@@ -263,17 +242,11 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
     return last + (first - last) * 0.5 * (1 + np.cos(np.pi * done))
 
 
-_SCHEDULES = {
-    cls.__name__: cls
-    for cls in (
-        ExponentialDecay,
-        InverseTimeDecay,
-        PolynomialDecay,
-        CosineDecay,
-        PiecewiseConstantDecay,
-        OneCycle,
-    )
-}
+_CLASSES: tuple[type[Schedule], ...] = (
+    ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
+    OneCycle,
+)  # fmt: skip
+_SCHEDULES = {cls.__name__: cls for cls in _CLASSES}
 
 
 def from_config(config: dict) -> Schedule:

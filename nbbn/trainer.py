@@ -83,21 +83,18 @@ class Trainer:
         statistics are weighted, as if rows were repeated.
     """
 
-    def __init__(
-        self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int, loss: str,
-        optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
-        loss_parameter: float = 0.0, weighted: bool | str = False,
-    ):
+    def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
+                 loss: str, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
+                 seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.runnable import TrainingRun
         from nbbn.program.training import lower_training
 
         self.computation, self.dtype = computation, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
-        self.lowered = lower_training(
-            computation, self.dtype, rows, loss, optimizer, decay=decay, debias=debias, seed=seed,
-            loss_parameter=loss_parameter, weighted=weighted,
-        )
+        self.lowered = lower_training(computation, self.dtype, rows, loss, optimizer, decay=decay,
+                                      debias=debias, seed=seed, loss_parameter=loss_parameter,
+                                      weighted=weighted)
         self.params = self.lowered.parameters.memory()
         self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params)
         self._predictor: InferenceRun | None = None
@@ -145,10 +142,9 @@ class Trainer:
 
     # -- work
 
-    def epoch(
-        self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray, rates: np.ndarray,
-        weights: np.ndarray | None = None, shrink: np.ndarray | None = None,
-    ) -> Epoch:
+    def epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray,
+              rates: np.ndarray, weights: np.ndarray | None = None,
+              shrink: np.ndarray | None = None) -> Epoch:
         """Train on the rows `order` of `x` and `y`, batch by batch.
 
         Parameters
@@ -198,14 +194,11 @@ class Trainer:
             self.norm_step += chunk
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties))
-        return Epoch(
-            len(order), float(losses.sum()) + penalty, float(hits.sum()),
-            time.perf_counter() - start,
-        )
+        return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()),
+                     time.perf_counter() - start)
 
-    def _masses(
-        self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray
-    ) -> np.ndarray:
+    def _masses(self, weights: np.ndarray | None, order: np.ndarray,
+                edges: np.ndarray) -> np.ndarray:
         """What each batch's losses are divided by: its rows, or the sum of their weights."""
         if weights is None or self._weighted != "mean":
             return np.diff(edges).astype(np.float64)

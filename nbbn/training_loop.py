@@ -107,6 +107,5 @@ class Loop:
         samples, order = self.samples.as_arrays(order[edges[0] : edges[-1]])
         steps = np.arange(trainer.step, trainer.step + len(edges) - 1)
         rates, shrinks = self.rates(trainer.optimizer, steps)
-        return trainer.epoch(
-            samples.x, samples.y, order, edges - edges[0], rates, samples.row_weights, shrinks
-        )
+        return trainer.epoch(samples.x, samples.y, order, edges - edges[0], rates,
+                             samples.row_weights, shrinks)

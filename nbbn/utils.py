@@ -78,10 +78,8 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
         x = x.reshape(x.shape[:-1])
     classes = int(x.max(initial=-1)) + 1 if num_classes is None else num_classes
     if x.size and not 0 <= x.min() <= x.max() < classes:
-        raise ValueError(
-            f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, "
-            f"got {x.min()} to {x.max()}"
-        )
+        raise ValueError(f"x must hold indices from 0 to num_classes - 1 = {classes - 1}, "
+                         f"got {x.min()} to {x.max()}")
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)

@@ -1,9 +1,12 @@
 #!/usr/bin/env python
-"""Measure, keep and publish the project's speed: `dashboard.py [--profile quick|full] [--bench REGEX] [--serve]`.
+"""Measure, keep and publish the project's speed.
 
-Runs the benchmarks of `asv_bench/` on this commit with this Python, adds the figures to those kept from earlier runs, and writes
-two pages: one that shows how far ahead of the alternatives each figure is, and asv's own. Needs the extra `bench`; peers that are
-not installed are skipped by name. asv_bench/README.md says how to read the figures.
+    dashboard.py [--profile quick|full] [--bench REGEX] [--serve]
+
+Runs the benchmarks of `asv_bench/` on this commit with this Python, adds the figures to those kept
+from earlier runs, and writes two pages: one that shows how far ahead of the alternatives each
+figure is, and asv's own. Needs the extra `bench`; peers that are not installed are skipped by name.
+asv_bench/README.md says how to read the figures.
 """
 
 import sys

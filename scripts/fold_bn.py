@@ -11,7 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 try:
     from nbbn.cli import main
 except ImportError as error:
-    sys.exit(f"fold_bn.py: {error}; install nbbn's dependencies, or use: python3 scripts/run.py fold IN OUT")
+    sys.exit(
+        f"fold_bn.py: {error}; install nbbn's dependencies, "
+        "or use: python3 scripts/run.py fold IN OUT"
+    )
 
 if __name__ == "__main__":
     sys.exit(main(["fold", *sys.argv[1:]]))

@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Measure how time and memory grow with rows, batch size, width, depth and threads, and draw it: a page with plots.
+"""Measure how time and memory grow, and draw it: a page with plots.
 
     growth.py [--output nbbn-growth] [--quick]
 
-Writes `index.html`, `growth.png` and `growth.json` to the output folder. Each point is the median of several whole fits (one
-epoch, float32, batch norm, Adam) after one that is not counted; memory is the growth of the process's peak in a process of its
-own. Needs the extra `plot`. Run it alone on the machine.
+Time is taken against rows, batch size, width, depth and threads, memory against rows. Writes
+`index.html`, `growth.png` and `growth.json` to the output folder. Each point is the median of
+several whole fits (one epoch, float32, batch norm, Adam) after one that is not counted; memory is
+the growth of the process's peak in a process of its own. Needs the extra `plot`. Run it alone on
+the machine.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 BASE = {"rows": 20_000, "features": 256, "batch": 128, "width": 128, "depth": 2, "threads": None}
-# What is varied, over which values, and the exponent that time should follow (None: no law expected).
-SWEEPS = {
+# What is varied, over which values (None: as many threads as there are), and the exponent that time
+# should follow (None: no law expected).
+SWEEPS: dict[str, tuple[list[int] | None, int | None]] = {
     "rows": ([2_500, 5_000, 10_000, 20_000, 40_000, 80_000], 1),
     "batch": ([16, 32, 64, 128, 256, 512, 1024], None),
     "width": ([32, 64, 128, 256, 512], None),
@@ -33,21 +37,25 @@ SWEEPS = {
 MEMORY_ROWS = [10_000, 20_000, 40_000, 80_000]
 
 
-def make(rows: int, features: int):
+def make(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels of ten classes."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((rows, features), dtype=np.float32)
     return x, x[:, :10].argmax(1)
 
 
-def fit_seconds(rounds: int, **settings) -> float:
+def fit_seconds(rounds: int, **settings: int) -> float:
     """Median seconds of a whole fit of one epoch."""
     import nbbn
 
-    s = {**BASE, **settings}
+    s: dict[str, Any] = {**BASE, **settings}
     x, y = make(s["rows"], s["features"])
     clf = nbbn.MLPClassifier(
-        (s["width"],) * s["depth"], batch_size=s["batch"], max_iter=1, random_state=0, n_jobs=s["threads"]
+        (s["width"],) * s["depth"],
+        batch_size=s["batch"],
+        max_iter=1,
+        random_state=0,
+        n_jobs=s["threads"],
     )
     taken = []
     for _ in range(rounds + 1):
@@ -63,11 +71,19 @@ def peak_megabytes(rows: int) -> float:
         "import re, warnings, nbbn, numpy as np, sys; warnings.simplefilter('ignore');"
         "from growth import make, BASE; x, y = make(int(sys.argv[1]), BASE['features']);"
         "nbbn.MLPClassifier((128, 128), batch_size=128, max_iter=1).fit(x[:256], y[:256]);"
-        "peak = lambda: int(re.search('VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024;"
-        "a = peak(); nbbn.MLPClassifier((128, 128), batch_size=128, max_iter=1).fit(x, y); print(peak() - a)"
+        "status = lambda: open('/proc/self/status').read();"
+        "peak = lambda: int(re.search('VmHWM:\\s+(\\d+)', status())[1]) / 1024; a = peak();"
+        "nbbn.MLPClassifier((128, 128), batch_size=128, max_iter=1).fit(x, y);"
+        "print(peak() - a)"
     )
     folder = Path(__file__).resolve().parent
-    done = subprocess.run([sys.executable, "-c", code, str(rows)], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(rows)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return float(done.stdout)
 
 
@@ -76,15 +92,19 @@ def measure(quick: bool) -> dict:
     import numba
 
     rounds = 1 if quick else 5
-    results = {}
+    results: dict[str, dict[str, list]] = {}
     for name, (values, _) in SWEEPS.items():
         values = values or list(range(1, numba.config.NUMBA_NUM_THREADS + 1))
         values = values[:2] if quick else values
-        results[name] = {"values": values, "seconds": [fit_seconds(rounds, **{name: v}) for v in values]}
-        print(f"{name}: " + ", ".join(f"{v} {t:.4f} s" for v, t in zip(values, results[name]["seconds"])), flush=True)
+        seconds = [fit_seconds(rounds, **{name: v}) for v in values]
+        results[name] = {"values": values, "seconds": seconds}
+        shown = ", ".join(f"{v} {t:.4f} s" for v, t in zip(values, seconds))
+        print(f"{name}: {shown}", flush=True)
     rows = MEMORY_ROWS[:2] if quick else MEMORY_ROWS
-    results["memory"] = {"values": rows, "megabytes": [peak_megabytes(n) for n in rows]}
-    print("memory: " + ", ".join(f"{n} rows {m:.1f} MB" for n, m in zip(rows, results["memory"]["megabytes"])), flush=True)
+    megabytes = [peak_megabytes(n) for n in rows]
+    results["memory"] = {"values": rows, "megabytes": megabytes}
+    shown = ", ".join(f"{n} rows {m:.1f} MB" for n, m in zip(rows, megabytes))
+    print(f"memory: {shown}", flush=True)
     return results
 
 
@@ -114,9 +134,13 @@ def draw(results: dict, path: Path) -> None:
 
 def main() -> int:
     """Measure, draw, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=Path("nbbn-growth"))
-    parser.add_argument("--quick", action="store_true", help="two points a sweep, one round: to try the script")
+    parser.add_argument(
+        "--quick", action="store_true", help="two points a sweep, one round: to try the script"
+    )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     import nbbn

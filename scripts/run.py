@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Set up this clone in .venv, once, and run a command in it: `python3 scripts/run.py demo`, `... test`.
+"""Set up this clone in .venv, once, and run a command in it: `python3 scripts/run.py demo`.
 
     demo, predict, fold, ...   any command of nbbn, with its arguments
     test                       the tests (pytest), with pytest's arguments
@@ -7,8 +7,9 @@
     types                      mypy's check of the package
     asv                        the benchmarks, with asv's arguments
 
-Needs Python 3.10 or newer and nothing else: the standard library only, written so that an older Python can still read
-it and say so. The system's Python stays as it is; everything is installed into the folder .venv of this clone.
+Needs Python 3.10 or newer and nothing else: the standard library only, written so that an older
+Python can still read it and say so. The system's Python stays as it is; everything is installed
+into the folder .venv of this clone.
 """
 
 import hashlib
@@ -19,12 +20,17 @@ import shutil
 import subprocess
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")))
 STAMP = os.path.join(VENV, "nbbn-run.json")
 
-# Command: extras of pyproject.toml that it needs, Python's arguments. Any other command is one of nbbn's own.
+# Command: extras of pyproject.toml that it needs, Python's arguments. Any other command is one of
+# nbbn's own.
 TOOLS = {
     "test": (["test", "plot", "onnx"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal"]),
     "lint": (["test"], ["-m", "ruff", "check"]),
@@ -38,14 +44,14 @@ class SetupError(Exception):
     """No environment could be made."""
 
 
-def environment():
-    """The caller's variables without those that would send pip's work or Python's modules elsewhere."""
+def environment() -> "dict[str, str]":
+    """The caller's variables without those that send pip's work or Python's modules elsewhere."""
     elsewhere = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "VIRTUAL_ENV")
     kept = {k: v for k, v in os.environ.items() if k not in elsewhere}
     return dict(kept, PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
 
 
-def attempt(command):
+def attempt(command: "list[str]") -> str:
     """Run quietly; "" if it worked, else the last line of what it said."""
     try:
         done = subprocess.run(
@@ -55,17 +61,20 @@ def attempt(command):
     except OSError as error:
         return str(error)
     lines = [line for line in done.stdout.splitlines() if line.strip()]
-    return "" if done.returncode == 0 else (lines or ["exit status %d" % done.returncode])[-1].strip()
+    if done.returncode == 0:
+        return ""
+    return (lines or ["exit status %d" % done.returncode])[-1].strip()
 
 
-def environment_makers():
+def environment_makers() -> "Iterator[tuple[str, list[list[str]]]]":
     """Ways to make .venv with pip in it, best first: a name, and the commands to run in turn."""
     me = sys.executable
     yield "venv", [[me, "-m", "venv", VENV]]
     pip = importlib.util.find_spec("pip")
     if pip and pip.origin:
-        # Debian and Ubuntu take ensurepip out of Python: the system's pip, run by the new environment's Python (what
-        # `pip --python` does; this works with a pip older than that option), puts one into it.
+        # Debian and Ubuntu take ensurepip out of Python: the system's pip, run by the new
+        # environment's Python (what `pip --python` does; this works with a pip older than that
+        # option), puts one into it.
         pip_folder = os.path.dirname(pip.origin)
         install = [PYTHON, pip_folder, "install", "--quiet", "--ignore-installed", "pip"]
         yield "venv and the system's pip", [[me, "-m", "venv", "--without-pip", VENV], install]
@@ -73,13 +82,13 @@ def environment_makers():
     yield "uv", [["uv", "venv", "--quiet", "--seed", "--python", me, VENV]]
 
 
-def works():
+def works() -> bool:
     """Whether .venv holds a Python that is new enough, with pip."""
     code = "import sys, pip; sys.exit(sys.version_info < (3, 10))"
     return os.path.exists(PYTHON) and not attempt([PYTHON, "-c", code])
 
 
-def make_environment():
+def make_environment() -> None:
     """Make .venv by the first way that works."""
     failures = []
     for name, commands in environment_makers():
@@ -95,7 +104,7 @@ def make_environment():
     )
 
 
-def read_stamp():
+def read_stamp() -> dict:
     try:
         with open(STAMP) as file:
             return json.load(file)
@@ -103,8 +112,11 @@ def read_stamp():
         return {}
 
 
-def prepare(extras):
-    """Make .venv and install nbbn with these extras into it, unless that was done for this very pyproject.toml."""
+def prepare(extras: "list[str]") -> None:
+    """Make .venv and install nbbn with these extras into it.
+
+    Nothing is done where that was done for this very pyproject.toml.
+    """
     with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
         project = hashlib.sha256(file.read()).hexdigest()
     stamp = read_stamp()
@@ -113,8 +125,11 @@ def prepare(extras):
     if usable and stamp.get("project") == project and installed.issuperset(extras):
         return
     if not usable:
-        if os.path.exists(VENV) and not os.path.exists(os.path.join(VENV, "pyvenv.cfg")) and os.listdir(VENV):
-            raise SetupError("%s exists and is no virtual environment: move it away and run this again" % VENV)
+        made = os.path.exists(os.path.join(VENV, "pyvenv.cfg"))
+        if os.path.exists(VENV) and not made and os.listdir(VENV):
+            raise SetupError(
+                "%s exists and is no virtual environment: move it away and run this again" % VENV
+            )
         say("making a virtual environment in %s" % VENV)
         make_environment()
         installed = set()
@@ -124,28 +139,34 @@ def prepare(extras):
     pip = [PYTHON, "-m", "pip", "install", "--quiet"]
     # 21.3 is the first pip that installs such a project in place.
     for arguments in (["pip>=21.3"], ["--editable", target]):
-        if subprocess.run(pip + arguments, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL).returncode:
+        if subprocess.run(
+            pip + arguments, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL
+        ).returncode:
             raise SetupError(
-                "pip could not install nbbn: its message stands above; what is missing is tried again next time"
+                "pip could not install nbbn: its message stands above; "
+                "what is missing is tried again next time"
             )
     with open(STAMP, "w") as file:
         json.dump({"project": project, "extras": wanted}, file)
 
 
-def say(text):
+def say(text: str) -> None:
     print("run.py: " + text, file=sys.stderr, flush=True)
 
 
-def run(command):
+def run(command: "list[str]") -> int:
     """Become the command; on Windows, which cannot, wait for it."""
     if os.name == "nt":
         return subprocess.run(command).returncode
     os.execv(command[0], command)
 
 
-def main(arguments):
+def main(arguments: "list[str]") -> int:
     if sys.version_info < (3, 10):
-        say("nbbn needs Python 3.10 or newer, this is %s (%s)" % (sys.version.split()[0], sys.executable))
+        say(
+            "nbbn needs Python 3.10 or newer, this is %s (%s)"
+            % (sys.version.split()[0], sys.executable)
+        )
         return 2
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
@@ -158,7 +179,8 @@ def main(arguments):
         say(str(error))
         return 1
     if name not in TOOLS:
-        os.environ["NBBN_COMMAND"] = "python3 scripts/run.py"  # what nbbn calls itself in its messages
+        # What nbbn calls itself in its messages.
+        os.environ["NBBN_COMMAND"] = "python3 scripts/run.py"
         return run([PYTHON] + python_arguments + arguments)
     os.chdir(ROOT)
     return run([PYTHON] + python_arguments + arguments[1:])

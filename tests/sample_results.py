@@ -88,7 +88,7 @@ def write_results(data, hashes, machine="bench-box", packages=None):
 
 def make_sample(folder):
     """A data folder with three commits' results, their repository, and their hashes."""
-    from asv_bench.dashboard.places import Data
+    from asv_bench.dashboard.paths import Data
 
     hashes, data = make_repository(folder / "repository"), Data(folder / "data")
     write_results(data, hashes)

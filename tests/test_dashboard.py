@@ -20,7 +20,7 @@ if shutil.which("git") is None:
     pytest.skip("the dashboard asks git for commits", allow_module_level=True)
 
 from asv_bench.dashboard import charts, command, commits, page, records, suite, summary  # noqa: E402
-from asv_bench.dashboard.places import SUITE, DashboardError, Data, default_data  # noqa: E402
+from asv_bench.dashboard.paths import SUITE, DashboardError, Data, default_data  # noqa: E402
 
 RATIO = "versus.Inference.track_ratio"
 

@@ -32,6 +32,7 @@ from nbbn.layers import (
     MaxPooling2D,
     ReLU,
     Reshape,
+    UpSampling2D,
     ZeroPadding2D,
 )
 from nbbn.network import Network
@@ -209,12 +210,15 @@ class Permuted(Layer):
 
 @dataclass(frozen=True)
 class Repeated(Layer):
-    """Each number of the last axis several times."""
+    """Each number along one axis several times."""
 
     times: int = 2
+    axis: int = -1
 
     def operations(self, input_shape, *others):
-        return [op.Repeat(self.times)]
+        times = [1] * len(input_shape)
+        times[self.axis] = self.times
+        return [op.Repeat(tuple(times))]
 
 
 MOVES = {
@@ -252,6 +256,12 @@ MOVES = {
         [RELU, BatchNormalization(axis=1), Repeated(3), Flatten(), Dense(3)], (5, 4),
         ("dense", "forward"),
     ),
+    "conv, up sampling, bn": ([Conv2D(5, 2), UpSampling2D((1, 3)), BN, RELU], IMAGE, ("conv2d", "backward")),
+    "bn, up sampling, conv": ([RELU, BN, UpSampling2D(), Conv2D(3, 2)], IMAGE, ("conv2d", "forward")),
+    "bn over rows, repeat of rows, dense": (
+        [RELU, BatchNormalization(axis=1), Repeated(3, 0), Permuted((1, 0)), Dense(3)], (5, 4), ("dense", "forward"),
+    ),
+    "dense, repeat of what is normalised": ([Dense(4), Repeated(2), BN], (3,), None),
     "two over one axis of many": (
         [RELU, BatchNormalization(axis=3), BatchNormalization(axis=3), RELU], (2, 2, 3, 5, 2),
         ("batch_normalization_1", "merged"), None,
@@ -590,7 +600,8 @@ def random_chain(rng):
         lambda: Dense(4, "tanh"), lambda: Activation(str(rng.choice(["relu", "linear", "gelu"]))),
         lambda: LayerNormalization(axis=int(rng.integers(1, len(row) + 1))), split,
         lambda: Reshape((row[0] * row[1], *row[2:])) if len(row) > 1 else Dropout(0.5),
-        lambda: Repeated(2), lambda: Permuted(tuple(map(int, rng.permutation(min(len(row), 3))))),
+        lambda: Repeated(2, -int(rng.integers(1, len(row) + 1))),
+        lambda: Permuted(tuple(map(int, rng.permutation(min(len(row), 3))))),
     ]  # fmt: skip
     images = [
         lambda: Conv2D(4, 2), lambda: Conv2D(4, 2, padding="same", use_bias=False),

@@ -346,6 +346,11 @@ def test_an_output_that_others_read_too(where):
 
 # Forward
 
+
+def scales(g, *numbers):
+    return g.tensor(numbers, dtype=np.float32)
+
+
 WAYS = {
     "conv": lambda g, x: g.conv(x, 6, 3, 2, 2, strides=[2, 1]),
     "grouped": lambda g, x: g.conv(x, 6, 4, 2, 2, groups=2),
@@ -369,6 +374,8 @@ WAYS = {
     "average that counts no zeros": lambda g, x: g.conv(
         g.add("AveragePool", x, kernel_shape=[2, 2], count_include_pad=1), 6, 3, 1, 1),
     "global average": lambda g, x: g.conv(g.add("GlobalAveragePool", x), 6, 3, 1, 1),
+    "nearest of a larger image": lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 1, 2, 3), mode="nearest"), 6, 3, 2, 2),
+    "between the pixels": lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 1, 1.5, 2), mode="linear"), 6, 3, 2, 2),
     "mean": lambda g, x: g.add("MatMul", g.add("ReduceMean", x, axes=[2, -1], keepdims=0), g.weights(6, 3)),
     "two pools": lambda g, x: g.conv(
         g.add("AveragePool", g.add("AveragePool", x, kernel_shape=[2, 2]), kernel_shape=[2, 2]), 6, 3, 1, 1
@@ -382,6 +389,13 @@ WAYS = {
 def test_forward(way):
     g = Builder()
     way(g, g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6))
+    assert_folds(g.model())
+
+
+def test_resized_to_a_size():
+    g = Builder(18)
+    x = g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6)
+    g.conv(g.add("Resize", x, "", "", g.tensor([5, 12], dtype=np.int64), axes=[2, 3], mode="linear"), 6, 3, 2, 2)
     assert_folds(g.model())
 
 
@@ -462,6 +476,15 @@ REFUSALS = {
     "pool over another axis": (
         lambda g, x: g.add("AveragePool", g.add("Transpose", x, perm=[0, 2, 1, 3]), kernel_shape=[2, 2]),
         "mixes values along axis 2",
+    ),
+    "more channels": (
+        lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 2, 1, 1)), 12, 3, 1, 1), "is a Resize, which takes in no batch",
+    ),
+    "part of an image": (
+        lambda g, x: g.conv(g.add(
+            "Resize", x, g.tensor([0, 0, 0, 0, 1, 1, 2, 2]), scales(g, 1, 1, 2, 2), extrapolation_value=5.0,
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ), 6, 3, 1, 1), "is a Resize, which takes in no batch norm",
     ),
     "output": (lambda g, x: x, "after it: there is no layer"),
     "local response": (lambda g, x: g.add("LRN", x, size=3), "is a LRN, which takes in no batch norm"),

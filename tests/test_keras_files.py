@@ -40,7 +40,8 @@ MOBILE = [
 OTHERS = [
     describe("ZeroPadding2D", padding=[[1, 0], [2, 3]]), describe("Conv2D", filters=6, kernel_size=[1, 2], groups=2),
     describe("LeakyReLU", negative_slope=0.4), describe("AveragePooling2D", pool_size=[2, 3], strides=[1, 2], padding="same"),
-    describe("ELU", alpha=0.7), describe("GaussianNoise", stddev=0.1), describe("GlobalAveragePooling2D", keepdims=True),
+    describe("UpSampling2D", size=[2, 1], interpolation="nearest"), describe("ELU", alpha=0.7),
+    describe("GaussianNoise", stddev=0.1), describe("GlobalAveragePooling2D", keepdims=True),
     describe("Reshape", target_shape=[3, 2]), describe("Dense", units=4), describe("Flatten"), describe("Softmax", axis=-1),
 ]  # fmt: skip
 TWINS = [describe("Dense", units=5), describe("Dense", units=5, activation="tanh"), describe("Dense", units=5)]

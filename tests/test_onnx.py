@@ -39,6 +39,7 @@ from nbbn.layers import (
     ReLU,
     Reshape,
     Softmax,
+    UpSampling2D,
     ZeroPadding2D,
 )
 from nbbn.network import Network
@@ -408,6 +409,9 @@ NETWORKS = [
         ([], []), ([CONV], []), ([CONV], [Dense(3)]), ([CONV], [Flatten(), Dense(3)]),
     )),
     *((IMAGE, [*before, ZeroPadding2D(padding)]) for before in ([], [CONV]) for padding in (1, (1, 2), ((1, 0), (2, 3)))),
+    *((IMAGE, [*before, UpSampling2D(size), *after]) for size in (2, (3, 1), (1, 4)) for before, after in (
+        ([], []), ([CONV], [CONV]), ([], [Flatten()]),
+    )),
     (IMAGE, [Flatten()]),
     (IMAGE, [Flatten(), Dense(4)]),
     (IMAGE, [CONV, Flatten()]),
@@ -426,6 +430,11 @@ NETWORKS = [
     ((5, 7, 1), [Conv2D(1, 3), Conv2D(5, 1)]),
     (IMAGE, [Dense(6, "relu"), CONV, Dense(5, "tanh", use_bias=False), Conv2D(3, 2)]),
     (IMAGE, [GaussianNoise(0.1), Dropout(0.5), CONV]),
+    *((IMAGE, [*before, UpSampling2D(size), *after]) for size in (2, (1, 3), (2, 1)) for before, after in (
+        ([], []), ([CONV], [CONV]), ([], [Flatten(), Dense(3)]),
+    )),
+    ((16,), [Reshape((2, 8)), Softmax((1, 2)), Softmax(1), LayerNormalization((1, 2)), Softmax()]),
+    ((7, 2), [Activation("softmax"), Flatten(), Softmax(), Reshape((2, 7)), GroupNormalization(7), Softmax()]),
     ((9, 11, 3), MOBILE),
 ]  # fmt: skip
 AXES = (1, 2, 3, (1, 2), (1, 3), (2, 3), (1, 2, 3))

@@ -30,6 +30,7 @@ from nbbn.layers import (
     ReLU,
     Reshape,
     Softmax,
+    UpSampling2D,
     ZeroPadding2D,
 )
 
@@ -203,6 +204,7 @@ def check(model, kinds=None, *, last=True):
 
 
 IMAGE = (3, 9, 11)
+F = np.float32
 
 
 def of_torch(w):
@@ -363,6 +365,16 @@ def of_any_association(w):
     w.add("Where", w.add("Greater", x, w.numbers(0)), x, below)
 
 
+def enlarged(w):
+    """In the words of PyTorch, of Keras's converter and of older operators."""
+    w.conv(4, 3)
+    options = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 1], np.float32)), mode="nearest", **options)
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 1, 3], np.float32)), mode="nearest")
+    w.conv(2, 4)
+    w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 3], np.float32)), coordinate_transformation_mode="half_pixel")
+
+
 def means(w):
     w.conv(4, 3)
     w.add("ReduceMean", axes=[2, 3], keepdims=0)
@@ -387,6 +399,7 @@ FORMS = [
     ((5,), forks, [Dense, *[Activation] * 5, LayerNormalization]),
     ((5,), earlier_forms, [Dense, LeakyReLU, LeakyReLU, Activation, ELU, Activation, Activation]),
     ((5,), of_any_association, [Dense, Activation, BatchNormalization, Activation, BatchNormalization, LeakyReLU]),
+    (IMAGE, enlarged, [Conv2D, UpSampling2D, UpSampling2D, Conv2D, UpSampling2D]),
     (IMAGE, means, [Conv2D, GlobalAveragePooling2D, Dense]),
     (IMAGE, bare_names, None),
     ((5,), decoder, [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose]),
@@ -404,6 +417,97 @@ def test_earlier_forms_in_float64():
     assert [layers[k].activation for k in (3, 5, 6)] == ["elu", "selu", "softplus"]
 
 
+# coordinate_transformation_mode -> the scales for which each nearest_mode repeats pixels of images up to 9 x 11.
+EXACT = {
+    "asymmetric": {"floor": "1234567", "round_prefer_floor": "12", "round_prefer_ceil": "1", "ceil": "1"},
+    "half_pixel": {"floor": "1", "round_prefer_floor": "1234567", "round_prefer_ceil": "1234567", "ceil": "1"},
+    "align_corners": {"floor": "1", "round_prefer_floor": "12", "round_prefer_ceil": "12", "ceil": "1"},
+    "tf_half_pixel_for_nn": {"floor": "1234567", "round_prefer_floor": "1", "round_prefer_ceil": "", "ceil": ""},
+}
+EXACT |= {f"{name}{more}": EXACT["half_pixel"] for name, more in (("pytorch_", "half_pixel"), ("half_pixel", "_symmetric"))}
+
+
+@pytest.mark.parametrize("scale", range(1, 8))
+@pytest.mark.parametrize("nearest", EXACT["asymmetric"])
+@pytest.mark.parametrize("places", EXACT)
+def test_resized_images(places, nearest, scale):
+    """Read where the runtime repeats pixels, and nowhere else."""
+    writer = resized([1, 1, scale, scale], mode="nearest", coordinate_transformation_mode=places, nearest_mode=nearest)
+    writer.opset = 19 if places == "half_pixel_symmetric" else 13
+    if str(scale) in EXACT[places][nearest]:
+        check(writer.model(), [UpSampling2D] if scale > 1 else [Activation])
+        return
+    with pytest.raises(nbbn.FileError, match=rf"\(Resize\): .*mode {places} with nearest_mode {nearest} makes no equal blocks"):
+        from_onnx(writer.model())
+
+
+def resized(scales, shape=IMAGE, opset=13, **attributes):
+    writer = Writer(shape, opset=opset)
+    writer.add("Resize", ".", "", writer.array(np.array(scales, F)), **attributes)
+    return writer
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_forms_of_resized_images(batch):
+    def by_default(w):
+        w.conv(4, 3)
+        w.add("Resize", ".", "", w.array(np.array([1, 1, 3, 2], F)))
+        w.conv(2, 4)
+
+    def to_a_size(w):  # of the rows that there are
+        shape = w.add("Shape", "x")
+        w.add("Slice", shape, w.ints(0), w.ints(2))
+        sizes = w.add("Concat", w.at, w.ints(27, 22), axis=0)
+        w.add("Resize", "x", "", "", sizes, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+        w.conv(2, 3)
+
+    def of_axes(w):
+        w.add("Resize", ".", "", w.array(np.array([4, 2], F)), axes=[3, -2], mode="nearest")
+        w.conv(2, 3)
+
+    def turned(w):
+        w.add("Transpose", perm=[0, 3, 1, 2])
+        w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 2], F)))
+        w.add("Transpose", perm=[0, 2, 3, 1])
+
+    def in_old_opsets(w):
+        if w.opset < 9:
+            w.add("Upsample", scales=[1.0, 1.0, 2.0, 3.0])
+        else:
+            w.add("Upsample" if w.opset < 10 else "Resize", ".", w.array(np.array([1, 1, 2, 3], F)), mode="nearest")
+        w.conv(2, 3)
+
+    check(written(IMAGE, by_default, batch=batch), [Conv2D, UpSampling2D, Conv2D])
+    assert check(written(IMAGE, to_a_size, batch=batch), [UpSampling2D, Conv2D]).layers[0].size == (3, 2)
+    assert check(written(IMAGE, of_axes, batch=batch, opset=18), [UpSampling2D, Conv2D]).layers[0].size == (2, 4)
+    check(written((9, 11, 3), turned, batch=batch), [UpSampling2D], last=False)
+    for opset in (7, 8, 9, 10):
+        check(written(IMAGE, in_old_opsets, batch=batch, opset=opset), [UpSampling2D, Conv2D])
+
+
+@pytest.mark.parametrize(
+    ("writer", "message"),
+    [
+        (resized([1, 1, 2, 2], mode="linear"), "mode linear is not supported; UpSampling2D is mode nearest"),
+        (resized([1, 1, 2, 2], mode="cubic"), "mode cubic is not supported"),
+        (resized([1, 1, 1.5, 2]), r"scales \[1.0, 1.0, 1.5, 2.0\] are not supported; UpSampling2D makes height and width whole"),
+        (resized([1, 1, 0.5, 2]), r"scales \[1.0, 1.0, 0.5, 2.0\] are not supported"),
+        (resized([1, 2, 1, 1]), r"scales \[1.0, 2.0, 1.0, 1.0\] are not supported"),
+        (resized([2, 1, 1, 1]), r"scales \[2.0, 1.0, 1.0, 1.0\] are not supported"),
+        (resized([1, 1, np.nan, np.inf]), r"scales \[1.0, 1.0, nan, inf\] are not supported"),
+        (resized([1, 1, 2]), "its scales or sizes are no constants that fit images"),
+        (resized([]), "its scales or sizes are no constants that fit images"),
+        (resized([1, 1, 2**30, 1]), "are too large; at most"),
+        (resized([1, 1, 2], (3, 9)), "works on images"),
+        (resized([1, 1, 2, 2], coordinate_transformation_mode="tf_crop_and_resize"), "mode tf_crop_and_resize with nearest_mode"),
+        (resized([1, 1, 2, 2], nearest_mode="unheard of"), "nearest_mode unheard of makes no equal blocks of 9 pixels times 2"),
+    ],
+)  # fmt: skip
+def test_refuses_other_resized_images(writer, message):
+    with pytest.raises(nbbn.FileError, match=message):
+        from_onnx(writer.model())
+
+
 @pytest.mark.parametrize("batch", ["n", 4])
 def test_shapes_that_a_graph_computes(batch):
     check(written(IMAGE, computed_shape, batch=batch))
@@ -411,6 +515,31 @@ def test_shapes_that_a_graph_computes(batch):
         nbbn.FileError, match=r"\(Reshape\): rows of shape \(4, 7, 9\), channels first, are reshaped to"
     ):
         check(written(IMAGE, sliced_shape, batch=batch))
+
+
+@pytest.mark.parametrize("batch", [4, "n"])
+def test_sizes_of_enlarged_images(batch):
+    """Of as many rows as go in, which is a number or what the graph computes."""
+
+    def steps(w):
+        image = w.conv(4, 3)
+        rows_ = w.ints(4) if batch == 4 else w.add("Slice", w.add("Shape"), w.ints(0), w.ints(1))
+        w.add("Resize", image, "", "", w.add("Concat", rows_, w.ints(4, 14, 27), axis=0))
+
+    check(written(IMAGE, steps, batch=batch), [Conv2D, UpSampling2D])
+    with pytest.raises(nbbn.FileError, match=r"scales \[.*, 1.0, 2.0, 2.0\] are not supported; UpSampling2D makes"):
+        from_onnx(written(IMAGE, lambda w: w.add("Resize", ".", "", "", w.ints(5, 3, 18, 22)), batch=batch))
+
+
+def test_older_operators_that_enlarge():
+    scales = np.array([1, 1, 3, 2], np.float32)
+    for opset, steps in (
+        (7, lambda w: w.add("Upsample", mode="nearest", scales=scales.tolist())),
+        (9, lambda w: w.add("Upsample", ".", w.array(scales), mode="nearest")),
+        (10, lambda w: w.add("Resize", ".", w.array(scales), mode="nearest")),
+    ):
+        read = from_onnx(written(IMAGE, lambda w, steps=steps: (w.conv(4, 3), steps(w)), opset=opset))
+        assert read.layers[1].specification.size == (3, 2)
 
 
 def test_dropout_keeps_its_rate():
@@ -571,7 +700,6 @@ def flat_images(w):
     w.add("Flatten")
 
 
-F = np.float32
 ONES = np.ones(5, F)
 REFUSED = [
     (((5,), skip), r"node 'at_v1' \(Add\): joins values of a form that is not known: nbbn has layers in a row"),
@@ -681,6 +809,20 @@ REFUSED = [
     (node("Gelu", approximate="tanh"), "is an approximation of gelu; nbbn has the exact one"),
     (node("Softmax", axis=0), "axis 0 is no axis of rows"),
     (node("Where", np.ones(5, bool), None, np.zeros(5, F)), r"\(Where\): is no operator"),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE, mode="linear"),
+        r"\(Resize\): mode linear is not supported; UpSampling2D is mode nearest",
+    ),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE, nearest_mode="ceil"),
+        "half_pixel with nearest_mode ceil makes no equal blocks of 9 pixels times 2",
+    ),
+    (
+        node("Resize", None, np.ones(0, F), np.array([1, 1, 1.5, 2], F), shape=IMAGE),
+        r"scales \[1.0, 1.0, 1.5, 2.0\] are not supported; UpSampling2D makes height and width",
+    ),
+    (node("Resize", None, np.ones(0, F), np.array([1, 2], F)), r"works on images \(channels, height, width\), its rows have shape \(5,\)"),
+    (node("Resize", None, np.ones(0, F), np.ones(0, F), np.array([1, 3, 5, 11]), shape=IMAGE), "UpSampling2D makes height"),
 ]
 
 

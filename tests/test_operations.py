@@ -14,6 +14,7 @@ from nbbn.fold.network import OPERATIONS as FOLD_OPERATIONS
 from nbbn.formats.csource.steps import OPERATIONS as C_OPERATIONS
 from nbbn.network import computation
 from nbbn.program import backward, inference, training_forward
+from nbbn.program.forward import repeats_of_last
 
 BACKENDS = {
     "NumPy": fallback.OPERATIONS,
@@ -100,6 +101,31 @@ def test_axes_move_to_the_end_and_back(shape, axes):
     e = np.exp(x)
     np.testing.assert_allclose(y, e / e.sum(over, keepdims=True), rtol=1e-13)
     assert seen[0][-1] == np.prod([shape[axis] for axis in axes])
+
+
+@pytest.mark.parametrize(
+    "times", [(3,), (1,), *itertools.product((1, 2), (1, 3)), *itertools.product((1, 2), (1, 3), (1, 4))], ids=repr
+)
+def test_repeats_along_any_axis_are_repeats_of_the_last(times):
+    """What the engine makes of one: values against NumPy's repeat, and the gradient's way back to the axes."""
+    x = np.random.default_rng(0).standard_normal((2, *range(2, 2 + len(times))))
+    ref = x
+    for axis, many in enumerate(times, 1):
+        ref = ref.repeat(many, axis)
+    (step,) = stepped(op.Repeat(times), x)
+    np.testing.assert_array_equal(fallback.OPERATIONS[op.Repeat](step, {}, x), ref)
+    assert step.output_shape == ref.shape[1:]
+    y = x
+    for order, many in repeats_of_last(op.Repeat(times)):
+        (step,) = stepped(order, y)
+        y = fallback.OPERATIONS[op.Permute](step, {}, y).repeat(many, -1)
+    np.testing.assert_array_equal(y, ref)
+
+
+def stepped(operation, x):
+    builder = op.Builder(x.shape[1:])
+    builder.add_layer([operation], {}, (-1,))
+    return builder.computation().steps
 
 
 def test_a_layer_tells_its_arrays():

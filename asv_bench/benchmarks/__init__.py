@@ -1,1 +1,4 @@
-"""The project's speed and memory, a module a topic. Inputs are made and kernels compiled in `setup`, once a process."""
+"""The project's speed and memory, a module a topic.
+
+Inputs are made and kernels compiled in `setup`, once a process.
+"""

@@ -1,8 +1,12 @@
-"""Calls measured side by side in one process, in turn, so that the machine's drift hits all alike."""
+"""Calls measured side by side in one process, in turn: the machine's drift hits all alike."""
+
+from __future__ import annotations
 
 import os
 import statistics
 import time
+
+from .timed import Call
 
 ROUNDS = int(os.environ.get("NBBN_BENCH_ROUNDS", "15"))
 SECONDS = float(os.environ.get("NBBN_BENCH_SECONDS", "60"))  # after which 3 rounds are enough
@@ -10,11 +14,11 @@ BLOCK_SECONDS = 0.05
 LONG_SECONDS = 0.5
 
 
-def settle(slice_seconds=0.002, limit=2.0):
+def settle(slice_seconds: float = 0.002, limit: float = 2.0) -> None:
     """Wait until no thread of this process runs.
 
-    Thread pools spin for a while after their work in case there is more; one library's threads must not take the cores from
-    the next one.
+    Thread pools spin for a while after their work in case there is more; one library's threads must
+    not take the cores from the next one.
     """
     end = time.perf_counter() + limit
     while time.perf_counter() < end:
@@ -24,14 +28,18 @@ def settle(slice_seconds=0.002, limit=2.0):
             return
 
 
-def wake(call, seconds):
-    """Call for a while: threads that slept wake one by one, and the system takes some 20 ms to spread them over the cores."""
+def wake(call: Call, seconds: float) -> None:
+    """Call for a while.
+
+    Threads that slept wake one by one, and the system takes some 20 ms to spread them over the
+    cores.
+    """
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         call()
 
 
-def block(call, inner, waking):
+def block(call: Call, inner: int, waking: float) -> float:
     """Seconds a call in a block of `inner`, after `waking` seconds of uncounted ones."""
     settle()
     wake(call, waking)
@@ -41,18 +49,23 @@ def block(call, inner, waking):
     return (time.perf_counter() - start) / inner
 
 
-def plan(call):
-    """How many calls make a block, and how long to wake before it: not at all for calls that outlast the waking by far."""
+def plan(call: Call) -> tuple[int, float]:
+    """How many calls make a block, and how long to wake before it.
+
+    Not at all for calls that outlast the waking by far.
+    """
     call()  # compiles
     if block(call, 1, 0) > LONG_SECONDS:
         return 1, 0
     return max(1, round(BLOCK_SECONDS / block(call, 1, BLOCK_SECONDS))), BLOCK_SECONDS
 
 
-def medians(calls, rounds=ROUNDS, seconds=SECONDS):
-    """Median seconds of each of `calls`, a mapping of names to functions; every other round goes backwards."""
+def medians(
+    calls: dict[str, Call], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, float]:
+    """Median seconds of each of `calls`; every other round goes backwards."""
     plans = {name: plan(call) for name, call in calls.items()}
-    taken = {name: [] for name in calls}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     for i in range(rounds):
         if i >= 3 and time.perf_counter() > end:
@@ -62,7 +75,7 @@ def medians(calls, rounds=ROUNDS, seconds=SECONDS):
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
-def ratio(own, peer, rounds=ROUNDS):
+def ratio(own: Call, peer: Call, rounds: int = ROUNDS) -> float:
     """The peer's time over the own: above 1, the own is faster."""
     found = medians({"own": own, "peer": peer}, rounds)
     return found["peer"] / found["own"]

@@ -1,15 +1,17 @@
 """Folding a trained network, writing it and opening it again."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 
 import nbbn
 
-from .timed import Timed
+from .timed import Call, Timed
 from .workloads import cnn, cnn_fit, fit, make_images, pictures
 
 
-def trained(network):
+def trained(network: str) -> nbbn.MLPClassifier | nbbn.Sequential:
     """A trained dense or convolutional network."""
     if network == "dense":
         return fit(*make_images(2000), 256)
@@ -23,10 +25,10 @@ class Fold(Timed):
     param_names = ("network",)
     version = "2"
 
-    def prepare(self, network):
+    def prepare(self, network: str) -> Call:
         return trained(network).fold
 
-    def time_fold(self, _):
+    def time_fold(self, _: object) -> None:
         self.call()
 
 
@@ -37,12 +39,12 @@ class File(Timed):
     param_names = ("network", "way")
     version = "1"
 
-    def prepare(self, network, way):
+    def prepare(self, network: str, way: str) -> Call:
         folder = tempfile.TemporaryDirectory()
         self.folder = folder  # goes with the process
         path, model = os.path.join(folder.name, "model.safetensors"), trained(network).fold()
         model.save(path)
         return (lambda: model.save(path)) if way == "save" else (lambda: nbbn.load(path))
 
-    def time_file(self, *_):
+    def time_file(self, *_: object) -> None:
         self.call()

@@ -1,12 +1,17 @@
-"""How the time of an epoch grows with rows, width and depth, from 20,000 rows of 256 features, two layers of 128, batch 128."""
+"""How the time of an epoch grows with rows, width and depth.
 
-from .timed import Timed
+From 20,000 rows of 256 features, two layers of 128, batch 128.
+"""
+
+from __future__ import annotations
+
+from .timed import Call, Timed
 from .workloads import fit, make_rows
 
 ROWS, FEATURES, WIDTH, DEPTH, BATCH = 20_000, 256, 128, 2, 128
 
 
-def epoch(rows=ROWS, width=WIDTH, depth=DEPTH):
+def epoch(rows: int = ROWS, width: int = WIDTH, depth: int = DEPTH) -> Call:
     """A call that fits one epoch."""
     x, y = make_rows(rows, FEATURES)
     return lambda: fit(x, y, BATCH, hidden=(width,) * depth)
@@ -19,10 +24,10 @@ class Rows(Timed):
     param_names = ("rows",)
     version = "1"
 
-    def prepare(self, rows):
+    def prepare(self, rows: int) -> Call:
         return epoch(rows=rows)
 
-    def time_fit(self, _):
+    def time_fit(self, _: object) -> None:
         self.call()
 
 
@@ -33,10 +38,10 @@ class Width(Timed):
     param_names = ("width",)
     version = "1"
 
-    def prepare(self, width):
+    def prepare(self, width: int) -> Call:
         return epoch(width=width)
 
-    def time_fit(self, _):
+    def time_fit(self, _: object) -> None:
         self.call()
 
 
@@ -47,8 +52,8 @@ class Depth(Timed):
     param_names = ("depth",)
     version = "1"
 
-    def prepare(self, depth):
+    def prepare(self, depth: int) -> Call:
         return epoch(depth=depth)
 
-    def time_fit(self, _):
+    def time_fit(self, _: object) -> None:
         self.call()

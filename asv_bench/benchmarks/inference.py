@@ -1,10 +1,15 @@
-"""Inference: the estimator, the unfolded network and the folded one, on 1 to 10,000 rows or 1 to 1,000 images."""
+"""Inference: the estimator, the unfolded network and the folded one.
+
+On 1 to 10,000 rows or 1 to 1,000 images.
+"""
+
+from __future__ import annotations
 
 import numpy as np
 
 import nbbn
 
-from .timed import Timed
+from .timed import Call, Timed
 from .workloads import cnn, cnn_fit, fit, make_images, pictures
 
 ROWS = [1, 32, 1000, 10_000]
@@ -18,14 +23,14 @@ class Dense(Timed):
     param_names = ("rows", "model")
     version = "1"
 
-    def prepare(self, rows, which):
+    def prepare(self, rows: int, which: str) -> Call:
         x, y = make_images(max(rows, 2000))
         estimator = fit(x[:2000], y[:2000], 256)
         model = {"folded": folded, "unfolded": unfolded, "estimator": lambda e: e}[which](estimator)
         x = np.ascontiguousarray(x[:rows])
         return lambda: model.predict_proba(x)
 
-    def time_predict_proba(self, *_):
+    def time_predict_proba(self, *_: object) -> None:
         self.call()
 
 
@@ -36,22 +41,22 @@ class Convolutional(Timed):
     param_names = ("images", "model")
     version = "1"
 
-    def prepare(self, images, which):
+    def prepare(self, images: int, which: str) -> Call:
         x, y = pictures(max(images, 640))
         network = cnn_fit(cnn(), x[:640], y[:640])
         model = network.fold() if which == "folded" else nbbn.FoldedModel(network.network())
         x = np.ascontiguousarray(x[:images])
         return lambda: model.predict(x)
 
-    def time_predict(self, *_):
+    def time_predict(self, *_: object) -> None:
         self.call()
 
 
-def folded(estimator):
+def folded(estimator: nbbn.MLPClassifier) -> nbbn.FoldedModel:
     """The estimator's network with its batch norms folded away."""
     return estimator.fold()
 
 
-def unfolded(estimator):
+def unfolded(estimator: nbbn.MLPClassifier) -> nbbn.FoldedModel:
     """The same network as it is, behind the same door."""
     return nbbn.FoldedModel(estimator.network(), kind="classifier", classes=estimator.classes_)

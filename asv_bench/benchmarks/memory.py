@@ -1,4 +1,7 @@
-"""Largest memory of processes that fit and predict. asv counts the whole process: compare with the rows alone."""
+"""Largest memory of processes that fit and predict.
+
+asv counts the whole process: compare with the rows alone.
+"""
 
 from .workloads import fit, make_images
 
@@ -8,13 +11,13 @@ class Fit:
 
     version = "1"
 
-    def setup(self):
+    def setup(self) -> None:
         self.x, self.y = make_images()
 
-    def peakmem_rows_alone(self):
+    def peakmem_rows_alone(self) -> None:
         self.x.sum()
 
-    def peakmem_fit(self):
+    def peakmem_fit(self) -> None:
         fit(self.x, self.y, 256)
 
 
@@ -23,12 +26,12 @@ class Predict:
 
     version = "1"
 
-    def setup(self):
+    def setup(self) -> None:
         self.x, self.y = make_images()
         self.model = fit(self.x[:2000], self.y[:2000], 256)
 
-    def peakmem_estimator(self):
+    def peakmem_estimator(self) -> None:
         self.model.predict_proba(self.x)
 
-    def peakmem_folded(self):
+    def peakmem_folded(self) -> None:
         self.model.fold().predict_proba(self.x)

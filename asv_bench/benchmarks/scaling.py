@@ -1,18 +1,18 @@
 """Two threads against one: the time of each, and how many times faster two are."""
 
-import numpy as np
+from __future__ import annotations
 
 import nbbn
 
 from .contest import ratio
 from .norm import Inputs
-from .timed import Timed
+from .timed import Call, Timed
 from .workloads import fit, make_images
 
 WORKS = ["epoch, batch 32", "epoch, batch 1024", "folded, 10,000 rows", "batch norm, (8192, 256)"]
 
 
-def work(name):
+def work(name: str) -> Call:
     """A call without arguments."""
     if name.startswith("epoch"):
         batch, (x, y) = int(name.split()[-1]), make_images(20_000)
@@ -21,16 +21,17 @@ def work(name):
         x, y = make_images(10_000)
         model = fit(x[:2000], y[:2000], 256).fold()
         return lambda: model.predict_proba(x)
-    inputs = Inputs((8192, 256), np.float32)
+    inputs = Inputs((8192, 256), "float32")
     return lambda: inputs.forward("relu")
 
 
-def on(threads, call):
+def on(threads: int, call: Call) -> Call:
     """The call, on so many threads; a machine with fewer skips."""
     if threads > nbbn.get_num_threads():
-        raise NotImplementedError(f"this machine has {nbbn.get_num_threads()} threads, not {threads}")
+        own = nbbn.get_num_threads()
+        raise NotImplementedError(f"this machine has {own} threads, not {threads}")
 
-    def limited():
+    def limited() -> None:
         with nbbn.num_threads(threads):
             call()
 
@@ -44,10 +45,10 @@ class Threads(Timed):
     param_names = ("work", "threads")
     version = "1"
 
-    def prepare(self, name, threads):
+    def prepare(self, name: str, threads: int) -> Call:
         return on(threads, work(name))
 
-    def time_work(self, *_):
+    def time_work(self, *_: object) -> None:
         self.call()
 
 
@@ -59,9 +60,9 @@ class Speedup:
     version = "1"
     unit = "times faster on two threads"
 
-    def setup(self, name):
+    def setup(self, name: str) -> None:
         call = work(name)
         self.one, self.two = on(1, call), on(2, call)
 
-    def track_speedup(self, _):
+    def track_speedup(self, _: object) -> float:
         return ratio(self.two, self.one)

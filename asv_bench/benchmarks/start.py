@@ -1,4 +1,9 @@
-"""Start: import and first call, each in a process of its own, with an empty and a filled kernel cache."""
+"""Start: import and first call, each in a process of its own.
+
+With an empty and a filled kernel cache.
+"""
+
+from __future__ import annotations
 
 import os
 import subprocess
@@ -7,7 +12,8 @@ import tempfile
 
 import nbbn
 
-# The folder that nbbn was imported from, for the processes started here: asv takes PYTHONPATH out of theirs.
+# The folder that nbbn was imported from, for the processes started here: asv takes PYTHONPATH out
+# of theirs.
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(nbbn.__file__)))
 
 IMPORT = """
@@ -33,10 +39,15 @@ print(time.perf_counter() - start)
 """
 
 
-def seconds(code, cache):
-    """The seconds that `code` prints in a fresh interpreter with its kernels kept in the folder `cache` (None: as always)."""
+def seconds(code: str, cache: str | None) -> float:
+    """The seconds that `code` prints in a fresh interpreter.
+
+    Its kernels are kept in the folder `cache`; None: as always.
+    """
     env = {**os.environ, "PYTHONPATH": SOURCE, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
@@ -44,10 +55,10 @@ class _Start:
     unit = "s"
     timeout = 300
 
-    def setup(self, *_):
+    def setup(self, *_: object) -> None:
         self.folder = tempfile.TemporaryDirectory()
 
-    def teardown(self, *_):
+    def teardown(self, *_: object) -> None:
         self.folder.cleanup()
 
 
@@ -58,7 +69,7 @@ class Import(_Start):
     param_names = ("module",)
     version = "1"
 
-    def track_import(self, module):
+    def track_import(self, module: str) -> float:
         return min(seconds(IMPORT.format(module=module), self.folder.name) for _ in range(5))
 
 
@@ -67,9 +78,9 @@ class FirstCall(_Start):
 
     version = "2"
 
-    def track_empty_cache(self):
+    def track_empty_cache(self) -> float:
         return seconds(FIRST_CALLS, self.folder.name)
 
-    def track_filled_cache(self):
+    def track_filled_cache(self) -> float:
         seconds(FIRST_CALLS, None)
         return min(seconds(FIRST_CALLS, None) for _ in range(3))

@@ -1,15 +1,26 @@
-"""Training: epochs of an MNIST-sized network and of the README's convolutional one, on made-up data."""
+"""Training: epochs of an MNIST-sized network and of the README's convolutional one.
+
+The data are made up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from .contest import ratio
-from .timed import Timed
+from .timed import Call, Timed
 from .workloads import CNN_BATCH, cnn, cnn_fit, fit, make_images, pictures
 
-VARIANTS = {"sample_weight": {}, "dropout": {"dropout": 0.2}, "no batch norm": {"batch_norm": False}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sample_weight": {},
+    "dropout": {"dropout": 0.2},
+    "no batch norm": {"batch_norm": False},
+}
 
 
-def weights_of(rows):
+def weights_of(rows: int) -> np.ndarray:
     """Weights around 1."""
     return np.random.default_rng(3).uniform(0.5, 1.5, rows)
 
@@ -21,11 +32,11 @@ class Epoch(Timed):
     param_names = ("batch_size", "batch_norm")
     version = "2"
 
-    def prepare(self, batch_size, batch_norm):
+    def prepare(self, batch_size: int, batch_norm: bool) -> Call:
         x, y = make_images()
         return lambda: fit(x, y, batch_size, batch_norm=batch_norm)
 
-    def time_fit(self, *_):
+    def time_fit(self, *_: object) -> None:
         self.call()
 
 
@@ -36,11 +47,11 @@ class Solvers(Timed):
     param_names = ("solver",)
     version = "2"
 
-    def prepare(self, solver):
+    def prepare(self, solver: str) -> Call:
         x, y = make_images()
         return lambda: fit(x, y, 256, solver=solver)
 
-    def time_fit(self, *_):
+    def time_fit(self, *_: object) -> None:
         self.call()
 
 
@@ -51,45 +62,49 @@ class Variants(Timed):
     param_names = ("variant",)
     version = "1"
 
-    def prepare(self, variant):
+    def prepare(self, variant: str) -> Call:
         x, y = make_images()
         return variant_fit(variant, x, y)
 
-    def time_fit(self, *_):
+    def time_fit(self, *_: object) -> None:
         self.call()
 
 
 class OverPlain:
-    """Time of an epoch of each variant over that of the plain one with batch norm, measured in turn."""
+    """Time of an epoch of each variant over that of the plain one with batch norm, in turn."""
 
     params = ([32, 256, 1024], list(VARIANTS))
     param_names = ("batch_size", "variant")
     version = "1"
     unit = "times the plain epoch"
 
-    def setup(self, batch_size, variant):
+    def setup(self, batch_size: int, variant: str) -> None:
         x, y = make_images(20_000)
-        self.plain, self.variant = lambda: fit(x, y, batch_size), variant_fit(variant, x, y, batch_size)
+        self.plain: Call = lambda: fit(x, y, batch_size)
+        self.variant = variant_fit(variant, x, y, batch_size)
 
-    def track_ratio_to_plain(self, *_):
+    def track_ratio_to_plain(self, *_: object) -> float:
         return ratio(self.plain, self.variant)
 
 
-def variant_fit(variant, x, y, batch_size=256):
+def variant_fit(variant: str, x: np.ndarray, y: np.ndarray, batch_size: int = 256) -> Call:
     """A call that fits one epoch of a variant."""
     weight = weights_of(len(x)) if variant == "sample_weight" else None
     return lambda: fit(x, y, batch_size, sample_weight=weight, **VARIANTS[variant])
 
 
 class Convolutional(Timed):
-    """One epoch of the README's convolutional network over 3,200 images at batch 128; compiled and built beforehand."""
+    """One epoch of the README's convolutional network over 3,200 images at batch 128.
+
+    Compiled and built beforehand.
+    """
 
     version = "1"
 
-    def prepare(self):
+    def prepare(self) -> Call:
         x, y = pictures(25 * CNN_BATCH)
         model = cnn()
         return lambda: cnn_fit(model, x, y)
 
-    def time_fit(self):
+    def time_fit(self) -> None:
         self.call()

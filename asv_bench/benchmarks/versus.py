@@ -1,52 +1,70 @@
-"""How far ahead of the alternatives each figure is: the peer's time over nbbn's, measured in turn in one process.
+"""How far ahead of the alternatives each figure is: the peer's time over nbbn's.
 
-Above 1, nbbn is faster. A peer that is not installed is skipped by name. Where the work has an answer, the two answers are
-compared before anything is timed.
+Both are measured in turn in one process. Above 1, nbbn is faster. A peer that is not installed is
+skipped by name. Where the work has an answer, the two answers are compared before anything is
+timed.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from .contest import ratio
 from .norm import SHAPES, Inputs
 from .peers import inference, norm, training
+from .timed import Call
 from .workloads import CNN_BATCH, FILTERS, HIDDEN, cnn, cnn_fit, fit, make_images, pictures
+
+Pair = tuple[Call, Call]
 
 
 class _Ratio:
-    """A benchmark whose `prepare(*params)` returns nbbn's call and the peer's. Its own name is private: asv passes it by."""
+    """A benchmark whose `prepare(*params)` returns nbbn's call and the peer's.
 
+    Its own name is private: asv passes it by.
+    """
+
+    prepare: Callable[..., Pair]
     timeout = 900
     unit = "peer's time / nbbn's"
 
-    def setup(self, *params):
+    def setup(self, *params: object) -> None:
         self.own, self.peer = self.prepare(*params)
 
-    def track_ratio(self, *_):
+    def track_ratio(self, *_: object) -> float:
         return ratio(self.own, self.peer)
 
 
-def agree(own, peer, tolerance):
+def agree(own: Call, peer: Call, tolerance: float) -> Pair:
     """The two calls, if they give the same numbers.
 
-    A few in a million may differ: what stands within rounding of ReLU's corner falls on one side here, on the other there.
+    A few in a million may differ: what stands within rounding of ReLU's corner falls on one side
+    here, on the other there.
     """
     ours, theirs = np.asarray(own()), np.asarray(peer())
     if ours.shape != theirs.shape:
         raise AssertionError(f"nbbn gives shape {ours.shape}, the peer {theirs.shape}")
     different = np.mean(~(np.abs(ours - theirs) <= tolerance))
     if different > 3e-6:
-        raise AssertionError(f"{100 * different:.3g} % of the numbers differ by more than {tolerance}")
+        raise AssertionError(
+            f"{100 * different:.3g} % of the numbers differ by more than {tolerance}"
+        )
     return own, peer
 
 
 class Training(_Ratio):
-    """An epoch of 784-128-64-32-10 with Adam, as a whole fit; scikit-learn's without batch norm, which it has not."""
+    """An epoch of 784-128-64-32-10 with Adam, as a whole fit.
+
+    scikit-learn's without batch norm, which it has not.
+    """
 
     params = ([32, 256, 1024], list(training.DENSE))
     param_names = ("batch_size", "peer")
     version = "1"
 
-    def prepare(self, batch_size, peer):
+    def prepare(self, batch_size: int, peer: str) -> Pair:
         x, y = make_images()
         theirs = training.DENSE[peer](x, y, HIDDEN, batch_size)
         return lambda: fit(x, y, batch_size), theirs
@@ -59,7 +77,7 @@ class ConvolutionalTraining(_Ratio):
     param_names = ("peer",)
     version = "1"
 
-    def prepare(self, peer):
+    def prepare(self, peer: str) -> Pair:
         x, y = pictures(25 * CNN_BATCH)
         theirs, model = training.IMAGES[peer](x, y, FILTERS, CNN_BATCH), cnn()
         return lambda: cnn_fit(model, x, y), theirs
@@ -72,7 +90,7 @@ class Inference(_Ratio):
     param_names = ("rows", "peer")
     version = "1"
 
-    def prepare(self, rows, peer):
+    def prepare(self, rows: int, peer: str) -> Pair:
         x, y = make_images(max(rows, 2000))
         folded = fit(x[:2000], y[:2000], 256).fold()
         x = np.ascontiguousarray(x[:rows])
@@ -80,13 +98,13 @@ class Inference(_Ratio):
 
 
 class ConvolutionalInference(_Ratio):
-    """Probabilities of the README's convolutional network, folded, from a NumPy array to a NumPy array."""
+    """Probabilities of the README's convolutional network, folded, from array to array."""
 
     params = ([1, 32, 1000], list(inference.IMAGES))
     param_names = ("images", "peer")
     version = "1"
 
-    def prepare(self, images, peer):
+    def prepare(self, images: int, peer: str) -> Pair:
         x, y = pictures(max(images, 640))
         folded = cnn_fit(cnn(), x[:640], y[:640]).fold()
         x = np.ascontiguousarray(x[:images])
@@ -100,10 +118,10 @@ class BatchNorm(_Ratio):
     param_names = ("shape", "direction", "peer")
     version = "1"
 
-    def prepare(self, shape, direction, peer):
+    def prepare(self, shape: tuple[int, ...], direction: str, peer: str) -> Pair:
         inputs = Inputs(shape, "float32")
 
-        def own():
+        def own() -> object:
             if direction == "inference":
                 return inputs.inference("relu")
             y, cache = inputs.forward("relu")

@@ -1,6 +1,9 @@
 """Data of MNIST's size and the networks that several modules measure. Nothing is downloaded."""
 
+from __future__ import annotations
+
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,7 @@ FILTERS = (32, 64)
 CNN_BATCH = 128
 
 
-def make_images(rows=ROWS):
+def make_images(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
     """Rows as dark as handwritten digits, float32, with labels that depend on them."""
     rng = np.random.default_rng(7)
     x = rng.random((rows, FEATURES), dtype=np.float32)
@@ -20,48 +23,66 @@ def make_images(rows=ROWS):
     return x, (x @ rng.standard_normal((FEATURES, CLASSES)).astype(np.float32)).argmax(1)
 
 
-def make_rows(rows, features):
+def make_rows(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
     """Normal rows, float32, with the label of their largest of ten columns."""
     x = np.random.default_rng(0).standard_normal((rows, features), dtype=np.float32)
     return x, x[:, :CLASSES].argmax(1)
 
 
-def classifier(batch_size, epochs=1, hidden=HIDDEN, **params):
+def classifier(
+    batch_size: int, epochs: int = 1, hidden: tuple[int, ...] = HIDDEN, **params: Any
+) -> nbbn.MLPClassifier:
     """An estimator that runs so many epochs, whatever the loss does."""
     fixed = {"max_iter": epochs, "tol": 0, "n_iter_no_change": epochs + 1, "random_state": 0}
     return nbbn.MLPClassifier(hidden, batch_size=batch_size, **{**fixed, **params})
 
 
-def fit(x, y, batch_size, epochs=1, hidden=HIDDEN, sample_weight=None, **params):
+def fit(
+    x: np.ndarray,
+    y: np.ndarray,
+    batch_size: int,
+    epochs: int = 1,
+    hidden: tuple[int, ...] = HIDDEN,
+    sample_weight: np.ndarray | None = None,
+    **params: Any,
+) -> nbbn.MLPClassifier:
     """A fitted estimator; that it has not converged is no news here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return classifier(batch_size, epochs, hidden, **params).fit(x, y, sample_weight)
 
 
-def cnn(filters=FILTERS):
+def cnn(filters: tuple[int, ...] = FILTERS) -> nbbn.Sequential:
     """The README's convolutional network, compiled for training."""
-    layers, stack = nbbn.layers, []
-    for i, f in enumerate(filters):
+    layers = nbbn.layers
+    stack: list[nbbn.layers.Layer] = [layers.Input((28, 28, 1))]
+    for f in filters:
         stack += [
-            layers.Conv2D(f, (3, 3), **({} if i else {"input_shape": (28, 28, 1)})),
+            layers.Conv2D(f, (3, 3)),
             layers.BatchNormalization(),
             layers.Activation("relu"),
             layers.MaxPooling2D((2, 2)),
         ]
-    stack += [layers.Flatten(), layers.Dense(64), layers.BatchNormalization(), layers.Activation("relu")]
+    stack += [
+        layers.Flatten(),
+        layers.Dense(64),
+        layers.BatchNormalization(),
+        layers.Activation("relu"),
+    ]
     model = nbbn.Sequential([*stack, layers.Dense(CLASSES, activation="softmax")])
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     return model
 
 
-def cnn_fit(model, x, y, epochs=1):
+def cnn_fit(
+    model: nbbn.Sequential, x: np.ndarray, y: np.ndarray, epochs: int = 1
+) -> nbbn.Sequential:
     """Epochs of the convolutional network, silently."""
     model.fit(x, y, batch_size=CNN_BATCH, epochs=epochs, verbose=0)
     return model
 
 
-def pictures(count):
+def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     """`make_images` as images of one channel."""
     x, y = make_images(count)
     return x.reshape(-1, 28, 28, 1), y

@@ -1,1 +1,1 @@
-"""The performance dashboard: runs the benchmarks, keeps their results, and publishes them as pages."""
+"""The performance dashboard: runs the benchmarks, keeps and publishes their results."""

@@ -1,7 +1,7 @@
 """The scripts that asv's page would fetch from the web at each visit, put beside the page instead.
 
-They come from the package index, once, into the data folder: jQuery, Flot and Bootstrap as packaged for Python. Three small
-plugins that no Python package carries have stand-ins in `stand_ins.js`.
+They come from the package index, once, into the data folder: jQuery, Flot and Bootstrap as packaged
+for Python. Three small plugins that no Python package carries have polyfills in `polyfills.js`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FILES = {
     "bootstrap.min.js": "js/bootstrap/resources/js/bootstrap.min.js",
     "bootstrap.min.css": "js/bootstrap/resources/css/bootstrap.min.css",
 }
-STAND_INS = Path(__file__).with_name("stand_ins.js")
-STOOD_IN = ("jquery.flot.orderBars.js", "stupidtable.min.js", "md5.min.js")
+POLYFILLS = Path(__file__).with_name("polyfills.js")
+POLYFILLED = ("jquery.flot.orderBars.js", "stupidtable.min.js", "md5.min.js")
 TAG = re.compile(r'<(?:script|link)\b[^>]*?(?:src|href)="(https?://[^"]+)"[^>]*>(?:</script>)?')
 
 
@@ -33,16 +33,26 @@ def fetch(vendor: Path) -> bool:
     """Install the packages into `vendor` unless they are there; whether they are."""
     if all((vendor / name).is_file() for name in FILES.values()):
         return True
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--upgrade", "--target", str(vendor), *PACKAGES], capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    pip += ["--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "--upgrade", "--target", str(vendor), *PACKAGES], capture_output=True, text=True
+    )
     return done.returncode == 0 and all((vendor / name).is_file() for name in FILES.values())
 
 
 def drop_unmeasured(folder: Path) -> None:
-    """Take benchmarks without any figure out of asv's page, which would ask for their graphs and not find them."""
+    """Take benchmarks without any figure out of asv's page.
+
+    It would ask for their graphs and not find them.
+    """
     index = json.loads((folder / "index.json").read_text())
-    measured = {path.name.removesuffix(".json") for path in (folder / "graphs" / "summary").glob("*.json")}
-    index["benchmarks"] = {name: about for name, about in index["benchmarks"].items() if name in measured}
+    measured = {
+        path.name.removesuffix(".json") for path in (folder / "graphs" / "summary").glob("*.json")
+    }
+    index["benchmarks"] = {
+        name: about for name, about in index["benchmarks"].items() if name in measured
+    }
     (folder / "index.json").write_text(json.dumps(index))
 
 
@@ -52,15 +62,15 @@ def localize(page: Path, vendor: Path) -> list[str]:
     folder.mkdir(exist_ok=True)
     for name, source in FILES.items():
         shutil.copyfile(vendor / source, folder / name)
-    shutil.copyfile(STAND_INS, folder / STAND_INS.name)
-    left, stood_in = [], False
+    shutil.copyfile(POLYFILLS, folder / POLYFILLS.name)
+    left, polyfilled = [], False
 
     def local(match: re.Match) -> str:
-        nonlocal stood_in
+        nonlocal polyfilled
         name = re.sub(r"jquery-[\d.]+\.min", "jquery.min", match[1].rsplit("/", 1)[-1])
-        if name in STOOD_IN:
-            tag = "" if stood_in else f'<script src="vendor/{STAND_INS.name}"></script>'
-            stood_in = True
+        if name in POLYFILLED:
+            tag = "" if polyfilled else f'<script src="vendor/{POLYFILLS.name}"></script>'
+            polyfilled = True
             return tag
         if name.endswith(".css") and name in FILES:
             return f'<link rel="stylesheet" href="vendor/{name}">'

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from . import commits
-from .places import ROOT, SUITE, DashboardError, Data, default_data
+from .paths import ROOT, SUITE, DashboardError, Data, default_data
 from .records import save_context
 from .site import publish
 from .suite import PROFILES, asv, context_of, require_asv, run
@@ -21,19 +21,54 @@ MEASURED = ("nbbn", "asv_bench/benchmarks")
 
 def parser(description: str | None = None) -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument(
-        "--profile", choices=list(PROFILES), default="quick", help="quick: minutes; full: more rounds (quick)"
+        "--profile",
+        choices=list(PROFILES),
+        default="quick",
+        help="quick: minutes; full: more rounds (quick)",
     )
     p.add_argument("--bench", metavar="REGEX", help="only benchmarks whose name(parameters) match")
-    p.add_argument("--range", metavar="A..B", help="measure each of these commits with this suite, not the present one")
-    p.add_argument("--python", default=sys.executable, metavar="PATH", help="the Python to measure with (this one)")
-    p.add_argument("--machine", metavar="NAME", help="the machine's name in the results (its host name)")
-    p.add_argument("--data", type=Path, default=default_data(), metavar="DIR", help="what is kept (%(default)s)")
-    p.add_argument("--output", type=Path, metavar="DIR", help="the pages (site/ in the data folder)")
-    p.add_argument("--branch", metavar="NAME", help="the branch whose commits the pages show (the one checked out)")
+    p.add_argument(
+        "--range",
+        metavar="A..B",
+        help="measure each of these commits with this suite, not the present one",
+    )
+    p.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="the Python to measure with (this one)",
+    )
+    p.add_argument(
+        "--machine", metavar="NAME", help="the machine's name in the results (its host name)"
+    )
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=default_data(),
+        metavar="DIR",
+        help="what is kept (%(default)s)",
+    )
+    p.add_argument(
+        "--output", type=Path, metavar="DIR", help="the pages (site/ in the data folder)"
+    )
+    p.add_argument(
+        "--branch",
+        metavar="NAME",
+        help="the branch whose commits the pages show (the one checked out)",
+    )
     p.add_argument("--no-run", action="store_true", help="publish what is there already")
-    p.add_argument("--serve", nargs="?", const=8000, type=int, metavar="PORT", help="then serve the pages (port 8000)")
+    p.add_argument(
+        "--serve",
+        nargs="?",
+        const=8000,
+        type=int,
+        metavar="PORT",
+        help="then serve the pages (port 8000)",
+    )
     return p
 
 
@@ -51,7 +86,8 @@ def measure(data: Data, args: argparse.Namespace) -> int:
     changed = commits.changed(*MEASURED)
     if changed:
         raise DashboardError(
-            f"{', '.join(changed[:3])} differ from the commit that the figures would be stored under: commit them first"
+            f"{', '.join(changed[:3])} differ from the commit that the figures would be stored "
+            "under: commit them first"
         )
     return measure_one(data, conf, ROOT, commits.commit_of("HEAD"), args)
 
@@ -60,7 +96,9 @@ def measure_one(data: Data, conf: Path, tree: Path, commit: str, args: argparse.
     """Run the suite on one tree and keep what it was measured with."""
     context = context_of(args.python, tree, args.profile)
     print(
-        f"measuring {commit[:10]} with {args.python}, {context['threads']} threads, profile {args.profile}", flush=True
+        f"measuring {commit[:10]} with {args.python}, {context['threads']} threads, "
+        f"profile {args.profile}",
+        flush=True,
     )
     status = run(conf, tree, commit, args.python, PROFILES[args.profile], args.bench, args.machine)
     if status not in (0, 2):
@@ -81,12 +119,18 @@ def serve(folder: Path, port: int) -> None:
     """Serve the pages to this machine until Ctrl-C."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        print(f"serving {folder} on port {server.server_port} of this machine; Ctrl-C ends", flush=True)
+        print(
+            f"serving {folder} on port {server.server_port} of this machine; Ctrl-C ends",
+            flush=True,
+        )
         server.serve_forever()
 
 
 def main(arguments: list[str] | None = None, description: str | None = None) -> int:
-    """Measure, publish, serve. 0 done; 1 a benchmark failed; 2 unusable arguments or surroundings."""
+    """Measure, publish, serve.
+
+    0 done; 1 a benchmark failed; 2 unusable arguments or surroundings.
+    """
     args = parser(description).parse_args(arguments)
     data, status = Data(args.data), 0
     output = (args.output or data.folder / "site").expanduser().resolve()
@@ -99,7 +143,10 @@ def main(arguments: list[str] | None = None, description: str | None = None) -> 
         print(f"dashboard.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dashboard.py: interrupted; asv keeps a commit's figures when all of them are there", file=sys.stderr)
+        print(
+            "dashboard.py: interrupted; asv keeps a commit's figures when all of them are there",
+            file=sys.stderr,
+        )
         return 130
     print(f"written: {page}")
     if status:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .places import ROOT, DashboardError
+from .paths import ROOT, DashboardError
 
 
 def git(*arguments: str, repo: Path = ROOT) -> str:
@@ -28,7 +28,9 @@ def commits_in(spec: str, repo: Path = ROOT) -> list[str]:
     """Hashes of a range such as `main~3..main`, oldest first."""
     found = git("rev-list", "--reverse", "--first-parent", spec, repo=repo).split()
     if not found:
-        raise DashboardError(f"the range {spec!r} has no commit; it is a range of git, as in main~3..main")
+        raise DashboardError(
+            f"the range {spec!r} has no commit; it is a range of git, as in main~3..main"
+        )
     return found
 
 

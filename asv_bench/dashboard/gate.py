@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .commits import checked_out, commit_of
-from .places import ROOT, DashboardError, Data
+from .paths import ROOT, DashboardError, Data
 from .records import load_benchmarks, load_records
 from .suite import Effort, asv, check_source, require_asv, run
 
@@ -23,7 +23,7 @@ Times = dict[tuple, list[float]]  # (benchmark, parameters): seconds of each rou
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as slower: beyond the factor, and by more than so many seconds, and in every round."""
+    """What counts as slower: beyond the factor, by more than so many seconds, in every round."""
 
     factor: float = 1.3
     seconds: float = 0.0005
@@ -53,16 +53,38 @@ class Comparison:
 
 def parser(description: str | None = None) -> argparse.ArgumentParser:
     """The options."""
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("base", help="the commit to compare with")
-    p.add_argument("head", nargs="?", default="HEAD", help="the commit to check (HEAD); its benchmarks are run on both")
     p.add_argument(
-        "--bench", default=r"\btime_", metavar="REGEX", help="benchmarks whose name(parameters) match (all times)"
+        "head",
+        nargs="?",
+        default="HEAD",
+        help="the commit to check (HEAD); its benchmarks are run on both",
+    )
+    p.add_argument(
+        "--bench",
+        default=r"\btime_",
+        metavar="REGEX",
+        help="benchmarks whose name(parameters) match (all times)",
     )
     p.add_argument("--rounds", type=int, default=5, help="how often each commit is measured (5)")
-    p.add_argument("--factor", type=float, default=Limits.factor, help="slower is beyond this factor (%(default)s)")
-    p.add_argument("--seconds", type=float, default=Limits.seconds, help="and by more than this (%(default)s)")
-    p.add_argument("--python", default=sys.executable, metavar="PATH", help="the Python to measure with (this one)")
+    p.add_argument(
+        "--factor",
+        type=float,
+        default=Limits.factor,
+        help="slower is beyond this factor (%(default)s)",
+    )
+    p.add_argument(
+        "--seconds", type=float, default=Limits.seconds, help="and by more than this (%(default)s)"
+    )
+    p.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="the Python to measure with (this one)",
+    )
     p.add_argument("--repo", type=Path, default=ROOT, metavar="DIR", help="the clone (this one)")
     return p
 
@@ -71,13 +93,19 @@ def parser(description: str | None = None) -> argparse.ArgumentParser:
 def both_trees(repo: Path, base: str, head: str) -> Iterator[dict[str, Path]]:
     """The trees of the two commits, in folders of their own."""
     with contextlib.ExitStack() as stack:
-        yield {side: stack.enter_context(checked_out(c, repo)) for side, c in (("base", base), ("head", head))}
+        yield {
+            side: stack.enter_context(checked_out(c, repo))
+            for side, c in (("base", base), ("head", head))
+        }
 
 
 def measure(repo: Path, commits: dict[str, str], args: argparse.Namespace) -> dict[str, Times]:
-    """Seconds of each benchmark at both commits, round by round; every other round goes backwards."""
+    """Seconds of each benchmark at both commits by round; every other round goes backwards."""
     found: dict[str, Times] = {"base": {}, "head": {}}
-    with both_trees(repo, commits["base"], commits["head"]) as trees, tempfile.TemporaryDirectory() as folder:
+    with (
+        both_trees(repo, commits["base"], commits["head"]) as trees,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         suite = trees["head"] / "asv_bench"
         for side in trees:
             check_source(args.python, trees[side])
@@ -101,7 +129,7 @@ def collect(data: Data, times: Times) -> None:
     except DashboardError:
         return  # nothing was measured: the comparison says so
     for record in records:
-        if record.measured and units[record.benchmark] == "seconds":
+        if record.value is not None and record.measured and units[record.benchmark] == "seconds":
             times.setdefault(record.key, []).append(record.value)
 
 
@@ -123,9 +151,12 @@ def name_of(key: tuple) -> str:
 
 
 def verdict(comparisons: list[Comparison], lost: list[str], limits: Limits) -> int:
-    """Print what was found; 0 none is slower, 1 some are or no longer run, 2 nothing was compared."""
+    """Print what was found: 0 none is slower, 1 some are or no longer run, 2 none was compared."""
     if not comparisons and not lost:
-        print("nothing was measured: no benchmark that matches ran on both commits in every round", file=sys.stderr)
+        print(
+            "nothing was measured: no benchmark that matches ran on both commits in every round",
+            file=sys.stderr,
+        )
         return 2
     slower = [c for c in comparisons if c.slower(limits)]
     for c in slower:
@@ -143,7 +174,8 @@ def main(arguments: list[str] | None = None, description: str | None = None) -> 
     try:
         if args.rounds < 1 or args.factor < 1 or args.seconds < 0:
             raise DashboardError(
-                f"--rounds must be >= 1, --factor >= 1, --seconds >= 0; got {args.rounds}, {args.factor}, {args.seconds}"
+                "--rounds must be >= 1, --factor >= 1, --seconds >= 0; "
+                f"got {args.rounds}, {args.factor}, {args.seconds}"
             )
         require_asv()
         repo = args.repo.resolve()

@@ -1,4 +1,7 @@
-"""Our page: today's ratio to each peer, its history, nbbn's own figures, and what they were measured with. One static file."""
+"""Our page: today's ratio to each peer, its history, nbbn's own figures.
+
+Also what they were measured with. One static file.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,33 @@ from pathlib import Path
 
 from . import charts
 from .commits import commits_in, git
-from .places import ROOT, SUITE, DashboardError, Data
-from .records import Record, latest_machine, load_benchmarks, load_context, load_records, machine_facts
-from .summary import RATIOS, Row, Standing, Topic, documentation, means, peer_order, standing, summarize
+from .paths import ROOT, SUITE, DashboardError, Data
+from .records import (
+    Record,
+    latest_machine,
+    load_benchmarks,
+    load_context,
+    load_records,
+    machine_facts,
+)
+from .summary import (
+    RATIOS,
+    Row,
+    Standing,
+    Topic,
+    documentation,
+    means,
+    peer_order,
+    standing,
+    summarize,
+)
 
 STYLE = Path(__file__).with_name("style.css")
 
 
-def write_page(data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT) -> Path:
+def write_page(
+    data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT
+) -> Path:
     """Write `index.html` into `output` from what the data folder holds; its path."""
     records, names = selected(load_records(data.results), machine, branch, repo)
     machine = records[0].machine
@@ -27,11 +49,13 @@ def write_page(data: Data, output: Path, branch: str, machine: str | None = None
     ratios = [t for t in topics if t.name.startswith(RATIOS)]
     own = [t for t in topics if not t.name.startswith(RATIOS)]
     parts = [
-        header(newest, subject(newest, repo), context, machine_facts(data.results, machine), len(names)),
+        header(
+            newest, subject(newest, repo), context, machine_facts(data.results, machine), len(names)
+        ),
         overview(ratios, len(names) - 1),
         *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
-        '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since the figure before, its '
-        "history. Less is better, except for shares and speed-ups.</p>",
+        '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since '
+        "the figure before, its history. Less is better, except for shares and speed-ups.</p>",
         *(own_section(t, labels) for t in own),
     ]
     path = output / "index.html"
@@ -39,7 +63,9 @@ def write_page(data: Data, output: Path, branch: str, machine: str | None = None
     return path
 
 
-def selected(records: list[Record], machine: str | None, branch: str, repo: Path) -> tuple[list[Record], list[str]]:
+def selected(
+    records: list[Record], machine: str | None, branch: str, repo: Path
+) -> tuple[list[Record], list[str]]:
     """One machine's records of the branch's commits, and these commits, oldest first."""
     line = commits_in(branch, repo)
     known = set(line)
@@ -47,7 +73,9 @@ def selected(records: list[Record], machine: str | None, branch: str, repo: Path
     machine = machine or latest_machine(here)
     here = [r for r in here if r.machine == machine]
     if not any(r.measured for r in here):
-        raise DashboardError(f"no figure of the machine {machine!r} on {branch}: run the benchmarks first")
+        raise DashboardError(
+            f"no figure of the machine {machine!r} on {branch}: run the benchmarks first"
+        )
     measured = {r.commit for r in here}
     return here, [commit for commit in line if commit in measured]
 
@@ -55,9 +83,12 @@ def selected(records: list[Record], machine: str | None, branch: str, repo: Path
 def document(body: str, style: str) -> str:
     """The whole file."""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>nbbn: performance</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="data:,"><style>{style}</style></head><body><main>{body}</main></body></html>\n'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        "<title>nbbn: performance</title>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head>'
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
@@ -76,27 +107,34 @@ def subject(commit: str, repo: Path) -> str:
 
 def header(commit: str, title: str, context: dict, facts: dict, commits: int) -> str:
     """Which commit, on what, with what."""
-    packages = {"nbbn": context.get("nbbn"), "Python": context.get("python"), **context.get("packages", {})}
+    packages = {
+        "nbbn": context.get("nbbn"),
+        "Python": context.get("python"),
+        **context.get("packages", {}),
+    }
     memory = facts.get("ram", "")
+    measured = [context.get("started", "")[:16].replace("T", " "), context.get("profile")]
+    cores = f"{facts['num_cpu']} cores" if facts.get("num_cpu") else ""
     rows = {
         "commit": f"{commit[:10]} {title}",
-        "measured": " ".join(filter(None, [context.get("started", "")[:16].replace("T", " "), context.get("profile")])),
-        "machine": ", ".join(
-            filter(
-                None, [facts.get("cpu"), f"{facts['num_cpu']} cores" if facts.get("num_cpu") else "", facts.get("os")]
-            )
-        ),
+        "measured": " ".join(filter(None, measured)),
+        "machine": ", ".join(filter(None, [facts.get("cpu"), cores, facts.get("os")])),
         "memory": f"{int(memory) / 2**30:.0f} GiB" if memory.isdigit() else memory,
         "threads": str(context.get("threads", "")),
         "versions": ", ".join(
-            f"{n} {v}" if v else f"{n} not installed" for n, v in packages.items() if n != "nbbn" or v
+            f"{n} {v}" if v else f"{n} not installed"
+            for n, v in packages.items()
+            if n != "nbbn" or v
         ),
         "load before": load_text(context.get("load")),
         "history": f"{commits} commit{'s' if commits != 1 else ''}",
     }
-    items = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v.strip())
+    items = "".join(
+        f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items() if v.strip()
+    )
     return (
-        '<header><h1>nbbn: performance</h1><nav><a href="asv/index.html">asv\'s page: every figure, every commit</a>'
+        "<header><h1>nbbn: performance</h1><nav>"
+        '<a href="asv/index.html">asv\'s page: every figure, every commit</a>'
         f'<a href="#own">nbbn\'s own figures</a></nav><dl>{items}</dl></header>'
     )
 
@@ -105,20 +143,26 @@ def load_text(load: float | None) -> str:
     """The machine's load when the run began, and what it means."""
     if load is None:
         return ""
-    return f"{load:g}" + (": other work was running, do not trust these figures" if load > 0.5 else "")
+    busy = ": other work was running, do not trust these figures" if load > 0.5 else ""
+    return f"{load:g}{busy}"
 
 
 def overview(topics: list[Topic], newest: int) -> str:
     """A tile for each peer."""
     tiles = [
-        f'<div class="tile c{peer_order(peer)}"><h3>{escape(peer)}</h3><p class="big">{times(found.mean)}</p>'
-        f"<p>{tile_text(found)}</p></div>"
+        f'<div class="tile c{peer_order(peer)}"><h3>{escape(peer)}</h3>'
+        f'<p class="big">{times(found.mean)}</p><p>{tile_text(found)}</p></div>'
         for peer, found in standing(topics, newest).items()
     ]
     if not tiles:
         return '<p class="lead">No peer was measured: install the extra peers and run again.</p>'
-    lead = "The peer's time divided by nbbn's, both measured in turn in one process: above 1, nbbn is faster."
-    return f'<h2>How far ahead</h2><p class="lead">{lead}</p><div class="tiles">{"".join(tiles)}</div>'
+    lead = (
+        "The peer's time divided by nbbn's, both measured in turn in one process: "
+        "above 1, nbbn is faster."
+    )
+    return (
+        f'<h2>How far ahead</h2><p class="lead">{lead}</p><div class="tiles">{"".join(tiles)}</div>'
+    )
 
 
 def tile_text(found: Standing) -> str:
@@ -146,14 +190,17 @@ def ratio_section(topic: Topic, labels: list[str]) -> str:
     series = {peer: means(rows) for peer, rows in topic.rows.items()}
     series = {peer: points for peer, points in series.items() if points}
     groups = "".join(
-        f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>{ratio_rows(rows, labels)}</div>'
+        f'<div class="group"><h4 class="c{colours[peer]}">{escape(peer)}</h4>'
+        f"{ratio_rows(rows, labels)}</div>"
         for peer, rows in topic.rows.items()
     )
     legend = "".join(f'<span class="c{colours[p]}">{escape(p)}</span>' for p in series)
     drawn = charts.history(series, labels, colours)
-    figure = f"<figure>{drawn}<figcaption>Geometric mean by commit. {legend}</figcaption></figure>" if drawn else ""
+    caption = f"<figcaption>Geometric mean by commit. {legend}</figcaption>"
+    figure = f"<figure>{drawn}{caption}</figure>" if drawn else ""
+    title = f"<h3>{escape(words(topic.name))}</h3><p>{escape(topic.text)}</p>"
     return (
-        f'<section id="{topic.name}"><h3>{escape(words(topic.name))}</h3><p>{escape(topic.text)}</p>{figure}'
+        f'<section id="{topic.name}">{title}{figure}'
         f'<div class="groups">{groups}</div>{link(topic)}</section>'
     )
 
@@ -169,7 +216,7 @@ def ratio_rows(rows: list[Row], labels: list[str]) -> str:
     missing: dict[str, list[str]] = {}
     for row in rows:
         if row.latest is None:
-            missing.setdefault(row.missing, []).append(row.label or "all")
+            missing.setdefault(row.missing or "", []).append(row.label or "all")
     for why, names in missing.items():
         listed = "" if len(names) == len(rows) else f": {escape('; '.join(names))}"
         lines.append(f'<p class="none">{why}{listed}</p>')
@@ -178,10 +225,11 @@ def ratio_rows(rows: list[Row], labels: list[str]) -> str:
 
 def ratio_row(row: Row, labels: list[str]) -> str:
     """A work: its bar, its ratio, its small history."""
-    label = escape(row.label or "all")
+    label, ratio = escape(row.label or "all"), row.values[-1]
     return (
-        f'<div class="row"><span class="label">{label}{stale(row, labels)}</span>{charts.bar(row.latest)}'
-        f'<span class="value {"ahead" if row.latest >= 1 else "behind"}">{times(row.latest)}</span>'
+        f'<div class="row"><span class="label">{label}{stale(row, labels)}</span>'
+        f"{charts.bar(ratio)}"
+        f'<span class="value {"ahead" if ratio >= 1 else "behind"}">{times(ratio)}</span>'
         f"{charts.spark(row.values)}</div>"
     )
 
@@ -204,12 +252,16 @@ def own_row(row: Row, unit: str, labels: list[str]) -> str:
     """A figure, its change and its small history."""
     label = escape(row.label or "all")
     if row.latest is None:
-        return f'<div class="row own"><span class="label">{label}</span><span class="none">{row.missing}</span></div>'
+        why = f'<span class="none">{row.missing}</span>'
+        return f'<div class="row own"><span class="label">{label}</span>{why}</div>'
     before = row.values[-2] if len(row.values) > 1 else 0
     change = f"{100 * (row.latest / before - 1):+.0f} %" if before else ""
-    cells = f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>'
+    cells = (
+        f'<span class="value">{figure(row.latest, unit)}</span><span class="change">{change}</span>'
+    )
     history = charts.spark(row.values, logarithmic=min(row.values) > 0)
-    return f'<div class="row own"><span class="label">{label}{stale(row, labels)}</span>{cells}{history}</div>'
+    named = f'<span class="label">{label}{stale(row, labels)}</span>'
+    return f'<div class="row own">{named}{cells}{history}</div>'
 
 
 def figure(value: float, unit: str) -> str:

@@ -1,14 +1,19 @@
-"""asv's stored results as flat records: one figure of one benchmark with one set of parameters at one commit."""
+"""asv's stored results as flat records.
+
+One figure of one benchmark with one set of parameters at one commit.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .places import DashboardError, Data
+from .paths import DashboardError, Data
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,9 @@ class Record:
 def readable(parameter: str) -> str:
     """A parameter as asv stores it (its repr) without quotes."""
     return (
-        parameter[1:-1] if len(parameter) > 1 and parameter[0] == parameter[-1] and parameter[0] in "'\"" else parameter
+        parameter[1:-1]
+        if len(parameter) > 1 and parameter[0] == parameter[-1] and parameter[0] in "'\""
+        else parameter
     )
 
 
@@ -43,7 +50,9 @@ def load_benchmarks(results: Path) -> dict[str, dict]:
     """What asv knows of each benchmark: its parameters' names, unit, version, documentation."""
     path = results / "benchmarks.json"
     if not path.is_file():
-        raise DashboardError(f"{results} holds no results of asv (no benchmarks.json): run the benchmarks first")
+        raise DashboardError(
+            f"{results} holds no results of asv (no benchmarks.json): run the benchmarks first"
+        )
     return {name: b for name, b in json.loads(path.read_text()).items() if isinstance(b, dict)}
 
 
@@ -51,7 +60,8 @@ def load_records(results: Path, machine: str | None = None) -> list[Record]:
     """All figures of the benchmarks' present versions; of several runs at a commit the latest."""
     from asv.results import iter_results
 
-    benchmarks, latest = load_benchmarks(results), {}
+    benchmarks = load_benchmarks(results)
+    latest: dict[tuple, Record] = {}
     for stored in iter_results(str(results)):
         if machine is not None and stored.params["machine"] != machine:
             continue
@@ -59,26 +69,34 @@ def load_records(results: Path, machine: str | None = None) -> list[Record]:
             for record in _expanded(stored, name):
                 place = (record.machine, record.commit, *record.key)
                 before = latest.get(place)
-                if before is None or (record.measured, record.started) >= (before.measured, before.started):
+                if before is None or _rank(record) >= _rank(before):
                     latest[place] = record
     return sorted(latest.values(), key=lambda r: (r.date, r.commit, r.benchmark))
 
 
-def _expanded(stored, name: str):
+def _rank(record: Record) -> tuple[bool, float]:
+    """Which of two records of one figure counts: a measured one, then the later one."""
+    return record.measured, record.started
+
+
+def _expanded(stored: Any, name: str) -> Iterator[Record]:
     """A record for each combination of parameters."""
     axes = stored.get_result_params(name)
     values = stored.get_result_value(name, axes)
     started = stored.started_at.get(name) or 0
     for parameters, value in zip(itertools.product(*axes), values or []):
         cleaned = tuple(map(readable, parameters))
-        yield Record(name, cleaned, stored.commit_hash, stored.date, started, value, stored.params["machine"])
+        yield Record(
+            name, cleaned, stored.commit_hash, stored.date, started, value, stored.params["machine"]
+        )
 
 
 def latest_machine(records: list[Record]) -> str:
     """The machine that measured last."""
     if not records:
         raise DashboardError(
-            "no results of commits on this branch: run the benchmarks first, or name a --branch that was measured"
+            "no results of commits on this branch: run the benchmarks first, "
+            "or name a --branch that was measured"
         )
     return max(records, key=lambda r: r.started).machine
 

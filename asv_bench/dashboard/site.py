@@ -7,13 +7,18 @@ from pathlib import Path
 
 from . import assets
 from .page import write_page
-from .places import ROOT, SUITE, DashboardError, Data
+from .paths import ROOT, SUITE, DashboardError, Data
 from .records import load_benchmarks
 from .suite import asv
 
 
 def publish(
-    data: Data, output: Path, branch: str, machine: str | None = None, repo: Path = ROOT, suite: Path = SUITE
+    data: Data,
+    output: Path,
+    branch: str,
+    machine: str | None = None,
+    repo: Path = ROOT,
+    suite: Path = SUITE,
 ) -> Path:
     """Write both pages from what the data folder holds; the path of ours."""
     load_benchmarks(data.results)

@@ -1,4 +1,7 @@
-"""Running the suite on one tree with one Python, so that asv keeps the results under the commit's name."""
+"""Running the suite on one tree with one Python.
+
+asv keeps the results under the commit's name.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .places import DashboardError
+from .paths import DashboardError
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: asv's attributes, rounds and seconds of a contest with a peer, a pattern of what is left out."""
+    """How long to measure.
+
+    asv's attributes, rounds and seconds of a contest with a peer, a pattern of what is left out.
+    """
 
     attributes: dict[str, str] = field(default_factory=dict)
     rounds: int = 15
@@ -27,7 +33,10 @@ class Effort:
 
 PROFILES = {
     "quick": Effort(
-        {"rounds": "1", "repeat": "(2,5,0.3)"}, rounds=5, seconds=2, left_out=r"torch\.compile|float64|Solvers"
+        {"rounds": "1", "repeat": "(2,5,0.3)"},
+        rounds=5,
+        seconds=2,
+        left_out=r"torch\.compile|float64|Solvers",
     ),
     "full": Effort(),
 }
@@ -42,17 +51,24 @@ def version(name):
         return None
 names = ["numba", "numpy", "scikit-learn", "onnxruntime", "torch", "jax"]
 found = {name: version(name) for name in names}
-print(json.dumps({"nbbn": nbbn.__version__, "python": platform.python_version(), "threads": nbbn.get_num_threads(),
-    "packages": found}))
+print(json.dumps({"nbbn": nbbn.__version__, "python": platform.python_version(),
+    "threads": nbbn.get_num_threads(), "packages": found}))
 """
 
 
 def asv(*arguments: str, env: dict | None = None, quiet: bool = False) -> int:
     """Run asv with this very Python; its exit status. `quiet`: it speaks only where it fails."""
     command = [sys.executable, "-m", "asv", *arguments]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(command, env=env, text=True, errors="replace", **streams) as process:
-        lines = without_remarks(process.stdout)
+    with subprocess.Popen(
+        command,
+        env=env,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        lines = without_remarks(process.stdout or ())
         if quiet:
             said = "".join(lines)
         else:
@@ -64,7 +80,10 @@ def asv(*arguments: str, env: dict | None = None, quiet: bool = False) -> int:
 
 
 def without_remarks(lines: Iterable[str]) -> Iterator[str]:
-    """asv's lines without its remark that `setup` runs between calls, which `Timed` wants, and without the head above it."""
+    """asv's lines without its remark that `setup` runs between calls, which `Timed` wants.
+
+    The head above the remark goes with it.
+    """
     head = ""
     for line in lines:
         if "setup hooks re-run between" in line:
@@ -83,12 +102,20 @@ def require_asv() -> None:
     try:
         import asv  # noqa: F401
     except ImportError as error:
-        raise DashboardError(f"{sys.executable} has no asv: install nbbn with the extra bench, nbbn[bench]") from error
+        raise DashboardError(
+            f"{sys.executable} has no asv: install nbbn with the extra bench, nbbn[bench]"
+        ) from error
 
 
 def environment(tree: Path, **more: str) -> dict:
-    """Variables of the benchmarks' processes: asv removes PYTHONPATH and puts ASV_PYTHONPATH in its place."""
-    return {**os.environ, "ASV_PYTHONPATH": str(tree), "PYTHONPATH": str(tree), "PYTHONWARNINGS": "ignore", **more}
+    """Variables of the benchmarks' processes: asv puts ASV_PYTHONPATH in PYTHONPATH's place."""
+    return {
+        **os.environ,
+        "ASV_PYTHONPATH": str(tree),
+        "PYTHONPATH": str(tree),
+        "PYTHONWARNINGS": "ignore",
+        **more,
+    }
 
 
 def check_source(python: str, tree: Path) -> None:
@@ -97,12 +124,17 @@ def check_source(python: str, tree: Path) -> None:
         raise DashboardError(f"--python must name a Python that can be run, got {python!r}")
     name = json.loads((tree / "asv_bench" / "asv.conf.json").read_text())["project"]
     code = f"import {name}; print({name}.__file__)"
-    done = subprocess.run([python, "-c", code], env=environment(tree), cwd=tree, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", code], env=environment(tree), cwd=tree, capture_output=True, text=True
+    )
     if done.returncode:
-        raise DashboardError(f"{python} cannot import {name} from {tree}: {done.stderr.strip().splitlines()[-1]}")
+        raise DashboardError(
+            f"{python} cannot import {name} from {tree}: {done.stderr.strip().splitlines()[-1]}"
+        )
     if not Path(done.stdout.strip()).resolve().is_relative_to(tree.resolve()):
         raise DashboardError(
-            f"{python} imports {done.stdout.strip()}, not {name} from {tree}: figures of another version"
+            f"{python} imports {done.stdout.strip()}, not {name} from {tree}: "
+            "figures of another version"
         )
 
 
@@ -110,7 +142,12 @@ def context_of(python: str, tree: Path, profile: str) -> dict:
     """Versions, threads and load under which `python` measures `tree`."""
     check_source(python, tree)
     done = subprocess.run(
-        [python, "-c", CONTEXT], env=environment(tree), cwd=tree, capture_output=True, text=True, check=True
+        [python, "-c", CONTEXT],
+        env=environment(tree),
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     found = json.loads(done.stdout)
     found["load"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
@@ -120,7 +157,10 @@ def context_of(python: str, tree: Path, profile: str) -> dict:
 
 
 def selection(bench: str | None, left_out: str | None) -> list[str]:
-    """asv's arguments for the benchmarks whose name and parameters match `bench` and not `left_out`."""
+    """asv's arguments for the benchmarks that match `bench` and not `left_out`.
+
+    Their names with their parameters are what is matched.
+    """
     pattern = f"(?:{bench})" if bench else ""
     if left_out:
         pattern = f"^(?!.*(?:{left_out})).*{pattern}"
@@ -138,11 +178,25 @@ def run(
     quiet: bool = False,
 ) -> int:
     """Run the suite on a tree; asv's exit status (0; 2 where a benchmark failed)."""
-    arguments = ["run", "--config", str(conf), "--environment", f"existing:{python}", "--set-commit-hash", commit]
-    arguments += ["--show-stderr", "--launch-method", "forkserver" if hasattr(os, "fork") else "spawn"]
+    arguments = [
+        "run",
+        "--config",
+        str(conf),
+        "--environment",
+        f"existing:{python}",
+        "--set-commit-hash",
+        commit,
+    ]
+    arguments += [
+        "--show-stderr",
+        "--launch-method",
+        "forkserver" if hasattr(os, "fork") else "spawn",
+    ]
     for name, value in effort.attributes.items():
         arguments += ["--attribute", f"{name}={value}"]
     if machine:
         arguments += ["--machine", machine]
-    env = environment(tree, NBBN_BENCH_ROUNDS=str(effort.rounds), NBBN_BENCH_SECONDS=str(effort.seconds))
+    env = environment(
+        tree, NBBN_BENCH_ROUNDS=str(effort.rounds), NBBN_BENCH_SECONDS=str(effort.seconds)
+    )
     return asv(*arguments, *selection(bench, effort.left_out), env=env, quiet=quiet)

@@ -1,4 +1,7 @@
-"""What the page shows, worked out from the records: ratios by topic and peer, their histories, and nbbn's own figures."""
+"""What the page shows, worked out from the records.
+
+Ratios by topic and peer, their histories, and nbbn's own figures.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from pathlib import Path
 from .records import Record
 
 RATIOS = "versus."
-PEERS = ("scikit-learn", "PyTorch", "torch.compile", "ONNX Runtime", "JAX")  # their order, and their colours
+# Their order, and their colours.
+PEERS = ("scikit-learn", "PyTorch", "torch.compile", "ONNX Runtime", "JAX")
 
 
 @dataclass
@@ -47,7 +51,10 @@ def geometric_mean(values: list[float]) -> float:
 
 def label_of(names: list[str], values: tuple[str, ...], without: str | None = None) -> str:
     """Parameters in words: numbers and switches with their names, all else speaks for itself."""
-    bare = [v if v[:1] not in "0123456789TFN" else f"{n.replace('_', ' ')} {v}" for n, v in zip(names, values)]
+    bare = [
+        v if v[:1] not in "0123456789TFN" else f"{n.replace('_', ' ')} {v}"
+        for n, v in zip(names, values)
+    ]
     return ", ".join(text for n, text in zip(names, bare) if n != without)
 
 
@@ -57,12 +64,17 @@ def documentation(suite: Path) -> dict[str, str]:
     for path in sorted((suite / "benchmarks").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef):
-                found[f"{path.stem}.{node.name}"] = " ".join((ast.get_docstring(node) or "").split())
+                found[f"{path.stem}.{node.name}"] = " ".join(
+                    (ast.get_docstring(node) or "").split()
+                )
     return found
 
 
 def summarize(
-    records: list[Record], benchmarks: dict[str, dict], order: list[str], texts: dict[str, str] | None = None
+    records: list[Record],
+    benchmarks: dict[str, dict],
+    order: list[str],
+    texts: dict[str, str] | None = None,
 ) -> list[Topic]:
     """Topics in the benchmarks' order, rows in the parameters' order.
 
@@ -82,8 +94,10 @@ def summarize(
     for record in sorted(records, key=lambda r: place[r.commit]):
         about = benchmarks[record.benchmark]
         rows = found.setdefault(record.benchmark, {})
-        row = rows.setdefault(record.parameters, Row(label_of(about["param_names"], record.parameters, "peer")))
-        if record.measured:
+        row = rows.setdefault(
+            record.parameters, Row(label_of(about["param_names"], record.parameters, "peer"))
+        )
+        if record.measured and record.value is not None:
             row.points.append((place[record.commit], record.value))
             row.missing = None
         elif record.value is None:
@@ -111,7 +125,10 @@ def peer_order(peer: str) -> int:
 
 
 def means(rows: list[Row]) -> list[tuple[int, float]]:
-    """Geometric mean at each commit, of the rows that every commit with a figure has, so that all means are of the same work."""
+    """Geometric mean at each commit.
+
+    Of the rows that every commit with a figure has, so that all means are of the same work.
+    """
     measured = [dict(row.points) for row in rows if row.points]
     if not measured:
         return []
@@ -143,7 +160,9 @@ def standing(topics: list[Topic], newest: int) -> dict[str, Standing]:
         for peer, rows in each.rows.items():
             found.setdefault(peer, []).extend(row for row in rows if row.points)
     return {
-        peer: Standing([row.latest for row in rows], sum(row.points[-1][0] < newest for row in rows))
+        peer: Standing(
+            [row.values[-1] for row in rows], sum(row.points[-1][0] < newest for row in rows)
+        )
         for peer, rows in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
         if rows and peer
     }

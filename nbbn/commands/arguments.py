@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 from nbbn.runtime import num_threads
 
-
-def count(text: str) -> int:
-    """A whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return value
+Number = TypeVar("Number", int, float)
 
 
-def seed(text: str) -> int:
-    """A whole number that NumPy takes as a seed."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
-    return value
+def _number(kind: Callable[[str], Number], holds: Callable[[Number], bool],
+            rule: str) -> Callable[[str], Number]:
+    """The type of an argument: a number for which `holds` is true."""
+
+    def read(text: str) -> Number:
+        try:
+            value = kind(text)
+            if holds(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {rule}")
+
+    return read
 
 
-def positive(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return value
+count = _number(int, lambda n: n >= 1, "whole number of at least 1")
+seed = _number(int, lambda n: 0 <= n < 2**32, "whole number from 0 to 4294967295")
+positive = _number(float, lambda x: 0 < x < math.inf, "number above 0")
+share = _number(float, lambda x: 0 <= x < 1, "number from 0 to below 1")
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -63,9 +46,8 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add `--threads`."""
-    parser.add_argument(
-        "--threads", type=count, metavar="N", help="threads to use (default: all cores)"
-    )
+    parser.add_argument("--threads", type=count, metavar="N",
+                        help="threads to use (default: all cores)")
 
 
 def threads_of(args: argparse.Namespace) -> AbstractContextManager[None]:

@@ -8,11 +8,8 @@ import shutil
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn cache`."""
-    parser.add_argument(
-        "--clear",
-        action="store_true",
-        help="remove all compiled kernels; they are compiled anew when used",
-    )
+    parser.add_argument("--clear", action="store_true",
+                        help="remove all compiled kernels; they are compiled anew when used")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -46,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn compare`."""
     if args.validation == 0:
-        raise UnusableInput(
-            "--validation must be above 0: the models are compared on rows kept aside"
-        )
+        raise UnusableInput("--validation must be above 0: "
+                            "the models are compared on rows kept aside")
     x, y = training_table.read(args)
     contestants = _contestants(args)
     results = [Result(name) for name, _ in contestants]
@@ -62,29 +61,20 @@ def run(args: argparse.Namespace) -> None:
         shown = [vars(result) for result in results]
         print(json.dumps({"rows": len(x), "columns": x.shape[1], "models": shown}, indent=2))
         return
-    print(
-        f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, "
-        f"{args.splits} split(s)"
-    )
+    print(f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, "
+          f"{args.splits} split(s)")
     console().print(_table(results, "R2" if args.regression else "accuracy"))
 
 
 @dataclass
 class Result:
-    """What was measured of one model, a number a split.
-
-    Attributes
-    ----------
-    scores, fit_seconds, row_seconds : list of float
-        Accuracy or R2; of the fit; of a prediction, by row.
-    sizes : list of int
-        Bytes: of nbbn's folded model as a file, of others pickled.
-    """
+    """What was measured of one model, a number a split."""
 
     name: str
-    scores: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)  # accuracy or R2
     fit_seconds: list[float] = field(default_factory=list)
-    row_seconds: list[float] = field(default_factory=list)
+    row_seconds: list[float] = field(default_factory=list)  # of a prediction, by row
+    # Bytes: of nbbn's folded model as a file, of others pickled.
     sizes: list[int] = field(default_factory=list)
 
 
@@ -124,9 +114,8 @@ def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable[[int], An
     ]
 
 
-def _split(
-    x: np.ndarray, y: np.ndarray, args: argparse.Namespace, seed: int
-) -> tuple[np.ndarray, ...]:
+def _split(x: np.ndarray, y: np.ndarray, args: argparse.Namespace,
+           seed: int) -> tuple[np.ndarray, ...]:
     """Training rows and those kept aside, with their targets."""
     x_train, x_test, y_train, y_test = training_table.split(
         x, y, args.validation, seed, args.regression
@@ -141,14 +130,8 @@ def _split(
     return x_train, x_test, y_train, y_test
 
 
-def _measure(
-    result: Result,
-    model: Any,
-    x_train: np.ndarray,
-    x_test: np.ndarray,
-    y_train: np.ndarray,
-    y_test: np.ndarray,
-) -> None:
+def _measure(result: Result, model: Any, x_train: np.ndarray, x_test: np.ndarray,
+             y_train: np.ndarray, y_test: np.ndarray) -> None:
     from sklearn.base import clone
 
     if getattr(model, "batch_size", 0):
@@ -196,11 +179,6 @@ def _table(results: list[Result], score: str) -> Table:
         column.justify = "right"
     for r in sorted(results, key=lambda r: -np.mean(r.scores)):
         spread = f" +- {np.std(r.scores):.4f}" if len(r.scores) > 1 else ""
-        table.add_row(
-            r.name,
-            f"{np.mean(r.scores):.4f}{spread}",
-            f"{np.mean(r.fit_seconds):.3g}",
-            f"{round(float(np.mean(r.sizes))):,}",
-            f"{1e6 * np.mean(r.row_seconds):.3g}",
-        )
+        table.add_row(r.name, f"{np.mean(r.scores):.4f}{spread}", f"{np.mean(r.fit_seconds):.3g}",
+                      f"{round(float(np.mean(r.sizes))):,}", f"{1e6 * np.mean(r.row_seconds):.3g}")
     return table

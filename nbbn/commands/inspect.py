@@ -64,15 +64,11 @@ def _model_facts(path: Path, model: Any) -> dict:
     layers = [_layer(i, *each, shape) for (i, each), shape in zip(own, network.shapes[1:])]
     norms = [_norm(i, n, arrays) for i, (n, arrays) in own if isinstance(n, BatchNormalization)]
     return {
-        "path": str(path),
-        "bytes": path.stat().st_size,
-        "model": type(model).__name__,
-        "dtype": network.dtype.name,
-        "input_shape": list(network.input_shape),
+        "path": str(path), "bytes": path.stat().st_size, "model": type(model).__name__,
+        "dtype": network.dtype.name, "input_shape": list(network.input_shape),
         "output_shape": list(network.output_shape),
         "parameters": sum(layer["parameters"] for layer in layers),
-        "classes": None if classes is None else np.asarray(classes).tolist(),
-        "layers": layers,
+        "classes": None if classes is None else np.asarray(classes).tolist(), "layers": layers,
         "batch_norms": norms,
     }
 
@@ -81,11 +77,8 @@ def _layer(i: int, layer: Layer, arrays: dict[str, np.ndarray], after: tuple[int
     config = layer.config()
     activation = config.get("activation")
     return {
-        "index": i,
-        "kind": config["layer"],
-        "name": layer.name,
-        "activation": None if activation == "linear" else activation,
-        "output_shape": list(after),
+        "index": i, "kind": config["layer"], "name": layer.name,
+        "activation": None if activation == "linear" else activation, "output_shape": list(after),
         "parameters": sum(array.size for array in arrays.values()),
     }
 
@@ -129,12 +122,8 @@ def _layers(layers: list[dict]) -> Table:
     table.columns[-1].justify = "right"
     for layer in layers:
         kind, activation = layer["kind"], layer["activation"]
-        table.add_row(
-            str(layer["index"]),
-            f"{kind} ({activation})" if activation else kind,
-            _shape(layer["output_shape"]),
-            f"{layer['parameters']:,}",
-        )
+        table.add_row(str(layer["index"]), f"{kind} ({activation})" if activation else kind,
+                      _shape(layer["output_shape"]), f"{layer['parameters']:,}")
     return table
 
 
@@ -146,13 +135,11 @@ def _norms(norms: list[dict]) -> Table:
     for norm in norms:
         momentum = norm.get("momentum", "-")
         table.add_row(
-            str(norm["layer"]),
-            str(norm["channels"]),
+            str(norm["layer"]), str(norm["channels"]),
             momentum if momentum == "-" else "mean" if momentum is None else f"{momentum:g}",
             f"{norm['epsilon']:g}",
             f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}",
-            f"{norm['largest_gain']:.4g}",
-            _suspicious(norm["suspicious_channels"]),
+            f"{norm['largest_gain']:.4g}", _suspicious(norm["suspicious_channels"]),
         )
     return table
 

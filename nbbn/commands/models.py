@@ -47,27 +47,14 @@ def turned(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass
 class Runnable:
-    """A model file as a function of rows.
-
-    Attributes
-    ----------
-    path : Path
-    input_shape : tuple of int
-        Of a row.
-    outputs : callable
-        Rows of any real dtype to `(rows, numbers of an output)`; of a classifier the probabilities
-        of all classes.
-    network : Network or None
-        None where the file is run by ONNX Runtime and nbbn cannot read it.
-    how : str
-        What runs it.
-    """
+    """A model file as a function of rows."""
 
     path: Path
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]  # of a row
+    # Rows of any real dtype to (rows, numbers); of a classifier the probabilities of all classes.
     outputs: Callable[[np.ndarray], np.ndarray]
-    network: Network | None
-    how: str
+    network: Network | None  # None where nbbn cannot read what ONNX Runtime runs
+    how: str  # what runs it
 
 
 def open_runnable(path: Path) -> Runnable:
@@ -103,9 +90,8 @@ def _on_onnxruntime(path: Path) -> Runnable:
         raise UnusableInput(f"{path}: must have one input of floats, has {kinds}")
     shape = tuple(inputs[0].shape[1:])
     if not all(isinstance(n, int) and n > 0 for n in shape) or not shape:
-        raise UnusableInput(
-            f"{path}: the shape of its input, {inputs[0].shape}, is not fixed but for the rows"
-        )
+        raise UnusableInput(f"{path}: the shape of its input, {inputs[0].shape}, "
+                            "is not fixed but for the rows")
     dtype = np.dtype(np.float32 if inputs[0].type == "tensor(float)" else np.float64)
 
     network = _imported(path)

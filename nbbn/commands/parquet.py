@@ -21,22 +21,13 @@ def _pyarrow(path: Path) -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as err:
-        raise ImportError(
-            f"{path}: .parquet files need the package pyarrow: python -m pip install pyarrow"
-        ) from err
+        raise ImportError(f"{path}: .parquet files need the package pyarrow: "
+                          "python -m pip install pyarrow") from err
     return pyarrow
 
 
 def open_table(path: Path) -> Any:
-    """A Parquet file, of which nothing but the description is read.
-
-    Raises
-    ------
-    ImportError
-        Without pyarrow.
-    UnusableInput
-        For any other file.
-    """
+    """A Parquet file, of which nothing but the description is read; raises for any other file."""
     pyarrow = _pyarrow(path)
     try:
         return pyarrow.parquet.ParquetFile(path)
@@ -60,9 +51,8 @@ def read_batches(path: Path, rows: int) -> Iterator[dict[str, np.ndarray]]:
 
 def _values(path: Path, name: str, column: Any) -> np.ndarray:
     if missing := column.null_count:
-        raise UnusableInput(
-            f"{path}: column {name!r} has {missing} missing values; fill or leave them out"
-        )
+        raise UnusableInput(f"{path}: column {name!r} has {missing} missing values; "
+                            "fill or leave them out")
     return column.to_numpy(zero_copy_only=False)
 
 
@@ -70,23 +60,15 @@ def as_rows(path: Path, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Columns of numbers as one array `(rows, columns)`: float32 where all are, else float64."""
     for name, values in columns.items():
         if values.dtype.kind not in "fiub":
-            raise UnusableInput(
-                f"{path}: column {name!r} holds no numbers; convert it, or leave it out"
-            )
+            raise UnusableInput(f"{path}: column {name!r} holds no numbers; convert it, "
+                                "or leave it out")
     single = all(values.dtype == np.float32 for values in columns.values())
     rows = np.stack(list(columns.values()), axis=1)
     return rows.astype(np.float32 if single else np.float64, copy=False)
 
 
 class ParquetWriter:
-    """Rows appended to a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-    names : list of str
-        The columns' names.
-    """
+    """Rows appended to a Parquet file of columns with these names."""
 
     def __init__(self, path: Path, names: list[str]):
         self._pyarrow, self._path, self._names = _pyarrow(path), path, names

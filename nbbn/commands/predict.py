@@ -42,9 +42,8 @@ def run(args: argparse.Namespace) -> None:
     shape = models.network_of(model).input_shape
     classes = getattr(model, "classes_", None)
     if args.proba and classes is None:
-        raise UnusableInput(
-            f"{args.model} is no classifier: it has no classes to give probabilities of"
-        )
+        raise UnusableInput(f"{args.model} is no classifier: "
+                            "it has no classes to give probabilities of")
     own = model.predict_proba if args.proba else model.predict
 
     def predict(rows: np.ndarray) -> np.ndarray:

@@ -23,10 +23,7 @@ _Chunk = tuple[np.ndarray, int | None, float]
 def read_chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
     """Rows of a table in order: finite numbers `(rows, ...)`, and the fraction read so far.
 
-    Raises
-    ------
-    UnusableInput
-        Which line or row cannot be used, and why.
+    UnusableInput says which line or row cannot be used, and why.
     """
     check_suffix(path, SUFFIXES)
     chunks = _CHUNKS.get(path.suffix.lower(), _text_chunks)(path)
@@ -44,17 +41,15 @@ def open_array(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError):
-        raise UnusableInput(
-            f"{path} is not a NumPy array file, or holds more than plain numbers"
-        ) from None
+        raise UnusableInput(f"{path} is not a NumPy array file, "
+                            "or holds more than plain numbers") from None
     if not isinstance(array, np.ndarray):
         raise UnusableInput(f"{path} is not a NumPy array file")
     if array.dtype.kind not in "fiub":
         raise UnusableInput(f"{path} holds {array.dtype}, not real numbers")
     if array.ndim < 2:
-        raise UnusableInput(
-            f"{path} holds an array of shape {array.shape}; it must have rows and columns"
-        )
+        raise UnusableInput(f"{path} holds an array of shape {array.shape}; "
+                            "it must have rows and columns")
     return array
 
 
@@ -126,16 +121,14 @@ def _is_header(path: Path, line: bytes, delimiter: str) -> bool:
     return any(fields) and all(parse_number(field) is None for field in fields)
 
 
-def _parse(
-    path: Path, lines: list[bytes], delimiter: str, number: int, columns: int | None
-) -> np.ndarray:
+def _parse(path: Path, lines: list[bytes], delimiter: str, number: int,
+           columns: int | None) -> np.ndarray:
     """The numbers of some lines; blank lines are left out."""
     if not any(line.strip() for line in lines):
         return np.empty((0, columns or 0))
     try:
-        rows = np.loadtxt(
-            lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2, encoding="utf-8-sig"
-        )
+        rows = np.loadtxt(lines, delimiter=delimiter, comments=None, quotechar='"', ndmin=2,
+                          encoding="utf-8-sig")
     except ValueError:
         rows = None
     if rows is None or (columns is not None and rows.shape[1] != columns):
@@ -143,9 +136,8 @@ def _parse(
     return rows
 
 
-def _complaint(
-    path: Path, lines: list[bytes], delimiter: str, number: int, columns: int | None
-) -> str:
+def _complaint(path: Path, lines: list[bytes], delimiter: str, number: int,
+               columns: int | None) -> str:
     """Which line is to blame."""
     for i, line in enumerate(lines, number):
         if not line.strip():
@@ -168,6 +160,5 @@ def _check_finite(path: Path, rows: np.ndarray, first: int, line: int | None) ->
     where = f"row {first + row + 1}"
     if line is not None:
         where += f" (from line {line + row} on)"
-    raise UnusableInput(
-        f"{path}: {where}, column {column + 1} is {flat[row, column]}; rows must be finite numbers"
-    )
+    raise UnusableInput(f"{path}: {where}, column {column + 1} is {flat[row, column]}; "
+                        "rows must be finite numbers")

@@ -53,9 +53,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {args.out}")
 
 
-def _keep_aside(
-    x: np.ndarray, y: np.ndarray, args: argparse.Namespace
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def _keep_aside(x: np.ndarray, y: np.ndarray,
+                args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Rows to train on, their targets, and the others as keyword arguments of `fit`."""
     if args.validation == 0:
         return x, y, {}

@@ -30,10 +30,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Rows and targets as the arguments of `add_data` say.
 
-    Raises
-    ------
-    UnusableInput, ImportError
-        Which file cannot be used, and why.
+    UnusableInput says which file, column or line cannot be used, and why.
     """
     path, target = args.data, args.target
     check_suffix(path, (*tables.DELIMITERS, ".parquet", ".npz"))
@@ -42,15 +39,13 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix.lower() != ".npz":
         return read_table(path, target, float if args.regression else str)
     if target is not None:
-        raise UnusableInput(
-            "--target names a column of a table; an .npz holds the targets in its array y"
-        )
+        raise UnusableInput("--target names a column of a table; "
+                            "an .npz holds the targets in its array y")
     return read_arrays(path)
 
 
-def split(
-    x: np.ndarray, y: np.ndarray, share: float, seed: int, regression: bool
-) -> list[np.ndarray]:
+def split(x: np.ndarray, y: np.ndarray, share: float, seed: int,
+          regression: bool) -> list[np.ndarray]:
     """Rows to train on and rows kept aside, classes in equal shares: `x, x_aside, y, y_aside`."""
     from sklearn.model_selection import train_test_split
 
@@ -58,21 +53,13 @@ def split(
     try:
         return train_test_split(x, y, test_size=share, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise UnusableInput(
-            f"no rows can be kept aside ({error}); use more rows, or another share"
-        ) from None
+        raise UnusableInput(f"no rows can be kept aside ({error}); use more rows, "
+                            "or another share") from None
 
 
-def read_parquet(
-    path: Path, target: str | None, kind: type[str] | type[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """A Parquet table with one column apart: the last, or the one called `target`.
-
-    Raises
-    ------
-    UnusableInput
-        Which column cannot be used, and why.
-    """
+def read_parquet(path: Path, target: str | None,
+                 kind: type[str] | type[float]) -> tuple[np.ndarray, np.ndarray]:
+    """A Parquet table with one column apart: the last, or the one called `target`."""
     table = parquet.open_table(path)
     with table:
         names: list[str] = table.schema_arrow.names
@@ -82,9 +69,8 @@ def read_parquet(
         raise UnusableInput(f"{path} has no column {target!r}; it has {known}")
     batches = list(parquet.read_batches(path, _PARQUET_ROWS))
     if len(names) < 2 or not batches:
-        raise UnusableInput(
-            f"{path} must hold rows of at least two columns, one of them the target"
-        )
+        raise UnusableInput(f"{path} must hold rows of at least two columns, "
+                            "one of them the target")
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
     y = columns.pop(target)
     x = parquet.as_rows(path, columns)
@@ -97,41 +83,23 @@ def read_parquet(
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays X and y of a `.npz` file, rows flattened.
-
-    Raises
-    ------
-    UnusableInput
-        Where they are missing or do not go together.
-    """
+    """Arrays X and y of a `.npz` file, rows flattened."""
     arrays = read_npz(path)
     if not {"X", "y"} <= set(arrays):
         held = ", ".join(sorted(arrays)) or "none"
         raise UnusableInput(f"{path} must hold arrays X and y; it holds {held}")
     x, y = arrays["X"], arrays["y"]
     if x.ndim < 2 or y.ndim < 1 or len(x) != len(y) or len(x) == 0:
-        raise UnusableInput(
-            f"{path}: X must have rows and columns, and y an entry a row; "
-            f"got {x.shape} and {y.shape}"
-        )
+        raise UnusableInput(f"{path}: X must have rows and columns, and y an entry a row; "
+                            f"got {x.shape} and {y.shape}")
     return x.reshape(len(x), -1), y
 
 
-def read_table(
-    path: Path, target: str | None, kind: type[str] | type[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def read_table(path: Path, target: str | None,
+               kind: type[str] | type[float]) -> tuple[np.ndarray, np.ndarray]:
     """A text table with one column apart: the last, or the one that the first line calls `target`.
 
-    Parameters
-    ----------
-    target : str or None
-    kind : {float, str}
-        What the column holds. Texts that are all whole numbers become integers.
-
-    Raises
-    ------
-    UnusableInput
-        Which line cannot be used, and why.
+    `kind` is what the column holds; texts that are all whole numbers become integers.
     """
     delimiter = tables.DELIMITERS[path.suffix.lower()]
     with open(path, "rb") as file:
@@ -147,9 +115,8 @@ def read_table(
     others = [i for i in range(len(names)) if i != column]
     body = [(i, line) for i, line in enumerate(lines, 1) if line.strip()][header:]
     if not body or not others:
-        raise UnusableInput(
-            f"{path} must hold rows of at least two columns, one of them the target"
-        )
+        raise UnusableInput(f"{path} must hold rows of at least two columns, "
+                            "one of them the target")
     _check_columns(path, body, len(names), delimiter)
     x = _parse(path, body, delimiter, others, float)
     y = _parse(path, body, delimiter, [column], kind)[:, 0]
@@ -167,9 +134,8 @@ def _check_columns(path: Path, body: _Lines, columns: int, delimiter: str) -> No
             raise UnusableInput(f"{path}: line {i} has {own} columns, the first line has {columns}")
 
 
-def _parse(
-    path: Path, body: _Lines, delimiter: str, columns: list[int], kind: type[str] | type[float]
-) -> np.ndarray:
+def _parse(path: Path, body: _Lines, delimiter: str, columns: list[int],
+           kind: type[str] | type[float]) -> np.ndarray:
     try:
         values = np.loadtxt(
             [line for _, line in body], dtype=kind, usecols=columns, delimiter=delimiter,
@@ -179,9 +145,8 @@ def _parse(
         raise UnusableInput(f"{path}: {_complaint(path, body, delimiter, columns)}") from None
     if kind is float and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0, 0])
-        raise UnusableInput(
-            f"{path}: line {body[row][0]} holds NaN or infinity; use finite numbers only"
-        )
+        raise UnusableInput(f"{path}: line {body[row][0]} holds NaN or infinity; "
+                            "use finite numbers only")
     return values
 
 

@@ -52,9 +52,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"bound {bound:.3g}: {why}")
     _print_rows(found, _RANDOM_ROWS if given else 0, "the file's" if given else "random")
     if not found.max_abs <= bound:
-        raise WorkFailed(
-            f"{args.a} and {args.b} differ by {found.max_abs:.3g}, the bound is {bound:.3g}"
-        )
+        raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, "
+                         f"the bound is {bound:.3g}")
     print("same: the models agree")
 
 
@@ -90,10 +89,8 @@ def _check_shapes(a: Runnable, b: Runnable) -> None:
         shapes["output_shape"] = a.network.output_shape, b.network.output_shape
     for what, (one, other) in shapes.items():
         if one != other and not (what == "input_shape" and models.are_turned(one, other)):
-            raise UnusableInput(
-                f"{a.path} and {b.path} differ in {what}: {one} and {other}; "
-                "they cannot compute the same"
-            )
+            raise UnusableInput(f"{a.path} and {b.path} differ in {what}: {one} and {other}; "
+                                "they cannot compute the same")
 
 
 def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,10 +121,8 @@ def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:
         ref, got = ref[:, -1:], got[:, -1:]
     if ref.shape != got.shape:
         numbers = f"{ref.shape[1]} and {got.shape[1]} numbers"
-        raise UnusableInput(
-            f"{a.path} and {b.path} differ in their outputs: {numbers} a row; "
-            "they cannot compute the same"
-        )
+        raise UnusableInput(f"{a.path} and {b.path} differ in their outputs: {numbers} a row; "
+                            "they cannot compute the same")
     return _Comparison(ref, got)
 
 

@@ -36,10 +36,8 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     folder = cache_folder()
     if folder is None:
-        raise WorkFailed(
-            "compiled kernels cannot be kept: no folder for them can be written; "
-            "set NUMBA_CACHE_DIR to one"
-        )
+        raise WorkFailed("compiled kernels cannot be kept: no folder for them can be written; "
+                         "set NUMBA_CACHE_DIR to one")
     dtypes = ("float32", "float64") if args.dtype == "both" else (args.dtype,)
     with fraction_bar("compiling") as show:
         count = _compile_kernels(_names(args.purpose), dtypes, show)

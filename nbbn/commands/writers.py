@@ -55,16 +55,7 @@ class NpyWriter:
 
 
 class TextWriter:
-    """Rows appended to a text table.
-
-    Parameters
-    ----------
-    file : text file
-        Open for writing; closed by the caller.
-    names : list of str
-        The columns' names, written first.
-    delimiter : str
-    """
+    """Rows appended to a text table, a line of names first; the caller closes the file."""
 
     def __init__(self, file: TextIO, names: list[str], delimiter: str):
         self._file, self._delimiter = file, delimiter

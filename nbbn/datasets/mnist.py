@@ -48,19 +48,16 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Split, Split]
 def _file(path: Path) -> Path:
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
-        raise FileError(
-            f"{file}: does not exist; give the path of an {FILE} in Keras's layout, "
-            "or of a folder with one"
-        )
+        raise FileError(f"{file}: does not exist; give the path of an {FILE} in Keras's layout, "
+                        "or of a folder with one")
     return file
 
 
 def _read(path: Path) -> tuple[Split, Split]:
     arrays = read_npz(path)
     if not set(ARRAYS) <= set(arrays):
-        raise FileError(
-            f"{path}: lacks one of the arrays {', '.join(ARRAYS)}; give an {FILE} in Keras's layout"
-        )
+        raise FileError(f"{path}: lacks one of the arrays {', '.join(ARRAYS)}; "
+                        f"give an {FILE} in Keras's layout")
     x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if (
@@ -69,10 +66,8 @@ def _read(path: Path) -> tuple[Split, Split]:
             or y.shape != x.shape[:1]
             or y.dtype.kind not in "iu"
         ):
-            raise FileError(
-                f"{path}: holds {x.dtype} of shape {x.shape}, labels of shape {y.shape}; "
-                "not MNIST in Keras's layout"
-            )
+            raise FileError(f"{path}: holds {x.dtype} of shape {x.shape}, "
+                            f"labels of shape {y.shape}; not MNIST in Keras's layout")
     return (x_train, y_train.astype(np.uint8)), (x_test, y_test.astype(np.uint8))
 
 
@@ -85,15 +80,11 @@ def _fetch(cached: Path) -> tuple[Split, Split]:
     try:
         data = fetch_openml("mnist_784", version=1, as_frame=False, parser=parser)
     except Exception as err:  # a network fails in many ways
-        raise FileError(
-            f"MNIST is neither at {cached} nor could it be fetched from OpenML ({err}); copy an "
-            f"{FILE} in Keras's layout to this machine, and give its path to load_data(path) or in "
-            "the environment variable NBBN_DATA"
-        ) from err
+        raise FileError(f"MNIST is neither at {cached} nor could it be fetched from OpenML "
+                        f"({err}); copy an {FILE} in Keras's layout to this machine, and give its "
+                        "path to load_data(path) or in the environment variable NBBN_DATA") from err
     x, y = data.data.astype(np.uint8).reshape(-1, 28, 28), data.target.astype(np.uint8)
     if len(x) <= _TRAIN_ROWS:
-        raise FileError(
-            f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, "
-            "or give load_data(path) a file"
-        )
+        raise FileError(f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, "
+                        "or give load_data(path) a file")
     return (x[:_TRAIN_ROWS], y[:_TRAIN_ROWS]), (x[_TRAIN_ROWS:], y[_TRAIN_ROWS:])

@@ -24,9 +24,8 @@ def threads(n_jobs: int | None) -> int | None:
     if n_jobs is None:
         return None
     if n_jobs == 0:
-        raise ValueError(
-            "n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, or None"
-        )
+        raise ValueError("n_jobs == 0 has no meaning; give a number of threads, -1 for all cores, "
+                         "or None")
     return n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 
@@ -123,9 +122,8 @@ class NetworkEstimator(BaseEstimator):
             return checks.check_labels(self, y, rows, multilabel=multilabel)
         return checks.check_numbers(self, y, rows, dtype)
 
-    def _row_weights(
-        self, sample_weight: Any, y: np.ndarray, *, positive: bool, incremental: bool
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _row_weights(self, sample_weight: Any, y: np.ndarray, *, positive: bool,
+                     incremental: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Weights of rows with checked targets, without and with those of their classes."""
         own = checks.check_weights(sample_weight, len(y), positive=positive)
         class_weight = getattr(self, "class_weight", None)
@@ -205,8 +203,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             return None
         found = np.unique(np.asarray(given))
         if hasattr(self, "classes_") and not np.array_equal(self.classes_, found):
-            raise ValueError(
-                f"`classes={given!r}` is not the same as on last call to partial_fit, was: "
-                f"{self.classes_!r}"
-            )
+            raise ValueError(f"`classes={given!r}` is not the same as on last call to partial_fit, "
+                             f"was: {self.classes_!r}")
         return found

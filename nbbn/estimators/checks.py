@@ -37,9 +37,8 @@ def named(name: str) -> Iterator[None]:
 # -- rows
 
 
-def check_rows(
-    estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = True, contiguous: bool = True
-) -> Rows:
+def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = True,
+               contiguous: bool = True) -> Rows:
     """Rows of a numeric dtype, all finite, by scikit-learn's `validate_data`.
 
     With `lazy` rows may be sparse, or of half precision, and become an array a part at a time;
@@ -80,10 +79,8 @@ def check_range(x: Rows, dtype: np.dtype) -> None:
         return
     largest = max(values.max(), -values.min())
     if largest > np.finfo(dtype).max:
-        raise ValueError(
-            f"Input X contains a value too large for dtype({dtype.name!r}), which is computed in: "
-            f"{largest:g}; scale the rows, or fit with dtype='float64'"
-        )
+        raise ValueError(f"Input X contains a value too large for dtype({dtype.name!r}), which is "
+                         f"computed in: {largest:g}; scale the rows, or fit with dtype='float64'")
 
 
 # -- targets
@@ -92,13 +89,10 @@ def check_range(x: Rows, dtype: np.dtype) -> None:
 def check_y(estimator: BaseEstimator, y: Any, rows: int) -> np.ndarray:
     """Targets as an array of so many rows; ValueError without any."""
     if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y "
-            f"is None."
-        )
-    y = check_array(
-        y, ensure_2d=False, dtype=None, ensure_all_finite=False, input_name="y", estimator=estimator
-    )
+        raise ValueError(f"This {type(estimator).__name__} estimator requires y to be passed, "
+                         "but the target y is None.")
+    y = check_array(y, ensure_2d=False, dtype=None, ensure_all_finite=False, input_name="y",
+                    estimator=estimator)
     if y.dtype.kind in "fO":
         assert_all_finite(y, input_name="y")
     check_consistent_length(range(rows), y)
@@ -119,25 +113,19 @@ def check_labels(estimator: BaseEstimator, y: Any, rows: int, *, multilabel: boo
     if kind.endswith("multioutput"):
         raise ValueError("Multioutput target data is not supported with label binarization")
     if kind == "unknown":
-        raise ValueError(
-            f"Unknown label type: {kind}. y has dtype {y.dtype} and holds others than strings; "
-            f"convert it, as by y.astype(int) or y.astype(str)"
-        )
-    raise ValueError(
-        f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which expects "
-        f"discrete classes on a regression target with continuous values."
-    )
+        raise ValueError(f"Unknown label type: {kind}. y has dtype {y.dtype} and holds others than "
+                         "strings; convert it, as by y.astype(int) or y.astype(str)")
+    raise ValueError(f"Unknown label type: {kind}. Maybe you are trying to fit a classifier, which "
+                     "expects discrete classes on a regression target with continuous values.")
 
 
 def check_numbers(estimator: BaseEstimator, y: Any, rows: int, dtype: np.dtype) -> np.ndarray:
     """Numeric targets as `(n, outputs)`, C-contiguous, of `dtype`."""
     y = check_y(estimator, y, rows)
     if y.dtype.kind in "SU":
-        raise TypeError(
-            f"y must hold numbers, got dtype {y.dtype}: convert strings of digits by "
-            "y.astype(float), or use "
-            f"{type(estimator).__name__.replace('Regressor', 'Classifier')} for labels"
-        )
+        raise TypeError(f"y must hold numbers, got dtype {y.dtype}: convert strings of digits by "
+                        "y.astype(float), or use "
+                        f"{type(estimator).__name__.replace('Regressor', 'Classifier')} for labels")
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
@@ -174,14 +162,11 @@ def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarra
         return None
     weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64)
     if positive and (weights < 0).any():
-        raise ValueError(
-            "Negative values in sample_weight: the statistics of batch norm need weights of 0 or "
-            "more"
-        )
+        raise ValueError("Negative values in sample_weight: "
+                         "the statistics of batch norm need weights of 0 or more")
     if not weights.any():
-        raise ValueError(
-            "sample_weight is zero for every row: at least one weight must be above zero"
-        )
+        raise ValueError("sample_weight is zero for every row: "
+                         "at least one weight must be above zero")
     return np.ascontiguousarray(weights)
 
 
@@ -190,16 +175,13 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
     if class_weight is None:
         return None
     if isinstance(class_weight, dict) and y.ndim == 2:
-        raise ValueError(
-            "class_weight as a dict needs one label a row; for a multilabel target use "
-            "sample_weight"
-        )
+        raise ValueError("class_weight as a dict needs one label a row; "
+                         "for a multilabel target use sample_weight")
     if incremental and class_weight == "balanced":
-        raise ValueError(
-            "class_weight='balanced' is not supported for partial_fit, which does not know all "
-            "rows; give the dict of sklearn.utils.class_weight.compute_class_weight('balanced', "
-            "classes=classes, y=y)"
-        )
+        raise ValueError("class_weight='balanced' is not supported for partial_fit, which does not "
+                         "know all rows; give the dict of "
+                         "sklearn.utils.class_weight.compute_class_weight('balanced', "
+                         "classes=classes, y=y)")
     weights = compute_sample_weight(class_weight, y)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError(f"class_weight must hold finite weights of 0 or more, got {class_weight}")
@@ -213,7 +195,6 @@ def product(*weights: np.ndarray | None) -> np.ndarray | None:
         return None
     found = np.ascontiguousarray(np.prod(given, axis=0))
     if not found.any():
-        raise ValueError(
-            "sample_weight times class_weight is zero for every row: at least one row must count"
-        )
+        raise ValueError("sample_weight times class_weight is zero for every row: "
+                         "at least one row must count")
     return found

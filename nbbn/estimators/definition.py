@@ -83,10 +83,8 @@ def _constructor(defaults: dict[str, Any], positional: list[str]) -> Callable[..
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in defaults:
-                raise TypeError(
-                    f"{type(self).__name__} got an unexpected keyword argument {name!r}"
-                    f"{suggestions.of_name(name, defaults)}"
-                )
+                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument "
+                                f"{name!r}{suggestions.of_name(name, defaults)}")
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         vars(self).update({name: bound.arguments[name] for name in defaults})

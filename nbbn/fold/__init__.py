@@ -6,15 +6,6 @@ from nbbn.fold.network import fold_network
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
 __all__ = [
-    "Check",
-    "FoldCheckFailed",
-    "FoldEntry",
-    "FoldRefused",
-    "FoldReport",
-    "SuspiciousChannel",
-    "check_fold",
-    "fold_checked",
-    "fold_conv",
-    "fold_dense",
-    "fold_network",
+    "Check", "FoldCheckFailed", "FoldEntry", "FoldRefused", "FoldReport", "SuspiciousChannel",
+    "check_fold", "fold_checked", "fold_conv", "fold_dense", "fold_network",
 ]

@@ -115,9 +115,8 @@ def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
     return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
 
 
-def _along_outputs(
-    values: np.ndarray, shape: tuple[int, ...], kind: str, groups: int
-) -> np.ndarray:
+def _along_outputs(values: np.ndarray, shape: tuple[int, ...], kind: str,
+                   groups: int) -> np.ndarray:
     """One value per output channel, to be broadcast with `_by_group`.
 
     Which axes are the channel differs by kind.
@@ -165,10 +164,9 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
         For NaN or infinity; `what` names the array.
     """
     if not np.isfinite(array).all():
-        raise ValueError(
-            f"{what} is not finite in {array.dtype} after folding: a gain gamma / sqrt(var + "
-            "epsilon) is too large; re-estimate the running statistics or use a larger epsilon"
-        )
+        raise ValueError(f"{what} is not finite in {array.dtype} after folding: a gain gamma / "
+                         "sqrt(var + epsilon) is too large; re-estimate the running statistics or "
+                         "use a larger epsilon")
     return array
 
 
@@ -279,24 +277,21 @@ def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:
     inner, last = kernel.shape[-2:]
     if kind == "depthwise":
         if groups not in (1, inner):
-            raise ValueError(
-                f"groups of a depthwise kernel {kernel.shape} must be 1 or {inner}, got {groups}"
-            )
+            raise ValueError(f"groups of a depthwise kernel {kernel.shape} must be 1 or {inner}, "
+                             f"got {groups}")
         return inner * last
     if groups < 1 or last % groups:
         what = "input" if kind == "transposed" else "output"
-        raise ValueError(
-            f"groups must be at least 1 and divide the {last} {what} channels, got {groups}"
-        )
+        raise ValueError(f"groups must be at least 1 and divide the {last} {what} channels, "
+                         f"got {groups}")
     return inner * groups if kind == "transposed" else last
 
 
 def _check_kernel(given: ArrayLike, kind: str, ranks: tuple[int, ...]) -> np.ndarray:
     kernel = np.asarray(given)
     if kernel.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"kernel must be float32 or float64, got {kernel.dtype}; convert it with astype"
-        )
+        raise TypeError(f"kernel must be float32 or float64, got {kernel.dtype}; "
+                        "convert it with astype")
     if kernel.ndim not in ranks:
         axes = " or ".join(str(rank) for rank in ranks)
         raise ValueError(f"a {kind} kernel must have {axes} axes, got shape {kernel.shape}")
@@ -305,17 +300,14 @@ def _check_kernel(given: ArrayLike, kind: str, ranks: tuple[int, ...]) -> np.nda
 
 def _check_channels(name: str, value: Given, channels: int, kernel: np.ndarray) -> np.ndarray:
     if value is None:
-        raise ValueError(
-            f"{name} must be given: a batch norm folds only with its running statistics"
-        )
+        raise ValueError(f"{name} must be given: "
+                         "a batch norm folds only with its running statistics")
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
     if array.shape != (channels,):
-        raise ValueError(
-            f"{name} must have shape ({channels},), one value per output channel of the kernel "
-            f"{kernel.shape}, got {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape ({channels},), one value per output channel of "
+                         f"the kernel {kernel.shape}, got {array.shape}")
     return _finite(name, array.astype(np.float64))
 
 
@@ -323,9 +315,8 @@ def _check_epsilon(epsilon: float) -> float:
     if not isinstance(epsilon, Real):
         raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
     if not 0 < float(epsilon) < np.inf:
-        raise ValueError(
-            f"epsilon must be above 0 and finite, got {epsilon}; pass the batch norm's own"
-        )
+        raise ValueError(f"epsilon must be above 0 and finite, got {epsilon}; "
+                         "pass the batch norm's own")
     return float(epsilon)
 
 

@@ -116,9 +116,8 @@ def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run
     return Check(max_abs, max_abs / largest if largest else 0.0, bound, len(x))
 
 
-def fold_checked(
-    network: Network, *, strict: bool = False, check: ArrayLike | None = None, run: Run
-) -> tuple[Network, FoldReport]:
+def fold_checked(network: Network, *, strict: bool = False, check: ArrayLike | None = None,
+                 run: Run) -> tuple[Network, FoldReport]:
     """`fold_network`, then `check_fold` on random rows and on the rows `check`.
 
     Returns
@@ -136,11 +135,10 @@ def fold_checked(
     folded, report = fold_network(network, strict=strict)
     found = check_fold(network, folded, check, run)
     if found.max_abs > found.bound:
-        raise FoldCheckFailed(
-            f"the folded network differs by {found.max_abs:.3g} on {found.rows} rows, where "
-            f"rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): do not "
-            "use it; keep the unfolded network and report the layers as a bug"
-        )
+        raise FoldCheckFailed(f"the folded network differs by {found.max_abs:.3g} on {found.rows} "
+                              f"rows, where rounding explains {found.bound:.3g} (largest gain "
+                              f"{report.largest_gain:.3g}): do not use it; keep the unfolded "
+                              "network and report the layers as a bug")
     report = replace(report, max_abs_error=found.max_abs, max_rel_error=found.max_rel)
     return folded, replace(report, bound=found.bound, rows_checked=found.rows)
 
@@ -164,15 +162,13 @@ def _given_rows(network: Network, rows: ArrayLike | None) -> np.ndarray:
         raise TypeError(f"check must hold real numbers, got {rows.dtype}; convert the rows first")
     if rows.shape[1:] != network.input_shape or rows.ndim == 0:
         want = ", ".join(["n", *map(str, network.input_shape)])
-        raise ValueError(
-            f"check must have shape ({want}), the rows that the network takes; got {rows.shape}"
-        )
+        raise ValueError(f"check must have shape ({want}), the rows that the network takes; "
+                         f"got {rows.shape}")
     with np.errstate(over="ignore"):
         rows = rows.astype(network.dtype)
     if not np.isfinite(rows).all():
-        raise ValueError(
-            f"check holds NaN, infinity or values beyond {network.dtype}; pass finite rows"
-        )
+        raise ValueError(f"check holds NaN, infinity or values beyond {network.dtype}; "
+                         "pass finite rows")
     return rows
 
 
@@ -181,10 +177,9 @@ def _outputs(runner: Runner, rows: np.ndarray, which: str) -> np.ndarray:
     outputs = np.asarray(runner(rows), np.float64)
     if not np.isfinite(outputs).all():
         bad = (~np.isfinite(outputs).reshape(len(rows), -1).all(axis=1)).sum()
-        raise FoldCheckFailed(
-            f"outputs of the {which} network are not finite on {bad} of {len(rows)} rows, so the "
-            "fold cannot be checked; use smaller weights or rows, or float64"
-        )
+        raise FoldCheckFailed(f"outputs of the {which} network are not finite on {bad} of "
+                              f"{len(rows)} rows, so the fold cannot be checked; use smaller "
+                              "weights or rows, or float64")
     return outputs
 
 

@@ -17,9 +17,8 @@ from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChann
 _Fates = dict[str, list[tuple[str, str]]]
 
 
-def fold_graph(
-    graph: Graph, *, strict: bool = False, outside: Sequence[FoldEntry] = ()
-) -> FoldReport:
+def fold_graph(graph: Graph, *, strict: bool = False,
+               outside: Sequence[FoldEntry] = ()) -> FoldReport:
     """Fold the batch norms of a graph into its linear nodes, as far as that is exact.
 
     Parameters

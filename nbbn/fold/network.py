@@ -208,31 +208,18 @@ def _pad(place: _Place) -> Node:
 def _norm(place: _Place) -> Norm:
     arrays, epsilon = place.arrays, place.step.operation.epsilon
     gamma, beta = arrays.get("gamma"), arrays.get("beta")
-    return Norm(
-        place.name,
-        affine=affine_of(gamma, beta, arrays["mean"], arrays["var"], epsilon),
-        axis=len(place.step.input_shape),
-        var=arrays["var"].astype(np.float64),
-        epsilon=epsilon,
-        obstacle=place.obstacle,
-    )
+    return Norm(place.name, affine=affine_of(gamma, beta, arrays["mean"], arrays["var"], epsilon),
+                axis=len(place.step.input_shape), var=arrays["var"].astype(np.float64),
+                epsilon=epsilon, obstacle=place.obstacle)
 
 
 def _linear(place: _Place, kind: str) -> Linear:
     """A dense layer or a convolution."""
     step, axis = place.step, len(place.step.input_shape)
-    return Linear(
-        place.name,
-        kind=kind,
-        groups=getattr(step.operation, "groups", 1),
-        axis_in=axis,
-        axis_out=axis,
-        channels_in=step.input_shape[-1],
-        channels_out=step.output_shape[-1],
-        kernel=lambda: place.arrays["kernel"],
-        bias=place.arrays.get("bias"),
-        obstacle=place.obstacle,
-    )
+    return Linear(place.name, kind=kind, groups=getattr(step.operation, "groups", 1), axis_in=axis,
+                  axis_out=axis, channels_in=step.input_shape[-1],
+                  channels_out=step.output_shape[-1], kernel=lambda: place.arrays["kernel"],
+                  bias=place.arrays.get("bias"), obstacle=place.obstacle)
 
 
 def _windowed(place: _Place, kind: str) -> Linear:
@@ -266,24 +253,15 @@ def _reshape(place: _Place) -> Pass:
 
 
 def _repeat(place: _Place) -> Pass:
-    last, times = len(place.step.input_shape), place.step.operation.times
-    return Pass(place.name, carry=passes.repeated(last, times))
+    times = place.step.operation.times
+    return Pass(place.name, carry=passes.repeated(times), back=passes.kept(times, place.title))
 
 
 # Operation -> what it is to folding.
 OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
-    op.Dense: partial(_linear, kind="dense"),
-    op.Convolve: partial(_windowed, kind="conv"),
-    op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
-    op.Pool: _pool,
-    op.BatchNorm: _norm,
-    op.RowNorm: _opaque,
-    op.Elementwise: _not_linear,
-    op.Softmax: _not_linear,
-    op.Permute: _permute,
-    op.Reshape: _reshape,
-    op.Pad: _pad,
-    op.Repeat: _repeat,
-    op.Disturb: _opaque,
+    op.Dense: partial(_linear, kind="dense"), op.Convolve: partial(_windowed, kind="conv"),
+    op.ConvolveTransposed: _transposed, op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
+    op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _not_linear,
+    op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
+    op.Repeat: _repeat, op.Disturb: _opaque,
 }

@@ -64,12 +64,18 @@ def transposed(order: Sequence[int]) -> Carry:
     return lambda affine, axis: (affine, list(order).index(axis))
 
 
-def repeated(last: int, times: int) -> Carry:
-    """Carry through what repeats each number of axis `last`, the last, `times` in a row."""
+def repeated(times: Sequence[int]) -> Carry:
+    """Carry through what repeats each number along axis `k` of a row `times[k]` in a row."""
+    return lambda affine, axis: (Affine(*(part.repeat(times[axis - 1]) for part in affine)), axis)
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int]:
-        many = times if axis == last else 1
-        return Affine(*(part.repeat(many) for part in affine)), axis
+
+def kept(times: Sequence[int], name: str) -> Carry:
+    """Carry back through what repeats numbers, along other axes than that of the channels."""
+
+    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        if times[axis - 1] > 1:
+            return f"{name} repeats values along axis {axis}, which the batch norm normalises"
+        return affine, axis
 
     return carry
 

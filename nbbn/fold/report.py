@@ -55,11 +55,8 @@ class SuspiciousChannel(NamedTuple):
 def norm_figures(var: np.ndarray, gain: np.ndarray, epsilon: float) -> dict[str, Any]:
     """What there is to say of a batch norm's channels, JSON-ready."""
     return {
-        "channels": len(var),
-        "epsilon": epsilon,
-        "smallest_variance": float(var.min()),
-        "largest_variance": float(var.max()),
-        "largest_gain": float(np.abs(gain).max()),
+        "channels": len(var), "epsilon": epsilon, "smallest_variance": float(var.min()),
+        "largest_variance": float(var.max()), "largest_gain": float(np.abs(gain).max()),
         "suspicious_channels": np.flatnonzero(var < epsilon).tolist(),
     }
 
@@ -166,8 +163,7 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
         cells = [entry.name, folded, entry.direction or "-", entry.into or "-"]
         table.add_row(*(Text(cell) for cell in cells + ([entry.reason] if with_reason else [])))
     out = StringIO()
-    console = Console(
-        file=out, width=110, color_system=None, force_terminal=False, force_jupyter=False
-    )
+    console = Console(file=out, width=110, color_system=None, force_terminal=False,
+                      force_jupyter=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -16,13 +16,7 @@ from nbbn.formats.content import Content, of_answers, of_layers
 from nbbn.formats.files import HDF5, ZIP, FileError, PathLike, first_bytes, read_whole
 
 __all__ = [
-    "READERS",
-    "WRITERS",
-    "Content",
-    "of_answers",
-    "of_layers",
-    "reader_of",
-    "shown_names",
+    "READERS", "WRITERS", "Content", "of_answers", "of_layers", "reader_of", "shown_names",
 ]
 
 
@@ -85,20 +79,14 @@ def _is_state_dict(start: bytes, path: PathLike) -> bool:
 
 # Where several know a file by its first bytes, or by its name, the first counts.
 READERS = (
-    Reader(
-        ("nbbn's own",), ".safetensors", lambda start, _: start[8:9] == b"{",
-        "nbbn.formats.native:load",
-    ),
+    Reader(("nbbn's own",), ".safetensors", lambda start, _: start[8:9] == b"{",
+           "nbbn.formats.native:load"),
     Reader((), "", _is_state_dict, "nbbn.formats.torch:refuse"),
-    Reader(
-        (".keras", ".h5"), "", lambda start, _: start.startswith((ZIP, HDF5)),
-        "nbbn.formats.keras:read",
-    ),
+    Reader((".keras", ".h5"), "", lambda start, _: start.startswith((ZIP, HDF5)),
+           "nbbn.formats.keras:read"),
     # A version comes first in an ONNX file.
-    Reader(
-        (".onnx",), ".onnx", lambda start, _: start[:1] == b"\x08",
-        "nbbn.formats.onnx.read:read",
-    ),
+    Reader((".onnx",), ".onnx", lambda start, _: start[:1] == b"\x08",
+           "nbbn.formats.onnx.read:read"),
 )  # fmt: skip
 
 # By the suffix of their files.

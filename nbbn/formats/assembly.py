@@ -34,15 +34,13 @@ def wanted_shapes(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[d
             wanted.append(layer.weight_shapes(shape))
             shape = layer.output_shape(shape)
         except LayerError as err:
-            raise LayerError(
-                f"layer {layer.name!r} does not fit rows of shape {shape}: {err}"
-            ) from None
+            raise LayerError(f"layer {layer.name!r} does not fit rows of shape {shape}: "
+                             f"{err}") from None
     return wanted
 
 
-def assembled(
-    layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights, dtype: DTypeLike
-) -> Network:
+def assembled(layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights,
+              dtype: DTypeLike) -> Network:
     """The network of these layers and arrays.
 
     Parameters
@@ -64,10 +62,8 @@ def assembled(
     dtype = np.dtype(dtype)
     names = [layer.name for layer in layers if layer.name is not None]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise LayerError(
-            f"a model's layers need different names, {twice[0]!r} is there already; "
-            "give another name"
-        )
+        raise LayerError(f"a model's layers need different names, {twice[0]!r} is there already; "
+                         "give another name")
     taken = set(names)
     own: dict[str, Any] = {"dtype": "float64"} if dtype == np.float64 else {}
     named = []

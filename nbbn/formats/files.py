@@ -95,9 +95,8 @@ def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
         raise FileError(f"{path}: does not exist; check the path") from err
     except OSError as err:
         reason = err.strerror or err
-        raise FileError(
-            f"{path}: cannot be read ({reason}); check the path and its permissions"
-        ) from err
+        raise FileError(f"{path}: cannot be read ({reason}); "
+                        "check the path and its permissions") from err
     except FileError:
         raise
     except ValueError as err:
@@ -126,9 +125,8 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as err:
         reason = err.strerror or err
-        raise FileError(
-            f"{path}: cannot be written ({reason}); check the folder's permissions and space"
-        ) from err
+        raise FileError(f"{path}: cannot be written ({reason}); "
+                        "check the folder's permissions and space") from err
     finally:
         temporary.unlink(missing_ok=True)
 

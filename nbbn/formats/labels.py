@@ -40,14 +40,11 @@ def labels_to_json(classes: ArrayLike | None) -> dict[str, Any] | None:
         kinds = {str if isinstance(v, str) else type(v) for v in values}
         if kinds not in ({str}, {int}):
             names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"
-            raise TypeError(
-                f"object labels must be all str or all int to be saved, got {names}; convert y"
-            )
+            raise TypeError(f"object labels must be all str or all int to be saved, got {names}; "
+                            "convert y")
     elif classes.dtype.kind not in "biufU" or classes.dtype.char == "g":
-        raise TypeError(
-            f"class labels must be bool, int, float or str to be saved, got {classes.dtype}; "
-            "convert y"
-        )
+        raise TypeError("class labels must be bool, int, float or str to be saved, "
+                        f"got {classes.dtype}; convert y")
     if classes.dtype.kind == "f" and not np.isfinite(classes).all():
         raise ValueError("class labels hold NaN or infinity; only finite labels can be saved")
     return {"dtype": classes.dtype.str, "values": values}

@@ -33,9 +33,8 @@ _MAX_HEADER = 100_000_000
 _ADVICE = "write it again with save, or fetch it again"
 
 
-def save(
-    path: PathLike, network: Network, meta: dict[str, Any], slots: Slots | None = None
-) -> None:
+def save(path: PathLike, network: Network, meta: dict[str, Any],
+         slots: Slots | None = None) -> None:
     """Write a network to a file.
 
     Parameters
@@ -71,9 +70,8 @@ def save(
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as err:
-        raise TypeError(
-            f"meta must be JSON-ready (dicts, lists, strings, finite numbers): {err}"
-        ) from err
+        raise TypeError("meta must be JSON-ready (dicts, lists, strings, finite numbers): "
+                        f"{err}") from err
     # safetensors 0.8 writes the memory of a Fortran-ordered array as if it were C-ordered.
     tensors = {name: np.ascontiguousarray(array) for name, array in named.items()}
 
@@ -85,9 +83,8 @@ def save(
             written = {}
         same = (n in written and np.array_equal(written[n], a) for n, a in tensors.items())
         if not all(same):
-            raise FileError(
-                f"{path}: the file does not read back equal; the disk or safetensors is at fault"
-            )
+            raise FileError(f"{path}: the file does not read back equal; "
+                            "the disk or safetensors is at fault")
 
     write_whole(path, to_bytes(tensors, {_KEY: text}), verify)
 
@@ -168,9 +165,8 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
     def accept(start: bytes, size: int) -> None:
         length = int.from_bytes(start[:8], "little")
         if size < 10 or not 2 <= length <= min(size - 8, _MAX_HEADER):
-            raise FileError(
-                f"{path}: is no nbbn model file, or cut short; give a file that nbbn saved"
-            )
+            raise FileError(f"{path}: is no nbbn model file, or cut short; "
+                            "give a file that nbbn saved")
 
     data = read_whole(path, accept)
     return data, *_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -183,14 +179,12 @@ def _header(path: Path, head: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
         text = tensors.pop("__metadata__", {}).get(_KEY)
         header = None if text is None else json.loads(text)
     except BROKEN as err:
-        raise FileError(
-            f"{path}: is no nbbn model file, or broken; give a file that nbbn saved"
-        ) from err
+        raise FileError(f"{path}: is no nbbn model file, or broken; "
+                        "give a file that nbbn saved") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise FileError(
-            f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn saved, or read "
-            "another program's weights with nbbn.interop.from_torch(path, layers)"
-        )
+        raise FileError(f"{path}: is a safetensors file, but not of nbbn; give a file that nbbn "
+                        "saved, or read another program's weights with "
+                        "nbbn.interop.from_torch(path, layers)")
     return tensors, header
 
 
@@ -200,9 +194,8 @@ def _content(path: PathLike, header: dict[str, Any]) -> tuple[dict[str, Any], di
     if not isinstance(version, int) or version < 1:
         raise FileError(f"{path}: format version {version!r} is not a version; {_ADVICE}")
     if version > VERSION:
-        raise FileError(
-            f"{path}: has format version {version}, this nbbn reads up to {VERSION}; upgrade nbbn"
-        )
+        raise FileError(f"{path}: has format version {version}, this nbbn reads up to {VERSION}; "
+                        "upgrade nbbn")
     config, meta = header.get("network"), header.get("meta")
     if not isinstance(config, dict) or not isinstance(meta, dict):
         raise FileError(f"{path}: the header lacks network or meta; {_ADVICE}")
@@ -221,9 +214,8 @@ def _expected(path: PathLike, config: dict[str, Any]) -> dict[str, list]:
             raise ValueError("shapes must be made of ints above 0")
         wanted = [layer.weight_shapes(shape) for layer, shape in zip(layers, shapes)]
     except BROKEN as err:
-        raise FileError(
-            f"{path}: the header describes no network ({one_line(err)}); {_ADVICE}"
-        ) from err
+        raise FileError(f"{path}: the header describes no network ({one_line(err)}); "
+                        f"{_ADVICE}") from err
     return {name: [tag, list(shape)] for name, shape in _named(wanted).items()}
 
 

@@ -31,9 +31,7 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray]:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
         except _BROKEN as err:
-            raise FileError(
-                f"{path}: cannot be read: it is no readable .npz file, or holds more than plain "
-                "numbers; give another"
-            ) from err
+            raise FileError(f"{path}: cannot be read: it is no readable .npz file, "
+                            "or holds more than plain numbers; give another") from err
 
     return read_with(path, arrays)

@@ -9,16 +9,10 @@ from typing import Any
 
 # Each name and its module, imported when the name is first used: they import numba.
 _MODULES = {
-    "BATCH_NORM_ACTIVATIONS": "batch_norm",
-    "BatchNormCache": "batch_norm",
-    "batch_norm_backward": "batch_norm",
-    "batch_norm_inference": "batch_norm",
-    "batch_norm_train": "batch_norm",
-    "conv2d": "affine",
-    "dense": "affine",
-    "group_norm": "norm",
-    "layer_norm": "norm",
-    "max_pool2d": "pool",
+    "BATCH_NORM_ACTIVATIONS": "batch_norm", "BatchNormCache": "batch_norm",
+    "batch_norm_backward": "batch_norm", "batch_norm_inference": "batch_norm",
+    "batch_norm_train": "batch_norm", "conv2d": "affine", "dense": "affine", "group_norm": "norm",
+    "layer_norm": "norm", "max_pool2d": "pool",
 }
 
 __all__ = list(_MODULES)

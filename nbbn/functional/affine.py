@@ -9,14 +9,8 @@ from nbbn.functional.lowered import activation_of, layer_of, output_shape, run, 
 from nbbn.layers import Conv2D, Dense, DepthwiseConv2D
 
 
-def dense(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
+          activation: str | None = None, out: np.ndarray | None = None) -> np.ndarray:
     """A dense layer: `y = activation(x @ kernel + bias)`.
 
     Parameters
@@ -59,10 +53,9 @@ def dense(
     act = activation_of(activation)
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 2 or kernel.shape[0] != x.shape[-1] or not kernel.size:
-        raise ValueError(
-            f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape {x.shape} "
-            f"and 1 unit or more, got {kernel.shape}; transpose or reshape it"
-        )
+        raise ValueError(f"kernel must have shape (in, units) with in {x.shape[-1]} for x of shape "
+                         f"{x.shape} and 1 unit or more, got {kernel.shape}; transpose or reshape "
+                         "it")
     units = kernel.shape[1]
     weights = {"kernel": kernel, **per_channel(x.dtype, units, bias=bias)}
     y = target(out, (*x.shape[:-1], units), x.dtype)
@@ -70,18 +63,10 @@ def dense(
     return y
 
 
-def conv2d(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray | None = None,
-    *,
-    strides: int | tuple[int, int] = (1, 1),
-    padding: str = "valid",
-    dilation_rate: int | tuple[int, int] = (1, 1),
-    groups: int = 1,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
+           strides: int | tuple[int, int] = (1, 1), padding: str = "valid",
+           dilation_rate: int | tuple[int, int] = (1, 1), groups: int = 1,
+           activation: str | None = None, out: np.ndarray | None = None) -> np.ndarray:
     """A convolution over height and width, a bias and an activation.
 
     Cross-correlation: the kernel is not turned round.
@@ -138,25 +123,18 @@ def conv2d(
     act = activation_of(activation)
     kernel = like_x("kernel", kernel, x.dtype)
     if kernel.ndim != 4 or not kernel.size:
-        raise ValueError(
-            "kernel must have shape (height, width, in / groups, filters), each 1 or more, "
-            f"got {kernel.shape}; reshape it"
-        )
+        raise ValueError("kernel must have shape (height, width, in / groups, filters), "
+                         f"each 1 or more, got {kernel.shape}; reshape it")
     *size, depth, filters = kernel.shape
     window = {
-        "kernel_size": size,
-        "strides": strides,
-        "padding": padding,
-        "dilation_rate": dilation_rate,
+        "kernel_size": size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
     }
     whole = layer_of(Conv2D, filters=filters, groups=groups, **window)
     row, channels, groups = x.shape[1:], x.shape[-1], whole.groups
     shape = output_shape(whole, x)
     if depth * groups != channels:
-        raise ValueError(
-            f"kernel must have {channels // groups} on its third axis, for {channels} channels "
-            f"in {groups} groups, got shape {kernel.shape}"
-        )
+        raise ValueError(f"kernel must have {channels // groups} on its third axis, "
+                         f"for {channels} channels in {groups} groups, got shape {kernel.shape}")
     weights = {"kernel": kernel, **per_channel(x.dtype, filters, bias=bias)}
     y = target(out, shape, x.dtype)
     if groups == 1:
@@ -166,21 +144,15 @@ def conv2d(
         # Filter m of channel c writes channel c * multiplier + m, here as there.
         run(layer, act, x, row, {**weights, "kernel": kernel.reshape(*size, channels, -1)}, y)
     else:
-        parts = _parts(
-            layer_of(Conv2D, filters=filters // groups, **window), groups, x, weights, shape
-        )
+        parts = _parts(layer_of(Conv2D, filters=filters // groups, **window), groups, x, weights,
+                       shape)
         np.concatenate(parts, axis=-1, out=y)
         run_activation(act, y)
     return y
 
 
-def _parts(
-    layer: Conv2D,
-    groups: int,
-    x: np.ndarray,
-    weights: dict[str, np.ndarray],
-    shape: tuple[int, ...],
-) -> list[np.ndarray]:
+def _parts(layer: Conv2D, groups: int, x: np.ndarray, weights: dict[str, np.ndarray],
+           shape: tuple[int, ...]) -> list[np.ndarray]:
     """What each group gives on its own, a list of arrays; all of them together have `shape`.
 
     As one matrix, with zeros where groups do not mix, a NaN of one group would reach all: 0 * NaN
@@ -190,13 +162,7 @@ def _parts(
     for g in range(groups):
         part = np.empty((*shape[:-1], wide), x.dtype)
         own = {name: array[..., g * wide : (g + 1) * wide] for name, array in weights.items()}
-        run(
-            layer,
-            activation_of(None),
-            x[..., g * deep : (g + 1) * deep],
-            (*x.shape[1:-1], deep),
-            own,
-            part,
-        )
+        run(layer, activation_of(None), x[..., g * deep : (g + 1) * deep], (*x.shape[1:-1], deep),
+            own, part)
         parts.append(part)
     return parts

@@ -46,13 +46,9 @@ _PROGRAMS = {
     "backward": ("gradient_sums{relu}", "merge_gradients", "input_gradient{relu}{streamed}"),
 }
 _BUFFERS = {
-    "x": Buffer("x", Segment.X),
-    "dy": Buffer("dy", Segment.Y),
-    "y": Buffer("y", Segment.OUT),
-    "dx": Buffer("dx", Segment.OUT),
-    "gamma": Buffer("gamma", Segment.GAMMA),
-    "beta": Buffer("beta", Segment.BETA),
-    "state": Buffer("state", Segment.PARAMS),
+    "x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y), "y": Buffer("y", Segment.OUT),
+    "dx": Buffer("dx", Segment.OUT), "gamma": Buffer("gamma", Segment.GAMMA),
+    "beta": Buffer("beta", Segment.BETA), "state": Buffer("state", Segment.PARAMS),
     "partial": Buffer("partial", Segment.WORK),
 }
 
@@ -85,9 +81,8 @@ class BatchNormCache:
 class _Plan:
     """How an array of a shape is split, and the programs that run on it."""
 
-    def __init__(
-        self, rows: int, channels: int, dtype: np.dtype, activation: str | None, epsilon: float
-    ):
+    def __init__(self, rows: int, channels: int, dtype: np.dtype, activation: str | None,
+                 epsilon: float):
         v = lanes(dtype)
         group = v // math.gcd(channels, v)
         group *= max(1, -(-_WIDE // (channels * group)))
@@ -126,15 +121,9 @@ class _Plan:
     def _made_of(self, kernels: list[str]) -> Program:
         """A program of kernels that each get what they ask for."""
         known = {
-            **_BUFFERS,
-            "channels": self.channels,
-            "width": self.width,
-            "rows_total": self.virtual_rows,
-            "tail": self.tail,
-            "run": self.run,
-            "blocks": self.blocks,
-            "epsilon": self.epsilon,
-            "clip": int(bool(self._relu)),
+            **_BUFFERS, "channels": self.channels, "width": self.width,
+            "rows_total": self.virtual_rows, "tail": self.tail, "run": self.run,
+            "blocks": self.blocks, "epsilon": self.epsilon, "clip": int(bool(self._relu)),
         }
         program = Program(self.dtype)
         for kernel in kernels:
@@ -145,16 +134,9 @@ class _Plan:
 _plan = functools.lru_cache(maxsize=256)(_Plan)
 
 
-def batch_norm_train(
-    x: np.ndarray,
-    gamma: ArrayLike | None = None,
-    beta: ArrayLike | None = None,
-    *,
-    epsilon: float = 1e-5,
-    axis: int = -1,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> tuple[np.ndarray, BatchNormCache]:
+def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayLike | None = None,
+                     *, epsilon: float = 1e-5, axis: int = -1, activation: str | None = None,
+                     out: np.ndarray | None = None) -> tuple[np.ndarray, BatchNormCache]:
     """Normalise by the batch's own mean and variance.
 
     `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
@@ -203,10 +185,8 @@ def batch_norm_train(
     channels = x.shape[axis]
     rows = x.size // channels
     if rows < 2:
-        raise ValueError(
-            f"x has 1 sample per channel (shape {x.shape}, axis {axis}): "
-            "its variance is not defined; use 2 or more"
-        )
+        raise ValueError(f"x has 1 sample per channel (shape {x.shape}, axis {axis}): "
+                         "its variance is not defined; use 2 or more")
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
     if out is not None and np.may_share_memory(rows_first, out):
@@ -216,9 +196,8 @@ def batch_norm_train(
     return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)
 
 
-def batch_norm_backward(
-    dy: np.ndarray, cache: BatchNormCache, *, out: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
+                        out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of `batch_norm_train`, its activation included.
 
     Parameters
@@ -271,18 +250,10 @@ def batch_norm_backward(
     return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
 
 
-def batch_norm_inference(
-    x: np.ndarray,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    mean: ArrayLike,
-    var: ArrayLike,
-    *,
-    epsilon: float = 1e-5,
-    axis: int = -1,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None,
+                         mean: ArrayLike, var: ArrayLike, *, epsilon: float = 1e-5, axis: int = -1,
+                         activation: str | None = None,
+                         out: np.ndarray | None = None) -> np.ndarray:
     """Normalise by given statistics.
 
     `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
@@ -328,16 +299,9 @@ def batch_norm_inference(
     return _deliver(target, axis, x, out)
 
 
-def _prepare(
-    x: np.ndarray,
-    axis: int,
-    channels: int,
-    gamma: ArrayLike | None,
-    beta: ArrayLike | None,
-    epsilon: float,
-    activation: str | None,
-    out: np.ndarray | None,
-) -> tuple[_Plan, np.ndarray, np.ndarray, np.ndarray]:
+def _prepare(x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None,
+             beta: ArrayLike | None, epsilon: float, activation: str | None,
+             out: np.ndarray | None) -> tuple[_Plan, np.ndarray, np.ndarray, np.ndarray]:
     """The plan, gamma and beta as arrays, and the array that the kernels write."""
     if activation not in BATCH_NORM_ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
@@ -351,9 +315,8 @@ def _prepare(
     return plan, gamma, beta, target
 
 
-def _per_channel(
-    name: str, values: ArrayLike | None, channels: int, dtype: DTypeLike
-) -> np.ndarray:
+def _per_channel(name: str, values: ArrayLike | None, channels: int,
+                 dtype: DTypeLike) -> np.ndarray:
     if (
         type(values) is np.ndarray
         and values.dtype == dtype
@@ -365,9 +328,8 @@ def _per_channel(
         return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
     array = np.ascontiguousarray(values, dtype)
     if array.shape != (channels,):
-        raise ValueError(
-            f"{name} must have shape ({channels},), one number a channel, got {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape ({channels},), one number a channel, "
+                         f"got {array.shape}")
     return array
 
 
@@ -410,15 +372,7 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*rest[:axis], channels_last[-1], *rest[axis:])
 
 
-def _call(
-    plan: _Plan,
-    program: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    out: np.ndarray,
-    gamma: np.ndarray,
-    beta: np.ndarray,
-    state: np.ndarray,
-) -> None:
+def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
+          gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
     table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
     call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.parallel)

@@ -38,10 +38,8 @@ def check_images(x: ArrayLike) -> np.ndarray:
     """
     x = np.asarray(x)
     if x.ndim != 4:
-        raise ValueError(
-            "x must have 4 dimensions, (rows, height, width, channels), "
-            f"got shape {x.shape}; reshape it"
-        )
+        raise ValueError("x must have 4 dimensions, (rows, height, width, channels), "
+                         f"got shape {x.shape}; reshape it")
     return check_x(x, -1)[0]
 
 
@@ -76,10 +74,8 @@ def target(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> n
     if out is None:
         return np.empty(shape, dtype)
     if not (out.flags.c_contiguous and out.flags.aligned):
-        raise ValueError(
-            f"out must be C-contiguous and aligned, got strides {out.strides}; "
-            f"use np.empty({shape}, '{dtype}')"
-        )
+        raise ValueError(f"out must be C-contiguous and aligned, got strides {out.strides}; "
+                         f"use np.empty({shape}, '{dtype}')")
     return out
 
 
@@ -93,15 +89,13 @@ def like_x(name: str, values: ArrayLike, dtype: np.dtype) -> np.ndarray:
     """
     array = np.asarray(values)
     if array.dtype != dtype:
-        raise TypeError(
-            f"{name} must have x's dtype {dtype}, got {array.dtype}; convert one of the two"
-        )
+        raise TypeError(f"{name} must have x's dtype {dtype}, got {array.dtype}; "
+                        "convert one of the two")
     return array
 
 
-def per_channel(
-    dtype: np.dtype, channels: int, **arrays: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def per_channel(dtype: np.dtype, channels: int,
+                **arrays: np.ndarray | None) -> dict[str, np.ndarray]:
     """The arrays that are not None, by name, each with one number a channel.
 
     Raises
@@ -116,8 +110,6 @@ def per_channel(
     }
     for name, array in given.items():
         if array.shape != (channels,):
-            raise ValueError(
-                f"{name} must have shape ({channels},), one number a channel, "
-                f"got {array.shape}; reshape it"
-            )
+            raise ValueError(f"{name} must have shape ({channels},), one number a channel, "
+                             f"got {array.shape}; reshape it")
     return given

@@ -78,29 +78,21 @@ def activation_of(activation: str | None) -> Activation:
         A ValueError, for an unknown name.
     """
     if activation is not None and not isinstance(activation, str):
-        raise TypeError(
-            f"activation must be None or a name (nbbn.layers.ACTIVATIONS), got {activation!r}"
-        )
+        raise TypeError("activation must be None or a name (nbbn.layers.ACTIVATIONS), "
+                        f"got {activation!r}")
     return layer_of(Activation, activation=activation)
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _lowered(
-    layers: tuple[Layer, ...], row: tuple[int, ...], dtype: np.dtype
-) -> tuple[Parameters, InferenceRun]:
+def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...],
+             dtype: np.dtype) -> tuple[Parameters, InferenceRun]:
     lowered = InferenceProgram(computation(layers, row).inference, dtype)
     # Each call brings its own parameters.
     return lowered.parameters, InferenceRun(lowered, np.empty(0, np.uint8))
 
 
-def run(
-    layer: Layer,
-    activation: Activation,
-    x: np.ndarray,
-    row: tuple[int, ...],
-    weights: dict[str, np.ndarray],
-    out: np.ndarray,
-) -> None:
+def run(layer: Layer, activation: Activation, x: np.ndarray, row: tuple[int, ...],
+        weights: dict[str, np.ndarray], out: np.ndarray) -> None:
     """Write `activation(layer(x))` to `out`.
 
     Parameters

@@ -11,15 +11,9 @@ from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import GroupNormalization, LayerNormalization
 
 
-def layer_norm(
-    x: np.ndarray,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-    *,
-    epsilon: float = 1e-5,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
     """Normalise over the last axis.
 
     `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
@@ -69,16 +63,9 @@ def layer_norm(
     return y
 
 
-def group_norm(
-    x: np.ndarray,
-    gamma: np.ndarray | None = None,
-    beta: np.ndarray | None = None,
-    *,
-    groups: int,
-    epsilon: float = 1e-5,
-    activation: str | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               groups: int, epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
     """Normalise each row's groups of channels.
 
     `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`. A group is a run of

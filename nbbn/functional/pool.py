@@ -9,14 +9,9 @@ from nbbn.functional.lowered import activation_of, layer_of, output_shape, run
 from nbbn.layers import MaxPooling2D
 
 
-def max_pool2d(
-    x: np.ndarray,
-    pool_size: int | tuple[int, int] = (2, 2),
-    *,
-    strides: int | tuple[int, int] | None = None,
-    padding: str = "valid",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def max_pool2d(x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
+               strides: int | tuple[int, int] | None = None, padding: str = "valid",
+               out: np.ndarray | None = None) -> np.ndarray:
     """The largest value of each window, per channel.
 
     Parameters

@@ -11,12 +11,7 @@ from nbbn.interop.skl2onnx import register_skl2onnx
 from nbbn.interop.torch import from_torch
 
 __all__ = [
-    "from_keras",
-    "from_onnx",
-    "from_torch",
-    "open_model",
-    "register_skl2onnx",
-    "to_onnx",
+    "from_keras", "from_onnx", "from_torch", "open_model", "register_skl2onnx", "to_onnx",
 ]
 
 

@@ -45,11 +45,12 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
     batch norm); Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool,
-    GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros;
-    BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
-    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, Tanh, Softplus, Exp, Softmax, Clip and
-    Min on top of a ReLU, and the forms of several nodes that exporters give gelu, silu, softmax and
-    norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+    GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros, Resize
+    and Upsample that repeat the nearest number; BatchNormalization, LayerNormalization,
+    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
+    Sigmoid, Tanh, Softplus, Softsign, Mish, Exp, Softmax, Clip and Min on top of a ReLU, and the
+    forms of several nodes that exporters give activations, softmax and norms; Flatten, Reshape,
+    Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
     The model computes in float64 if the graph's input is of float64, else in float32. A layer may
     differ from the one that was written where it computes the same: a depthwise convolution for a

@@ -13,9 +13,8 @@ from nbbn.models.sequential import Sequential
 from nbbn.utils import keras_name
 
 
-def from_torch(
-    state_dict_or_path: Mapping[str, Any] | PathLike, layers: Sequence[Layer] | Sequential
-) -> Sequential:
+def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
+               layers: Sequence[Layer] | Sequential) -> Sequential:
     """Layers of nbbn with the weights of a PyTorch model.
 
     Parameters
@@ -72,10 +71,8 @@ def from_torch(
     own = None if isinstance(layers, Sequential) else [layer.name for layer in layers]
     model = layers if isinstance(layers, Sequential) else Sequential(layers)
     if not model.built:
-        raise ValueError(
-            "from_torch needs the shape of one row: begin the layers with Input((...)), or give "
-            "the first input_shape="
-        )
+        raise ValueError("from_torch needs the shape of one row: "
+                         "begin the layers with Input((...)), or give the first input_shape=")
     network = model.network()
     if own is None:
         own = [layer.name for layer in network.layers if not _is_automatic(layer)]

@@ -64,10 +64,8 @@ def activation_name(activation: str | None) -> str:
     if activation is None:
         return "linear"
     if not isinstance(activation, str):
-        raise LayerError(
-            f"an activation is given by name, got {activation!r}; add ReLU, LeakyReLU, ELU or "
-            "Softmax as a layer of its own"
-        )
+        raise LayerError(f"an activation is given by name, got {activation!r}; add ReLU, "
+                         "LeakyReLU, ELU or Softmax as a layer of its own")
     name = SYNONYMS.get(activation, activation)
     if name not in ACTIVATIONS:
         near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *SYNONYMS), 1)
@@ -213,10 +211,8 @@ Momentum = Annotated[
 
 RowShape = Annotated[
     tuple[int, ...] | None,
-    Rule(
-        _optional(_shape),
-        "the shape of one row, whole numbers of at least 1 without the batch axis",
-    ),
+    Rule(_optional(_shape),
+         "the shape of one row, whole numbers of at least 1 without the batch axis"),
 ]
 Axis = Annotated[int, Rule(_one_axis, "a whole number, or a list of one")]
 Axes = Annotated[int | tuple[int, ...], Rule(_axes, "a whole number or a list of them")]
@@ -231,25 +227,19 @@ Pair = Annotated[
 ]
 OptionalPair = Annotated[
     tuple[int, int] | None,
-    Rule(
-        _optional(lambda v: _pair(v, 1)),
-        "None, a whole number of at least 1 or two of them, (height, width)",
-    ),
+    Rule(_optional(lambda v: _pair(v, 1)),
+         "None, a whole number of at least 1 or two of them, (height, width)"),
 ]
 OutputPadding = Annotated[
     tuple[int, int] | None,
-    Rule(
-        _optional(lambda v: _pair(v, 0)),
-        "None, a whole number of at least 0 or two of them, (height, width)",
-    ),
+    Rule(_optional(lambda v: _pair(v, 0)),
+         "None, a whole number of at least 0 or two of them, (height, width)"),
 ]
 Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
 DataFormat = Annotated[
     str | None,
-    Rule(
-        _data_format,
-        "None or 'channels_last' (transpose the data to (rows, height, width, channels))",
-    ),
+    Rule(_data_format,
+         "None or 'channels_last' (transpose the data to (rows, height, width, channels))"),
 ]
 
 # A name or None goes in, a name is kept; a name or an object goes in, an object is kept.

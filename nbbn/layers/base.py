@@ -57,9 +57,8 @@ class Layer:
     def __post_init__(self) -> None:
         for f in fields(self):
             if rule := _rule(f):
-                value = rule.apply(
-                    f"{type(self).__name__}: {f.name}", getattr(self, f.name), f.default
-                )
+                value = rule.apply(f"{type(self).__name__}: {f.name}", getattr(self, f.name),
+                                   f.default)
                 object.__setattr__(self, f.name, value)
 
     def __repr__(self) -> str:
@@ -103,10 +102,8 @@ class Layer:
         trained = self.trainable_names(input_shape, *others)
         penalties = self.regularizers(input_shape, *others)
         return {
-            name: Array(
-                shape, name in trained, getattr(penalties.get(name), "l1", 0.0),
-                getattr(penalties.get(name), "l2", 0.0),
-            )
+            name: Array(shape, name in trained, getattr(penalties.get(name), "l1", 0.0),
+                        getattr(penalties.get(name), "l2", 0.0))
             for name, shape in self.weight_shapes(input_shape, *others).items()
         }
 
@@ -115,9 +112,8 @@ class Layer:
         names = self.weight_shapes(input_shape, *others) if self.trainable else ()
         return tuple(name for name in names if name not in self.statistics)
 
-    def initial_weights(
-        self, input_shape: Shape, rng: np.random.Generator, dtype: DTypeLike
-    ) -> dict[str, np.ndarray]:
+    def initial_weights(self, input_shape: Shape, rng: np.random.Generator,
+                        dtype: DTypeLike) -> dict[str, np.ndarray]:
         """New arrays, as the layer's initializers make them.
 
         Parameters
@@ -204,10 +200,8 @@ class Layer:
         rank = len(input_shape) + 1
         at = axis + rank if axis < 0 else axis
         if not 1 <= at < rank:
-            raise self.error(
-                f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} "
-                "(axis 0 is the batch)"
-            )
+            raise self.error(f"axis {axis} is not an axis of rows of shape {tuple(input_shape)} "
+                             "(axis 0 is the batch)")
         return at - 1
 
     def _row_axes(self, axes: int | tuple[int, ...], input_shape: Shape) -> tuple[int, ...]:

@@ -23,9 +23,8 @@ from nbbn.operations import Operation, Shape, Sides
 
 def _check_steps(layer: Layer, strides: Pair, dilation_rate: Pair) -> None:
     if max(strides) > 1 and max(dilation_rate) > 1:
-        raise layer.error(
-            f"strides and dilation_rate cannot both be above 1, got {strides} and {dilation_rate}"
-        )
+        raise layer.error("strides and dilation_rate cannot both be above 1, "
+                          f"got {strides} and {dilation_rate}")
 
 
 def _with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
@@ -90,10 +89,8 @@ class Conv2D(Layer):
         super().__post_init__()
         _check_steps(self, self.strides, self.dilation_rate)
         if self.filters % self.groups:
-            raise self.error(
-                f"filters must be a multiple of groups, got filters {self.filters} "
-                f"and groups {self.groups}"
-            )
+            raise self.error("filters must be a multiple of groups, "
+                             f"got filters {self.filters} and groups {self.groups}")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._depth(input_shape)
@@ -110,18 +107,15 @@ class Conv2D(Layer):
 
     def _window(self, input_shape: Shape) -> op.Window:
         shape = self._row(input_shape, 3)
-        return windows.sliding(
-            self, shape, self.kernel_size, self.strides, self.dilation_rate, self.padding
-        )
+        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
+                               self.padding)
 
     def _depth(self, input_shape: Shape) -> int:
         """Channels that one filter sees."""
         channels = self._row(input_shape, 3)[2]
         if channels % self.groups:
-            raise self.error(
-                f"needs a number of channels that is a multiple of groups {self.groups}, "
-                f"got rows of shape {input_shape}"
-            )
+            raise self.error("needs a number of channels that is a multiple of groups "
+                             f"{self.groups}, got rows of shape {input_shape}")
         return channels // self.groups
 
 
@@ -197,9 +191,8 @@ class DepthwiseConv2D(Layer):
 
     def _window(self, input_shape: Shape) -> op.Window:
         shape = self._row(input_shape, 3)
-        return windows.sliding(
-            self, shape, self.kernel_size, self.strides, self.dilation_rate, self.padding
-        )
+        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
+                               self.padding)
 
 
 @register
@@ -262,10 +255,8 @@ class Conv2DTranspose(Layer):
         super().__post_init__()
         _check_steps(self, self.strides, self.dilation_rate)
         if self.output_padding and any(p >= s for p, s in zip(self.output_padding, self.strides)):
-            raise self.error(
-                f"output_padding must lie below strides, got {self.output_padding} "
-                f"and {self.strides}"
-            )
+            raise self.error("output_padding must lie below strides, "
+                             f"got {self.output_padding} and {self.strides}")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         convolve = op.ConvolveTransposed(self._window(input_shape), self.filters)
@@ -292,7 +283,6 @@ class Conv2DTranspose(Layer):
         )
         window = replace(window, sides=(top_bottom, left_right))
         if min(window.written(shape)) < 1:
-            raise self.error(
-                f"rows of shape {shape} leave no output; needs more of them, or output_padding"
-            )
+            raise self.error(f"rows of shape {shape} leave no output; needs more of them, "
+                             "or output_padding")
         return window

@@ -53,9 +53,8 @@ class Input(Layer):
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         if tuple(input_shape) != self.shape:
-            raise self.error(
-                f"needs rows of shape {self.shape}, got rows of shape {tuple(input_shape)}"
-            )
+            raise self.error(f"needs rows of shape {self.shape}, "
+                             f"got rows of shape {tuple(input_shape)}")
         return []
 
 

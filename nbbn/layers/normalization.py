@@ -184,11 +184,8 @@ class LayerNormalization(Layer):
     gamma_constraint: NotSupported = None
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
-        return op.over_last(
-            input_shape,
-            self.axes(input_shape),
-            lambda shape: [op.RowNorm(1, shape[-1], self.epsilon)],
-        )
+        return op.over_last(input_shape, self.axes(input_shape),
+                            lambda shape: [op.RowNorm(1, shape[-1], self.epsilon)])
 
     def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
         shape = tuple(input_shape[axis] for axis in self.axes(input_shape))
@@ -270,8 +267,6 @@ class GroupNormalization(Layer):
         channels = input_shape[self._row_axis(self.axis, input_shape)]
         groups = channels if self.groups == -1 else self.groups
         if channels % groups:
-            raise self.error(
-                f"needs a number of channels that is a multiple of groups {groups}, "
-                f"got {channels} channels in rows of shape {tuple(input_shape)}"
-            )
+            raise self.error(f"needs a number of channels that is a multiple of groups {groups}, "
+                             f"got {channels} channels in rows of shape {tuple(input_shape)}")
         return groups

@@ -40,10 +40,8 @@ class Dropout(Layer):
         if self.noise_shape is not None:
             noise = self.noise_shape[1:]
             if len(noise) != len(shape) or any(m not in (None, 1, n) for m, n in zip(noise, shape)):
-                raise self.error(
-                    f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); "
-                    "use 1, None or the length"
-                )
+                raise self.error(f"noise_shape {self.noise_shape} does not fit (rows, *{shape}); "
+                                 "use 1, None or the length")
         if self.rate == 0:
             return []
         return [op.Disturb("dropout", self.rate, self.seed, self.noise_shape)]

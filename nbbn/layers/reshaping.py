@@ -58,10 +58,8 @@ class Reshape(Layer):
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         values, known = math.prod(input_shape), math.prod(n for n in self.target_shape if n != -1)
         if values % known or (values != known and -1 not in self.target_shape):
-            raise self.error(
-                f"needs rows that fill {self.target_shape}, got rows of shape "
-                f"{tuple(input_shape)} with {values} values"
-            )
+            raise self.error(f"needs rows that fill {self.target_shape}, "
+                             f"got rows of shape {tuple(input_shape)} with {values} values")
         shape = tuple(values // known if n == -1 else n for n in self.target_shape)
         return op.reshaped(input_shape, shape)
 
@@ -93,10 +91,8 @@ class ZeroPadding2D(Layer):
 
     padding: Annotated[
         Any,
-        Rule(
-            _sides,
-            "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))",
-        ),
+        Rule(_sides,
+             "a whole number of at least 0, (height, width) or ((top, bottom), (left, right))"),
     ] = (1, 1)
     data_format: DataFormat = None
 
@@ -135,10 +131,4 @@ class UpSampling2D(Layer):
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         self._row(input_shape, 3)
-        down, right = self.size
-        # Width, then height, stands last while it is repeated.
-        wider = [op.Permute((0, 2, 1)), op.Repeat(right), op.Permute((1, 2, 0))]
-        turned = wider if right > 1 else [op.Permute((2, 1, 0))]
-        if down > 1:
-            return [*turned, op.Repeat(down), op.Permute((2, 1, 0))]
-        return [*wider[:2], op.Permute((0, 2, 1))] if right > 1 else []
+        return [] if self.size == (1, 1) else [op.Repeat((*self.size, 1))]

@@ -22,9 +22,8 @@ def pads(values: int, span: int, stride: int, padding: str) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def sliding(
-    layer: Layer, shape: Shape, size: Pair, strides: Pair, dilation: Pair, padding: str
-) -> Window:
+def sliding(layer: Layer, shape: Shape, size: Pair, strides: Pair, dilation: Pair,
+            padding: str) -> Window:
     """The window of a layer over rows of `shape`, with what `padding` puts around them.
 
     Raises
@@ -36,16 +35,13 @@ def sliding(
     top_bottom, left_right = (pads(n, k, s, padding) for n, k, s in zip(shape, span, strides))
     window = Window(size, strides, dilation, (top_bottom, left_right))
     if min(window.places(shape)) < 1:
-        raise layer.error(
-            f"needs rows of height {span[0]} and width {span[1]} at least, got rows of shape "
-            f"{shape}; use padding='same'"
-        )
+        raise layer.error(f"needs rows of height {span[0]} and width {span[1]} at least, "
+                          f"got rows of shape {shape}; use padding='same'")
     return window
 
 
-def transposed_count(
-    values: int, span: int, stride: int, padding: str, output_padding: int | None
-) -> int:
+def transposed_count(values: int, span: int, stride: int, padding: str,
+                     output_padding: int | None) -> int:
     """Outputs of a transposed window."""
     if padding == "valid":
         extra = max(stride - span, 0) if output_padding is None else output_padding

@@ -30,9 +30,8 @@ class BaseModel:
     The newest weights are the layers', or the trainer's where `Compiled.ahead` says so.
     """
 
-    def __init__(
-        self, layers: Iterable[Layer] | None = None, trainable: bool = True, name: str | None = None
-    ):
+    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
+                 name: str | None = None):
         self.name = name or "sequential"
         self.stop_training = False
         self._layers = LayerList(utils.new_seed())
@@ -63,10 +62,8 @@ class BaseModel:
             For a name that is taken, or a layer that does not fit.
         """
         if isinstance(layer, BaseModel):
-            raise TypeError(
-                "a model inside a model is not supported; add its layers: "
-                "Sequential([*model.layers, ...])"
-            )
+            raise TypeError("a model inside a model is not supported; add its layers: "
+                            "Sequential([*model.layers, ...])")
         arrays = None
         if type(layer) is LayerView:
             arrays, layer = layer.copies(), layer.specification
@@ -124,9 +121,8 @@ class BaseModel:
         entries = self._layers.entries
         if index is not None:
             if not -len(entries) <= index < len(entries):
-                raise ValueError(
-                    f"get_layer: the model has {len(entries)} layers, got index {index}"
-                )
+                raise ValueError(f"get_layer: the model has {len(entries)} layers, "
+                                 f"got index {index}")
             return self._view(entries[index])
         for entry in entries:
             if entry.spec.name == name:
@@ -161,17 +157,14 @@ class BaseModel:
         """
         if input_shape is None:
             if self._layers.input_shape is None:
-                raise ValueError(
-                    "build: input_shape must be given, such as (None, 784), since no layer tells it"
-                )
+                raise ValueError("build: input_shape must be given, such as (None, 784), "
+                                 "since no layer tells it")
             self._layers.build(self._layers.input_shape)
             return
         _, *sizes = input_shape
         if not sizes or not all(isinstance(n, Integral) and int(n) > 0 for n in sizes):
-            raise ValueError(
-                f"build: input_shape must be (None, ...), a row's sizes after the batch axis, got "
-                f"{input_shape}"
-            )
+            raise ValueError("build: input_shape must be (None, ...), "
+                             f"a row's sizes after the batch axis, got {input_shape}")
         self._layers.build(tuple(int(n) for n in sizes))
 
     @property
@@ -192,10 +185,8 @@ class BaseModel:
     def _shapes(self, what: str) -> list[tuple[int, ...]]:
         """Shape of one row before each layer and after the last; ValueError while unknown."""
         if not self.built:
-            raise ValueError(
-                f"{what}: the model has no weights yet; give the first layer input_shape=, call "
-                f"build((None, ...)), or fit it"
-            )
+            raise ValueError(f"{what}: the model has no weights yet; give the first layer "
+                             "input_shape=, call build((None, ...)), or fit it")
         return self._layers.shapes
 
     def summary(
@@ -385,10 +376,8 @@ class BaseModel:
             With `training`: outputs with batch statistics are not given.
         """
         if training:
-            raise ValueError(
-                "calling a model with training=True is not supported; train with fit or "
-                "train_on_batch"
-            )
+            raise ValueError("calling a model with training=True is not supported; "
+                             "train with fit or train_on_batch")
         return self.predict(x)
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
@@ -453,9 +442,8 @@ def refuse(**given: Any) -> None:
     """ValueError for an argument that is not supported."""
     for name, value in given.items():
         if value is not None:
-            raise ValueError(
-                f"{name} is not supported, got {value!r}; leave it out: all rows given are used"
-            )
+            raise ValueError(f"{name} is not supported, got {value!r}; leave it out: "
+                             "all rows given are used")
 
 
 def whole(name: str, value: Any, least: int) -> int:

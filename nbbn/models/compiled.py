@@ -39,15 +39,13 @@ class Compiled:
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
         """What the arguments of `compile` stand for, after `norm_step` steps of statistics."""
         if loss is None:
-            raise ValueError(
-                "compile: loss must be given, such as loss='sparse_categorical_crossentropy'"
-            )
+            raise ValueError("compile: loss must be given, "
+                             "such as loss='sparse_categorical_crossentropy'")
         made = cls(optimizers.get(optimizer), losses.get(loss), _flat(given), (0, norm_step))
         names = ["loss", *(metric.name for metric in made.metrics(None))]
         if len(set(names)) < len(names):
-            raise ValueError(
-                f"compile: metrics need different names, got {', '.join(map(str, names[1:]))}"
-            )
+            raise ValueError("compile: metrics need different names, "
+                             f"got {', '.join(map(str, names[1:]))}")
         return made
 
     def metrics(self, units: int | None) -> list[Metric]:
@@ -74,16 +72,14 @@ class Compiled:
             return ()
         if self.loss.from_logits:
             if end in ("softmax", "sigmoid"):
-                raise LayerError(
-                    f"loss {shown!r} with from_logits=True takes outputs before the {wanted}, but "
-                    f"the model ends with {end}; leave it out, or use from_logits=False"
-                )
+                raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
+                                 f"{wanted}, but the model ends with {end}; leave it out, or use "
+                                 "from_logits=False")
             return (Activation(wanted),)
         if end != wanted:
-            raise LayerError(
-                f"loss {shown!r} needs a model that ends with {wanted}, this one ends with {end}; "
-                f"end it with activation={wanted!r}, or use from_logits=True"
-            )
+            raise LayerError(f"loss {shown!r} needs a model that ends with {wanted}, this one ends "
+                             f"with {end}; end it with activation={wanted!r}, or use "
+                             "from_logits=True")
         return ()
 
     def with_tail(self, layers: LayerList) -> Network:
@@ -94,9 +90,8 @@ class Compiled:
             network.dtype,
         )  # fmt: skip
 
-    def trainer_for(
-        self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str, exactly: bool
-    ) -> Trainer:
+    def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str,
+                    exactly: bool) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
 
         It takes rows of dtype `source`, at most `rows` in a batch, or `exactly` so many in the
@@ -169,10 +164,8 @@ def _flat(given: Any) -> list[Any]:
     if given is None:
         return []
     if isinstance(given, dict):
-        raise TypeError(
-            "compile: metrics must be a list; dicts by output are not supported, a Sequential has "
-            "one output"
-        )
+        raise TypeError("compile: metrics must be a list; dicts by output are not supported, "
+                        "a Sequential has one output")
     if not isinstance(given, Iterable) or isinstance(given, str):
         return [given]
     nested = (_flat(part) if isinstance(part, (list, tuple)) else [part] for part in given)

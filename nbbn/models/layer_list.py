@@ -37,9 +37,8 @@ class Entry:
     def known_arrays(self) -> dict[str, np.ndarray]:
         """The arrays; ValueError while there are none."""
         if self.arrays is None:
-            raise ValueError(
-                f"layer {self.shown} has no weights yet: give the model an input shape, or fit it"
-            )
+            raise ValueError(f"layer {self.shown} has no weights yet: "
+                             "give the model an input shape, or fit it")
         return self.arrays
 
     def checked(self, given: Iterable[Any]) -> dict[str, np.ndarray]:
@@ -47,20 +46,17 @@ class Entry:
         arrays, given = self.known_arrays(), [np.asarray(array) for array in given]
         if len(given) != len(arrays):
             names = ", ".join(arrays) or "none"
-            raise ValueError(
-                f"layer {self.shown} has {len(arrays)} arrays ({names}), got {len(given)}"
-            )
+            raise ValueError(f"layer {self.shown} has {len(arrays)} arrays ({names}), "
+                             f"got {len(given)}")
         new = {}
         for (name, old), array in zip(arrays.items(), given):
             if array.shape != old.shape:
-                raise ValueError(
-                    f"layer {self.shown}: {name} must have shape {old.shape}, got {array.shape}"
-                )
+                raise ValueError(f"layer {self.shown}: {name} must have shape {old.shape}, "
+                                 f"got {array.shape}")
             new[name] = np.array(array, old.dtype, order="C")
             if name == "var" and (new[name] < 0).any():
-                raise ValueError(
-                    f"layer {self.shown}: {name} is a variance and holds a number below 0"
-                )
+                raise ValueError(f"layer {self.shown}: "
+                                 f"{name} is a variance and holds a number below 0")
         return new
 
 
@@ -109,10 +105,8 @@ class LayerList:
         layer, before = self._named(layer), self.input_shape
         if not self.entries and layer.input_shape is not None:
             if before not in (None, layer.input_shape):
-                raise LayerError(
-                    f"the model's rows have shape {before}, but its first layer has "
-                    f"input_shape={layer.input_shape}"
-                )
+                raise LayerError(f"the model's rows have shape {before}, "
+                                 f"but its first layer has input_shape={layer.input_shape}")
             self.input_shape = layer.input_shape
         self.entries.append(Entry(layer, self.made, arrays))
         self._changed()
@@ -129,10 +123,8 @@ class LayerList:
         """The layer with a name: its own, or Keras's of its class, numbered where that is taken."""
         taken = {entry.spec.name for entry in self.entries}
         if layer.name in taken:
-            raise ValueError(
-                f"a model's layers need different names, {layer.name!r} is there already; give "
-                f"another name"
-            )
+            raise ValueError("a model's layers need different names, "
+                             f"{layer.name!r} is there already; give another name")
         if layer.name is not None:
             return layer
         return replace(layer, name=free_name(type(layer).__name__, taken))
@@ -188,10 +180,8 @@ class LayerList:
             wanted = entry.spec.weight_shapes(shape)
             found = {name: array.shape for name, array in entry.arrays.items()}
             if wanted != found:
-                raise LayerError(
-                    f"layer {entry.shown} has weights of shapes {found}; rows of shape {shape} "
-                    f"need {wanted}"
-                )
+                raise LayerError(f"layer {entry.shown} has weights of shapes {found}; "
+                                 f"rows of shape {shape} need {wanted}")
             # In the order that the layer declares: a file gives them in another.
             entry.arrays = {
                 name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted
@@ -228,9 +218,8 @@ class LayerList:
                 shapes.append(entry.spec.output_shape(shapes[-1]))
                 entry.spec.weight_shapes(shapes[-2])
             except LayerError as err:
-                raise LayerError(
-                    f"layer {entry.shown} does not fit {where} {shapes[-1]}: {err}"
-                ) from None
+                raise LayerError(f"layer {entry.shown} does not fit {where} {shapes[-1]}: "
+                                 f"{err}") from None
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 

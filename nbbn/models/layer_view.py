@@ -44,9 +44,8 @@ class LayerView:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "trainable":
-            raise AttributeError(
-                f"{self._entry.shown}: only trainable can be set; make a new layer instead"
-            )
+            raise AttributeError(f"{self._entry.shown}: only trainable can be set; "
+                                 "make a new layer instead")
         self._model._replace(self._entry, replace(self._entry.spec, trainable=value))
 
     def __repr__(self) -> str:

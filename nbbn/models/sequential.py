@@ -297,10 +297,8 @@ class Sequential(BaseModel):
 
     def _check_batch(self, rows: int) -> None:
         if rows == 1 and needs_batches(self._layers.layers):
-            raise ValueError(
-                "batch norm needs at least 2 rows to train on, got 1 sample: its variance would "
-                "be 0"
-            )
+            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
+                             "its variance would be 0")
 
     def _edges(self, rows: int, batch_size: int) -> np.ndarray:
         """First row of each batch of an epoch and, at the end, `rows`."""
@@ -333,9 +331,8 @@ class Sequential(BaseModel):
             weighted=False if samples.row_weights is None else self._weighting,
         )  # fmt: skip
 
-    def _samples(
-        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None, prefix: str = ""
-    ) -> Samples:
+    def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
+                 prefix: str = "") -> Samples:
         """Checked data; builds the model where the rows tell its shape."""
         compiled, layers = self._require_compiled("fit"), self._layers
         name_x, name_y = f"{prefix}x", f"{prefix}y"
@@ -398,9 +395,8 @@ class Sequential(BaseModel):
             print(steps_line(count, seconds, logs))
         return logs if return_dict else _flat(logs)
 
-    def test_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
-    ) -> Figures:
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
+                      return_dict: bool = False) -> Figures:
         """`evaluate`, silent.
 
         Parameters
@@ -535,9 +531,8 @@ def _frequency(value: Any) -> int | frozenset[int]:
         return int(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return frozenset(value)
-    raise ValueError(
-        f"validation_freq must be a whole number of at least 1 or a list of epochs, got {value!r}"
-    )
+    raise ValueError("validation_freq must be a whole number of at least 1 or a list of epochs, "
+                     f"got {value!r}")
 
 
 def _split(samples: Samples, share: float) -> tuple[Samples, Samples]:
@@ -547,10 +542,8 @@ def _split(samples: Samples, share: float) -> tuple[Samples, Samples]:
     rows = len(samples)
     at = int(rows * (1 - share))
     if not 0 < at < rows:
-        raise ValueError(
-            f"validation_split={share} of {rows} rows leaves {at} to train on, {rows - at} to "
-            f"validate on"
-        )
+        raise ValueError(f"validation_split={share} of {rows} rows leaves {at} to train on, "
+                         f"{rows - at} to validate on")
     return samples[:at], samples[at:]
 
 

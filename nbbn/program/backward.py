@@ -22,6 +22,7 @@ from nbbn.program.forward import (
     add_depthwise,
     add_permutation,
     node_cells,
+    repeats_of_last,
     row_norm_sizes,
 )
 from nbbn.program.fusion import Node
@@ -47,12 +48,10 @@ def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tenso
     dx = None
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
-        low.add(
-            "dense_forward", x=d, depth=node.width,
-            weights=low.parameters.add_transposed(node.layer).buffer,
-            weight_depth=padded(node.width, low.dtype), bias=low.zeros(padded(x.width, low.dtype)),
-            z=dx, panels=low.panels(x.width),
-        )
+        low.add("dense_forward", x=d, depth=node.width,
+                weights=low.parameters.add_transposed(node.layer).buffer,
+                weight_depth=padded(node.width, low.dtype),
+                bias=low.zeros(padded(x.width, low.dtype)), z=dx, panels=low.panels(x.width))
     low.updates.later(lambda: low.updates.dense(node, x, d))
     return dx
 
@@ -67,9 +66,8 @@ def _mask_images(low: TrainingLowering, node: Node, y: Tensor, d: Tensor) -> Non
         _slope(low, "relu", {}, y, d)
 
 
-def _slope(
-    low: TrainingLowering, name: str, numbers: dict[str, float], x: Tensor, d: Tensor
-) -> None:
+def _slope(low: TrainingLowering, name: str, numbers: dict[str, float], x: Tensor,
+           d: Tensor) -> None:
     """`d *= f'(x)`."""
     low.add(f"image_{name}_slope", dy=d.buffer, x=x.buffer, image=x.stride, **numbers)
 
@@ -83,11 +81,9 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
         parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
-        low.add(
-            "conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words), dz=d,
-            partial=parts, weight_depth=padded(layout.depth, low.dtype),
-            panels=low.panels(d.channels),
-        )
+        low.add("conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words),
+                dz=d, partial=parts, weight_depth=padded(layout.depth, low.dtype),
+                panels=low.panels(d.channels))
     dx = None
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
@@ -98,9 +94,8 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     return dx
 
 
-def _update_convolution(
-    low: TrainingLowering, node: Node, layout: ConvLayout, parts: Buffer
-) -> None:
+def _update_convolution(low: TrainingLowering, node: Node, layout: ConvLayout,
+                        parts: Buffer) -> None:
     """One step on a convolution's kernel, from its gradient's parts."""
     vectors = low.updates.vectors(node, "kernel")
     gradient = low.merged(parts, f"dkernel{node.index}", vectors)
@@ -138,10 +133,8 @@ def turn_kernels(low: TrainingLowering, results: list[Result]) -> None:
 def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]:
     items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
     flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
-    low.add(
-        "flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
-        panels=low.panels(z.channels), out=flipped,
-    )
+    low.add("flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
+            panels=low.panels(z.channels), out=flipped)
     return flipped, 0
 
 
@@ -149,28 +142,23 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tupl
     cells = node_cells(node)
     depth = padded(cells * z.pixel, low.dtype)
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
-    low.add(
-        "transpose_cells", weights=low.block(node, "kernel"),
-        weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
-        turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
-        units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels),
-    )
+    low.add("transpose_cells", weights=low.block(node, "kernel"),
+            weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
+            turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
+            units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels))
     return turned, depth
 
 
-def _convolution_input_gradient(
-    low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor, dx: Tensor
-) -> None:
+def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor,
+                                dx: Tensor) -> None:
     """With each cell transposed; where the image was spread, by a convolution turned round."""
     turned, depth = low.turned[node.index]
     if window_words.is_spread(words):
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
         return
-    low.add(
-        "conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
-        weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels),
-    )
+    low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
+            weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))
 
 
 def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
@@ -180,11 +168,9 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
     if low.is_trained(node, "kernel"):
         items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
         parts = low.partial(f"dkernel_parts{node.index}", items)
-        low.add(
-            "depthwise_gradient", x=repeated,
-            window=low.constant(f"gradient_reads{node.index}", words), dz=d, partial=parts,
-            panels=panels,
-        )
+        low.add("depthwise_gradient", x=repeated,
+                window=low.constant(f"gradient_reads{node.index}", words), dz=d, partial=parts,
+                panels=panels)
     dx = None
     if low.wants_input_gradient(node):
         flipped, _ = low.turned[node.index]
@@ -192,7 +178,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_depthwise(low, d, dx, window, flipped, low.zeros(repeated.pixel))
         if node.operation.multiplier > 1:
-            dx = _sum_repeats(low, node, dx, node.operation.multiplier)
+            dx = _sum_repeats(low, f"d{node.index}", dx, node.operation.multiplier)
     _bias_gradient(low, node, d)
     if low.is_trained(node, "kernel"):
         vectors = low.updates.vectors(node, "kernel")
@@ -205,8 +191,8 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
     return dx
 
 
-def _sum_repeats(low: TrainingLowering, node: Node, d: Tensor, times: int) -> Tensor:
-    dx = low.tensor(f"d{node.index}", node.input_shape)
+def _sum_repeats(low: TrainingLowering, name: str, d: Tensor, times: int) -> Tensor:
+    dx = low.tensor(name, (*d.shape[:-1], d.channels // times))
     low.add("sum_repeats", dy=d, channels=dx.channels, times=times, dx=dx, pixels=dx.pixels)
     return dx
 
@@ -218,10 +204,8 @@ def pool(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor
     """To the largest of each window, or to all of it."""
     dx = low.like(f"d{node.index}", result.x)
     values = {"x": result.x} if node.operation.kind == "max" else {}
-    low.add(
-        f"{POOLS[node.operation.kind]}_backward", window=result.window, dy=d, dx=dx,
-        panels=low.panels(dx.channels), **values,
-    )
+    low.add(f"{POOLS[node.operation.kind]}_backward", window=result.window, dy=d, dx=dx,
+            panels=low.panels(dx.channels), **values)
     return dx
 
 
@@ -237,9 +221,7 @@ def reshape(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 def permute(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """Back to the order before."""
-    dx = low.like(f"d{node.index}", result.x)
-    add_permutation(low, node.operation.inverse.order, d, dx)
-    return dx
+    return add_permutation(low, f"d{node.index}", d, node.operation.inverse)
 
 
 def pad(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
@@ -252,8 +234,12 @@ def pad(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
 
 
 def repeat(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
-    """The sum over the repeats."""
-    return _sum_repeats(low, node, d, node.operation.times)
+    """The sum over the repeats, axis by axis."""
+    for i, (order, times) in enumerate(reversed(repeats_of_last(node.operation))):
+        if times > 1:
+            d = _sum_repeats(low, f"d{node.index}_{i}", d, times)
+        d = add_permutation(low, f"dturned{node.index}_{i}", d, order.inverse)
+    return d
 
 
 # -- activations, and what disturbs
@@ -272,10 +258,8 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
 
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
-    low.add(
-        "channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel, channels=d.channels,
-        pixels=d.pixels,
-    )
+    low.add("channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
+            channels=d.channels, pixels=d.pixels)
     return d
 
 
@@ -327,9 +311,8 @@ def _norm_of_columns(low: TrainingLowering, node: Node, xhat: Tensor, d: Tensor)
     weighted: dict[str, Buffer | int | None] = {}
     if low.weighted == "mean":
         kernel, weighted = "norm_weighted_backward", {"shares": low.shares, "relu": int(node.relu)}
-    low.add(
-        kernel, dy=d, xhat=xhat, state=low.state(node), dstate=gradient, panels=panels, **weighted
-    )
+    low.add(kernel, dy=d, xhat=xhat, state=low.state(node), dstate=gradient, panels=panels,
+            **weighted)
     for row, name in enumerate(("gamma", "beta")):
         if low.is_trained(node, name):
             place = gradient.at(row * width, low.dtype.itemsize)
@@ -342,10 +325,8 @@ def row_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     xhat, panels = result.x, low.panels(result.x.channels)
     items = 2 * padded(xhat.channels, low.dtype)
     parts = low.partial(f"dstate_parts{node.index}", items)
-    low.add(
-        "group_norm_backward", dy=d.buffer, xhat=xhat.buffer, invstd=result.statistics,
-        state=low.state(node), partial=parts, **row_norm_sizes(low, node, xhat),
-    )
+    low.add("group_norm_backward", dy=d.buffer, xhat=xhat.buffer, invstd=result.statistics,
+            state=low.state(node), partial=parts, **row_norm_sizes(low, node, xhat))
     _train_state(low, node, low.merged(parts, f"dstate{node.index}", 2 * panels), panels)
     return d
 

@@ -36,10 +36,9 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     last = node.index == len(low.nodes) - 1
     if low.training and last and panels <= FEW_PANELS and not node.relu:
         kernel = "dense_forward_by_rows"
-    low.add(
-        kernel, x=x, depth=x.width, weights=low.block(node, "kernel"),
-        weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"), z=z, panels=panels,
-    )
+    low.add(kernel, x=x, depth=x.width, weights=low.block(node, "kernel"),
+            weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"), z=z,
+            panels=panels)
     return Result(z, x)
 
 
@@ -55,17 +54,13 @@ def convolve(low: Lowering, node: Node, x: Tensor) -> Result:
     return Result(z, x)
 
 
-def add_convolution(
-    low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node, weights: Buffer, bias: Buffer,
-    *, relu: bool = False,
-) -> None:
+def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node,
+                    weights: Buffer, bias: Buffer, *, relu: bool = False) -> None:
     """A convolution of `x` with any weights of a node's window."""
     cells = node_cells(node)
-    low.add(
-        "conv_forward", x=x, window=window, weights=weights,
-        weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
-        panels=low.panels(z.channels),
-    )
+    low.add("conv_forward", x=x, window=window, weights=weights,
+            weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
+            panels=low.panels(z.channels))
 
 
 def node_cells(node: Node) -> int:
@@ -74,21 +69,19 @@ def node_cells(node: Node) -> int:
     return height * width
 
 
-def _convolve_and_pool(
-    low: Lowering, node: Node, x: Tensor, window: Buffer, weights: Buffer, bias: Buffer
-) -> Result:
+def _convolve_and_pool(low: Lowering, node: Node, x: Tensor, window: Buffer, weights: Buffer,
+                       bias: Buffer) -> Result:
     assert node.pool
     y, pixel = low.tensor(f"y{node.index}", node.output_shape), node.step.output_shape[-1]
     pixel = padded(pixel, low.dtype)
     pool = node.pool.operation.window
     words = window_words.pool(pool, node.pool.input_shape, node.output_shape, pixel, y.pixel)
     room = pool.size[0] * node.step.output_shape[1] * pixel
-    low.add(
-        "conv_pool_forward", x=x, window=window, weights=weights,
-        weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias, relu=int(node.relu),
-        pool=low.constant(f"pool{node.index}", words), y=y, panels=low.panels(y.channels),
-        strip=low.program.buffer(f"strip{node.index}", low.own_segment, room),
-    )
+    low.add("conv_pool_forward", x=x, window=window, weights=weights,
+            weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias,
+            relu=int(node.relu), pool=low.constant(f"pool{node.index}", words), y=y,
+            panels=low.panels(y.channels),
+            strip=low.program.buffer(f"strip{node.index}", low.own_segment, room))
     return Result(y, x)
 
 
@@ -103,14 +96,11 @@ def depthwise(low: Lowering, node: Node, x: Tensor) -> Result:
     return Result(z, repeated)
 
 
-def add_depthwise(
-    low: Lowering, x: Tensor, z: Tensor, window: Buffer, weights: Buffer, bias: Buffer
-) -> None:
+def add_depthwise(low: Lowering, x: Tensor, z: Tensor, window: Buffer, weights: Buffer,
+                  bias: Buffer) -> None:
     """A depthwise convolution with any weights."""
-    low.add(
-        "depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
-        panels=low.panels(z.channels),
-    )
+    low.add("depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
+            panels=low.panels(z.channels))
 
 
 def add_repeat(low: Lowering, name: str, x: Tensor, times: int) -> Tensor:
@@ -139,10 +129,8 @@ def row_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     in_place = low.training and not x.kept
     xhat = x if in_place else low.like(f"xhat{node.index}", x)
     y = low.like(f"y{node.index}", x)
-    low.add(
-        "group_norm_forward", x=x, xhat=xhat, y=y, invstd=invstd, state=low.state(node),
-        epsilon=node.operation.epsilon, **row_norm_sizes(low, node, x),
-    )
+    low.add("group_norm_forward", x=x, xhat=xhat, y=y, invstd=invstd, state=low.state(node),
+            epsilon=node.operation.epsilon, **row_norm_sizes(low, node, x))
     low.clear_padding(y)
     return Result(y, xhat, statistics=invstd)
 
@@ -177,10 +165,8 @@ def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
         low.add("softmax_forward", x=x, units=x.width, panels=low.panels(x.width))
         return Result(x, x)
     y = low.like(f"a{node.index}", x) if low.training else x
-    low.add(
-        "channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
-        pixels=x.pixels,
-    )
+    low.add("channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
+            pixels=x.pixels)
     return Result(replace(y, kept=low.training), x)
 
 
@@ -195,25 +181,25 @@ def reshape(low: Lowering, node: Node, x: Tensor) -> Result:
 
 def permute(low: Lowering, node: Node, x: Tensor) -> Result:
     """Axes in another order."""
-    y = low.tensor(f"y{node.index}", node.output_shape)
-    add_permutation(low, node.operation.order, x, y)
-    return Result(y, x)
+    return Result(add_permutation(low, f"y{node.index}", x, node.operation), x)
 
 
-def add_permutation(low: Lowering, order: tuple[int, ...], x: Tensor, y: Tensor) -> None:
-    """Axis `k` of `y` is axis `order[k]` of `x`."""
-    lead = 3 - len(x.shape)
+def add_permutation(low: Lowering, name: str, x: Tensor, operation: op.Permute) -> Tensor:
+    """Axes in another order; the same tensor where they stay."""
+    order = operation.order
+    if order == tuple(range(len(order))):
+        return x
+    y, lead = low.tensor(name, operation.output_shape(x.shape)), 3 - len(x.shape)
     shape = (1,) * lead + x.shape
     middle = ((1,) * lead + y.shape)[1]
     steps = (middle * y.pixel, y.pixel, 1)
     place = [0] * 3
     for k, axis in enumerate(order):
         place[axis + lead] = steps[k + lead]
-    low.add(
-        "permute", x=x, y=y, a=shape[0], b=shape[1], c=shape[2], x_a=shape[1] * x.pixel,
-        x_b=x.pixel, y_a=place[0], y_b=place[1], y_c=place[2],
-    )
+    low.add("permute", x=x, y=y, a=shape[0], b=shape[1], c=shape[2], x_a=shape[1] * x.pixel,
+            x_b=x.pixel, y_a=place[0], y_b=place[1], y_c=place[2])
     low.clear_padding(y)
+    return y
 
 
 def pad(low: Lowering, node: Node, x: Tensor) -> Result:
@@ -225,8 +211,26 @@ def pad(low: Lowering, node: Node, x: Tensor) -> Result:
 
 
 def repeat(low: Lowering, node: Node, x: Tensor) -> Result:
-    """Each number of the last axis several times."""
-    return Result(add_repeat(low, f"y{node.index}", x, node.operation.times), x)
+    """Each number several times along each axis."""
+    y = x
+    for i, (order, times) in enumerate(repeats_of_last(node.operation)):
+        y = add_permutation(low, f"turned{node.index}_{i}", y, order)
+        if times > 1:
+            y = add_repeat(low, f"y{node.index}_{i}", y, times)
+    return Result(y, x)
+
+
+def repeats_of_last(operation: op.Repeat) -> list[tuple[op.Permute, int]]:
+    """Other orders of axes, and how often numbers of the then last axis stand in a row."""
+    rank = len(operation.times)
+    moves, at = [], list(range(rank))
+    for axis in reversed(range(rank)):
+        if operation.times[axis] > 1:
+            place = at.index(axis)
+            order = (*(k for k in range(rank) if k != place), place)
+            moves.append((op.Permute(order), operation.times[axis]))
+            at = [at[k] for k in order]
+    return [*moves, (op.Permute(tuple(at)).inverse, 1)]
 
 
 Forward = Callable[[Lowering, Node, Tensor], Result]

@@ -128,9 +128,8 @@ def _norm_takes_pool(node: Node, nodes: list[Node]) -> bool:
     if not isinstance(node.operation, op.BatchNorm) or node.sources[0] < 0:
         return False
     before = nodes[node.sources[0]]
-    return not before.relu and isinstance(
-        before.operation, (op.ConvolveDepthwise, op.Dense, *_CONVOLUTIONS)
-    )
+    return not before.relu and isinstance(before.operation,
+                                          (op.ConvolveDepthwise, op.Dense, *_CONVOLUTIONS))
 
 
 def _convolution_takes_pool(node: Node) -> bool:

@@ -58,9 +58,8 @@ class InferenceProgram:
         Where the arrays stand; laid out anew by default.
     """
 
-    def __init__(
-        self, computation: Computation, dtype: np.dtype, parameters: Parameters | None = None
-    ):
+    def __init__(self, computation: Computation, dtype: np.dtype,
+                 parameters: Parameters | None = None):
         nodes = fuse(computation, training=False)
         self.features = math.prod(computation.input_shape)
         self.outputs = math.prod(computation.output_shape)
@@ -68,9 +67,8 @@ class InferenceProgram:
         # Rows that are multiplied several at a time.
         self.in_tiles = all(len(node.input_shape) == 1 for node in nodes)
         self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(nodes)
-        low = Lowering(
-            computation, nodes, dtype, rows=self.block, training=False, parameters=parameters
-        )
+        low = Lowering(computation, nodes, dtype, rows=self.block, training=False,
+                       parameters=parameters)
         self.program, self.parameters = low.program, low.parameters
         values = {-1: self._input(low)}
         for node in nodes:

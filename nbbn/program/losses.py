@@ -12,9 +12,8 @@ from nbbn.program.tensors import Tensor
 _LOSSES = Buffer("losses", Segment.LOSSES)
 
 
-def add_loss(
-    low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *, parameter: float
-) -> Tensor:
+def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,
+             parameter: float) -> Tensor:
     """Emit a loss, the mean over all numbers of a row; several axes are flattened for it.
 
     Parameters
@@ -52,14 +51,12 @@ def weigh_rows(low: Lowering, gradient: Tensor, shares: Buffer) -> None:
     """
     if len(gradient.shape) > 1:
         raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
-    low.add(
-        "weigh_rows", dz=gradient, panels=low.panels(gradient.width), shares=shares, losses=_LOSSES,
-    )
+    low.add("weigh_rows", dz=gradient, panels=low.panels(gradient.width), shares=shares,
+            losses=_LOSSES)
 
 
-def _add(
-    low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None, parameter: float
-) -> Tensor:
+def _add(low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None,
+         parameter: float) -> Tensor:
     """A loss of rows of one axis, as `add_loss`."""
     wanted = KERNELS[record.engine].operands
     gradient = low.tensor("doutputs", (y.width,)) if "dy" in wanted else y

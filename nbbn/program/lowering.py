@@ -67,10 +67,8 @@ class Lowering:
         See `Parameters`.
     """
 
-    def __init__(
-        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
-        training: bool, parameters: Parameters | None = None, logits: int | None = None,
-    ):
+    def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+                 training: bool, parameters: Parameters | None = None, logits: int | None = None):
         self.computation, self.nodes = computation, nodes
         self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
         self.parameters = parameters or Parameters(
@@ -117,15 +115,13 @@ class Lowering:
     def window(self, node: Node, pixel: int) -> np.ndarray:
         """The window of a convolution that reads pixels of `pixel` floats."""
         out_pixel = padded(node.step.output_shape[-1], self.dtype)
-        return window_words.convolution(
-            node.operation, node.input_shape, node.step.output_shape, pixel, out_pixel
-        )
+        return window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
+                                        pixel, out_pixel)
 
     # -- memory
 
-    def tensor(
-        self, name: str, shape: Shape, segment: Segment = Segment.WORK, *, kept: bool = False
-    ) -> Tensor:
+    def tensor(self, name: str, shape: Shape, segment: Segment = Segment.WORK, *,
+               kept: bool = False) -> Tensor:
         """A new tensor of rows of `shape`."""
         stride, pixel = layout_of(shape, self.dtype)
         buffer = self.program.buffer(name, segment, self.rows * stride)
@@ -182,9 +178,8 @@ class Lowering:
         """Zeros behind the channels: working memory begins as zeros in training alone."""
         needed = always or not self.training
         if needed and y.pixel > y.channels and len(y.shape) > 1:
-            self.add(
-                "clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels, pixels=y.pixels
-            )
+            self.add("clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels,
+                     pixels=y.pixels)
 
 
 def has_window_of_kernel(node: Node) -> bool:

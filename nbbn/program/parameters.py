@@ -75,10 +75,8 @@ class Parameters:
         wins.
     """
 
-    def __init__(
-        self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
-        logits: int | None = None,
-    ):
+    def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
+                 logits: int | None = None):
         self.dtype = program.dtype
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}

@@ -113,9 +113,8 @@ class Program:
     operations: list[Operation] = field(default_factory=list)
     sizes: dict[Segment, int] = field(default_factory=dict)
 
-    def buffer(
-        self, name: str, segment: Segment, items: int, itemsize: int | None = None
-    ) -> Buffer:
+    def buffer(self, name: str, segment: Segment, items: int,
+               itemsize: int | None = None) -> Buffer:
         """A new buffer at the end of a segment, on a cache line of its own."""
         offset = self.sizes.get(segment, 0)
         size = items * (itemsize or self.dtype.itemsize)

@@ -48,10 +48,8 @@ class TrainingRun:
             piece.ctypes.data for piece in self._private[:threads]
         ]
         team = aligned_bytes(TEAM_BYTES)
-        call = (
-            self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps),
-            contexts.ctypes.data, team.ctypes.data,
-        )
+        call = (self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps),
+                contexts.ctypes.data, team.ctypes.data)
         if threads == 1:
             executor.run_alone(*call)
         else:
@@ -117,10 +115,9 @@ class InferenceRun:
             runtime.run_parallel(threads, executor.run_blocks, *call)
 
 
-def call_program(
-    table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray, gamma: np.ndarray,
-    beta: np.ndarray, state: np.ndarray, work_bytes: int, parallel: bool,
-) -> None:
+def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,
+                 gamma: np.ndarray, beta: np.ndarray, state: np.ndarray, work_bytes: int,
+                 parallel: bool) -> None:
     """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
     call = (table, x, y, out, gamma, beta, state, work_bytes)
     threads = runtime.usable_threads(runtime.get_num_threads()) if parallel else 1

@@ -53,11 +53,9 @@ class TrainingProgram:
     targets: int
 
 
-def lower_training(
-    computation: Computation, dtype: np.dtype, rows: int, loss: str, optimizer: Optimizer, *,
-    decay: float = 0.0, debias: bool = False, seed: int = 0, loss_parameter: float = 1.0,
-    weighted: bool | str = False,
-) -> TrainingProgram:
+def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: str,
+                   optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
+                   loss_parameter: float = 1.0, weighted: bool | str = False) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -112,10 +110,8 @@ def lower_training(
     )  # fmt: skip
 
 
-_X, _Y, _ORDER, _WEIGHTS = (
-    Buffer("X", Segment.X), Buffer("Y", Segment.Y), Buffer("order", Segment.ORDER),
-    Buffer("weights", Segment.WEIGHTS),
-)
+_X, _Y, _ORDER, _WEIGHTS = (Buffer("X", Segment.X), Buffer("Y", Segment.Y),
+                            Buffer("order", Segment.ORDER), Buffer("weights", Segment.WEIGHTS))
 
 
 def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[Node], int | None]:
@@ -123,10 +119,8 @@ def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[
     nodes, last, wanted = fuse(computation, training=True), len(computation.steps) - 1, record.end
     ends_with = computation.ends_with if computation.last_activation == last else "linear"
     if wanted is not None and ends_with != wanted:
-        raise LayerError(
-            f"loss {record.engine} needs a network that ends with {wanted}, "
-            f"this one ends with {ends_with}"
-        )
+        raise LayerError(f"loss {record.engine} needs a network that ends with {wanted}, "
+                         f"this one ends with {ends_with}")
     if wanted not in (None, "linear"):
         nodes.pop()
         if not nodes or not _gives_logits(nodes[-1]):
@@ -134,9 +128,8 @@ def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[
                 f"the layer before the output's {wanted} must be Dense on rows of one axis"
             )
     if not nodes:
-        raise LayerError(
-            "a network without a layer that computes cannot be trained; add a Dense layer"
-        )
+        raise LayerError("a network without a layer that computes cannot be trained; "
+                         "add a Dense layer")
     return nodes, nodes[-1].layer if wanted in ("softmax", "sigmoid") else None
 
 
@@ -144,9 +137,8 @@ def _gives_logits(node: Node) -> bool:
     return isinstance(node.operation, op.Dense) and len(node.input_shape) == 1 and not node.relu
 
 
-def _gather(
-    low: TrainingLowering, name: str, source: Buffer, width: int, *, private: bool = False
-) -> Tensor:
+def _gather(low: TrainingLowering, name: str, source: Buffer, width: int, *,
+            private: bool = False) -> Tensor:
     """The step's rows of an array of the caller's; `private` gives each thread a copy."""
     x = low.tensor(name, (width,), Segment.PRIVATE if private else Segment.WORK)
     kernel = "gather_all_rows" if private else "gather_rows"

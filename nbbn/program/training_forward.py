@@ -27,11 +27,9 @@ def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
         return _norm_and_pool(low, node, x, statistics)
     xhat = low.like(f"xhat{node.index}", x) if x.kept else x
     y = low.like(f"y{node.index}", x)
-    low.add(
-        "image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
-        xhat=xhat.buffer, y=y.buffer, batch=statistics, state=low.state(node), pixel=x.pixel,
-        pixels=x.pixels, panels=low.panels(x.channels),
-    )
+    low.add("image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
+            xhat=xhat.buffer, y=y.buffer, batch=statistics, state=low.state(node), pixel=x.pixel,
+            pixels=x.pixels, panels=low.panels(x.channels))
     return Result(y, xhat, statistics=statistics)
 
 
@@ -50,10 +48,8 @@ def _norm_of_columns(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     kernel = "norm_relu_forward" if node.relu else "norm_forward"
     if low.weighted == "mean":
         kernel, weighted = "norm_weighted_forward", {"shares": low.shares, "relu": int(node.relu)}
-    low.add(
-        kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
-        epsilon=node.operation.epsilon, **_momentum(low, node), **weighted,
-    )
+    low.add(kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
+            epsilon=node.operation.epsilon, **_momentum(low, node), **weighted)
     return Result(y, xhat)
 
 
@@ -68,11 +64,9 @@ def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
             "image_moments", x=x.buffer, pixel=x.pixel, pixels=x.pixels, partial=partial,
             panels=panels,
         )  # fmt: skip
-        low.add(
-            "image_norm_statistics", partial=partial, pixels=x.pixels, batch=batch, state=state,
-            panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
-            **_momentum(low, node),
-        )
+        low.add("image_norm_statistics", partial=partial, pixels=x.pixels, batch=batch, state=state,
+                panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
+                **_momentum(low, node))
     if operation.uses_running:
         low.add(
             "frozen_norm_statistics", batch=batch, state=state, panels=panels,
@@ -101,26 +95,21 @@ def norm_pool_operands(low: TrainingLowering, node: Node, result: Result) -> dic
 def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     """Dropout or noise."""
     if node.operation.noise_shape is not None:
-        raise LayerError(
-            f"layer {node.layer} (Dropout): noise_shape is not supported in training; leave it out"
-        )
+        raise LayerError(f"layer {node.layer} (Dropout): noise_shape is not supported in training; "
+                         "leave it out")
     y = low.like(f"y{node.index}", x)
     if node.operation.kind == "dropout":
         add_dropout(low, node, x, y)
     else:
-        low.add(
-            "gaussian_noise", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel,
-            channels=x.channels, stddev=node.operation.amount, seed=low.seed_of(node),
-        )
+        low.add("gaussian_noise", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel,
+                channels=x.channels, stddev=node.operation.amount, seed=low.seed_of(node))
     return Result(y, x)
 
 
 def add_dropout(low: TrainingLowering, node: Node, x: Tensor, y: Tensor) -> None:
     """`y = x` with the node's zeros, which are the same forward and backward."""
-    low.add(
-        "dropout", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel, channels=x.channels,
-        rate_of_loss=node.operation.amount, seed=low.seed_of(node),
-    )
+    low.add("dropout", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel, channels=x.channels,
+            rate_of_loss=node.operation.amount, seed=low.seed_of(node))
 
 
 FORWARD: dict[type[Operation], Callable[[TrainingLowering, Node, Tensor], Result]] = {

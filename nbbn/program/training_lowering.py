@@ -40,11 +40,9 @@ class TrainingLowering(Lowering):
         By node, the kernel as the input's gradient multiplies with it, and its depth.
     """
 
-    def __init__(
-        self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
-        logits: int | None, optimizer: Optimizer, decay: float, debias: bool, seed: int,
-        weighted: bool | str,
-    ):
+    def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
+                 logits: int | None, optimizer: Optimizer, decay: float, debias: bool, seed: int,
+                 weighted: bool | str):
         super().__init__(computation, nodes, dtype, rows=rows, training=True, logits=logits)
         self.updates = Updates(self, optimizer, decay)
         self.debias, self.weighted = debias, weighted

@@ -121,10 +121,8 @@ class Updates:
             name_of_sums = f"penalty_{name}{node.index}"
             sums = low.program.buffer(name_of_sums, Segment.WORK, vectors, itemsize=8)
             self.penalties.append((sums, vectors))
-            low.add(
-                "add_penalty", grad=gradient, param=low.block(node, name), l1=array.l1, l2=array.l2,
-                penalties=sums, panels=vectors,
-            )
+            low.add("add_penalty", grad=gradient, param=low.block(node, name), l1=array.l1,
+                    l2=array.l2, penalties=sums, panels=vectors)
         if self._clips:
             self._clipped.append((node, name, gradient, vectors))
         else:
@@ -152,19 +150,15 @@ class Updates:
         low = self._low
         transposed = low.parameters.transposed.get(node.layer)
         if transposed and low.parameters.is_trained(node.layer, "kernel"):
-            low.add(
-                "transpose_weights", weights=low.block(node, "kernel"),
-                weight_depth=padded(node.input_shape[-1], low.dtype), out=transposed.buffer,
-                out_depth=padded(node.width, low.dtype), panels=low.panels(node.width),
-            )
+            low.add("transpose_weights", weights=low.block(node, "kernel"),
+                    weight_depth=padded(node.input_shape[-1], low.dtype), out=transposed.buffer,
+                    out_depth=padded(node.width, low.dtype), panels=low.panels(node.width))
 
     def _step(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
         parameter = self._low.block(node, name)
         self._shrink(parameter, vectors)
-        self._low.add(
-            f"update_{self._optimizer.kernel}", param=parameter, grad=gradient,
-            slots=self._slots(node, name), constants=self._constants, panels=vectors,
-        )
+        self._low.add(f"update_{self._optimizer.kernel}", param=parameter, grad=gradient,
+                      slots=self._slots(node, name), constants=self._constants, panels=vectors)
 
     def _shrink(self, parameter: Buffer, vectors: int) -> None:
         if self._shrinks:
@@ -179,13 +173,8 @@ class Updates:
                 low.add("clip_by_value", grad=gradient, bound=optimizer.clipvalue, panels=vectors)
             else:
                 restart = int(k == 0 or bool(optimizer.clipnorm))
-                low.add(
-                    "add_to_gradient_norm",
-                    grad=gradient,
-                    squared_norm=norm,
-                    restart=restart,
-                    panels=vectors,
-                )
+                low.add("add_to_gradient_norm", grad=gradient, squared_norm=norm, restart=restart,
+                        panels=vectors)
             if optimizer.clipnorm:
                 self._clip_by_norm(gradient, norm, optimizer.clipnorm, vectors)
         for node, name, gradient, vectors in self._clipped:
@@ -196,13 +185,8 @@ class Updates:
                 self._transpose(node)
 
     def _clip_by_norm(self, gradient: Buffer, norm: Buffer, bound: float, vectors: int) -> None:
-        self._low.add(
-            "clip_by_gradient_norm",
-            grad=gradient,
-            squared_norm=norm,
-            bound=bound,
-            panels=vectors,
-        )
+        self._low.add("clip_by_gradient_norm", grad=gradient, squared_norm=norm, bound=bound,
+                      panels=vectors)
 
 
 def _centres(node: Node) -> bool:

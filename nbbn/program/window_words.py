@@ -15,10 +15,9 @@ _ONES = (1, 1)
 Numbers = Sequence[int] | np.ndarray
 
 
-def _words(
-    source: Numbers, pixel: int, top_left: Numbers, spread: Numbers, bordered: Numbers,
-    kernel: Numbers, strides: Numbers, dilation: Numbers, out: Numbers, out_pixel: int,
-) -> np.ndarray:
+def _words(source: Numbers, pixel: int, top_left: Numbers, spread: Numbers, bordered: Numbers,
+           kernel: Numbers, strides: Numbers, dilation: Numbers, out: Numbers,
+           out_pixel: int) -> np.ndarray:
     words = np.zeros(w.WINDOW_WORDS, np.int64)
     pairs = {
         w.HEIGHT: source[:2], w.TOP: top_left, w.SPREAD_H: spread, w.BORDERED_H: bordered,
@@ -44,9 +43,8 @@ def window_of(operation: Operation) -> Window:
     return getattr(operation, "window", Window(_ONES))
 
 
-def convolution(
-    operation: Operation, before: Shape, after: Shape, pixel: int, out_pixel: int
-) -> np.ndarray:
+def convolution(operation: Operation, before: Shape, after: Shape, pixel: int,
+                out_pixel: int) -> np.ndarray:
     """The window of a forward convolution."""
     window, source, out = window_of(operation), image_shape(before), image_shape(after)
     if isinstance(operation, op.ConvolveTransposed):
@@ -58,10 +56,8 @@ def convolution(
         start = [side[0] for side in window.sides]
         bordered = [n + sum(side) for n, side in zip(source, window.sides)]
         spread, strides = _ONES, window.strides
-    return _words(
-        source, pixel, start, spread, bordered, window.size, strides, window.dilation, out,
-        out_pixel,
-    )
+    return _words(source, pixel, start, spread, bordered, window.size, strides, window.dilation,
+                  out, out_pixel)
 
 
 def input_gradient(forward: np.ndarray) -> np.ndarray:
@@ -76,18 +72,15 @@ def input_gradient(forward: np.ndarray) -> np.ndarray:
     start = span - f[[w.TOP, w.LEFT]]
     bordered = (source - 1) * spread + span + 1
     out, strides = f[[w.OUT_H, w.OUT_W]], f[[w.STRIDE_H, w.STRIDE_W]]
-    return _words(
-        out, f[w.OUT_PIXEL], start, strides, bordered, kernel, spread, dilation, source, f[w.PIXEL]
-    )
+    return _words(out, f[w.OUT_PIXEL], start, strides, bordered, kernel, spread, dilation, source,
+                  f[w.PIXEL])
 
 
 def pool(window: Window, before: Shape, after: Shape, pixel: int, out_pixel: int) -> np.ndarray:
     """The window of a pool."""
     start = [side[0] for side in window.sides]
-    return _words(
-        before, pixel, start, _ONES, before[:2], window.size, window.strides, _ONES, after,
-        out_pixel,
-    )
+    return _words(before, pixel, start, _ONES, before[:2], window.size, window.strides, _ONES,
+                  after, out_pixel)
 
 
 def padding(sides: Sides, before: Shape, pixel: int) -> np.ndarray:

@@ -1,7 +1,10 @@
 """The peers' names, and which of them are installed here."""
 
+from __future__ import annotations
+
 import importlib
 import os
+from typing import Any
 
 MODULES = {
     "scikit-learn": "sklearn",
@@ -13,7 +16,7 @@ MODULES = {
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def require(peer):
+def require(peer: str) -> Any:
     """The peer's module; asv skips the benchmark, by name, where there is none."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

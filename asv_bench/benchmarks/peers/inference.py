@@ -1,24 +1,31 @@
-"""Inference with the very network that nbbn folded, handed to the peers as an ONNX file or as its arrays.
+"""Inference with the very network that nbbn folded, as an ONNX file or as its arrays.
 
 Each function takes the folded model and the rows, and returns a call that gives the probabilities.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 import warnings
+from typing import Any
 
 import numpy as np
 
+import nbbn
+
+from ..timed import Call
 from .availability import THREADS, require
 
 
-def onnx_runtime(folded, x):
+def onnx_runtime(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """A session over the ONNX file that the folded model writes."""
     ort = require("ONNX Runtime")
     try:
         import onnx  # noqa: F401
     except ImportError as error:
-        raise NotImplementedError("ONNX Runtime needs the package onnx here, to be given a file") from error
+        missing = "ONNX Runtime needs the package onnx here, to be given a file"
+        raise NotImplementedError(missing) from error
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
     with tempfile.TemporaryDirectory() as folder:
@@ -29,39 +36,47 @@ def onnx_runtime(folded, x):
     return lambda: session.run(wanted, feed)[0]
 
 
-def arrays(folded):
+def arrays(folded: nbbn.FoldedModel) -> list[tuple[np.ndarray, np.ndarray]]:
     """Kernel and bias of each dense layer."""
     return [(w["kernel"], w["bias"]) for w in folded.network.weights if "kernel" in w]
 
 
-def frozen(torch, network, example):
+def frozen(torch: Any, network: Any, example: Any) -> Any:
     """The network as a frozen graph, which beats eager mode on few rows."""
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         return torch.jit.freeze(torch.jit.trace(network, example))
 
 
-def pytorch(folded, x):
+def linear(kernel: np.ndarray, bias: np.ndarray) -> Any:
+    """A dense layer of PyTorch's."""
+    import torch
+
+    layer = torch.nn.Linear(*kernel.shape)
+    layer.weight.data = torch.from_numpy(kernel.T.copy())
+    layer.bias.data = torch.from_numpy(bias.copy())
+    return layer
+
+
+def pytorch(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """Linear layers and ReLU, frozen, in inference mode."""
     torch = require("PyTorch")
     from torch import nn
 
-    layers = []
+    layers: list[Any] = []
     for kernel, bias in arrays(folded):
-        linear = nn.Linear(*kernel.shape)
-        linear.weight.data, linear.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
-        layers += [linear, nn.ReLU()]
+        layers += [linear(kernel, bias), nn.ReLU()]
     rows = torch.from_numpy(x)
     network = frozen(torch, nn.Sequential(*layers[:-1], nn.Softmax(1)).eval(), rows)
 
-    def predict():
+    def predict() -> np.ndarray:
         with torch.inference_mode():
             return network(rows).numpy()
 
     return predict
 
 
-def jax_compiled(folded, x):
+def jax_compiled(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """One compiled function, its weights constants; the answer comes back as a NumPy array."""
     jax = require("JAX")
     import jax.numpy as jnp
@@ -69,7 +84,7 @@ def jax_compiled(folded, x):
     layers = [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in arrays(folded)]
 
     @jax.jit
-    def network(rows):
+    def network(rows: Any) -> Any:
         for kernel, bias in layers[:-1]:
             rows = jax.nn.relu(rows @ kernel + bias)
         return jax.nn.softmax(rows @ layers[-1][0] + layers[-1][1])
@@ -77,7 +92,7 @@ def jax_compiled(folded, x):
     return lambda: np.asarray(network(x))
 
 
-def scikit_learn(folded, x):
+def scikit_learn(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """Its estimator with the folded weights put in."""
     require("scikit-learn")
     from sklearn.neural_network import MLPClassifier
@@ -90,33 +105,36 @@ def scikit_learn(folded, x):
     return lambda: estimator.predict_proba(x)
 
 
-def pytorch_images(folded, x):
+def pytorch_images(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """Convolutions with their batch norms folded in, channels last, in inference mode."""
     torch = require("PyTorch")
     from torch import nn
 
     kernels = arrays(folded)
-    layers = []
+    layers: list[Any] = []
     for kernel, bias in kernels[:-2]:
         conv = nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2])
         conv.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
         conv.bias.data = torch.from_numpy(bias.copy())
         layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
-    head = []
+    dense: list[Any] = []
     for kernel, bias in kernels[-2:]:
-        linear = nn.Linear(*kernel.shape)
-        linear.weight.data, linear.bias.data = torch.from_numpy(kernel.T.copy()), torch.from_numpy(bias.copy())
-        head += [linear, nn.ReLU()]
+        dense += [linear(kernel, bias), nn.ReLU()]
     body = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
-    head = nn.Sequential(*head[:-1], nn.Softmax(1)).eval()
+    head = nn.Sequential(*dense[:-1], nn.Softmax(1)).eval()
     images = torch.from_numpy(x).permute(0, 3, 1, 2)  # the strides of channels last
 
-    def predict():
+    def predict() -> np.ndarray:
         with torch.inference_mode():
             return head(body(images).permute(0, 2, 3, 1).flatten(1)).numpy()
 
     return predict
 
 
-DENSE = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch, "JAX": jax_compiled, "scikit-learn": scikit_learn}
+DENSE = {
+    "ONNX Runtime": onnx_runtime,
+    "PyTorch": pytorch,
+    "JAX": jax_compiled,
+    "scikit-learn": scikit_learn,
+}
 IMAGES = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch_images}

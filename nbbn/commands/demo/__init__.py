@@ -51,10 +51,8 @@ def run(args: argparse.Namespace) -> None:
     params = _parameters(args, rows)
     layers = " - ".join(map(str, (pixels, *args.hidden, len(np.unique(images.y_train)))))
     out.print(f"{images.name}: {rows:,} images to train on, {tests:,} to validate and test on")
-    out.print(
-        f"network: {layers}, {args.activation}, Adam, batches of {params['batch_size']}, "
-        f"{params['max_iter']} epochs"
-    )
+    out.print(f"network: {layers}, {args.activation}, Adam, batches of {params['batch_size']}, "
+              f"{params['max_iter']} epochs")
     out.print("getting the kernels ready (the first run compiles them, later runs find them)")
     with threads_of(args):
         runs = _train(images, params)
@@ -96,14 +94,8 @@ def _train(images: Images, params: dict[str, Any]) -> list[Run]:
     return runs
 
 
-def _results(
-    args: argparse.Namespace,
-    images: Images,
-    layers: str,
-    runs: list[Run],
-    folded: FoldedModel,
-    times: list[dict],
-) -> dict[str, Any]:
+def _results(args: argparse.Namespace, images: Images, layers: str, runs: list[Run],
+             folded: FoldedModel, times: list[dict]) -> dict[str, Any]:
     """All figures, JSON-ready."""
     import numba
 
@@ -124,9 +116,8 @@ def _results(
     }  # fmt: skip
 
 
-def _write(
-    folder: Path, runs: list[Run], folded: FoldedModel, title: str, results: dict[str, Any]
-) -> list[Path]:
+def _write(folder: Path, runs: list[Run], folded: FoldedModel, title: str,
+           results: dict[str, Any]) -> list[Path]:
     """Write models, figures and the picture; return the files."""
     from nbbn.commands.demo.picture import draw
 
@@ -143,7 +134,6 @@ def _write(
             write(with_folder(folder / name))
             written.append(folder / name)
         except ImportError as error:
-            console().print(
-                f"no picture: {error}; to get it: python -m pip install matplotlib", soft_wrap=True
-            )
+            console().print(f"no picture: {error}; to get it: python -m pip install matplotlib",
+                            soft_wrap=True)
     return written

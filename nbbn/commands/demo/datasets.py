@@ -13,15 +13,7 @@ from nbbn.formats.npz import read_npz
 
 
 class Images(NamedTuple):
-    """A data set, ready to train on.
-
-    Attributes
-    ----------
-    name : str
-    x_train, x_test : ndarray of float32, shape (rows, pixels)
-        Grey values in [0, 1].
-    y_train, y_test : ndarray of int64, shape (rows,)
-    """
+    """A data set, ready to train on: grey values `(rows, pixels)` in [0, 1], float32; labels."""
 
     name: str
     x_train: np.ndarray
@@ -44,19 +36,11 @@ def digits(seed: int) -> Images:
 
 
 def mnist(path: Path) -> Images:
-    """Images of grey values 0 to 255 from a file in the layout of Keras's `mnist.npz`.
-
-    Raises
-    ------
-    FileError, UnusableInput
-        What in the file is not as it should be.
-    """
+    """Images of grey values 0 to 255 from a file in the layout of Keras's `mnist.npz`."""
     arrays = read_npz(path)
     if missing := [name for name in ARRAYS if name not in arrays]:
-        raise UnusableInput(
-            f"{path} lacks {', '.join(missing)}; it must hold {', '.join(ARRAYS)}, "
-            "as Keras's mnist.npz does"
-        )
+        raise UnusableInput(f"{path} lacks {', '.join(missing)}; it must hold {', '.join(ARRAYS)}, "
+                            "as Keras's mnist.npz does")
     _check(path, arrays)
     x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     y_train, y_test = y_train.astype(np.int64), y_test.astype(np.int64)
@@ -71,22 +55,17 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
     for part in ("train", "test"):
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
         if x.ndim not in (2, 3) or x.dtype.kind not in "uif" or 0 in x.shape:
-            raise UnusableInput(
-                f"{path}: x_{part} must hold images (rows, height, width) of numbers, "
-                f"got {x.dtype} {x.shape}"
-            )
+            raise UnusableInput(f"{path}: x_{part} must hold images (rows, height, "
+                                f"width) of numbers, got {x.dtype} {x.shape}")
         if y.shape != (len(x),) or y.dtype.kind not in "ui":
-            raise UnusableInput(
-                f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, "
-                f"got {y.dtype} {y.shape}"
-            )
+            raise UnusableInput(f"{path}: y_{part} must hold {len(x)} whole numbers, one an image, "
+                                f"got {y.dtype} {y.shape}")
         if not np.isfinite(x).all() or x.min() < 0 or x.max() > 255:
             raise UnusableInput(f"{path}: x_{part} must hold grey values from 0 to 255")
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         shapes = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
-        raise UnusableInput(
-            f"{path}: images to train and to test on must have one shape, got {shapes}"
-        )
+        raise UnusableInput(f"{path}: images to train and to test on must have one shape, "
+                            f"got {shapes}")
     if len(np.unique(arrays["y_train"])) < 2:
         raise UnusableInput(f"{path}: y_train holds a single class; nothing can be learned from it")
     unknown = np.setdiff1d(arrays["y_test"], arrays["y_train"])

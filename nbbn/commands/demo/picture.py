@@ -13,13 +13,7 @@ _COLOURS = ("#0072B2", "#D55E00")
 
 
 def draw(path: Path, runs: list[Run], title: str) -> None:
-    """Write a PNG with two panels.
-
-    Raises
-    ------
-    ImportError
-        Without matplotlib.
-    """
+    """Write a PNG with two panels; needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,9 +35,8 @@ def _panel(axes: Any, runs: list[Run], curve: str, title: str, label: str) -> No
         epochs = range(1, len(run.loss) + 1)
         trained, held = getattr(run, curve), getattr(run, f"val_{curve}")
         axes.plot(epochs, trained, "--", color=colour, marker=".", label=f"{run.name}, training")
-        axes.plot(
-            epochs, held, "-", color=colour, marker="o", ms=4, label=f"{run.name}, validation"
-        )
+        axes.plot(epochs, held, "-", color=colour, marker="o", ms=4,
+                  label=f"{run.name}, validation")
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -17,9 +17,8 @@ def epochs(runs: list[Run]) -> Table:
     count = len(runs[0].loss)
     step = -(-count // 12)
     for epoch in sorted({*range(0, count, step), count - 1}):
-        _add(
-            table, str(epoch + 1), [_cells(r.val_accuracy[epoch], r.val_loss[epoch]) for r in runs]
-        )
+        _add(table, str(epoch + 1),
+             [_cells(r.val_accuracy[epoch], r.val_loss[epoch]) for r in runs])
     table.add_section()
     _add(table, "best", [_cells(max(run.val_accuracy), min(run.val_loss)) for run in runs])
     _add(table, "seconds", [(f"{run.total:.2f}", "") for run in runs])

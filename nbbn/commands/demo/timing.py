@@ -19,9 +19,8 @@ _ROUNDS = 21
 _BLOCK_SECONDS = 0.005
 
 
-def interleaved(
-    functions: Mapping[str, Callable[[], object]], rounds: int = _ROUNDS
-) -> dict[str, float]:
+def interleaved(functions: Mapping[str, Callable[[], object]],
+                rounds: int = _ROUNDS) -> dict[str, float]:
     """Median seconds a call of each function, in turn: the machine's drift meets all alike."""
     calls = {name: _calls(function) for name, function in functions.items()}
     times: dict[str, list[float]] = {name: [] for name in functions}
@@ -43,9 +42,8 @@ def _seconds(function: Callable[[], object], calls: int) -> float:
     return time.perf_counter() - start
 
 
-def folded_against_unfolded(
-    estimator: MLPClassifier, folded: FoldedModel, x: np.ndarray
-) -> list[dict[str, Any]]:
+def folded_against_unfolded(estimator: MLPClassifier, folded: FoldedModel,
+                            x: np.ndarray) -> list[dict[str, Any]]:
     """Seconds of `predict_proba`: an entry for each number of rows.
 
     `unfolded` is the estimator's network in a `FoldedModel` as it is, so that the two differ by

@@ -16,30 +16,18 @@ from nbbn.estimators import MLPClassifier
 
 @dataclass
 class Run:
-    """One fit: the estimator and its figures, an entry an epoch.
-
-    Attributes
-    ----------
-    name : str
-    model : MLPClassifier
-    loss, val_loss : list of float
-        Mean cross-entropy of the training rows during the epoch, and of the test rows after it.
-    accuracy, val_accuracy : list of float
-        Share of rows classified rightly, of the same rows at the same times.
-    seconds : list of float
-        Of training alone, without validation.
-    total : float
-        Seconds of the whole fit.
-    """
+    """One fit: the estimator and its figures, an entry an epoch."""
 
     name: str
     model: MLPClassifier
+    # Mean cross-entropy and share of rows classified rightly, of the training rows during the
+    # epoch, and of the test rows after it.
     loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    total: float = 0.0
+    seconds: list[float] = field(default_factory=list)  # of training alone
+    total: float = 0.0  # seconds of the whole fit
 
     def add(self, logs: dict) -> None:
         """Keep an epoch's figures."""
@@ -59,15 +47,11 @@ def compile_kernels(images: Images, **params: Any) -> None:
         _fit(MLPClassifier(batch_norm=batch_norm, **{**params, "max_iter": 1}), images, few)
 
 
-def train(
-    name: str, batch_norm: bool, images: Images, show: Callable[[object, dict], None], **params: Any
-) -> Run:
+def train(name: str, batch_norm: bool, images: Images, show: Callable[[object, dict], None],
+          **params: Any) -> Run:
     """Fit with the same parameters, seed and rows in the same order, but for batch norm.
 
-    Parameters
-    ----------
-    show : callable
-        Called after each epoch as the estimator's callbacks are.
+    `show` is called after each epoch as the estimator's callbacks are.
     """
     run = Run(name, MLPClassifier(batch_norm=batch_norm, **params))
 

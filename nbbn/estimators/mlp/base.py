@@ -92,10 +92,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     def _is_stochastic(self) -> bool:
         """Whether there is `partial_fit`; AttributeError where the solver goes by no epochs."""
         if self.solver == "lbfgs":
-            raise AttributeError(
-                f"partial_fit is only available for stochastic optimizers. {self.solver} is not "
-                f"stochastic."
-            )
+            raise AttributeError("partial_fit is only available for stochastic optimizers. "
+                                 f"{self.solver} is not stochastic.")
         return True
 
     # -- after the fit
@@ -125,9 +123,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             x: Any = checks.check_rows(self, X, reset=False)
             checks.check_range(x, self._dtype)
             if self._architecture.has_norm and len(x) < 2:
-                raise ValueError(
-                    "recalibrate needs at least 2 rows, got 1 sample: its variance would be 0"
-                )
+                raise ValueError("recalibrate needs at least 2 rows, got 1 sample: "
+                                 "its variance would be 0")
             found = recalibrated(network, x)
         for attribute, name in (("running_means_", "mean"), ("running_vars_", "var")):
             setattr(self, attribute, [None if i is None else found[i][name] for i in norms])
@@ -151,21 +148,13 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     def _content(self) -> Content:
         network, state, task = self.network(), self._fit_state, self._task
         if self._described(network.input_shape[0]).layers != network.layers:
-            raise ValueError(
-                "hidden_layer_sizes, activation or a parameter of batch norm was changed after the "
-                "fit: set it back, or fit again"
-            )
+            raise ValueError("hidden_layer_sizes, activation or a parameter of batch norm was "
+                             "changed after the fit: set it back, or fit again")
         meta = {
-            "model": type(self).__name__,
-            "kind": task.kind,
-            "classes": labels_to_json(task.classes),
-            "params": to_json(self.get_params(deep=False)),
-            "loss": task.loss,
-            "level": task.level,
-            "epochs": state.epochs,
-            "rows_seen": state.rows_seen,
-            "steps": state.steps,
-            "seed": state.seed,
+            "model": type(self).__name__, "kind": task.kind,
+            "classes": labels_to_json(task.classes), "params": to_json(self.get_params(deep=False)),
+            "loss": task.loss, "level": task.level, "epochs": state.epochs,
+            "rows_seen": state.rows_seen, "steps": state.steps, "seed": state.seed,
             "final_loss": float(self.loss_),
             "best_score": float(state.best_score) if np.isfinite(state.best_score) else None,
             "loss_curve": [float(v) for v in state.losses],

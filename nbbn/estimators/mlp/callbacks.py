@@ -40,10 +40,8 @@ def split(callbacks: Any) -> tuple[list[Callable[..., Any]], list[Any]]:
         elif callable(callback):
             functions.append(callback)
         else:
-            raise TypeError(
-                f"callbacks must be functions (estimator, logs) or scikit-learn's callbacks (from "
-                f"1.9), got {callback!r}"
-            )
+            raise TypeError("callbacks must be functions (estimator, "
+                            f"logs) or scikit-learn's callbacks (from 1.9), got {callback!r}")
     return functions, objects
 
 
@@ -57,11 +55,9 @@ def register(estimator: Parameters, objects: list[Any]) -> None:
     own = [callback for callback in objects if isinstance(callback, AutoPropagatedCallback)]
     if own and hasattr(estimator, "_parent_callback_ctx"):
         names = [type(callback).__name__ for callback in own]
-        raise TypeError(
-            f"The estimator ({type(estimator).__name__}) within another one can't have "
-            f"auto-propagated callbacks ({names}) among its callbacks. Register them directly on "
-            "the outer estimator, with set_callbacks."
-        )
+        raise TypeError(f"The estimator ({type(estimator).__name__}) within another one can't have "
+                        f"auto-propagated callbacks ({names}) among its callbacks. Register them "
+                        "directly on the outer estimator, with set_callbacks.")
     held = getattr(estimator, "_skl_callbacks", [])
     estimator._skl_callbacks = [*held, *(c for c in objects if c not in held)]
 

@@ -123,22 +123,16 @@ class Checkpoint:
                 meta = json.loads((file.metadata() or {})[_KEY])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (SafetensorError, OSError, KeyError, ValueError) as err:
-            raise FileError(
-                f"{self.path}: is no checkpoint of a fit, or broken; delete it, or give another "
-                "path"
-            ) from err
+            raise FileError(f"{self.path}: is no checkpoint of a fit, or broken; delete it, "
+                            "or give another path") from err
         if meta.get("version") != _VERSION:
-            raise FileError(
-                f"{self.path}: a checkpoint of another version of nbbn; delete it, or give another "
-                f"path"
-            )
+            raise FileError(f"{self.path}: a checkpoint of another version of nbbn; delete it, "
+                            "or give another path")
         held, wanted = meta["fingerprint"], self._wanted
         names = [name for name in {**held, **wanted} if held.get(name) != wanted.get(name)]
         if names:
-            raise FileError(
-                f"{self.path}: the checkpoint of another fit, which differs in {', '.join(names)}; "
-                "delete it, or give another path"
-            )
+            raise FileError(f"{self.path}: the checkpoint of another fit, "
+                            f"which differs in {', '.join(names)}; delete it, or give another path")
         return meta, tensors
 
 

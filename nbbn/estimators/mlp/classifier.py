@@ -57,9 +57,8 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
     loss = "log_loss"
 
     @available_if(lambda estimator: estimator._is_stochastic())
-    def partial_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None
-    ) -> MLPClassifier:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None,
+                    classes: Any = None) -> MLPClassifier:
         """Update the model with a single iteration over the given data.
 
         Optimiser state, learning rate and running statistics go on from the last call.

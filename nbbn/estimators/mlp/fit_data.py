@@ -106,29 +106,22 @@ class FitData:
     def split(self, share: float, random_state: np.random.RandomState) -> FitData:
         """With a share of the rows held out, stratified for two classes, as scikit-learn does."""
         if share == 0:
-            raise ValueError(
-                "validation_fraction=0 leaves no rows to decide by with early_stopping: give a "
-                "share above 0, or X_val and y_val"
-            )
+            raise ValueError("validation_fraction=0 leaves no rows to decide by with "
+                             "early_stopping: give a share above 0, or X_val and y_val")
         x, y, stratify = self.samples.x, self.samples.y, None
         if self.task.kind == "classifier" and self.task.outputs == 1:
             stratify = np.where(y == 1, "True", "False")
         from sklearn.model_selection import train_test_split  # a twentieth of a second
 
-        train, held = train_test_split(
-            np.arange(len(x)), random_state=random_state, stratify=stratify, test_size=share
-        )
+        train, held = train_test_split(np.arange(len(x)), random_state=random_state,
+                                       stratify=stratify, test_size=share)
         if len(held) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of "
-                "your dataset."
-            )
+            raise ValueError("The validation set is too small. Increase 'validation_fraction' or "
+                             "the size of your dataset.")
         weights = None if self.own_weights is None else self.own_weights[held]
         if weights is not None and not weights.any():
-            raise ValueError(
-                "The sample weights for validation set are all zero, consider using a different "
-                "random state."
-            )
+            raise ValueError("The sample weights for validation set are all zero, "
+                             "consider using a different random state.")
         _check_enough(len(train), self.architecture.has_norm)
         validation = Samples(select(x, held), np.ascontiguousarray(y[held]), weights)
         return replace(self, validation=validation, chosen=train)
@@ -141,9 +134,8 @@ class FitData:
 
 def _check_enough(rows: int, norm: bool) -> None:
     if norm and rows < 2:
-        raise ValueError(
-            "batch norm needs at least 2 rows to train on, got 1 sample: its variance would be 0"
-        )
+        raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
+                         "its variance would be 0")
 
 
 def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:
@@ -156,17 +148,14 @@ def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
     """A warm start needs the classes of the last fit, all of them."""
     known = getattr(estimator, "classes_", None)
     if known is not None and set((classes := checks.classes_of(y)).tolist()) != set(known.tolist()):
-        raise ValueError(
-            "warm_start can only be used where `y` has the same classes as in the previous call "
-            f"to fit. Previously got {known}, `y` has {classes}"
-        )
+        raise ValueError("warm_start can only be used where `y` has the same classes as in the "
+                         f"previous call to fit. Previously got {known}, `y` has {classes}")
 
 
 def _check_same_network(estimator: Fitted, architecture: Architecture) -> None:
     """What goes on must be the network that was fitted."""
     held = getattr(estimator, "_architecture", None)
     if held is not None and architecture.layers != held.layers:
-        raise ValueError(
-            "hidden_layer_sizes, activation, batch_norm, bn_momentum, bn_epsilon, dropout or loss "
-            "differ from the fitted network's: set them back, or call fit with warm_start=False"
-        )
+        raise ValueError("hidden_layer_sizes, activation, batch_norm, bn_momentum, bn_epsilon, "
+                         "dropout or loss differ from the fitted network's: set them back, or call "
+                         "fit with warm_start=False")

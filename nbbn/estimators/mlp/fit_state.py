@@ -58,9 +58,7 @@ class FitState:
         """The estimator's attributes that say how the fit went."""
         validated = bool(self.scores) or bool(early_stopping)
         return {
-            "n_iter_": self.epochs,
-            "t_": self.rows_seen,
-            "loss_curve_": self.losses,
+            "n_iter_": self.epochs, "t_": self.rows_seen, "loss_curve_": self.losses,
             **({"loss_": self.losses[-1]} if self.losses else {}),
             "best_loss_": None if early_stopping else self.best_loss,
             "validation_scores_": self.scores if validated else None,

@@ -202,9 +202,8 @@ class Fitting:
             warn(f"Got `batch_size` {rule}. It is going to be clipped")
         return int(np.clip(given, 1, rows))
 
-    def _make_trainer(
-        self, start: Weights, edges: np.ndarray, random_state: np.random.RandomState
-    ) -> Trainer:
+    def _make_trainer(self, start: Weights, edges: np.ndarray,
+                      random_state: np.random.RandomState) -> Trainer:
         """A trainer with these weights, and a fresh optimiser or the last call's."""
         estimator, state, data = self.estimator, self.state, self.data
         architecture, task = data.architecture, data.task

@@ -26,10 +26,8 @@ _DECIDES = {
 def check_finite(finite: bool) -> None:
     """ValueError for weights or outputs that are not finite."""
     if not finite:
-        raise ValueError(
-            "Solver produced non-finite parameter weights. The input data may contain large values "
-            "and need to be preprocessed."
-        )
+        raise ValueError("Solver produced non-finite parameter weights. The input data may contain "
+                         "large values and need to be preprocessed.")
 
 
 @dataclass

@@ -141,9 +141,8 @@ def minimize(
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     try:
-        result = scipy.optimize.minimize(
-            objective, at, method="L-BFGS-B", jac=True, options=options, callback=callback
-        )
+        result = scipy.optimize.minimize(objective, at, method="L-BFGS-B", jac=True,
+                                         options=options, callback=callback)
     except Stopped:
         pass
     else:

@@ -64,10 +64,8 @@ class MLPTask(Task):
         """As `Task.encode`; counts below 0 are refused, too."""
         y = super().encode(y, name)
         if self.loss == "poisson" and (y < 0).any():
-            raise ValueError(
-                "Some value(s) of y are out of the valid range of the loss 'poisson': they must be "
-                ">= 0"
-            )
+            raise ValueError("Some value(s) of y are out of the valid range of the loss 'poisson': "
+                             "they must be >= 0")
         return y
 
     def targets(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -76,9 +74,8 @@ class MLPTask(Task):
             return y
         return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
 
-    def loss_and_score(
-        self, y: np.ndarray, outputs: np.ndarray, row_weights: np.ndarray | None
-    ) -> tuple[float, float]:
+    def loss_and_score(self, y: np.ndarray, outputs: np.ndarray,
+                       row_weights: np.ndarray | None) -> tuple[float, float]:
         """Loss, and accuracy or R^2 (NaN for outputs that are not finite), of encoded targets."""
         loss = self.mean_loss(self.targets(y, outputs.dtype), outputs, row_weights)
         if not np.isfinite(outputs).all():
@@ -86,9 +83,8 @@ class MLPTask(Task):
         score = r2_score if self.kind == "regressor" else accuracy_score
         return loss, float(score(y, self.decide(outputs), sample_weight=row_weights))
 
-    def mean_loss(
-        self, targets: np.ndarray, outputs: np.ndarray, row_weights: np.ndarray | None
-    ) -> float:
+    def mean_loss(self, targets: np.ndarray, outputs: np.ndarray,
+                  row_weights: np.ndarray | None) -> float:
         """The loss of targets as the trainer reads them."""
         with np.errstate(all="ignore"):
             return float(np.average(self._rows(targets, outputs), weights=row_weights))

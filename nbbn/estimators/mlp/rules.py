@@ -67,10 +67,8 @@ def _each(name: str, given: Any, count: int, check: Callable[[Any], Any]) -> lis
     """A parameter's value for each hidden layer."""
     entries = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given] * count
     if len(entries) != count:
-        raise ValueError(
-            f"{name} has {len(entries)} entries for {count} hidden layers; give one value, or one "
-            f"per hidden layer"
-        )
+        raise ValueError(f"{name} has {len(entries)} entries for {count} hidden layers; "
+                         "give one value, or one per hidden layer")
     return [check(entry) for entry in entries]
 
 
@@ -100,10 +98,8 @@ def check_together(estimator: Parameters, hidden: tuple[Hidden, ...], incrementa
     """Refuse parameters that do not go together; ValueError names them."""
     if any(layer.norm for layer in hidden):
         if estimator.batch_size == 1 and estimator.solver != "lbfgs":
-            raise ValueError(
-                "batch_size=1 has no batch statistics: use at least 2 rows a batch, or "
-                "batch_norm=False"
-            )
+            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, "
+                             "or batch_norm=False")
         _warn_of_other_momentum(estimator.bn_momentum)
     if estimator.solver == "lbfgs":
         _check_lbfgs(estimator, hidden)
@@ -113,10 +109,8 @@ def check_together(estimator: Parameters, hidden: tuple[Hidden, ...], incrementa
     if incremental and estimator.early_stopping:
         raise ValueError("partial_fit does not support early_stopping=True")
     if incremental and estimator.checkpoint is not None:
-        raise ValueError(
-            "partial_fit does not support checkpoint: save or pickle the estimator between calls, "
-            "or use fit"
-        )
+        raise ValueError("partial_fit does not support checkpoint: "
+                         "save or pickle the estimator between calls, or use fit")
 
 
 def _check_lbfgs(estimator: Parameters, hidden: tuple[Hidden, ...]) -> None:
@@ -130,15 +124,12 @@ def _check_lbfgs(estimator: Parameters, hidden: tuple[Hidden, ...]) -> None:
     }
     for name, (is_set, why) in wrong.items():
         if is_set:
-            raise ValueError(
-                f"solver='lbfgs' does not support {name}={getattr(estimator, name)!r}: {why}; "
-                f"leave {name} out, or use one of the solvers {', '.join(STOCHASTIC)}"
-            )
+            raise ValueError("solver='lbfgs' does not support "
+                             f"{name}={getattr(estimator, name)!r}: {why}; leave {name} out, or "
+                             f"use one of the solvers {', '.join(STOCHASTIC)}")
 
 
 def _warn_of_other_momentum(momentum: float) -> None:
     if momentum < 0.5:
-        warn(
-            f"bn_momentum={momentum} weights the old running value; PyTorch's momentum weights the "
-            f"new one: its {momentum} is {1 - momentum:g} here"
-        )
+        warn(f"bn_momentum={momentum} weights the old running value; "
+             f"PyTorch's momentum weights the new one: its {momentum} is {1 - momentum:g} here")

@@ -119,10 +119,9 @@ class Activations(Fitted):
         count = self.n_layers_
         whole = isinstance(layer, Integral) and not isinstance(layer, bool)
         if not whole or not -count <= layer < count:
-            raise ValueError(
-                f"layer must be a whole number from {-count} to {count - 1}: the network has "
-                f"{count} layers, input and output included; got {layer!r}"
-            )
+            raise ValueError(f"layer must be a whole number from {-count} to {count - 1}: the "
+                             f"network has {count} layers, input and output included; got "
+                             f"{layer!r}")
         return int(layer) % count
 
 

@@ -54,9 +54,8 @@ class BaseSequential(Parameters):
 
     # -- training
 
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
-    ) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None,
+            y_val: Any = None) -> Any:
         """Train from the start, or go on where `warm_start` says so.
 
         Parameters
@@ -105,10 +104,8 @@ class BaseSequential(Parameters):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.early_stopping and X_val is None and not self.validation_fraction:
-            raise ValueError(
-                "early_stopping=True needs rows to validate on: set validation_fraction above 0, "
-                "or give fit X_val and y_val"
-            )
+            raise ValueError("early_stopping=True needs rows to validate on: "
+                             "set validation_fraction above 0, or give fit X_val and y_val")
 
     def _fit_checked(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
@@ -117,10 +114,8 @@ class BaseSequential(Parameters):
         specs = _specifications(self.layers)
         further = (incremental or self.warm_start) and hasattr(self, "model_")
         if further and specs != self._specs:
-            raise ValueError(
-                "layers differ from those that were fitted: set them back, or call fit with "
-                "warm_start=False"
-            )
+            raise ValueError("layers differ from those that were fitted: set them back, "
+                             "or call fit with warm_start=False")
         X = self._rows_to_fit(X, specs, further)
         y = self._checked_y(y, len(X), _FLOAT, multilabel=False)
         if not further:
@@ -160,9 +155,8 @@ class BaseSequential(Parameters):
             shuffle=bool(self.shuffle), sample_weight=samples.row_weights,
         ).history  # fmt: skip
         if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
-            raise ValueError(
-                "training gave weights that are not finite: lower the learning rate, or scale X"
-            )
+            raise ValueError("training gave weights that are not finite: lower the learning rate, "
+                             "or scale X")
         before = self.history_
         names = dict.fromkeys([*before, *found])
         self.history_ = {name: before.get(name, []) + found.get(name, []) for name in names}
@@ -186,10 +180,8 @@ class BaseSequential(Parameters):
             return LayersTask("regressor", y.shape[1])
         found = np.unique(y) if classes is None else classes
         if len(found) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs at least 2 classes in y, got only one class: "
-                f"{found[0]!r}"
-            )
+            raise ValueError(f"{type(self).__name__} needs at least 2 classes in y, "
+                             f"got only one class: {found[0]!r}")
         return LayersTask("classifier", len(found), found)
 
     def _take_task(self, task: Task) -> None:
@@ -215,16 +207,13 @@ class BaseSequential(Parameters):
             model.build((None, *X.shape[1:]))
         layers = computation(model._layers.layers, X.shape[1:])
         if len(layers.output_shape) != 1:
-            raise ValueError(
-                f"layers end with rows of shape {layers.output_shape}, but the output layer needs "
-                "rows of one axis: end them with Flatten() or GlobalAveragePooling2D()"
-            )
+            raise ValueError(f"layers end with rows of shape {layers.output_shape}, but the output "
+                             "layer needs rows of one axis: end them with Flatten() or "
+                             "GlobalAveragePooling2D()")
         loss = losses.get(default_loss(self._task, layers) if self.loss is None else self.loss)
         if loss.from_logits:
-            raise ValueError(
-                "loss has from_logits=True, but the output layer has its activation: use "
-                "from_logits=False"
-            )
+            raise ValueError("loss has from_logits=True, but the output layer has its activation: "
+                             "use from_logits=False")
         output = output_layer(self._task, layers, loss)
         if output is not None:
             model.add(output if dtype is None else replace(output, dtype=dtype))
@@ -245,9 +234,8 @@ class BaseSequential(Parameters):
         """What all layers shall compute in; None where they say so themselves."""
         own = {layer.dtype for layer in specs if layer.dtype is not None}
         if self.dtype is not None and own - {self.dtype}:
-            raise ValueError(
-                f"dtype={self.dtype!r}, but the layers say dtype={own.pop()!r}: give one of them"
-            )
+            raise ValueError(f"dtype={self.dtype!r}, but the layers say dtype={own.pop()!r}: "
+                             "give one of them")
         if own and self.dtype is None:
             # Of layers that disagree the model says which.
             return own.pop() if len(own) == 1 else None
@@ -261,10 +249,8 @@ class BaseSequential(Parameters):
         if not further:
             declared = specs[0].input_shape if specs else None
             if declared is not None and math.prod(declared) != X.shape[1]:
-                raise ValueError(
-                    f"X has rows of shape {shape}, {X.shape[1]} numbers, but the first layer has "
-                    f"input_shape={declared}"
-                )
+                raise ValueError(f"X has rows of shape {shape}, {X.shape[1]} numbers, "
+                                 f"but the first layer has input_shape={declared}")
             self._given_flat = len(shape) == 1
             self._row_shape = declared or shape
         return self._shaped(X, shape)
@@ -288,10 +274,8 @@ class BaseSequential(Parameters):
 
     def _shaped(self, X: np.ndarray, shape: Shape) -> np.ndarray:
         if len(shape) > 1 and _bare(shape) != _bare(self._row_shape):
-            raise ValueError(
-                f"X has rows of shape {shape}, but {type(self).__name__} expects rows of shape "
-                f"{self._row_shape}"
-            )
+            raise ValueError(f"X has rows of shape {shape}, "
+                             f"but {type(self).__name__} expects rows of shape {self._row_shape}")
         return X.reshape(len(X), *self._row_shape)
 
     def _outputs(self, X: Any) -> np.ndarray:

@@ -48,9 +48,8 @@ True
     stratified=", in the proportions of the classes",
 )
 class SequentialClassifier(NetworkClassifier, BaseSequential):
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> SequentialClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None,
+                    sample_weight: Any = None) -> SequentialClassifier:
         """Train one epoch on these rows.
 
         The optimiser and the running statistics go on from the last call.

@@ -29,28 +29,23 @@ def output_layer(task: Task, layers: Computation, loss: Loss) -> Dense | None:
     shown, end, shape = loss.shown, layers.ends_with, layers.output_shape
     if task.classes is None:
         if loss.end is not None:
-            raise ValueError(
-                f"loss {shown!r} is for classification; use None, 'mean_absolute_error' or 'huber'"
-            )
+            raise ValueError(f"loss {shown!r} is for classification; use None, "
+                             "'mean_absolute_error' or 'huber'")
         whole = _ends_with_dense(layers) and shape == (task.outputs,)
         return None if whole else Dense(task.outputs)
     count = len(task.classes)
     if loss.end is None:
         raise ValueError(f"loss {shown!r} is for regression; use None, or a cross-entropy")
     if loss.end == "sigmoid" and count != 2:
-        raise ValueError(
-            f"loss {shown!r} is for 2 classes, y has {count}; use None, or "
-            "'categorical_crossentropy'"
-        )
+        raise ValueError(f"loss {shown!r} is for 2 classes, y has {count}; use None, "
+                         "or 'categorical_crossentropy'")
     units = 1 if loss.end == "sigmoid" else count
     if end == loss.end and shape == (units,):
         return None
     if end == "softmax" or (end == "sigmoid" and shape == (1,)):
-        raise ValueError(
-            f"layers end with {end} of {shape[0]} outputs, but y has {count} classes, which with "
-            f"the loss {shown!r} need {loss.end} of {units}: end them so, or leave the output "
-            "layer out"
-        )
+        raise ValueError(f"layers end with {end} of {shape[0]} outputs, but y has {count} classes, "
+                         f"which with the loss {shown!r} need {loss.end} of {units}: end them so, "
+                         "or leave the output layer out")
     return Dense(units, activation=loss.end)
 
 

@@ -23,12 +23,8 @@ class Placed(NamedTuple):
     buffers: dict[str, int]
 
 
-def placed(
-    inputs: int,
-    steps: Sequence[Step[Any]],
-    calls: Sequence[str | None],
-    copy: Callable[[str, str, int], str],
-) -> Placed:
+def placed(inputs: int, steps: Sequence[Step[Any]], calls: Sequence[str | None],
+           copy: Callable[[str, str, int], str]) -> Placed:
     """Give each result a place; the last one's is the output.
 
     Parameters

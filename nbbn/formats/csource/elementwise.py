@@ -13,21 +13,11 @@ from nbbn.expressions import Expression
 
 # Operator -> C. A ternary, since a maximum would lose NaN, and as it computes one branch alone.
 OPERATORS = {
-    "add": "({0} + {1})",
-    "subtract": "({0} - {1})",
-    "multiply": "({0} * {1})",
-    "divide": "({0} / {1})",
-    "negative": "(-{0})",
-    "exp": "exp$f({0})",
-    "expm1": "expm1$f({0})",
-    "log1p": "log1p$f({0})",
-    "erf": "erf$f({0})",
-    "tanh": "tanh$f({0})",
-    "sigmoid": "nn_logistic$f({0})",
-    "absolute": "fabs$f({0})",
-    "relu": "({0} < 0 ? 0 : {0})",
-    "minimum": "({0} > {1} ? {1} : {0})",
-    "scaled": "({0} != 0 ? {0} * {1} : 0)",
+    "add": "({0} + {1})", "subtract": "({0} - {1})", "multiply": "({0} * {1})",
+    "divide": "({0} / {1})", "negative": "(-{0})", "exp": "exp$f({0})", "expm1": "expm1$f({0})",
+    "log1p": "log1p$f({0})", "erf": "erf$f({0})", "tanh": "tanh$f({0})",
+    "sigmoid": "nn_logistic$f({0})", "absolute": "fabs$f({0})", "relu": "({0} < 0 ? 0 : {0})",
+    "minimum": "({0} > {1} ? {1} : {0})", "scaled": "({0} != 0 ? {0} * {1} : 0)",
     "where_at_most": "({0} <= {1} ? {2} : {3})",
 }
 

@@ -21,14 +21,8 @@ STACK_BYTES = 1 << 18
 _PER_LINE = 8
 
 
-def to_c(
-    network: Network,
-    path: str | PathLike[str] | None = None,
-    *,
-    name: str | None = None,
-    classes: ArrayLike | None = None,
-    kind: str | None = None,
-) -> str:
+def to_c(network: Network, path: str | PathLike[str] | None = None, *, name: str | None = None,
+         classes: ArrayLike | None = None, kind: str | None = None) -> str:
     """The C source of a network in inference.
 
     Parameters
@@ -228,12 +222,9 @@ class _Source:
             buffers.append(f"*{name} = scratch + {at}")
             at += size
         lines = [
-            f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)",
-            "{",
-            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;",
-            "",
-            *(f"    {call};" for call in self.calls),
-            "}\n",
+            f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)", "{",
+            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;", "",
+            *(f"    {call};" for call in self.calls), "}\n",
         ]
         return "\n".join(lines)
 
@@ -263,11 +254,8 @@ class _Source:
             lines.append(f"out[r] = p[0] > {literal(self.network.dtype.type(0.5))};")
         else:
             lines += [
-                "size_t best = 0;",
-                f"for (size_t i = 1; i < {self.upper}_OUTPUTS; i++)",
-                "    if (p[i] > p[best])",
-                "        best = i;",
-                "out[r] = best;",
+                "size_t best = 0;", f"for (size_t i = 1; i < {self.upper}_OUTPUTS; i++)",
+                "    if (p[i] > p[best])", "        best = i;", "out[r] = best;",
             ]
         return "\n        ".join(lines)
 
@@ -294,9 +282,8 @@ def _labels(classes: np.ndarray) -> tuple[str, list[str]]:
 
 def _quoted(text: str) -> str:
     if "\0" in text:
-        raise ValueError(
-            f"a class label with a NUL character is no C string, got {text!r}; rename it"
-        )
+        raise ValueError(f"a class label with a NUL character is no C string, got {text!r}; "
+                         "rename it")
     # In octal: what is not plain ASCII, and the question mark, which could be part of a trigraph.
     plain = (
         chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()

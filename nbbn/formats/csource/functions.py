@@ -196,11 +196,15 @@ static void nn_permute(const $real *x, $real *y, const int *shape, const int *st
 """
 
 _REPEAT = """
-static void nn_repeat(const $real *x, $real *y, int n, int times)
+static void nn_repeat(const $real *x, $real *y, const int shape[3], const int times[3])
 {
-    for (int i = 0; i < n; i++)
-        for (int t = 0; t < times; t++)
-            *y++ = x[i];
+    for (int i = 0; i < shape[0] * times[0]; i++)
+        for (int j = 0; j < shape[1] * times[1]; j++) {
+            const $real *row = x + (i / times[0] * shape[1] + j / times[1]) * shape[2];
+            for (int k = 0; k < shape[2]; k++)
+                for (int t = 0; t < times[2]; t++)
+                    *y++ = row[k];
+        }
 }
 """
 
@@ -262,21 +266,12 @@ static void nn_softmax($real *y, int pixels, int n)
 
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "window": (_WINDOW, ()),
-    "copy": (_COPY, ()),
-    "dense": (_DENSE, ()),
-    "conv": (_CONV, ("window",)),
-    "depthwise": (_DEPTHWISE, ("window",)),
-    "transposed": (_TRANSPOSED, ("window",)),
-    "max_pool": (_MAX_POOL, ("window",)),
-    "mean_pool": (_MEAN_POOL, ("window",)),
-    "pad": (_PAD, ("window",)),
-    "permute": (_PERMUTE, ()),
-    "batch_norm": (_BATCH_NORM, ()),
-    "group_norm": (_GROUP_NORM, ()),
-    "softmax": (_SOFTMAX, ()),
-    "repeat": (_REPEAT, ()),
-    **elementwise.FUNCTIONS,
+    "window": (_WINDOW, ()), "copy": (_COPY, ()), "dense": (_DENSE, ()),
+    "conv": (_CONV, ("window",)), "depthwise": (_DEPTHWISE, ("window",)),
+    "transposed": (_TRANSPOSED, ("window",)), "max_pool": (_MAX_POOL, ("window",)),
+    "mean_pool": (_MEAN_POOL, ("window",)), "pad": (_PAD, ("window",)), "permute": (_PERMUTE, ()),
+    "batch_norm": (_BATCH_NORM, ()), "group_norm": (_GROUP_NORM, ()), "softmax": (_SOFTMAX, ()),
+    "repeat": (_REPEAT, ()), **elementwise.FUNCTIONS,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,6 @@ from nbbn.network import LayerError, Network
 from nbbn.operations import Operation, Step, Window
 
 Arrays = dict[str, np.ndarray]
-
-# Axes that `nn_permute` loops over.
-_PERMUTED_AXES = 3
 
 
 @dataclass
@@ -84,9 +81,8 @@ def lower(network: Network) -> tuple[Lowering, Placed]:
         kind = type(step.operation)
         if kind not in OPERATIONS:
             known = ", ".join(one.__name__ for one in OPERATIONS)
-            raise LayerError(
-                f"layer {step.layer}: to_c cannot write {kind.__name__}; it writes {known}"
-            )
+            raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
+                             f"it writes {known}")
         calls.append(OPERATIONS[kind](out, step, network.weights[step.layer]))
     return out, placed(math.prod(network.input_shape), steps, calls, out.copy)
 
@@ -172,11 +168,15 @@ def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
 
 def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:
     order, shape = step.operation.order, step.output_shape
-    lead = _PERMUTED_AXES - len(order)
     steps = [math.prod(shape[order.index(axis) + 1 :]) for axis in range(len(order))]
-    sizes = (*[1] * lead, *step.input_shape), (*[0] * lead, *steps)
-    lists = (f"(const int[]){{{{{', '.join(map(str, numbers))}}}}}" for numbers in sizes)
-    return out.call("permute", "{0}", "{y}", *lists)
+    sizes = _three_axes(step.input_shape, 1), _three_axes(steps, 0)
+    return out.call("permute", "{0}", "{y}", *sizes)
+
+
+def _three_axes(numbers: Sequence[int], of_others: int) -> str:
+    """A number an axis as a list in C, with those of the axes that a row lacks in front."""
+    numbers = *[of_others] * (3 - len(numbers)), *numbers
+    return f"(const int[]){{{{{', '.join(map(str, numbers))}}}}}"
 
 
 def _pad(out: Lowering, step: Step[op.Pad], arrays: Arrays) -> str:
@@ -185,7 +185,8 @@ def _pad(out: Lowering, step: Step[op.Pad], arrays: Arrays) -> str:
 
 
 def _repeat(out: Lowering, step: Step[op.Repeat], arrays: Arrays) -> str:
-    return out.call("repeat", "{0}", "{y}", math.prod(step.input_shape), step.operation.times)
+    sizes = _three_axes(step.input_shape, 1), _three_axes(step.operation.times, 1)
+    return out.call("repeat", "{0}", "{y}", *sizes)
 
 
 def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
@@ -193,18 +194,8 @@ def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
 
 
 OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]] = {
-    op.Dense: _dense,
-    op.Convolve: _convolve,
-    op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: _depthwise,
-    op.Pool: _pool,
-    op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm,
-    op.Elementwise: _elementwise,
-    op.Softmax: _softmax,
-    op.Permute: _permute,
-    op.Reshape: _nothing,
-    op.Pad: _pad,
-    op.Repeat: _repeat,
-    op.Disturb: _nothing,
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
+    op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
+    op.Reshape: _nothing, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
 }

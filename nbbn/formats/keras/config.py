@@ -57,10 +57,8 @@ def read_model(config: Any) -> KerasModel:
         kind, inner = config["class_name"], config["config"]
         entries = inner if isinstance(inner, list) else inner["layers"]
         if kind not in ("Sequential", "Functional", "Model") or not _is_keras_own(config):
-            raise Refused(
-                f"holds a {one_line(kind)}; only Sequential models and functional ones of one "
-                "path are read"
-            )
+            raise Refused(f"holds a {one_line(kind)}; "
+                          "only Sequential models and functional ones of one path are read")
         if len(entries) > MAX_LAYERS:
             raise Refused(f"has {len(entries)} layers; at most {MAX_LAYERS} are read")
         if kind != "Sequential":
@@ -81,10 +79,8 @@ def _in_a_row(config: dict, entries: list) -> list:
     """The layers of a functional model in the order in which rows pass them."""
     for what in ("input_layers", "output_layers"):
         if len(_ends(config[what])) != 1:
-            raise Refused(
-                f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; models with one "
-                "are read"
-            )
+            raise Refused(f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; "
+                          "models with one are read")
     by_name = {entry["name"]: entry for entry in entries}
     (first,), (last,) = _ends(config["input_layers"]), _ends(config["output_layers"])
     after: dict[str, str] = {}
@@ -93,10 +89,8 @@ def _in_a_row(config: dict, entries: list) -> list:
             continue
         source = _source(name, entry["inbound_nodes"])
         if source in after:
-            raise Refused(
-                f"the output of layer {source!r} goes into two layers, {after[source]!r} and "
-                f"{name!r}: no one path"
-            )
+            raise Refused(f"the output of layer {source!r} goes into two layers, "
+                          f"{after[source]!r} and {name!r}: no one path")
         after[source] = name
     row: list[dict] = []
     at: str | None = first
@@ -116,9 +110,8 @@ def _ends(given: list) -> list:
 def _source(name: str, nodes: list) -> str:
     """The layer whose output goes into this one."""
     if len(nodes) != 1:
-        raise Refused(
-            f"layer {name!r} is used {len(nodes)} times; each layer of one path is used once"
-        )
+        raise Refused(f"layer {name!r} is used {len(nodes)} times; "
+                      "each layer of one path is used once")
     (node,) = nodes
     if isinstance(node, dict):  # Keras 3
         tensors, options = node["args"], node.get("kwargs") or {}
@@ -128,17 +121,14 @@ def _source(name: str, nodes: list) -> str:
         raise Refused(f"layer {name!r} has more than one input: no one path")
     for option, value in options.items():
         if value is not None:
-            raise Refused(
-                f"layer {name!r} is called with {one_line(option)}={one_line(value)}, which nbbn "
-                "has no layer for"
-            )
+            raise Refused(f"layer {name!r} is called with {one_line(option)}={one_line(value)}, "
+                          "which nbbn has no layer for")
     source, node_index, tensor = (
         tensors[0]["config"]["keras_history"] if isinstance(node, dict) else tensors[0][:3]
     )
     if (node_index, tensor) != (0, 0):
-        raise Refused(
-            f"layer {name!r} takes output {tensor} of use {node_index} of {source!r}: no one path"
-        )
+        raise Refused(f"layer {name!r} takes output {tensor} of use {node_index} of {source!r}: "
+                      "no one path")
     return source
 
 
@@ -152,14 +142,11 @@ def _read_layer(entry: dict) -> KerasLayer:
     if not isinstance(name, str) or not isinstance(kind, str):
         raise Refused(f"{where}: a layer must have a name and a class")
     if kind == "Lambda":
-        raise Refused(
-            f"{where} holds code, which is not run; replace it by layers that nbbn has and save "
-            "the model again"
-        )
+        raise Refused(f"{where} holds code, which is not run; "
+                      "replace it by layers that nbbn has and save the model again")
     if kind in ("Sequential", "Functional", "Model"):
-        raise Refused(
-            f"{where} is a model inside the model; put its layers in its place and save again"
-        )
+        raise Refused(f"{where} is a model inside the model; "
+                      "put its layers in its place and save again")
     if kind == "InputLayer" and _is_keras_own(entry):
         return KerasLayer(kind, name, None)
     if kind not in _KNOWN or not _is_keras_own(entry):
@@ -168,9 +155,8 @@ def _read_layer(entry: dict) -> KerasLayer:
         kind, config = "ReLU", {**config, "max_value": 6.0}
         del config["activation"]
     try:
-        return KerasLayer(
-            entry["class_name"], name, _KNOWN[kind](**_arguments(_KNOWN[kind], config))
-        )
+        return KerasLayer(entry["class_name"], name,
+                          _KNOWN[kind](**_arguments(_KNOWN[kind], config)))
     except Refused as err:
         raise Refused(f"{where}: {err}") from None
     except BROKEN as err:
@@ -203,10 +189,8 @@ def _arguments(cls: type[Layer], config: dict) -> dict:
         elif key.endswith("_regularizer"):
             arguments[key] = _regularizer(key, value)
         elif isinstance(value, dict):
-            raise Refused(
-                f"{key} is {_described(value)}, which nbbn does not have; give it as a layer of "
-                "nbbn's own"
-            )
+            raise Refused(f"{key} is {_described(value)}, which nbbn does not have; "
+                          "give it as a layer of nbbn's own")
         else:
             arguments[key] = value
     return arguments
@@ -215,9 +199,8 @@ def _arguments(cls: type[Layer], config: dict) -> dict:
 def _dtype(policy: Any) -> str | None:
     name = policy["config"]["name"] if isinstance(policy, dict) else policy
     if name is not None and name not in _DTYPES:
-        raise Refused(
-            f"dtype {one_line(name)} is not supported; nbbn computes in float32 and float64"
-        )
+        raise Refused(f"dtype {one_line(name)} is not supported; "
+                      "nbbn computes in float32 and float64")
     return _DTYPES.get(name)
 
 
@@ -240,9 +223,8 @@ def _regularizer(key: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if not _is_keras_own(value):
-        raise Refused(
-            f"{key} is {_described(value)}, which nbbn does not have; save the model without it"
-        )
+        raise Refused(f"{key} is {_described(value)}, which nbbn does not have; "
+                      "save the model without it")
     return {"class_name": value["class_name"], "config": value.get("config", {})}
 
 
@@ -269,9 +251,8 @@ def _input_shape(config: dict, inner: Any, entries: list) -> tuple[int, ...]:
         raise Refused("the shape of its rows is not known: the model was saved before it was built")
     row = tuple(shape)[1:]
     if not row or not all(type(n) is int and n > 0 for n in row):
-        raise Refused(
-            f"its rows have shape {one_line(shape)}; every size but the batch's must be known"
-        )
+        raise Refused(f"its rows have shape {one_line(shape)}; "
+                      "every size but the batch's must be known")
     return row
 
 
@@ -288,8 +269,6 @@ def check_layers(model: KerasModel) -> list[Layer]:
         raise Refused("has no layers")
     if len({layer.dtype for layer in found}) > 1:
         names = [layer.name for layer in found if layer.dtype is not None]
-        raise Refused(
-            f"layer {names[0]!r} computes in float64, others in float32; nbbn computes a whole "
-            "model in one"
-        )
+        raise Refused(f"layer {names[0]!r} computes in float64, others in float32; "
+                      "nbbn computes a whole model in one")
     return found

@@ -49,9 +49,8 @@ class Hdf5:
 
     def __init__(self, data: bytes):
         if importlib.util.find_spec("h5py") is None:
-            raise ImportError(
-                "reading Keras's files needs the package h5py: pip install 'nbbn[keras]'"
-            )
+            raise ImportError("reading Keras's files needs the package h5py: "
+                              "pip install 'nbbn[keras]'")
         answer = _read_apart(data)
         length = int.from_bytes(answer[:8], "little")
         self.root = json.loads(answer[8 : 8 + length])
@@ -116,13 +115,9 @@ def _read_apart(data: bytes) -> bytes:
     environment = {**os.environ, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
     most = max(_SMALL, _MAX_GROWTH * len(data))
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(most)],
-            input=data,
-            capture_output=True,
-            env=environment,
-            timeout=_SECONDS + len(data) // _SMALL,
-        )
+        done = subprocess.run([sys.executable, "-c", code, str(most)], input=data,
+                              capture_output=True, env=environment,
+                              timeout=_SECONDS + len(data) // _SMALL)
     except subprocess.TimeoutExpired as err:
         raise Hdf5Error("keeps the HDF5 library busy without end") from err
     if done.returncode < 0:

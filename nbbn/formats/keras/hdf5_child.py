@@ -112,13 +112,7 @@ def main() -> None:
         with h5py.File(h5py.h5f.open_file_image(data)) as file:
             tree = walk.group(file)
     except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        RecursionError,
-        MemoryError,
+        OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, MemoryError,
     ) as err:
         sys.exit(f"{type(err).__name__}: {err}")
     text = json.dumps(tree).encode(errors="replace")

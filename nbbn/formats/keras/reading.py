@@ -50,9 +50,8 @@ def read(path: PathLike) -> Content:
 
     def accept(start: bytes, size: int) -> None:
         if not start.startswith((ZIP, HDF5)):
-            raise FileError(
-                f"{path}: is no Keras model, or broken; give a .keras or .h5 file that Keras saved"
-            )
+            raise FileError(f"{path}: is no Keras model, or broken; "
+                            "give a .keras or .h5 file that Keras saved")
 
     data = read_whole(path, accept)
     try:
@@ -79,18 +78,15 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in archive.namelist():
         raise Refused(f"has no {name}: not a whole model; save it with model.save('name.keras')")
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refused(
-            f"{name} is compressed in a way that Keras does not use; save the model again"
-        )
+        raise Refused(f"{name} is compressed in a way that Keras does not use; "
+                      "save the model again")
     with archive.open(name) as entry:
         parts, size = [], 0
         while part := entry.read(_SMALL):
             size += len(part)
             if size > limit:
-                raise Refused(
-                    f"{name} unpacks to more than {limit} bytes, which no model's does; not read "
-                    "any further"
-                )
+                raise Refused(f"{name} unpacks to more than {limit} bytes, which no model's does; "
+                              "not read any further")
             parts.append(part)
     return b"".join(parts)
 
@@ -153,9 +149,8 @@ def _from_hdf5(data: bytes) -> Content:
     file = hdf5.Hdf5(data)
     config = file.texts(file.root, "model_config")
     if not config:
-        raise Refused(
-            "holds weights without layers; save the whole model: model.save('name.keras')"
-        )
+        raise Refused("holds weights without layers; save the whole model: "
+                      "model.save('name.keras')")
     model = read_model(_json(config[0].encode()))
     return _assembled(model, check_layers(model), _ByPath(file))
 
@@ -177,9 +172,8 @@ class _ByPath:
         if set(paths) != set(wanted):
             raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
         return {
-            name: self._file.array(
-                self._file.group(group, *paths[name][:-1]), paths[name][-1], shape
-            )
+            name: self._file.array(self._file.group(group, *paths[name][:-1]), paths[name][-1],
+                                   shape)
             for name, shape in wanted.items()
         }
 
@@ -210,9 +204,8 @@ def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPat
         try:
             weights.append(source.read(layer, wanted) if wanted else {})
         except BROKEN as err:
-            raise Refused(
-                f"layer {one_line(layer.name)!r} ({type(layer).__name__}): {one_line(err)}"
-            ) from err
+            raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): "
+                          f"{one_line(err)}") from err
     name = model.name if isinstance(model.name, str) else None
     dtype = layers[0].dtype or "float32"
     return of_layers(assembled(layers, model.input_shape, weights, dtype), name)

@@ -215,10 +215,8 @@ class NetworkBuilder:
             For so many that a short file would take all memory.
         """
         if count > _MAX_MADE:
-            raise Refused(
-                f"rows of shape {self.graph_shape} are too large; "
-                f"at most {_MAX_MADE} numbers are flattened or scaled"
-            )
+            raise Refused(f"rows of shape {self.graph_shape} are too large; "
+                          f"at most {_MAX_MADE} numbers are flattened or scaled")
         return count
 
     def settle(self, order: Sequence[int] | None = None) -> bool:

@@ -146,9 +146,8 @@ def _distance(ref: Outputs, got: Outputs) -> float:
     return max((_difference(a, b) / (_largest(a) or 1.0) for a, b in pairs), default=0.0)
 
 
-def _spreads(
-    opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs, folder: Path
-) -> list[float]:
+def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
+             folder: Path) -> list[float]:
     """How far each output moves when each weight moves by the roundings it takes part in."""
     rng = np.random.default_rng(SEED)
     moved_file = folder / "moved.onnx"

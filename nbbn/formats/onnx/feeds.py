@@ -25,9 +25,8 @@ _MOST_NUMBERS = 1 << 27
 _SIZES = (16, 32, 64, 128, 224, 8, 4, 2, 1)
 
 
-def feeds_of(
-    inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any, moments: Moments
-) -> tuple[list[Feed], list[Outputs]]:
+def feeds_of(inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any,
+             moments: Moments) -> tuple[list[Feed], list[Outputs]]:
     """Inputs that a model runs on, and its outputs for each.
 
     `inputs` are `onnx.ValueInfoProto`, `rows` the caller's: an array, some by name, or None.
@@ -56,9 +55,8 @@ def feeds_of(
     else:
         if not own:
             what = f"the model cannot be run on random numbers ({failure})"
-            raise FoldCheckFailed(
-                f"{what}, so the fold cannot be checked; pass rows that suit it as check"
-            )
+            raise FoldCheckFailed(f"{what}, so the fold cannot be checked; "
+                                  "pass rows that suit it as check")
     try:
         return feeds + own, outputs + [run(feed) for feed in own]
     except Exception as err:
@@ -66,9 +64,8 @@ def feeds_of(
         raise FoldCheckFailed(f"the model cannot be run on the rows given as check: {why}") from err
 
 
-def _random(
-    inputs: Sequence[Any], size: int, rng: np.random.Generator, moments: Moments
-) -> list[Feed]:
+def _random(inputs: Sequence[Any], size: int, rng: np.random.Generator,
+            moments: Moments) -> list[Feed]:
     """Random inputs; several where the number of rows is fixed and small."""
     open_shapes, sizes = {}, dict[Any, int | None]()
     for value in inputs:

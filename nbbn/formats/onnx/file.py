@@ -129,10 +129,8 @@ def write(model: Model, file: BinaryIO) -> None:
     tensors = model.tensors.values()
     length = len(graph) + sum(1 + len(varint(t.size)) + t.size for t in tensors)
     if length > _MOST_BYTES:
-        raise ValueError(
-            f"the folded model takes {length / 1e9:.1f} GB, "
-            "and a protobuf file holds no more than 2.1"
-        )
+        raise ValueError(f"the folded model takes {length / 1e9:.1f} GB, "
+                         "and a protobuf file holds no more than 2.1")
     rest = type(model.skeleton)()
     rest.CopyFrom(model.skeleton)
     rest.ClearField("graph")

@@ -71,13 +71,8 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
         return file.to_proto(folded), report
 
 
-def fold_onnx_file(
-    in_path: str | os.PathLike,
-    out_path: str | os.PathLike,
-    *,
-    strict: bool = False,
-    check: Any = None,
-) -> FoldReport:
+def fold_onnx_file(in_path: str | os.PathLike, out_path: str | os.PathLike, *, strict: bool = False,
+                   check: Any = None) -> FoldReport:
     """Fold the batch norms of an ONNX file into another, which appears whole or not at all.
 
     Parameters
@@ -153,20 +148,17 @@ def _check_format(model: Model, what: str) -> None:
         raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
 
-def _checked(
-    before: Path, after: Path, report: FoldReport, rows: Any, moments: Moments, folder: Path
-) -> FoldReport:
+def _checked(before: Path, after: Path, report: FoldReport, rows: Any, moments: Moments,
+             folder: Path) -> FoldReport:
     """The report with the figures of the check, where anything was folded."""
     _check_format(file.from_file(after), "the folded model")
     if not report.n_folded:
         return report
     found = check_files(before, after, rows, moments, folder)
     if not found.max_abs <= found.bound:
-        raise FoldCheckFailed(
-            f"the folded model differs by {found.max_abs:.3g} on {found.rows} rows, "
-            f"where rounding explains {found.bound:.3g} (largest gain {report.largest_gain:.3g}): "
-            "do not use it; keep the unfolded model"
-        )
+        raise FoldCheckFailed(f"the folded model differs by {found.max_abs:.3g} on {found.rows} "
+                              f"rows, where rounding explains {found.bound:.3g} (largest gain "
+                              f"{report.largest_gain:.3g}): do not use it; keep the unfolded model")
     return replace(
         report, max_abs_error=found.max_abs, max_rel_error=found.max_rel, bound=found.bound,
         rows_checked=found.rows,

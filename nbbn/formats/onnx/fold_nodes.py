@@ -14,6 +14,7 @@ from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
 from nbbn.formats.onnx.read_norms import statistics
+from nbbn.formats.onnx.read_resize import scales_of
 from nbbn.formats.onnx.tensors import DTYPES
 
 Make = Callable[[], np.ndarray]
@@ -135,9 +136,8 @@ def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
     return _dense(name, axis, axis, kernel.dims, kernel.array)
 
 
-def _dense(
-    name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int], kernel: Make
-) -> Linear:
+def _dense(name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int],
+           kernel: Make) -> Linear:
     inputs, outputs = dims
     return Linear(
         name, axis_in=axis_in, axis_out=axis_out, channels_in=inputs, channels_out=outputs,
@@ -227,6 +227,17 @@ def max_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
 
 def global_average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass:
     return _per_image(name, passes.mean_of_values)
+
+
+def resize(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """Numbers between those of one channel, whose weights add up to 1."""
+    constants = [graph.constant(value) for value in node.inputs]
+    arrays = [None if constant is None else constant.array() for constant in constants]
+    shape = graph.shape(node.inputs[0])
+    scales = None if shape is None else scales_of(node, arrays, graph.opset, shape)
+    crops = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    known = scales is not None and len(scales) > 1 and scales[1] == 1 and not crops
+    return _per_image(name, passes.mean_of_values) if known else None
 
 
 def _per_image(name: str, carry: passes.Carry) -> Pass:

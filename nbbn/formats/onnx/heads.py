@@ -129,10 +129,8 @@ def _classifier(graph: GraphWriter, result: str, network: Network, classes: Any)
         rest = graph.add("Sub", graph.constant(np.ones(1, graph.dtype)), result)
         graph.add("Concat", rest, result, output="probabilities", axis=1)
     else:
-        raise ValueError(
-            "a classifier ends in a softmax of 2 units or more, or a sigmoid of 1; "
-            f"got {last} of {units}; use kind=None for the plain outputs"
-        )
+        raise ValueError("a classifier ends in a softmax of 2 units or more, or a sigmoid of 1; "
+                         f"got {last} of {units}; use kind=None for the plain outputs")
     count = max(units, 2)
     # Of equal probabilities the first, as everywhere.
     index = graph.add("ArgMax", "probabilities", axis=1, keepdims=0)

@@ -14,6 +14,7 @@ from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
 from nbbn.formats.onnx import read_norms as norms
+from nbbn.formats.onnx import read_resize as resizing
 from nbbn.formats.onnx import read_shapes as shapes
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
@@ -95,6 +96,8 @@ OPERATORS: dict[str, Operator] = {
     "ReduceMean": Operator(images.mean, fold.mean),
     "ReduceMax": Operator(images.largest, fold.largest),
     "Pad": Operator(images.pad, fold.pad),
+    "Resize": _on_images(resizing.resize, fold.resize),
+    "Upsample": _on_images(resizing.resize, fold.resize),
     # Norms
     "BatchNormalization": Operator(norms.batch_norm, fold.batch_norm, weighted=True),
     "LayerNormalization": Operator(norms.layer_norm, weighted=True),

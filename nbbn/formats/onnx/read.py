@@ -249,9 +249,8 @@ def _finished(net: NetworkBuilder, turned: bool) -> tuple[list[Layer], Weights]:
     `turned`: images may come out channels last where the graph has them first.
     """
     if not (turned and net.perm == CHANNELS_FIRST) and not net.settle():
-        raise Refused(
-            "ends in images that are flattened or turned, channels first; nbbn's channels come last"
-        )
+        raise Refused("ends in images that are flattened or turned, channels first; "
+                      "nbbn's channels come last")
     if net.split is not None or isinstance(net.last, Centred):
         raise Refused("ends within a norm or a softmax")
     layers: list[Layer] = []

@@ -26,9 +26,8 @@ _LAYERS: dict[str, Callable[..., Layer]] = {
 }
 
 
-def add_function(
-    net: NetworkBuilder, name: str, numbers: Sequence[float] = (), factor: float = 1.0
-) -> None:
+def add_function(net: NetworkBuilder, name: str, numbers: Sequence[float] = (),
+                 factor: float = 1.0) -> None:
     """Add `factor` times a function of `nbbn.activations.ELEMENTWISE`."""
     if name == "elu" and math.isclose(numbers[0], SELU_ALPHA, rel_tol=1e-6):
         name, factor = "selu", factor / SELU_SCALE

@@ -102,9 +102,8 @@ def _takes_gain(net: NetworkBuilder, operator: str, axes: Axes) -> bool:
     return free and axes in ((), tuple(axis for axis in norm if net.shape[axis] > 1))
 
 
-def _affine(
-    net: NetworkBuilder, node: OnnxNode, operator: str, axes: Axes, values: np.ndarray
-) -> None:
+def _affine(net: NetworkBuilder, node: OnnxNode, operator: str, axes: Axes,
+            values: np.ndarray) -> None:
     if len(axes) > 1:
         rows = f"rows of shape {net.graph_shape}"
         raise node.refuse(f"a constant along more than one axis of {rows} is no layer")

@@ -92,9 +92,8 @@ def match(pattern: Any, term: Any, found: Found) -> Found | None:
     return _match_all(parts, args, found, commute=operator in _COMMUTE)
 
 
-def _match_all(
-    parts: Sequence[Any], terms: Sequence[Any], found: Found, *, commute: bool
-) -> Found | None:
+def _match_all(parts: Sequence[Any], terms: Sequence[Any], found: Found, *,
+               commute: bool) -> Found | None:
     for order in permutations(terms) if commute and len(parts) == len(terms) else (terms,):
         one: Found | None = found if len(parts) == len(terms) else None
         for part, term in zip(parts, order):

@@ -38,9 +38,8 @@ def _pair(node: OnnxNode, name: str, default: tuple[int, ...] = (1, 1)) -> tuple
     return value
 
 
-def _padded(
-    net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *, zeros: bool = True
-) -> Any:
+def _padded(net: NetworkBuilder, make: Make, sides: op.Sides | None, node: OnnxNode, *,
+            zeros: bool = True) -> Any:
     """The layer with this padding, after a `ZeroPadding2D` where no padding of a layer is that."""
     if sides is None or (np.any(sides) and make("same").pads(net.shape) == sides):
         return make("same")
@@ -53,9 +52,8 @@ def _padded(
     return layer
 
 
-def _weights(
-    net: NetworkBuilder, node: OnnxNode, args: Args
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _weights(net: NetworkBuilder, node: OnnxNode,
+             args: Args) -> tuple[np.ndarray, np.ndarray | None]:
     net.require_image()
     kernel, bias = args[1] if len(args) > 1 else None, args[2] if len(args) > 2 else None
     if args[0] is not None or kernel is None or kernel.ndim != 4 or kernel.dtype.kind != "f":
@@ -112,9 +110,8 @@ def transposed_conv(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     raise node.refuse(f"{pads} are those of no Conv2DTranspose")
 
 
-def _transposed_convs(
-    node: OnnxNode, filters: int, size: tuple[int, int], use_bias: bool
-) -> Iterator[layers.Conv2DTranspose]:
+def _transposed_convs(node: OnnxNode, filters: int, size: tuple[int, int],
+                      use_bias: bool) -> Iterator[layers.Conv2DTranspose]:
     """All that a node may be."""
     height, width = strides = _pair(node, "strides")
     options: dict[str, Any] = {"dilation_rate": _pair(node, "dilations"), "use_bias": use_bias}
@@ -139,9 +136,8 @@ def average_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     _pool(net, node, layers.AveragePooling2D, zeros=counted, counted=counted)
 
 
-def _pool(
-    net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool, counted: bool = False
-) -> None:
+def _pool(net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool,
+          counted: bool = False) -> None:
     """A pool; `zeros`: whether these may stand for its padding, `counted`: whether they must."""
     net.require_image()
     options, size = node.attributes, _pair(node, "kernel_shape", ())

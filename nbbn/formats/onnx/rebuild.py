@@ -17,9 +17,8 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.tensors import DTYPES, made
 
 
-def folded_model(
-    model: Model, source: OnnxGraph, places: dict[str, Place], norms: list[Norm], graph: Graph
-) -> Model:
+def folded_model(model: Model, source: OnnxGraph, places: dict[str, Place], norms: list[Norm],
+                 graph: Graph) -> Model:
     """The model that a folded graph stands for; `norms` are the batch norms of the source."""
     return _Rebuild(model, source, places).finish(norms, graph)
 

@@ -104,10 +104,8 @@ def _on_reference(path: Path) -> Run:
         old = any(o.domain in ("", "ai.onnx") and o.version < 14 for o in model.opset_import)
         session = ReferenceEvaluator(model, new_ops=[_inference_norm()] if old else None)
     except Exception as err:  # the evaluator's exceptions have no common class
-        raise FoldCheckFailed(
-            "no evaluator opens the model, so the fold cannot be checked: "
-            f"{one_line(err, 300)}; install onnxruntime"
-        ) from err
+        raise FoldCheckFailed("no evaluator opens the model, so the fold cannot be checked: "
+                              f"{one_line(err, 300)}; install onnxruntime") from err
 
     def run(feed: Feed) -> list[np.ndarray]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
@@ -127,10 +125,9 @@ def _inference_norm() -> type:
     class BatchNormalization(OpRun):
         op_domain = ""
 
-        def _run(
-            self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray,
-            var: np.ndarray, epsilon: float = 1e-5, **ignored: object,
-        ) -> tuple[np.ndarray, ...]:
+        def _run(self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, mean: np.ndarray,
+                 var: np.ndarray, epsilon: float = 1e-5,
+                 **ignored: object) -> tuple[np.ndarray, ...]:
             along = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
             gain = scale / np.sqrt(var + epsilon)
             centred = (x - mean.reshape(along)) * gain.reshape(along)

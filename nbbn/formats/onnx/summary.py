@@ -35,9 +35,7 @@ def summary(path: Path) -> dict[str, Any]:
             "layers": [{"index": i, **layer} for i, layer in enumerate(layers)],
             "batch_norms": [
                 {
-                    "layer": at[norm.name],
-                    "name": norm.name,
-                    "axis": norm.axis,
+                    "layer": at[norm.name], "name": norm.name, "axis": norm.axis,
                     **norm_figures(norm.var, norm.affine.gain, norm.epsilon),
                 }
                 for norm in graph.norms()
@@ -54,9 +52,7 @@ def _layer(node: OnnxNode, name: str, source: OnnxGraph) -> dict[str, Any]:
     constants = (source.constant(read) for read in node.inputs if read)
     shape = source.shape(node.output) if node.outputs else None
     return {
-        "kind": node.operator,
-        "name": name,
-        "activation": None,
+        "kind": node.operator, "name": name, "activation": None,
         "output_shape": None if shape is None else shape[1:],
         "parameters": sum(math.prod(c.dims) for c in constants if c is not None),
     }

@@ -88,18 +88,16 @@ class Tensor:
             file.write(self.data())
 
 
-def made(
-    name: str, dims: tuple[int, ...], data_type: int, make: Callable[[], np.ndarray]
-) -> Tensor:
+def made(name: str, dims: tuple[int, ...], data_type: int,
+         make: Callable[[], np.ndarray]) -> Tensor:
     """A tensor of floating-point numbers; `make` makes the array."""
     import onnx
 
     dtype = DTYPES[data_type]
     head = onnx.TensorProto(name=name, dims=dims, data_type=data_type).SerializeToString()
     length = math.prod(dims) * dtype.itemsize
-    return Tensor(
-        name, tuple(dims), data_type, head, length, lambda: np.ascontiguousarray(make(), dtype)
-    )
+    return Tensor(name, tuple(dims), data_type, head, length,
+                  lambda: np.ascontiguousarray(make(), dtype))
 
 
 def tensor_at(file: BinaryIO, place: Place, folder: Path | None) -> Tensor:
@@ -117,9 +115,8 @@ def tensor_at(file: BinaryIO, place: Place, folder: Path | None) -> Tensor:
     import onnx
 
     parts = list(fields(file, place.start, place.end))
-    head = b"".join(
-        read_slice(file, start, end) for number, start, _, end in parts if number != _RAW_DATA
-    )
+    head = b"".join(read_slice(file, start, end) for number, start, _,
+                    end in parts if number != _RAW_DATA)
     raw = [Place(place.source, at, end) for number, _, at, end in parts if number == _RAW_DATA]
     data, tensor = raw[-1] if raw else None, onnx.TensorProto.FromString(head)
     if tensor.data_location == tensor.EXTERNAL:
@@ -196,10 +193,8 @@ def _without_data(tensor: Any) -> Any:
 def _external(tensor: Any, folder: Path | None) -> Place:
     """Where data in another file are, which must be in the model's folder."""
     if folder is None:
-        raise Refused(
-            f"{_where(tensor)} lies in another file; give the path of the model instead, "
-            "or load it with onnx.load, which reads such files too"
-        )
+        raise Refused(f"{_where(tensor)} lies in another file; give the path of the model instead, "
+                      "or load it with onnx.load, which reads such files too")
     told = {entry.key: entry.value for entry in tensor.external_data}
     where = f"{_where(tensor)} lies in {one_line(told.get('location', ''))!r}"
     root = Path(os.path.realpath(folder))
@@ -214,8 +209,6 @@ def _external(tensor: Any, folder: Path | None) -> Place:
     except ValueError:
         raise Refused(f"{where}, at a place that is no number; export the model anew") from None
     if offset < 0 or length < 0 or offset + length > there:
-        raise Refused(
-            f"{where}, which has {there} bytes, not the {length} from byte {offset} on; "
-            "fetch that file whole"
-        )
+        raise Refused(f"{where}, which has {there} bytes, not the {length} from byte {offset} on; "
+                      "fetch that file whole")
     return Place(source, offset, offset + length)

@@ -23,13 +23,8 @@ IR_VERSION = 8
 _MAX_BYTES = 2**31 - 1
 
 
-def write(
-    network: Network,
-    path: str | os.PathLike | None = None,
-    *,
-    classes: np.ndarray | None = None,
-    kind: str | None = None,
-) -> Any:
+def write(network: Network, path: str | os.PathLike | None = None, *,
+          classes: np.ndarray | None = None, kind: str | None = None) -> Any:
     """An `onnx.ModelProto` of a network in inference, and its file where a path is given.
 
     `kind` says what the outputs mean: plain numbers (None, `regressor`), a `classifier` with these

@@ -97,16 +97,28 @@ def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Va
 
 
 def _repeat(graph: GraphWriter, step: Step[op.Repeat], arrays: Arrays, x: Value) -> Value:
-    if x.flat or not x.groups[-1]:
+    times = step.operation.times
+    if len(times) == 3 and times[2] == 1:
+        scales = graph.constant(np.array([1, 1, *times[:2]], np.float32))
+        exact = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        name = graph.add("Resize", graph.images(x).name, "", scales, mode="nearest", **exact)
+        return Value.ordered(name, step.output_shape, CHANNELS_FIRST)
+    for axis, many in enumerate(times):
+        x = _repeated(graph, x, axis, many) if many > 1 else x
+    return x
+
+
+def _repeated(graph: GraphWriter, x: Value, axis: int, times: int) -> Value:
+    """Along one axis of the row: a new axis behind it becomes as long as it takes."""
+    if x.flat or not x.groups[axis]:
         x = graph.plain(x)
-    # A new axis behind the last, which becomes as long as it takes.
-    at, dims, times = x.groups[-1][-1] + 1, x.dims, step.operation.times
+    at, dims, groups = x.groups[axis][-1] + 1, x.dims, x.groups
     name = graph.reshape(x.name, (*dims[:at], 1, *dims[at:]))
     long = [1] * (at + 1) + [times] + [1] * (len(dims) - at)
     name = graph.add("Expand", name, graph.integers(long))
-    groups = [tuple(a + (a >= at) for a in group) for group in x.groups]
-    groups[-1] += (at,)
-    return Value(name, (*dims[:at], times, *dims[at:]), tuple(groups))
+    moved = [tuple(a + (a >= at) for a in group) for group in groups]
+    moved[axis] += (at,)
+    return Value(name, (*dims[:at], times, *dims[at:]), tuple(moved))
 
 
 def _permute(graph: GraphWriter, step: Step[op.Permute], arrays: Arrays, x: Value) -> Value:
@@ -162,8 +174,10 @@ def _row_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Val
 
 
 def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value) -> Value:
-    if x.flat or len(x.groups[-1]) < 2:
-        x = graph.features(x) if len(x.shape) == 1 else graph.plain(x)
+    if len(x.shape) == 1:
+        x = graph.features(x)
+    elif x.flat or len(x.groups[-1]) < 2:
+        x = graph.plain(x)
     axes = [0] if x.flat else sorted(x.groups[-1])
     first, epsilon = axes[0], step.operation.epsilon
     gamma, beta = (arrays[name].ravel() if name in arrays else None for name in ("gamma", "beta"))
@@ -221,9 +235,9 @@ def _scaled(
 def _softmax(graph: GraphWriter, step: Step[op.Softmax], arrays: Arrays, x: Value) -> Value:
     if len(x.shape) == 1:
         x = graph.features(x)
-    if x.flat or len(x.groups[-1]) < 2:
-        # At the end and contiguous: runtimes would transpose by themselves.
-        x = x if x.flat else graph.plain(x)
+    elif x.flat or len(x.groups[-1]) < 2:
+        x = graph.plain(x)  # contiguous: runtimes would transpose by themselves
+    if x.flat or len(x.groups[-1]) == 1:
         return x.called(graph.add("Softmax", x.name, axis=1 if x.flat else len(x.dims)))
     axes = [a + 1 for a in sorted(x.groups[-1])]
     centred = graph.add("Sub", x.name, graph.add("ReduceMax", x.name, axes=axes))
@@ -304,18 +318,8 @@ def _value(e: Expression, named: Mapping[str, float]) -> float:
 
 # Each takes the graph, the step, its layer's arrays and the values of the step's sources.
 WRITE: dict[type[Operation], Callable[..., Value]] = {
-    op.Dense: _dense,
-    op.Convolve: _convolve,
-    op.ConvolveTransposed: _convolve,
-    op.ConvolveDepthwise: _convolve,
-    op.Pool: _pool,
-    op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm,
-    op.Elementwise: _elementwise,
-    op.Softmax: _softmax,
-    op.Permute: _permute,
-    op.Reshape: _reshape,
-    op.Pad: _pad,
-    op.Repeat: _repeat,
-    op.Disturb: _nothing,
+    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _convolve,
+    op.ConvolveDepthwise: _convolve, op.Pool: _pool, op.BatchNorm: _batch_norm,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
+    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
 }

@@ -65,7 +65,7 @@ class Value:
 
     def regrouped(self, shape: Shape) -> Value | None:
         """Rows of another shape; None where that has an axis of the array in parts."""
-        axes, groups = [a for group in self.groups for a in group], []
+        axes, groups = [a for group in self.groups for a in group], list[list[int]]()
         for n in shape:
             group: list[int] = []
             while axes and self._size(group) < n:
@@ -162,7 +162,9 @@ class GraphWriter:
         return self.arranged(x, CHANNELS_FIRST)
 
     def features(self, x: Value) -> Value:
-        """Rows of one axis, in the array's order."""
+        """Rows of one axis, of images in the order that they have channels first."""
         if x.flat or len(x.dims) == 1:
             return x
+        if x.groups[0] not in ((1, 2, 0), tuple(range(len(x.dims)))):
+            return self.plain(x)
         return replace(x, name=self.reshape(x.name, (math.prod(x.dims),)), flat=True)

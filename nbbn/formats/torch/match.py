@@ -14,11 +14,7 @@ from nbbn.layers import Dense, DepthwiseConv2D, Layer
 
 # Torch's names of a layer's arrays.
 _PART_OF = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "bias": "bias",
-    "beta": "bias",
-    "mean": "running_mean",
+    "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "mean": "running_mean",
     "var": "running_var",
 }
 _PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
@@ -34,9 +30,8 @@ class Module:
     @property
     def shown(self) -> str:
         """Its tensors and their shapes, in an error's words."""
-        shapes = ", ".join(
-            f"{part} {t.shape}" for part, t in self.tensors.items() if part != "num_batches_tracked"
-        )
+        shapes = ", ".join(f"{part} {t.shape}" for part,
+                           t in self.tensors.items() if part != "num_batches_tracked")
         return f"{self.path!r} ({shapes})"
 
 
@@ -52,17 +47,14 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
     for name, tensor in tensors.items():
         path, _, part = name.rpartition(".")
         if part not in _PARTS:
-            raise Refused(
-                f"key {name!r} is of no module that nbbn reads, whose tensors are "
-                f"{', '.join(_PARTS)}"
-            )
+            raise Refused(f"key {name!r} is of no module that nbbn reads, "
+                          f"whose tensors are {', '.join(_PARTS)}")
         found.setdefault(path, {})[part] = tensor
     return [Module(path, parts) for path, parts in found.items()]
 
 
-def wanted_tensors(
-    layer: Layer, arrays: dict[str, tuple[int, ...]]
-) -> dict[str, tuple[str, tuple[int, ...]]]:
+def wanted_tensors(layer: Layer,
+                   arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
     return {
         _PART_OF[array]: (array, torch_shape(layer, array, shape))
@@ -83,9 +75,8 @@ def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, 
     return second, first, height, width
 
 
-def in_our_layout(
-    layer: Layer, array: str, values: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
+def in_our_layout(layer: Layer, array: str, values: np.ndarray,
+                  shape: tuple[int, ...]) -> np.ndarray:
     """An array of torch's layout in ours, of `shape`."""
     if array != "kernel":
         return values.transpose(1, 2, 0) if values.ndim == 3 else values
@@ -97,13 +88,8 @@ def in_our_layout(
     return values.transpose(2, 3, 1, 0)
 
 
-def match(
-    modules: list[Module],
-    layers: Sequence[tuple[Layer, dict]],
-    named: Collection[str],
-    *,
-    in_order: bool,
-) -> list[Module]:
+def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
+          in_order: bool) -> list[Module]:
     """The module of each layer.
 
     Parameters
@@ -137,10 +123,8 @@ def match(
         if i not in found:
             found[i] = _next(rows, layer, arrays)
     if over := [module for row in rows for module in row]:
-        raise Refused(
-            f"module {over[0].shown} belongs to no layer: the layers take {len(layers)} modules "
-            f"of {len(modules)}"
-        )
+        raise Refused(f"module {over[0].shown} belongs to no layer: "
+                      f"the layers take {len(layers)} modules of {len(modules)}")
     return [found[i] for i in range(len(layers))]
 
 
@@ -152,11 +136,9 @@ def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:
     fitting = [row for row in heads if _fits(row[0], layer, arrays)]
     if len(fitting) > 1:
         paths = " and ".join(repr(row[0].path) for row in fitting)
-        raise Refused(
-            f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules is not "
-            "known (the tensors are sorted by name); name the layers after the modules: "
-            f"name={fitting[0][0].path!r}"
-        )
+        raise Refused(f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules "
+                      "is not known (the tensors are sorted by name); name the layers after the "
+                      f"modules: name={fitting[0][0].path!r}")
     return (fitting or heads)[0].pop(0) if fitting else _checked(heads[0][0], layer, arrays)
 
 
@@ -173,9 +155,8 @@ def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
 
 
 def _shown(layer: Layer, arrays: dict) -> str:
-    shapes = ", ".join(
-        f"{part} {shape}" for part, (_, shape) in wanted_tensors(layer, arrays).items()
-    )
+    shapes = ", ".join(f"{part} {shape}" for part,
+                       (_, shape) in wanted_tensors(layer, arrays).items())
     return f"{layer.name!r} ({type(layer).__name__}, which takes {shapes})"
 
 

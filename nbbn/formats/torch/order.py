@@ -37,16 +37,12 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
             and isinstance(layer, GroupNormalization)
             and layer.group_count(before) > 1
         ):
-            raise Refused(
-                f"layer {layer.name!r} normalises groups of features that torch has in another "
-                "order; use Reshape"
-            )
+            raise Refused(f"layer {layer.name!r} normalises groups of features that torch has in "
+                          "another order; use Reshape")
         orders.append(order)
     if orders[-1] is not None:
-        raise Refused(
-            "the model ends in flattened images, which torch has channels first; end it before "
-            "the Flatten"
-        )
+        raise Refused("the model ends in flattened images, which torch has channels first; "
+                      "end it before the Flatten")
     return orders
 
 
@@ -78,10 +74,8 @@ def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
         return None
     images = [shape for shape in (before, after) if len(shape) == 3]
     if order is not None or any(channels_first(image) is not None for image in images):
-        raise Refused(
-            f"layer {layer.name!r} reshapes rows of shape {before} to {after}, which torch has in "
-            "another order"
-        )
+        raise Refused(f"layer {layer.name!r} reshapes rows of shape {before} to {after}, "
+                      "which torch has in another order")
     return None
 
 

@@ -17,9 +17,8 @@ from nbbn.formats.torch.tensors import Tensor, read_tensors
 from nbbn.layers import Dense, Layer
 
 
-def read(
-    source: Any, layers: Sequence[Layer], input_shape: Sequence[int], named: Collection[str]
-) -> Content:
+def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int],
+         named: Collection[str]) -> Content:
     """The content of a `Sequential` of these layers, with the tensors of a state dict.
 
     Parameters
@@ -56,10 +55,8 @@ def read(
 
 def refuse(path: PathLike) -> NoReturn:
     """Say why such a file cannot be opened alone."""
-    raise FileError(
-        f"{path}: holds weights without layers; read it with nbbn.interop.from_torch(path, layers) "
-        "and save what that returns"
-    )
+    raise FileError(f"{path}: holds weights without layers; "
+                    "read it with nbbn.interop.from_torch(path, layers) and save what that returns")
 
 
 def _dtype(layers: Sequence[Layer], tensors: dict[str, Tensor]) -> str:
@@ -68,9 +65,8 @@ def _dtype(layers: Sequence[Layer], tensors: dict[str, Tensor]) -> str:
     return given or ("float64" if numbers and all(numbers) else "float32")
 
 
-def _arrays(
-    module: Module, layer: Layer, shapes: dict, before: Order, after: Order
-) -> dict[str, np.ndarray]:
+def _arrays(module: Module, layer: Layer, shapes: dict, before: Order,
+            after: Order) -> dict[str, np.ndarray]:
     """A layer's arrays in nbbn's layout, their features in nbbn's order."""
     arrays = {}
     for part, (name, _) in wanted_tensors(layer, shapes).items():

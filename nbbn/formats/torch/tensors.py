@@ -50,10 +50,8 @@ def read_tensors(source: Any) -> tuple[str, dict[str, Tensor], bool]:
     if isinstance(source, Mapping):
         return "state_dict", _of_mapping("state_dict", source), True
     if not isinstance(source, str | Path) and not hasattr(source, "__fspath__"):
-        raise TypeError(
-            f"from_torch takes a state dict or a path, got {type(source).__name__}; give "
-            "model.state_dict()"
-        )
+        raise TypeError(f"from_torch takes a state dict or a path, got {type(source).__name__}; "
+                        "give model.state_dict()")
     data = read_whole(source)
     # The length of a header may look like the start of a pickle.
     if not data[8:9] == b"{" and data.startswith((ZIP, b"\x80")):
@@ -73,20 +71,14 @@ def _of_mapping(where: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {}
     for name, value in given.items():
         if not isinstance(name, str) or not hasattr(value, "shape") or not hasattr(value, "dtype"):
-            raise FileError(
-                f"{where}: is no state dict, {one_line(name)!r} is a {type(value).__name__}; give "
-                "model.state_dict()"
-            )
+            raise FileError(f"{where}: is no state dict, {one_line(name)!r} is a "
+                            f"{type(value).__name__}; give model.state_dict()")
         kind = str(value.dtype).removeprefix("torch.")
         if kind not in ("float64", "float32", "float16", "bfloat16", "int64"):
-            raise FileError(
-                f"{where}: {one_line(name)} is of {one_line(kind)}; only floats are read"
-            )
-        tensors[name] = Tensor(
-            tuple(int(n) for n in value.shape),
-            kind == "float64",
-            partial(_numbers, value),
-        )
+            raise FileError(f"{where}: {one_line(name)} is of {one_line(kind)}; "
+                            "only floats are read")
+        shape = tuple(int(n) for n in value.shape)
+        tensors[name] = Tensor(shape, kind == "float64", partial(_numbers, value))
     return tensors
 
 
@@ -106,29 +98,24 @@ def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     try:
         import torch
     except ImportError as err:
-        raise ImportError(
-            f"{path}: a .pt file needs the package torch to be read; where it is installed, save "
-            "the state dict as .safetensors"
-        ) from err
+        raise ImportError(f"{path}: a .pt file needs the package torch to be read; "
+                          "where it is installed, save the state dict as .safetensors") from err
     try:
         if data.startswith(ZIP):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                    raise FileError(
-                        f"{path}: its entries are compressed, which torch's are not; save it again"
-                    )
+                    raise FileError(f"{path}: its entries are compressed, which torch's are not; "
+                                    "save it again")
         loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileError:
         raise
     except Exception as err:  # torch's loader and its unpickler raise of every kind
         first = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise FileError(
-            f"{path}: is no state dict, or broken ({one_line(first)}); save model.state_dict()"
-        ) from err
+        raise FileError(f"{path}: is no state dict, or broken ({one_line(first)}); "
+                        "save model.state_dict()") from err
     if not isinstance(loaded, Mapping):
-        raise FileError(
-            f"{path}: holds a {type(loaded).__name__}, no state dict; save model.state_dict()"
-        )
+        raise FileError(f"{path}: holds a {type(loaded).__name__}, no state dict; "
+                        "save model.state_dict()")
     return loaded
 
 
@@ -145,19 +132,15 @@ def _of_safetensors(path: PathLike, data: bytes) -> dict[str, Tensor]:
             raise ValueError("no header")
         entries = deserialize(data)
     except (SafetensorError, *BROKEN) as err:
-        raise FileError(
-            f"{path}: is no state dict, or broken ({one_line(err)}); give a .pt or .safetensors "
-            "file"
-        ) from err
+        raise FileError(f"{path}: is no state dict, or broken ({one_line(err)}); "
+                        "give a .pt or .safetensors file") from err
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _SAFETENSORS:
-            raise FileError(
-                f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read"
-            )
-        tensors[name] = Tensor(
-            tuple(entry["shape"]), entry["dtype"] == "F64", partial(_decoded, entry)
-        )
+            raise FileError(f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; "
+                            "only floats are read")
+        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"] == "F64",
+                               partial(_decoded, entry))
     return tensors
 
 

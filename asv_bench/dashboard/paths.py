@@ -24,7 +24,10 @@ def default_data() -> Path:
 
 
 class Data:
-    """The folder that is kept: results in asv's own layout, what they were measured with, scripts of asv's page."""
+    """The folder that is kept.
+
+    Results in asv's own layout, what they were measured with, scripts of asv's page.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder.expanduser().resolve()
@@ -33,7 +36,7 @@ class Data:
         self.vendor = self.folder / "vendor"
 
     def configuration(self, suite: Path, branch: str, html: Path, repo: Path = ROOT) -> Path:
-        """A configuration of asv for this folder: the suite's own, with absolute paths; its path."""
+        """Write asv's configuration for this folder, the suite's with absolute paths; its path."""
         conf = json.loads((suite / "asv.conf.json").read_text())
         conf |= {
             "repo": str(repo),

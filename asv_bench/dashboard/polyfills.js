@@ -1,4 +1,5 @@
-/* Stand-ins for three small plugins that asv's page uses: sorting of tables by their heads, bars side by side, and a key. */
+/* Polyfills: three small plugins that asv's page uses. Sorting of tables by their heads, bars side
+   by side, and a key. */
 (function ($) {
   "use strict";
 
@@ -27,12 +28,15 @@
       var head = $(this), table = head.closest("table");
       var order = (table.data("orders") || sorts)[head.data("sort")];
       if (!order) { return; }
-      direction = direction || (head.data("sort-dir") === "asc" ? "desc" : head.data("sort-dir") ? "asc" : head.data("sort-default") || "asc");
+      var before = head.data("sort-dir");
+      var next = before === "asc" ? "desc" : before ? "asc" : head.data("sort-default") || "asc";
+      direction = direction || next;
       var column = head.index(), sign = direction === "asc" ? 1 : -1;
       table.trigger("beforetablesort", { column: column, direction: direction, $th: head });
       var rows = table.children("tbody").children("tr").get();
       rows.sort(function (a, b) {
-        return sign * order(valueOf($(a).children().eq(column)), valueOf($(b).children().eq(column)));
+        var cells = [a, b].map(function (row) { return valueOf($(row).children().eq(column)); });
+        return sign * order(cells[0], cells[1]);
       });
       table.children("tbody").append(rows);
       table.find("thead th").removeData("sort-dir").removeClass("sorting-desc sorting-asc");
@@ -50,7 +54,9 @@
       init: function (plot) {
         plot.hooks.processDatapoints.push(function (plot, series, datapoints) {
           if (!series.bars || !series.bars.show || series.bars.order === null) { return; }
-          var all = plot.getData().filter(function (s) { return s.bars && s.bars.order !== null && s.bars.order !== undefined; });
+          var all = plot.getData().filter(function (s) {
+            return s.bars && s.bars.order !== null && s.bars.order !== undefined;
+          });
           var width = series.bars.barWidth, place = series.bars.order - (all.length - 1) / 2;
           for (var i = 0; i < datapoints.points.length; i += datapoints.pointsize) {
             datapoints.points[i] += place * width;
@@ -60,6 +66,7 @@
     });
   }
 
-  /* asv's page only needs a text that is the same for the same text: a key of what a reader has hidden. */
+  /* asv's page only needs a text that is the same for the same text: a key of what a reader has
+     hidden. */
   window.md5 = function (text) { return encodeURIComponent(text); };
 })(window.jQuery);
