@@ -142,7 +142,15 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(models, capsys, m
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """Python's own way with Ctrl-C, which a process that a test runner started need not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch, ctrl_c):
     @contextmanager
     def bar(title, epochs):
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 import nbbn
+from nbbn.kernels.cache import cache_root
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -201,6 +203,26 @@ def test_import_compiles_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="LOCALAPPDATA is Windows's")
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"NUMBA_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a/nbbn"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/nbbn"),
+        ({"HOME": "/c"}, "/c/.cache/nbbn"),
+        ({}, f"{tempfile.gettempdir()}/nbbn-{os.getuid() if hasattr(os, 'getuid') else 0}"),
+    ],
+    ids=["Numba's variable", "XDG", "home", "nothing"],
+)
+def test_where_kernels_are_kept(variables, folder, monkeypatch):
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache_root() == Path(folder)
+
+
+@pytest.mark.slow
 def test_home_is_unset():
     ref = run_python("print(digest(trained()))")
     assert run_python("print(digest(trained()))", HOME=None, XDG_CACHE_HOME=None) == ref
