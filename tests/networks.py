@@ -325,6 +325,9 @@ NETWORKS = {
     "global max": Case(IMAGE, [conv(10), norm(), ("GlobalMaxPooling2D", {}), HEAD]),
     "global max, keepdims": image(conv(6), ("GlobalMaxPooling2D", {"keepdims": True}), conv(10, 1)),
     "zero padding": image(("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}), conv(6), norm(), RELU),
+    "conv with a relu, norm, pool": image(
+        conv(6, activation="relu"), norm(), max_pool(2), conv(4, 1), rows=(6, 8, 3)
+    ),
     "up sampling": image(("UpSampling2D", {}), conv(6), norm(), RELU, rows=(3, 4, 3)),
     "up sampling inside": image(
         conv(6), norm(), ("UpSampling2D", {"size": (3, 1)}), conv(10),
