@@ -60,52 +60,25 @@ def parameter(name: str) -> Expression:
 
 def call(operator: str, *operands: Expression | float) -> Expression:
     """An operator on expressions and numbers."""
-    return Expression(
-        operator,
-        tuple(
-            v if isinstance(v, Expression) else Expression("number", (float(v),)) for v in operands
-        ),
-    )
+    return Expression(operator, tuple(map(_expression, operands)))
 
 
-def exp(x: Expression) -> Expression:
-    """`e^x`."""
-    return call("exp", x)
+def _expression(value: Expression | float) -> Expression:
+    return value if isinstance(value, Expression) else Expression("number", (float(value),))
 
 
-def expm1(x: Expression) -> Expression:
-    """`e^x - 1`, exact near 0."""
-    return call("expm1", x)
+def _of_one(operator: str) -> Callable[[Expression], Expression]:
+    return lambda x: call(operator, x)
 
 
-def log1p(x: Expression) -> Expression:
-    """`log(1 + x)`, exact near 0."""
-    return call("log1p", x)
-
-
-def erf(x: Expression) -> Expression:
-    """The error function."""
-    return call("erf", x)
-
-
-def tanh(x: Expression) -> Expression:
-    """The hyperbolic tangent."""
-    return call("tanh", x)
-
-
-def sigmoid(x: Expression) -> Expression:
-    """`1 / (1 + e^-x)`, without overflow."""
-    return call("sigmoid", x)
-
-
-def absolute(x: Expression) -> Expression:
-    """`|x|`."""
-    return call("absolute", x)
-
-
-def relu(x: Expression) -> Expression:
-    """`max(x, 0)`; NaN stays NaN."""
-    return call("relu", x)
+exp = _of_one("exp")  # e^x
+expm1 = _of_one("expm1")  # e^x - 1, exact near 0
+log1p = _of_one("log1p")  # log(1 + x), exact near 0
+erf = _of_one("erf")  # the error function
+tanh = _of_one("tanh")  # the hyperbolic tangent
+sigmoid = _of_one("sigmoid")  # 1 / (1 + e^-x), without overflow
+absolute = _of_one("absolute")  # |x|
+relu = _of_one("relu")  # max(x, 0); NaN stays NaN
 
 
 def minimum(x: Expression, bound: Expression | float) -> Expression:

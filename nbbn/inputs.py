@@ -61,20 +61,20 @@ def readable(array: np.ndarray) -> np.ndarray:
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Whether an array of numbers holds neither NaN nor infinity; a large one is read by all
-    threads."""
+    """Whether numbers are neither NaN nor infinite; a large array is read by all threads."""
     if array.dtype.kind != "f":
         return True
     flags = array.flags
     if array.nbytes > _LARGE and flags.c_contiguous and flags.aligned and compiler.available():
         if array.dtype in (np.float32, np.float64):
-            return _scan(array.reshape(-1))
+            return scan(array.reshape(-1))
     with np.errstate(over="ignore", invalid="ignore"):
         # A sum is quick, and finite only where all numbers are.
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
-def _scan(flat: np.ndarray) -> bool:
+def scan(flat: np.ndarray) -> bool:
+    """As `all_finite`, of a C-contiguous array of one axis, on all threads."""
     from nbbn.program.runnable import call_program
 
     out = np.empty(_BLOCKS, flat.dtype)
@@ -259,10 +259,7 @@ def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
 
 
 def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
-    """`(x, y, sample_weight or None)` of a tuple of two or three.
-
-    TypeError or ValueError for anything else.
-    """
+    """`(x, y, sample_weight or None)` of a tuple of two or three."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
                         f"got {type(given).__name__}")

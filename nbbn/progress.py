@@ -56,10 +56,8 @@ class Bar:
     those of `rich.progress.Progress`.
     """
 
-    def __init__(
-        self, console: Any, total: float, columns: str, *, title: str = "",
-        width: int | None = 40, watch: Callable[[], float] | None = None, **options: Any,
-    ):  # fmt: skip
+    def __init__(self, console: Any, total: float, columns: str, *, title: str = "",
+                 width: int | None = 40, watch: Callable[[], float] | None = None, **options: Any):
         from rich import progress
 
         known: dict[str, Callable[[], progress.ProgressColumn]] = {
@@ -168,10 +166,8 @@ class EpochBars(Silence):
 
     def begin(self, epoch: int) -> None:
         self._console.print(f"Epoch {epoch + 1}/{self._epochs}")
-        self._bar = Bar(
-            self._console, self._steps, "count bar figures", width=20, transient=True,
-            refresh_per_second=1 / REFRESH_SECONDS,
-        )  # fmt: skip
+        self._bar = Bar(self._console, self._steps, "count bar figures", width=20, transient=True,
+                        refresh_per_second=1 / REFRESH_SECONDS)
         self._began = time.perf_counter()
 
     def advance(self, steps: int, logs: dict[str, float]) -> None:

@@ -1,5 +1,4 @@
-"""The ladder of training: a run has epochs, an epoch has parts, a part is some steps of a
-trainer."""
+"""The ladder of training: a run has epochs, an epoch parts, a part some steps of a trainer."""
 
 from __future__ import annotations
 
@@ -92,10 +91,8 @@ class Loop:
         while done < steps:
             count = min(most, watcher.part_begins(done, steps - done), steps - done)
             part = self.part(order, edges[done : done + count + 1])
-            whole = Epoch(
-                whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
-                whole.seconds + part.seconds,
-            )  # fmt: skip
+            whole = Epoch(whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
+                          whole.seconds + part.seconds)
             done += count
             if watcher.part_ends(done, part, whole):
                 break

@@ -8,7 +8,10 @@ from nbbn.cli import main
 
 
 def fails(capsys, status, *argv):
-    """Run a command that must fail with this status; return the one line that it wrote to stderr."""
+    """Run a command that must fail with this status.
+
+    Return the one line that it wrote to stderr.
+    """
     try:
         got = main([str(a) for a in argv])
     except SystemExit as end:  # argparse's own way out

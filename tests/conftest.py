@@ -1,4 +1,7 @@
-"""Fixtures: seeded random numbers, and real data. And how the whole is shared out over processes (pytest-xdist)."""
+"""Fixtures: seeded random numbers, and real data.
+
+And how the whole is shared out over processes (pytest-xdist).
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,33 @@ MOST_PROCESSES, MANY = 4, 2000
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """`-n auto`: a process for each core where all tests run, none besides this one where files are named."""
+    """`-n auto`: a process for each core where all tests run, none besides this one where files are
+    named.
+    """
     if config.args_source == config.ArgsSource.ARGS:
         return 0
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_PROCESSES)
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        MOST_PROCESSES,
+    )
 
 
 def pytest_collection_finish(session):
-    """Of several processes each compiles its share of the kernels first: they keep them in one cache, and none twice.
+    """Of several processes each compiles its share of the kernels first.
 
-    A share is as much as can be of one dtype: helpers of kernels are compiled once for each in every process.
+    They keep them in one cache, and none twice.
+
+    A share is as much as can be of one dtype: helpers of kernels are compiled once for each in
+    every process.
     """
     worker = getattr(session.config, "workerinput", None)
     if worker is None or len(session.items) < MANY:
         return
     from nbbn.kernels import KERNELS
 
-    jobs = [(kernel, np.dtype(dtype)) for dtype in ("float32", "float64") for kernel in KERNELS.values()]
+    jobs = [
+        (kernel, np.dtype(dtype)) for dtype in ("float32", "float64") for kernel in KERNELS.values()
+    ]
     me, all_of_us = int(worker["workerid"][2:]), worker["workercount"]
     for kernel, dtype in jobs[len(jobs) * me // all_of_us : len(jobs) * (me + 1) // all_of_us]:
         kernel.address(dtype)
@@ -56,10 +69,15 @@ def digits():
 
 @pytest.fixture(scope="session")
 def mnist():
-    """MNIST in Keras's file layout, by name: x_train, y_train, x_test, y_test, uint8; skips where there is none."""
+    """MNIST in Keras's file layout, by name: x_train, y_train, x_test, y_test, uint8.
+
+    Skips where there is none.
+    """
     path = Path(os.environ.get("NBBN_DATA") or ROOT.parent / "shared" / "data" / "mnist.npz")
     if not path.is_file():
-        pytest.skip(f"no MNIST: {path} does not exist; set NBBN_DATA to an mnist.npz in Keras's layout")
+        pytest.skip(
+            f"no MNIST: {path} does not exist; set NBBN_DATA to an mnist.npz in Keras's layout"
+        )
     with np.load(path) as file:
         return dict(file)
 
@@ -72,7 +90,10 @@ def command_name(monkeypatch):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory, digits):
-    """A folder with saved models of the digits (classifier), of string labels, and of a regression; and rows of each."""
+    """A folder with saved models of the digits (classifier), of string labels, and of a regression.
+
+    And rows of each.
+    """
     import nbbn
 
     folder = tmp_path_factory.mktemp("models")
@@ -86,5 +107,8 @@ def models(tmp_path_factory, digits):
     named.save(folder / "named.safetensors")
     nbbn.MLPRegressor(**options).fit(X, y[:400].astype(float)).save(folder / "number.safetensors")
     np.save(folder / "rows.npy", X)
-    np.savetxt(folder / "rows.csv", X, delimiter=",", header=",".join(f"p{i}" for i in range(64)), comments="")
+    np.savetxt(
+        folder / "rows.csv", X, delimiter=",", header=",".join(f"p{i}" for i in range(64)),
+        comments="",
+    )
     return folder

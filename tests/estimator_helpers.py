@@ -12,11 +12,15 @@ from nbbn.estimators.mlp.architecture import collect
 from nbbn.training_loop import Samples
 
 NEWEST = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) >= (1, 9)
-newest = pytest.mark.skipif(not NEWEST, reason="scikit-learn's own estimators have these parameters as of 1.9")
+newest = pytest.mark.skipif(
+    not NEWEST, reason="scikit-learn's own estimators have these parameters as of 1.9"
+)
 
 KINDS = ["MLPClassifier", "MLPRegressor"]
 STATE = ("coefs_", "intercepts_", "gammas_", "betas_", "running_means_", "running_vars_")
-CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_", "n_iter_", "t_", "best_loss_")
+CURVES = (
+    "loss_curve_", "validation_loss_curve_", "validation_scores_", "n_iter_", "t_", "best_loss_",
+)
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 norms = pytest.mark.parametrize("batch_norm", [True, "post", False], ids=str)
@@ -25,7 +29,9 @@ solvers = pytest.mark.parametrize("solver", ["sgd", "adam", "adamw", "rmsprop"])
 
 def three_classes(rows: int, features: int, informative: int):
     """Rows that a small network can learn, and their labels 0, 1 and 2."""
-    return make_classification(rows, features, n_informative=informative, n_classes=3, class_sep=1.5, random_state=0)
+    return make_classification(
+        rows, features, n_informative=informative, n_classes=3, class_sep=1.5, random_state=0
+    )
 
 
 def numbers(rows: int = 90, outputs: int = 1):
@@ -44,7 +50,9 @@ def arrays(estimator) -> list[np.ndarray]:
 def assert_same_bits(got, ref) -> None:
     """The same arrays and the same losses on the way."""
     for name in STATE:
-        assert [a is None for a in getattr(got, name)] == [a is None for a in getattr(ref, name)], name
+        assert [a is None for a in getattr(got, name)] == [a is None for a in getattr(ref, name)], (
+            name
+        )
     for a, b in zip(arrays(got), arrays(ref), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)

@@ -1,4 +1,6 @@
-"""Small Keras files in the layout that Keras 3 writes, from specifications as `naive_layers` takes them."""
+"""Small Keras files in the layout that Keras 3 writes, from specifications as `naive_layers` takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,33 +17,34 @@ h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5
 
 # Names of the arrays in a `.h5`; in a `.keras` they have numbers in this order.
 NAMES = {
-    "kernel": "kernel",
-    "bias": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "mean": "moving_mean",
+    "kernel": "kernel", "bias": "bias", "gamma": "gamma", "beta": "beta", "mean": "moving_mean",
     "var": "moving_variance",
 }
-POLICY = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}, "registered_name": None}
+POLICY = {
+    "module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"},
+    "registered_name": None,
+}
 
 
 def layer_config(layer, name, **changes):
     """A layer as Keras's JSON has it."""
     arguments = {key: getattr(layer, key) for key in [*DEFAULTS[kind_of(layer)], *vars(layer)]}
     config = {"name": name, "trainable": True, "dtype": POLICY, **arguments, **changes}
-    return {"module": "keras.layers", "class_name": kind_of(layer), "config": config, "registered_name": None}
+    return {
+        "module": "keras.layers", "class_name": kind_of(layer), "config": config,
+        "registered_name": None,
+    }
 
 
 def input_config(shape, name="input_layer"):
     config = {
-        "batch_shape": [None, *shape],
-        "dtype": "float32",
-        "sparse": False,
-        "ragged": False,
-        "name": name,
-        "optional": False,
+        "batch_shape": [None, *shape], "dtype": "float32", "sparse": False, "ragged": False,
+        "name": name, "optional": False,
     }
-    return {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
+    return {
+        "module": "keras.layers", "class_name": "InputLayer", "config": config,
+        "registered_name": None,
+    }
 
 
 def sequential_config(network, shape, names=None):
@@ -49,13 +52,12 @@ def sequential_config(network, shape, names=None):
     names = names or names_of(network)
     layers = [input_config(shape), *map(layer_config, network.layers, names)]
     config = {
-        "name": "small",
-        "trainable": True,
-        "dtype": POLICY,
-        "layers": layers,
+        "name": "small", "trainable": True, "dtype": POLICY, "layers": layers,
         "build_input_shape": [None, *shape],
     }
-    return {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
+    return {
+        "module": "keras", "class_name": "Sequential", "config": config, "registered_name": None,
+    }
 
 
 def functional_config(network, shape, names=None):
@@ -63,13 +65,14 @@ def functional_config(network, shape, names=None):
     names = names or names_of(network)
     layers = [input_config(shape), *map(layer_config, network.layers, names)]
     for i, layer in enumerate(layers):
-        layer["name"], layer["inbound_nodes"] = layer["config"]["name"], [] if i == 0 else [node(layers[i - 1]["name"])]
+        layer["name"], layer["inbound_nodes"] = (
+            layer["config"]["name"],
+            [] if i == 0 else [node(layers[i - 1]["name"])],
+        )
     ends = {"input_layers": [layers[0]["name"], 0, 0], "output_layers": [layers[-1]["name"], 0, 0]}
     config = {"name": "small", "trainable": True, "layers": layers, **ends}
     return {
-        "module": "keras.src.models.functional",
-        "class_name": "Functional",
-        "config": config,
+        "module": "keras.src.models.functional", "class_name": "Functional", "config": config,
         "registered_name": "Functional",
     }
 
@@ -112,8 +115,13 @@ def keras_file(config, weights, compression=zipfile.ZIP_STORED):
     """The bytes of a `.keras` file."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": "3.15.1", "date_saved": "2026-01-01@00:00:00"}))
-        archive.writestr("config.json", config if isinstance(config, (str, bytes)) else json.dumps(config))
+        archive.writestr(
+            "metadata.json",
+            json.dumps({"keras_version": "3.15.1", "date_saved": "2026-01-01@00:00:00"}),
+        )
+        archive.writestr(
+            "config.json", config if isinstance(config, (str, bytes)) else json.dumps(config)
+        )
         archive.writestr("model.weights.h5", weights)
     return buffer.getvalue()
 
@@ -123,10 +131,15 @@ def h5_file(config, network, names=None, *, suffix="", change=None):
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         if config is not None:
-            file.attrs["model_config"] = config if isinstance(config, (str, bytes)) else json.dumps(config)
+            file.attrs["model_config"] = (
+                config if isinstance(config, (str, bytes)) else json.dumps(config)
+            )
         top = file.create_group("model_weights")
         for arrays, name in zip(network.weights, names or names_of(network)):
-            group, paths = top.create_group(name), [f"{name}/{NAMES[key]}{suffix}" for key in arrays]
+            group, paths = (
+                top.create_group(name),
+                [f"{name}/{NAMES[key]}{suffix}" for key in arrays],
+            )
             group.attrs["weight_names"] = np.array(paths, "S") if paths else np.zeros(0)
             for path, array in zip(paths, arrays.values()):
                 group.create_dataset(path, data=array.astype("float32"))

@@ -24,17 +24,12 @@ def softmax(z):
 
 
 ACTIVATIONS = {
-    "identity": lambda z: z,
-    "relu": lambda z: np.where(z < 0, 0, z),
-    "logistic": sigmoid,
-    "tanh": np.tanh,
-    "softmax": softmax,
+    "identity": lambda z: z, "relu": lambda z: np.where(z < 0, 0, z), "logistic": sigmoid,
+    "tanh": np.tanh, "softmax": softmax,
 }
 DERIVATIVES = {
-    "identity": lambda z: np.ones_like(z),
-    "relu": lambda z: (z > 0).astype(float),
-    "logistic": lambda z: sigmoid(z) * (1 - sigmoid(z)),
-    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "identity": lambda z: np.ones_like(z), "relu": lambda z: (z > 0).astype(float),
+    "logistic": lambda z: sigmoid(z) * (1 - sigmoid(z)), "tanh": lambda z: 1 - np.tanh(z) ** 2,
 }
 
 
@@ -86,7 +81,10 @@ def batch_norm_backward(dy, x, gamma, beta, epsilon=1e-5, axis=-1, activation=No
 
 
 def running_update(old, batch, momentum, step):
-    """Bias-corrected moving average; `step` counts from 0, where the batch's value replaces the old one."""
+    """Bias-corrected moving average.
+
+    `step` counts from 0, where the batch's value replaces the old one.
+    """
     weight = momentum * (1 - momentum**step) / (1 - momentum ** (step + 1))
     return weight * old + (1 - weight) * batch
 
@@ -108,7 +106,10 @@ def softmax_cross_entropy(z, y):
 
 
 def binary_cross_entropy(z, y):
-    """Mean over rows, sum over outputs, of `-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z))`; y is 0 or 1."""
+    """Mean over rows, sum over outputs, of `-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z))`.
+
+    Y is 0 or 1.
+    """
     return (np.logaddexp(0, z) - y * z).sum(axis=1).mean()
 
 
@@ -117,26 +118,35 @@ def squared_error(z, y):
     return 0.5 * ((y - z) ** 2).mean()
 
 
-LOSSES = {"softmax": softmax_cross_entropy, "logistic": binary_cross_entropy, "identity": squared_error}
+LOSSES = {
+    "softmax": softmax_cross_entropy, "logistic": binary_cross_entropy, "identity": squared_error,
+}
 
 
 def loss_gradient(z, y, out_activation):
-    """Gradient of the loss by z, the affine output: `(prediction - y) / rows`, as scikit-learn has it.
+    """Gradient of the loss by z, the affine output.
 
-    For k regression targets that is k times the gradient of `squared_error`: scikit-learn reports the mean
-    over targets and descends along the sum.
+    `(prediction - y) / rows`, as scikit-learn has it.
+
+    For k regression targets that is k times the gradient of `squared_error`: scikit-learn reports
+    the mean over targets and descends along the sum.
     """
     return (ACTIVATIONS[out_activation](z) - y) / len(z)
 
 
 def sgd(grad, state, step, *, learning_rate, momentum=0.9, nesterov=True):
-    """The change of a parameter under SGD with momentum; `state` is the parameter's own dict, steps count from 1."""
+    """The change of a parameter under SGD with momentum.
+
+    `state` is the parameter's own dict, steps count from 1.
+    """
     state["velocity"] = momentum * state.get("velocity", 0.0) - learning_rate * grad
     return momentum * state["velocity"] - learning_rate * grad if nesterov else state["velocity"]
 
 
 def adam(grad, state, step, *, learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
-    """The change of a parameter under Adam (Kingma and Ba, 2014, the efficient form at the end of section 2)."""
+    """The change of a parameter under Adam (Kingma and Ba, 2014, the efficient form at the end of
+    section 2).
+    """
     state["m"] = beta_1 * state.get("m", 0.0) + (1 - beta_1) * grad
     state["v"] = beta_2 * state.get("v", 0.0) + (1 - beta_2) * grad**2
     rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
@@ -153,9 +163,12 @@ OPTIMIZERS = {"sgd": sgd, "adam": adam, "rmsprop": rmsprop}
 
 
 def batches(rows, batch_size, merge_tail):
-    """Consecutive slices of `batch_size` rows; the last is shorter where the division leaves a rest.
+    """Consecutive slices of `batch_size` rows.
 
-    With `merge_tail` a rest of one row, or of less than a quarter of a batch, joins the batch before it.
+    The last is shorter where the division leaves a rest.
+
+    With `merge_tail` a rest of one row, or of less than a quarter of a batch, joins the batch
+    before it.
     """
     starts = list(range(0, rows, batch_size))
     tail = rows - starts[-1]
@@ -168,8 +181,9 @@ def batches(rows, batch_size, merge_tail):
 class MLP:
     """A perceptron with batch norm: `batch_norm[i]` is "pre", "post" or False for hidden layer i.
 
-    "pre" stands between the affine map and the activation, "post" after the activation. A hidden layer with
-    batch norm has no trained bias. Lists have one entry per hidden layer, None without batch norm.
+    "pre" stands between the affine map and the activation, "post" after the activation. A hidden
+    layer with batch norm has no trained bias. Lists have one entry per hidden layer, None without
+    batch norm.
     """
 
     coefs: list
@@ -188,9 +202,16 @@ class MLP:
     def __post_init__(self):
         self.coefs = [np.array(w, dtype=float) for w in self.coefs]
         self.intercepts = [np.array(b, dtype=float) for b in self.intercepts]
-        units = [w.shape[1] if norm else None for w, norm in zip(self.coefs[:-1], self.batch_norm, strict=True)]
-        self.gammas, self.running_vars = ([None if n is None else np.ones(n) for n in units] for _ in range(2))
-        self.betas, self.running_means = ([None if n is None else np.zeros(n) for n in units] for _ in range(2))
+        units = [
+            w.shape[1] if norm else None
+            for w, norm in zip(self.coefs[:-1], self.batch_norm, strict=True)
+        ]
+        self.gammas, self.running_vars = (
+            [None if n is None else np.ones(n) for n in units] for _ in range(2)
+        )
+        self.betas, self.running_means = (
+            [None if n is None else np.zeros(n) for n in units] for _ in range(2)
+        )
         for i, norm in enumerate(self.batch_norm):
             if norm:
                 self.intercepts[i] = np.zeros_like(self.intercepts[i])
@@ -202,9 +223,13 @@ class MLP:
             x = ACTIVATIONS[self.activation](x) if norm == "post" else x
             if norm:
                 statistics = self.running_means[i], self.running_vars[i]
-                x = batch_norm_inference(x, self.gammas[i], self.betas[i], *statistics, self.bn_epsilon)
+                x = batch_norm_inference(
+                    x, self.gammas[i], self.betas[i], *statistics, self.bn_epsilon
+                )
             x = x if norm == "post" else ACTIVATIONS[self.activation](x)
-        return ACTIVATIONS[self.out_activation](dense_forward(x, self.coefs[-1], self.intercepts[-1]))
+        return ACTIVATIONS[self.out_activation](
+            dense_forward(x, self.coefs[-1], self.intercepts[-1])
+        )
 
     def forward_train(self, x):
         """Return the affine output in training mode and one dict of intermediates per hidden layer."""
@@ -216,7 +241,9 @@ class MLP:
                 x, t["mean"], t["var"] = batch_norm_train(t["z"], *args, activation=self.activation)
             elif norm == "post":
                 t["a"] = ACTIVATIONS[self.activation](t["z"])
-                x, t["mean"], t["var"] = batch_norm_train(t["a"], self.gammas[i], self.betas[i], self.bn_epsilon)
+                x, t["mean"], t["var"] = batch_norm_train(
+                    t["a"], self.gammas[i], self.betas[i], self.bn_epsilon
+                )
             else:
                 x = ACTIVATIONS[self.activation](t["z"])
             tape.append(t)
@@ -224,19 +251,27 @@ class MLP:
         return dense_forward(x, self.coefs[-1], self.intercepts[-1]), tape
 
     def loss_and_gradients(self, x, y, alpha):
-        """The penalised loss of a batch, the gradient of each trained array by `(name, layer)`, and the tape."""
+        """The penalised loss of a batch, the gradient of each trained array by `(name, layer)`, and
+        the tape.
+        """
         z, tape = self.forward_train(x)
         rows = len(x)
-        loss = LOSSES[self.out_activation](z, y) + 0.5 * alpha * sum((w**2).sum() for w in self.coefs) / rows
+        loss = (
+            LOSSES[self.out_activation](z, y)
+            + 0.5 * alpha * sum((w**2).sum() for w in self.coefs) / rows
+        )
         grads = {}
         dz = loss_gradient(z, y, self.out_activation)
         for i in reversed(range(len(self.coefs))):
             if i < len(self.batch_norm):
                 t, norm = tape[i], self.batch_norm[i]
                 if norm:
-                    inside, activation = (t["z"], self.activation) if norm == "pre" else (t["a"], None)
+                    inside, activation = (
+                        (t["z"], self.activation) if norm == "pre" else (t["a"], None)
+                    )
                     dz, grads["gammas", i], grads["betas", i] = batch_norm_backward(
-                        dz, inside, self.gammas[i], self.betas[i], self.bn_epsilon, activation=activation
+                        dz, inside, self.gammas[i], self.betas[i], self.bn_epsilon,
+                        activation=activation,
                     )
                 if norm != "pre":
                     dz = dz * DERIVATIVES[self.activation](t["z"])
@@ -251,8 +286,9 @@ class MLP:
 def train_mlp(mlp, x, y, epochs, optimizer, alpha=0.0, **hyper):
     """Return a trained copy of `mlp` and the loss of each epoch.
 
-    `epochs` holds one list of batches (slices or index arrays) per epoch, `optimizer` is one of `OPTIMIZERS`, `hyper`
-    its arguments. The loss of an epoch is the mean over rows of the batches' losses, each taken before its step.
+    `epochs` holds one list of batches (slices or index arrays) per epoch, `optimizer` is one of
+    `OPTIMIZERS`, `hyper` its arguments. The loss of an epoch is the mean over rows of the batches'
+    losses, each taken before its step.
     """
     mlp = deepcopy(mlp)
     states: dict = {}

@@ -1,9 +1,12 @@
-"""The oracle for networks of layers: NumPy alone, float64, written from Keras 3's definitions and never from the library.
+"""The oracle for networks of layers.
 
-A layer is any object whose class is named as in Keras and whose attributes are Keras's arguments; `describe` makes one.
-Arrays have rows first and channels last. Each layer is a function `(layer, x, weights, training)` that returns its output
-and its `backward`, which maps the gradient of the output to that of the input and those of the weights by name.
-Everything here is slow and short on purpose.
+NumPy alone, float64, written from Keras 3's definitions and never from the library.
+
+A layer is any object whose class is named as in Keras and whose attributes are Keras's arguments;
+`describe` makes one. Arrays have rows first and channels last. Each layer is a function `(layer, x,
+weights, training)` that returns its output and its `backward`, which maps the gradient of the
+output to that of the input and those of the weights by name. Everything here is slow and short on
+purpose.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import re
 
 import numpy as np
 
-ORDER = ("kernel", "bias", "gamma", "beta", "mean", "var")  # of a layer's arrays in Keras's `get_weights`
+# Of a layer's arrays in Keras's `get_weights`.
+ORDER = ("kernel", "bias", "gamma", "beta", "mean", "var")
 STATISTICS = ("mean", "var")
 
 
@@ -26,9 +30,13 @@ _AFFINE = {"activation": None, "use_bias": True, "trainable": True}
 _POOL = {"pool_size": 2, "strides": None, "padding": "valid"}
 _LOSS = {"from_logits": False, "label_smoothing": 0.0}
 _OPTIMIZER = {
-    "weight_decay": None, "clipnorm": None, "global_clipnorm": None, "clipvalue": None, "gradient_accumulation_steps": None,
-}  # fmt: skip
-_ADAM = {**_OPTIMIZER, "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False}
+    "weight_decay": None, "clipnorm": None, "global_clipnorm": None, "clipvalue": None,
+    "gradient_accumulation_steps": None,
+}
+_ADAM = {
+    **_OPTIMIZER, "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7,
+    "amsgrad": False,
+}
 
 # Keras's defaults of the arguments that change a number.
 DEFAULTS = {
@@ -61,7 +69,10 @@ DEFAULTS = {
     "MeanAbsoluteError": {},
     "Huber": {"delta": 1.0},
     "SGD": {**_OPTIMIZER, "learning_rate": 0.01, "momentum": 0.0, "nesterov": False},
-    "RMSprop": {**_OPTIMIZER, "learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False},
+    "RMSprop": {
+        **_OPTIMIZER, "learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7,
+        "centered": False,
+    },
     "Adam": _ADAM,
     "AdamW": {**_ADAM, "weight_decay": 0.004},
     "L1": {"l1": 0.01},
@@ -71,7 +82,9 @@ DEFAULTS = {
 
 
 def describe(kind, **arguments):
-    """An object of a class named `kind` that holds the arguments, and Keras's defaults of the others."""
+    """An object of a class named `kind` that holds the arguments, and Keras's defaults of the
+    others.
+    """
     described = type(kind, (), {})()
     vars(described).update({**DEFAULTS[kind], **arguments})
     return described
@@ -111,7 +124,10 @@ def _selu(z):
 
 
 def _relu(z, max_value=None, negative_slope=0.0, threshold=0.0):
-    """Above the threshold z itself, up to `max_value`; at and below it a line of the negative slope through the threshold."""
+    """Above the threshold z itself, up to `max_value`.
+
+    At and below it a line of the negative slope through the threshold.
+    """
     above, most = z > threshold, math.inf if max_value is None else max_value
     y = np.where(above, np.minimum(z, most), negative_slope * (z - threshold))
     return y, np.where(above, np.where(z < most, 1.0, 0.0), negative_slope)
@@ -134,18 +150,11 @@ def _mish(z):
 
 # Each returns the value and the derivative.
 ELEMENTWISE = {
-    "linear": lambda z: (z, np.ones_like(z)),
-    "relu": _relu,
-    "leaky_relu": lambda z: _relu(z, negative_slope=0.2),
-    "elu": _elu,
-    "selu": _selu,
-    "gelu": _gelu,
-    "silu": _silu,
-    "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)),
-    "sigmoid": _sigmoid,
+    "linear": lambda z: (z, np.ones_like(z)), "relu": _relu,
+    "leaky_relu": lambda z: _relu(z, negative_slope=0.2), "elu": _elu, "selu": _selu, "gelu": _gelu,
+    "silu": _silu, "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)), "sigmoid": _sigmoid,
     "tanh": lambda z: (np.tanh(z), 1 - np.tanh(z) ** 2),
-    "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2),
-    "mish": _mish,
+    "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2), "mish": _mish,
     "exponential": lambda z: (np.exp(z), np.exp(z)),
 }
 
@@ -217,11 +226,19 @@ def _windows(sizes, kernel_size, strides, padding, dilation=(1, 1)):
 
 
 def _taps(counts, kernel_size, strides, dilation=(1, 1)):
-    """For each cell `(i, j)` of the kernel, the index of all the pixels that it meets, one per window."""
+    """For each cell `(i, j)` of the kernel, the index of all the pixels that it meets, one per
+    window.
+    """
     for i in range(kernel_size[0]):
         for j in range(kernel_size[1]):
             starts = i * dilation[0], j * dilation[1]
-            yield (i, j), (slice(None), *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, counts, strides)))
+            yield (
+                (i, j),
+                (
+                    slice(None),
+                    *(slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, counts, strides)),
+                ),
+            )
 
 
 def _unpad(x, pads):
@@ -229,7 +246,10 @@ def _unpad(x, pads):
 
 
 def _convolution(layer, x, w, kernel, groups):
-    """Correlation with a kernel `(kh, kw, in / groups, out)`; both channel axes fall into `groups` consecutive parts."""
+    """Correlation with a kernel `(kh, kw, in / groups, out)`.
+
+    Both channel axes fall into `groups` consecutive parts.
+    """
     size, strides, dilation = kernel.shape[:2], pair(layer.strides), pair(layer.dilation_rate)
     counts, pads = _windows(x.shape[1:3], size, strides, layer.padding, dilation)
     padded = np.pad(x, pads)
@@ -255,13 +275,18 @@ def conv2d(layer, x, w, training):
 
 
 def depthwise_conv2d(layer, x, w, training):
-    """Kernel `(kh, kw, in, multiplier)`; output channel `c * multiplier + m` is input channel c by kernel m."""
+    """Kernel `(kh, kw, in, multiplier)`.
+
+    Output channel `c * multiplier + m` is input channel c by kernel m.
+    """
     kernel = w["kernel"]
     return _convolution(layer, x, w, kernel.reshape(*kernel.shape[:2], 1, -1), groups=x.shape[-1])
 
 
 def _transposed_size(size, k, stride, padding, extra):
-    """Length of the output, and how many cells of the full map, `(size - 1) * stride + k` long, come before it."""
+    """Length of the output, and how many cells of the full map, `(size - 1) * stride + k` long,
+    come before it.
+    """
     if padding == "valid":
         return (size - 1) * stride + (max(k, stride) if extra is None else k + extra), 0
     if extra is None:
@@ -272,15 +297,24 @@ def _transposed_size(size, k, stride, padding, extra):
 
 
 def conv2d_transpose(layer, x, w, training):
-    """Kernel `(kh, kw, filters, in)`: each pixel adds its kernel to the full map, and the output is a part of that."""
+    """Kernel `(kh, kw, filters, in)`.
+
+    Each pixel adds its kernel to the full map, and the output is a part of that.
+    """
     kernel, strides = w["kernel"], pair(layer.strides)
     size, filters = kernel.shape[:2], kernel.shape[2]
     extra = (None, None) if layer.output_padding is None else pair(layer.output_padding)
     lengths, offsets = zip(
-        *(_transposed_size(*axis, layer.padding, e) for *axis, e in zip(x.shape[1:3], size, strides, extra))
+        *(
+            _transposed_size(*axis, layer.padding, e)
+            for *axis, e in zip(x.shape[1:3], size, strides, extra)
+        )
     )
     # Where the output is longer than the full map, zeros follow.
-    full = [max((n - 1) * s + k, o + m) for n, s, k, o, m in zip(x.shape[1:3], strides, size, offsets, lengths)]
+    full = [
+        max((n - 1) * s + k, o + m)
+        for n, s, k, o, m in zip(x.shape[1:3], strides, size, offsets, lengths)
+    ]
     part = (slice(None), *(slice(o, o + m) for o, m in zip(offsets, lengths)))
     taps = list(_taps(x.shape[1:3], size, strides))
     y = np.zeros((len(x), *full, filters), x.dtype)
@@ -302,13 +336,19 @@ def conv2d_transpose(layer, x, w, training):
 
 
 def _standardise(x, axes, epsilon):
-    """`(x - mean) / sqrt(var + epsilon)` over `axes`, its `backward`, and both statistics; the variance is the biased one."""
+    """`(x - mean) / sqrt(var + epsilon)` over `axes`, its `backward`, and both statistics.
+
+    The variance is the biased one.
+    """
     mean, var = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     deviation = np.sqrt(var + epsilon)
     xhat = (x - mean) / deviation
 
     def backward(dxhat):
-        average, slope = dxhat.mean(axis=axes, keepdims=True), (dxhat * xhat).mean(axis=axes, keepdims=True)
+        average, slope = (
+            dxhat.mean(axis=axes, keepdims=True),
+            (dxhat * xhat).mean(axis=axes, keepdims=True),
+        )
         return (dxhat - average - xhat * slope) / deviation
 
     return xhat, backward, mean, var
@@ -333,7 +373,10 @@ def _axes(axis, rank):
 
 
 def batch_norm(layer, x, w, training):
-    """Statistics over all axes but one; in training those of the batch, which move the running ones, unless it is frozen."""
+    """Statistics over all axes but one.
+
+    In training those of the batch, which move the running ones, unless it is frozen.
+    """
     axes = _axes(layer.axis, x.ndim)
     others = tuple(i for i in range(x.ndim) if i not in axes)
     if training and layer.trainable:
@@ -352,14 +395,20 @@ def batch_norm(layer, x, w, training):
 
 
 def layer_norm(layer, x, w, training):
-    """Statistics of each row over `axis`, one or several; gamma and beta have the shape of these axes."""
+    """Statistics of each row over `axis`, one or several.
+
+    Gamma and beta have the shape of these axes.
+    """
     axes = _axes(layer.axis, x.ndim)
     xhat, backward, _, _ = _standardise(x, axes, layer.epsilon)
     return _scale_and_shift(xhat, backward, w, axes)
 
 
 def group_norm(layer, x, w, training):
-    """Statistics of each row and each group of consecutive channels, over all that is in it; gamma and beta per channel."""
+    """Statistics of each row and each group of consecutive channels, over all that is in it.
+
+    Gamma and beta per channel.
+    """
     (axis,) = _axes(layer.axis, x.ndim)
     groups = x.shape[axis] if layer.groups == -1 else layer.groups
     split = (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
@@ -385,7 +434,10 @@ def _pool(layer, x, fill):
 
 
 def max_pooling(layer, x, w, training):
-    """The first of the largest cells, row by row, receives the gradient; a padded cell is never the largest."""
+    """The first of the largest cells, row by row, receives the gradient.
+
+    A padded cell is never the largest.
+    """
     padded, pads, taps = _pool(layer, x, -np.inf)
     cells = np.stack([padded[at] for at in taps])
     first = cells.argmax(axis=0)
@@ -472,7 +524,9 @@ def _without_weights(function):
 
 
 def _relu_layer(layer, x):
-    return elementwise(lambda z: _relu(z, layer.max_value, layer.negative_slope, layer.threshold), x)
+    return elementwise(
+        lambda z: _relu(z, layer.max_value, layer.negative_slope, layer.threshold), x
+    )
 
 
 LAYERS = {
@@ -485,7 +539,9 @@ LAYERS = {
     "GroupNormalization": group_norm,
     "Activation": _without_weights(lambda layer, x: activate(layer.activation, x)),
     "ReLU": _without_weights(_relu_layer),
-    "LeakyReLU": _without_weights(lambda layer, x: elementwise(lambda z: _relu(z, None, layer.negative_slope), x)),
+    "LeakyReLU": _without_weights(
+        lambda layer, x: elementwise(lambda z: _relu(z, None, layer.negative_slope), x)
+    ),
     "ELU": _without_weights(lambda layer, x: elementwise(lambda z: _elu(z, layer.alpha), x)),
     "Softmax": _without_weights(lambda layer, x: softmax(x, layer.axis)),
     "MaxPooling2D": max_pooling,
@@ -502,21 +558,33 @@ LAYERS = {
 
 
 def weight_shapes(layer, shape):
-    """Name and shape of each array of a layer, in Keras's order, for inputs of `shape` (rows in front)."""
+    """Name and shape of each array of a layer, in Keras's order, for inputs of `shape` (rows in
+    front).
+    """
     kind = kind_of(layer)
     if kind.endswith("Normalization"):
         own = tuple(shape[a] for a in _axes(layer.axis, len(shape)))
-        there = {"gamma": layer.scale, "beta": layer.center, **dict.fromkeys(STATISTICS, kind == "BatchNormalization")}
+        there = {
+            "gamma": layer.scale,
+            "beta": layer.center,
+            **dict.fromkeys(STATISTICS, kind == "BatchNormalization"),
+        }
         return {name: own for name, present in there.items() if present}
     inputs = shape[-1]
     kernels = {
         "Dense": lambda: ((inputs, layer.units), layer.units),
-        "Conv2D": lambda: ((*pair(layer.kernel_size), inputs // layer.groups, layer.filters), layer.filters),
+        "Conv2D": lambda: (
+            (*pair(layer.kernel_size), inputs // layer.groups, layer.filters),
+            layer.filters,
+        ),
         "DepthwiseConv2D": lambda: (
             (*pair(layer.kernel_size), inputs, layer.depth_multiplier),
             inputs * layer.depth_multiplier,
         ),
-        "Conv2DTranspose": lambda: ((*pair(layer.kernel_size), layer.filters, inputs), layer.filters),
+        "Conv2DTranspose": lambda: (
+            (*pair(layer.kernel_size), layer.filters, inputs),
+            layer.filters,
+        ),
     }
     if kind not in kernels:
         return {}
@@ -545,7 +613,9 @@ def categorical_crossentropy(y, p, from_logits=False, label_smoothing=0.0):
     share = p / total
     clipped, inside = _clip(share)
     dshare = -y / clipped * inside
-    return -(y * np.log(clipped)).sum(axis=-1), (dshare - (dshare * share).sum(axis=-1, keepdims=True)) / total
+    return -(y * np.log(clipped)).sum(axis=-1), (
+        dshare - (dshare * share).sum(axis=-1, keepdims=True)
+    ) / total
 
 
 def sparse_categorical_crossentropy(y, p, from_logits=False):
@@ -575,7 +645,9 @@ def mean_absolute_error(y, p):
 
 
 def huber(y, p, delta=1.0):
-    """A parabola up to `delta` from the target and straight lines beyond, the mean along the last axis."""
+    """A parabola up to `delta` from the target and straight lines beyond, the mean along the last
+    axis.
+    """
     error, size = p - y, np.abs(p - y)
     values = np.where(size <= delta, error**2 / 2, delta * size - delta**2 / 2)
     return values.mean(axis=-1), np.clip(error, -delta, delta) / p.shape[-1]
@@ -595,17 +667,26 @@ LOSSES.update({"mse": mean_squared_error, "mae": mean_absolute_error})
 
 
 def loss_and_gradient(loss, y, p, sample_weight=None):
-    """`sum(weight * value) / number of values` and its gradient by p; `loss` is a name or an object of Keras's class.
+    """`sum(weight * value) / number of values` and its gradient by p.
 
-    The weights do not enter the divisor. A value belongs to a row, or to a pixel where rows have several.
+    `loss` is a name or an object of Keras's class.
+
+    The weights do not enter the divisor. A value belongs to a row, or to a pixel where rows have
+    several.
     """
-    name = loss if isinstance(loss, str) else re.sub("(?<=[a-z])(?=[A-Z])", "_", kind_of(loss)).lower()
-    options = {} if isinstance(loss, str) else {k: getattr(loss, k) for k in DEFAULTS[kind_of(loss)]}
+    name = (
+        loss if isinstance(loss, str) else re.sub("(?<=[a-z])(?=[A-Z])", "_", kind_of(loss)).lower()
+    )
+    options = (
+        {} if isinstance(loss, str) else {k: getattr(loss, k) for k in DEFAULTS[kind_of(loss)]}
+    )
     y = np.asarray(y, dtype=float)
     if p.shape[-1] == 1 and y.ndim == p.ndim - 1:
         y = y[..., None]
     values, dp = LOSSES[name](y, p, **options)
-    weight = np.ones(values.shape) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    weight = (
+        np.ones(values.shape) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    )
     weight = weight / values.size
     return (weight * values).sum(), weight[..., None] * dp
 
@@ -614,17 +695,25 @@ def loss_and_gradient(loss, y, p, sample_weight=None):
 
 
 def sgd(spec, grad, state, step):
-    """`v = momentum * v - rate * g`; the change is v, or with Nesterov's `momentum * v - rate * g`."""
+    """`v = momentum * v - rate * g`.
+
+    The change is v, or with Nesterov's `momentum * v - rate * g`.
+    """
     state["v"] = spec.momentum * state.get("v", 0.0) - spec.learning_rate * grad
     return spec.momentum * state["v"] - spec.learning_rate * grad if spec.nesterov else state["v"]
 
 
 def rmsprop(spec, grad, state, step):
-    """Epsilon stands inside the root, the rate inside the momentum; `centered` subtracts the squared mean gradient."""
+    """Epsilon stands inside the root, the rate inside the momentum.
+
+    `centered` subtracts the squared mean gradient.
+    """
     state["square"] = spec.rho * state.get("square", 0.0) + (1 - spec.rho) * grad**2
     state["mean"] = spec.rho * state.get("mean", 0.0) + (1 - spec.rho) * grad
     variance = state["square"] - (state["mean"] ** 2 if spec.centered else 0.0)
-    state["v"] = spec.momentum * state.get("v", 0.0) + spec.learning_rate * grad / np.sqrt(variance + spec.epsilon)
+    state["v"] = spec.momentum * state.get("v", 0.0) + spec.learning_rate * grad / np.sqrt(
+        variance + spec.epsilon
+    )
     return -state["v"]
 
 
@@ -642,7 +731,10 @@ OPTIMIZERS = {"SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adam}
 
 
 class NaiveOptimizer:
-    """A described optimiser and its memory; `update` changes arrays, given as two dicts with the same keys."""
+    """A described optimiser and its memory.
+
+    `update` changes arrays, given as two dicts with the same keys.
+    """
 
     def __init__(self, spec):
         self.spec, self.steps, self.states, self.collected = spec, 0, {}, []
@@ -651,16 +743,24 @@ class NaiveOptimizer:
         """At most one of: each gradient by its own norm, all by their joint norm, each number."""
         spec, norms = self.spec, {key: math.sqrt((g**2).sum()) for key, g in grads.items()}
         if spec.clipnorm:
-            return {key: g * spec.clipnorm / max(norms[key], spec.clipnorm) for key, g in grads.items()}
+            return {
+                key: g * spec.clipnorm / max(norms[key], spec.clipnorm) for key, g in grads.items()
+            }
         if spec.global_clipnorm:
             norm = math.hypot(*norms.values())
-            return {key: g * spec.global_clipnorm / max(norm, spec.global_clipnorm) for key, g in grads.items()}
+            return {
+                key: g * spec.global_clipnorm / max(norm, spec.global_clipnorm)
+                for key, g in grads.items()
+            }
         if spec.clipvalue:
             return {key: np.clip(g, -spec.clipvalue, spec.clipvalue) for key, g in grads.items()}
         return grads
 
     def update(self, arrays, grads):
-        """One call per batch; the arrays change once per `gradient_accumulation_steps` calls, by the mean gradient."""
+        """One call per batch.
+
+        The arrays change once per `gradient_accumulation_steps` calls, by the mean gradient.
+        """
         spec = self.spec
         self.collected.append(grads)
         if len(self.collected) < (spec.gradient_accumulation_steps or 1):
@@ -700,14 +800,25 @@ class NaiveNetwork:
             shape = LAYERS[kind_of(layer)](layer, np.zeros(shape), zeros, False)[0].shape
         self.output_shape = shape[1:]
         if weights is None:
-            weights = [{name: np.zeros(own) for name, own in shapes.items()} for shapes in self.shapes]
-        self.weights = [{name: np.array(a, dtype=float) for name, a in arrays.items()} for arrays in weights]
-        assert [{name: a.shape for name, a in arrays.items()} for arrays in self.weights] == self.shapes
+            weights = [
+                {name: np.zeros(own) for name, own in shapes.items()} for shapes in self.shapes
+            ]
+        self.weights = [
+            {name: np.array(a, dtype=float) for name, a in arrays.items()} for arrays in weights
+        ]
+        assert [
+            {name: a.shape for name, a in arrays.items()} for arrays in self.weights
+        ] == self.shapes
 
     def draw(self, rng):
-        """Random weights, none 0 or 1 by accident, that float32 holds exactly; returns the network."""
+        """Random weights, none 0 or 1 by accident, that float32 holds exactly.
+
+        Returns the network.
+        """
         draws = {
-            "kernel": lambda shape: rng.normal(0, 1 / math.sqrt(max(math.prod(shape[:-1]), 2)), shape),
+            "kernel": lambda shape: rng.normal(
+                0, 1 / math.sqrt(max(math.prod(shape[:-1]), 2)), shape
+            ),
             "bias": lambda shape: rng.normal(0, 0.3, shape),
             "gamma": lambda shape: rng.normal(1, 0.3, shape),
             "beta": lambda shape: rng.normal(0, 0.3, shape),
@@ -738,7 +849,10 @@ class NaiveNetwork:
         return x
 
     def backward(self, dy):
-        """The gradients of `sum(dy * output)` of the last `forward`: by its input, and a dict by name for each layer."""
+        """The gradients of `sum(dy * output)` of the last `forward`.
+
+        By its input, and a dict by name for each layer.
+        """
         grads = []
         for backward in reversed(self.tape):
             dy, own = backward(dy)
@@ -753,10 +867,14 @@ class NaiveNetwork:
                     yield (i, name), layer, name
 
     def penalties(self):
-        """What the regularisers add to the loss, `l1 * sum(|w|) + l2 * sum(w^2)`, and the gradient by each array's key."""
+        """What the regularisers add to the loss, `l1 * sum(|w|) + l2 * sum(w^2)`, and the gradient
+        by each array's key.
+        """
         total, grads = 0.0, {}
         for key, layer, name in self._trained():
-            attribute = "depthwise" if (kind_of(layer), name) == ("DepthwiseConv2D", "kernel") else name
+            attribute = (
+                "depthwise" if (kind_of(layer), name) == ("DepthwiseConv2D", "kernel") else name
+            )
             regularizer = getattr(layer, f"{attribute}_regularizer", None)
             if regularizer is not None:
                 w = self.weights[key[0]][name]
@@ -767,7 +885,10 @@ class NaiveNetwork:
 
     def loss(self, x, y, loss, sample_weight=None, training=False):
         """The loss of a batch, penalties included."""
-        return loss_and_gradient(loss, y, self.forward(x, training), sample_weight)[0] + self.penalties()[0]
+        return (
+            loss_and_gradient(loss, y, self.forward(x, training), sample_weight)[0]
+            + self.penalties()[0]
+        )
 
     def train_step(self, x, y, loss, optimizer, sample_weight=None):
         """One step of a `NaiveOptimizer`; returns the loss before the step, penalties included."""
@@ -775,7 +896,9 @@ class NaiveNetwork:
         _, by_layer = self.backward(dy)
         penalty, penalty_grads = self.penalties()
         keys = [key for key, _, _ in self._trained()]
-        grads = {(i, name): by_layer[i][name] + penalty_grads.get((i, name), 0.0) for i, name in keys}
+        grads = {
+            (i, name): by_layer[i][name] + penalty_grads.get((i, name), 0.0) for i, name in keys
+        }
         arrays = {(i, name): self.weights[i][name] for i, name in keys}
         optimizer.update(arrays, grads)
         for (i, name), array in arrays.items():

@@ -1,6 +1,9 @@
-"""The networks of the tests: small ones of all layers, losses and optimisers, for every test that goes over them all.
+"""The networks of the tests.
 
-A `Case` is described by names and numbers alone, so that the oracle, the library and Keras each build it for themselves.
+Small ones of all layers, losses and optimisers, for every test that goes over them all.
+
+A `Case` is described by names and numbers alone, so that the oracle, the library and Keras each
+build it for themselves.
 """
 
 from __future__ import annotations
@@ -12,19 +15,33 @@ IMAGE = (5, 7, 3)
 
 
 class Case:
-    """A small network, its loss, and the rows of its batches; layers, loss and optimiser are `(kind, arguments)`."""
+    """A small network, its loss, and the rows of its batches.
 
-    def __init__(self, input_shape, layers, loss="sparse_categorical_crossentropy", rows=(9, 9, 6), weighted=False):
+    Layers, loss and optimiser are `(kind, arguments)`.
+    """
+
+    def __init__(
+        self, input_shape, layers, loss="sparse_categorical_crossentropy", rows=(9, 9, 6),
+        weighted=False,
+    ):
         self.input_shape, self.layers, self.loss = input_shape, layers, loss
         self.rows, self.weighted = rows, weighted
 
     def described(self):
         """The layers and the loss for the oracle."""
-        layers = [describe(kind, **_with_regularizers(describe, arguments)) for kind, arguments in self.layers]
-        return layers, self.loss if isinstance(self.loss, str) else describe(self.loss[0], **self.loss[1])
+        layers = [
+            describe(kind, **_with_regularizers(describe, arguments))
+            for kind, arguments in self.layers
+        ]
+        return layers, self.loss if isinstance(self.loss, str) else describe(
+            self.loss[0], **self.loss[1]
+        )
 
     def built(self, library, **common):
-        """The layers and the loss of a library that is named as Keras is; `common` are arguments of every layer."""
+        """The layers and the loss of a library that is named as Keras is.
+
+        `common` are arguments of every layer.
+        """
 
         def regularizer(kind, **arguments):
             return getattr(library.regularizers, kind)(**arguments)
@@ -42,12 +59,19 @@ class Case:
         return NaiveNetwork(self.described()[0], self.input_shape).draw(np.random.default_rng(seed))
 
     def batches(self, dtype=np.float64, seed=11):
-        """Random `(x, y, sample_weight)` that float32 holds exactly; the weights are None unless the case has them."""
+        """Random `(x, y, sample_weight)` that float32 holds exactly.
+
+        The weights are None unless the case has them.
+        """
         rng, output = np.random.default_rng(seed), self.oracle().output_shape
         for rows in self.rows:
             x = rng.normal(0.3, 1.2, (rows, *self.input_shape)).astype(np.float32)
             y = self._targets(rng, (rows, *output))
-            weight = rng.uniform(0.2, 2, rows).astype(np.float32).astype(dtype) if self.weighted else None
+            weight = (
+                rng.uniform(0.2, 2, rows).astype(np.float32).astype(dtype)
+                if self.weighted
+                else None
+            )
             yield x.astype(dtype), y.astype(dtype) if y.dtype.kind == "f" else y, weight
 
     def _targets(self, rng, shape):
@@ -63,7 +87,9 @@ class Case:
 
 def _with_regularizers(make, arguments):
     """The arguments, with regularisers made of their `(kind, arguments)`."""
-    return {k: make(v[0], **v[1]) if k.endswith("_regularizer") else v for k, v in arguments.items()}
+    return {
+        k: make(v[0], **v[1]) if k.endswith("_regularizer") else v for k, v in arguments.items()
+    }
 
 
 # Layers as `(kind, arguments)`
@@ -109,24 +135,22 @@ def average_pool(pool_size=2, strides=None, padding="valid"):
     return "AveragePooling2D", {"pool_size": pool_size, "strides": strides, "padding": padding}
 
 
-RELU, SOFTMAX, FLAT, HEAD = activation("relu"), activation("softmax"), ("Flatten", {}), dense(3, "softmax")
+RELU, SOFTMAX, FLAT, HEAD = (
+    activation("relu"), activation("softmax"), ("Flatten", {}), dense(3, "softmax"),
+)
 RELU_LAYER = "ReLU", {}
 ACTIVATIONS = [
-    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax", "softsign",
-    "mish",
-]  # fmt: skip
+    "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh",
+    "softmax", "softsign", "mish",
+]
 ACTIVATION_LAYERS = {
-    "relu": ("ReLU", {}),
-    "relu, most": ("ReLU", {"max_value": 0.8}),
+    "relu": ("ReLU", {}), "relu, most": ("ReLU", {"max_value": 0.8}),
     "relu, slope": ("ReLU", {"negative_slope": 0.15}),
     "relu, threshold": ("ReLU", {"threshold": 0.4}),
     "relu, all": ("ReLU", {"max_value": 1.25, "negative_slope": 0.25, "threshold": 0.5}),
     "relu, most and slope": ("ReLU", {"max_value": 6.0, "negative_slope": 0.25}),
-    "leaky relu": ("LeakyReLU", {}),
-    "leaky relu, slope": ("LeakyReLU", {"negative_slope": 0.05}),
-    "elu": ("ELU", {}),
-    "elu, alpha": ("ELU", {"alpha": 0.6}),
-    "softmax": ("Softmax", {}),
+    "leaky relu": ("LeakyReLU", {}), "leaky relu, slope": ("LeakyReLU", {"negative_slope": 0.05}),
+    "elu": ("ELU", {}), "elu, alpha": ("ELU", {"alpha": 0.6}), "softmax": ("Softmax", {}),
 }
 
 
@@ -155,7 +179,9 @@ NETWORKS = {
     "dense": vector(dense(19, "relu")),
     "dense, no bias": vector(dense(19, "relu", use_bias=False), dense(10, use_bias=False)),
     "dense, norm": vector(dense(19, use_bias=False), norm(), RELU),
-    "dense, norm of a bias": vector(dense(24), norm(), RELU, dense(17), norm(), RELU, rows=(65, 65, 64)),
+    "dense, norm of a bias": vector(
+        dense(24), norm(), RELU, dense(17), norm(), RELU, rows=(65, 65, 64)
+    ),
     "dense, norm behind": vector(dense(19, "relu"), norm()),
     "dense, norm in front": vector(norm(), dense(19, "relu"), norm(), rows=(2, 3, 2)),
     "dense, wide rows": vector(dense(130, "relu"), norm(), rows=(5, 5, 4)),
@@ -203,30 +229,50 @@ NETWORKS = {
     "conv, dilation (1, 2)": normed(conv(10, (3, 2), dilation_rate=(1, 2), padding="same")),
     "conv, groups of one": normed(conv(6, groups=3)),
     "conv, groups": image(conv(10), norm(), RELU, conv(24, groups=2, padding="same"), norm(), RELU),
-    "conv, groups and strides": image(conv(6, 2), conv(15, groups=3, strides=2, padding="same", activation="relu")),
+    "conv, groups and strides": image(
+        conv(6, 2), conv(15, groups=3, strides=2, padding="same", activation="relu")
+    ),
     "conv, one channel": normed(conv(6), input_shape=(5, 7, 1)),
     "conv, many channels": normed(conv(10, (2, 3)), input_shape=(3, 4, 24)),
     "conv, deep": image(
-        conv(6, padding="same", use_bias=False), norm(), RELU, conv(10, padding="same", use_bias=False), norm(), RELU,
-        conv(17, strides=2), norm(), RELU,
+        conv(6, padding="same", use_bias=False), norm(), RELU,
+        conv(10, padding="same", use_bias=False), norm(), RELU, conv(17, strides=2), norm(), RELU,
     ),
     "conv, one row more": normed(conv(6), rows=(17, 33, 2)),
     "depthwise": normed(depthwise()),
     "depthwise, same": normed(depthwise(padding="same", use_bias=False)),
     "depthwise, multiplier 2": normed(depthwise(depth_multiplier=2, activation="relu")),
-    "depthwise, multiplier 2, strides 2": image(conv(6), depthwise(depth_multiplier=2, strides=2, padding="same"), norm()),
-    "depthwise, multiplier 3, even kernel": normed(depthwise((4, 2), depth_multiplier=3, padding="same")),
-    "depthwise, dilation 2": image(conv(17, 1), depthwise(dilation_rate=2, padding="same"), norm(), RELU),
-    "separable": image(conv(10), norm(), RELU, depthwise(padding="same"), norm(), RELU, conv(24, 1), norm(), RELU),
+    "depthwise, multiplier 2, strides 2": image(
+        conv(6), depthwise(depth_multiplier=2, strides=2, padding="same"), norm()
+    ),
+    "depthwise, multiplier 3, even kernel": normed(
+        depthwise((4, 2), depth_multiplier=3, padding="same")
+    ),
+    "depthwise, dilation 2": image(
+        conv(17, 1), depthwise(dilation_rate=2, padding="same"), norm(), RELU
+    ),
+    "separable": image(
+        conv(10), norm(), RELU, depthwise(padding="same"), norm(), RELU, conv(24, 1), norm(), RELU
+    ),
     "transposed": normed(transposed(6, activation="relu")),
     "transposed, strides 2": image(conv(10), transposed(6, strides=2), norm(), RELU),
-    "transposed, strides 2, same": image(conv(10), transposed(17, strides=2, padding="same"), norm(), RELU),
+    "transposed, strides 2, same": image(
+        conv(10), transposed(17, strides=2, padding="same"), norm(), RELU
+    ),
     "transposed, no bias": image(transposed(10, 2, strides=2, use_bias=False), norm(), RELU),
-    "transposed, strides (1, 2)": image(conv(6), transposed(10, (3, 4), strides=(1, 2), padding="same"), norm()),
+    "transposed, strides (1, 2)": image(
+        conv(6), transposed(10, (3, 4), strides=(1, 2), padding="same"), norm()
+    ),
     "transposed, kernel 5, same": normed(transposed(6, 5, strides=2, padding="same")),
-    "transposed, kernel 2 below strides 3": image(conv(6), transposed(10, 2, strides=3), norm(), RELU),
-    "transposed, kernel 2 below strides 3, same": image(conv(6), transposed(10, 2, strides=3, padding="same"), norm()),
-    "transposed, output padding": image(conv(6), transposed(10, strides=2, output_padding=1), norm(), RELU),
+    "transposed, kernel 2 below strides 3": image(
+        conv(6), transposed(10, 2, strides=3), norm(), RELU
+    ),
+    "transposed, kernel 2 below strides 3, same": image(
+        conv(6), transposed(10, 2, strides=3, padding="same"), norm()
+    ),
+    "transposed, output padding": image(
+        conv(6), transposed(10, strides=2, output_padding=1), norm(), RELU
+    ),
     "transposed, output padding, same": image(
         conv(6), transposed(10, strides=2, padding="same", output_padding=(1, 0)), norm(), RELU
     ),
@@ -256,112 +302,182 @@ NETWORKS = {
     "max pool": image(conv(6), norm(), RELU, max_pool()),
     "max pool, same": image(conv(10, padding="same"), max_pool(padding="same"), norm()),
     "max pool, overlapping": image(conv(17, padding="same"), norm(), RELU, max_pool(3, 2)),
-    "max pool, overlapping, same": image(conv(24, padding="same"), max_pool(3, 2, "same"), norm(), RELU),
+    "max pool, overlapping, same": image(
+        conv(24, padding="same"), max_pool(3, 2, "same"), norm(), RELU
+    ),
     "max pool, strides 1": image(conv(6), max_pool((2, 3), 1, "same")),
     "max pool, strides 3": image(conv(6, padding="same"), max_pool(2, 3)),
-    "max pool of equal cells": image(conv(6, padding="same", activation="relu"), norm(), max_pool(3, (1, 2))),
+    "max pool of equal cells": image(
+        conv(6, padding="same", activation="relu"), norm(), max_pool(3, (1, 2))
+    ),
     "max pool of the input": image(max_pool((3, 2)), conv(6, 1)),
     "average pool": image(conv(6), norm(), RELU, average_pool()),
     "average pool, same": image(conv(10, padding="same"), average_pool(padding="same"), norm()),
     "average pool, overlapping": image(conv(17, padding="same"), norm(), RELU, average_pool(3, 2)),
-    "average pool, overlapping, same": image(conv(24, padding="same"), average_pool(3, (2, 1), "same"), norm()),
+    "average pool, overlapping, same": image(
+        conv(24, padding="same"), average_pool(3, (2, 1), "same"), norm()
+    ),
     "average pool, strides 1": image(conv(6), average_pool((2, 3), 1, "same")),
     "global average": Case(IMAGE, [conv(17), norm(), RELU, ("GlobalAveragePooling2D", {}), HEAD]),
-    "global average, keepdims": image(conv(17), ("GlobalAveragePooling2D", {"keepdims": True}), conv(10, 1)),
+    "global average, keepdims": image(
+        conv(17), ("GlobalAveragePooling2D", {"keepdims": True}), conv(10, 1)
+    ),
     "global max": Case(IMAGE, [conv(10), norm(), ("GlobalMaxPooling2D", {}), HEAD]),
     "global max, keepdims": image(conv(6), ("GlobalMaxPooling2D", {"keepdims": True}), conv(10, 1)),
     "zero padding": image(("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}), conv(6), norm(), RELU),
+    "conv with a relu, norm, pool": image(
+        conv(6, activation="relu"), norm(), max_pool(2), conv(4, 1), rows=(6, 8, 3)
+    ),
     "up sampling": image(("UpSampling2D", {}), conv(6), norm(), RELU, rows=(3, 4, 3)),
     "up sampling inside": image(
-        conv(6), norm(), ("UpSampling2D", {"size": (3, 1)}), conv(10), ("UpSampling2D", {"size": (1, 2)}),
+        conv(6), norm(), ("UpSampling2D", {"size": (3, 1)}), conv(10),
+        ("UpSampling2D", {"size": (1, 2)}),
     ),
-    "zero padding inside": image(conv(6), norm(), ("ZeroPadding2D", {"padding": (2, 1)}), conv(10), ("ZeroPadding2D", {})),
-    "reshape": vector(dense(24), ("Reshape", {"target_shape": (2, 4, 3)}), conv(6, 2), norm(), RELU, FLAT),
-    "reshape, one size to find": image(conv(6), ("Reshape", {"target_shape": (-1, 6)}), dense(5), norm(), RELU),
+    "zero padding inside": image(
+        conv(6), norm(), ("ZeroPadding2D", {"padding": (2, 1)}), conv(10), ("ZeroPadding2D", {})
+    ),
+    "reshape": vector(
+        dense(24), ("Reshape", {"target_shape": (2, 4, 3)}), conv(6, 2), norm(), RELU, FLAT
+    ),
+    "reshape, one size to find": image(
+        conv(6), ("Reshape", {"target_shape": (-1, 6)}), dense(5), norm(), RELU
+    ),
     "flatten first": image(FLAT, dense(24), norm(), RELU),
     # Layers behind each other that programs join, or must not
     "conv, norm, no bias": picture(conv(17, use_bias=False), norm(), RELU),
     "conv, twice": picture(conv(6), norm(), RELU_LAYER, conv(24, (2, 3)), norm(), RELU_LAYER),
-    "conv, same, twice": picture(conv(6, padding="same"), norm(), RELU_LAYER, conv(5, (2, 3), padding="same")),
+    "conv, same, twice": picture(
+        conv(6, padding="same"), norm(), RELU_LAYER, conv(5, (2, 3), padding="same")
+    ),
     "conv, strides twice": picture(conv(6, strides=2, padding="same"), conv(5, 2, strides=(1, 2))),
-    "conv, dilation behind same": picture(conv(6, padding="same"), conv(5, 2, dilation_rate=2, activation="relu")),
+    "conv, dilation behind same": picture(
+        conv(6, padding="same"), conv(5, 2, dilation_rate=2, activation="relu")
+    ),
     "conv, groups behind same": picture(conv(6, padding="same"), conv(9, groups=3, padding="same")),
     "conv and pool": picture(conv(6, 2), max_pool(), conv(5, 2)),
     "norm and pool": picture(
-        conv(6, 2), norm(), RELU_LAYER, max_pool(), conv(20, 2), norm(scale=False), max_pool((1, 2)), input_shape=(9, 8, 3)
+        conv(6, 2), norm(), RELU_LAYER, max_pool(), conv(20, 2), norm(scale=False),
+        max_pool((1, 2)), input_shape=(9, 8, 3),
     ),
     "norm and pool, frozen": picture(
-        conv(6, 2), norm(), max_pool((4, 3)), conv(4, 1), norm(trainable=False), RELU_LAYER, max_pool(1)
+        conv(6, 2), norm(), max_pool((4, 3)), conv(4, 1), norm(trainable=False), RELU_LAYER,
+        max_pool(1),
     ),
-    "conv, overlapping pools": picture(conv(6, 2), max_pool((3, 2), (1, 2), "same"), average_pool(2, 1, "same")),
-    "conv, global average": Case((7, 6, 3), [conv(6, 2), ("GlobalAveragePooling2D", {}), dense(5, "softmax")]),
-    "conv, global max": Case((7, 6, 3), [conv(6, 2), ("GlobalMaxPooling2D", {}), dense(5, "softmax")]),
+    "conv, overlapping pools": picture(
+        conv(6, 2), max_pool((3, 2), (1, 2), "same"), average_pool(2, 1, "same")
+    ),
+    "conv, global average": Case(
+        (7, 6, 3), [conv(6, 2), ("GlobalAveragePooling2D", {}), dense(5, "softmax")]
+    ),
+    "conv, global max": Case(
+        (7, 6, 3), [conv(6, 2), ("GlobalMaxPooling2D", {}), dense(5, "softmax")]
+    ),
     "conv and depthwise": picture(
-        conv(4, 1), depthwise((2, 3), depth_multiplier=2, padding="same", strides=2, activation="relu"), norm()
+        conv(4, 1),
+        depthwise((2, 3), depth_multiplier=2, padding="same", strides=2, activation="relu"),
+        norm(),
     ),
     "transposed, twice": picture(
         transposed(4, 3, strides=2, padding="same"), norm(), RELU_LAYER, transposed(5, (2, 3))
     ),
     "transposed, output padding behind strides": picture(
-        conv(4, 1), transposed(6, 3, strides=(2, 3)), transposed(2, 2, strides=2, output_padding=1), input_shape=(4, 5, 3)
+        conv(4, 1), transposed(6, 3, strides=(2, 3)), transposed(2, 2, strides=2, output_padding=1),
+        input_shape=(4, 5, 3),
     ),
     "conv, norm over columns": picture(conv(6, 2), norm(axis=2, scale=False)),
     "conv, layer norm": picture(conv(6, 2), layer_norm()),
     "activations": picture(
-        conv(6, 2, activation="elu"), conv(6, 2, activation="gelu"), conv(6, 2, activation="softplus"),
-        conv(6, 1, activation="sigmoid"), conv(6, 1, activation="silu"),
+        conv(6, 2, activation="elu"), conv(6, 2, activation="gelu"),
+        conv(6, 2, activation="softplus"), conv(6, 1, activation="sigmoid"),
+        conv(6, 1, activation="silu"),
     ),
     "activations, layers": picture(
         conv(6, 2), ("LeakyReLU", {}), conv(6, 2, activation="selu"),
         ("ReLU", {"max_value": 0.5, "negative_slope": 0.1, "threshold": 0.1}),
     ),
-    "activations of features": Case((12,), [
-        dense(9, "gelu"), dense(8, "selu"), dense(7), ("LeakyReLU", {}), dense(7, "sigmoid"), norm(), dense(5, "softmax"),
-    ]),
-    "conv, zero padding": picture(conv(6, 2), ("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}), conv(4)),
+    "activations of features": Case(
+        (12,),
+        [
+            dense(9, "gelu"), dense(8, "selu"), dense(7), ("LeakyReLU", {}), dense(7, "sigmoid"),
+            norm(), dense(5, "softmax"),
+        ],
+    ),
+    "conv, zero padding": picture(
+        conv(6, 2), ("ZeroPadding2D", {"padding": ((1, 2), (0, 3))}), conv(4)
+    ),
     "dense, reshape, conv": picture(
         dense(24), ("Reshape", {"target_shape": (2, 3, 4)}), conv(4, 2), input_shape=(12,)
     ),
-    "conv, sequence": picture(conv(6, 2), ("Reshape", {"target_shape": (10, 18)}), dense(5, "relu"), norm()),
+    "conv, sequence": picture(
+        conv(6, 2), ("Reshape", {"target_shape": (10, 18)}), dense(5, "relu"), norm()
+    ),
     "conv, frozen norm": picture(conv(6, 2), norm(trainable=False)),
     "frozen conv": picture(conv(6, 2, trainable=False), norm(), conv(3, 2)),
     "norm, conv": picture(norm(), conv(6, 2)),
-    "a view that is masked": Case((5, 5, 3), [conv(16, 2, activation="relu"), FLAT, norm(), dense(5, "softmax")]),
+    "a view that is masked": Case(
+        (5, 5, 3), [conv(16, 2, activation="relu"), FLAT, norm(), dense(5, "softmax")]
+    ),
     # Losses
-    "loss, logits": Case((37,), [dense(19, "relu"), dense(3)], ("SparseCategoricalCrossentropy", {"from_logits": True})),
+    "loss, logits": Case(
+        (37,),
+        [dense(19, "relu"), dense(3)],
+        ("SparseCategoricalCrossentropy", {"from_logits": True}),
+    ),
     "loss, not softmax": Case((37,), [dense(19, "relu"), dense(3, "sigmoid")]),
     "loss, categorical": vector(dense(19), norm(), RELU, loss="categorical_crossentropy"),
-    "loss, categorical, smooth": vector(dense(19, "relu"), loss=("CategoricalCrossentropy", {"label_smoothing": 0.1})),
-    "loss, categorical, logits": Case((37,), [dense(3)], ("CategoricalCrossentropy", {"from_logits": True})),
-    "loss, binary": Case((37,), [dense(19), norm(), RELU, dense(1, "sigmoid")], "binary_crossentropy"),
-    "loss, binary, many": Case((37,), [dense(19, "relu"), dense(4, "sigmoid")], "binary_crossentropy"),
+    "loss, categorical, smooth": vector(
+        dense(19, "relu"), loss=("CategoricalCrossentropy", {"label_smoothing": 0.1})
+    ),
+    "loss, categorical, logits": Case(
+        (37,), [dense(3)], ("CategoricalCrossentropy", {"from_logits": True})
+    ),
+    "loss, binary": Case(
+        (37,), [dense(19), norm(), RELU, dense(1, "sigmoid")], "binary_crossentropy"
+    ),
+    "loss, binary, many": Case(
+        (37,), [dense(19, "relu"), dense(4, "sigmoid")], "binary_crossentropy"
+    ),
     "loss, binary, logits": Case((37,), [dense(4)], ("BinaryCrossentropy", {"from_logits": True})),
     "loss, squares": Case((37,), [dense(19), norm(), RELU, dense(2)], "mean_squared_error"),
     "loss, squares of one": Case((37,), [dense(19, "relu"), dense(1)], "mse"),
     "loss, absolute": Case((37,), [dense(19, "relu"), dense(2)], "mae"),
     "loss, huber": Case((37,), [dense(19, "relu"), dense(2)], ("Huber", {"delta": 0.7})),
     "loss, log cosh": Case((37,), [dense(19, "relu"), dense(2)], "log_cosh"),
-    "loss, pixels": Case(IMAGE, [conv(6, padding="same"), norm(), RELU, conv(4, 1, activation="softmax")]),
+    "loss, pixels": Case(
+        IMAGE, [conv(6, padding="same"), norm(), RELU, conv(4, 1, activation="softmax")]
+    ),
     "loss, squares of pixels": Case(IMAGE, [conv(6), norm(), RELU, transposed(3)], "mse"),
     "loss, weights": vector(dense(19), norm(), RELU, weighted=True),
     "loss, weights, squares": Case((37,), [dense(19, "relu"), dense(2)], "mse", weighted=True),
-    "loss, weights, binary": Case((37,), [dense(1, "sigmoid")], "binary_crossentropy", weighted=True),
+    "loss, weights, binary": Case(
+        (37,), [dense(1, "sigmoid")], "binary_crossentropy", weighted=True
+    ),
     "loss, weights, image": normed(conv(6), weighted=True),
     "loss, penalties": image(
-        conv(6, kernel_regularizer=("L2", {"l2": 0.05}), bias_regularizer=("L1", {"l1": 0.02})), norm(), RELU, FLAT,
-        dense(10, kernel_regularizer=("L1L2", {"l1": 0.01, "l2": 0.03})),
+        conv(6, kernel_regularizer=("L2", {"l2": 0.05}), bias_regularizer=("L1", {"l1": 0.02})),
+        norm(), RELU, FLAT, dense(10, kernel_regularizer=("L1L2", {"l1": 0.01, "l2": 0.03})),
         dense(6, trainable=False, kernel_regularizer=("L2", {"l2": 0.05})),
         ("Reshape", {"target_shape": (1, 2, 3)}),
-        depthwise(1, depthwise_regularizer=("L2", {"l2": 0.05})),
-        weighted=True,
+        depthwise(1, depthwise_regularizer=("L2", {"l2": 0.05})), weighted=True,
     ),
-}  # fmt: skip
-NETWORKS.update({f"activation, {name}": vector(dense(19, name), norm(), activation(name)) for name in ACTIVATIONS})
+}
 NETWORKS.update(
-    {f"activation, {name}, image": image(conv(10), norm(), activation(name), rows=(5, 5, 4)) for name in ACTIVATIONS}
+    {
+        f"activation, {name}": vector(dense(19, name), norm(), activation(name))
+        for name in ACTIVATIONS
+    }
 )
 NETWORKS.update(
-    {f"layer {name}": vector(dense(19), norm(), layer, dense(10), layer) for name, layer in ACTIVATION_LAYERS.items()}
+    {
+        f"activation, {name}, image": image(conv(10), norm(), activation(name), rows=(5, 5, 4))
+        for name in ACTIVATIONS
+    }
+)
+NETWORKS.update(
+    {
+        f"layer {name}": vector(dense(19), norm(), layer, dense(10), layer)
+        for name, layer in ACTIVATION_LAYERS.items()
+    }
 )
 NETWORKS.update({"layer softmax, axis 1": image(conv(6), norm(), ("Softmax", {"axis": 1}))})
 
@@ -376,10 +492,16 @@ OPTIMIZERS = {
     "rmsprop": ("RMSprop", {"learning_rate": 0.01}),
     "rmsprop, large epsilon": ("RMSprop", {"learning_rate": 0.1, "rho": 0.7, "epsilon": 0.01}),
     "rmsprop, momentum": ("RMSprop", {"learning_rate": 0.01, "momentum": 0.8}),
-    "rmsprop, centered": ("RMSprop", {"learning_rate": 0.01, "centered": True, "momentum": 0.3, "epsilon": 1e-4}),
+    "rmsprop, centered": (
+        "RMSprop",
+        {"learning_rate": 0.01, "centered": True, "momentum": 0.3, "epsilon": 1e-4},
+    ),
     "adam": ("Adam", {"learning_rate": 0.01}),
     "adam, defaults": ("Adam", {}),
-    "adam, other betas": ("Adam", {"learning_rate": 0.1, "beta_1": 0.6, "beta_2": 0.8, "epsilon": 0.01}),
+    "adam, other betas": (
+        "Adam",
+        {"learning_rate": 0.1, "beta_1": 0.6, "beta_2": 0.8, "epsilon": 0.01},
+    ),
     "adam, amsgrad": ("Adam", {"learning_rate": 0.01, "amsgrad": True, "beta_2": 0.3}),
     "adam, decay": ("Adam", {"learning_rate": 0.01, "weight_decay": 0.3}),
     "adamw": ("AdamW", {"learning_rate": 0.02, "epsilon": 1e-4}),
@@ -388,12 +510,18 @@ OPTIMIZERS = {
     "clipnorm, adamw": ("AdamW", {"learning_rate": 0.01, "epsilon": 0.01, "clipnorm": 0.05}),
     "global clipnorm": ("SGD", {"learning_rate": 0.1, "global_clipnorm": 0.1}),
     "clipvalue": ("SGD", {"learning_rate": 0.1, "clipvalue": 0.01}),
-    "accumulation": ("SGD", {"learning_rate": 0.1, "momentum": 0.8, "gradient_accumulation_steps": 2}),
-    "accumulation, adam": ("Adam", {"learning_rate": 0.01, "gradient_accumulation_steps": 2, "clipnorm": 0.05}),
+    "accumulation": (
+        "SGD",
+        {"learning_rate": 0.1, "momentum": 0.8, "gradient_accumulation_steps": 2},
+    ),
+    "accumulation, adam": (
+        "Adam",
+        {"learning_rate": 0.01, "gradient_accumulation_steps": 2, "clipnorm": 0.05},
+    ),
 }
-# Five steps, so that a pair of accumulated gradients is left incomplete.
-# No bias stands in front of a batch norm: its gradient is zero but for rounding, which Adam would blow up to whole steps.
+# Five steps, so that a pair of accumulated gradients is left incomplete. No bias stands in front of
+# a batch norm: its gradient is zero but for rounding, which Adam would blow up to whole steps.
 OPTIMIZED = image(
-    conv(6, kernel_regularizer=("L2", {"l2": 0.05}), use_bias=False), norm(), RELU, FLAT, dense(10, "tanh"), norm(),
-    rows=(9, 9, 6, 9, 5),
-)  # fmt: skip
+    conv(6, kernel_regularizer=("L2", {"l2": 0.05}), use_bias=False), norm(), RELU, FLAT,
+    dense(10, "tanh"), norm(), rows=(9, 9, 6, 9, 5),
+)

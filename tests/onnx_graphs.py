@@ -28,7 +28,9 @@ class Builder:
         return name
 
     def output(self, name, *shape, element=None):
-        self.outputs.append(helper.make_tensor_value_info(name, element or self.element, shape or None))
+        self.outputs.append(
+            helper.make_tensor_value_info(name, element or self.element, shape or None)
+        )
         return name
 
     def tensor(self, array, name=None, dtype=None):
@@ -44,14 +46,17 @@ class Builder:
         """A node; returns the name of its (first) output."""
         outputs = [f"v{len(self.nodes)}" + (f"_{i}" if i else "") for i in range(n_outputs)]
         node = helper.make_node(
-            op, inputs, outputs, name=name or f"{op.lower()}{len(self.nodes)}", domain=domain, **attributes
+            op, inputs, outputs, name=name or f"{op.lower()}{len(self.nodes)}", domain=domain,
+            **attributes,
         )
         self.nodes.append(node)
         return outputs[0]
 
     def norm(self, x, channels, *, positive=False, epsilon=1e-3, **more):
         """A batch norm with means far from 0, and gains of both signs unless `positive`."""
-        gamma = self.rng.uniform(0.5, 1.5, channels) * (1 if positive else self.rng.choice([-1, 1], channels))
+        gamma = self.rng.uniform(0.5, 1.5, channels) * (
+            1 if positive else self.rng.choice([-1, 1], channels)
+        )
         beta, mean, var = (
             self.rng.normal(size=channels),
             self.rng.normal(size=channels),
@@ -60,26 +65,45 @@ class Builder:
         arrays = [self.tensor(array) for array in (gamma, beta, mean, var)]
         return self.add("BatchNormalization", x, *arrays, epsilon=epsilon, **more)
 
-    def conv(self, x, channels_in, channels_out, *window, groups=1, bias=True, transposed=False, **more):
-        shape = (channels_in, channels_out // groups) if transposed else (channels_out, channels_in // groups)
+    def conv(
+        self, x, channels_in, channels_out, *window, groups=1, bias=True, transposed=False, **more
+    ):
+        shape = (
+            (channels_in, channels_out // groups)
+            if transposed
+            else (channels_out, channels_in // groups)
+        )
         inputs = [
             x,
             self.weights(*shape, *window),
             *([self.tensor(self.rng.normal(size=channels_out))] if bias else []),
         ]
-        return self.add("ConvTranspose" if transposed else "Conv", *inputs, group=groups, kernel_shape=window, **more)
+        return self.add(
+            "ConvTranspose" if transposed else "Conv", *inputs, group=groups, kernel_shape=window,
+            **more,
+        )
 
     def model(self, *outputs):
-        """The model, checked; it gives out what `output` named, or `outputs`, or else what the last node gives."""
+        """The model, checked.
+
+        It gives out what `output` named, or `outputs`, or else what the last node gives.
+        """
         inputs, outs = list(self.inputs), list(self.outputs)
         if self.ir_version < 4:
-            inputs += [helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.tensors]
+            inputs += [
+                helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in self.tensors
+            ]
         names = outputs or ([] if outs else [self.nodes[-1].output[0]])
         graph = helper.make_graph(self.nodes, "graph", inputs, outs, self.tensors)
         graph.output.extend(self._with_shape(graph, name) for name in names)
         domains = {node.domain for node in self.nodes} - {""}
-        imports = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in domains)]
-        model = helper.make_model(graph, opset_imports=imports, ir_version=self.ir_version, producer_name="tests")
+        imports = [
+            helper.make_opsetid("", self.opset),
+            *(helper.make_opsetid(d, 1) for d in domains),
+        ]
+        model = helper.make_model(
+            graph, opset_imports=imports, ir_version=self.ir_version, producer_name="tests"
+        )
         onnx.checker.check_model(model)
         return model
 
@@ -88,7 +112,9 @@ class Builder:
         trial = helper.make_graph(graph.node, "trial", graph.input, [], graph.initializer)
         imports = [helper.make_opsetid("", self.opset)]
         trial.output.append(helper.make_tensor_value_info(name, self.element, None))
-        found = onnx.shape_inference.infer_shapes(helper.make_model(trial, opset_imports=imports, ir_version=8))
+        found = onnx.shape_inference.infer_shapes(
+            helper.make_model(trial, opset_imports=imports, ir_version=8)
+        )
         return found.graph.output[0]
 
 
@@ -102,17 +128,27 @@ def small():
 
 
 def run(model, *arrays, **feed):
-    """All outputs in float64: of a float32 graph on ONNX Runtime, of others on onnx's own evaluator."""
-    inputs = [v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}]
+    """All outputs in float64.
+
+    Of a float32 graph on ONNX Runtime, of others on onnx's own evaluator.
+    """
+    inputs = [
+        v.name for v in model.graph.input if v.name not in {t.name for t in model.graph.initializer}
+    ]
     feed = {**dict(zip(inputs, arrays)), **feed}
     if any(v.type.tensor_type.elem_type == TensorProto.DOUBLE for v in model.graph.input):
-        return [np.asarray(out, float) for out in onnx.reference.ReferenceEvaluator(model).run(None, feed)]
+        return [
+            np.asarray(out, float)
+            for out in onnx.reference.ReferenceEvaluator(model).run(None, feed)
+        ]
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return [np.asarray(out, float) for out in session.run(None, feed)]
 
 

@@ -1,8 +1,12 @@
-"""Races of a program: pairs of accesses that two threads may make at the same time to the same memory, one of them a write.
+"""Races of a program.
 
-No threads and no luck: the program's table is walked as the executor walks it, for several numbers of threads and for two steps
-in a row, the second of fewer rows. Between two barriers every access of every thread is compared with those of the others. What
-a thread touches follows from the meaning of the split that its kernel declares:
+Pairs of accesses that two threads may make at the same time to the same memory, one of them a
+write.
+
+No threads and no luck: the program's table is walked as the executor walks it, for several numbers
+of threads and for two steps in a row, the second of fewer rows. Between two barriers every access
+of every thread is compared with those of the others. What a thread touches follows from the meaning
+of the split that its kernel declares:
 
 - `columns`: its share of the panels; `rows`: its share of the rows, in groups of eight, or of the kernel's own blocks; `images`:
   its share of the blocks of images, that is certain rows, and as many partial results;
@@ -41,7 +45,10 @@ def _share(count, thread, threads):
 
 
 def _part(split, pieces, rows, thread, threads):
-    """What a kernel touches that is told it is thread `thread` of `threads`: how the buffer is cut, then ranges of pieces."""
+    """What a kernel touches that is told it is thread `thread` of `threads`.
+
+    How the buffer is cut, then ranges of pieces.
+    """
     if split == "alone":
         return "all", (0, int(thread == 0))
     if split == "columns":
@@ -60,14 +67,22 @@ def _part(split, pieces, rows, thread, threads):
 
 @functools.cache
 def _touched(split, pieces, rows, blocks, thread, threads):
-    """The part of one thread of the team; within a group of operations that of all its blocks together."""
+    """The part of one thread of the team.
+
+    Within a group of operations that of all its blocks together.
+    """
     if not blocks:
         return _part(split, pieces, rows, thread, threads)
-    parts = [_part(split, pieces, rows, block, blocks) for block in range(*_share(blocks, thread, threads))]
+    parts = [
+        _part(split, pieces, rows, block, blocks)
+        for block in range(*_share(blocks, thread, threads))
+    ]
     if not parts:
         return "all", (0, 0)
     # Blocks follow each other, and so do the parts; where one is empty it lies between the others.
-    return parts[0][0], *((min(a for a, _ in r), max(b for _, b in r)) for r in zip(*(part[1:] for part in parts)))
+    return parts[0][0], *(
+        (min(a for a, _ in r), max(b for _, b in r)) for r in zip(*(part[1:] for part in parts))
+    )
 
 
 @functools.cache
@@ -88,22 +103,33 @@ def _meet(one, other, threads):
 
 
 def _accesses(op, rows, blocks):
-    """Buffer name, whether it is written, and what decides about the part, of each buffer that threads share."""
+    """Buffer name, whether it is written, and what decides about the part, of each buffer that
+    threads share.
+    """
     for name, access in KERNELS[op.kernel].buffers().items():
         buffer = op.operands[name]
         if buffer.segment != Segment.PRIVATE:
-            pieces = op.operands[PIECES[access.split]] if access.split in PIECES else op.operands.get("blocks", 0)
+            pieces = (
+                op.operands[PIECES[access.split]]
+                if access.split in PIECES
+                else op.operands.get("blocks", 0)
+            )
             yield buffer.name, access.writes, (access.split, pieces, rows, blocks)
 
 
 def _walked(program, table):
-    """The operations of a step as the executor reads them: `(index, operation, blocks of its group or 0, a barrier follows)`."""
+    """The operations of a step as the executor reads them.
+
+    `(index, operation, blocks of its group or 0, a barrier follows)`.
+    """
     i = 0
     while i < len(table):
         group = int(table[i, 1]) >> GROUP_SHIFT & GROUP_MASK
         size, blocks = (group, int(table[i, 1]) >> BLOCKS_SHIFT) if group > 1 else (1, 0)
         for k in range(i, i + size):
-            yield k, program.operations[k], blocks, k == i + size - 1 and bool(table[k, 1] & BARRIER)
+            yield (
+                k, program.operations[k], blocks, k == i + size - 1 and bool(table[k, 1] & BARRIER),
+            )
         i += size
 
 
@@ -120,7 +146,8 @@ def races(program, table=None, teams=TEAMS, rows=ROWS, own_places=True):
     rows : tuple of int
         Rows of each step that follows.
     own_places : bool
-        Whether each buffer has a place of its own; not in inference, where a thread has memory of its own and uses it again.
+        Whether each buffer has a place of its own; not in inference, where a thread has memory of
+        its own and uses it again.
     """
     table = table_of(program) if table is None else table
     if own_places:
@@ -144,4 +171,7 @@ def check_names(program, table):
     for op in program.operations:
         for value in op.operands.values():
             if isinstance(value, Buffer) and value.segment != Segment.PRIVATE:
-                assert names.setdefault(value.operand, value.name) == value.name, (value, names[value.operand])
+                assert names.setdefault(value.operand, value.name) == value.name, (
+                    value,
+                    names[value.operand],
+                )

@@ -1,23 +1,34 @@
-"""Results in asv's stored layout, made up: three commits of a small repository, two benchmarks against peers, one of its own."""
+"""Results in asv's stored layout, made up.
+
+Three commits of a small repository, two benchmarks against peers, one of its own.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 
-COLUMNS = ["result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"]
+COLUMNS = [
+    "result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b",
+]
 PEERS = ["'PyTorch'", "'JAX'"]
 ROWS = ["1", "1000"]
 BENCHMARKS = {
-    "versus.Inference.track_ratio": ("track", "peer's time / nbbn's", ["rows", "peer"], [ROWS, PEERS]),
-    "versus.ConvolutionalTraining.track_ratio": ("track", "peer's time / nbbn's", ["peer"], [["'PyTorch'"]]),
+    "versus.Inference.track_ratio": (
+        "track", "peer's time / nbbn's", ["rows", "peer"], [ROWS, PEERS],
+    ),
+    "versus.ConvolutionalTraining.track_ratio": (
+        "track", "peer's time / nbbn's", ["peer"], [["'PyTorch'"]],
+    ),
     "norm.Forward.time_nbbn": ("time", "seconds", ["shape"], [["(32, 128)", "(256, 512)"]]),
     "start.Import.track_import": ("track", "s", ["module"], [["'nbbn'"]]),
 }
 # Of the three commits, oldest first; NaN: skipped, None: failed.
 NAN = float("nan")
 RESULTS = {
-    "versus.Inference.track_ratio": ([2.0, 4.0, 3.0, NAN], [2.2, 4.4, 3.3, NAN], [4.0, 8.0, 0.5, NAN]),
+    "versus.Inference.track_ratio": (
+        [2.0, 4.0, 3.0, NAN], [2.2, 4.4, 3.3, NAN], [4.0, 8.0, 0.5, NAN],
+    ),
     "versus.ConvolutionalTraining.track_ratio": ([3.0], [2.5], [None]),
     "norm.Forward.time_nbbn": ([8e-6, 4e-5], [6e-6, 3e-5], [5e-6, 3e-5]),
     "start.Import.track_import": ([0.75], None, None),
@@ -25,8 +36,12 @@ RESULTS = {
 
 
 def git(folder, *arguments):
-    own = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", "-C", str(folder), *own, *arguments], capture_output=True, text=True, check=True)
+    own = [
+        "-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false",
+    ]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *own, *arguments], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -47,7 +62,9 @@ def describe():
     """benchmarks.json."""
     described = {}
     for name, (kind, unit, names, params) in BENCHMARKS.items():
-        described[name] = {"code": "", "name": name, "param_names": names, "params": params, "timeout": 60.0}
+        described[name] = {
+            "code": "", "name": name, "param_names": names, "params": params, "timeout": 60.0,
+        }
         described[name] |= {"type": kind, "unit": unit, "version": "1"}
     return described | {"version": 2}
 
@@ -58,11 +75,7 @@ def write_results(data, hashes, machine="bench-box", packages=None):
     folder.mkdir(parents=True)
     (data.results / "benchmarks.json").write_text(json.dumps(describe()))
     facts = {
-        "arch": "x86_64",
-        "cpu": "Some CPU",
-        "machine": machine,
-        "num_cpu": "2",
-        "os": "Linux",
+        "arch": "x86_64", "cpu": "Some CPU", "machine": machine, "num_cpu": "2", "os": "Linux",
         "ram": str(8 * 2**30),
     }
     (folder / "machine.json").write_text(json.dumps({**facts, "version": 1}))
@@ -71,15 +84,25 @@ def write_results(data, hashes, machine="bench-box", packages=None):
         for name, values in RESULTS.items():
             if values[i] is not None:
                 started = 1_700_000_000_000 + i * 86_400_000
-                rows[name] = [None if values[i] == [None] else values[i], BENCHMARKS[name][3], "1", started, 1.0]
+                rows[name] = [
+                    None if values[i] == [None] else values[i], BENCHMARKS[name][3], "1", started,
+                    1.0,
+                ]
         stored = {
-            "commit_hash": commit, "env_name": "existing-py", "date": 1_700_000_000_000 + i * 86_400_000,
-            "params": {**facts, "python": "3.11"}, "python": "3.11", "requirements": {}, "env_vars": {},
-            "result_columns": COLUMNS, "results": rows, "durations": {}, "version": 2,
-        }  # fmt: skip
+            "commit_hash": commit, "env_name": "existing-py",
+            "date": 1_700_000_000_000 + i * 86_400_000, "params": {**facts, "python": "3.11"},
+            "python": "3.11", "requirements": {}, "env_vars": {}, "result_columns": COLUMNS,
+            "results": rows, "durations": {}, "version": 2,
+        }
         (folder / f"{commit[:8]}-existing-py.json").write_text(json.dumps(stored))
-    context = {"nbbn": "0.1.0", "python": "3.11.7", "threads": 2, "load": 0.1, "started": "2026-11-21T08:25:04+00:00"}
-    context |= {"profile": "quick", "packages": packages or {"numba": "0.68.1", "torch": "2.13.0", "jax": None}}
+    context = {
+        "nbbn": "0.1.0", "python": "3.11.7", "threads": 2, "load": 0.1,
+        "started": "2026-11-21T08:25:04+00:00",
+    }
+    context |= {
+        "profile": "quick",
+        "packages": packages or {"numba": "0.68.1", "torch": "2.13.0", "jax": None},
+    }
     for commit in hashes:
         path = data.context / machine / f"{commit}.json"
         path.parent.mkdir(parents=True, exist_ok=True)

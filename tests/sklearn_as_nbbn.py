@@ -1,7 +1,8 @@
 """A pytest plugin: scikit-learn's tests of its MLPs, on ours.
 
-`pytest -p sklearn_as_nbbn --pyargs sklearn.neural_network.tests.test_mlp` with this folder on the path. Before the tests are
-imported, `sklearn.neural_network` gets our two estimators, without batch norm unless it is asked for.
+`pytest -p sklearn_as_nbbn --pyargs sklearn.neural_network.tests.test_mlp` with this folder on the
+path. Before the tests are imported, `sklearn.neural_network` gets our two estimators, without batch
+norm unless it is asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ def without_batch_norm(cls: type) -> type:
     """The class with `batch_norm=False` as the default."""
     signature = inspect.signature(cls.__init__)
     changed = signature.replace(
-        parameters=[p.replace(default=False) if p.name == "batch_norm" else p for p in signature.parameters.values()]
+        parameters=[
+            p.replace(default=False) if p.name == "batch_norm" else p
+            for p in signature.parameters.values()
+        ]
     )
 
     def __init__(self, *args, **kwargs):
@@ -36,7 +40,10 @@ def without_batch_norm(cls: type) -> type:
 
 
 def pytest_configure(config):
-    """Before any test is imported: the tests take the names from the package. Only where this file is a plugin."""
+    """Before any test is imported: the tests take the names from the package.
+
+    Only where this file is a plugin.
+    """
     for cls in (nbbn.MLPClassifier, nbbn.MLPRegressor):
         changed = without_batch_norm(cls)
         setattr(sklearn.neural_network, cls.__name__, changed)

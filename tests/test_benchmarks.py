@@ -1,4 +1,7 @@
-"""The benchmarks themselves: they measure what they say, peers give the same numbers, and nothing is compiled within a timing."""
+"""The benchmarks themselves.
+
+They measure what they say, peers give the same numbers, and nothing is compiled within a timing.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +154,9 @@ def test_settle_waits_for_spinning_threads(monkeypatch, spins, waits):
 
 def test_absent_peer_is_skipped_by_name(monkeypatch):
     monkeypatch.setitem(availability.MODULES, "JAX", "no_such_module_at_all")
-    with pytest.raises(NotImplementedError, match="JAX is not installed: No module named 'no_such_module_at_all'"):
+    with pytest.raises(
+        NotImplementedError, match="JAX is not installed: No module named 'no_such_module_at_all'"
+    ):
         availability.require("JAX")
     with pytest.raises(NotImplementedError, match="JAX is not installed"):
         versus.BatchNorm().setup((32, 128), "forward", "JAX")

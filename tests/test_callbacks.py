@@ -33,7 +33,9 @@ def data(rng):
 @pytest.fixture
 def model():
     nbbn.set_random_seed(1)
-    model = Sequential([Dense(6), BatchNormalization(), Activation("relu"), Dense(3, activation="softmax")])
+    model = Sequential(
+        [Dense(6), BatchNormalization(), Activation("relu"), Dense(3, activation="softmax")]
+    )
     model.compile("adam", SPARSE, metrics=["accuracy"])
     return model
 
@@ -74,14 +76,18 @@ def test_order_of_the_calls(model, data):
     def recorder(name):
         return lambda self, *args: calls.append((name, *args[:-1]))
 
-    for name in ("train_begin", "train_end", "epoch_begin", "epoch_end", "train_batch_begin", "train_batch_end", "test_begin",
-                 "test_end", "batch_begin", "batch_end"):
+    for name in (
+        "train_begin", "train_end", "epoch_begin", "epoch_end", "train_batch_begin",
+        "train_batch_end", "test_begin", "test_end", "batch_begin", "batch_end",
+    ):
         setattr(Recorder, f"on_{name}", recorder(name))
     model.fit(*data, batch_size=48, callbacks=Recorder(), validation_data=data, verbose=0)
     batch = [("batch_begin", 0), ("train_batch_begin", 0), ("batch_end", 0), ("train_batch_end", 0)]
     second = [(name, 1) for name, _ in batch]
-    assert calls == [("train_begin",), ("epoch_begin", 0), *batch, *second, ("test_begin",), ("test_end",), ("epoch_end", 0),
-                     ("train_end",)]
+    assert calls == [
+        ("train_begin",), ("epoch_begin", 0), *batch, *second, ("test_begin",), ("test_end",),
+        ("epoch_end", 0), ("train_end",),
+    ]
 
 
 def test_what_they_see(model, data):
@@ -97,7 +103,9 @@ def test_what_they_see(model, data):
         def on_epoch_end(self, epoch, logs=None):
             seen["epoch"], seen["loss"] = dict(logs), self.model.evaluate(*data, verbose=0)[0]
 
-    history = model.fit(*data, batch_size=32, callbacks=[Looks()], validation_data=data, verbose=0).history
+    history = model.fit(
+        *data, batch_size=32, callbacks=[Looks()], validation_data=data, verbose=0
+    ).history
     assert (seen["epochs"], seen["steps"], seen["verbose"]) == (1, 3, 0)
     assert seen[2] == {"loss": history["loss"][0], "accuracy": history["accuracy"][0]}
     assert seen["epoch"] == {name: values[0] for name, values in history.items()}
@@ -119,7 +127,10 @@ def test_a_batch_can_stop_the_training(model, data):
     def stop(batch, logs):
         model.stop_training = batch == 1
 
-    history = model.fit(*data, batch_size=10, epochs=5, callbacks=[LambdaCallback(on_train_batch_end=stop)], verbose=0)
+    history = model.fit(
+        *data, batch_size=10, epochs=5, callbacks=[LambdaCallback(on_train_batch_end=stop)],
+        verbose=0,
+    )
     assert history.epoch == [0] and model.optimizer is not None
     assert np.isfinite(history.history["loss"]).all()
     model.fit(*data, epochs=2, verbose=0)
@@ -153,12 +164,23 @@ def test_weights_set_by_a_callback_are_used(model, data):
 
 def test_lambda_callback(model, data):
     seen = []
-    model.fit(*data, epochs=2, verbose=0, callbacks=[LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["loss"])), on_train_end=lambda logs: seen.append("end"),
-        on_test_begin=lambda logs: seen.append("test"),
-    )], validation_split=0.25)  # fmt: skip
+    model.fit(
+        *data,
+        epochs=2,
+        verbose=0,
+        callbacks=[
+            LambdaCallback(
+                on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["loss"])),
+                on_train_end=lambda logs: seen.append("end"),
+                on_test_begin=lambda logs: seen.append("test"),
+            )
+        ],
+        validation_split=0.25,
+    )
     assert [s if isinstance(s, str) else s[0] for s in seen] == ["test", 0, "test", 1, "end"]
-    with pytest.raises(TypeError, match=r"LambdaCallback: unknown argument 'on_epoch'; see the methods of Callback"):
+    with pytest.raises(
+        TypeError, match=r"LambdaCallback: unknown argument 'on_epoch'; see the methods of Callback"
+    ):
         LambdaCallback(on_epoch=print)
 
 
@@ -182,7 +204,9 @@ def test_lambda_callback(model, data):
 def test_early_stopping(model, data, values, how, stopped, best):
     stop = EarlyStopping(restore_best_weights=True, **how)
     script, history = run(model, data, values, stop)
-    assert stop.stopped_epoch == stopped and len(history.epoch) == (stopped + 1 if stopped else len(values))
+    assert stop.stopped_epoch == stopped and len(history.epoch) == (
+        stopped + 1 if stopped else len(values)
+    )
     assert stop.best_epoch == best
     assert_same(model.get_weights(), script.weights[best])  # running statistics included
 
@@ -192,7 +216,10 @@ def test_early_stopping_keeps_the_last_weights_unless_told(model, data):
     assert_same(model.get_weights(), script.weights[-1])
 
 
-@pytest.mark.parametrize("name, values", [("val_accuracy", [0.1, 0.2, 0.1]), ("accuracy", [0.1, 0.2, 0.1]), ("loss", [3, 2, 3])])
+@pytest.mark.parametrize(
+    "name, values",
+    [("val_accuracy", [0.1, 0.2, 0.1]), ("accuracy", [0.1, 0.2, 0.1]), ("loss", [3, 2, 3])],
+)
 def test_direction_follows_the_figure(model, data, name, values):
     stop = EarlyStopping(name)
     run(model, data, values, stop, name=name)
@@ -207,9 +234,15 @@ def test_early_stopping_says_so(model, data, capsys):
 
 
 def test_a_figure_that_is_not_there(model, data):
-    with pytest.warns(UserWarning, match=r"EarlyStopping: 'val_loss' is not among the figures \(loss, accuracy\); it does"):
+    with pytest.warns(
+        UserWarning,
+        match=r"EarlyStopping: 'val_loss' is not among the figures \(loss, accuracy\); it does",
+    ):
         model.fit(*data, callbacks=[EarlyStopping()], verbose=0)
-    with pytest.raises(ValueError, match=r"whether 'mine' should rise or fall is not known; give mode='min' or mode='max'"):
+    with pytest.raises(
+        ValueError,
+        match=r"whether 'mine' should rise or fall is not known; give mode='min' or mode='max'",
+    ):
         run(model, data, [1, 2], EarlyStopping("mine"), name="mine")
 
 
@@ -236,7 +269,12 @@ def test_checkpoint_of_the_best_epoch(model, data, tmp_path, capsys):
 def test_checkpoint_goes_on_where_it_was_saved(data, tmp_path):
     def make():
         nbbn.set_random_seed(4)
-        model = Sequential([Dense(6), BatchNormalization(), nbbn.layers.Dropout(0.4), Dense(3, activation="softmax")])
+        model = Sequential(
+            [
+                Dense(6), BatchNormalization(), nbbn.layers.Dropout(0.4),
+                Dense(3, activation="softmax"),
+            ]
+        )
         model.compile("adam", SPARSE)
         return model
 
@@ -249,7 +287,9 @@ def test_checkpoint_goes_on_where_it_was_saved(data, tmp_path):
 
 def test_checkpoint_of_weights_alone(model, data, tmp_path):
     path = tmp_path / "best.weights.h5"
-    checkpoint = ModelCheckpoint(path, "val_loss", save_best_only=True, save_weights_only=True, initial_value_threshold=1.0)
+    checkpoint = ModelCheckpoint(
+        path, "val_loss", save_best_only=True, save_weights_only=True, initial_value_threshold=1.0
+    )
     run(model, data, [2.0], checkpoint)
     assert not path.exists()
     script, _ = run(model, data, [0.5], checkpoint)
@@ -267,17 +307,23 @@ def test_a_failed_checkpoint_leaves_the_old_file(model, data, tmp_path):
         model.set_weights([w * np.nan for w in model.get_weights()])
 
     with pytest.raises(ValueError, match=r"holds NaN or infinity"):
-        model.fit(*data, callbacks=[LambdaCallback(on_epoch_end=spoil), ModelCheckpoint(path)], verbose=0)
+        model.fit(
+            *data, callbacks=[LambdaCallback(on_epoch_end=spoil), ModelCheckpoint(path)], verbose=0
+        )
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_checkpoint_arguments(model, data, tmp_path):
     with pytest.raises(ValueError, match=r"save_freq must be 'epoch', got 10"):
         ModelCheckpoint(tmp_path / "x", save_freq=10)
-    with pytest.raises(ValueError, match=r"names 'val_los', which is not among the figures: epoch, loss, accuracy"):
+    with pytest.raises(
+        ValueError, match=r"names 'val_los', which is not among the figures: epoch, loss, accuracy"
+    ):
         model.fit(*data, callbacks=[ModelCheckpoint(tmp_path / "{val_los:.2f}")], verbose=0)
     with pytest.warns(UserWarning, match=r"ModelCheckpoint: 'val_loss' is not among the figures"):
-        model.fit(*data, callbacks=[ModelCheckpoint(tmp_path / "x", save_best_only=True)], verbose=0)
+        model.fit(
+            *data, callbacks=[ModelCheckpoint(tmp_path / "x", save_best_only=True)], verbose=0
+        )
     assert not (tmp_path / "x").exists()
 
 
@@ -286,11 +332,16 @@ def test_checkpoint_arguments(model, data, tmp_path):
 
 def test_reduce_on_plateau(model, data, capsys):
     values = [3, 2, 2, 2, 2, 2, 1, 1, 1, 1]
-    script, history = run(model, data, values, ReduceLROnPlateau(factor=0.5, patience=2, verbose=1, min_lr=0.0002))
+    script, history = run(
+        model, data, values, ReduceLROnPlateau(factor=0.5, patience=2, verbose=1, min_lr=0.0002)
+    )
     # The rate that an epoch trained with.
     assert script.rates == [0.001] * 4 + [0.0005] * 2 + [0.00025] * 3 + [0.0002]
     assert history.history["learning_rate"] == script.rates
-    assert capsys.readouterr().out.splitlines()[0] == "Epoch 4: ReduceLROnPlateau reducing learning rate to 0.0005."
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == "Epoch 4: ReduceLROnPlateau reducing learning rate to 0.0005."
+    )
 
 
 def test_reduce_on_plateau_cools_down(model, data):
@@ -299,10 +350,16 @@ def test_reduce_on_plateau_cools_down(model, data):
 
 
 def test_scheduler(model, data, capsys):
-    script, history = run(model, data, [1, 1, 1], LearningRateScheduler(lambda epoch, rate: rate / 2, verbose=1))
+    script, history = run(
+        model, data, [1, 1, 1], LearningRateScheduler(lambda epoch, rate: rate / 2, verbose=1)
+    )
     assert history.history["learning_rate"] == script.rates == [0.0005, 0.00025, 0.000125]
-    assert "Epoch 1: LearningRateScheduler setting learning rate to 0.0005." in capsys.readouterr().out
-    script, _ = run(model, data, [1, 1], LearningRateScheduler(lambda epoch: np.float32(0.5) / (epoch + 1)))
+    assert (
+        "Epoch 1: LearningRateScheduler setting learning rate to 0.0005." in capsys.readouterr().out
+    )
+    script, _ = run(
+        model, data, [1, 1], LearningRateScheduler(lambda epoch: np.float32(0.5) / (epoch + 1))
+    )
     assert script.rates == [0.5, 0.25]
 
 
@@ -316,10 +373,26 @@ def test_a_rate_that_is_set_is_used(model, data):
 @pytest.mark.parametrize(
     "make, error, match",
     [
-        (lambda: LearningRateScheduler(0.1), TypeError, r"schedule must be a function of the epoch"),
-        (lambda: ReduceLROnPlateau(factor=1.0), ValueError, r"factor must be a number in \[0, 1\), got 1\.0"),
-        (lambda: EarlyStopping(mode="up"), ValueError, r"EarlyStopping: mode must be 'auto', 'min' or 'max', got 'up'"),
-        (lambda: EarlyStopping(monitor=3), TypeError, r"monitor must be the name of a figure, got 3"),
+        (
+            lambda: LearningRateScheduler(0.1),
+            TypeError,
+            r"schedule must be a function of the epoch",
+        ),
+        (
+            lambda: ReduceLROnPlateau(factor=1.0),
+            ValueError,
+            r"factor must be a number in \[0, 1\), got 1\.0",
+        ),
+        (
+            lambda: EarlyStopping(mode="up"),
+            ValueError,
+            r"EarlyStopping: mode must be 'auto', 'min' or 'max', got 'up'",
+        ),
+        (
+            lambda: EarlyStopping(monitor=3),
+            TypeError,
+            r"monitor must be the name of a figure, got 3",
+        ),
     ],
 )
 def test_refused(make, error, match):
@@ -334,7 +407,9 @@ def test_a_schedule_that_gives_no_number(model, data):
 
 def test_a_schedule_object_cannot_be_replaced(model, data):
     model.compile(nbbn.optimizers.SGD(nbbn.schedules.ExponentialDecay(0.1, 10, 0.5)), SPARSE)
-    with pytest.raises(TypeError, match=r"SGD: its learning_rate is a schedule, which a number cannot replace"):
+    with pytest.raises(
+        TypeError, match=r"SGD: its learning_rate is a schedule, which a number cannot replace"
+    ):
         model.fit(*data, callbacks=[LearningRateScheduler(lambda epoch: 0.1)], verbose=0)
 
 
@@ -343,7 +418,9 @@ def test_a_schedule_object_cannot_be_replaced(model, data):
 
 def test_csv(model, data, tmp_path):
     path = tmp_path / "log.csv"
-    first = model.fit(*data, epochs=2, callbacks=[CSVLogger(path)], verbose=0, validation_split=0.25).history
+    first = model.fit(
+        *data, epochs=2, callbacks=[CSVLogger(path)], verbose=0, validation_split=0.25
+    ).history
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     assert [r["epoch"] for r in rows] == ["0", "1"]

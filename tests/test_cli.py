@@ -50,9 +50,13 @@ def test_bad_outputs(tmp_path, models, capsys):
     (tmp_path / "folder.safetensors").mkdir()
     model = models / "digits.safetensors"
     assert "is a folder" in fails(capsys, 2, "fold", model, tmp_path / "folder.safetensors")
-    assert "is a file, not a folder" in fails(capsys, 2, "fold", model, tmp_path / "file" / "m.safetensors")
+    assert "is a file, not a folder" in fails(
+        capsys, 2, "fold", model, tmp_path / "file" / "m.safetensors"
+    )
     assert ".safetensors or .onnx" in fails(capsys, 2, "fold", model, tmp_path / "m.pkl")
-    assert ".npy or .csv" in fails(capsys, 2, "predict", model, models / "rows.npy", tmp_path / "m.txt")
+    assert ".npy or .csv" in fails(
+        capsys, 2, "predict", model, models / "rows.npy", tmp_path / "m.txt"
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.safetensors"]
 
 
@@ -66,16 +70,10 @@ def test_fold_without_onnx_says_how_to_get_it(tmp_path, models, capsys, monkeypa
 @pytest.mark.parametrize(
     "argv",
     [
-        (),
-        ("unknown",),
-        ("fold",),
-        ("demo", "--epochs", "0"),
-        ("demo", "--hidden", "12,x"),
-        ("demo", "--seed", "-1"),
-        ("demo", "--batch-size", "1"),
+        (), ("unknown",), ("fold",), ("demo", "--epochs", "0"), ("demo", "--hidden", "12,x"),
+        ("demo", "--seed", "-1"), ("demo", "--batch-size", "1"),
         ("train", "a.csv", "b.safetensors", "--validation", "1"),
-        ("train", "a.csv", "b.safetensors", "--learning-rate", "nan"),
-        ("cache", "--threads", "2"),
+        ("train", "a.csv", "b.safetensors", "--learning-rate", "nan"), ("cache", "--threads", "2"),
     ],
 )
 def test_bad_arguments(capsys, argv):
@@ -137,20 +135,36 @@ def test_an_unexpected_error_is_one_line_and_debug_shows_where(models, capsys, m
         raise ZeroDivisionError("what\nnow")
 
     monkeypatch.setattr("nbbn.formats.native.load", broken)
-    assert "unexpected ZeroDivisionError: what now" in fails(capsys, 1, "inspect", models / "digits.safetensors")
+    assert "unexpected ZeroDivisionError: what now" in fails(
+        capsys, 1, "inspect", models / "digits.safetensors"
+    )
     assert main(["inspect", "--debug", str(models / "digits.safetensors")]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch):
+@pytest.fixture
+def ctrl_c():
+    """Python's own way with Ctrl-C, which a process that a test runner started need not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch, ctrl_c):
     @contextmanager
     def bar(title, epochs):
-        yield lambda estimator, logs: os.kill(os.getpid(), signal.SIGINT) if logs["epoch"] == 2 else None
+        yield (
+            lambda estimator, logs: (
+                os.kill(os.getpid(), signal.SIGINT) if logs["epoch"] == 2 else None
+            )
+        )
 
     monkeypatch.setattr("nbbn.commands.train.epoch_bar", bar)
     X, y = digits
     np.savez(tmp_path / "d.npz", X=X, y=y)
-    line = fails(capsys, 130, "train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000")
+    line = fails(
+        capsys, 130, "train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000"
+    )
     assert line == "nbbn train: interrupted"
     assert not (tmp_path / "m.safetensors").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -171,7 +185,11 @@ def test_a_reader_that_leaves_ends_the_command_quietly(models, tmp_path):
 
 
 def test_version_and_help(capsys):
-    for argv, words in ((["--version"], nbbn.__version__), (["--help"], "inspect"), (["fold", "--help"], "--strict")):
+    for argv, words in (
+        (["--version"], nbbn.__version__),
+        (["--help"], "inspect"),
+        (["fold", "--help"], "--strict"),
+    ):
         with pytest.raises(SystemExit) as end:
             main(argv)
         assert end.value.code == 0

@@ -36,7 +36,9 @@ def test_fold_saves_the_same_function_and_prints_the_report(models, tmp_path, ca
 
 def test_fold_report_as_json(models, tmp_path, capsys):
     out = tmp_path / "folded.safetensors"
-    report = json.loads(works(capsys, "fold", models / "digits.safetensors", out, "--report", "json"))
+    report = json.loads(
+        works(capsys, "fold", models / "digits.safetensors", out, "--report", "json")
+    )
     assert report["out"] == str(out)
     assert [entry["folded"] for entry in report["entries"]] == [True, True]
     assert report["max_abs_error"] <= report["bound"]
@@ -47,7 +49,9 @@ def test_fold_to_onnx(models, tmp_path, capsys):
     out = tmp_path / "model.onnx"
     works(capsys, "fold", models / "digits.safetensors", out)
     X = np.load(models / "rows.npy")
-    label, proba = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"]).run(None, {"x": X})
+    label, proba = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"]).run(
+        None, {"x": X}
+    )
     ref = nbbn.load(models / "digits.safetensors")
     np.testing.assert_allclose(proba, ref.predict_proba(X), atol=5e-6)
     np.testing.assert_array_equal(label, ref.predict(X))
@@ -57,7 +61,9 @@ def test_fold_refuses_to_overwrite_its_input(models, tmp_path, capsys):
     source = tmp_path / "m.safetensors"
     source.write_bytes((models / "digits.safetensors").read_bytes())
     (tmp_path / "link.safetensors").symlink_to(source)
-    for out in (source, tmp_path / "link.safetensors", tmp_path / ".." / tmp_path.name / "m.safetensors"):
+    for out in (
+        source, tmp_path / "link.safetensors", tmp_path / ".." / tmp_path.name / "m.safetensors",
+    ):
         assert "is the input itself" in fails(capsys, 2, "fold", source, out)
     assert source.read_bytes() == (models / "digits.safetensors").read_bytes()
 
@@ -69,19 +75,25 @@ def test_fold_strict_fails_where_a_batch_norm_stays(tmp_path, capsys, digits, mo
     X, y = digits
     nbbn.MLPClassifier((4,), max_iter=1, random_state=0).fit(X, y).save(tmp_path / "m.safetensors")
     monkeypatch.setattr("nbbn.loading.fold", refuse)
-    line = fails(capsys, 1, "fold", tmp_path / "m.safetensors", tmp_path / "o.safetensors", "--strict")
+    line = fails(
+        capsys, 1, "fold", tmp_path / "m.safetensors", tmp_path / "o.safetensors", "--strict"
+    )
     assert "could not be folded" in line
     assert not (tmp_path / "o.safetensors").exists()
 
 
 def test_verify_accepts_a_fold_and_refuses_another_model(models, tmp_path, capsys, digits):
-    text = works(capsys, "verify", models / "digits.safetensors", models / "folded.safetensors", "--data",
-                 models / "rows.csv")  # fmt: skip
+    text = works(
+        capsys, "verify", models / "digits.safetensors", models / "folded.safetensors", "--data",
+        models / "rows.csv",
+    )
     assert "same: the models agree" in text and "400 of 400 rows" in text
     X, y = digits
     other = nbbn.MLPClassifier((16, 8), max_iter=1, random_state=1).fit(X.astype(np.float32), y)
     other.save(tmp_path / "other.safetensors")
-    assert "differ by" in fails(capsys, 1, "verify", models / "digits.safetensors", tmp_path / "other.safetensors")
+    assert "differ by" in fails(
+        capsys, 1, "verify", models / "digits.safetensors", tmp_path / "other.safetensors"
+    )
     line = fails(capsys, 2, "verify", models / "digits.safetensors", models / "number.safetensors")
     assert "output_shape: (10,) and (1,)" in line
 
@@ -102,11 +114,17 @@ def test_inspect_as_json(models, tmp_path, capsys):
     facts = json.loads(works(capsys, "inspect", models / "digits.safetensors", "--json"))
     assert facts["model"] == "MLPClassifier" and facts["classes"] == list(range(10))
     assert facts["input_shape"] == [64] and facts["output_shape"] == [10]
-    assert [layer["kind"] for layer in facts["layers"]][:3] == ["Dense", "BatchNormalization", "Activation"]
+    assert [layer["kind"] for layer in facts["layers"]][:3] == [
+        "Dense", "BatchNormalization", "Activation",
+    ]
     assert facts["layers"][2]["activation"] == "relu"
     assert facts["parameters"] == sum(layer["parameters"] for layer in facts["layers"])
     norms = facts["batch_norms"]
-    assert [norm["layer"] for norm in norms] == [1, 4] and norms[0]["momentum"] == 0.9 and norms[0]["epsilon"] == 1e-5
+    assert (
+        [norm["layer"] for norm in norms] == [1, 4]
+        and norms[0]["momentum"] == 0.9
+        and norms[0]["epsilon"] == 1e-5
+    )
     model = nbbn.load(models / "digits.safetensors")
     gain = np.abs(model.gammas_[0]) / np.sqrt(model.running_vars_[0] + 1e-5)
     assert norms[0]["largest_gain"] == pytest.approx(gain.max(), rel=1e-6)
@@ -115,25 +133,43 @@ def test_inspect_as_json(models, tmp_path, capsys):
 def test_inspect_a_graph_that_is_no_chain(tmp_path, capsys):
     onnx = pytest.importorskip("onnx")
     helper, rng = onnx.helper, np.random.default_rng(0)
-    gamma, beta, mean, var = rng.normal(size=4), np.zeros(4), np.zeros(4), np.array([0.5, 1e-7, 2, 3])
+    gamma, beta, mean, var = (
+        rng.normal(size=4), np.zeros(4), np.zeros(4), np.array([0.5, 1e-7, 2, 3]),
+    )
     arrays = {"w": rng.normal(size=(4, 4)), "gamma": gamma, "beta": beta, "mean": mean, "var": var}
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "product"),
-        helper.make_node("BatchNormalization", ["h", "gamma", "beta", "mean", "var"], ["n"], "norm", epsilon=1e-3),
+        helper.make_node(
+            "BatchNormalization", ["h", "gamma", "beta", "mean", "var"], ["n"], "norm", epsilon=1e-3
+        ),
         helper.make_node("Add", ["x", "n"], ["y"], "sum"),
     ]
-    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
-    weights = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(array.astype(np.float32), name)
+        for name, array in arrays.items()
+    ]
     graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "model.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]),
+        tmp_path / "model.onnx",
+    )
     facts = json.loads(works(capsys, "inspect", tmp_path / "model.onnx", "--json"))
-    assert facts["inputs"] == {"x": [None, 4]} and facts["outputs"] == {"y": [None, 4]} and facts["parameters"] == 32
+    assert (
+        facts["inputs"] == {"x": [None, 4]}
+        and facts["outputs"] == {"y": [None, 4]}
+        and facts["parameters"] == 32
+    )
     assert [(layer["kind"], layer["parameters"]) for layer in facts["layers"]] == [
         ("MatMul", 16), ("BatchNormalization", 16), ("Add", 0)
     ]  # fmt: skip
     (norm,) = facts["batch_norms"]
     assert norm["suspicious_channels"] == [1] and norm["epsilon"] == pytest.approx(1e-3)
-    assert norm["largest_gain"] == pytest.approx(np.abs(gamma / np.sqrt(var + 1e-3)).max(), rel=1e-6)
+    assert norm["largest_gain"] == pytest.approx(
+        np.abs(gamma / np.sqrt(var + 1e-3)).max(), rel=1e-6
+    )
     text = works(capsys, "inspect", tmp_path / "model.onnx")
     assert "x (?, 4) to y (?, 4), 32 parameters" in text and "1 (1)" in text
 
@@ -168,12 +204,17 @@ def test_onnx_to_onnx_folds_the_graph(models, tmp_path, capsys, monkeypatch):
     out = tmp_path / "b.onnx"
     assert "0 of 0 batch norms" in works(capsys, "fold", tmp_path / "a.onnx", out)
     works(capsys, "fold", tmp_path / "a.onnx", out, "--strict", "--check", models / "rows.npy")
-    assert calls == [("a.onnx", False, None), ("a.onnx", True, (400, 64))] and out.read_bytes() == b"folded"
+    assert (
+        calls == [("a.onnx", False, None), ("a.onnx", True, (400, 64))]
+        and out.read_bytes() == b"folded"
+    )
 
 
 def test_fold_of_another_programs_model(models, tmp_path, capsys, monkeypatch):
     load = nbbn.load
-    monkeypatch.setitem(vars(nbbn.interop), "open_model", lambda path: load(models / "digits.safetensors"))
+    monkeypatch.setitem(
+        vars(nbbn.interop), "open_model", lambda path: load(models / "digits.safetensors")
+    )
     for name, out in (("m.keras", "o.safetensors"), ("m.onnx", "o.c"), ("m.h5", "o.safetensors")):
         assert "2 of 2 batch norms" in works(capsys, "fold", tmp_path / name, tmp_path / out)
     assert "MLPClassifier" in works(capsys, "inspect", models / "digits.safetensors")
@@ -183,7 +224,9 @@ def test_fold_of_another_programs_model(models, tmp_path, capsys, monkeypatch):
 def graph(models, tmp_path, capsys):
     """The digits' classifier as an ONNX file, run by ONNX Runtime."""
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+    pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+    )
     works(capsys, "fold", models / "digits.safetensors", tmp_path / "m.onnx")
     return tmp_path / "m.onnx"
 
@@ -191,7 +234,11 @@ def graph(models, tmp_path, capsys):
 def test_verify_between_formats(models, graph, tmp_path, capsys):
     for pair in ((graph, models / "digits.safetensors"), (models / "folded.safetensors", graph)):
         text = works(capsys, "verify", *pair, "--data", models / "rows.npy")
-        assert f"{graph} is run by ONNX Runtime" in text and "400 of 400 rows" in text and "gains" in text
+        assert (
+            f"{graph} is run by ONNX Runtime" in text
+            and "400 of 400 rows" in text
+            and "gains" in text
+        )
     text = works(capsys, "verify", graph, graph)
     assert "largest difference 0 " in text and "256 of 256 rows" in text
     line = fails(capsys, 2, "verify", graph, models / "number.safetensors")
@@ -203,28 +250,42 @@ def test_verify_finds_a_wrong_file_of_another_format(models, graph, tmp_path, ca
     arrays = [dict(arrays) for arrays in model.network.weights]
     arrays[-2] = {"kernel": arrays[-2]["kernel"] * np.float32(1.01), "bias": arrays[-2]["bias"]}
     network = nbbn.Network(model.network.layers, (64,), arrays, model.network.dtype)
-    nbbn.FoldedModel(network, kind="classifier", classes=model.classes_).save(tmp_path / "wrong.safetensors")
+    nbbn.FoldedModel(network, kind="classifier", classes=model.classes_).save(
+        tmp_path / "wrong.safetensors"
+    )
     for pair in ((graph, tmp_path / "wrong.safetensors"), (tmp_path / "wrong.safetensors", graph)):
         assert "the bound is" in fails(capsys, 1, "verify", *pair)
-    assert "as given" in works(capsys, "verify", graph, tmp_path / "wrong.safetensors", "--tolerance", "0.1")
+    assert "as given" in works(
+        capsys, "verify", graph, tmp_path / "wrong.safetensors", "--tolerance", "0.1"
+    )
 
 
 def test_verify_refuses_files_that_are_no_onnx(models, tmp_path, capsys):
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+    pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+    )
     (tmp_path / "m.onnx").write_bytes(b"no graph")
     line = fails(capsys, 2, "verify", tmp_path / "m.onnx", models / "digits.safetensors")
     assert "ONNX Runtime cannot open it" in line
-    assert "does not exist" in fails(capsys, 2, "verify", tmp_path / "none.onnx", models / "digits.safetensors")
+    assert "does not exist" in fails(
+        capsys, 2, "verify", tmp_path / "none.onnx", models / "digits.safetensors"
+    )
 
 
 def binary(folder, kind):
     """A binary model of one output, as a plain network or as a classifier of two columns."""
     layers = (nbbn.layers.BatchNormalization(), nbbn.layers.Dense(1, "sigmoid"))
-    weights = [{"gamma": np.ones(3), "beta": np.ones(3), "mean": np.full(3, 1e4), "var": np.full(3, 4.0)},
-               {"kernel": np.ones((3, 1)), "bias": np.ones(1)}]  # fmt: skip
-    weights = [{name: array.astype(np.float32) for name, array in arrays.items()} for arrays in weights]
+    weights = [
+        {"gamma": np.ones(3), "beta": np.ones(3), "mean": np.full(3, 1e4), "var": np.full(3, 4.0)},
+        {"kernel": np.ones((3, 1)), "bias": np.ones(1)},
+    ]
+    weights = [
+        {name: array.astype(np.float32) for name, array in arrays.items()} for arrays in weights
+    ]
     classes = None if kind is None else np.array(["no", "yes"])
-    model = nbbn.FoldedModel(nbbn.Network(layers, (3,), weights, np.dtype("f4")), kind=kind, classes=classes)
+    model = nbbn.FoldedModel(
+        nbbn.Network(layers, (3,), weights, np.dtype("f4")), kind=kind, classes=classes
+    )
     model.save(folder / f"{kind}.safetensors")
     return folder / f"{kind}.safetensors"
 
@@ -248,9 +309,13 @@ def test_images_are_turned():
 
 
 def channels_first(folder, layers, weights):
-    """A convolution with or without a batch norm as an ONNX file of images channels first, and as nbbn's file."""
+    """A convolution with or without a batch norm as an ONNX file of images channels first, and as
+    nbbn's file.
+    """
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+    pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+    )
     network = nbbn.Network(layers, (6, 5, 3), weights, np.dtype("f4"))
     nbbn.FoldedModel(network).save(folder / "net.safetensors")
     make, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -261,15 +326,22 @@ def channels_first(folder, layers, weights):
         make.make_tensor_value_info("y", kind, ["n", 2, 4, 3]),
     ]
     graph = make.make_graph(
-        [make.make_node("Conv", ["x", "w", "b"], ["y"])], "g", values[:1], values[1:], [kernel, bias]
+        [make.make_node("Conv", ["x", "w", "b"], ["y"])], "g", values[:1], values[1:],
+        [kernel, bias],
     )
-    onnx.save(make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 13)]), folder / "net.onnx")
+    onnx.save(
+        make.make_model(graph, ir_version=8, opset_imports=[make.make_opsetid("", 13)]),
+        folder / "net.onnx",
+    )
     return folder / "net.onnx", folder / "net.safetensors"
 
 
 def test_verify_of_images_channels_first_and_last(tmp_path, capsys):
     rng = np.random.default_rng(2)
-    weights = {"kernel": rng.normal(size=(3, 3, 3, 2)).astype("f4"), "bias": rng.normal(size=2).astype("f4")}
+    weights = {
+        "kernel": rng.normal(size=(3, 3, 3, 2)).astype("f4"),
+        "bias": rng.normal(size=2).astype("f4"),
+    }
     graph, own = channels_first(tmp_path, (nbbn.layers.Conv2D(2, 3),), [weights])
     for pair in ((graph, own), (own, graph)):
         text = works(capsys, "verify", *pair)
@@ -278,21 +350,27 @@ def test_verify_of_images_channels_first_and_last(tmp_path, capsys):
     for pair in ((graph, own), (own, graph)):
         assert "on 260 rows" in works(capsys, "verify", *pair, "--data", tmp_path / "x.npy")
     weights["kernel"] = weights["kernel"] * np.float32(1.001)
-    nbbn.FoldedModel(nbbn.Network((nbbn.layers.Conv2D(2, 3),), (6, 5, 3), [weights], np.dtype("f4"))).save(own)
+    nbbn.FoldedModel(
+        nbbn.Network((nbbn.layers.Conv2D(2, 3),), (6, 5, 3), [weights], np.dtype("f4"))
+    ).save(own)
     assert "the bound is" in fails(capsys, 1, "verify", graph, own)
 
 
 def test_verify_refuses_rows_of_another_shape(models, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.zeros((2, 3)))
-    line = fails(capsys, 2, "verify", models / "digits.safetensors", models / "folded.safetensors", "--data",
-                 tmp_path / "x.npy")  # fmt: skip
+    line = fails(
+        capsys, 2, "verify", models / "digits.safetensors", models / "folded.safetensors", "--data",
+        tmp_path / "x.npy",
+    )
     assert "holds rows of shape (3,), the models take (64,)" in line
 
 
 def onnx_file(path, node, inputs, output):
     """An ONNX file of one node; values are `(name, kind, shape)`."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+    pytest.importorskip(
+        "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+    )
     make = onnx.helper
     values = [
         make.make_tensor_value_info(name, getattr(onnx.TensorProto, kind), shape)
@@ -306,26 +384,45 @@ def onnx_file(path, node, inputs, output):
 
 X, Y = ("x", "FLOAT", ["n", 64]), ("y", "FLOAT", ["n", 64])
 GRAPHS = {
-    "no shape": (("Identity", ["x"], {}), [("x", "FLOAT", ["n", "m"])], ("y", "FLOAT", ["n", "m"]), "is not fixed"),
-    "no columns": (("Identity", ["x"], {}), [("x", "FLOAT", ["n"])], ("y", "FLOAT", ["n"]), "is not fixed"),
-    "two inputs": (("Add", ["x", "z"], {}), [X, ("z", "FLOAT", ["n", 64])], Y, "must have one input of floats, has x: "),
-    "whole numbers": (("Identity", ["x"], {}), [("x", "INT64", ["n", 64])], ("y", "INT64", ["n", 64]), "one input of floats"),
-    "labels alone": (("ArgMax", ["x"], {"axis": 1}), [X], ("y", "INT64", ["n", 1]), "has no output of floats to compare"),
+    "no shape": (
+        ("Identity", ["x"], {}), [("x", "FLOAT", ["n", "m"])], ("y", "FLOAT", ["n", "m"]),
+        "is not fixed",
+    ),
+    "no columns": (
+        ("Identity", ["x"], {}), [("x", "FLOAT", ["n"])], ("y", "FLOAT", ["n"]), "is not fixed",
+    ),
+    "two inputs": (
+        ("Add", ["x", "z"], {}), [X, ("z", "FLOAT", ["n", 64])], Y,
+        "must have one input of floats, has x: ",
+    ),
+    "whole numbers": (
+        ("Identity", ["x"], {}), [("x", "INT64", ["n", 64])], ("y", "INT64", ["n", 64]),
+        "one input of floats",
+    ),
+    "labels alone": (
+        ("ArgMax", ["x"], {"axis": 1}), [X], ("y", "INT64", ["n", 1]),
+        "has no output of floats to compare",
+    ),
     "other outputs": (("Identity", ["x"], {}), [X], Y, "differ in"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_verify_refuses_graphs(models, tmp_path, capsys, name):
     *graph, message = GRAPHS[name]
-    line = fails(capsys, 2, "verify", onnx_file(tmp_path / "m.onnx", *graph), models / "digits.safetensors")
+    line = fails(
+        capsys, 2, "verify", onnx_file(tmp_path / "m.onnx", *graph), models / "digits.safetensors"
+    )
     assert message in line
 
 
 def test_fold_bn_in_a_clone(models, tmp_path):
     """The script needs nbbn's dependencies, not nbbn: no PYTHONPATH, and another folder."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    argv = [sys.executable, ROOT / "scripts" / "fold_bn.py", models / "digits.safetensors", tmp_path / "f.safetensors"]
+    argv = [
+        sys.executable, ROOT / "scripts" / "fold_bn.py", models / "digits.safetensors",
+        tmp_path / "f.safetensors",
+    ]
     done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "2 of 2 batch norms folded" in done.stdout, done.stderr
     assert (tmp_path / "f.safetensors").is_file()

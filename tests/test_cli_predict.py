@@ -1,4 +1,7 @@
-"""The command predict: every kind of table in, every kind out, and every failure one line and no file."""
+"""The command predict.
+
+Every kind of table in, every kind out, and every failure one line and no file.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def test_predictions_are_the_models_own(models, tmp_path, capsys, monkeypatch, m
 
 
 def test_probabilities_to_csv_read_back_exactly(models, tmp_path, capsys):
-    works(capsys, "predict", "--proba", models / "digits.safetensors", models / "rows.npy", tmp_path / "p.csv")
+    works(
+        capsys, "predict", "--proba", models / "digits.safetensors", models / "rows.npy",
+        tmp_path / "p.csv",
+    )
     names, rows = read_csv(tmp_path / "p.csv")
     assert names.startswith("probability of 0,probability of 1,")
     got = np.array([row.split(",") for row in rows], dtype=np.float32)
@@ -79,7 +85,10 @@ BAD_ROWS = {
 def test_predict_refuses_bad_rows(models, tmp_path, capsys, name):
     data, message = BAD_ROWS[name]
     (tmp_path / name).write_bytes(data)
-    line = fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / name, tmp_path / "new" / "out.csv")
+    line = fails(
+        capsys, 2, "predict", models / "digits.safetensors", tmp_path / name,
+        tmp_path / "new" / "out.csv",
+    )
     assert re.search(message, line), line
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -89,7 +98,10 @@ def test_predict_refuses_bad_rows(models, tmp_path, capsys, name):
 )
 def test_predict_refuses_bad_arrays(models, tmp_path, capsys, array):
     np.save(tmp_path / "x.npy", array)
-    fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.npy", tmp_path / "out.npy")
+    fails(
+        capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.npy",
+        tmp_path / "out.npy",
+    )
     assert not (tmp_path / "out.npy").exists()
 
 
@@ -99,7 +111,10 @@ def test_a_late_bad_row_leaves_the_old_output(models, tmp_path, capsys, monkeypa
     X[399, 5] = np.nan
     np.save(tmp_path / "x.npy", X)
     (tmp_path / "out.csv").write_text("as it was")
-    line = fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.npy", tmp_path / "out.csv")
+    line = fails(
+        capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.npy",
+        tmp_path / "out.csv",
+    )
     assert "row 400, column 6 is nan" in line
     assert (tmp_path / "out.csv").read_text() == "as it was"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "x.npy"]
@@ -107,7 +122,8 @@ def test_a_late_bad_row_leaves_the_old_output(models, tmp_path, capsys, monkeypa
 
 def test_predict_proba_of_a_regressor(models, tmp_path, capsys):
     line = fails(
-        capsys, 2, "predict", "--proba", models / "number.safetensors", models / "rows.npy", tmp_path / "o.csv"
+        capsys, 2, "predict", "--proba", models / "number.safetensors", models / "rows.npy",
+        tmp_path / "o.csv",
     )
     assert "is no classifier" in line
 
@@ -120,10 +136,16 @@ def images(tmp_path_factory):
     """A folder with a network on images of 4 x 4 x 1, and rows: as images and as a table."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(3)
     layers = (nbbn.layers.Conv2D(2, 3), nbbn.layers.BatchNormalization())
-    weights = [{"kernel": rng.normal(size=(3, 3, 1, 2)), "bias": rng.normal(size=2)},
-               {name: rng.uniform(0.5, 2, 2) for name in ("gamma", "beta", "mean", "var")}]  # fmt: skip
-    weights = [{name: array.astype(np.float32) for name, array in arrays.items()} for arrays in weights]
-    nbbn.FoldedModel(nbbn.Network(layers, (4, 4, 1), weights, np.dtype("f4"))).save(folder / "net.safetensors")
+    weights = [
+        {"kernel": rng.normal(size=(3, 3, 1, 2)), "bias": rng.normal(size=2)},
+        {name: rng.uniform(0.5, 2, 2) for name in ("gamma", "beta", "mean", "var")},
+    ]
+    weights = [
+        {name: array.astype(np.float32) for name, array in arrays.items()} for arrays in weights
+    ]
+    nbbn.FoldedModel(nbbn.Network(layers, (4, 4, 1), weights, np.dtype("f4"))).save(
+        folder / "net.safetensors"
+    )
     x = rng.normal(size=(30, 4, 4, 1)).astype(np.float32)
     np.save(folder / "x.npy", x)
     np.savetxt(folder / "x.csv", x.reshape(30, -1), delimiter=",", fmt="%.9g")
@@ -149,7 +171,9 @@ def test_images_channels_first_are_turned(tmp_path, capsys):
     model.save(tmp_path / "net.safetensors")
     x = np.random.default_rng(1).normal(size=(5, 4, 3, 2)).astype(np.float32)
     np.save(tmp_path / "first.npy", x.transpose(0, 3, 1, 2))
-    works(capsys, "predict", tmp_path / "net.safetensors", tmp_path / "first.npy", tmp_path / "p.npy")
+    works(
+        capsys, "predict", tmp_path / "net.safetensors", tmp_path / "first.npy", tmp_path / "p.npy"
+    )
     np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), model.predict(x))
 
 
@@ -172,7 +196,10 @@ def test_another_programs_model(models, tmp_path, capsys, monkeypatch):
 def test_without_pyarrow(models, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
-    for rows, out in ((tmp_path / "x.parquet", tmp_path / "p.npy"), (models / "rows.npy", tmp_path / "p.parquet")):
+    for rows, out in (
+        (tmp_path / "x.parquet", tmp_path / "p.npy"),
+        (models / "rows.npy", tmp_path / "p.parquet"),
+    ):
         line = fails(capsys, 2, "predict", models / "digits.safetensors", rows, out)
         assert "need the package pyarrow: python -m pip install pyarrow" in line
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
@@ -198,12 +225,16 @@ def test_parquet_in_and_out(models, tmp_path, capsys, monkeypatch, model, chunk)
     table = writer.read_table(tmp_path / "p.parquet")
     assert table.schema.names == ["prediction" if model == "number" else "class"]
     got, ref = table.column(0).to_numpy(), nbbn.load(path).predict(X)
-    np.testing.assert_allclose(got, ref, rtol=1e-5) if model == "number" else np.testing.assert_array_equal(got, ref)
+    np.testing.assert_allclose(
+        got, ref, rtol=1e-5
+    ) if model == "number" else np.testing.assert_array_equal(got, ref)
     if model == "digits":
         works(capsys, "predict", path, tmp_path / "x.parquet", tmp_path / "q.parquet", "--proba")
         table = writer.read_table(tmp_path / "q.parquet")
         assert table.schema.names[9] == "probability of 9"
-        np.testing.assert_array_equal(table.column(9).to_numpy(), nbbn.load(path).predict_proba(X)[:, 9])
+        np.testing.assert_array_equal(
+            table.column(9).to_numpy(), nbbn.load(path).predict_proba(X)[:, 9]
+        )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +248,10 @@ def test_parquet_in_and_out(models, tmp_path, capsys, monkeypatch, model, chunk)
 )
 def test_parquet_refused(models, tmp_path, capsys, column, message):
     parquet(tmp_path / "x.parquet", {"p0": [1.0, 2.0][: len(column)], "p1": column})
-    line = fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.parquet", tmp_path / "p.npy")
+    line = fails(
+        capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.parquet",
+        tmp_path / "p.npy",
+    )
     assert message in line
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 
@@ -227,5 +261,8 @@ def test_a_broken_parquet_file(models, tmp_path, capsys):
     whole = (tmp_path / "x.parquet").read_bytes()
     for data in (whole[:100], b"PAR1", b"", whole[:40] + bytes(60) + whole[100:]):
         (tmp_path / "x.parquet").write_bytes(data)
-        line = fails(capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.parquet", tmp_path / "p.npy")
+        line = fails(
+            capsys, 2, "predict", models / "digits.safetensors", tmp_path / "x.parquet",
+            tmp_path / "p.npy",
+        )
         assert "broken" in line

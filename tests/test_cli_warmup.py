@@ -28,9 +28,7 @@ def kernels_of(network):
 def test_inference_is_what_networks_are_lowered_to():
     networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()])]
     networks += [drawn(*MORE[name]) for name in MORE]
-    networks += [
-        drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()
-    ]
+    networks += [drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()]
     assert set().union({"scan_finite"}, *map(kernels_of, networks)) == INFERENCE
 
 
@@ -39,7 +37,9 @@ def test_inference_is_what_networks_are_lowered_to():
 def test_which_kernels_are_compiled(capsys, monkeypatch, purpose, dtype):
     asked, ran = [], []
     monkeypatch.setattr(
-        type(KERNELS["copy_rows"]), "address", lambda self, d, source=None: asked.append((self.name, d.name))
+        type(KERNELS["copy_rows"]),
+        "address",
+        lambda self, d, source=None: asked.append((self.name, d.name)),
     )
     monkeypatch.setattr(warmup, "_run_once", lambda purpose, dtype: ran.append(dtype.name))
     text = works(capsys, "warmup", "--for", purpose, "--dtype", dtype)
@@ -53,7 +53,9 @@ def test_which_kernels_are_compiled(capsys, monkeypatch, purpose, dtype):
 def test_a_run_of_each_purpose(monkeypatch, purpose):
     fits = []
     fit = nbbn.MLPClassifier.fit
-    monkeypatch.setattr(nbbn.MLPClassifier, "fit", lambda *args, **kwargs: fits.append(1) or fit(*args, **kwargs))
+    monkeypatch.setattr(
+        nbbn.MLPClassifier, "fit", lambda *args, **kwargs: fits.append(1) or fit(*args, **kwargs)
+    )
     with pytest.warns() if purpose == "training" else nullcontext():
         warmup._run_once(purpose, np.dtype("f4"))
     assert len(fits) == (purpose == "training")

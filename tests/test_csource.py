@@ -1,4 +1,7 @@
-"""The C source of a network: compiled without a warning, and the same numbers as the oracle and as nbbn itself."""
+"""The C source of a network.
+
+Compiled without a warning, and the same numbers as the oracle and as nbbn itself.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,12 @@ from nbbn.layers import (
 )
 from nbbn.network import Network
 
-COMPILER = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or ""]
-needs_compiler = pytest.mark.skipif(not COMPILER[0], reason="no C compiler: neither $CC nor cc nor gcc is there")
+COMPILER = shlex.split(os.environ.get("CC", "")) or [
+    shutil.which("cc") or shutil.which("gcc") or ""
+]
+needs_compiler = pytest.mark.skipif(
+    not COMPILER[0], reason="no C compiler: neither $CC nor cc nor gcc is there"
+)
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2")
 # Of the largest output: what the order of sums and the C library's exponentials may change.
 ROUNDINGS = 64
@@ -65,7 +72,11 @@ def drawn(shape, layers, dtype=np.float32, seed=5):
         weights.append({})
         for name, size in layer.weight_shapes(row).items():
             spread = 1 / np.sqrt(max(np.prod(size[:-1]), 2)) if name == "kernel" else 0.3
-            array = rng.uniform(0.5, 2, size) if name == "var" else rng.normal(name == "gamma", spread, size)
+            array = (
+                rng.uniform(0.5, 2, size)
+                if name == "var"
+                else rng.normal(name == "gamma", spread, size)
+            )
             weights[-1][name] = array.astype(np.float32).astype(dtype)
         row = layer.output_shape(row)
     return Network(tuple(layers), tuple(shape), weights, np.dtype(dtype)).check()
@@ -82,7 +93,11 @@ class Declared(Layer):
 
 
 def rows(network, n=7, seed=11):
-    return np.random.default_rng(seed).normal(0.3, 1.2, (n, *network.input_shape)).astype(network.dtype)
+    return (
+        np.random.default_rng(seed)
+        .normal(0.3, 1.2, (n, *network.input_shape))
+        .astype(network.dtype)
+    )
 
 
 def compiled(source, folder, *flags):
@@ -129,7 +144,11 @@ def check(network, folder, *, oracle=True, engine=True):
     np.testing.assert_array_equal(again, got)
 
 
-CASES = {name: case for name, case in NETWORKS.items() if not name.startswith("loss") and "frozen" not in name}
+CASES = {
+    name: case
+    for name, case in NETWORKS.items()
+    if not name.startswith("loss") and "frozen" not in name
+}
 # What the oracle does not know.
 NOT_IN_ORACLE = {"dilated and transposed", "an input layer"}
 
@@ -153,19 +172,36 @@ MORE = {
     "no layer does anything": ((5,), [Dropout(0.5), Activation("linear")]),
     "an input layer": (IMAGE, [Input(IMAGE), Flatten()]),
     "in place at once": (IMAGE, [BatchNormalization(), ReLU(6.0), LeakyReLU(0.1), ELU(0.5)]),
-    "softmax of pixels": (IMAGE, [Conv2D(4, 2), Softmax(), Conv2D(3, 2, activation="softmax"), Softmax((1, 3))]),
-    "layer norm over all axes but one": (IMAGE, [Conv2D(4, 2), LayerNormalization((1, 3)), LayerNormalization((1, 2, 3))]),
-    "group norm over rows": ((6, 4, 3), [GroupNormalization(3, axis=1), ReLU(), GroupNormalization(2, axis=2)]),
+    "softmax of pixels": (
+        IMAGE,
+        [Conv2D(4, 2), Softmax(), Conv2D(3, 2, activation="softmax"), Softmax((1, 3))],
+    ),
+    "layer norm over all axes but one": (
+        IMAGE,
+        [Conv2D(4, 2), LayerNormalization((1, 3)), LayerNormalization((1, 2, 3))],
+    ),
+    "group norm over rows": (
+        (6, 4, 3),
+        [GroupNormalization(3, axis=1), ReLU(), GroupNormalization(2, axis=2)],
+    ),
     "at the entrance": ((4, 6), [Softmax(1), LayerNormalization(axis=1)]),
     "exponential": ((6,), [Dense(4, "exponential")]),
-    "dilated and transposed": (IMAGE, [Conv2D(6, 2, dilation_rate=(1, 2)), Conv2DTranspose(4, 2, dilation_rate=2)]),
-    "all kinds": ((9, 11, 3), [
-        Conv2D(6, 3, padding="same", use_bias=False), BatchNormalization(), ReLU(6), DepthwiseConv2D(3, 2, "same"),
-        MaxPooling2D(2, padding="same"), AveragePooling2D(2, 1, "same"), Conv2DTranspose(10, 3, 2, "same"),
-        ZeroPadding2D(((1, 0), (2, 1))), GroupNormalization(5), LayerNormalization(), Conv2D(10, 2, groups=2), Flatten(),
-        Dense(12, "gelu"), Reshape((2, 2, 3)), GlobalAveragePooling2D(), Dense(3, "softmax"),
-    ]),
-}  # fmt: skip
+    "dilated and transposed": (
+        IMAGE,
+        [Conv2D(6, 2, dilation_rate=(1, 2)), Conv2DTranspose(4, 2, dilation_rate=2)],
+    ),
+    "all kinds": (
+        (9, 11, 3),
+        [
+            Conv2D(6, 3, padding="same", use_bias=False), BatchNormalization(), ReLU(6),
+            DepthwiseConv2D(3, 2, "same"), MaxPooling2D(2, padding="same"),
+            AveragePooling2D(2, 1, "same"), Conv2DTranspose(10, 3, 2, "same"),
+            ZeroPadding2D(((1, 0), (2, 1))), GroupNormalization(5), LayerNormalization(),
+            Conv2D(10, 2, groups=2), Flatten(), Dense(12, "gelu"), Reshape((2, 2, 3)),
+            GlobalAveragePooling2D(), Dense(3, "softmax"),
+        ],
+    ),
+}
 
 
 @needs_compiler
@@ -178,10 +214,7 @@ def test_more_networks(name, dtype, tmp_path):
 @needs_compiler
 def test_functions_at_their_corners(tmp_path):
     layers = [
-        ReLU(1.0, 0.3, 0.2),
-        Activation("sigmoid"),
-        Activation("softplus"),
-        Activation("silu"),
+        ReLU(1.0, 0.3, 0.2), Activation("sigmoid"), Activation("softplus"), Activation("silu"),
         Activation("tanh"),
     ]
     x = np.array([[-1e4, -200, -0.0, 0.0, 0.25, 200, 1e4, np.inf]], np.float32)
@@ -190,7 +223,9 @@ def test_functions_at_their_corners(tmp_path):
         library = compiled(to_c(drawn((8,), [layer])), tmp_path / str(i))
         with np.errstate(all="ignore"):
             ref = NaiveNetwork([layer], (8,)).forward(x)
-        np.testing.assert_allclose(call(library.model_predict, x, 8, np.float32), ref, rtol=1e-6, atol=1e-37)
+        np.testing.assert_allclose(
+            call(library.model_predict, x, 8, np.float32), ref, rtol=1e-6, atol=1e-37
+        )
 
 
 @needs_compiler
@@ -209,11 +244,9 @@ def test_nan_stays_nan(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "layer"),
     [
-        ((2, 2, 3, 2, 2), Softmax(axis=1)),
-        ((2, 3, 2, 4), LayerNormalization(axis=(1, 3))),
+        ((2, 2, 3, 2, 2), Softmax(axis=1)), ((2, 3, 2, 4), LayerNormalization(axis=(1, 3))),
         ((4, 3), Declared((op.Permute((1, 0)), op.Softmax()))),
-        ((2, 3, 4), Declared((op.Permute((2, 0, 1)),))),
-        ((5, 3), Declared((op.Repeat((1, 4)),))),
+        ((2, 3, 4), Declared((op.Permute((2, 0, 1)),))), ((5, 3), Declared((op.Repeat((1, 4)),))),
         ((5, 2, 3), Declared((op.Repeat((2, 3, 4)),))),
         ((5, 2, 3), Declared((op.Repeat((1, 3, 1)),))),
         ((6,), Declared((op.Reshape((3, 2)), op.Softmax(), op.Reshape((2, 3))))),
@@ -231,9 +264,7 @@ def test_moves(shape, layer, dtype, tmp_path):
 
 ACTIVATIONS = {
     **{name: Activation(name) for name in nbbn.layers.ACTIVATIONS if name != "softmax"},
-    "relu6": ReLU(6.0),
-    "all of relu": ReLU(6.0, 0.25, 0.5),
-    "leaky_relu of 0": LeakyReLU(0.0),
+    "relu6": ReLU(6.0), "all of relu": ReLU(6.0, 0.25, 0.5), "leaky_relu of 0": LeakyReLU(0.0),
     "elu of 2": ELU(2.0),
 }
 
@@ -338,13 +369,10 @@ def test_a_chain_takes_two_buffers_at_most():
 
 HEAD = {2: [Dense(1, "sigmoid")], 3: [Dense(6, "relu"), Dense(3, "softmax")]}
 LABELS = {
-    "ints": np.array([-5, 3, 7]),
-    "smallest ints": np.array([-(2**63), 3, 2**63 - 1]),
+    "ints": np.array([-5, 3, 7]), "smallest ints": np.array([-(2**63), 3, 2**63 - 1]),
     "texts": np.array(['a "quoted" \\ ??/', "\N{SNOWMAN}\n", ""]),
-    "objects": np.array(["x", "y", "z"], object),
-    "floats": np.array([0.1, 2.5, 1e300]),
-    "two texts": np.array(["no", "yes"]),
-    "flags": np.array([False, True]),
+    "objects": np.array(["x", "y", "z"], object), "floats": np.array([0.1, 2.5, 1e300]),
+    "two texts": np.array(["no", "yes"]), "flags": np.array([False, True]),
 }
 
 
@@ -359,7 +387,9 @@ def test_classes(name, tmp_path):
     np.testing.assert_array_equal(classes[index], model.predict(x))
     assert len(set(index)) > 1
     if classes.dtype.kind in "UO" or name == "smallest ints":
-        values = [v.decode() for v in (ctypes.c_char_p * len(classes)).in_dll(library, "net_labels")]
+        values = [
+            v.decode() for v in (ctypes.c_char_p * len(classes)).in_dll(library, "net_labels")
+        ]
         assert values == [str(c) for c in classes]
     else:
         kind = ctypes.c_double if classes.dtype.kind == "f" else ctypes.c_longlong
@@ -368,8 +398,10 @@ def test_classes(name, tmp_path):
 
 @needs_compiler
 def test_ties_go_to_the_first_class(tmp_path):
-    network = Network((Dense(3, "softmax"),), (2,), [{"kernel": np.zeros((2, 3), "f4"), "bias": np.array([0, 1, 1], "f4")}],
-                      np.dtype("f4"))  # fmt: skip
+    network = Network(
+        (Dense(3, "softmax"),), (2,),
+        [{"kernel": np.zeros((2, 3), "f4"), "bias": np.array([0, 1, 1], "f4")}], np.dtype("f4"),
+    )
     library = compiled(FoldedModel(network, kind="classifier", classes=[4, 5, 6]).to_c(), tmp_path)
     assert call(library.model_classify, np.zeros((1, 2), "f4"), 1, np.uintp)[0, 0] == 1
 
@@ -425,9 +457,15 @@ def test_declarations_in_cpp(tmp_path):
         pytest.skip("no C++ compiler: neither c++ nor g++ is there")
     to_c(drawn((4,), [Dense(2)]), tmp_path / "one.c")
     head = '#define ONE_DECLARATIONS_ONLY\n#include "one.c"\n'
-    (tmp_path / "main.cpp").write_text(head + "int main() { float x[4] = {}, y[2]; one_predict(x, y, 1); return 0; }\n")
+    (tmp_path / "main.cpp").write_text(
+        head + "int main() { float x[4] = {}, y[2]; one_predict(x, y, 1); return 0; }\n"
+    )
     subprocess.run([*COMPILER, *FLAGS, "-c", "one.c"], cwd=tmp_path, check=True)
-    subprocess.run([compiler, "-Wall", "-Werror", "main.cpp", "one.o", "-o", "main", "-lm"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [compiler, "-Wall", "-Werror", "main.cpp", "one.o", "-o", "main", "-lm"],
+        cwd=tmp_path,
+        check=True,
+    )
     assert subprocess.run([tmp_path / "main"]).returncode == 0
 
 
@@ -439,7 +477,8 @@ def test_many_threads_at_once(tmp_path):
     results = [None] * 8
 
     def work(i):
-        results[i] = call(library.model_predict, x, 3, np.float32)  # ctypes lets go of the interpreter's lock
+        # Ctypes lets go of the interpreter's lock.
+        results[i] = call(library.model_predict, x, 3, np.float32)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -456,16 +495,23 @@ def test_a_large_network_takes_the_callers_scratch_only(tmp_path):
     source = to_c(network)
     assert "void model_predict(" not in source and "on the stack that would be too much" in source
     x = rows(network, 2)
-    got = call(compiled(source, tmp_path).model_predict_with, x, 2, np.float32, pointer(scratch_of(source, np.float32)))
+    got = call(
+        compiled(source, tmp_path).model_predict_with, x, 2, np.float32,
+        pointer(scratch_of(source, np.float32)),
+    )
     np.testing.assert_allclose(got, FoldedModel(network).predict(x), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_literals_are_exact(dtype):
     tiny = np.finfo(dtype).smallest_subnormal
-    for value in (0.1, -3.0, 0.0, 1e-30, 12345.678, float(tiny), float(np.finfo(dtype).max), 65536.0):
+    for value in (
+        0.1, -3.0, 0.0, 1e-30, 12345.678, float(tiny), float(np.finfo(dtype).max), 65536.0,
+    ):
         text = literal(dtype(value))
-        assert dtype(float.fromhex(text.rstrip("f"))) == dtype(value) and text.endswith("f") == (dtype == np.float32)
+        assert dtype(float.fromhex(text.rstrip("f"))) == dtype(value) and text.endswith("f") == (
+            dtype == np.float32
+        )
         assert "p" in text and "x" in text  # a literal of C99 needs the exponent
     assert literal(dtype("inf")) == "INFINITY" and literal(dtype("-inf")) == "-INFINITY"
 
@@ -474,7 +520,9 @@ def test_the_file_and_its_name(tmp_path):
     model = FoldedModel(drawn((4,), [Dense(2)]))
     for file, name in (("net.c", "net"), ("my-net.v2.c", "my_net_v2"), ("2.c", "model_2")):
         text = model.to_c(tmp_path / file)
-        assert (tmp_path / file).read_text() == text and f"void {name}_predict(const float *x" in text
+        assert (
+            tmp_path / file
+        ).read_text() == text and f"void {name}_predict(const float *x" in text
     assert model.to_c() == model.to_c()  # the same text each time
     with pytest.raises(ValueError, match="must be a C identifier"):
         model.to_c(name="a b")

@@ -1,4 +1,6 @@
-"""The dashboard: what asv stored is read right, the page says it, and what cannot be measured is refused."""
+"""The dashboard: what asv stored is read right, the page says it, and what cannot be measured is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def test_records_of_another_version_are_not_read(sample, tmp_path):
     text = described.read_text()
     described.write_text(re.sub(r'("type": "time".*?"version": )"1"', r'\1"2"', text))
     assert described.read_text() != text
-    assert "norm.Forward.time_nbbn" not in {r.benchmark for r in records.load_records(other.results)}
+    assert "norm.Forward.time_nbbn" not in {
+        r.benchmark for r in records.load_records(other.results)
+    }
 
 
 def test_of_two_environments_the_latest_counts(sample, tmp_path):
@@ -74,7 +78,8 @@ def test_of_two_environments_the_latest_counts(sample, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stored", "read"), [("'JAX'", "JAX"), ('"it"', "it"), ("(32, 128)", "(32, 128)"), ("1", "1"), ("'", "'")]
+    ("stored", "read"),
+    [("'JAX'", "JAX"), ('"it"', "it"), ("(32, 128)", "(32, 128)"), ("1", "1"), ("'", "'")],
 )
 def test_parameters_lose_their_quotes(stored, read):
     assert records.readable(stored) == read
@@ -93,7 +98,10 @@ def test_no_results_is_an_error(tmp_path):
 def topics_of(sample):
     data, _, hashes = sample
     found = records.load_records(data.results)
-    return {t.name: t for t in summary.summarize(found, records.load_benchmarks(data.results), list(hashes))}
+    return {
+        t.name: t
+        for t in summary.summarize(found, records.load_benchmarks(data.results), list(hashes))
+    }
 
 
 def test_rows_stand_under_their_peer(sample):
@@ -109,7 +117,9 @@ def test_rows_stand_under_their_peer(sample):
 def test_mean_is_geometric_and_of_the_same_work(sample):
     rows = topics_of(sample)[RATIO].rows
     assert [i for i, _ in summary.means(rows["PyTorch"])] == [0, 1, 2]
-    assert [v for _, v in summary.means(rows["PyTorch"])] == pytest.approx([6**0.5, 7.26**0.5, 2**0.5])
+    assert [v for _, v in summary.means(rows["PyTorch"])] == pytest.approx(
+        [6**0.5, 7.26**0.5, 2**0.5]
+    )
     partly = [summary.Row("a", [(0, 2.0), (1, 4.0)]), summary.Row("b", [(1, 100.0)])]
     assert summary.means(partly) == [(0, 2.0), (1, 4.0)]
     assert summary.means([summary.Row("a")]) == []
@@ -154,9 +164,11 @@ def test_history_marks_every_figure():
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.25, "seconds", "250 ms"), (2.0, "s", "2 s"), (5e-6, "seconds", "5 &micro;s"), (2**20 * 3, "bytes", "3 MiB"),
-     (0.5, "share", "0.5 share")],
-)  # fmt: skip
+    [
+        (0.25, "seconds", "250 ms"), (2.0, "s", "2 s"), (5e-6, "seconds", "5 &micro;s"),
+        (2**20 * 3, "bytes", "3 MiB"), (0.5, "share", "0.5 share"),
+    ],
+)
 def test_figures_read_well(value, unit, text):
     assert page.figure(value, unit) == text
 
@@ -175,7 +187,9 @@ def test_page_says_what_was_measured(sample, tmp_path):
     )
     assert re.search(r"rows 1000\s+0\.5&times;", plain)
     assert "not measured: rows 1000" in plain
-    assert re.search(rf"all\s+failed at {hashes[2][:8]}\s*; at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain)
+    assert re.search(
+        rf"all\s+failed at {hashes[2][:8]}\s*; at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain
+    )
     assert "do not trust" not in plain
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
 
@@ -186,7 +200,10 @@ def test_page_warns_of_other_load(sample):
 
 
 def test_page_leaves_out_commits_of_other_branches(sample, tmp_path):
-    """Such as those that a rebase has taken out of the repository: asv's page breaks where it meets one."""
+    """Such as those that a rebase has taken out of the repository.
+
+    Asv's page breaks where it meets one.
+    """
     data, repository, hashes = sample
     other = Data(tmp_path / "data")
     shutil.copytree(data.results, other.results)
@@ -200,7 +217,8 @@ def test_page_leaves_out_commits_of_other_branches(sample, tmp_path):
     assert "2 commits" in page.write_page(other, tmp_path, "main", repo=repository).read_text()
     with pytest.raises(DashboardError, match="name a --branch that was measured"):
         page.selected(
-            [r for r in records.load_records(other.results) if r.commit == "0" * 40], None, "main", repository
+            [r for r in records.load_records(other.results) if r.commit == "0" * 40], None, "main",
+            repository,
         )
 
 
@@ -269,7 +287,9 @@ def test_python_that_imports_another_nbbn_is_refused(tmp_path):
     shutil.copy(SUITE / "asv.conf.json", tmp_path / "asv_bench")
     (tmp_path / "nbbn").mkdir()
     (tmp_path / "nbbn" / "__init__.py").write_text("__file__ = '/elsewhere/nbbn/__init__.py'")
-    with pytest.raises(DashboardError, match=r"imports /elsewhere/nbbn/__init__\.py, not nbbn from"):
+    with pytest.raises(
+        DashboardError, match=r"imports /elsewhere/nbbn/__init__\.py, not nbbn from"
+    ):
         suite.check_source(sys.executable, tmp_path)
     (tmp_path / "nbbn" / "__init__.py").write_text("raise ImportError('planted')")
     with pytest.raises(DashboardError, match=r"cannot import nbbn from .*planted"):

@@ -1,4 +1,6 @@
-"""Both pages of the dashboard, published from made-up results and opened in a browser that has no way to the web."""
+"""Both pages of the dashboard, published from made-up results and opened in a browser that has no
+way to the web.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address(pages):
     """Where the pages are served."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -95,17 +99,27 @@ def wait_for(browser, script):
 
 
 def complaints(browser):
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    return [
+        entry["message"]
+        for entry in browser.get_log("browser")
+        if entry["level"] in ("SEVERE", "WARNING")
+    ]
 
 
 def test_our_page_in_a_browser(browser, address):
     browser.get(f"{address}/index.html")
     text = browser.find_element("tag name", "body").text
-    for wanted in ("Inference", "PyTorch", "JAX", "Convolutional training", "norm.Forward.time_nbbn", "rows 1000"):
+    for wanted in (
+        "Inference", "PyTorch", "JAX", "Convolutional training", "norm.Forward.time_nbbn",
+        "rows 1000",
+    ):
         assert wanted in text
     points = wait_for(browser, "document.querySelectorAll('svg.history circle').length")
-    assert points == 3 + 3 + 2  # PyTorch and JAX in inference, PyTorch in the convolutional network's two
-    drawn = "[...document.querySelectorAll('svg.bar rect')].map(r => r.getBoundingClientRect().width)"
+    # PyTorch and JAX in inference, PyTorch in the convolutional network's two.
+    assert points == 3 + 3 + 2
+    drawn = (
+        "[...document.querySelectorAll('svg.bar rect')].map(r => r.getBoundingClientRect().width)"
+    )
     assert min(wait_for(browser, drawn)) > 0.3
     assert complaints(browser) == []
 
@@ -118,7 +132,9 @@ def test_our_page_on_a_phone(browser, address, scheme):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(f"{address}/index.html")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
-    colours = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    colours = (
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
     paper, ink = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in wait_for(browser, colours))
     assert (paper > ink) == (scheme == "light")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

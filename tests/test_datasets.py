@@ -14,9 +14,11 @@ from nbbn.datasets import mnist as dataset
 def arrays(rng):
     """A small set in the file's layout."""
     return {
-        "x_train": rng.integers(0, 256, (7, 28, 28)).astype(np.uint8), "y_train": rng.integers(0, 10, 7).astype(np.uint8),
-        "x_test": rng.integers(0, 256, (3, 28, 28)).astype(np.uint8), "y_test": rng.integers(0, 10, 3).astype(np.uint8),
-    }  # fmt: skip
+        "x_train": rng.integers(0, 256, (7, 28, 28)).astype(np.uint8),
+        "y_train": rng.integers(0, 10, 7).astype(np.uint8),
+        "x_test": rng.integers(0, 256, (3, 28, 28)).astype(np.uint8),
+        "y_test": rng.integers(0, 10, 3).astype(np.uint8),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,9 @@ def save(folder, arrays, name="mnist.npz"):
 
 def check(data, arrays):
     (x_train, y_train), (x_test, y_test) = data
-    for got, name in ((x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test"), (y_test, "y_test")):
+    for got, name in (
+        (x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test"), (y_test, "y_test"),
+    ):
         np.testing.assert_array_equal(got, arrays[name])
         assert got.dtype == np.uint8
 
@@ -71,7 +75,10 @@ def test_openml(monkeypatch, rng):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
     images = x.astype(np.uint8).reshape(-1, 28, 28)
     at = 60_000
-    check(dataset.load_data(), {"x_train": images[:at], "y_train": y[:at], "x_test": images[at:], "y_test": y[at:]})
+    check(
+        dataset.load_data(),
+        {"x_train": images[:at], "y_train": y[:at], "x_test": images[at:], "y_test": y[at:]},
+    )
     x, y = x[:100], y[:100]
     with pytest.raises(nbbn.FileError, match=r"OpenML gave 100 images, not MNIST's 70,000"):
         dataset.load_data()
@@ -87,7 +94,10 @@ def test_offline():
 
 
 def test_a_file_that_is_not_there(tmp_path, monkeypatch):
-    with pytest.raises(nbbn.FileError, match=r"mnist\.npz: does not exist; give the path of an mnist\.npz in Keras's layout"):
+    with pytest.raises(
+        nbbn.FileError,
+        match=r"mnist\.npz: does not exist; give the path of an mnist\.npz in Keras's layout",
+    ):
         dataset.load_data(tmp_path)
     monkeypatch.setenv("NBBN_DATA", str(tmp_path / "typo.npz"))
     with pytest.raises(nbbn.FileError, match=r"typo\.npz: does not exist"):
@@ -102,7 +112,10 @@ def test_other_files(arrays, tmp_path):
     with pytest.raises(nbbn.FileError, match=r"lacks one of the arrays x_train, y_train"):
         dataset.load_data(save(tmp_path, {"x_train": arrays["x_train"]}, "part.npz"))
     arrays["x_test"] = arrays["x_test"].astype(np.float32)
-    with pytest.raises(nbbn.FileError, match=r"holds float32 of shape \(3, 28, 28\), labels of shape \(3,\); not MNIST"):
+    with pytest.raises(
+        nbbn.FileError,
+        match=r"holds float32 of shape \(3, 28, 28\), labels of shape \(3,\); not MNIST",
+    ):
         dataset.load_data(save(tmp_path, arrays, "floats.npz"))
 
 

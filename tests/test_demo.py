@@ -21,7 +21,10 @@ FILES = ["curves.png", "folded.safetensors", "model.safetensors", "results.json"
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A handful of rounds of timing: these tests look at what is timed, not at how long it takes."""
+    """A handful of rounds of timing.
+
+    These tests look at what is timed, not at how long it takes.
+    """
     monkeypatch.setenv("NBBN_COMMAND", "nbbn")
     monkeypatch.setattr(timing, "_ROUNDS", 3)
     monkeypatch.setattr(timing, "_BLOCK_SECONDS", 1e-4)
@@ -37,7 +40,10 @@ def demo(capsys, *argv):
 
 
 def write_images(path, **changed):
-    """A file in Keras's layout, of 300 and 60 little images; `changed` replaces arrays, None leaves one out."""
+    """A file in Keras's layout, of 300 and 60 little images.
+
+    `changed` replaces arrays, None leaves one out.
+    """
     rng = np.random.default_rng(3)
     arrays = {}
     for part, rows in (("train", 300), ("test", 60)):
@@ -54,14 +60,19 @@ def test_digits_end_to_end(tmp_path, capsys, quick):
     text = demo(capsys, "--output", out, "--epochs", "8", "--threads", "1")
     assert sorted(p.name for p in out.iterdir()) == FILES
     results = json.loads((out / "results.json").read_text())
-    # The files hold what was trained: the saved network scores what the last epoch's validation did, folded too.
+    # The files hold what was trained: the saved network scores what the last epoch's validation
+    # did, folded too.
     images = datasets.digits(seed=0)
     model, folded = nbbn.load(out / "model.safetensors"), nbbn.load(out / "folded.safetensors")
     score = results["runs"]["with batch norm"]["val_accuracy"][-1]
     assert model.score(images.x_test, images.y_test) == pytest.approx(score)
-    assert np.mean(folded.predict(images.x_test) == images.y_test) == results["fold"]["test_accuracy"]
+    assert (
+        np.mean(folded.predict(images.x_test) == images.y_test) == results["fold"]["test_accuracy"]
+    )
     assert score > 0.9
-    np.testing.assert_allclose(folded.predict_proba(images.x_test), model.predict_proba(images.x_test), atol=1e-5)
+    np.testing.assert_allclose(
+        folded.predict_proba(images.x_test), model.predict_proba(images.x_test), atol=1e-5
+    )
     # And the words say what the files hold.
     assert "3 of 3 batch norms folded" in text
     assert f"{score:.2%}" in text
@@ -71,19 +82,25 @@ def test_digits_end_to_end(tmp_path, capsys, quick):
 
 
 def test_both_networks_differ_by_batch_norm_alone(tmp_path, capsys, quick):
-    demo(capsys, "--output", tmp_path, "--epochs", "2", "--hidden", "16,8", "--activation", "logistic")
+    demo(
+        capsys, "--output", tmp_path, "--epochs", "2", "--hidden", "16,8", "--activation",
+        "logistic",
+    )
     runs = json.loads((tmp_path / "results.json").read_text())["runs"]
     assert list(runs) == ["with batch norm", "without"]
     images = datasets.digits(seed=0)
     for batch_norm, run in zip((True, False), runs.values()):
         model = nbbn.MLPClassifier(
-            (16, 8), activation="logistic", batch_size=32, max_iter=2, random_state=0, alpha=0.0, batch_norm=batch_norm
+            (16, 8), activation="logistic", batch_size=32, max_iter=2, random_state=0, alpha=0.0,
+            batch_norm=batch_norm,
         )
         with pytest.warns(match="hasn't converged"):
             model.fit(images.x_train, images.y_train, X_val=images.x_test, y_val=images.y_test)
         assert model.loss_curve_ == run["loss"]
         assert model.validation_loss_curve_ == run["val_loss"]
-        assert {len(run[k]) for k in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")} == {2}
+        assert {
+            len(run[k]) for k in ("loss", "val_loss", "accuracy", "val_accuracy", "seconds")
+        } == {2}
 
 
 def test_the_picture_has_two_panels(tmp_path, capsys, quick):
@@ -104,13 +121,16 @@ def test_without_matplotlib_everything_else_is_written(tmp_path, capsys, quick, 
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     text = demo(capsys, "--output", tmp_path, "--epochs", "1", "--hidden", "8")
     assert "no picture" in text and "pip install matplotlib" in text
-    assert sorted(p.name for p in tmp_path.iterdir()) == [name for name in FILES if name != "curves.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        name for name in FILES if name != "curves.png"
+    ]
 
 
 def test_same_seed_same_bits(tmp_path, capsys, quick):
     for name, threads in (("a", 1), ("b", 2)):
         demo(
-            capsys, "--output", tmp_path / name, "--epochs", "2", "--hidden", "16", "--seed", "5", "--threads", threads
+            capsys, "--output", tmp_path / name, "--epochs", "2", "--hidden", "16", "--seed", "5",
+            "--threads", threads,
         )
     files = [tmp_path / name / "folded.safetensors" for name in ("a", "b")]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -129,7 +149,10 @@ def test_a_file_in_mnists_layout(tmp_path, capsys, quick):
 @pytest.mark.slow
 def test_mnist(mnist, tmp_path, capsys, quick):
     np.savez(tmp_path / "mnist.npz", **mnist)
-    demo(capsys, "--data", tmp_path / "mnist.npz", "--output", tmp_path / "out", "--epochs", "2", "--batch-size", "128")
+    demo(
+        capsys, "--data", tmp_path / "mnist.npz", "--output", tmp_path / "out", "--epochs", "2",
+        "--batch-size", "128",
+    )
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["data"] == {"name": "mnist", "training_rows": 60_000, "test_rows": 10_000}
     assert results["fold"]["test_accuracy"] > 0.96
@@ -146,10 +169,8 @@ X, Y = np.zeros((300, 6, 5), np.uint8), np.arange(300) % 3
         ({"y_train": Y / 2}, "y_train must hold 300 whole numbers"),
         ({"x_train": X.astype("U1")}, "x_train must hold images"),
         ({"x_train": X.astype(object)}, "no readable .npz"),
-        ({"x_test": X[:60, :5]}, "must have one shape"),
-        ({"x_train": X - 1.0}, "grey values"),
-        ({"x_train": X * np.nan}, "grey values"),
-        ({"y_train": 0 * Y}, "a single class"),
+        ({"x_test": X[:60, :5]}, "must have one shape"), ({"x_train": X - 1.0}, "grey values"),
+        ({"x_train": X * np.nan}, "grey values"), ({"y_train": 0 * Y}, "a single class"),
         ({"y_test": Y[:60] + 1}, "class 3"),
         ({"x_test": X[:0], "y_test": Y[:0]}, "x_test must hold images"),
     ],
@@ -181,7 +202,10 @@ def test_output_that_is_a_file(tmp_path, capsys):
 
 def run_demo(output, **options):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"}
-    argv = [sys.executable, "-m", "nbbn", "demo", "--epochs", "2", "--hidden", "8", "--output", str(output)]
+    argv = [
+        sys.executable, "-m", "nbbn", "demo", "--epochs", "2", "--hidden", "8", "--output",
+        str(output),
+    ]
     return subprocess.run(argv, env=env, timeout=200, **options)
 
 

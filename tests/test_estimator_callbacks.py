@@ -41,7 +41,9 @@ class Recorder:
     def on_fit_task_begin(self, estimator, context):
         self.calls.append(f"begin {context.task_name} {context.task_id}")
 
-    def on_fit_task_end(self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None):
+    def on_fit_task_end(
+        self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
+    ):
         self.calls.append(f"end {context.task_name} {context.task_id}")
         self.seen = X, y, metadata
         if context.task_name == "epoch":
@@ -57,13 +59,23 @@ callback = pytest.importorskip("sklearn.callback", reason="scikit-learn's callba
 def test_protocol(kind, way):
     X, y = data()
     recorder, weights = Recorder(), np.ones(len(X))
-    model = make(kind, max_iter=2, callbacks=[recorder]) if way == "parameter" else make(kind, max_iter=2)
+    model = (
+        make(kind, max_iter=2, callbacks=[recorder])
+        if way == "parameter"
+        else make(kind, max_iter=2)
+    )
     if way == "set_callbacks":
         model.set_callbacks(recorder)
     model.fit(X, y, weights)
-    assert recorder.calls == ["setup", "begin fit 0", "begin epoch 0", "end epoch 0", "begin epoch 1", "end epoch 1", "end fit 0",
-                              "teardown"]  # fmt: skip
-    assert recorder.seen[0] is X and recorder.seen[1] is y and recorder.seen[2]["sample_weight"] is weights
+    assert recorder.calls == [
+        "setup", "begin fit 0", "begin epoch 0", "end epoch 0", "begin epoch 1", "end epoch 1",
+        "end fit 0", "teardown",
+    ]
+    assert (
+        recorder.seen[0] is X
+        and recorder.seen[1] is y
+        and recorder.seen[2]["sample_weight"] is weights
+    )
     assert hasattr(model, "_skl_callbacks") == (way == "set_callbacks")
     assert not hasattr(model, "_callback_fit_ctx")
 
@@ -118,11 +130,17 @@ def test_callbacks_within_a_search():
     X, y = data()
     monitor = callback.ScoringMonitor(scoring="accuracy")
     GridSearchCV(make(callbacks=[monitor], max_iter=3), {"alpha": [1e-4, 1e-2]}, cv=2).fit(X, y)
-    epochs = [row for log in monitor.get_logs("all") for row in log.data if row["task_name"] == "epoch"]
+    epochs = [
+        row for log in monitor.get_logs("all") for row in log.data if row["task_name"] == "epoch"
+    ]
     assert len(epochs) == (2 * 2 + 1) * 3
-    GridSearchCV(make(max_iter=2), {"alpha": [1e-4, 1e-2]}, cv=2, n_jobs=2).set_callbacks(callback.ProgressBar()).fit(X, y)
+    GridSearchCV(make(max_iter=2), {"alpha": [1e-4, 1e-2]}, cv=2, n_jobs=2).set_callbacks(
+        callback.ProgressBar()
+    ).fit(X, y)
     with pytest.raises(TypeError, match="auto-propagated"):
-        GridSearchCV(make(callbacks=callback.ProgressBar()), {"alpha": [1e-4]}, cv=2, error_score="raise").fit(X, y)
+        GridSearchCV(
+            make(callbacks=callback.ProgressBar()), {"alpha": [1e-4]}, cv=2, error_score="raise"
+        ).fit(X, y)
 
 
 def test_callbacks_within_a_pipeline():
@@ -133,7 +151,11 @@ def test_callbacks_within_a_pipeline():
     rows = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
     assert len(rows) == 4 and rows[-1]["accuracy"] == pipeline.score(X, y)
     ref = make_pipeline(StandardScaler(), make(max_iter=4)).fit(X, y)
-    watched = make_pipeline(StandardScaler(), make(max_iter=4)).set_callbacks(callback.ProgressBar()).fit(X, y)
+    watched = (
+        make_pipeline(StandardScaler(), make(max_iter=4))
+        .set_callbacks(callback.ProgressBar())
+        .fit(X, y)
+    )
     assert_same_fit(watched[-1], ref[-1])
     assert_same_fit(pipeline[-1], ref[-1])
 
@@ -142,7 +164,10 @@ def test_clones_share_callbacks():
     recorder = Recorder()
     model = make(callbacks=[recorder], hidden_layer_sizes=[5, 3])
     copy = clone(model)
-    assert copy.callbacks is model.callbacks and copy.hidden_layer_sizes is not model.hidden_layer_sizes
+    assert (
+        copy.callbacks is model.callbacks
+        and copy.hidden_layer_sizes is not model.hidden_layer_sizes
+    )
 
 
 def test_no_callbacks():
@@ -156,7 +181,11 @@ def test_no_callbacks():
 def test_functions_with_lbfgs():
     X, y = data()
     seen = []
-    model = make(solver="lbfgs", max_iter=20, callbacks=lambda estimator, logs: seen.append(logs) or logs["epoch"] == 4)
+    model = make(
+        solver="lbfgs",
+        max_iter=20,
+        callbacks=lambda estimator, logs: seen.append(logs) or logs["epoch"] == 4,
+    )
     model.fit(X, y, X_val=X, y_val=y)
     assert [logs["epoch"] for logs in seen] == [1, 2, 3, 4] and model.n_iter_ == 4
     assert [logs["loss"] for logs in seen] == model.loss_curve_

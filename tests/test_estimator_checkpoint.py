@@ -33,12 +33,16 @@ WAYS = {
     "no norm": {"batch_norm": False},
     "dropout": {"dropout": 0.3},
     "in order": {"shuffle": False},
-    "sgd, adaptive": {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "n_iter_no_change": 1},
+    "sgd, adaptive": {
+        "solver": "sgd", "learning_rate": "adaptive", "tol": 0.05, "n_iter_no_change": 1,
+    },
     "invscaling": {"learning_rate": "invscaling"},
     "one cycle": {"learning_rate": "one_cycle"},
     "adamw": {"solver": "adamw", "clip_norm": 1.0},
     "early stopping": {"early_stopping": True, "learning_rate_init": 0.1},
-    "early stopping by loss": {"early_stopping": "loss", "learning_rate_init": 0.1, "shuffle": False},
+    "early stopping by loss": {
+        "early_stopping": "loss", "learning_rate_init": 0.1, "shuffle": False,
+    },
     "float32": {"dtype": "float32"},
 }
 
@@ -61,12 +65,19 @@ def test_resumed_fit_has_the_same_bits(kind, params, stop, tmp_path):
         stopped.fit(X, y, weights)
     assert not hasattr(stopped, "coefs_")
     seen = []
-    got = make(kind, checkpoint=str(tmp_path / "fit"), callbacks=lambda estimator, logs: seen.append(logs["epoch"]), **params)
+    got = make(
+        kind, checkpoint=str(tmp_path / "fit"),
+        callbacks=lambda estimator, logs: seen.append(logs["epoch"]), **params,
+    )
     got.fit(X, y, weights)
     assert seen[0] == stop + 1
     assert_same_fit(got, ref)
-    assert_same_fit(got.set_params(checkpoint=None).partial_fit(X, y, weights) if not params.get("early_stopping") else got,
-                     ref.partial_fit(X, y, weights) if not params.get("early_stopping") else ref)  # fmt: skip
+    assert_same_fit(
+        got.set_params(checkpoint=None).partial_fit(X, y, weights)
+        if not params.get("early_stopping")
+        else got,
+        ref.partial_fit(X, y, weights) if not params.get("early_stopping") else ref,
+    )
 
 
 @pytest.mark.parametrize("random_state", [np.random.RandomState, lambda seed: None])
@@ -95,7 +106,9 @@ def test_a_finished_fit_stays_finished(tmp_path):
     params = {"tol": 10.0, "n_iter_no_change": 2, "max_iter": 50}
     ref = make(checkpoint=tmp_path / "fit", **params).fit(X, y)
     seen = []
-    got = make(checkpoint=tmp_path / "fit", callbacks=lambda *args: seen.append(args), **params).fit(X, y)
+    got = make(
+        checkpoint=tmp_path / "fit", callbacks=lambda *args: seen.append(args), **params
+    ).fit(X, y)
     assert got.n_iter_ == 4 and seen == []
     assert_same_fit(got, ref)
 
@@ -105,10 +118,8 @@ def test_a_finished_fit_stays_finished(tmp_path):
     [
         ({"alpha": 1.0}, None, "differs in alpha"),
         ({"hidden_layer_sizes": (12, 6)}, None, "hidden_layer_sizes"),
-        ({"random_state": 2}, None, "random_state"),
-        ({}, "X", "differs in X;"),
-        ({}, "y", "differs in y;"),
-        ({}, "sample_weight", "differs in sample_weight;"),
+        ({"random_state": 2}, None, "random_state"), ({}, "X", "differs in X;"),
+        ({}, "y", "differs in y;"), ({}, "sample_weight", "differs in sample_weight;"),
         ({"learning_rate": "cosine", "max_iter": 7}, None, "max_iter"),
     ],
     ids=str,
@@ -120,7 +131,11 @@ def test_checkpoint_of_another_fit(params, change, match, tmp_path):
     make(checkpoint=path, max_iter=3, **start).fit(X, y)
     kept = path.read_bytes()
     given = {"X": X, "y": y, "sample_weight": None}
-    given |= {"X": {"X": X + 1e-9}, "y": {"y": (y + 1) % 3}, "sample_weight": {"sample_weight": np.ones(len(X))}}.get(change, {})
+    given |= {
+        "X": {"X": X + 1e-9},
+        "y": {"y": (y + 1) % 3},
+        "sample_weight": {"sample_weight": np.ones(len(X))},
+    }.get(change, {})
     with pytest.raises(nbbn.FileError, match=match):
         make(checkpoint=path, **params).fit(**given)
     assert path.read_bytes() == kept
@@ -147,7 +162,10 @@ def test_broken_checkpoint(content, tmp_path):
 def test_a_killed_process_is_resumed(tmp_path):
     """Killed three times at whatever moment, it ends with the bits of a fit that was left alone."""
     path = tmp_path / "fit"
-    params = {"max_iter": 300, "tol": 0.0, "dropout": 0.2, "early_stopping": True, "n_iter_no_change": 300, "n_jobs": 1}
+    params = {
+        "max_iter": 300, "tol": 0.0, "dropout": 0.2, "early_stopping": True,
+        "n_iter_no_change": 300, "n_jobs": 1,
+    }
     code = f"""
         import warnings
         import nbbn
@@ -161,16 +179,23 @@ def test_a_killed_process_is_resumed(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     written = []
     for _ in range(3):
-        with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=env, stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], env=env, stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
             assert child.stdout.readline() == "begins\n"
             last = path.read_bytes() if path.exists() else None
             while child.poll() is None and (not path.exists() or path.read_bytes() == last):
                 time.sleep(0.002)
             child.kill()
-            assert child.stdout.read() == "", "the fit was over before it was killed: the test shows nothing"
+            assert child.stdout.read() == "", (
+                "the fit was over before it was killed: the test shows nothing"
+            )
         written.append(path.read_bytes())
     assert len(set(written)) == 3
     seen = []
-    got = make(checkpoint=path, callbacks=lambda estimator, logs: seen.append(logs["epoch"]), **params).fit(*data())
+    got = make(
+        checkpoint=path, callbacks=lambda estimator, logs: seen.append(logs["epoch"]), **params
+    ).fit(*data())
     assert 3 < seen[0] <= 300 and seen == list(range(seen[0], 301))
     assert_same_fit(got, make(**params).fit(*data()))

@@ -35,7 +35,10 @@ def make(kind="MLPClassifier", **params):
 
 @parametrize_with_checks(
     [
-        getattr(nbbn, kind)(hidden_layer_sizes=(20,), max_iter=60, learning_rate_init=0.02, random_state=0, batch_norm=norm)
+        getattr(nbbn, kind)(
+            hidden_layer_sizes=(20,), max_iter=60, learning_rate_init=0.02, random_state=0,
+            batch_norm=norm,
+        )
         for kind in KINDS
         for norm in (True, False)
     ]
@@ -46,7 +49,10 @@ def test_scikit_learn_checks(estimator, check):
 
 @newest
 def test_the_check_that_is_skipped_here():
-    """Of arrays of other libraries; scikit-learn runs it where scipy's support for them was switched on before its import."""
+    """Of arrays of other libraries.
+
+    Scikit-learn runs it where scipy's support for them was switched on before its import.
+    """
     code = f"""
         import warnings
         import nbbn
@@ -59,8 +65,15 @@ def test_the_check_that_is_skipped_here():
                         check(estimator)
                         print("passed")
     """
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "SCIPY_ARRAY_API": "1"}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=600)
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+        "SCIPY_ARRAY_API": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True,
+        timeout=600,
+    )
     assert done.stdout.split() == ["passed"] * 4, done.stderr
 
 
@@ -84,20 +97,32 @@ def test_parameters(kind):
 
 @newest
 def test_shares_scikit_learns_signatures():
-    """Every parameter of scikit-learn's, in its place and with its default; the others by keyword alone."""
+    """Every parameter of scikit-learn's, in its place and with its default.
+
+    The others by keyword alone.
+    """
     from sklearn import neural_network
 
     for kind in KINDS:
-        for method in ("__init__", "fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score"):
+        for method in (
+            "__init__", "fit", "partial_fit", "predict", "predict_proba", "predict_log_proba",
+            "score",
+        ):
             if kind == "MLPRegressor" and "proba" in method:
                 continue
             ours, theirs = (
-                inspect.signature(getattr(getattr(library, kind), method)).parameters for library in (nbbn, neural_network)
+                inspect.signature(getattr(getattr(library, kind), method)).parameters
+                for library in (nbbn, neural_network)
             )
             shared = {name: (p.default, p.kind) for name, p in ours.items() if name in theirs}
-            assert shared == {name: (p.default, p.kind) for name, p in theirs.items()}, (kind, method)
+            assert shared == {name: (p.default, p.kind) for name, p in theirs.items()}, (
+                kind,
+                method,
+            )
             positional = [name for name, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-            assert positional == [name for name, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD], (kind, method)
+            assert positional == [
+                name for name, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD
+            ], (kind, method)
     assert nbbn.MLPClassifier().loss == neural_network.MLPClassifier().loss == "log_loss"
 
 
@@ -127,9 +152,14 @@ def test_pipeline_and_grid_search():
     X, y = data()
     pipeline = make_pipeline(StandardScaler(), make(max_iter=10, learning_rate_init=0.01))
     assert pipeline.fit(X, y).score(X, y) > 0.7
-    grid = {"mlpclassifier__batch_norm": [True, "post", False], "mlpclassifier__alpha": [1e-4, 1e-1]}
+    grid = {
+        "mlpclassifier__batch_norm": [True, "post", False],
+        "mlpclassifier__alpha": [1e-4, 1e-1],
+    }
     one, two = (GridSearchCV(pipeline, grid, cv=2, n_jobs=n).fit(X, y) for n in (1, 2))
-    np.testing.assert_array_equal(one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(
+        one.cv_results_["mean_test_score"], two.cv_results_["mean_test_score"]
+    )
     assert one.best_params_ == two.best_params_
 
 
@@ -166,7 +196,9 @@ def test_feature_names():
 # Labels and targets
 
 
-@pytest.mark.parametrize("labels", [["ash", "beech", "cedar"], [-5, 0, 70], [1.0, 2.0, 3.0]], ids=str)
+@pytest.mark.parametrize(
+    "labels", [["ash", "beech", "cedar"], [-5, 0, 70], [1.0, 2.0, 3.0]], ids=str
+)
 def test_any_labels(labels):
     X, y = data()
     labels = np.array(labels)
@@ -189,8 +221,12 @@ def test_probabilities():
         probability = fitted.predict_proba(X)
         assert probability.shape == (len(X), len(fitted.classes_))
         np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-12)
-        np.testing.assert_array_equal(fitted.classes_[probability.argmax(axis=1)], fitted.predict(X))
-        np.testing.assert_allclose(fitted.predict_log_proba(X), np.log(probability), rtol=1e-6, atol=1e-12)
+        np.testing.assert_array_equal(
+            fitted.classes_[probability.argmax(axis=1)], fitted.predict(X)
+        )
+        np.testing.assert_allclose(
+            fitted.predict_log_proba(X), np.log(probability), rtol=1e-6, atol=1e-12
+        )
         assert fitted.score(X, target) == (fitted.predict(X) == target).mean()
 
 
@@ -217,10 +253,8 @@ def test_regression_targets():
 def test_dtype(kind):
     X, y = data()
     for dtype, force, expected in (
-        (np.float64, None, np.float64),
-        (np.float32, None, np.float32),
-        (np.float64, "float32", np.float32),
-        (np.float32, "float64", np.float64),
+        (np.float64, None, np.float64), (np.float32, None, np.float32),
+        (np.float64, "float32", np.float32), (np.float32, "float64", np.float64),
         (np.int64, None, np.float64),
     ):
         fitted = make(kind, dtype=force).fit(X.astype(dtype), y)
@@ -242,10 +276,8 @@ def test_images_of_bytes():
 @pytest.mark.parametrize(
     "layout",
     [
-        np.asfortranarray,
-        lambda a: np.repeat(a, 2, axis=0)[::2],
-        lambda a: a[:, ::-1].copy()[:, ::-1],
-        lambda a: a.tolist(),
+        np.asfortranarray, lambda a: np.repeat(a, 2, axis=0)[::2],
+        lambda a: a[:, ::-1].copy()[:, ::-1], lambda a: a.tolist(),
     ],
     ids=["fortran", "strided", "reversed", "list"],
 )

@@ -44,9 +44,14 @@ def test_sparse_rows_give_the_bits_of_dense_ones(form, container):
     assert (before != sparse).nnz == 0 and sparse.format == form
 
 
-@pytest.mark.parametrize("params", [
-    {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "lbfgs", "batch_norm": False}, {"shuffle": False}, {"dropout": 0.3},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "lbfgs", "batch_norm": False},
+        {"shuffle": False}, {"dropout": 0.3},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
 def test_sparse_rows_in_parts(params, kind, monkeypatch):
     """Made dense 40 rows at a time, within an epoch as well."""
@@ -54,8 +59,12 @@ def test_sparse_rows_in_parts(params, kind, monkeypatch):
     X, y = data()
     weights = np.linspace(0.5, 2, len(X))
     sparse = scipy.sparse.csr_array(X)
-    got, ref = (make(kind, **params).fit(x, y, weights, X_val=v, y_val=y) if "early_stopping" not in params
-                else make(kind, **params).fit(x, y, weights) for x, v in ((sparse, sparse), (X, X)))  # fmt: skip
+    got, ref = (
+        make(kind, **params).fit(x, y, weights, X_val=v, y_val=y)
+        if "early_stopping" not in params
+        else make(kind, **params).fit(x, y, weights)
+        for x, v in ((sparse, sparse), (X, X))
+    )
     for a, b in zip(got.coefs_ + got.intercepts_, ref.coefs_ + ref.intercepts_, strict=True):
         if "solver" not in params:
             np.testing.assert_array_equal(a, b)
@@ -82,7 +91,9 @@ def test_sparse_rows_with_duplicate_entries():
     y = data()[1]
     row, column = np.repeat(np.arange(30), 10), np.tile(np.arange(10) % 5, 30)
     sparse = scipy.sparse.coo_array((np.ones(300), (row, column)), shape=(30, 5))
-    assert_same_bits(make(batch_size=9).fit(sparse, y[:30]), make(batch_size=9).fit(sparse.toarray(), y[:30]))
+    assert_same_bits(
+        make(batch_size=9).fit(sparse, y[:30]), make(batch_size=9).fit(sparse.toarray(), y[:30])
+    )
 
 
 def test_sparse_rows_that_are_not_finite():
@@ -108,12 +119,9 @@ def test_partial_fit_of_sparse_rows():
 
 
 FORMS = {
-    "fortran": np.asfortranarray,
-    "read-only": lambda X: (X.setflags(write=False), X)[1],
-    "strided": lambda X: np.repeat(X, 2, axis=0)[::2],
-    "reversed": lambda X: X[::-1].copy()[::-1],
-    "list": lambda X: X.tolist(),
-    "object": lambda X: X.astype(object),
+    "fortran": np.asfortranarray, "read-only": lambda X: (X.setflags(write=False), X)[1],
+    "strided": lambda X: np.repeat(X, 2, axis=0)[::2], "reversed": lambda X: X[::-1].copy()[::-1],
+    "list": lambda X: X.tolist(), "object": lambda X: X.astype(object),
     "strings": lambda X: X.astype(str).astype(object),
     "other byte order": lambda X: X.astype(X.dtype.newbyteorder()),
     "long double": lambda X: X.astype(np.longdouble),
@@ -139,14 +147,19 @@ def test_memory_mapped_rows(tmp_path):
         np.testing.assert_array_equal(got.predict(mapped), got.predict(X))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool", "float16"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool", "float16"],
+)
 @pytest.mark.parametrize("compute", [None, "float32"])
 def test_other_numbers(dtype, compute):
     X, y = data()
     X = np.abs(X * 5).astype(dtype)
     got = make(dtype=compute).fit(X, y)
     assert_same_bits(got, make(dtype=compute).fit(X.astype(compute or "float64"), y))
-    np.testing.assert_array_equal(got.predict_proba(X), got.predict_proba(X.astype(compute or "float64")))
+    np.testing.assert_array_equal(
+        got.predict_proba(X), got.predict_proba(X.astype(compute or "float64"))
+    )
 
 
 def test_complex_rows():
@@ -172,7 +185,9 @@ def test_frames(kind):
     plain = np.asarray(frame, dtype=np.float32 if kind == "one dtype" else np.float64)
     assert_same_bits(got, make().fit(plain, target.to_numpy(), np.ones(len(y))))
     assert list(got.feature_names_in_) == list(frame.columns)
-    np.testing.assert_array_equal(got.predict(frame), make().fit(plain, target.to_numpy(), np.ones(len(y))).predict(plain))
+    np.testing.assert_array_equal(
+        got.predict(frame), make().fit(plain, target.to_numpy(), np.ones(len(y))).predict(plain)
+    )
     with pytest.raises(ValueError, match="feature names"):
         got.predict(frame[frame.columns[::-1]])
 
@@ -213,20 +228,28 @@ def test_labels(labels, early_stopping):
 def test_two_labels(labels):
     X, y = data()
     labels = np.array(labels)
-    got, ref = make(early_stopping=True).fit(X, labels[(y > 0) * 1]), make(early_stopping=True).fit(X, (y > 0) * 1)
+    got, ref = (
+        make(early_stopping=True).fit(X, labels[(y > 0) * 1]),
+        make(early_stopping=True).fit(X, (y > 0) * 1),
+    )
     assert_same_bits(got, ref)
     np.testing.assert_array_equal(got.predict(X), labels[ref.predict(X)])
 
 
-@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda y: y.astype(bool), scipy.sparse.csr_matrix],
-                         ids=["array", "list", "bool", "sparse"])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [np.asarray, np.ndarray.tolist, lambda y: y.astype(bool), scipy.sparse.csr_matrix],
+    ids=["array", "list", "bool", "sparse"],
+)
 def test_many_labels(form):
     X, y = data()
     many = np.column_stack([y == 0, y > 0, X[:, 0] > 0]).astype(int)
     got, ref = make().fit(X, form(many)), make().fit(X, many)
     assert_same_bits(got, ref)
     answers = got.predict(X)
-    np.testing.assert_array_equal(answers.toarray() if scipy.sparse.issparse(answers) else answers, ref.predict(X))
+    np.testing.assert_array_equal(
+        answers.toarray() if scipy.sparse.issparse(answers) else answers, ref.predict(X)
+    )
     assert got.predict_proba(X).shape == (len(X), 3)
 
 

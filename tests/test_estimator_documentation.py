@@ -1,4 +1,7 @@
-"""The docstrings say what there is: every parameter with its default, every fitted attribute, every argument of a method."""
+"""The docstrings say what there is.
+
+Every parameter with its default, every fitted attribute, every argument of a method.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def sections(text: str) -> dict[str, dict[str, tuple[str, str]]]:
     """Name, type and text of each entry of each section of a numpydoc docstring."""
     lines = inspect.cleandoc(text).split("\n")
-    heads = [i for i in range(len(lines) - 1) if re.fullmatch("-{3,}", lines[i + 1]) and len(lines[i]) == len(lines[i + 1])]
+    heads = [
+        i
+        for i in range(len(lines) - 1)
+        if re.fullmatch("-{3,}", lines[i + 1]) and len(lines[i]) == len(lines[i + 1])
+    ]
     found = {}
     for head, end in zip(heads, [*heads[1:], len(lines)]):
         entries, names = {}, []
@@ -29,7 +36,10 @@ def sections(text: str) -> dict[str, dict[str, tuple[str, str]]]:
                 names = entry[1].split(", ")
                 entries |= dict.fromkeys(names, (entry[2], ""))
             elif line.startswith("    "):
-                entries |= {name: (entries[name][0], f"{entries[name][1]} {line.strip()}".strip()) for name in names}
+                entries |= {
+                    name: (entries[name][0], f"{entries[name][1]} {line.strip()}".strip())
+                    for name in names
+                }
         found[lines[head]] = entries
     return found
 
@@ -40,9 +50,19 @@ def fitted(kind: str) -> dict[str, object]:
     X, y = three_classes(90, 8, 6)
     X = pandas.DataFrame(X, columns=list("abcdefgh"))
     found = {}
-    for params in ({}, {"early_stopping": True}, {"solver": "lbfgs"}, {"batch_norm": False}, {"solver": "sgd"}):
-        found |= vars(getattr(nbbn, kind)(hidden_layer_sizes=(5,), max_iter=2, **params).fit(X, y, X_val=X, y_val=y))
-    return {name: value for name, value in found.items() if name.endswith("_") and not name.startswith("_")}
+    for params in (
+        {}, {"early_stopping": True}, {"solver": "lbfgs"}, {"batch_norm": False}, {"solver": "sgd"},
+    ):
+        found |= vars(
+            getattr(nbbn, kind)(hidden_layer_sizes=(5,), max_iter=2, **params).fit(
+                X, y, X_val=X, y_val=y
+            )
+        )
+    return {
+        name: value
+        for name, value in found.items()
+        if name.endswith("_") and not name.startswith("_")
+    }
 
 
 @kinds
@@ -70,14 +90,22 @@ def test_choices_are_named(kind):
     cls = getattr(nbbn, kind)
     documented = sections(cls.__doc__)["Parameters"]
     for name, rules in cls._parameter_constraints.items():
-        for choice in (option for rule in rules for option in getattr(rule, "options", ()) if isinstance(option, str)):
+        for choice in (
+            option
+            for rule in rules
+            for option in getattr(rule, "options", ())
+            if isinstance(option, str)
+        ):
             assert repr(choice) in " ".join(documented[name]), (name, choice)
 
 
 @kinds
 def test_methods(kind):
     cls = getattr(nbbn, kind)
-    methods = ["fit", "partial_fit", "predict", "score", "transform", "recalibrate", "fold", "save", "get_feature_names_out"]
+    methods = [
+        "fit", "partial_fit", "predict", "score", "transform", "recalibrate", "fold", "save",
+        "get_feature_names_out",
+    ]
     methods += ["predict_proba", "predict_log_proba"] if kind == "MLPClassifier" else []
     for name in methods:
         method = getattr(cls, name)
@@ -92,7 +120,9 @@ def test_help_can_be_read(kind):
     text = pydoc.plain(pydoc.render_doc(getattr(nbbn, kind)))
     own = text[text.index("Multi-layer perceptron") : text.index("Method resolution order")]
     assert max(map(len, own.split("\n"))) <= 130
-    assert "{" not in re.sub(r"\{[^{}]*'[^{}]*'\}|\{array-like[^{}]*\}", "", own), "a template was not filled in"
+    assert "{" not in re.sub(r"\{[^{}]*'[^{}]*'\}|\{array-like[^{}]*\}", "", own), (
+        "a template was not filled in"
+    )
 
 
 @kinds
@@ -104,9 +134,15 @@ def test_examples(kind):
 
 
 def test_documented_formulas():
-    """`loss_curve_` holds the penalty, `validation_loss_curve_` does not; `t_` counts rows, `n_iter_` epochs."""
+    """`loss_curve_` holds the penalty, `validation_loss_curve_` does not.
+
+    `t_` counts rows, `n_iter_` epochs.
+    """
     X, y = three_classes(90, 8, 6)
-    params = {"batch_norm": False, "max_iter": 1, "batch_size": 90, "learning_rate_init": 1e-200, "random_state": 0}
+    params = {
+        "batch_norm": False, "max_iter": 1, "batch_size": 90, "learning_rate_init": 1e-200,
+        "random_state": 0,
+    }
     model = nbbn.MLPClassifier((5,), alpha=3.0, **params).fit(X, y, X_val=X, y_val=y)
     penalty = 3.0 * sum(np.square(kernel).sum() for kernel in model.coefs_) / 2 / 90
     assert model.loss_curve_[0] == pytest.approx(model.validation_loss_curve_[0] + penalty)

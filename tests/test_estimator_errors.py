@@ -33,21 +33,10 @@ def spoiled(X, value):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("hidden_layer_sizes", 0),
-        ("activation", "swash"),
-        ("solver", "nope"),
-        ("alpha", -1.0),
-        ("batch_size", 0),
-        ("learning_rate_init", 0.0),
-        ("max_iter", 0),
-        ("momentum", 1.5),
-        ("n_iter_no_change", 0),
-        ("validation_fraction", 1.5),
-        ("batch_norm", "middle"),
-        ("bn_momentum", -0.1),
-        ("bn_epsilon", 0.0),
-        ("dtype", "float16"),
-        ("n_jobs", "all"),
+        ("hidden_layer_sizes", 0), ("activation", "swash"), ("solver", "nope"), ("alpha", -1.0),
+        ("batch_size", 0), ("learning_rate_init", 0.0), ("max_iter", 0), ("momentum", 1.5),
+        ("n_iter_no_change", 0), ("validation_fraction", 1.5), ("batch_norm", "middle"),
+        ("bn_momentum", -0.1), ("bn_epsilon", 0.0), ("dtype", "float16"), ("n_jobs", "all"),
     ],
 )
 def test_bad_parameter(kind, name, value):
@@ -59,10 +48,8 @@ def test_bad_parameter(kind, name, value):
 @pytest.mark.parametrize(
     ("params", "match"),
     [
-        ({"batch_norm": [True]}, "batch_norm"),
-        ({"batch_norm": [True, "middle"]}, "batch_norm"),
-        ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"),
-        ({"batch_size": 1}, "batch_size"),
+        ({"batch_norm": [True]}, "batch_norm"), ({"batch_norm": [True, "middle"]}, "batch_norm"),
+        ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes"), ({"batch_size": 1}, "batch_size"),
     ],
     ids=str,
 )
@@ -92,16 +79,15 @@ def test_batch_larger_than_the_data():
     ("change", "match"),
     [
         (lambda X, y: (spoiled(X, np.nan), y), "NaN"),
-        (lambda X, y: (spoiled(X, np.inf), y), "infinity"),
-        (lambda X, y: (X[:, 0], y), "1D array"),
-        (lambda X, y: (X[None], y), "dim 3"),
-        (lambda X, y: (X[:0], y[:0]), "0 sample"),
-        (lambda X, y: (X[:, :0], y), "0 feature"),
-        (lambda X, y: (X[:1], y[:1]), "1 sample"),
+        (lambda X, y: (spoiled(X, np.inf), y), "infinity"), (lambda X, y: (X[:, 0], y), "1D array"),
+        (lambda X, y: (X[None], y), "dim 3"), (lambda X, y: (X[:0], y[:0]), "0 sample"),
+        (lambda X, y: (X[:, :0], y), "0 feature"), (lambda X, y: (X[:1], y[:1]), "1 sample"),
         (lambda X, y: (X[:-1], y), "inconsistent numbers of samples"),
         (lambda X, y: (X, np.where(y == 1, np.nan, y)), "NaN"),
     ],
-    ids=["nan", "infinity", "1-D", "3-D", "no rows", "no columns", "one row", "lengths", "nan in y"],
+    ids=[
+        "nan", "infinity", "1-D", "3-D", "no rows", "no columns", "one row", "lengths", "nan in y",
+    ],
 )
 def test_bad_data(kind, change, match):
     X, y = data()
@@ -115,10 +101,8 @@ def test_bad_data(kind, change, match):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda X: X[:, :12], "expecting 13 features"),
-        (lambda X: X[0], "1D array"),
-        (lambda X: X[:0], "0 sample"),
-        (lambda X: spoiled(X, np.nan), "NaN"),
+        (lambda X: X[:, :12], "expecting 13 features"), (lambda X: X[0], "1D array"),
+        (lambda X: X[:0], "0 sample"), (lambda X: spoiled(X, np.nan), "NaN"),
     ],
     ids=["features", "1-D", "no rows", "nan"],
 )
@@ -165,7 +149,9 @@ def test_one_row_for_a_trained_network():
 def test_divergence_is_an_error():
     X, y = data()
     with pytest.raises(ValueError, match="non-finite"):
-        make("MLPRegressor", batch_norm=False, solver="sgd", learning_rate_init=1e100).fit(X, 1e3 * y)
+        make("MLPRegressor", batch_norm=False, solver="sgd", learning_rate_init=1e100).fit(
+            X, 1e3 * y
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,9 +166,18 @@ def test_divergence_is_an_error():
         ({"dropout": [0.1, "x"]}, "dropout entries"),
         ({"solver": "lbfgs", "dropout": 0.5}, "solver='lbfgs' does not support dropout=0.5"),
         ({"solver": "lbfgs", "clip_norm": 1.0}, "solver='lbfgs' does not support clip_norm=1.0"),
-        ({"solver": "lbfgs", "learning_rate": "cosine"}, "solver='lbfgs' does not support learning_rate='cosine'"),
-        ({"solver": "lbfgs", "learning_rate": float}, "solver='lbfgs' does not support learning_rate"),
-        ({"solver": "lbfgs", "early_stopping": "loss"}, "solver='lbfgs' does not support early_stopping='loss'"),
+        (
+            {"solver": "lbfgs", "learning_rate": "cosine"},
+            "solver='lbfgs' does not support learning_rate='cosine'",
+        ),
+        (
+            {"solver": "lbfgs", "learning_rate": float},
+            "solver='lbfgs' does not support learning_rate",
+        ),
+        (
+            {"solver": "lbfgs", "early_stopping": "loss"},
+            "solver='lbfgs' does not support early_stopping='loss'",
+        ),
         ({"solver": "lbfgs", "checkpoint": "x"}, "solver='lbfgs' does not support checkpoint='x'"),
         ({"n_jobs": 0}, "n_jobs == 0"),
     ],
@@ -205,7 +200,10 @@ def test_partial_fit_with_a_checkpoint():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"batchnorm": True}, r"unexpected keyword argument 'batchnorm'; did you mean 'batch_norm'\?"),
+        (
+            {"batchnorm": True},
+            r"unexpected keyword argument 'batchnorm'; did you mean 'batch_norm'\?",
+        ),
         ({"hidden_layers": (3,)}, "did you mean 'hidden_layer_sizes'"),
         ({"epochs": 5}, "did you mean 'max_iter'"),
         ({"lr": 0.1}, "did you mean 'learning_rate_init'"),
@@ -229,7 +227,10 @@ def test_unknown_parameter(kind, arguments, match):
         ({"solver": "AdamW"}, "Did you mean 'adamw'"),
         ({"learning_rate": "cosin"}, "Did you mean 'cosine'"),
         ({"learning_rate": 0.01}, r"Got 0\.01 instead\. A number goes in learning_rate_init=0\.01"),
-        ({"loss": (32, 16)}, r"Got \(32, 16\) instead\. .* name the other: hidden_layer_sizes=\(32, 16\)"),
+        (
+            {"loss": (32, 16)},
+            r"Got \(32, 16\) instead\. .* name the other: hidden_layer_sizes=\(32, 16\)",
+        ),
         ({"loss": "mse"}, "Did you mean 'squared_error'"),
         ({"dtype": np.float32}, "Did you mean 'float32'"),
         ({"solver": "xyz"}, r"Got 'xyz' instead\.$"),
@@ -245,10 +246,26 @@ def test_unknown_value(params, match):
 @pytest.mark.parametrize(
     ("params", "error", "match"),
     [
-        ({"hidden_layer_sizes": (2.5,)}, TypeError, "hidden_layer_sizes must hold whole numbers, got 2.5"),
-        ({"hidden_layer_sizes": True}, TypeError, "hidden_layer_sizes must hold whole numbers, got True"),
-        ({"learning_rate": nbbn.schedules.CosineDecay}, TypeError, r"learning_rate is the class CosineDecay; make an object"),
-        ({"early_stopping": True, "validation_fraction": 0.0}, ValueError, "validation_fraction=0 leaves no rows"),
+        (
+            {"hidden_layer_sizes": (2.5,)},
+            TypeError,
+            "hidden_layer_sizes must hold whole numbers, got 2.5",
+        ),
+        (
+            {"hidden_layer_sizes": True},
+            TypeError,
+            "hidden_layer_sizes must hold whole numbers, got True",
+        ),
+        (
+            {"learning_rate": nbbn.schedules.CosineDecay},
+            TypeError,
+            r"learning_rate is the class CosineDecay; make an object",
+        ),
+        (
+            {"early_stopping": True, "validation_fraction": 0.0},
+            ValueError,
+            "validation_fraction=0 leaves no rows",
+        ),
     ],
     ids=str,
 )
@@ -262,18 +279,33 @@ def test_numbers_that_are_bools():
     """True is 1, as for scikit-learn."""
     X, y = data()
     params = {"learning_rate_init": True, "epsilon": True, "alpha": True, "beta_1": False}
-    assert_same_bits(make(**params).fit(X, y), make(**{name: float(value) for name, value in params.items()}).fit(X, y))
+    assert_same_bits(
+        make(**params).fit(X, y),
+        make(**{name: float(value) for name, value in params.items()}).fit(X, y),
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda X, y: {"X_val": X[:, :12], "y_val": y}, "^X_val: X has 12 features, but MLPClassifier is expecting 13"),
+        (
+            lambda X, y: {"X_val": X[:, :12], "y_val": y},
+            "^X_val: X has 12 features, but MLPClassifier is expecting 13",
+        ),
         (lambda X, y: {"X_val": spoiled(X, np.nan), "y_val": y}, "^X_val: Input X contains NaN"),
-        (lambda X, y: {"X_val": X, "y_val": y[:5]}, "^y_val: Found input variables with inconsistent numbers of samples"),
+        (
+            lambda X, y: {"X_val": X, "y_val": y[:5]},
+            "^y_val: Found input variables with inconsistent numbers of samples",
+        ),
         (lambda X, y: {"X_val": X, "y_val": y + 1}, "^y_val: `y` has classes not in"),
-        (lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": np.ones(3)}, "^sample_weight_val: .*shape"),
-        (lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": 0 * y}, "^sample_weight_val: .*zero"),
+        (
+            lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": np.ones(3)},
+            "^sample_weight_val: .*shape",
+        ),
+        (
+            lambda X, y: {"X_val": X, "y_val": y, "sample_weight_val": 0 * y},
+            "^sample_weight_val: .*zero",
+        ),
     ],
     ids=["features", "nan", "length", "classes", "weights", "no weight"],
 )
@@ -285,14 +317,19 @@ def test_bad_validation_data(change, match):
         make().fit(X, y, X_val=X, y_val=3)
 
 
-@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_array, lambda X: X.astype(np.longdouble)],
-                         ids=["array", "sparse", "long"])  # fmt: skip
+@pytest.mark.parametrize(
+    "form",
+    [np.asarray, scipy.sparse.csr_array, lambda X: X.astype(np.longdouble)],
+    ids=["array", "sparse", "long"],
+)
 def test_values_too_large_for_the_computing_dtype(form):
     """1e39 is a number in float64, and infinity in float32."""
     X, y = data()
     large = form(spoiled(X, -1e39))
     fitted = make(dtype="float32").fit(X, y)
-    match = r"Input X contains a value too large for dtype\('float32'\), which is computed in: 1e\+39"
+    match = (
+        r"Input X contains a value too large for dtype\('float32'\), which is computed in: 1e\+39"
+    )
     with pytest.raises(ValueError, match=match):
         fitted.predict(large)
     with pytest.raises(ValueError, match=match):
@@ -315,15 +352,22 @@ def test_labels_and_targets_of_the_wrong_kind():
     X, y = data()
     with pytest.raises(TypeError, match="y must hold numbers, got dtype <U5"):
         make("MLPRegressor").fit(X, np.array(["ash", "beech", "cedar"])[y])
-    with pytest.raises(ValueError, match=r"Unknown label type: unknown\. y has dtype object and holds others than strings"):
+    with pytest.raises(
+        ValueError,
+        match=r"Unknown label type: unknown\. y has dtype object and holds others than strings",
+    ):
         make().fit(X, y.astype(object))
     with pytest.raises(ValueError, match="y must have 2 columns, as at the first fit; got 1"):
         make("MLPRegressor").partial_fit(X, np.column_stack([y, y])).partial_fit(X, y)
     with pytest.raises(ValueError, match="y must be an indicator matrix of 3 columns"):
-        make().partial_fit(X, np.eye(3, dtype=int)[y]).partial_fit(X, np.eye(3, dtype=int)[y][:, :2])
+        make().partial_fit(X, np.eye(3, dtype=int)[y]).partial_fit(
+            X, np.eye(3, dtype=int)[y][:, :2]
+        )
 
 
 def test_lbfgs_ignores_what_scikit_learn_ignores():
     X, y = data()
-    got = make(solver="lbfgs", early_stopping=True, learning_rate="adaptive", batch_size=1).fit(X, y)
+    got = make(solver="lbfgs", early_stopping=True, learning_rate="adaptive", batch_size=1).fit(
+        X, y
+    )
     assert_close(got, make(solver="lbfgs").fit(X, y))

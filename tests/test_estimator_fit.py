@@ -37,14 +37,21 @@ def make(kind="MLPClassifier", **params):
 def test_early_stopping_keeps_the_best_epoch(kind, batch_norm, by):
     X, y = data(400)
     outputs = []
-    model = make(kind, early_stopping=by, learning_rate_init=0.1, max_iter=40, n_iter_no_change=5, batch_norm=batch_norm,
-                 callbacks=lambda estimator, logs: outputs.append(estimator.predict(X)))  # fmt: skip
+    model = make(
+        kind, early_stopping=by, learning_rate_init=0.1, max_iter=40, n_iter_no_change=5,
+        batch_norm=batch_norm,
+        callbacks=lambda estimator, logs: outputs.append(estimator.predict(X)),
+    )
     model.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
     curve = np.array(model.validation_loss_curve_ if by == "loss" else model.validation_scores_)
     best = curve.argmin() if by == "loss" else curve.argmax()
     assert best < len(curve) - 1, "the last epoch is the best: the test shows nothing"
     np.testing.assert_array_equal(model.predict(X), outputs[best])
-    assert model.best_validation_score_ == model.validation_scores_[best] == pytest.approx(model.score(X[200:], y[200:]))
+    assert (
+        model.best_validation_score_
+        == model.validation_scores_[best]
+        == pytest.approx(model.score(X[200:], y[200:]))
+    )
     assert model.best_loss_ is None
 
 
@@ -59,11 +66,18 @@ def test_curves_are_kept_without_early_stopping():
     X, y = data()
     weights = np.linspace(0, 2, len(X))
     model = make().fit(X, y, X_val=X, y_val=y, sample_weight_val=weights)
-    assert len(model.loss_curve_) == len(model.validation_loss_curve_) == len(model.validation_scores_) == 6
+    assert (
+        len(model.loss_curve_)
+        == len(model.validation_loss_curve_)
+        == len(model.validation_scores_)
+        == 6
+    )
     assert model.best_validation_score_ is None
     assert model.validation_scores_[-1] == pytest.approx(model.score(X, y, sample_weight=weights))
     p = model.predict_proba(X)[np.arange(len(X)), y]
-    assert model.validation_loss_curve_[-1] == pytest.approx(np.average(-np.log(p), weights=weights))
+    assert model.validation_loss_curve_[-1] == pytest.approx(
+        np.average(-np.log(p), weights=weights)
+    )
 
 
 def test_a_restored_epoch_can_be_trained_on():
@@ -81,12 +95,16 @@ CHANGES = {
     "nothing": lambda model, X: None,
     "the penalty": lambda model, X: model.set_params(alpha=0.5),
     "the moments": lambda model, X: model.set_params(beta_1=0.5, epsilon=1e-3),
-    "the rate": lambda model, X: model.set_params(learning_rate="invscaling", learning_rate_init=0.1),
+    "the rate": lambda model, X: model.set_params(
+        learning_rate="invscaling", learning_rate_init=0.1
+    ),
     "the bound": lambda model, X: model.set_params(clip_norm=0.1),
     "the batches": lambda model, X: model.set_params(batch_size=50),
     "the threads": lambda model, X: model.set_params(n_jobs=1),
     "the statistics": lambda model, X: model.recalibrate(X[:50]),
-    "the weights": lambda model, X: setattr(model, "coefs_", [2 * kernel for kernel in model.coefs_]),
+    "the weights": lambda model, X: setattr(
+        model, "coefs_", [2 * kernel for kernel in model.coefs_]
+    ),
     "a failed call": lambda model, X: failed_call(model, X),
     "a fit": lambda model, X: model.fit(X, np.arange(len(X)) % 3),
 }
@@ -104,18 +122,27 @@ def failed_call(model, X):
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_changes_between_calls_counts(change):
-    """A call of partial_fit goes on with the last one's compiled step, one of a pickle compiles its own: the same bits."""
+    """A call of partial_fit goes on with the last one's compiled step, one of a pickle compiles its
+    own: the same bits.
+    """
     X, y = data()
     params = {"dropout": 0.2, "max_iter": 3}
-    got, ref = (make(**params).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y) for _ in range(2))
+    got, ref = (
+        make(**params).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y) for _ in range(2)
+    )
     change(got, X)
     change(ref, X)
     for _ in range(2):
         got, ref = got.partial_fit(X, y), pickle.loads(pickle.dumps(ref)).partial_fit(X, y)
         assert_same_fit(got, ref)
     weights = np.linspace(0, 2, 90)
-    for arguments in ((X[:90], y[:90]), (X[:90], y[:90], weights), (X[:90].astype(np.float32), y[:90])):
-        got, ref = got.partial_fit(*arguments), pickle.loads(pickle.dumps(ref)).partial_fit(*arguments)
+    for arguments in (
+        (X[:90], y[:90]), (X[:90], y[:90], weights), (X[:90].astype(np.float32), y[:90]),
+    ):
+        got, ref = (
+            got.partial_fit(*arguments),
+            pickle.loads(pickle.dumps(ref)).partial_fit(*arguments),
+        )
         assert_same_fit(got, ref)
 
 
@@ -124,7 +151,9 @@ def test_lines_in_a_log(capsys):
     make(verbose=True, max_iter=3).fit(X, y, X_val=X, y_val=y)
     make(verbose=2, solver="lbfgs", max_iter=2).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["Iteration", "Validation"] * 3 + ["Iteration"] * 2
+    assert [line.split()[0] for line in lines] == ["Iteration", "Validation"] * 3 + [
+        "Iteration"
+    ] * 2
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -133,9 +162,15 @@ def test_bar_on_a_terminal(monkeypatch, solver, validated):
     """Epochs, loss, validation score, rows a second; and the bits of a silent fit."""
     X, y = data()
     stream = io.StringIO()
-    monkeypatch.setattr(terminal, "console", lambda: Console(file=stream, force_terminal=True, width=120))
+    monkeypatch.setattr(
+        terminal, "console", lambda: Console(file=stream, force_terminal=True, width=120)
+    )
     held = {"X_val": X, "y_val": y} if validated else {}
-    params = {"solver": solver, "tol": 10.0, "n_iter_no_change": 2} if solver == "adam" else {"solver": solver}
+    params = (
+        {"solver": solver, "tol": 10.0, "n_iter_no_change": 2}
+        if solver == "adam"
+        else {"solver": solver}
+    )
     loud, quiet = make(verbose=True, **params).fit(X, y, **held), make(**params).fit(X, y, **held)
     text = stream.getvalue()
     assert f"{loud.n_iter_}/6" in text and "rows/s" in text and "loss" in text and "epoch" in text
@@ -151,10 +186,14 @@ def test_lines_beside_another_bar(monkeypatch, capsys):
     def refuse(self):
         raise LiveError("Only one live display may be active at once")
 
-    monkeypatch.setattr(terminal, "console", lambda: Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setattr(
+        terminal, "console", lambda: Console(file=io.StringIO(), force_terminal=True)
+    )
     monkeypatch.setattr(Progress, "start", refuse)
     make(verbose=True, max_iter=3).fit(X, y)
-    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [f"Iteration {n}" for n in (1, 2, 3)]
+    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()] == [
+        f"Iteration {n}" for n in (1, 2, 3)
+    ]
 
 
 def test_interruption_keeps_what_is_trained(monkeypatch):
@@ -193,11 +232,17 @@ def test_a_fit_that_raises_leaves_no_trace(kind):
 
 @kinds
 @norms
-@pytest.mark.parametrize("params", [
-    {"solver": "sgd"}, {"solver": "adamw"}, {"solver": "rmsprop"}, {"clip_norm": 0.5}, {"learning_rate": "invscaling"},
-    {"learning_rate": "cosine", "max_iter": 5}, {"learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1},
-    {"learning_rate": nbbn.schedules.ExponentialDecay(0.01, 3, 0.5)}, {"dropout": 0.2, "activation": ["gelu", "selu"]},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "sgd"}, {"solver": "adamw"}, {"solver": "rmsprop"}, {"clip_norm": 0.5},
+        {"learning_rate": "invscaling"}, {"learning_rate": "cosine", "max_iter": 5},
+        {"learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1},
+        {"learning_rate": nbbn.schedules.ExponentialDecay(0.01, 3, 0.5)},
+        {"dropout": 0.2, "activation": ["gelu", "selu"]},
+    ],
+    ids=str,
+)
 def test_partial_fit_is_fit_in_pieces(kind, batch_norm, params):
     """n calls are n epochs, bit for bit; through a pickle as well."""
     X, y = data()

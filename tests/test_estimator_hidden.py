@@ -17,12 +17,18 @@ def data(rows=90, features=8):
 
 
 def classifier(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPClassifier(**{**defaults, **params})
 
 
 def regressor(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPRegressor(**{**defaults, **params})
 
 
@@ -34,7 +40,10 @@ def test_transform(batch_norm):
     for h in range(2):
         z = hidden @ fitted.coefs_[h] + fitted.intercepts_[h]
         if batch_norm:
-            numbers_of = [getattr(fitted, n)[h] for n in ("gammas_", "betas_", "running_means_", "running_vars_")]
+            numbers_of = [
+                getattr(fitted, n)[h]
+                for n in ("gammas_", "betas_", "running_means_", "running_vars_")
+            ]
             z = np.tanh(z) if batch_norm == "post" else z
             z = naive.batch_norm_inference(z, *numbers_of)
         hidden = z if batch_norm == "post" else np.tanh(z)
@@ -55,8 +64,10 @@ def test_names_of_the_columns():
     frame = pandas.DataFrame(X, columns=[f"f{i}" for i in range(X.shape[1])])
     fitted = classifier().fit(frame, y).set_output(transform="pandas")
     plain = classifier().fit(X, y)
-    names = {0: list(frame.columns), 1: [f"mlpclassifier{i}" for i in range(9)], 2: [f"mlpclassifier{i}" for i in range(5)],
-             3: [f"mlpclassifier{i}" for i in range(3)]}  # fmt: skip
+    names = {
+        0: list(frame.columns), 1: [f"mlpclassifier{i}" for i in range(9)],
+        2: [f"mlpclassifier{i}" for i in range(5)], 3: [f"mlpclassifier{i}" for i in range(3)],
+    }
     for layer, columns in names.items():
         for given in (layer, layer - 4):
             got = fitted.transform(frame, layer=given)
@@ -93,7 +104,9 @@ def test_recalibrate(batch_norm):
         z = hidden @ fitted.coefs_[h] + fitted.intercepts_[h]
         inside = np.tanh(z) if kind == "post" else z
         if kind:
-            np.testing.assert_allclose(fitted.running_means_[h], inside.mean(0), rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(
+                fitted.running_means_[h], inside.mean(0), rtol=1e-9, atol=1e-11
+            )
             np.testing.assert_allclose(fitted.running_vars_[h], inside.var(0), rtol=1e-9)
         hidden = fitted.transform(X, layer=h + 1)
     again = [m.copy() for m in fitted.running_means_ if m is not None]

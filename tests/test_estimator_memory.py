@@ -46,14 +46,23 @@ def test_sparse_rows_are_not_dense_at_once():
     assert peak < 120 << 20
 
 
-WAYS = ["", "early_stopping=True, dtype='float32', class_weight='balanced'", "batch_norm=False, solver='lbfgs', max_fun=2"]
+WAYS = [
+    "",
+    "early_stopping=True, dtype='float32', class_weight='balanced'",
+    "batch_norm=False, solver='lbfgs', max_fun=2",
+]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads and resets Linux's account of memory")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="reads and resets Linux's account of memory"
+)
 @pytest.mark.parametrize("where", ["mapped", "in memory"])
 def test_bytes_are_converted_by_the_batch(where, tmp_path):
-    """Fitting 60 MB of bytes and all that follows takes less than twice that, they included; as float32 they would take 300."""
+    """Fitting 60 MB of bytes and all that follows takes less than twice that, they included.
+
+    As float32 they would take 300.
+    """
     code = f"""
         import warnings
         import numpy as np
@@ -86,7 +95,10 @@ def test_bytes_are_converted_by_the_batch(where, tmp_path):
         print(account("VmHWM") - before)
     """
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 120
 

@@ -6,7 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from estimator_helpers import arrays, assert_close, norms, numbers, objective_of, solvers, three_classes
+from estimator_helpers import (
+    arrays,
+    assert_close,
+    norms,
+    numbers,
+    objective_of,
+    solvers,
+    three_classes,
+)
 
 import nbbn
 from nbbn.estimators.mlp.mlp_task import REGRESSION_LOSSES
@@ -19,12 +27,18 @@ def data(rows=90, features=8):
 
 
 def classifier(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPClassifier(**{**defaults, **params})
 
 
 def regressor(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPRegressor(**{**defaults, **params})
 
 
@@ -43,15 +57,23 @@ def steps_of(model, X, y, count):
 
 @norms
 def test_adamw(batch_norm):
-    """Decoupled: `p -= rate * alpha * p`, then Adam's step of a gradient without a penalty; the loss has none either."""
+    """Decoupled: `p -= rate * alpha * p`, then Adam's step of a gradient without a penalty.
+
+    The loss has none either.
+    """
     X, y = data()
-    params = {"batch_norm": batch_norm, "learning_rate_init": 0.01, "beta_1": 0.8, "epsilon": 1e-3, "activation": "tanh"}
+    params = {
+        "batch_norm": batch_norm, "learning_rate_init": 0.01, "beta_1": 0.8, "epsilon": 1e-3,
+        "activation": "tanh",
+    }
     model = classifier(solver="adamw", alpha=0.5, **params)
     points = [p for p, _ in steps_of(model, X, y, 4)]
     bare = classifier(solver="adamw", alpha=0.0, **params)
     objective = objective_of(bare.set_params(max_iter=1, batch_size=len(X)).fit(X, y), X, y)
     m = v = 0.0
-    start = classifier(batch_size=len(X), max_iter=1, **{**params, "learning_rate_init": 1e-200}).fit(X, y)
+    start = classifier(
+        batch_size=len(X), max_iter=1, **{**params, "learning_rate_init": 1e-200}
+    ).fit(X, y)
     p = objective_of(start, X, y).pack()
     for t, ref in enumerate(points, start=1):
         loss, g = objective(p)
@@ -66,14 +88,21 @@ def test_adamw(batch_norm):
 def test_clip_norm(batch_norm):
     """A gradient longer than the bound is scaled down to it, all arrays together."""
     X, y = data()
-    params = {"solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1, "batch_norm": batch_norm, "batch_size": len(X)}
-    start = objective_of(classifier(**{**params, "learning_rate_init": 1e-200, "max_iter": 1}).fit(X, y), X, y)
+    params = {
+        "solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.1, "batch_norm": batch_norm,
+        "batch_size": len(X),
+    }
+    start = objective_of(
+        classifier(**{**params, "learning_rate_init": 1e-200, "max_iter": 1}).fit(X, y), X, y
+    )
     p, (_, gradient) = start.pack(), start(start.pack())
     length = np.linalg.norm(gradient)
     for bound in (0.3 * length, 2 * length):
         fitted = classifier(clip_norm=bound, max_iter=1, **params).fit(X, y)
         step = p - objective_of(fitted, X, y).pack()
-        np.testing.assert_allclose(step, 0.1 * gradient * min(1, bound / length), rtol=1e-7, atol=1e-12)
+        np.testing.assert_allclose(
+            step, 0.1 * gradient * min(1, bound / length), rtol=1e-7, atol=1e-12
+        )
 
 
 @solvers
@@ -90,13 +119,22 @@ def test_clip_norm_beyond_reach_changes_nothing(solver, batch_norm):
 def test_lbfgs_finds_a_minimum(loss, batch_norm):
     if loss == "log_loss":
         X, y = data()
-        model = classifier(solver="lbfgs", max_iter=40, batch_norm=batch_norm, alpha=1.0, activation="tanh").fit(X, y)
+        model = classifier(
+            solver="lbfgs", max_iter=40, batch_norm=batch_norm, alpha=1.0, activation="tanh"
+        ).fit(X, y)
     else:
         X, y = numbers()
         y = np.abs(y).round() if loss == "poisson" else y
-        model = regressor(solver="lbfgs", max_iter=40, batch_norm=batch_norm, loss=loss, alpha=1.0, activation="tanh").fit(X, y)
+        model = regressor(
+            solver="lbfgs", max_iter=40, batch_norm=batch_norm, loss=loss, alpha=1.0,
+            activation="tanh",
+        ).fit(X, y)
     curve = np.array(model.loss_curve_)
-    assert model.n_iter_ == len(curve) and (np.diff(curve) <= 1e-12).all() and curve[-1] < 0.7 * curve[0]
+    assert (
+        model.n_iter_ == len(curve)
+        and (np.diff(curve) <= 1e-12).all()
+        and curve[-1] < 0.7 * curve[0]
+    )
     assert model.loss_ == pytest.approx(curve[-1])
 
 
@@ -106,7 +144,9 @@ def test_lbfgs_running_statistics_are_those_of_all_rows():
     for w in (None, weights):
         model = classifier(solver="lbfgs", max_iter=7, activation="tanh").fit(X, y, w)
         z = X @ model.coefs_[0]
-        np.testing.assert_allclose(model.running_means_[0], np.average(z, axis=0, weights=w), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            model.running_means_[0], np.average(z, axis=0, weights=w), rtol=1e-9, atol=1e-12
+        )
         var = np.average(np.square(z - np.average(z, axis=0, weights=w)), axis=0, weights=w)
         np.testing.assert_allclose(model.running_vars_[0], var, rtol=1e-9)
 
@@ -154,11 +194,17 @@ def test_schedule(solver, name):
 def test_function_of_the_step(solver):
     X, y = data()
     asked = []
-    got = classifier(solver=solver, learning_rate=lambda step: asked.append(step) or 0.001).fit(X, y)
+    got = classifier(solver=solver, learning_rate=lambda step: asked.append(step) or 0.001).fit(
+        X, y
+    )
     assert_close(got, classifier(solver=solver).fit(X, y))
     assert asked == list(range(16))
-    as_object = classifier(solver=solver, learning_rate=nbbn.schedules.CosineDecay(0.02, 20), max_iter=5).fit(X, y)
-    ref = classifier(solver=solver, learning_rate="cosine", learning_rate_init=0.02, max_iter=5).fit(X, y)
+    as_object = classifier(
+        solver=solver, learning_rate=nbbn.schedules.CosineDecay(0.02, 20), max_iter=5
+    ).fit(X, y)
+    ref = classifier(
+        solver=solver, learning_rate="cosine", learning_rate_init=0.02, max_iter=5
+    ).fit(X, y)
     assert_close(as_object, ref)
 
 
@@ -166,14 +212,19 @@ def test_function_of_the_step(solver):
 def test_adaptive_rate(solver):
     """The rate falls by fives while nothing improves, until it is too small."""
     X, y = data()
-    model = classifier(solver=solver, learning_rate="adaptive", tol=100.0, n_iter_no_change=2, max_iter=100).fit(X, y)
-    assert model.n_iter_ == 1 + 3 + 5 * 3  # an improvement on infinity, the first patience, five slower ones
+    model = classifier(
+        solver=solver, learning_rate="adaptive", tol=100.0, n_iter_no_change=2, max_iter=100
+    ).fit(X, y)
+    # An improvement on infinity, the first patience, five slower ones.
+    assert model.n_iter_ == 1 + 3 + 5 * 3
     assert model._fit_state.rate == pytest.approx(1e-3 / 5**5)
     constant = classifier(solver=solver, tol=100.0, n_iter_no_change=2, max_iter=100).fit(X, y)
     assert constant.n_iter_ == 4
 
 
-@pytest.mark.parametrize("wrong", [lambda step: -1.0, lambda step: float("nan"), lambda step: math.inf])
+@pytest.mark.parametrize(
+    "wrong", [lambda step: -1.0, lambda step: float("nan"), lambda step: math.inf]
+)
 def test_wrong_rate(wrong):
     X, y = data()
     with pytest.raises(ValueError, match="learning_rate"):

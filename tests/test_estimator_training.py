@@ -70,7 +70,9 @@ def test_stops_without_improvement():
 @kinds
 def test_early_stopping(kind):
     X, y = data(400)
-    fitted = make(kind, early_stopping=True, validation_fraction=0.25, max_iter=200, n_iter_no_change=5).fit(X, y)
+    fitted = make(
+        kind, early_stopping=True, validation_fraction=0.25, max_iter=200, n_iter_no_change=5
+    ).fit(X, y)
     assert fitted.n_iter_ == len(fitted.validation_scores_) < 200
     assert fitted.best_validation_score_ == max(fitted.validation_scores_)
     assert fitted.best_loss_ is None
@@ -97,7 +99,9 @@ def test_best_epoch_is_restored_whole(batch_norm):
     """Weights of the best epoch with the running statistics of the last would score differently."""
     X, y = data(300)
     labels = np.array(["ash", "beech", "cedar"])[y]
-    estimator = make(early_stopping=True, learning_rate_init=0.3, max_iter=12, batch_norm=batch_norm)
+    estimator = make(
+        early_stopping=True, learning_rate_init=0.3, max_iter=12, batch_norm=batch_norm
+    )
     estimator.fit(X[:200], labels[:200], X_val=X[200:], y_val=labels[200:])
     scores = estimator.validation_scores_
     assert scores[-1] < max(scores), "the last epoch is the best: the test shows nothing"
@@ -125,7 +129,9 @@ def test_callbacks(kind):
     assert [logs["loss"] for _, logs in seen] == estimator.loss_curve_
     assert [logs["val_loss"] for _, logs in seen] == estimator.validation_loss_curve_
     assert [logs["val_score"] for _, logs in seen] == estimator.validation_scores_
-    assert all(who is estimator and logs["epochs"] == 4 and logs["seconds"] >= 0 for who, logs in seen)
+    assert all(
+        who is estimator and logs["epochs"] == 4 and logs["seconds"] >= 0 for who, logs in seen
+    )
     assert all(("accuracy" in logs) == (kind == "MLPClassifier") for _, logs in seen)
     assert all(0 <= logs.get("accuracy", 0.5) <= 1 for _, logs in seen)
     seen.clear()
@@ -143,9 +149,14 @@ def test_callback_stops_training():
 def test_callback_sees_the_network_of_its_epoch():
     X, y = data()
     outputs = []
-    make(shuffle=False, callbacks=[lambda estimator, logs: outputs.append(estimator.predict_proba(X))]).fit(X, y)
+    make(
+        shuffle=False,
+        callbacks=[lambda estimator, logs: outputs.append(estimator.predict_proba(X))],
+    ).fit(X, y)
     for epochs, got in enumerate(outputs, start=1):
-        np.testing.assert_array_equal(got, make(shuffle=False, max_iter=epochs).fit(X, y).predict_proba(X))
+        np.testing.assert_array_equal(
+            got, make(shuffle=False, max_iter=epochs).fit(X, y).predict_proba(X)
+        )
 
 
 def test_error_in_a_callback_comes_through():
@@ -176,7 +187,9 @@ def test_running_statistics_are_right_after_ten_steps(batch_norm):
     assert (np.abs(mean - inside.mean(axis=0)[alive]) < 0.3 * inside.std(axis=0)[alive]).all()
     assert np.abs(var - 1).max() > 1
 
-    network = naive.MLP(fitted.coefs_, fitted.intercepts_, ["pre" if batch_norm is True else "post"])
+    network = naive.MLP(
+        fitted.coefs_, fitted.intercepts_, ["pre" if batch_norm is True else "post"]
+    )
     network.gammas, network.betas = fitted.gammas_, fitted.betas_
     training_mode = ((network.forward_train(X)[0][:, 0] > 0) == y).mean()
     assert fitted.score(X, y) == pytest.approx(training_mode, abs=0.05)

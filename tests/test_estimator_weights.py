@@ -16,12 +16,18 @@ def data(rows=90, features=8):
 
 
 def classifier(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPClassifier(**{**defaults, **params})
 
 
 def regressor(**params):
-    defaults = {"hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1, "shuffle": False}
+    defaults = {
+        "hidden_layer_sizes": (9, 5), "max_iter": 4, "batch_size": 25, "random_state": 1,
+        "shuffle": False,
+    }
     return nbbn.MLPRegressor(**{**defaults, **params})
 
 
@@ -29,11 +35,17 @@ def regressor(**params):
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("kind", ["classes", "numbers"])
 def test_weighted_equals_repeated(batch_norm, solver, kind):
-    """In one batch a row of weight k is the row k times, statistics of batch norm included; one of weight 0 is absent."""
+    """In one batch a row of weight k is the row k times, statistics of batch norm included.
+
+    One of weight 0 is absent.
+    """
     X, y = data() if kind == "classes" else numbers()
     make = classifier if kind == "classes" else regressor
     weights = np.random.default_rng(0).integers(0, 4, len(X))
-    params = {"batch_norm": batch_norm, "solver": solver, "batch_size": "auto", "max_iter": 20, "alpha": 0.5}
+    params = {
+        "batch_norm": batch_norm, "solver": solver, "batch_size": "auto", "max_iter": 20,
+        "alpha": 0.5,
+    }
     params["learning_rate_init"] = 0.01
     got = make(**params).fit(X, y, sample_weight=weights)
     ref = make(**params).fit(X.repeat(weights, axis=0), y.repeat(weights))
@@ -68,10 +80,16 @@ def test_a_batch_without_weight_is_left_out(batch_norm):
 @pytest.mark.parametrize("given", ["balanced", {0: 1.0, 1: 2.5, 2: 0.25}])
 def test_class_weight(given):
     X, y = data()
-    y = np.where(y == 2, np.arange(len(y)) % 3 == 0, y).astype(int) + (y == 2) * (np.arange(len(y)) % 2)
+    y = np.where(y == 2, np.arange(len(y)) % 3 == 0, y).astype(int) + (y == 2) * (
+        np.arange(len(y)) % 2
+    )
     classes, counts = np.unique(y, return_counts=True)
     own = np.random.default_rng(0).uniform(0.5, 2, len(X))
-    table = {c: len(y) / (len(classes) * n) for c, n in zip(classes, counts)} if given == "balanced" else given
+    table = (
+        {c: len(y) / (len(classes) * n) for c, n in zip(classes, counts)}
+        if given == "balanced"
+        else given
+    )
     by_class = np.array([table[label] for label in y])
     got = classifier(class_weight=given).fit(X, y, own, X_val=X, y_val=y)
     ref = classifier().fit(X, y, own * by_class, X_val=X, y_val=y)
@@ -88,7 +106,9 @@ def test_class_weight_of_string_labels_and_of_many_labels():
     classifier(class_weight="balanced").fit(X, many)
     with pytest.raises(ValueError, match="class_weight as a dict needs one label a row"):
         classifier(class_weight={0: 2.0}).fit(X, many)
-    with pytest.raises(ValueError, match="class_weight='balanced' is not supported for partial_fit"):
+    with pytest.raises(
+        ValueError, match="class_weight='balanced' is not supported for partial_fit"
+    ):
         classifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="class_weight"):
         classifier(class_weight={"oak": 2.0}).fit(X, y)
@@ -111,10 +131,12 @@ def test_weights_that_cancel_out():
 
 @pytest.mark.parametrize(
     ("weights", "match"),
-    [(np.zeros(90), "zero"), (-np.ones(90), "Negative values in sample_weight"), (np.full(90, np.nan), "NaN"),
-     (np.ones(89), "sample_weight"), (np.ones((90, 2)), "1D")],
+    [
+        (np.zeros(90), "zero"), (-np.ones(90), "Negative values in sample_weight"),
+        (np.full(90, np.nan), "NaN"), (np.ones(89), "sample_weight"), (np.ones((90, 2)), "1D"),
+    ],
     ids=["zeros", "negative", "nan", "short", "2-D"],
-)  # fmt: skip
+)
 def test_wrong_weights(weights, match):
     X, y = data()
     with pytest.raises(ValueError, match=match):

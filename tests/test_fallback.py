@@ -1,4 +1,7 @@
-"""Without a compiler: the same answers on NumPy, and an error that names the way out where training is asked for."""
+"""Without a compiler.
+
+The same answers on NumPy, and an error that names the way out where training is asked for.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,9 @@ def test_blocks_of_rows(monkeypatch, block):
 
 
 def test_rows_of_other_dtypes_and_layouts_stay_as_they_are():
-    network = drawn((6,), [nbbn.layers.ReLU(), nbbn.layers.BatchNormalization(), nbbn.layers.Dense(2)])
+    network = drawn(
+        (6,), [nbbn.layers.ReLU(), nbbn.layers.BatchNormalization(), nbbn.layers.Dense(2)]
+    )
     x = np.random.default_rng(1).integers(0, 9, (20, 6)).astype(np.float32)
     ref, before = NumpyBlocks(network).run(x), x.copy()
     np.testing.assert_array_equal(x, before)
@@ -142,9 +147,9 @@ def folder(tmp_path_factory, digits):
     options = {"max_iter": 3, "random_state": 0, "batch_size": 32}
     layers = nbbn.layers
     body = [
-        layers.Conv2D(6, 3), layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D(), layers.Flatten(),
-        layers.Dense(10, "softmax"),
-    ]  # fmt: skip
+        layers.Conv2D(6, 3), layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D(),
+        layers.Flatten(), layers.Dense(10, "softmax"),
+    ]
     sequential = nbbn.Sequential([layers.Input((8, 8, 1)), *body])
     sequential.compile("adam", "sparse_categorical_crossentropy")
     sequential.fit(X.reshape(-1, 8, 8, 1), y, epochs=1, verbose=0)
@@ -170,14 +175,21 @@ def folder(tmp_path_factory, digits):
 def test_a_process_without_a_compiler(folder, way):
     variables, before, message = WAYS[way]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-W", "error", "-c", f"import sys\n{before}\n{CODE}", str(folder), message]
+    command = [
+        sys.executable, "-W", "error", "-c", f"import sys\n{before}\n{CODE}", str(folder), message,
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
 def test_import_is_without_numba():
     code = "import sys, nbbn, nbbn.cli; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}
+        ).returncode
+        == 0
+    )
 
 
 def test_here_there_is_a_compiler():

@@ -27,9 +27,7 @@ from nbbn.program.inference import InferenceProgram
 
 LINEAR = Activation("linear")
 ACTIVATIONS = {
-    "linear": lambda z: z,
-    "relu": lambda z: np.maximum(z, 0),
-    "tanh": np.tanh,
+    "linear": lambda z: z, "relu": lambda z: np.maximum(z, 0), "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
 }
@@ -41,7 +39,10 @@ def forward(network, x):
         if isinstance(layer, BatchNormalization):
             shape = [1] * x.ndim
             shape[layer.axis] = -1
-            gamma, beta = w.get("gamma", np.ones_like(w["mean"])), w.get("beta", np.zeros_like(w["mean"]))
+            gamma, beta = (
+                w.get("gamma", np.ones_like(w["mean"])),
+                w.get("beta", np.zeros_like(w["mean"])),
+            )
             mean, var, gamma, beta = (a.reshape(shape) for a in (w["mean"], w["var"], gamma, beta))
             x = gamma * (x - mean) / np.sqrt(var + layer.epsilon) + beta
             continue
@@ -83,7 +84,12 @@ def make(layers, input_shape=(5,), dtype=np.float64, seed=0):
     weights, shape = [], tuple(input_shape)
     for layer in layers:
         shapes = layer.weight_shapes(shape)
-        weights.append({name: draw.get(name, rng.standard_normal)(s).astype(dtype) for name, s in shapes.items()})
+        weights.append(
+            {
+                name: draw.get(name, rng.standard_normal)(s).astype(dtype)
+                for name, s in shapes.items()
+            }
+        )
         shape = layer.output_shape(shape)
     return Network(tuple(layers), tuple(input_shape), weights, np.dtype(dtype))
 
@@ -108,7 +114,10 @@ FOLDS = [
     ("dense, bn", [Dense(4), BN], ["Dense"], [("dense", "backward")]),
     ("no bias", [Dense(4, use_bias=False), BN], ["Dense"], [("dense", "backward")]),
     ("bn first", [BN, Dense(4)], ["Dense"], [("dense", "forward")]),
-    ("bn first, no bias", [BN, Dense(4, "tanh", use_bias=False)], ["Dense"], [("dense", "forward")]),
+    (
+        "bn first, no bias", [BN, Dense(4, "tanh", use_bias=False)], ["Dense"],
+        [("dense", "forward")],
+    ),
     ("bn, linear, dense", [BN, LINEAR, Dense(4)], ["Dense"], [("dense", "forward")]),
     ("dense, linear, bn", [Dense(4), LINEAR, BN], ["Dense"], [("dense", "backward")]),
     (
@@ -118,9 +127,7 @@ FOLDS = [
         [("dense", "backward"), ("dense_1", "backward")],
     ),
     (
-        "post",
-        [Dense(4, "relu"), BN, Dense(3, "tanh"), BN, Dense(2)],
-        ["Dense", "Dense", "Dense"],
+        "post", [Dense(4, "relu"), BN, Dense(3, "tanh"), BN, Dense(2)], ["Dense", "Dense", "Dense"],
         [("dense_1", "forward"), ("dense_2", "forward")],
     ),
     (
@@ -129,14 +136,25 @@ FOLDS = [
         ["Dense", "Activation", "Dense", "Activation", "Dense"],
         [("dense_1", "forward"), ("dense_2", "forward")],
     ),
-    ("both sides", [BN, Dense(4), BN, Dense(3)], ["Dense", "Dense"], [("dense", "forward"), ("dense", "backward")]),
+    (
+        "both sides", [BN, Dense(4), BN, Dense(3)], ["Dense", "Dense"],
+        [("dense", "forward"), ("dense", "backward")],
+    ),
     ("three backward", [Dense(4), BN, BN, BN], ["Dense"], [("dense", "backward")] * 3),
-    ("two forward", [Dense(4, "relu"), BN, BN, Dense(2)], ["Dense", "Dense"], [("dense_1", "forward")] * 2),
-    ("bn, linear, bn, dense", [BN, LINEAR, BN, LINEAR, Dense(2)], ["Dense"], [("dense", "forward")] * 2),
+    (
+        "two forward", [Dense(4, "relu"), BN, BN, Dense(2)], ["Dense", "Dense"],
+        [("dense_1", "forward")] * 2,
+    ),
+    (
+        "bn, linear, bn, dense", [BN, LINEAR, BN, LINEAR, Dense(2)], ["Dense"],
+        [("dense", "forward")] * 2,
+    ),
 ]
 
 
-@pytest.mark.parametrize(("layers", "left", "where"), [f[1:] for f in FOLDS], ids=[f[0] for f in FOLDS])
+@pytest.mark.parametrize(
+    ("layers", "left", "where"), [f[1:] for f in FOLDS], ids=[f[0] for f in FOLDS]
+)
 @pytest.mark.parametrize("row", [(5,), (3, 5)], ids=["rows", "rows of two axes"])
 def test_folds(layers, left, where, row):
     network = make(layers, row)
@@ -149,7 +167,9 @@ def test_folds(layers, left, where, row):
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("center", [True, False])
-@pytest.mark.parametrize("layers", [lambda bn: [Dense(4), bn], lambda bn: [bn, Dense(4)]], ids=["backward", "forward"])
+@pytest.mark.parametrize(
+    "layers", [lambda bn: [Dense(4), bn], lambda bn: [bn, Dense(4)]], ids=["backward", "forward"]
+)
 def test_affine_four_ways(layers, scale, center):
     network = make(layers(BatchNormalization(scale=scale, center=center)))
     folded, _ = fold_network(network, strict=True)
@@ -168,7 +188,9 @@ def test_variance_near_zero(epsilon):
         ("batch_normalization", 2, 0.0),
     ]
     gains = [c.gain for c in report.suspicious_channels]
-    np.testing.assert_allclose(gains, [2 / np.sqrt(1e-14 + epsilon), 1 / np.sqrt(epsilon)], rtol=1e-12)
+    np.testing.assert_allclose(
+        gains, [2 / np.sqrt(1e-14 + epsilon), 1 / np.sqrt(epsilon)], rtol=1e-12
+    )
     assert report.largest_gain == gains[0]
 
 
@@ -208,7 +230,9 @@ def test_refuses_with_the_reason(layers, row, reason):
     for before, after in zip(network.weights, folded.weights, strict=True):
         for name in before:
             np.testing.assert_array_equal(after[name], before[name])
-    with pytest.raises(FoldRefused, match=r"1 of 1 batch norms cannot be folded: batch_normalization \(before it"):
+    with pytest.raises(
+        FoldRefused, match=r"1 of 1 batch norms cannot be folded: batch_normalization \(before it"
+    ):
         fold_network(network, strict=True)
 
 
@@ -222,7 +246,9 @@ def test_merges_what_must_stay():
     network = make([Activation("relu"), BN, BatchNormalization(scale=False), Activation("relu")])
     folded, report = fold_network(network)
     assert kinds(folded.check()) == ["Activation", "BatchNormalization", "Activation"]
-    assert report.entries[0] == FoldEntry("batch_normalization", "batch_normalization_1", "merged", True)
+    assert report.entries[0] == FoldEntry(
+        "batch_normalization", "batch_normalization_1", "merged", True
+    )
     assert (report.entries[1].folded, report.n_folded, report.n_total) == (False, 1, 2)
     assert_same_function(network, folded)
 
@@ -231,16 +257,27 @@ def test_batch_norms_over_different_axes_are_not_merged():
     network = make([BatchNormalization(axis=1), BN], (3, 3))
     folded, report = fold_network(network)
     assert kinds(folded) == kinds(network)
-    assert "batch_normalization normalises axis 1, batch_normalization_1 axis 2" in report.entries[0].reason
+    assert (
+        "batch_normalization normalises axis 1, batch_normalization_1 axis 2"
+        in report.entries[0].reason
+    )
     assert_same_function(network, folded)
 
 
 def test_merged_batch_norm_keeps_its_mean():
-    """Multiplied out, gain * x + shift loses what x - mean keeps: here 1e6 against a deviation of 1."""
+    """Multiplied out, gain * x + shift loses what x - mean keeps.
+
+    Here 1e6 against a deviation of 1.
+    """
     network = make([BN, BN, Activation("relu")], dtype=np.float32)
     network.weights[0]["mean"][:] = 1e6
     x = (1e6 + np.round(rows_for(network) * 16) / 16).astype(np.float32)
-    ref = forward(replace(network, weights=[{k: v.astype(float) for k, v in w.items()} for w in network.weights]), x)
+    ref = forward(
+        replace(
+            network, weights=[{k: v.astype(float) for k, v in w.items()} for w in network.weights]
+        ),
+        x,
+    )
     np.testing.assert_allclose(forward(fold_network(network)[0], x), ref, atol=1e-5)
 
 
@@ -268,16 +305,24 @@ def test_source_is_untouched_and_shares_nothing():
     for arrays, copy in zip(network.weights, copies, strict=True):
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, copy[name])
-            assert not any(np.shares_memory(array, other) for w in folded.weights for other in w.values())
+            assert not any(
+                np.shares_memory(array, other) for w in folded.weights for other in w.values()
+            )
 
 
 def test_whole_chain_in_float64_cast_last():
-    """Each of three folds rounded to float32 by itself would lose the small difference of large offsets."""
+    """Each of three folds rounded to float32 by itself would lose the small difference of large
+    offsets.
+    """
     network = make([Dense(4), BN, BN, BN], dtype=np.float32)
-    for arrays, mean, beta in zip(network.weights[1:], (0, 1e6 + 0.25, 0), (1e6, 0, 0), strict=True):
+    for arrays, mean, beta in zip(
+        network.weights[1:], (0, 1e6 + 0.25, 0), (1e6, 0, 0), strict=True
+    ):
         arrays.update(gamma=np.full(4, 1, np.float32), beta=np.full(4, beta, np.float32))
         arrays.update(mean=np.full(4, mean, np.float32), var=np.full(4, 1 - 1e-3, np.float32))
-    wide = replace(network, weights=[{k: v.astype(float) for k, v in w.items()} for w in network.weights])
+    wide = replace(
+        network, weights=[{k: v.astype(float) for k, v in w.items()} for w in network.weights]
+    )
     ref = fold_network(replace(wide, dtype=np.dtype(float)))[0].weights[0]["bias"]
     folded, _ = fold_network(network)
     assert folded.dtype == folded.weights[0]["bias"].dtype == np.float32
@@ -288,7 +333,9 @@ def test_no_batch_norm():
     network = make([Dense(4), LINEAR, Activation("relu")])
     folded, report = fold_network(network, strict=True)
     assert kinds(folded) == ["Dense", "Activation"]
-    assert (report.n_total, report.largest_gain, str(report)) == (0, 0.0, "0 of 0 batch norms folded")
+    assert (report.n_total, report.largest_gain, str(report)) == (
+        0, 0.0, "0 of 0 batch norms folded",
+    )
     assert kinds(fold_network(make([LINEAR, LINEAR]))[0]) == ["Activation"]
 
 
@@ -325,7 +372,10 @@ def test_check_passes_and_is_tight(dtype, largest, seed):
 
 
 def test_check_allows_for_cancellation_and_gains():
-    """A relu far from zero, centred by a batch norm of gain 59: rounding moves outputs by 1e-4, and the fold is right."""
+    """A relu far from zero, centred by a batch norm of gain 59.
+
+    Rounding moves outputs by 1e-4, and the fold is right.
+    """
     network = make([Dense(30, "relu"), BN, Dense(3)], (20,), np.float32)
     network.weights[0]["bias"][:] = 300
     network.weights[1].update(mean=np.full(30, 300, np.float32), var=np.full(30, 1e-5, np.float32))
@@ -335,7 +385,10 @@ def test_check_allows_for_cancellation_and_gains():
 
 
 def test_bound_is_taken_on_the_rows_that_differ_most():
-    """One row among 464 whose roundings are magnified; no output is large, so only its own spread explains them."""
+    """One row among 464 whose roundings are magnified.
+
+    No output is large, so only its own spread explains them.
+    """
 
     wave = runs(lambda network, rows: np.sin(forward(network, rows)))
     rows = np.random.default_rng(0).normal(size=(400, 5))
@@ -357,7 +410,9 @@ def test_check_allows_for_the_last_bits_of_an_activation():
     assert 0 < found.max_abs <= found.bound < 1e-6
 
 
-@pytest.mark.parametrize(("layer", "name", "factor"), [(0, "bias", 1.01), (0, "kernel", 1.001), (4, "bias", 0.99)])
+@pytest.mark.parametrize(
+    ("layer", "name", "factor"), [(0, "bias", 1.01), (0, "kernel", 1.001), (4, "bias", 0.99)]
+)
 def test_check_catches_a_wrong_fold(monkeypatch, layer, name, factor):
     def wrong(network, strict):
         folded, report = fold_network(network)
@@ -366,19 +421,22 @@ def test_check_catches_a_wrong_fold(monkeypatch, layer, name, factor):
         return folded, report
 
     monkeypatch.setattr(check_module, "fold_network", wrong)
-    with pytest.raises(FoldCheckFailed, match=r"differs by .* on 64 rows, where rounding explains .* \(largest gain"):
+    with pytest.raises(
+        FoldCheckFailed,
+        match=r"differs by .* on 64 rows, where rounding explains .* \(largest gain",
+    ):
         fold_checked(make(DEEP, (20,), np.float32), run=run)
 
 
 def test_check_uses_the_given_rows_too():
     """A unit that is dead on all random rows: only the given row shows the difference."""
     before = Network(
-        (Dense(1), Activation("relu")),
-        (1,),
-        [{"kernel": np.ones((1, 1)), "bias": np.full(1, -50.0)}, {}],
-        np.dtype(float),
+        (Dense(1), Activation("relu")), (1,),
+        [{"kernel": np.ones((1, 1)), "bias": np.full(1, -50.0)}, {}], np.dtype(float),
     )
-    after = replace(before, weights=[{"kernel": np.full((1, 1), 2.0), "bias": np.full(1, -100.0)}, {}])
+    after = replace(
+        before, weights=[{"kernel": np.full((1, 1), 2.0), "bias": np.full(1, -100.0)}, {}]
+    )
     assert check_fold(before, after, None, run)[:2] == (0.0, 0.0)
     found = check_fold(before, after, [[60.0], [55.0]], run)
     assert (found.max_abs, found.max_rel, found.rows) == (10.0, 1.0, 66)
@@ -438,7 +496,9 @@ def test_check_refuses_outputs_that_are_not_finite(bad, which):
             outputs[2:5, 1] = np.inf
         return lambda rows: outputs
 
-    with pytest.raises(FoldCheckFailed, match=f"outputs of the {which} network are not finite on 3 of 64 rows"):
+    with pytest.raises(
+        FoldCheckFailed, match=f"outputs of the {which} network are not finite on 3 of 64 rows"
+    ):
         fold_checked(network, run=broken)
 
 
@@ -493,7 +553,8 @@ def test_report_goes_through_json():
 
 
 @pytest.mark.parametrize(
-    "change", [{"entries": 3}, {"entries": [{"nam": 1}]}, {"unknown": 1}, {"suspicious_channels": [1]}]
+    "change",
+    [{"entries": 3}, {"entries": [{"nam": 1}]}, {"unknown": 1}, {"suspicious_channels": [1]}],
 )
 def test_report_refuses_other_values(change):
     with pytest.raises(ValueError, match="not a fold report"):

@@ -1,4 +1,6 @@
-"""Folding kernels: the folded layer against layer and batch norm, in plain float64 NumPy with explicit loops."""
+"""Folding kernels: the folded layer against layer and batch norm, in plain float64 NumPy with
+explicit loops.
+"""
 
 from itertools import product
 
@@ -32,7 +34,10 @@ def conv(x, kernel, groups):
 
 
 def depthwise(x, kernel, groups):
-    """Valid depthwise convolution: kernel (kh, kw, in, multiplier), output channel `c * multiplier + m`."""
+    """Valid depthwise convolution.
+
+    Kernel (kh, kw, in, multiplier), output channel `c * multiplier + m`.
+    """
     kh, kw, channels, multiplier = kernel.shape
     y = np.zeros((x.shape[0] - kh + 1, x.shape[1] - kw + 1, channels * multiplier))
     for i, j, c, m, p, q in np.ndindex(*y.shape[:2], channels, multiplier, kh, kw):
@@ -41,7 +46,10 @@ def depthwise(x, kernel, groups):
 
 
 def transposed(x, kernel, groups):
-    """Transposed convolution, stride 1: kernel (kh, kw, out / groups, in), as the scatter that it is."""
+    """Transposed convolution, stride 1.
+
+    Kernel (kh, kw, out / groups, in), as the scatter that it is.
+    """
     kh, kw, per_group, channels = kernel.shape
     y = np.zeros((x.shape[0] + kh - 1, x.shape[1] + kw - 1, per_group * groups))
     for i, j, c, p, q, o in np.ndindex(*x.shape, kh, kw, per_group):
@@ -87,12 +95,15 @@ def test_dense(rng, dtype, with_bias, scale, center):
     ref = norm(plus(x @ kernel, bias), *bn)
     assert got_kernel.dtype == got_bias.dtype == dtype
     tolerance = 1e-12 if dtype == np.float64 else 3e-6
-    np.testing.assert_allclose(x @ got_kernel.astype(float) + got_bias, ref, rtol=0, atol=tolerance * np.abs(ref).max())
+    np.testing.assert_allclose(
+        x @ got_kernel.astype(float) + got_bias, ref, rtol=0, atol=tolerance * np.abs(ref).max()
+    )
 
 
 @pytest.mark.parametrize(("kind", "forward", "shape", "groups", "inputs", "outputs"), CONVS)
 @pytest.mark.parametrize(
-    ("scale", "center", "with_bias"), [(True, True, True), (False, True, True), (True, False, False)]
+    ("scale", "center", "with_bias"),
+    [(True, True, True), (False, True, True), (True, False, False)],
 )
 def test_conv(rng, kind, forward, shape, groups, inputs, outputs, scale, center, with_bias):
     x = rng.normal(size=(4, 5, inputs))
@@ -108,7 +119,9 @@ def test_conv(rng, kind, forward, shape, groups, inputs, outputs, scale, center,
 
 
 @pytest.mark.parametrize("spatial", [(3,), (2, 3, 2)])
-@pytest.mark.parametrize(("kind", "ends", "axis"), [("conv", (2, 5), -1), ("transposed", (5, 2), -2)])
+@pytest.mark.parametrize(
+    ("kind", "ends", "axis"), [("conv", (2, 5), -1), ("transposed", (5, 2), -2)]
+)
 def test_one_and_three_spatial_axes(rng, spatial, kind, ends, axis):
     kernel = rng.normal(size=(*spatial, *ends))
     bn = statistics(rng, 5, True, True)
@@ -125,7 +138,8 @@ def test_epsilon_stands_inside_the_root():
 
 
 def test_computes_in_float64_and_casts_last():
-    # In float32, bias - mean is rounded to a multiple of 1 / 16: an error of up to 0.03 after the gain of 1.
+    # In float32, bias - mean is rounded to a multiple of 1 / 16: an error of up to 0.03 after the
+    # gain of 1.
     mean, bias = np.float64(1e6 + 0.013), np.float32(1e6)
     _, got = fold_dense(np.ones((1, 1), np.float32), [bias], None, None, [mean], [1.0 - 1e-3], 1e-3)
     np.testing.assert_allclose(got, [-0.013], rtol=1e-6)
@@ -160,16 +174,28 @@ def call(function=fold_dense, **changes):
 @pytest.mark.parametrize(
     ("error", "message", "changes"),
     [
-        (TypeError, "kernel must be float32 or float64, got int64", {"kernel": np.ones((2, 3), np.int64)}),
+        (
+            TypeError,
+            "kernel must be float32 or float64, got int64",
+            {"kernel": np.ones((2, 3), np.int64)},
+        ),
         (ValueError, r"a dense kernel must have 2 axes, got shape \(3,\)", {"kernel": np.ones(3)}),
         (ValueError, "kernel holds NaN or infinity", {"kernel": np.full((2, 3), np.nan)}),
         (ValueError, r"bias must have shape \(3,\).*got \(2,\)", {"bias": np.ones(2)}),
         (ValueError, r"gamma must have shape \(3,\).*got \(1, 3\)", {"gamma": np.ones((1, 3))}),
         (TypeError, "beta must be real numbers, got complex128", {"beta": np.ones(3, complex)}),
-        (ValueError, "mean must be given: a batch norm folds only with its running statistics", {"mean": None}),
+        (
+            ValueError,
+            "mean must be given: a batch norm folds only with its running statistics",
+            {"mean": None},
+        ),
         (ValueError, "var must be given", {"var": None}),
         (ValueError, "mean holds NaN or infinity", {"mean": np.array([0, np.inf, 0])}),
-        (ValueError, "var must not be negative, got a minimum of -0.5", {"var": np.array([1, -0.5, 1])}),
+        (
+            ValueError,
+            "var must not be negative, got a minimum of -0.5",
+            {"var": np.array([1, -0.5, 1])},
+        ),
         (TypeError, "epsilon must be a number, got str", {"epsilon": "1e-3"}),
         (ValueError, "epsilon must be above 0 and finite, got 0", {"epsilon": 0.0}),
         (ValueError, "epsilon must be above 0 and finite, got nan", {"epsilon": np.nan}),
@@ -193,13 +219,33 @@ def test_dense_refuses(error, message, changes):
 @pytest.mark.parametrize(
     ("error", "message", "changes"),
     [
-        (ValueError, "kind must be one of conv, depthwise, transposed, got 'dense'", {"kind": "dense"}),
-        (ValueError, r"a conv kernel must have 3 or 4 or 5 axes, got shape \(2, 3\)", {"kernel": np.ones((2, 3))}),
+        (
+            ValueError,
+            "kind must be one of conv, depthwise, transposed, got 'dense'",
+            {"kind": "dense"},
+        ),
+        (
+            ValueError,
+            r"a conv kernel must have 3 or 4 or 5 axes, got shape \(2, 3\)",
+            {"kernel": np.ones((2, 3))},
+        ),
         (TypeError, "groups must be an int, got float", {"groups": 1.0}),
-        (ValueError, "groups must be at least 1 and divide the 3 output channels, got 2", {"groups": 2}),
-        (ValueError, "groups must be at least 1 and divide the 3 output channels, got 0", {"groups": 0}),
+        (
+            ValueError,
+            "groups must be at least 1 and divide the 3 output channels, got 2",
+            {"groups": 2},
+        ),
+        (
+            ValueError,
+            "groups must be at least 1 and divide the 3 output channels, got 0",
+            {"groups": 0},
+        ),
         (ValueError, "divide the 3 input channels, got 2", {"groups": 2, "kind": "transposed"}),
-        (ValueError, "groups of a depthwise kernel .* must be 1 or 2, got 3", {"groups": 3, "kind": "depthwise"}),
+        (
+            ValueError,
+            "groups of a depthwise kernel .* must be 1 or 2, got 3",
+            {"groups": 3, "kind": "depthwise"},
+        ),
         (ValueError, r"bias must have shape \(6,\).*got \(3,\)", {"kind": "depthwise"}),
         (ValueError, r"bias must have shape \(2,\).*got \(3,\)", {"kind": "transposed"}),
     ],

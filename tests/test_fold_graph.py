@@ -1,4 +1,7 @@
-"""The fold engine on its graph: what a batch norm goes through, who takes it in, and who must not; against the oracle."""
+"""The fold engine on its graph: what a batch norm goes through, who takes it in, and who must not.
+
+Against the oracle.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -48,14 +51,18 @@ def make(layers, row=IMAGE, seed=0, gains=None):
     net = naive.NaiveNetwork(layers, row).draw(np.random.default_rng(seed))
     for arrays in net.weights:
         if "gamma" in arrays:
-            arrays["gamma"] *= np.where(np.arange(arrays["gamma"].size) % 2, -1, 1) if gains is None else 1
+            arrays["gamma"] *= (
+                np.where(np.arange(arrays["gamma"].size) % 2, -1, 1) if gains is None else 1
+            )
             arrays["gamma"] = np.abs(arrays["gamma"]) if gains == "positive" else arrays["gamma"]
     return Network(tuple(layers), row, net.weights, np.dtype(float))
 
 
 def outputs(network, rows=5):
     x = np.random.default_rng(1).normal(size=(rows, *network.input_shape))
-    return naive.NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x, False)
+    return naive.NaiveNetwork(network.layers, network.input_shape, network.weights).forward(
+        x, False
+    )
 
 
 def assert_folds(network, *into):
@@ -88,13 +95,16 @@ def test_into_the_layer_before(layer, row, use_bias):
 
 
 def vars_of(layer):
-    return {name: value for name, value in vars(layer).items() if name not in ("input_shape", "name")}
+    return {
+        name: value for name, value in vars(layer).items() if name not in ("input_shape", "name")
+    }
 
 
 def name_of(layer):
     return {
-        "Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d", "Conv2DTranspose": "conv2d_transpose", "Dense": "dense"
-    }[type(layer).__name__]  # fmt: skip
+        "Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d",
+        "Conv2DTranspose": "conv2d_transpose", "Dense": "dense",
+    }[type(layer).__name__]
 
 
 FORWARD = {
@@ -110,24 +120,36 @@ FORWARD = {
     "reshape to rows": ([Reshape((168,)), Dense(5)], IMAGE, "dense"),
     "average pooling": ([AveragePooling2D(2), Conv2D(3, 2)], IMAGE, "conv2d"),
     "average pooling over the border": (
-        [AveragePooling2D(3, strides=2, padding="same"), Conv2D(3, 2)],
-        IMAGE,
-        "conv2d",
+        [AveragePooling2D(3, strides=2, padding="same"), Conv2D(3, 2)], IMAGE, "conv2d",
     ),
     "global average": ([GlobalAveragePooling2D(), Dense(3)], IMAGE, "dense"),
-    "global average that keeps the axes": ([GlobalAveragePooling2D(keepdims=True), Conv2D(3, 1)], IMAGE, "conv2d"),
-    "all of it": ([AveragePooling2D(2), GlobalAveragePooling2D(keepdims=True), Flatten(), Dense(3)], IMAGE, "dense"),
+    "global average that keeps the axes": (
+        [GlobalAveragePooling2D(keepdims=True), Conv2D(3, 1)], IMAGE, "conv2d",
+    ),
+    "all of it": (
+        [AveragePooling2D(2), GlobalAveragePooling2D(keepdims=True), Flatten(), Dense(3)],
+        IMAGE,
+        "dense",
+    ),
 }
 
 
 @pytest.mark.parametrize(("layers", "row", "into"), FORWARD.values(), ids=FORWARD)
 def test_into_a_layer_behind(layers, row, into):
-    """Past what an affine map changes places with; the channels of every second gain are negative."""
+    """Past what an affine map changes places with.
+
+    The channels of every second gain are negative.
+    """
     assert_folds(make([RELU, BN, *layers, RELU], row), (into, "forward"))
 
 
 @pytest.mark.parametrize(
-    "pool", [MaxPooling2D(2), MaxPooling2D(3, strides=2, padding="same"), GlobalMaxPooling2D(keepdims=True)]
+    "pool",
+    [
+        MaxPooling2D(2),
+        MaxPooling2D(3, strides=2, padding="same"),
+        GlobalMaxPooling2D(keepdims=True),
+    ],
 )
 def test_maxima_let_gains_through_that_are_not_negative(pool):
     network = make([RELU, BN, pool, Conv2D(3, 1)], gains="positive")
@@ -138,7 +160,10 @@ def test_maxima_let_gains_through_that_are_not_negative(pool):
 def test_maxima_stop_a_negative_gain():
     """max(-x) is -min(x): the channels are named."""
     folded, report = fold_network(make([RELU, BN, MaxPooling2D(2), Conv2D(3, 1)]))
-    assert "max_pooling2d takes maxima, and the gain of 2 channels (1, 3) is negative" in report.entries[0].reason
+    assert (
+        "max_pooling2d takes maxima, and the gain of 2 channels (1, 3) is negative"
+        in report.entries[0].reason
+    )
     assert folded.layers[1] == BN
 
 
@@ -146,39 +171,72 @@ def test_a_batch_norm_behind_a_pool_takes_in_the_one_before():
     network = make([RELU, BN, AveragePooling2D(2), BN, Conv2D(3, 2)])
     assert_folds(network, ("conv2d", "forward"), ("conv2d", "forward"))
     folded, report = fold_network(make([RELU, BN, AveragePooling2D(2), BN, RELU]))
-    assert [(e.into, e.direction) for e in report.entries] == [("batch_normalization_1", "merged"), (None, None)]
+    assert [(e.into, e.direction) for e in report.entries] == [
+        ("batch_normalization_1", "merged"),
+        (None, None),
+    ]
     network = make([RELU, BN, AveragePooling2D(2), BN, RELU])
     np.testing.assert_allclose(outputs(folded), outputs(network), atol=1e-12)
 
 
 def test_runs_to_a_fixpoint():
     """conv, BN, BN, ReLU, BN, pool, BN, flatten, BN, dense, BN: seven become none."""
-    layers = [Conv2D(4, 2), BN, BN, RELU, BN, AveragePooling2D(2), BN, Flatten(), BN, Dense(3), BN, RELU, BN, Dense(2)]
+    layers = [
+        Conv2D(4, 2), BN, BN, RELU, BN, AveragePooling2D(2), BN, Flatten(), BN, Dense(3), BN, RELU,
+        BN, Dense(2),
+    ]
     assert_folds(
-        make(layers),
-        *[("conv2d", "backward")] * 2,
-        *[("dense", "forward")] * 3,
-        ("dense", "backward"),
-        ("dense_1", "forward"),
+        make(layers), *[("conv2d", "backward")] * 2, *[("dense", "forward")] * 3,
+        ("dense", "backward"), ("dense_1", "forward"),
     )
 
 
 # What must stay, and the reason
 STAY = {
-    "conv, relu, bn: not backwards across the relu": ([Conv2D(4, 2), RELU, BN], IMAGE, "activation is relu, which is not linear"),
-    "conv with an activation of its own": ([Conv2D(4, 2, activation="relu"), BN], IMAGE, "conv2d ends in relu, which is not"),
-    "bn, padded convolution": ([BN, Conv2D(4, 3, padding="same")], IMAGE, "conv2d pads with zeros, which the batch norm would"),
-    "bn, padded depthwise": ([BN, DepthwiseConv2D(2, padding="same")], IMAGE, "depthwise_conv2d pads with zeros"),
-    "bn, zero padding": ([BN, ZeroPadding2D(1), Conv2D(4, 2)], IMAGE, "zero_padding2d pads with zeros, which the batch norm"),
-    "bn, transposed": ([BN, Conv2DTranspose(4, 2)], IMAGE, "is a transposed convolution, whose border sees fewer"),
-    "bn over another axis": ([Conv2D(6, 2), BatchNormalization(axis=1)], IMAGE, "normalises axis 1, conv2d acts on axis 3"),
-    "the same, and sizes match": ([Dense(6), BatchNormalization(axis=-2)], IMAGE, "it normalises axis 2, dense acts on axis 3"),
-    "a pool over the axis of the bn": (
-        [BatchNormalization(axis=2), AveragePooling2D(2), Conv2D(2, 1)], IMAGE, "average_pooling2d reduces axis 2",
+    "conv, relu, bn: not backwards across the relu": (
+        [Conv2D(4, 2), RELU, BN], IMAGE, "activation is relu, which is not linear",
     ),
-    "a reshape that mixes the channels": ([BN, Reshape((12, 14)), Dense(2)], IMAGE, "leaves no axis of channels"),
-    "a layer without a rule": ([BN, ReLU()], IMAGE, "re_lu is a ReLU, which takes in no batch norm"),
-}  # fmt: skip
+    "conv with an activation of its own": (
+        [Conv2D(4, 2, activation="relu"), BN], IMAGE, "conv2d ends in relu, which is not",
+    ),
+    "bn, padded convolution": (
+        [BN, Conv2D(4, 3, padding="same")],
+        IMAGE,
+        "conv2d pads with zeros, which the batch norm would",
+    ),
+    "bn, padded depthwise": (
+        [BN, DepthwiseConv2D(2, padding="same")], IMAGE, "depthwise_conv2d pads with zeros",
+    ),
+    "bn, zero padding": (
+        [BN, ZeroPadding2D(1), Conv2D(4, 2)],
+        IMAGE,
+        "zero_padding2d pads with zeros, which the batch norm",
+    ),
+    "bn, transposed": (
+        [BN, Conv2DTranspose(4, 2)], IMAGE, "is a transposed convolution, whose border sees fewer",
+    ),
+    "bn over another axis": (
+        [Conv2D(6, 2), BatchNormalization(axis=1)],
+        IMAGE,
+        "normalises axis 1, conv2d acts on axis 3",
+    ),
+    "the same, and sizes match": (
+        [Dense(6), BatchNormalization(axis=-2)],
+        IMAGE,
+        "it normalises axis 2, dense acts on axis 3",
+    ),
+    "a pool over the axis of the bn": (
+        [BatchNormalization(axis=2), AveragePooling2D(2), Conv2D(2, 1)],
+        IMAGE,
+        "average_pooling2d reduces axis 2",
+    ),
+    "a reshape that mixes the channels": (
+        [BN, Reshape((12, 14)), Dense(2)], IMAGE, "leaves no axis of channels",
+    ),
+    "a layer without a rule": (
+        [BN, ReLU()], IMAGE, "re_lu is a ReLU, which takes in no batch norm",
+    ),
+}
 
 
 @pytest.mark.parametrize(("layers", "row", "reason"), STAY.values(), ids=STAY)
@@ -192,8 +250,12 @@ def test_stays_with_the_reason(layers, row, reason):
 
 
 def test_a_reshape_may_carry_a_batch_norm_over_another_axis():
-    """Each flattened value knows its row of the image, so the batch norm need not be over the last axis."""
-    assert_folds(make([RELU, BatchNormalization(axis=1), Flatten(), Dense(3)]), ("dense", "forward"))
+    """Each flattened value knows its row of the image, so the batch norm need not be over the last
+    axis.
+    """
+    assert_folds(
+        make([RELU, BatchNormalization(axis=1), Flatten(), Dense(3)]), ("dense", "forward")
+    )
 
 
 @dataclass(frozen=True)
@@ -224,49 +286,66 @@ class Repeated(Layer):
 MOVES = {
     "dense, reshape, bn": ([Dense(12), Reshape((2, 3, 2)), BN, RELU], (5,), ("dense", "backward")),
     "dense, reshape, bn over another axis": (
-        [Dense(12), Reshape((2, 3, 2)), BatchNormalization(axis=2), RELU], (5,), ("dense", "backward"),
+        [Dense(12), Reshape((2, 3, 2)), BatchNormalization(axis=2), RELU],
+        (5,),
+        ("dense", "backward"),
     ),
     "conv, flatten of one pixel, bn": (
         [Conv2D(5, (7, 6)), Flatten(), BN], IMAGE, ("conv2d", "backward"),
     ),
     "dense, permute, bn": (
-        [Dense(5), Permuted((2, 0, 1)), BatchNormalization(axis=1), RELU], IMAGE, ("dense", "backward"),
+        [Dense(5), Permuted((2, 0, 1)), BatchNormalization(axis=1), RELU],
+        IMAGE,
+        ("dense", "backward"),
     ),
     "permutes and reshapes": (
-        [Dense(6), Permuted((1, 2, 0)), Reshape((6, 2, 3, 7)), BatchNormalization(axis=3)], IMAGE,
+        [Dense(6), Permuted((1, 2, 0)), Reshape((6, 2, 3, 7)), BatchNormalization(axis=3)],
+        IMAGE,
         ("dense", "backward"),
     ),
     "permutes and reshapes, of another axis": (
-        [Dense(6), Permuted((1, 2, 0)), Reshape((2, 3, 6, 7)), BatchNormalization(axis=2)], IMAGE,
+        [Dense(6), Permuted((1, 2, 0)), Reshape((2, 3, 6, 7)), BatchNormalization(axis=2)],
+        IMAGE,
         None,
     ),
     "bn, permute, dense": (
-        [RELU, BatchNormalization(axis=1), Permuted((1, 2, 0)), Dense(3)], IMAGE, ("dense", "forward"),
+        [RELU, BatchNormalization(axis=1), Permuted((1, 2, 0)), Dense(3)],
+        IMAGE,
+        ("dense", "forward"),
     ),
     "rows of five axes": (
         [RELU, BatchNormalization(axis=2), Reshape((4, 3, 10)), Permuted((0, 2, 1)), Dense(3)],
-        (2, 2, 3, 5, 2), None,
+        (2, 2, 3, 5, 2),
+        None,
     ),
     "rows of five axes, and it goes": (
         [RELU, BatchNormalization(axis=4), Reshape((12, 5, 2)), Permuted((0, 2, 1)), Dense(3)],
-        (2, 2, 3, 5, 2), ("dense", "forward"),
+        (2, 2, 3, 5, 2),
+        ("dense", "forward"),
     ),
     "bn, repeat, dense": ([RELU, BN, Repeated(3), Dense(3)], (4,), ("dense", "forward")),
     "bn over rows, repeat, dense": (
-        [RELU, BatchNormalization(axis=1), Repeated(3), Flatten(), Dense(3)], (5, 4),
+        [RELU, BatchNormalization(axis=1), Repeated(3), Flatten(), Dense(3)],
+        (5, 4),
         ("dense", "forward"),
     ),
-    "conv, up sampling, bn": ([Conv2D(5, 2), UpSampling2D((1, 3)), BN, RELU], IMAGE, ("conv2d", "backward")),
-    "bn, up sampling, conv": ([RELU, BN, UpSampling2D(), Conv2D(3, 2)], IMAGE, ("conv2d", "forward")),
+    "conv, up sampling, bn": (
+        [Conv2D(5, 2), UpSampling2D((1, 3)), BN, RELU], IMAGE, ("conv2d", "backward"),
+    ),
+    "bn, up sampling, conv": (
+        [RELU, BN, UpSampling2D(), Conv2D(3, 2)], IMAGE, ("conv2d", "forward"),
+    ),
     "bn over rows, repeat of rows, dense": (
-        [RELU, BatchNormalization(axis=1), Repeated(3, 0), Permuted((1, 0)), Dense(3)], (5, 4), ("dense", "forward"),
+        [RELU, BatchNormalization(axis=1), Repeated(3, 0), Permuted((1, 0)), Dense(3)],
+        (5, 4),
+        ("dense", "forward"),
     ),
     "dense, repeat of what is normalised": ([Dense(4), Repeated(2), BN], (3,), None),
     "two over one axis of many": (
         [RELU, BatchNormalization(axis=3), BatchNormalization(axis=3), RELU], (2, 2, 3, 5, 2),
         ("batch_normalization_1", "merged"), None,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MOVES)
@@ -279,7 +358,9 @@ def test_moves(name):
     assert found == where
     assert [e.folded for e in report.entries] == [into is not None for into in where]
     ref = on_numpy(network)
-    np.testing.assert_allclose(on_numpy(folded.check()), ref, rtol=0, atol=1e-12 * np.abs(ref).max())
+    np.testing.assert_allclose(
+        on_numpy(folded.check()), ref, rtol=0, atol=1e-12 * np.abs(ref).max()
+    )
 
 
 def make_any(layers, row, seed=0):
@@ -348,7 +429,9 @@ def test_what_does_nothing_is_left_out():
 
 
 def test_layers_of_one_name_are_told_apart():
-    folded, report = fold_network(make([Dense(4, name="a"), BatchNormalization(name="a"), Dense(3, name="a_1")], (4,)))
+    folded, report = fold_network(
+        make([Dense(4, name="a"), BatchNormalization(name="a"), Dense(3, name="a_1")], (4,))
+    )
     assert [(e.name, e.into) for e in report.entries] == [("a_1", "a")]
     assert len(folded.layers) == 2
 
@@ -356,16 +439,21 @@ def test_layers_of_one_name_are_told_apart():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_model_of_images_folds_on_the_engine(dtype):
     layers = [
-        Conv2D(6, 3, activation="relu"), BN, AveragePooling2D(2), Flatten(), Dense(8), BN, RELU, BN, Dense(3, "softmax")
-    ]  # fmt: skip
+        Conv2D(6, 3, activation="relu"), BN, AveragePooling2D(2), Flatten(), Dense(8), BN, RELU, BN,
+        Dense(3, "softmax"),
+    ]
     network = make(layers)
     network = Network(
-        network.layers, IMAGE, [{k: a.astype(dtype) for k, a in w.items()} for w in network.weights], np.dtype(dtype)
+        network.layers, IMAGE,
+        [{k: a.astype(dtype) for k, a in w.items()} for w in network.weights], np.dtype(dtype),
     )
     folded, report = fold_checked(network, strict=True, run=Predictor)
     assert (report.n_folded, report.rows_checked) == (3, 64)
     assert 0 < report.max_abs_error <= report.bound
-    assert nbbn.folded_model.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (2, 3)
+    assert nbbn.folded_model.FoldedModel(folded).predict(np.ones((2, *IMAGE), dtype)).shape == (
+        2,
+        3,
+    )
 
 
 # The graph itself: readers, outputs, copies
@@ -373,7 +461,9 @@ def test_a_model_of_images_folds_on_the_engine(dtype):
 
 def affine(seed, channels=3):
     rng = np.random.default_rng(seed)
-    return Affine(rng.normal(1, 0.5, channels), rng.normal(size=channels), rng.normal(size=channels))
+    return Affine(
+        rng.normal(1, 0.5, channels), rng.normal(size=channels), rng.normal(size=channels)
+    )
 
 
 def norm(name, x, y, **more):
@@ -383,24 +473,22 @@ def norm(name, x, y, **more):
 def dense(name, x, y, kernel=None, **more):
     kernel = np.eye(3) if kernel is None else kernel
     return Linear(
-        name,
-        (x,),
-        (y,),
-        axis_in=1,
-        axis_out=1,
-        channels_in=3,
-        channels_out=3,
-        kernel=lambda: kernel,
-        bias=np.zeros(3),
-        **more,
+        name, (x,), (y,), axis_in=1, axis_out=1, channels_in=3, channels_out=3,
+        kernel=lambda: kernel, bias=np.zeros(3), **more,
     )
 
 
 def test_several_readers_each_take_in_a_copy():
-    """A batch norm read by two layers leaves if both take it in; a kernel that they share is not written."""
+    """A batch norm read by two layers leaves if both take it in.
+
+    A kernel that they share is not written.
+    """
     kernel = np.random.default_rng(3).normal(size=(3, 3))
     kernel.setflags(write=False)
-    graph = Graph([norm("bn", "x", "y"), dense("a", "y", "p", kernel), dense("b", "y", "q", kernel)], ["p", "q"])
+    graph = Graph(
+        [norm("bn", "x", "y"), dense("a", "y", "p", kernel), dense("b", "y", "q", kernel)],
+        ["p", "q"],
+    )
     report = fold_graph(graph, strict=True)
     assert (report.entries[0].into, report.entries[0].direction) == ("a, b", "forward")
     for name in "ab":
@@ -411,7 +499,10 @@ def test_several_readers_each_take_in_a_copy():
 
 
 def test_one_reader_that_refuses_keeps_it():
-    graph = Graph([norm("bn", "x", "y"), dense("a", "y", "p"), Node("add", ("y", "p"), ("z",), "is an Add")], ["z"])
+    graph = Graph(
+        [norm("bn", "x", "y"), dense("a", "y", "p"), Node("add", ("y", "p"), ("z",), "is an Add")],
+        ["z"],
+    )
     report = fold_graph(graph)
     assert report.entries[0].reason == "before it: there is no layer; after it: add is an Add"
     assert not graph.nodes["a"].changed and graph.nodes["bn"].outputs == ("y",)
@@ -420,32 +511,58 @@ def test_one_reader_that_refuses_keeps_it():
 REFUSED = {
     "a second reader": (
         [dense("a", "x", "y"), norm("bn", "y", "z"), Node("add", ("y", "z"), ("o",), "is an Add")],
-        ["o"], "the output of a is also read by add",
+        ["o"],
+        "the output of a is also read by add",
     ),
-    "an output of the graph": ([dense("a", "x", "y"), norm("bn", "y", "z")], ["y", "z"], "the output of a is an output"),
-    "an output behind": ([norm("bn", "x", "y"), dense("a", "y", "z")], ["y", "z"], "the output of bn is an output of the graph"),
-    "weights that are fixed": ([dense("a", "x", "y", obstacle="quantised"), norm("bn", "y", "z")], ["z"], "quantised"),
+    "an output of the graph": (
+        [dense("a", "x", "y"), norm("bn", "y", "z")], ["y", "z"], "the output of a is an output",
+    ),
+    "an output behind": (
+        [norm("bn", "x", "y"), dense("a", "y", "z")],
+        ["y", "z"],
+        "the output of bn is an output of the graph",
+    ),
+    "weights that are fixed": (
+        [dense("a", "x", "y", obstacle="quantised"), norm("bn", "y", "z")], ["z"], "quantised",
+    ),
     "an axis that is not known": (
-        [Linear("a", ("x",), ("y",), channels_out=3), norm("bn", "y", "z")], ["z"],
+        [Linear("a", ("x",), ("y",), channels_out=3), norm("bn", "y", "z")],
+        ["z"],
         "number of axes of the input of a is not known",
     ),
     "another number of channels": (
-        [Linear("a", ("x",), ("y",), axis_out=1, channels_out=4), norm("bn", "y", "z")], ["z"], "normalises 3 channels, a has 4",
+        [Linear("a", ("x",), ("y",), axis_out=1, channels_out=4), norm("bn", "y", "z")],
+        ["z"],
+        "normalises 3 channels, a has 4",
     ),
     "two batch norms of other lengths": (
-        [norm("bn", "x", "y"), Norm("bn2", ("y",), ("z",), affine=affine(0, 4), axis=1, var=np.ones(4))], ["z"],
+        [
+            norm("bn", "x", "y"),
+            Norm("bn2", ("y",), ("z",), affine=affine(0, 4), axis=1, var=np.ones(4)),
+        ],
+        ["z"],
         "it normalises 3 channels, bn2 has 4",
     ),
     "two batch norms over other axes, and a pool between": (
-        [norm("bn", "x", "y"), Pass("pool", ("y",), ("p",), carry=lambda a, axis: (a, 2)), norm("bn2", "p", "z")], ["z"],
+        [
+            norm("bn", "x", "y"),
+            Pass("pool", ("y",), ("p",), carry=lambda a, axis: (a, 2)),
+            norm("bn2", "p", "z"),
+        ],
+        ["z"],
         "behind pool it normalises axis 2, bn2 axis 1",
     ),
-    "training": ([dense("a", "x", "y"), norm("bn", "y", "z", obstacle="it is in training mode")], ["z"], "in training mode"),
+    "training": (
+        [dense("a", "x", "y"), norm("bn", "y", "z", obstacle="it is in training mode")],
+        ["z"],
+        "in training mode",
+    ),
     "a second batch norm in training": (
-        [norm("bn", "x", "y"), norm("bn2", "y", "z", obstacle="it is in training mode")], ["z"],
+        [norm("bn", "x", "y"), norm("bn2", "y", "z", obstacle="it is in training mode")],
+        ["z"],
         "bn2 stays: it is in training mode",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("nodes", "outs", "reason"), REFUSED.values(), ids=REFUSED)
@@ -475,9 +592,13 @@ def test_pools_with_several_readers():
         Pass("p1", ("y",), ("p",), carry=lambda a, axis: (a, axis)),
         Pass("p2", ("p",), ("q",), carry=lambda a, axis: (a, axis)),
     ]
-    graph = Graph([norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s"])
+    graph = Graph(
+        [norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s"]
+    )
     assert fold_graph(graph, strict=True).entries[0].into == "b, a"
-    graph = Graph([norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s", "p"])
+    graph = Graph(
+        [norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s", "p"]
+    )
     assert "the output of p1 is an output of the graph" in fold_graph(graph).entries[0].reason
 
 
@@ -487,7 +608,9 @@ def test_pools_with_several_readers():
 def test_compose_is_one_after_the_other():
     first, second = affine(1), affine(2)
     x = np.random.default_rng(0).normal(size=(5, 3))
-    ref = (((x - first.mean) * first.gain + first.offset) - second.mean) * second.gain + second.offset
+    ref = (
+        ((x - first.mean) * first.gain + first.offset) - second.mean
+    ) * second.gain + second.offset
     both = compose(first, second)
     np.testing.assert_allclose((x - both.mean) * both.gain + both.offset, ref, atol=1e-14)
     assert compose(None, second) is second and compose(first, None) is first
@@ -495,9 +618,12 @@ def test_compose_is_one_after_the_other():
 
 @pytest.mark.parametrize(
     ("before", "after", "axis"),
-    [((3, 4, 5), (60,), 1), ((3, 4, 5), (60,), 2), ((3, 4, 5), (60,), 3), ((3, 4, 5), (12, 5), 3), ((3, 4, 5), (3, 20), 1),
-     ((3, 4, 5), (12, 5), 1), ((3, 1, 1), (3,), 1), ((6,), (6, 1, 1), 1), ((3, 4, 5), (1, 3, 4, 5), 2)],
-)  # fmt: skip
+    [
+        ((3, 4, 5), (60,), 1), ((3, 4, 5), (60,), 2), ((3, 4, 5), (60,), 3),
+        ((3, 4, 5), (12, 5), 3), ((3, 4, 5), (3, 20), 1), ((3, 4, 5), (12, 5), 1),
+        ((3, 1, 1), (3,), 1), ((6,), (6, 1, 1), 1), ((3, 4, 5), (1, 3, 4, 5), 2),
+    ],
+)
 def test_reshape_carries_each_value(before, after, axis):
     a, x = affine(1, before[axis - 1]), np.random.default_rng(0).normal(size=(2, *before))
     found, to = carries.reshaped(before, after, "r")(a, axis)
@@ -506,13 +632,19 @@ def test_reshape_carries_each_value(before, after, axis):
 
 
 def spread(a, x, axis):
-    gain, mean, offset = (part.reshape([-1 if i == axis else 1 for i in range(x.ndim)]) for part in a)
+    gain, mean, offset = (
+        part.reshape([-1 if i == axis else 1 for i in range(x.ndim)]) for part in a
+    )
     return (x - mean) * gain + offset
 
 
-@pytest.mark.parametrize(("before", "after", "axis"), [((3, 4, 5), (5, 12), 1), ((4, 6), (6, 4), 2)])
+@pytest.mark.parametrize(
+    ("before", "after", "axis"), [((3, 4, 5), (5, 12), 1), ((4, 6), (6, 4), 2)]
+)
 def test_reshape_that_leaves_no_channels(before, after, axis):
-    assert "leaves no axis of channels" in carries.reshaped(before, after, "r")(affine(1, before[axis - 1]), axis)
+    assert "leaves no axis of channels" in carries.reshaped(before, after, "r")(
+        affine(1, before[axis - 1]), axis
+    )
 
 
 def test_carries_say_where_they_end():
@@ -521,8 +653,12 @@ def test_carries_say_where_they_end():
     assert carries.reduced(carries.mean_of_values, (2, 3), False, "mean")(one, 1) == (one, 1)
     assert carries.reduced(carries.mean_of_values, (1, 2), False, "mean")(one, 3) == (one, 1)
     assert carries.reduced(carries.mean_of_values, (1, 2), True, "mean")(one, 3) == (one, 3)
-    assert "mean reduces axis 1" in carries.reduced(carries.mean_of_values, (1, 2), True, "mean")(one, 1)
-    assert "pool mixes values along axis 2" in carries.along(1, carries.mean_of_values, "pool")(one, 2)
+    assert "mean reduces axis 1" in carries.reduced(carries.mean_of_values, (1, 2), True, "mean")(
+        one, 1
+    )
+    assert "pool mixes values along axis 2" in carries.along(1, carries.mean_of_values, "pool")(
+        one, 2
+    )
     huge = carries.reshaped((1 << 30,), (1 << 30,), "flat")(affine(0, 3), 1)
     assert huge == "flat reshapes rows of 1073741824 values, too many to follow"
 
@@ -534,16 +670,29 @@ def random_layers(data):
     """A few layers of images, then of rows."""
     from hypothesis import strategies as st
 
-    images = st.sampled_from([
-        BN, BN, BN, BatchNormalization(scale=False), BatchNormalization(center=False, epsilon=0.1), BatchNormalization(axis=1),
-        Conv2D(4, 2), Conv2D(6, 1, padding="same", use_bias=False), Conv2D(4, 3, padding="same"), Conv2D(4, 2, activation="tanh"),
-        DepthwiseConv2D(2), DepthwiseConv2D(1, depth_multiplier=2), Conv2DTranspose(3, 2, strides=2), RELU, Activation("linear"),
-        AveragePooling2D(2), AveragePooling2D(3, strides=1, padding="same"), MaxPooling2D(2, strides=1), Dropout(0.5),
-        ZeroPadding2D(1), Dense(3),
-    ])  # fmt: skip
-    rows = st.sampled_from([BN, BN, BatchNormalization(center=False), Dense(4), Dense(3, "tanh"), RELU, Dropout(0.1)])
-    ends = st.sampled_from([Flatten(), GlobalAveragePooling2D(), GlobalMaxPooling2D(), Reshape((-1,))])
-    return [*data.draw(st.lists(images, max_size=6)), data.draw(ends), *data.draw(st.lists(rows, max_size=5))]
+    images = st.sampled_from(
+        [
+            BN, BN, BN, BatchNormalization(scale=False),
+            BatchNormalization(center=False, epsilon=0.1), BatchNormalization(axis=1), Conv2D(4, 2),
+            Conv2D(6, 1, padding="same", use_bias=False), Conv2D(4, 3, padding="same"),
+            Conv2D(4, 2, activation="tanh"), DepthwiseConv2D(2),
+            DepthwiseConv2D(1, depth_multiplier=2), Conv2DTranspose(3, 2, strides=2), RELU,
+            Activation("linear"), AveragePooling2D(2),
+            AveragePooling2D(3, strides=1, padding="same"), MaxPooling2D(2, strides=1),
+            Dropout(0.5), ZeroPadding2D(1), Dense(3),
+        ]
+    )
+    rows = st.sampled_from(
+        [BN, BN, BatchNormalization(center=False), Dense(4), Dense(3, "tanh"), RELU, Dropout(0.1)]
+    )
+    ends = st.sampled_from(
+        [Flatten(), GlobalAveragePooling2D(), GlobalMaxPooling2D(), Reshape((-1,))]
+    )
+    return [
+        *data.draw(st.lists(images, max_size=6)),
+        data.draw(ends),
+        *data.draw(st.lists(rows, max_size=5)),
+    ]
 
 
 def test_random_networks():
@@ -559,9 +708,7 @@ def test_random_networks():
         layers = random_layers(data)
         try:
             network = make(
-                layers,
-                (9, 8, 4),
-                seed=data.draw(st.integers(0, 9)),
+                layers, (9, 8, 4), seed=data.draw(st.integers(0, 9)),
                 gains=data.draw(st.sampled_from([None, "positive"])),
             )
             network.check()
@@ -569,7 +716,9 @@ def test_random_networks():
             assume(False)
         folded, report = fold_network(network)
         ref = outputs(network, rows=2)
-        np.testing.assert_allclose(outputs(folded.check(), rows=2), ref, rtol=0, atol=1e-11 * max(1, np.abs(ref).max()))
+        np.testing.assert_allclose(
+            outputs(folded.check(), rows=2), ref, rtol=0, atol=1e-11 * max(1, np.abs(ref).max())
+        )
         stay = [entry for entry in report.entries if not entry.folded]
         assert all(entry.reason for entry in stay)
         assert sum(isinstance(layer, BatchNormalization) for layer in folded.layers) == len(stay)

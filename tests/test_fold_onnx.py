@@ -1,4 +1,7 @@
-"""Folding ONNX graphs: every operator and every trap, each against the unfolded graph on an independent evaluator."""
+"""Folding ONNX graphs.
+
+Every operator and every trap, each against the unfolded graph on an independent evaluator.
+"""
 
 import numpy as np
 import pytest
@@ -60,21 +63,46 @@ def assert_stays(model, reason, left=1):
 
 CONVOLUTIONS = {
     "1-D": (("n", 4, 9), {"channels_out": 6, "window": (3,), "pads": [1, 1]}),
-    "2-D": (IMAGE, {"channels_out": 6, "window": (3, 2), "strides": [2, 1], "auto_pad": "SAME_UPPER"}),
+    "2-D": (
+        IMAGE,
+        {"channels_out": 6, "window": (3, 2), "strides": [2, 1], "auto_pad": "SAME_UPPER"},
+    ),
     "3-D": (("n", 4, 3, 4, 3), {"channels_out": 3, "window": (2, 2, 2)}),
     "grouped": (IMAGE, {"channels_out": 6, "window": (3, 3), "groups": 2, "pads": [1, 0, 1, 0]}),
     "depthwise, multiplier 2": (IMAGE, {"channels_out": 8, "window": (3, 3), "groups": 4}),
     "dilated": (IMAGE, {"channels_out": 3, "window": (2, 2), "dilations": [2, 3]}),
-    "transposed, in > out": (IMAGE, {
-        "channels_out": 3, "window": (3, 2), "transposed": True, "strides": [2, 2], "pads": [1] * 4}),
-    "transposed, in < out": (IMAGE, {
-        "channels_out": 10, "window": (2, 2), "transposed": True, "output_padding": [1, 0], "strides": [2] * 2}),
+    "transposed, in > out": (
+        IMAGE,
+        {
+            "channels_out": 3, "window": (3, 2), "transposed": True, "strides": [2, 2],
+            "pads": [1] * 4,
+        },
+    ),
+    "transposed, in < out": (
+        IMAGE,
+        {
+            "channels_out": 10, "window": (2, 2), "transposed": True, "output_padding": [1, 0],
+            "strides": [2] * 2,
+        },
+    ),
     "transposed, in == out": (IMAGE, {"channels_out": 4, "window": (2, 2), "transposed": True}),
-    "transposed, 2 groups": (IMAGE, {"channels_out": 6, "window": (3, 2), "transposed": True, "groups": 2, "strides": [2, 1]}),
-    "transposed, a group for each channel": (IMAGE, {"channels_out": 8, "window": (2, 2), "transposed": True, "groups": 4}),
-    "transposed, 1-D": (("n", 4, 5), {"channels_out": 6, "window": (3,), "transposed": True, "groups": 2}),
-    "transposed, 3-D": (("n", 4, 2, 3, 2), {"channels_out": 2, "window": (2, 1, 2), "transposed": True}),
-}  # fmt: skip
+    "transposed, 2 groups": (
+        IMAGE,
+        {"channels_out": 6, "window": (3, 2), "transposed": True, "groups": 2, "strides": [2, 1]},
+    ),
+    "transposed, a group for each channel": (
+        IMAGE,
+        {"channels_out": 8, "window": (2, 2), "transposed": True, "groups": 4},
+    ),
+    "transposed, 1-D": (
+        ("n", 4, 5),
+        {"channels_out": 6, "window": (3,), "transposed": True, "groups": 2},
+    ),
+    "transposed, 3-D": (
+        ("n", 4, 2, 3, 2),
+        {"channels_out": 2, "window": (2, 1, 2), "transposed": True},
+    ),
+}
 
 
 @pytest.mark.parametrize(("shape", "arguments"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
@@ -82,13 +110,18 @@ CONVOLUTIONS = {
 def test_convolutions(shape, arguments, bias):
     g, arguments = Builder(), dict(arguments)
     window, channels = arguments.pop("window"), arguments["channels_out"]
-    x = g.conv(g.input("x", *shape), shape[1], arguments.pop("channels_out"), *window, bias=bias, **arguments)
+    x = g.conv(
+        g.input("x", *shape), shape[1], arguments.pop("channels_out"), *window, bias=bias,
+        **arguments,
+    )
     g.add("Relu", g.norm(x, channels))
     folded = assert_folds(g.model(), (g.nodes[0].name, "backward"))
     assert len(folded.graph.node) == 2 and len(folded.graph.initializer) == 2
 
 
-BIASES = {"none": None, "row": (6,), "one row": (1, 6), "number": (), "one": (1,), "one by one": (1, 1)}
+BIASES = {
+    "none": None, "row": (6,), "one row": (1, 6), "number": (), "one": (1,), "one by one": (1, 1),
+}
 
 
 @pytest.mark.parametrize("bias", BIASES.values(), ids=BIASES)
@@ -142,19 +175,28 @@ def test_an_addition_that_is_no_bias(shape):
     assert_stays(g.model(), "is an Add" if len(shape) < 6 else "reshape2 reshapes rows")
 
 
-@pytest.mark.parametrize(("opset", "ir_version"), [(7, 3), (8, 3), (9, 4), (13, 7), (14, 7), (15, 8), (21, 10)])
+@pytest.mark.parametrize(
+    ("opset", "ir_version"), [(7, 3), (8, 3), (9, 4), (13, 7), (14, 7), (15, 8), (21, 10)]
+)
 def test_opsets(opset, ir_version):
     """momentum is nothing in inference; what names the versions is kept."""
     g = Builder(opset, ir_version)
-    x = g.norm(g.conv(g.input("x", *IMAGE), 4, 6, 3, 3), 6, momentum=0.8, **({"spatial": 1} if opset < 9 else {}))
+    x = g.norm(
+        g.conv(g.input("x", *IMAGE), 4, 6, 3, 3), 6, momentum=0.8,
+        **({"spatial": 1} if opset < 9 else {}),
+    )
     g.norm(g.add("Relu", x), 6)
     g.conv(g.nodes[-1].output[0], 6, 2, 2, 2)
     model = g.model()
     model.metadata_props.add(key="who", value="tests")
     model.doc_string = "words"
     folded = assert_folds(model)
-    assert (folded.ir_version, folded.opset_import, folded.producer_name) == (ir_version, model.opset_import, "tests")
-    assert (folded.metadata_props, folded.doc_string, folded.graph.name) == (model.metadata_props, "words", "graph")
+    assert (folded.ir_version, folded.opset_import, folded.producer_name) == (
+        ir_version, model.opset_import, "tests",
+    )
+    assert (folded.metadata_props, folded.doc_string, folded.graph.name) == (
+        model.metadata_props, "words", "graph",
+    )
     assert [v.name for v in folded.graph.input][:1] == ["x"]
     extra = {v.name for v in folded.graph.input} - {"x"}
     assert extra == ({t.name for t in folded.graph.initializer} if ir_version < 4 else set())
@@ -183,7 +225,9 @@ def test_variance_near_zero(epsilon):
     report = fold_onnx(model)[1]
     assert {c.channel for c in report.suspicious_channels} == {0, 2}
     gamma = np.abs(numpy_helper.to_array(model.graph.initializer[2]).astype(float))
-    assert report.largest_gain == pytest.approx(max(gamma[0], gamma[2]) / np.sqrt(epsilon), rel=1e-6)
+    assert report.largest_gain == pytest.approx(
+        max(gamma[0], gamma[2]) / np.sqrt(epsilon), rel=1e-6
+    )
 
 
 def test_default_epsilon():
@@ -204,7 +248,12 @@ def test_dtypes(dtype):
     folded = assert_folds(model, tolerance={2: 5e-3, 4: 2e-6, 8: 1e-13}[np.dtype(dtype).itemsize])
     assert {t.data_type for t in folded.graph.initializer} == {g.element}
     report = fold_onnx(model)[1]
-    assert 0 < report.max_abs_error <= report.bound < {2: 4, 4: 1e-3, 8: 1e-12}[np.dtype(dtype).itemsize]
+    assert (
+        0
+        < report.max_abs_error
+        <= report.bound
+        < {2: 4, 4: 1e-3, 8: 1e-12}[np.dtype(dtype).itemsize]
+    )
 
 
 # Where weights come from
@@ -213,7 +262,9 @@ def test_dtypes(dtype):
 def test_constant_nodes():
     g = Builder()
     x = g.input("x", *IMAGE)
-    arrays = [g.rng.normal(size=s) for s in [(6, 4, 2, 2), (6,), (6,), (6,), (6,)]] + [g.rng.uniform(0.5, 2, 6)]
+    arrays = [g.rng.normal(size=s) for s in [(6, 4, 2, 2), (6,), (6,), (6,), (6,)]] + [
+        g.rng.uniform(0.5, 2, 6)
+    ]
     names = [g.add("Constant", value=numpy_helper.from_array(a.astype(np.float32))) for a in arrays]
     g.add(NORM, g.add("Conv", x, *names[:2]), *names[2:])
     folded = assert_folds(g.model())
@@ -225,7 +276,9 @@ def test_constants_of_lists_and_numbers():
     g = Builder(18)
     x = g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6)
     x = g.add("ReduceMean", x, g.add("Constant", value_ints=[2, 3]), keepdims=0)
-    x = g.add("Add", g.add("MatMul", x, g.weights(6, 3)), g.add("Constant", value_floats=[1.0, -2.0, 3.0]))
+    x = g.add(
+        "Add", g.add("MatMul", x, g.weights(6, 3)), g.add("Constant", value_floats=[1.0, -2.0, 3.0])
+    )
     x = g.norm(x, 3)
     x = g.add("MatMul", x, g.weights(3, 3))
     g.norm(g.add("Add", x, g.add("Constant", value_float=0.5)), 3)
@@ -236,9 +289,13 @@ def test_weights_under_another_name_and_transposed():
     """As exporters write tied weights, and a dense layer's kernel."""
     g = Builder()
     tied = g.weights(6, 4)
-    x = g.add("MatMul", g.input("x", "n", 4), g.add("Transpose", g.add("Identity", tied), perm=[1, 0]))
+    x = g.add(
+        "MatMul", g.input("x", "n", 4), g.add("Transpose", g.add("Identity", tied), perm=[1, 0])
+    )
     scale = g.add("Identity", g.tensor(np.arange(1.0, 7)))
-    arrays = [g.tensor(a) for a in (g.rng.normal(size=6), g.rng.normal(size=6), g.rng.uniform(0.5, 1, 6))]
+    arrays = [
+        g.tensor(a) for a in (g.rng.normal(size=6), g.rng.normal(size=6), g.rng.uniform(0.5, 1, 6))
+    ]
     x = g.add(NORM, x, scale, *arrays)
     g.add("MatMul", x, tied)
     folded = assert_folds(g.model())
@@ -358,12 +415,19 @@ WAYS = {
     "valid": lambda g, x: g.conv(x, 6, 3, 2, 2, auto_pad="VALID"),
     "same, which pads nothing": lambda g, x: g.conv(x, 6, 3, 1, 1, auto_pad="SAME_UPPER"),
     "flatten": lambda g, x: g.add("Gemm", g.add("Flatten", x), g.weights(252, 3)),
-    "reshape": lambda g, x: g.add("MatMul", g.add("Reshape", x, g.tensor([0, -1], dtype=np.int64)), g.weights(252, 3)),
-    "reshape to -1": lambda g, x: g.add("MatMul", g.add("Reshape", x, g.tensor([-1, 252], dtype=np.int64)), g.weights(252, 3)),
-    "squeeze": lambda g, x: g.add(
-        "Gemm", g.add("Squeeze", g.add("GlobalAveragePool", x), g.tensor([2, 3], dtype=np.int64)), g.weights(3, 6), transB=1
+    "reshape": lambda g, x: g.add(
+        "MatMul", g.add("Reshape", x, g.tensor([0, -1], dtype=np.int64)), g.weights(252, 3)
     ),
-    "transpose": lambda g, x: g.add("MatMul", g.add("Transpose", x, perm=[0, 2, 3, 1]), g.weights(6, 3)),
+    "reshape to -1": lambda g, x: g.add(
+        "MatMul", g.add("Reshape", x, g.tensor([-1, 252], dtype=np.int64)), g.weights(252, 3)
+    ),
+    "squeeze": lambda g, x: g.add(
+        "Gemm", g.add("Squeeze", g.add("GlobalAveragePool", x), g.tensor([2, 3], dtype=np.int64)),
+        g.weights(3, 6), transB=1,
+    ),
+    "transpose": lambda g, x: g.add(
+        "MatMul", g.add("Transpose", x, perm=[0, 2, 3, 1]), g.weights(6, 3)
+    ),
     "transpose, flatten": lambda g, x: g.add(
         "Gemm", g.add("Flatten", g.add("Transpose", x, perm=[0, 2, 3, 1])), g.weights(252, 3)
     ),
@@ -372,17 +436,29 @@ WAYS = {
         g.add("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]), 6, 3, 2, 2
     ),
     "average that counts no zeros": lambda g, x: g.conv(
-        g.add("AveragePool", x, kernel_shape=[2, 2], count_include_pad=1), 6, 3, 1, 1),
-    "global average": lambda g, x: g.conv(g.add("GlobalAveragePool", x), 6, 3, 1, 1),
-    "nearest of a larger image": lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 1, 2, 3), mode="nearest"), 6, 3, 2, 2),
-    "between the pixels": lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 1, 1.5, 2), mode="linear"), 6, 3, 2, 2),
-    "mean": lambda g, x: g.add("MatMul", g.add("ReduceMean", x, axes=[2, -1], keepdims=0), g.weights(6, 3)),
-    "two pools": lambda g, x: g.conv(
-        g.add("AveragePool", g.add("AveragePool", x, kernel_shape=[2, 2]), kernel_shape=[2, 2]), 6, 3, 1, 1
+        g.add("AveragePool", x, kernel_shape=[2, 2], count_include_pad=1), 6, 3, 1, 1
     ),
-    "batch norm behind a pool": lambda g, x: g.conv(g.norm(g.add("AveragePool", x, kernel_shape=[2, 2]), 6), 6, 3, 1, 1),
-    "two readers": lambda g, x: g.add("Concat", g.conv(x, 6, 2, 1, 1), g.conv(x, 6, 3, 1, 1), axis=1),
-}  # fmt: skip
+    "global average": lambda g, x: g.conv(g.add("GlobalAveragePool", x), 6, 3, 1, 1),
+    "nearest of a larger image": lambda g, x: g.conv(
+        g.add("Resize", x, "", scales(g, 1, 1, 2, 3), mode="nearest"), 6, 3, 2, 2
+    ),
+    "between the pixels": lambda g, x: g.conv(
+        g.add("Resize", x, "", scales(g, 1, 1, 1.5, 2), mode="linear"), 6, 3, 2, 2
+    ),
+    "mean": lambda g, x: g.add(
+        "MatMul", g.add("ReduceMean", x, axes=[2, -1], keepdims=0), g.weights(6, 3)
+    ),
+    "two pools": lambda g, x: g.conv(
+        g.add("AveragePool", g.add("AveragePool", x, kernel_shape=[2, 2]), kernel_shape=[2, 2]), 6,
+        3, 1, 1,
+    ),
+    "batch norm behind a pool": lambda g, x: g.conv(
+        g.norm(g.add("AveragePool", x, kernel_shape=[2, 2]), 6), 6, 3, 1, 1
+    ),
+    "two readers": lambda g, x: g.add(
+        "Concat", g.conv(x, 6, 2, 1, 1), g.conv(x, 6, 3, 1, 1), axis=1
+    ),
+}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
@@ -395,7 +471,10 @@ def test_forward(way):
 def test_resized_to_a_size():
     g = Builder(18)
     x = g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6)
-    g.conv(g.add("Resize", x, "", "", g.tensor([5, 12], dtype=np.int64), axes=[2, 3], mode="linear"), 6, 3, 2, 2)
+    g.conv(
+        g.add("Resize", x, "", "", g.tensor([5, 12], dtype=np.int64), axes=[2, 3], mode="linear"),
+        6, 3, 2, 2,
+    )
     assert_folds(g.model())
 
 
@@ -403,7 +482,9 @@ def test_resized_to_a_size():
 def test_mean_axes(opset, axes):
     g = Builder(opset)
     x = g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6)
-    more = [[], {"axes": [2, 3]}] if axes == "attribute" else [[g.tensor([2, 3], dtype=np.int64)], {}]
+    more = (
+        [[], {"axes": [2, 3]}] if axes == "attribute" else [[g.tensor([2, 3], dtype=np.int64)], {}]
+    )
     x = g.add("ReduceMean", x, *more[0], keepdims=1, **more[1])
     g.conv(x, 6, 3, 1, 1)
     assert_folds(g.model())
@@ -421,8 +502,12 @@ MAXIMA = {
 def test_maxima(pool, positive):
     """Increasing maps go through, a negative gain does not."""
     g = Builder(seed=3)
-    g.conv(pool(g, g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6, positive=positive)), 6, 3, 1, 1)
-    assert_folds(g.model()) if positive else assert_stays(g.model(), "takes maxima, and the gain of")
+    g.conv(
+        pool(g, g.norm(g.add("Relu", g.input("x", "n", 6, 7, 6)), 6, positive=positive)), 6, 3, 1, 1
+    )
+    assert_folds(g.model()) if positive else assert_stays(
+        g.model(), "takes maxima, and the gain of"
+    )
 
 
 def test_batch_norms_in_a_row_that_stay_are_one():
@@ -431,7 +516,9 @@ def test_batch_norms_in_a_row_that_stay_are_one():
     g.add("Relu", x)
     folded = assert_stays(g.model(), "relu4 is a Relu, which is not linear")
     report = fold_onnx(g.model())[1]
-    assert [(e.direction, e.folded) for e in report.entries] == [("merged", True), ("merged", True), (None, False)]
+    assert [(e.direction, e.folded) for e in report.entries] == [
+        ("merged", True), ("merged", True), (None, False),
+    ]
     assert len(folded.graph.initializer) == 4
 
 
@@ -441,7 +528,9 @@ def test_a_model_that_begins_with_a_batch_norm_is_run_near_its_statistics():
     g.conv(g.norm(g.input("x", *IMAGE), 4), 4, 6, 2, 2)
     model = g.model()
     for i, value in ((2, 1e3), (3, 1.0)):
-        model.graph.initializer[i].CopyFrom(numpy_helper.from_array(np.full(4, value, np.float32), g.tensors[i].name))
+        model.graph.initializer[i].CopyFrom(
+            numpy_helper.from_array(np.full(4, value, np.float32), g.tensors[i].name)
+        )
     _, report = fold_onnx(model, strict=True)
     assert report.max_abs_error / report.max_rel_error < 100
 
@@ -454,41 +543,71 @@ def pools(op, **more):
 
 
 REFUSALS = {
-    "padded convolution": (lambda g, x: g.conv(x, 6, 3, 3, 3, pads=[1, 1, 1, 1]), "pads with zeros, which the batch"),
-    "padding of a kind": (lambda g, x: g.conv(x, 6, 3, 2, 2, auto_pad="SAME_LOWER"), "pads with zeros, which the batch"),
+    "padded convolution": (
+        lambda g, x: g.conv(x, 6, 3, 3, 3, pads=[1, 1, 1, 1]),
+        "pads with zeros, which the batch",
+    ),
+    "padding of a kind": (
+        lambda g, x: g.conv(x, 6, 3, 2, 2, auto_pad="SAME_LOWER"),
+        "pads with zeros, which the batch",
+    ),
     "pad": (
-        lambda g, x: g.conv(g.add("Pad", x, g.tensor([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64)), 6, 3, 2, 2),
+        lambda g, x: g.conv(
+            g.add("Pad", x, g.tensor([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int64)), 6, 3, 2, 2
+        ),
         "pads with values that the batch norm would have shifted",
     ),
-    "transposed": (lambda g, x: g.conv(x, 6, 3, 2, 2, transposed=True), "is a transposed convolution, whose border sees fewer"),
+    "transposed": (
+        lambda g, x: g.conv(x, 6, 3, 2, 2, transposed=True),
+        "is a transposed convolution, whose border sees fewer",
+    ),
     "average with zeros": (
-        pools("AveragePool", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1), "counts zeros over the border",
+        pools("AveragePool", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1),
+        "counts zeros over the border",
     ),
     "relu": (lambda g, x: g.conv(g.add("Relu", x), 6, 3, 1, 1), "is a Relu, which is not linear"),
     "one of two readers": (
-        lambda g, x: g.add("Concat", g.conv(x, 6, 2, 1, 1), g.add("Neg", x), axis=1), "is a Neg, which takes in no batch norm",
+        lambda g, x: g.add("Concat", g.conv(x, 6, 2, 1, 1), g.add("Neg", x), axis=1),
+        "is a Neg, which takes in no batch norm",
     ),
     "mean over the channels": (
-        lambda g, x: g.add("MatMul", g.add("ReduceMean", x, axes=[1]), g.weights(6, 2)), "reduces axis 1, which the batch norm",
+        lambda g, x: g.add("MatMul", g.add("ReduceMean", x, axes=[1]), g.weights(6, 2)),
+        "reduces axis 1, which the batch norm",
     ),
     "mean over everything": (lambda g, x: g.add("ReduceMean", x, keepdims=0), "is a ReduceMean"),
-    "dense over another axis": (lambda g, x: g.add("MatMul", x, g.weights(6, 2)), "axis 1, matmul2 acts on axis 3"),
+    "dense over another axis": (
+        lambda g, x: g.add("MatMul", x, g.weights(6, 2)),
+        "axis 1, matmul2 acts on axis 3",
+    ),
     "pool over another axis": (
-        lambda g, x: g.add("AveragePool", g.add("Transpose", x, perm=[0, 2, 1, 3]), kernel_shape=[2, 2]),
+        lambda g, x: g.add(
+            "AveragePool", g.add("Transpose", x, perm=[0, 2, 1, 3]), kernel_shape=[2, 2]
+        ),
         "mixes values along axis 2",
     ),
     "more channels": (
-        lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 2, 1, 1)), 12, 3, 1, 1), "is a Resize, which takes in no batch",
+        lambda g, x: g.conv(g.add("Resize", x, "", scales(g, 1, 2, 1, 1)), 12, 3, 1, 1),
+        "is a Resize, which takes in no batch",
     ),
     "part of an image": (
-        lambda g, x: g.conv(g.add(
-            "Resize", x, g.tensor([0, 0, 0, 0, 1, 1, 2, 2]), scales(g, 1, 1, 2, 2), extrapolation_value=5.0,
-            coordinate_transformation_mode="tf_crop_and_resize",
-        ), 6, 3, 1, 1), "is a Resize, which takes in no batch norm",
+        lambda g, x: g.conv(
+            g.add(
+                "Resize", x, g.tensor([0, 0, 0, 0, 1, 1, 2, 2]), scales(g, 1, 1, 2, 2),
+                extrapolation_value=5.0, coordinate_transformation_mode="tf_crop_and_resize",
+            ),
+            6,
+            3,
+            1,
+            1,
+        ),
+        "is a Resize, which takes in no batch norm",
     ),
     "output": (lambda g, x: x, "after it: there is no layer"),
-    "local response": (lambda g, x: g.add("LRN", x, size=3), "is a LRN, which takes in no batch norm"),
-}  # fmt: skip
+    "local response": (
+        lambda g, x: g.add("LRN", x, size=3),
+        "is a LRN, which takes in no batch norm",
+    ),
+}
 
 
 @pytest.mark.parametrize(("way", "reason"), REFUSALS.values(), ids=REFUSALS)
@@ -570,7 +689,8 @@ def test_weights_that_are_computed(which):
     y = g.add("Conv", x, names["kernel"], names["bias"])
     g.add(NORM, y, names["scale"], *(g.tensor(np.ones(6)) for _ in range(3)))
     assert_stays(
-        g.model(), f"{which}{'' if which == 'scale' else ' of ' + g.nodes[-2].name}, {names[which]}, is not a constant"
+        g.model(),
+        f"{which}{'' if which == 'scale' else ' of ' + g.nodes[-2].name}, {names[which]}, is not a constant",
     )
 
 
@@ -581,7 +701,9 @@ def test_weights_that_a_caller_may_replace(which):
     g.norm(g.conv(g.input("x", *IMAGE), 4, 6, 1, 1), 6)
     t = g.tensors[which]
     g.inputs.append(helper.make_tensor_value_info(t.name, t.data_type, t.dims))
-    folded = assert_stays(g.model(), f"{t.name}, is an input of the graph too, which a caller may replace")
+    folded = assert_stays(
+        g.model(), f"{t.name}, is an input of the graph too, which a caller may replace"
+    )
     assert [v.name for v in folded.graph.input] == ["x", t.name]
 
 
@@ -607,7 +729,9 @@ def test_statistics_that_are_not_usable(bad):
 
 def test_arrays_of_different_lengths():
     g = Builder()
-    g.output(g.add(NORM, g.input("x", *IMAGE), *(g.tensor(np.ones(n)) for n in (4, 4, 3, 4))), *IMAGE)
+    g.output(
+        g.add(NORM, g.input("x", *IMAGE), *(g.tensor(np.ones(n)) for n in (4, 4, 3, 4))), *IMAGE
+    )
     assert unchecked(g).entries[0].reason == "its scale, bias, mean and variance differ in shape"
 
 
@@ -629,8 +753,15 @@ def test_bfloat16():
 def test_weights_that_do_not_fit_the_dtype():
     g = Builder()
     x = g.conv(g.input("x", *IMAGE), 4, 3, 1, 1)
-    g.add(NORM, x, *(g.tensor(a) for a in (np.full(3, 1e38), np.ones(3), np.ones(3), np.full(3, 1e-10))), epsilon=1e-10)
-    with pytest.raises(ValueError, match=r"(kernel|bias) of conv0 is not finite in float32 after folding"):
+    g.add(
+        NORM,
+        x,
+        *(g.tensor(a) for a in (np.full(3, 1e38), np.ones(3), np.ones(3), np.full(3, 1e-10))),
+        epsilon=1e-10,
+    )
+    with pytest.raises(
+        ValueError, match=r"(kernel|bias) of conv0 is not finite in float32 after folding"
+    ):
         fold_onnx(g.model())
 
 
@@ -649,14 +780,18 @@ def test_another_domain():
 def branches(g, inner, flag):
     """An If whose branches are one node each."""
     graphs = [
-        helper.make_graph([node], "branch", [], [helper.make_tensor_value_info(node.output[0], g.element, None)])
+        helper.make_graph(
+            [node], "branch", [], [helper.make_tensor_value_info(node.output[0], g.element, None)]
+        )
         for node in inner
     ]
     return g.add("If", flag, then_branch=graphs[0], else_branch=graphs[1])
 
 
 def test_a_graph_within_is_left_alone():
-    """A batch norm in it stays, one whose input it reads from outside too, and the kernel that it reads is not written."""
+    """A batch norm in it stays, one whose input it reads from outside too, and the kernel that it
+    reads is not written.
+    """
     g = Builder()
     x, flag = g.input("x", *IMAGE), g.input("flag", element=onnx.TensorProto.BOOL)
     kernel = g.weights(4, 4, 1, 1, name="kernel")
@@ -664,13 +799,17 @@ def test_a_graph_within_is_left_alone():
     captured = g.norm(y, 4)
     z = g.norm(g.add("Conv", captured, kernel), 4)
     arrays = [g.tensor(a) for a in (np.ones(4), np.ones(4), np.ones(4), np.full(4, 2.0))]
-    inner = [helper.make_node(NORM, [y, *arrays], ["b0"], name="inner"), helper.make_node("Conv", [y, kernel], ["b1"])]
+    inner = [
+        helper.make_node(NORM, [y, *arrays], ["b0"], name="inner"),
+        helper.make_node("Conv", [y, kernel], ["b1"]),
+    ]
     g.output(g.add("Add", z, branches(g, inner, flag)), "n", 4, 7, 6)
     model = g.model()
     folded, report = fold_onnx(model)
     onnx.checker.check_model(folded, full_check=True)
     assert [e.folded for e in report.entries] == [True, True, False]
-    assert report.entries[0].direction == "forward"  # backward the graph within reads what the batch norm would change
+    # Backward the graph within reads what the batch norm would change.
+    assert report.entries[0].direction == "forward"
     assert report.entries[2].name == "inner" and "stands within if" in report.entries[2].reason
     np.testing.assert_array_equal(named(folded, "kernel"), named(g, "kernel"))
     for flag in (True, False):
@@ -688,9 +827,9 @@ def test_a_function_is_left_alone():
         "own", "Block", ["x", "a", "b", "c", "d"], ["y"], [inner], [helper.make_opsetid("", 17)]
     )
     model = helper.make_model(
-        helper.make_graph(g.nodes, "graph", g.inputs, g.outputs, g.tensors), functions=[function], ir_version=8,
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
-    )  # fmt: skip
+        helper.make_graph(g.nodes, "graph", g.inputs, g.outputs, g.tensors), functions=[function],
+        ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+    )
     folded, report = fold_onnx(model)
     assert report.entries[0].reason == "it stands in the function Block, which is left alone"
     assert len(folded.functions) == 1
@@ -745,16 +884,23 @@ def random_graph(data):
     for _ in range(data.draw(st.integers(1, 7))):
         kind = data.draw(
             st.sampled_from(
-                ["norm"] * 4 + ["conv", "conv", "relu", "average", "max", "identity", "residual", "transposed"]
+                ["norm"] * 4
+                + ["conv", "conv", "relu", "average", "max", "identity", "residual", "transposed"]
             )
         )
         if kind == "norm":
             x = g.norm(x, channels, positive=data.draw(st.booleans()))
         elif kind == "conv":
-            groups, pad = data.draw(st.sampled_from([1, 2, channels])), data.draw(st.sampled_from([0, 0, 1]))
+            groups, pad = (
+                data.draw(st.sampled_from([1, 2, channels])),
+                data.draw(st.sampled_from([0, 0, 1])),
+            )
             out = channels * data.draw(st.sampled_from([1, 2])) if channels < 9 else channels
             x = (
-                g.conv(x, channels, out, 3, 3, groups=groups, bias=data.draw(st.booleans()), pads=[pad] * 4)
+                g.conv(
+                    x, channels, out, 3, 3, groups=groups, bias=data.draw(st.booleans()),
+                    pads=[pad] * 4,
+                )
                 if size > 4
                 else x
             )
@@ -807,14 +953,20 @@ def test_what_nbbn_exports():
     from nbbn.network import Network
 
     layers = (
-        Conv2D(6, 3), BatchNormalization(), Activation("relu"), BatchNormalization(scale=False), AveragePooling2D(2), Flatten(),
-        Dense(5), BatchNormalization(center=False), Activation("relu"), Dense(3),
-    )  # fmt: skip
+        Conv2D(6, 3), BatchNormalization(), Activation("relu"), BatchNormalization(scale=False),
+        AveragePooling2D(2), Flatten(), Dense(5), BatchNormalization(center=False),
+        Activation("relu"), Dense(3),
+    )
     drawn = NaiveNetwork(layers, (7, 6, 3)).draw(np.random.default_rng(0))
-    weights = [{name: array.astype(np.float32) for name, array in arrays.items()} for arrays in drawn.weights]
+    weights = [
+        {name: array.astype(np.float32) for name, array in arrays.items()}
+        for arrays in drawn.weights
+    ]
     folded = assert_folds(to_onnx(Network(layers, (7, 6, 3), weights, np.dtype(np.float32))))
     x = np.random.default_rng(1).normal(size=(4, 7, 6, 3))
-    np.testing.assert_allclose(run(folded, x.astype(np.float32))[0], drawn.forward(x, False), atol=1e-5)
+    np.testing.assert_allclose(
+        run(folded, x.astype(np.float32))[0], drawn.forward(x, False), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -827,16 +979,25 @@ def test_what_nbbn_exports_of_a_dead_channel(dtype):
 
     rng = np.random.default_rng(0)
     layers = (Dense(4), BatchNormalization(), Dense(3))
-    norm = {name: rng.normal(size=4) for name in ("gamma", "beta", "mean")} | {"var": np.array([0, 1, 0, 2])}
-    dense = [{"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1])} for shape in ((5, 4), (4, 3))]
-    weights = [{k: a.astype(dtype) for k, a in arrays.items()} for arrays in (dense[0], norm, dense[1])]
+    norm = {name: rng.normal(size=4) for name in ("gamma", "beta", "mean")} | {
+        "var": np.array([0, 1, 0, 2])
+    }
+    dense = [
+        {"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1])}
+        for shape in ((5, 4), (4, 3))
+    ]
+    weights = [
+        {k: a.astype(dtype) for k, a in arrays.items()} for arrays in (dense[0], norm, dense[1])
+    ]
     network = Network(layers, (5,), weights, np.dtype(dtype))
     model = write(network)
     folded, report = fold_onnx(model, strict=True)
     assert (report.n_folded, ops(folded)) == (1, ["Gemm", "Gemm", "Identity"])
     assert {channel.channel for channel in report.suspicious_channels} == {0, 2}
     own, x = nbbn.fold(FoldedModel(network)), rng.normal(size=(6, 5)).astype(dtype)
-    np.testing.assert_allclose(run(folded, x)[0], own.predict(x), rtol=1e-4 if dtype == np.float32 else 1e-11)
+    np.testing.assert_allclose(
+        run(folded, x)[0], own.predict(x), rtol=1e-4 if dtype == np.float32 else 1e-11
+    )
     assert report.largest_gain == pytest.approx(own.report.largest_gain, rel=1e-7)
 
 
@@ -852,11 +1013,15 @@ def test_what_pytorch_exports(tmp_path, opset):
             nn = torch.nn
             self.one = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
             self.two = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.BatchNorm2d(8))
-            self.three = nn.Sequential(nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2), nn.BatchNorm2d(6), nn.ReLU())
+            self.three = nn.Sequential(
+                nn.ConvTranspose2d(8, 6, 2, stride=2, groups=2), nn.BatchNorm2d(6), nn.ReLU()
+            )
             self.four = nn.Sequential(
                 nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1), nn.Dropout(), nn.Flatten(), nn.Linear(576, 5)
             )
-            self.five = nn.Sequential(nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.BatchNorm1d(3))
+            self.five = nn.Sequential(
+                nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3, bias=False), nn.BatchNorm1d(3)
+            )
 
         def forward(self, x):
             x = torch.relu(self.one(x))
@@ -872,9 +1037,10 @@ def test_what_pytorch_exports(tmp_path, opset):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, x, str(path), dynamo=False, opset_version=opset, training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False, input_names=["x"], output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
-        )  # fmt: skip
+            model, x, str(path), dynamo=False, opset_version=opset,
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, input_names=["x"],
+            output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+        )
     folded = assert_folds(onnx.load(path))
     assert ops(folded).count("Conv") == 3
     np.testing.assert_allclose(run(folded, x.numpy())[0], model(x).detach().numpy(), atol=1e-4)

@@ -1,4 +1,7 @@
-"""The numeric check of ONNX folds: what it runs, what it compares, and wrong folds that it must catch."""
+"""The numeric check of ONNX folds.
+
+What it runs, what it compares, and wrong folds that it must catch.
+"""
 
 import os
 import sys
@@ -33,14 +36,19 @@ def break_fold(monkeypatch, factor):
     """Folded kernels off by a factor."""
     right = onnx_fold_rebuild.folded_kernel
     monkeypatch.setattr(
-        onnx_fold_rebuild, "folded_kernel", lambda linear, dtype: (factor * right(linear, dtype)).astype(dtype)
+        onnx_fold_rebuild,
+        "folded_kernel",
+        lambda linear, dtype: (factor * right(linear, dtype)).astype(dtype),
     )
 
 
 @pytest.mark.parametrize("factor", [1.001, -1, 0])
 def test_a_wrong_fold_is_caught(monkeypatch, saved, factor):
     break_fold(monkeypatch, factor)
-    with pytest.raises(FoldCheckFailed, match=r"differs by .* on 64 rows, where rounding explains .* \(largest gain"):
+    with pytest.raises(
+        FoldCheckFailed,
+        match=r"differs by .* on 64 rows, where rounding explains .* \(largest gain",
+    ):
         fold_onnx(small())
     with pytest.raises(FoldCheckFailed, match="do not use it"):
         fold_onnx_file(saved, saved.with_name("folded.onnx"))
@@ -52,8 +60,12 @@ def test_a_wrong_fold_of_dead_units_shows_on_the_rows_given(monkeypatch):
     x = g.add("Gemm", g.input("x", "n", 2), g.tensor(np.ones((2, 1))), g.tensor([-100.0]))
     g.add("Relu", g.norm(x, 1, positive=True))
     model = g.model()
-    model.graph.initializer[4].CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[4].name))
-    model.graph.initializer[3].CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[3].name))
+    model.graph.initializer[4].CopyFrom(
+        numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[4].name)
+    )
+    model.graph.initializer[3].CopyFrom(
+        numpy_helper.from_array(np.zeros(1, np.float32), g.tensors[3].name)
+    )
     break_fold(monkeypatch, 0.5)
     fold_onnx(model)
     with pytest.raises(FoldCheckFailed, match="on 66 rows"):
@@ -69,7 +81,9 @@ def test_without_the_runtime(monkeypatch, opset):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     opened = []
     reference = onnx_fold_run._on_reference
-    monkeypatch.setattr(onnx_fold_run, "_on_reference", lambda path: opened.append(path) or reference(path))
+    monkeypatch.setattr(
+        onnx_fold_run, "_on_reference", lambda path: opened.append(path) or reference(path)
+    )
     report = fold_onnx(g.model(), strict=True)[1]
     assert 0 < report.max_abs_error <= report.bound == pytest.approx(ref.bound, rel=0.5)
     assert report.rows_checked == 64 and len(opened) == 2 + 2 * 4
@@ -77,14 +91,18 @@ def test_without_the_runtime(monkeypatch, opset):
 
 def test_without_onnx(monkeypatch, saved):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"folding ONNX models needs the package onnx: pip install 'nbbn\[onnx\]'"):
+    with pytest.raises(
+        ImportError, match=r"folding ONNX models needs the package onnx: pip install 'nbbn\[onnx\]'"
+    ):
         fold_onnx_file(saved, saved.with_name("folded.onnx"))
 
 
 def test_models_only():
     with pytest.raises(TypeError, match=r"model must be an onnx\.ModelProto, got GraphProto"):
         fold_onnx(small().graph)
-    with pytest.raises(TypeError, match=r"fold takes a fitted .*, or an onnx\.ModelProto, got GraphProto"):
+    with pytest.raises(
+        TypeError, match=r"fold takes a fitted .*, or an onnx\.ModelProto, got GraphProto"
+    ):
         nbbn.fold(small().graph)
     with pytest.raises(ValueError, match="model is no valid ONNX model"):
         fold_onnx(onnx.ModelProto())
@@ -105,7 +123,11 @@ def two_inputs():
             np.ones((3, 4)),
             r"check must be a mapping from input name to array: the model has the inputs \['a', 'b'\]",
         ),
-        (ValueError, {"a": np.ones((3, 4))}, r"check must hold an array for each input, \['a', 'b'\]; got \['a'\]"),
+        (
+            ValueError,
+            {"a": np.ones((3, 4))},
+            r"check must hold an array for each input, \['a', 'b'\]; got \['a'\]",
+        ),
         (
             ValueError,
             {"a": np.ones((3, 4)), "b": np.ones((3, 5))},
@@ -116,8 +138,16 @@ def two_inputs():
             {"a": np.ones((3, 4)), "b": np.full((3, 4), np.nan)},
             "check holds NaN, infinity or values beyond float32 for 'b'",
         ),
-        (TypeError, {"a": np.ones((3, 4)), "b": np.full((3, 4), "x")}, "check must hold real numbers for 'b'"),
-        (FoldCheckFailed, {"a": np.ones((3, 4)), "b": np.ones((2, 4))}, "cannot be run on the rows given as check"),
+        (
+            TypeError,
+            {"a": np.ones((3, 4)), "b": np.full((3, 4), "x")},
+            "check must hold real numbers for 'b'",
+        ),
+        (
+            FoldCheckFailed,
+            {"a": np.ones((3, 4)), "b": np.ones((2, 4))},
+            "cannot be run on the rows given as check",
+        ),
     ],
 )
 def test_rows_that_do_not_fit(error, check, message):
@@ -126,9 +156,14 @@ def test_rows_that_do_not_fit(error, check, message):
 
 
 def test_rows_that_fit():
-    _, report = fold_onnx(two_inputs(), check={"a": np.ones((3, 4)), "b": np.ones((3, 4), np.uint8)})
+    _, report = fold_onnx(
+        two_inputs(), check={"a": np.ones((3, 4)), "b": np.ones((3, 4), np.uint8)}
+    )
     assert report.rows_checked == 67
-    assert fold_onnx(two_inputs(), check={"a": np.ones((0, 4)), "b": np.ones((0, 4))})[1].rows_checked == 64
+    assert (
+        fold_onnx(two_inputs(), check={"a": np.ones((0, 4)), "b": np.ones((0, 4))})[1].rows_checked
+        == 64
+    )
 
 
 def test_a_fixed_number_of_rows():
@@ -159,7 +194,9 @@ def test_whole_numbers_in_and_out():
     model = g.model(y)
     index = helper.make_node("ArgMax", [y], ["index"], axis=1)
     model.graph.node.append(index)
-    model.graph.output.append(helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["n", 1]))
+    model.graph.output.append(
+        helper.make_tensor_value_info("index", onnx.TensorProto.INT64, ["n", 1])
+    )
     assert fold_onnx(model, strict=True)[1].bound > 0
     del model.graph.output[0]
     with pytest.raises(FoldCheckFailed, match="the model has no output of floating-point numbers"):
@@ -172,7 +209,9 @@ def test_outputs_that_are_no_arrays():
     y = g.norm(g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3)), 3)
     sequence = g.add("SequenceConstruct", y, y)
     model = g.model(y)
-    model.graph.output.insert(0, helper.make_tensor_sequence_value_info(sequence, onnx.TensorProto.FLOAT, None))
+    model.graph.output.insert(
+        0, helper.make_tensor_sequence_value_info(sequence, onnx.TensorProto.FLOAT, None)
+    )
     assert 0 < fold_onnx(model, strict=True)[1].max_abs_error
 
 
@@ -191,7 +230,10 @@ def test_a_folded_model_that_does_not_open(monkeypatch):
 
 
 def test_outputs_that_are_not_finite():
-    """Where the source gives infinity, the folded model must give it too; and something must be finite."""
+    """Where the source gives infinity, the folded model must give it too.
+
+    And something must be finite.
+    """
     g = Builder()
     y = g.norm(g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3)), 3)
     g.add("Log", g.add("Relu", y))
@@ -208,7 +250,11 @@ def test_outputs_that_are_not_finite():
         ([1.0, 2.0], [1.0], "differ in shape or in what is not finite"),
         ([1.0, np.inf], [1.0, -np.inf], "differ in shape or in what is not finite"),
         ([1.0, np.nan], [1.0, 2.0], "differ in shape or in what is not finite"),
-        ([1.0, 2.0], [1.0, np.nan], "outputs of the folded model are not finite where the source's are"),
+        (
+            [1.0, 2.0],
+            [1.0, np.nan],
+            "outputs of the folded model are not finite where the source's are",
+        ),
         ([np.nan], [np.nan], "no output is finite"),
     ],
 )
@@ -218,7 +264,12 @@ def test_differences_that_are_no_numbers(ref, got, message):
 
 
 def test_differences():
-    assert onnx_fold_check._difference(np.array([1.0, np.nan, np.inf]), np.array([1.5, np.nan, np.inf])) == 0.5
+    assert (
+        onnx_fold_check._difference(
+            np.array([1.0, np.nan, np.inf]), np.array([1.5, np.nan, np.inf])
+        )
+        == 0.5
+    )
     assert onnx_fold_check._difference(np.zeros(0), np.zeros(0)) == 0
 
 
@@ -226,7 +277,9 @@ def test_a_model_that_does_not_run():
     g = Builder()
     x = g.add("Reshape", g.input("x", "n", 4), g.tensor([7, 9], dtype=np.int64))
     g.norm(g.add("MatMul", x, g.weights(9, 3)), 3)
-    with pytest.raises(FoldCheckFailed, match=r"cannot be run on random numbers .* pass rows that suit it as check"):
+    with pytest.raises(
+        FoldCheckFailed, match=r"cannot be run on random numbers .* pass rows that suit it as check"
+    ):
         fold_onnx(g.model())
 
 
@@ -248,7 +301,10 @@ def test_a_model_that_no_evaluator_knows():
 def test_where_nothing_folds_nothing_is_checked():
     """Of a model without batch norms it does not matter whether it runs."""
     g = Builder()
-    g.output(g.add("ArgMax", g.add("Reshape", g.input("x", "n", 4), g.tensor([7, 9], dtype=np.int64))), 1, 9, element=7)
+    g.output(
+        g.add("ArgMax", g.add("Reshape", g.input("x", "n", 4), g.tensor([7, 9], dtype=np.int64))),
+        1, 9, element=7,
+    )
     folded, report = fold_onnx(g.model())
     assert (report.n_total, report.max_abs_error, folded) == (0, None, g.model())
 

@@ -59,7 +59,9 @@ def test_file_to_file(saved):
     before = saved.read_bytes()
     report, folded = fold_file(saved, strict=True)
     onnx.checker.check_model(folded, full_check=True)
-    assert (report.n_folded, report.n_total, ops(folded)) == (3, 3, ["Conv", "Relu", "AveragePool", "Flatten", "Gemm"])
+    assert (report.n_folded, report.n_total, ops(folded)) == (
+        3, 3, ["Conv", "Relu", "AveragePool", "Flatten", "Gemm"],
+    )
     assert saved.read_bytes() == before
     assert sorted(os.listdir(saved.parent)) == ["folded.onnx", "model.onnx"]
     x = np.random.default_rng(0).normal(size=(4, 3, 6, 6)).astype(np.float32)
@@ -72,7 +74,9 @@ def test_a_file_is_what_memory_is(saved):
     assert from_file == report
     named = {t.name: t for t in written.graph.initializer}
     for tensor in folded.graph.initializer:
-        np.testing.assert_array_equal(numpy_helper.to_array(tensor), numpy_helper.to_array(named[tensor.name]))
+        np.testing.assert_array_equal(
+            numpy_helper.to_array(tensor), numpy_helper.to_array(named[tensor.name])
+        )
     del folded.graph.initializer[:], written.graph.initializer[:]
     assert folded == written
 
@@ -100,9 +104,9 @@ def test_fields_that_are_not_known_are_kept(saved):
 def test_external_data(tmp_path, what):
     path = tmp_path / "model.onnx"
     onnx.save(
-        small(), path, save_as_external_data=True, all_tensors_to_one_file=what != "one file each", location="data",
-        size_threshold=1000 if what == "large" else 0, convert_attribute=True,
-    )  # fmt: skip
+        small(), path, save_as_external_data=True, all_tensors_to_one_file=what != "one file each",
+        location="data", size_threshold=1000 if what == "large" else 0, convert_attribute=True,
+    )
     assert len(os.listdir(tmp_path)) > 1
     report, folded = fold_file(path, strict=True)
     assert all(t.data_location == t.DEFAULT for t in folded.graph.initializer)
@@ -113,10 +117,16 @@ def test_external_data(tmp_path, what):
 
 def test_external_data_of_constant_nodes(tmp_path):
     g = Builder()
-    kernel = g.add("Constant", value=numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3), "k"))
+    kernel = g.add(
+        "Constant",
+        value=numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3), "k"),
+    )
     g.norm(g.add("MatMul", g.input("x", "n", 4), kernel), 3)
     path = tmp_path / "model.onnx"
-    onnx.save(g.model(), path, save_as_external_data=True, location="data", size_threshold=0, convert_attribute=True)
+    onnx.save(
+        g.model(), path, save_as_external_data=True, location="data", size_threshold=0,
+        convert_attribute=True,
+    )
     _, folded = fold_file(path, strict=True)
     x = np.ones((2, 4), np.float32)
     np.testing.assert_allclose(run(folded, x)[0], run(g.model(), x)[0], atol=1e-4)
@@ -137,9 +147,7 @@ def external(tmp_path, **told):
 
 
 OUTSIDE = {
-    "above": "../data",
-    "absolute": "/etc/hostname",
-    "the folder itself": ".",
+    "above": "../data", "absolute": "/etc/hostname", "the folder itself": ".",
     "around": "sub/../../data",
 }
 
@@ -165,11 +173,17 @@ def test_external_data_through_a_link(tmp_path):
     ("told", "message"),
     [
         ({"location": "gone"}, "'gone', which does not exist; put it beside the model"),
-        ({"location": "data", "length": str(1 << 60)}, f"which has 864 bytes, not the {1 << 60} from byte 0"),
+        (
+            {"location": "data", "length": str(1 << 60)},
+            f"which has 864 bytes, not the {1 << 60} from byte 0",
+        ),
         ({"location": "data", "offset": str(1 << 60)}, "which has 864 bytes, not the"),
         ({"location": "data", "offset": "-8"}, "which has 864 bytes, not the"),
         ({"location": "data", "length": "many"}, "at a place that is no number"),
-        ({"location": "data", "length": "860"}, r"holds 860 bytes, its shape \(8, 3, 3, 3\) says 864"),
+        (
+            {"location": "data", "length": "860"},
+            r"holds 860 bytes, its shape \(8, 3, 3, 3\) says 864",
+        ),
     ],
 )
 def test_external_data_that_is_not_there(tmp_path, told, message):
@@ -180,7 +194,9 @@ def test_external_data_in_memory_only():
     """A model in memory does not say in which folder its data are."""
     model = small()
     model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
-    with pytest.raises(ValueError, match=r"tensor 't0' lies in another file; .* or load it with onnx\.load"):
+    with pytest.raises(
+        ValueError, match=r"tensor 't0' lies in another file; .* or load it with onnx\.load"
+    ):
         fold_onnx(model)
 
 
@@ -190,7 +206,9 @@ def test_external_data_in_memory_only():
 def foreign():
     from google.protobuf import descriptor_pb2
 
-    return descriptor_pb2.FileDescriptorProto(name="a.proto", package="b", dependency=["c"]).SerializeToString()
+    return descriptor_pb2.FileDescriptorProto(
+        name="a.proto", package="b", dependency=["c"]
+    ).SerializeToString()
 
 
 FOREIGN = {
@@ -200,7 +218,9 @@ FOREIGN = {
     "zeros": bytes(100),
     "another protobuf": foreign(),
     "a tensor": numpy_helper.from_array(np.ones(5)).SerializeToString(),
-    "safetensors": (64).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' + bytes(14),
+    "safetensors": (64).to_bytes(8, "little")
+    + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    + bytes(14),
     "a field that promises 2^60 bytes": b"\x3a" + b"\x80" * 8 + b"\x10" + b"abc",
     "a graph of no nodes and no version": b"\x3a\x02\x12\x00",
 }
@@ -247,7 +267,10 @@ def test_numbers_on_the_wire(tmp_path, value):
     )
     path.write_bytes(data)
     with open(path, "rb") as file:
-        found = [(number, last - first) for number, _, first, last in onnx_fold_wire.fields(file, 0, len(data))]
+        found = [
+            (number, last - first)
+            for number, _, first, last in onnx_fold_wire.fields(file, 0, len(data))
+        ]
     assert [number for number, _ in found] == [3, 4, 1, 2] and found[0][1] == 2
     message = onnx.ModelProto(model_version=value - (1 << 64) if value >> 63 else value)
     assert message.SerializeToString() == b"\x28" + onnx_fold_wire.varint(value)
@@ -266,7 +289,9 @@ def test_weights_too_large_for_their_type(saved):
     model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.full(8, 3e38, np.float32), "t2"))
     model.graph.initializer[5].CopyFrom(numpy_helper.from_array(np.zeros(8, np.float32), "t5"))
     saved.write_bytes(model.SerializeToString())
-    refused(saved, "cannot be folded: (kernel|bias) of conv0 is not finite in float32 after folding")
+    refused(
+        saved, "cannot be folded: (kernel|bias) of conv0 is not finite in float32 after folding"
+    )
 
 
 def test_a_file_that_cannot_be_read(saved, monkeypatch):
@@ -342,13 +367,18 @@ def test_numbers_that_are_no_raw_bytes(saved):
 
 
 def test_a_message_written_otherwise(saved):
-    """Each float with a tag of its own, and the graph in two pieces: protobuf itself would write neither."""
+    """Each float with a tag of its own, and the graph in two pieces.
+
+    Protobuf itself would write neither.
+    """
     g = Builder()
     x = g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3))
     g.add("Mul", g.norm(x, 3), g.tensor([1.0, 2.0, 3.0], "last"))
     model = g.model()
     last = model.graph.initializer.pop()
-    head = onnx.TensorProto(name=last.name, dims=last.dims, data_type=last.data_type).SerializeToString()
+    head = onnx.TensorProto(
+        name=last.name, dims=last.dims, data_type=last.data_type
+    ).SerializeToString()
     tensor = head + b"".join(b"\x25" + struct.pack("<f", value) for value in (1, 2, 3))
     initializer = onnx_fold_wire.key(5) + onnx_fold_wire.varint(len(tensor)) + tensor
     piece = onnx_fold_wire.key(7) + onnx_fold_wire.varint(len(initializer)) + initializer
@@ -361,7 +391,8 @@ def test_a_message_written_otherwise(saved):
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("gone.onnx", "does not exist"), (".", "is a folder; give the name of a model file")]
+    ("path", "message"),
+    [("gone.onnx", "does not exist"), (".", "is a folder; give the name of a model file")],
 )
 def test_no_file(tmp_path, path, message):
     with pytest.raises(FileError, match=message):
@@ -406,7 +437,10 @@ MEMORY = r"""
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_memory_is_bounded(tmp_path, saved):
-    """A file of 21 MB in twenty kernels: what it takes beside the imports stays under four times the file."""
+    """A file of 21 MB in twenty kernels.
+
+    What it takes beside the imports stays under four times the file.
+    """
     g = Builder()
     x = g.input("x", "n", 512)
     for _ in range(20):
@@ -415,9 +449,14 @@ def test_memory_is_bounded(tmp_path, saved):
     path = tmp_path / "large.onnx"
     onnx.save(g.model(), path)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEMORY), str(saved), str(path), str(tmp_path / "folded.onnx")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable, "-c", textwrap.dedent(MEMORY), str(saved), str(path),
+            str(tmp_path / "folded.onnx"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     folded, grown = map(int, done.stdout.split())
     assert folded == 20
     assert grown < 4 * path.stat().st_size

@@ -23,7 +23,9 @@ activations = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
 def make(rng, shape, dtype, axis=-1):
-    """Inputs of shape `shape` and gamma, beta, mean, var per channel, none of them 0 or 1 by accident."""
+    """Inputs of shape `shape` and gamma, beta, mean, var per channel, none of them 0 or 1 by
+    accident.
+    """
     channels = shape[axis]
     return {
         "x": rng.normal(0.5, 2, shape).astype(dtype),
@@ -44,7 +46,9 @@ def upstream(rng, data, axis, activation):
 
 
 def assert_near(got, ref, scale):
-    """`got` has the right dtype and shape and is within rounding of `ref`, for terms as large as `scale`."""
+    """`got` has the right dtype and shape and is within rounding of `ref`, for terms as large as
+    `scale`.
+    """
     assert got.shape == ref.shape
     tolerance = TOLERANCE[got.dtype]
     np.testing.assert_allclose(got, ref, rtol=tolerance, atol=tolerance * np.max(scale))
@@ -59,8 +63,12 @@ def check_train_and_backward(rng, data, axis, activation):
     np.testing.assert_array_equal(x, before)
     assert y.dtype == dx.dtype == dgamma.dtype == dbeta.dtype == x.dtype
 
-    ref_y, ref_mean, ref_var = naive.batch_norm_train(x, gamma, beta, axis=axis, activation=activation)
-    ref_dx, ref_dgamma, ref_dbeta = naive.batch_norm_backward(dy, x, gamma, beta, axis=axis, activation=activation)
+    ref_y, ref_mean, ref_var = naive.batch_norm_train(
+        x, gamma, beta, axis=axis, activation=activation
+    )
+    ref_dx, ref_dgamma, ref_dbeta = naive.batch_norm_backward(
+        dy, x, gamma, beta, axis=axis, activation=activation
+    )
     gain = np.abs(gamma / np.sqrt(ref_var + 1e-5)).max()
     size = np.abs(x).max()
     assert_near(y, ref_y, size * gain + np.abs(beta).max())
@@ -74,7 +82,9 @@ def check_train_and_backward(rng, data, axis, activation):
     dx_scale = gain * np.abs(dy).max() * (1 + size / np.sqrt(ref_var + 1e-5).min())
     assert_near(dx, ref_dx, dx_scale)
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
-    np.testing.assert_allclose(dx.sum(axis=others, dtype=float), 0, atol=tolerance * rows * dx_scale)
+    np.testing.assert_allclose(
+        dx.sum(axis=others, dtype=float), 0, atol=tolerance * rows * dx_scale
+    )
 
 
 @dtypes
@@ -88,7 +98,10 @@ def test_train_and_backward(rng, shape, dtype, activation):
 @activations
 @pytest.mark.parametrize(
     ("shape", "axis"),
-    [((5, 7), 0), ((5, 7), 1), ((5, 7), -2), ((6, 5, 9), 1), ((3, 4, 5, 6), 0), ((3, 4, 5, 6), 1), ((3, 4, 5, 6), -2)],
+    [
+        ((5, 7), 0), ((5, 7), 1), ((5, 7), -2), ((6, 5, 9), 1), ((3, 4, 5, 6), 0),
+        ((3, 4, 5, 6), 1), ((3, 4, 5, 6), -2),
+    ],
     ids=str,
 )
 def test_axis(rng, shape, axis, dtype, activation):
@@ -118,7 +131,9 @@ def test_epsilon_stands_inside_the_root(rng, epsilon):
     data["var"] = np.full(7, 1e-14)
     args = data["x"], data["gamma"], data["beta"]
     y, cache = batch_norm_train(*args, epsilon=epsilon)
-    np.testing.assert_allclose(y, naive.batch_norm_train(*args, epsilon=epsilon)[0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        y, naive.batch_norm_train(*args, epsilon=epsilon)[0], rtol=1e-10, atol=1e-12
+    )
     dy = rng.normal(size=data["x"].shape)
     ref = naive.batch_norm_backward(dy, *args, epsilon=epsilon)
     for g, r in zip(batch_norm_backward(dy, cache), ref, strict=True):
@@ -136,7 +151,9 @@ def test_affine_four_ways(rng, has_gamma, has_beta, activation):
     data["beta"] = data["beta"] if has_beta else None
     args = data["x"], data["gamma"], data["beta"]
     y, cache = batch_norm_train(*args, activation=activation)
-    np.testing.assert_allclose(y, naive.batch_norm_train(*args, activation=activation)[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        y, naive.batch_norm_train(*args, activation=activation)[0], rtol=1e-12, atol=1e-12
+    )
     ref = naive.batch_norm_backward(dy, *args, activation=activation)
     np.testing.assert_allclose(batch_norm_backward(dy, cache)[0], ref[0], rtol=1e-11, atol=1e-12)
     got = batch_norm_inference(**data, activation=activation)
@@ -178,14 +195,12 @@ def read_only(a):
 
 
 LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "every second row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "fortran": np.asfortranarray, "every second row": lambda a: np.repeat(a, 2, axis=0)[::2],
     "every third column": lambda a: np.repeat(a, 3, axis=-1)[..., ::3],
     "reversed rows": lambda a: a[::-1].copy()[::-1],
     "reversed columns": lambda a: a[..., ::-1].copy()[..., ::-1],
     "swapped axes": lambda a: np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1),
-    "read-only": read_only,
-    "unaligned": unaligned,
+    "read-only": read_only, "unaligned": unaligned,
 }
 
 
@@ -201,7 +216,10 @@ def test_layout(rng, layout, shape, dtype):
     data["x"] = layout(data["x"])
     data["gamma"] = read_only(data["gamma"])
     y, cache = batch_norm_train(data["x"], data["gamma"], data["beta"], activation="relu")
-    got = y, cache.mean, cache.var, *batch_norm_backward(layout(dy), cache), batch_norm_inference(**data)
+    got = (
+        y, cache.mean, cache.var, *batch_norm_backward(layout(dy), cache),
+        batch_norm_inference(**data),
+    )
     for g, r in zip(got, ref, strict=True):
         np.testing.assert_array_equal(g, r)
 
@@ -211,7 +229,9 @@ def test_backward_twice(rng):
     data = make(rng, (50, 20), np.float32)
     dy = rng.normal(size=(50, 20)).astype(np.float32)
     _, cache = batch_norm_train(data["x"], data["gamma"], data["beta"], activation="relu")
-    for first, second in zip(batch_norm_backward(dy, cache), batch_norm_backward(dy, cache), strict=True):
+    for first, second in zip(
+        batch_norm_backward(dy, cache), batch_norm_backward(dy, cache), strict=True
+    ):
         np.testing.assert_array_equal(first, second)
 
 
@@ -264,7 +284,10 @@ def test_bad_out(rng, out, error):
 def functions(data, **options):
     """The two forward functions, to call with `data`."""
     args = {name: data[name] for name in ("x", "gamma", "beta")}
-    return [lambda: batch_norm_train(**args, **options), lambda: batch_norm_inference(**data, **options)]
+    return [
+        lambda: batch_norm_train(**args, **options),
+        lambda: batch_norm_inference(**data, **options),
+    ]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["train", "inference"])
@@ -274,14 +297,11 @@ def functions(data, **options):
         ({"x": np.ones((10, 4), np.int64)}, {}, TypeError, "float32"),
         ({"x": np.ones((10, 4), np.float16)}, {}, TypeError, "float32"),
         ({"x": np.ones((10, 4), complex)}, {}, TypeError, "float32"),
-        ({"x": np.ones(4)}, {}, ValueError, "x"),
-        ({"x": np.ones((0, 4))}, {}, ValueError, "empty"),
+        ({"x": np.ones(4)}, {}, ValueError, "x"), ({"x": np.ones((0, 4))}, {}, ValueError, "empty"),
         ({"x": np.ones((10, 0))}, {}, ValueError, "empty"),
         ({"gamma": np.ones(5)}, {}, ValueError, "gamma"),
-        ({"beta": np.ones((4, 1))}, {}, ValueError, "beta"),
-        ({}, {"axis": 2}, ValueError, "axis"),
-        ({}, {"axis": -3}, ValueError, "axis"),
-        ({}, {"epsilon": 0.0}, ValueError, "epsilon"),
+        ({"beta": np.ones((4, 1))}, {}, ValueError, "beta"), ({}, {"axis": 2}, ValueError, "axis"),
+        ({}, {"axis": -3}, ValueError, "axis"), ({}, {"epsilon": 0.0}, ValueError, "epsilon"),
         ({}, {"epsilon": -1.0}, ValueError, "epsilon"),
         ({}, {"activation": "swish"}, ValueError, "relu"),
     ],
@@ -307,7 +327,9 @@ def test_inference_checks_statistics(rng, name):
 
 
 @pytest.mark.parametrize(
-    ("dy", "error"), [(np.ones((10, 5)), ValueError), (np.ones((10, 4), np.float32), TypeError)], ids=["shape", "dtype"]
+    ("dy", "error"),
+    [(np.ones((10, 5)), ValueError), (np.ones((10, 4), np.float32), TypeError)],
+    ids=["shape", "dtype"],
 )
 def test_bad_dy(rng, dy, error):
     data = make(rng, (10, 4), np.float64)
@@ -374,7 +396,9 @@ def test_nan_stays_in_its_channel(rng, shape, dtype, activation):
 
 
 @dtypes
-@pytest.mark.parametrize("shape", [(7, 3), (1000, 37), (8192, 64), (70, 300), (4, 28, 28, 16)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(7, 3), (1000, 37), (8192, 64), (70, 300), (4, 28, 28, 16)], ids=str
+)
 def test_same_bits_with_any_number_of_threads(rng, shape, dtype):
     data = make(rng, shape, dtype)
     dy = rng.normal(size=shape).astype(dtype)
@@ -382,7 +406,12 @@ def test_same_bits_with_any_number_of_threads(rng, shape, dtype):
     for threads in (1, 2, 4):
         with nbbn.num_threads(threads):
             y, cache = batch_norm_train(data["x"], data["gamma"], data["beta"], activation="relu")
-            results.append([y, cache.mean, cache.var, *batch_norm_backward(dy, cache), batch_norm_inference(**data)])
+            results.append(
+                [
+                    y, cache.mean, cache.var, *batch_norm_backward(dy, cache),
+                    batch_norm_inference(**data),
+                ]
+            )
     for other in results[1:]:
         for got, ref in zip(other, results[0], strict=True):
             assert got.tobytes() == ref.tobytes()

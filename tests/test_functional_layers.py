@@ -13,7 +13,8 @@ import pytest
 import nbbn
 from nbbn.functional import conv2d, dense, group_norm, layer_norm, max_pool2d
 
-# A result takes a handful of roundings (6e-8 in float32, 1.1e-16 in float64) of terms as large as the sum of their sizes.
+# A result takes a handful of roundings (6e-8 in float32, 1.1e-16 in float64) of terms as large as
+# the sum of their sizes.
 TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-14}
 ACTIVATIONS = [None, "softmax", *naive.ELEMENTWISE]
 
@@ -40,7 +41,9 @@ def assert_near(got, ref, dtype, terms=None):
     assert got.shape == ref.shape
     assert got.flags.c_contiguous
     tolerance = TOLERANCE[got.dtype]
-    np.testing.assert_allclose(got, ref, rtol=tolerance, atol=tolerance * np.abs(ref if terms is None else terms).max())
+    np.testing.assert_allclose(
+        got, ref, rtol=tolerance, atol=tolerance * np.abs(ref if terms is None else terms).max()
+    )
 
 
 def check_affine(kind, got, x, kernel, bias, activation=None, **arguments):
@@ -68,7 +71,9 @@ def test_dense(rng, rows, features, units, dtype):
 @pytest.mark.parametrize("shape", [(9, 7), (3, 5, 7), (2, 3, 2, 2, 7)], ids=str)
 def test_dense_at_any_rank(rng, shape, activation):
     x, kernel, bias = draw(rng, shape, (7, 11), 11)
-    check_affine("Dense", dense(x, kernel, bias, activation=activation), x, kernel, bias, activation)
+    check_affine(
+        "Dense", dense(x, kernel, bias, activation=activation), x, kernel, bias, activation
+    )
 
 
 # Convolution
@@ -76,11 +81,8 @@ def test_dense_at_any_rank(rng, shape, activation):
 
 IMAGES = [(1, 1, 1, 1), (2, 3, 2, 5), (5, 7, 6, 3), (3, 9, 11, 17), (2, 6, 5, 32)]
 WINDOWS = [
-    {},
-    {"padding": "same"},
-    {"strides": 2, "padding": "same"},
-    {"strides": (1, 3), "padding": "same"},
-    {"dilation_rate": 2, "padding": "same"},
+    {}, {"padding": "same"}, {"strides": 2, "padding": "same"},
+    {"strides": (1, 3), "padding": "same"}, {"dilation_rate": 2, "padding": "same"},
     {"dilation_rate": (1, 2), "padding": "SAME"},
 ]
 # Channels, groups, filters.
@@ -102,7 +104,9 @@ def test_conv2d(rng, shape, size, window, dtype):
     window = {"padding": "valid", **window}
     x, kernel, bias = draw(rng, shape, (*size, shape[-1], 6), 6, dtype=dtype)
     got = conv2d(x, kernel, bias, **window)
-    check_affine("Conv2D", got, x, kernel, bias, groups=1, **{**window, "padding": window["padding"].lower()})
+    check_affine(
+        "Conv2D", got, x, kernel, bias, groups=1, **{**window, "padding": window["padding"].lower()}
+    )
 
 
 @pytest.mark.parametrize("window", [{}, {"strides": (2, 3)}, {"dilation_rate": [2, 1]}], ids=str)
@@ -123,7 +127,9 @@ def test_conv2d_activation(rng, groups, activation):
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize(("channels", "groups", "filters"), GROUPS)
 def test_conv2d_groups(rng, channels, groups, filters, window, dtype):
-    x, kernel, bias = draw(rng, (2, 7, 6, channels), (3, 2, channels // groups, filters), filters, dtype=dtype)
+    x, kernel, bias = draw(
+        rng, (2, 7, 6, channels), (3, 2, channels // groups, filters), filters, dtype=dtype
+    )
     got = conv2d(x, kernel, bias, groups=groups, **window)
     ref = {**window, "padding": window.get("padding", "valid").lower()}
     check_affine("Conv2D", got, x, kernel, bias, groups=groups, **ref)
@@ -160,7 +166,9 @@ def test_max_pool2d(rng, shape, pool_size, strides, padding, dtype):
 
 def test_max_pool2d_defaults(rng):
     (x,) = draw(rng, (3, 5, 7, 4))
-    np.testing.assert_array_equal(max_pool2d(x), x[:, :4, :6].reshape(3, 2, 2, 3, 2, 4).max(axis=(2, 4)))
+    np.testing.assert_array_equal(
+        max_pool2d(x), x[:, :4, :6].reshape(3, 2, 2, 3, 2, 4).max(axis=(2, 4))
+    )
 
 
 # Norms
@@ -175,7 +183,10 @@ ROWS = [(1, 1), (1, 300), (3, 7), (65, 16), (4, 5, 33), (2, 3, 4, 5), (2, 2, 3, 
 def test_layer_norm(rng, shape, has_gamma, has_beta, dtype):
     x, gamma, beta = draw(rng, shape, shape[-1], shape[-1], dtype=dtype)
     weights = {"gamma": gamma if has_gamma else None, "beta": beta if has_beta else None}
-    assert_near(layer_norm(x, **weights), oracle("LayerNormalization", x, epsilon=1e-5, weights=weights), dtype, terms=9.0)
+    assert_near(
+        layer_norm(x, **weights), oracle("LayerNormalization", x, epsilon=1e-5, weights=weights),
+        dtype, terms=9.0,
+    )
 
 
 @dtypes
@@ -186,7 +197,10 @@ def test_group_norm(rng, shape, groups, has_gamma, has_beta, dtype):
     x, gamma, beta = draw(rng, shape, shape[-1], shape[-1], dtype=dtype)
     weights = {"gamma": gamma if has_gamma else None, "beta": beta if has_beta else None}
     got = group_norm(x, **weights, groups=groups)
-    assert_near(got, oracle("GroupNormalization", x, groups=groups, epsilon=1e-5, weights=weights), dtype, terms=9.0)
+    assert_near(
+        got, oracle("GroupNormalization", x, groups=groups, epsilon=1e-5, weights=weights), dtype,
+        terms=9.0,
+    )
 
 
 @activations
@@ -205,9 +219,13 @@ def test_epsilon_stands_inside_the_root(rng, epsilon):
     """With a variance of 1e-14 an epsilon outside the root shows at once."""
     x = 1e-7 * draw(rng, (5, 4, 6))[0]
     got = layer_norm(x, epsilon=epsilon)
-    np.testing.assert_allclose(got, oracle("LayerNormalization", x, epsilon=epsilon), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        got, oracle("LayerNormalization", x, epsilon=epsilon), rtol=1e-10, atol=1e-12
+    )
     got = group_norm(x, groups=2, epsilon=epsilon)
-    np.testing.assert_allclose(got, oracle("GroupNormalization", x, groups=2, epsilon=epsilon), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        got, oracle("GroupNormalization", x, groups=2, epsilon=epsilon), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_variance_far_from_zero(rng):
@@ -220,12 +238,16 @@ def test_variance_far_from_zero(rng):
         np.testing.assert_allclose(got, ref, rtol=1e-6, atol=1e-6)
 
 
-# What all of them have in common. Each call keeps x's shape, so that its output may be written over x.
+# What all of them have in common. Each call keeps x's shape, so that its output may be written over
+# x.
 
 
 def weights_of(rng, dtype):
     """Arrays for 6 channels."""
-    names = {"square": (6, 6), "kernel": (3, 2, 6, 6), "grouped": (3, 2, 3, 6), "depthwise": (3, 2, 1, 6)}
+    names = {
+        "square": (6, 6), "kernel": (3, 2, 6, 6), "grouped": (3, 2, 3, 6),
+        "depthwise": (3, 2, 1, 6),
+    }
     shapes = {**names, "bias": 6, "gamma": 6, "beta": 6}
     return dict(zip(shapes, draw(rng, *shapes.values(), dtype=dtype)))
 
@@ -234,13 +256,21 @@ SHAPE = (5, 4, 7, 6)
 CALLS = {
     "dense": lambda x, w, **k: dense(x, w["square"], w["bias"], **k),
     "dense, softmax": lambda x, w, **k: dense(x, w["square"], w["bias"], activation="softmax", **k),
-    "conv2d": lambda x, w, **k: conv2d(x, w["kernel"], w["bias"], padding="same", activation="relu", **k),
-    "conv2d, one pixel": lambda x, w, **k: conv2d(x, w["square"][None, None], activation="softmax", **k),
-    "conv2d, groups": lambda x, w, **k: conv2d(x, w["grouped"], w["bias"], padding="same", groups=2, activation="gelu", **k),
+    "conv2d": lambda x, w, **k: conv2d(
+        x, w["kernel"], w["bias"], padding="same", activation="relu", **k
+    ),
+    "conv2d, one pixel": lambda x, w, **k: conv2d(
+        x, w["square"][None, None], activation="softmax", **k
+    ),
+    "conv2d, groups": lambda x, w, **k: conv2d(
+        x, w["grouped"], w["bias"], padding="same", groups=2, activation="gelu", **k
+    ),
     "conv2d, depthwise": lambda x, w, **k: conv2d(x, w["depthwise"], padding="same", groups=6, **k),
     "max_pool2d": lambda x, w, **k: max_pool2d(x, 3, strides=1, padding="same", **k),
     "layer_norm": lambda x, w, **k: layer_norm(x, w["gamma"], w["beta"], activation="silu", **k),
-    "group_norm": lambda x, w, **k: group_norm(x, w["gamma"], w["beta"], groups=3, activation="softmax", **k),
+    "group_norm": lambda x, w, **k: group_norm(
+        x, w["gamma"], w["beta"], groups=3, activation="softmax", **k
+    ),
 }
 calls = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
@@ -258,14 +288,12 @@ def read_only(a):
 
 
 LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "every second row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "fortran": np.asfortranarray, "every second row": lambda a: np.repeat(a, 2, axis=0)[::2],
     "every third channel": lambda a: np.repeat(a, 3, axis=-1)[..., ::3],
     "reversed rows": lambda a: a[::-1].copy()[::-1],
     "reversed channels": lambda a: a[..., ::-1].copy()[..., ::-1],
     "swapped axes": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
-    "read-only": read_only,
-    "unaligned": unaligned,
+    "read-only": read_only, "unaligned": unaligned,
 }
 
 
@@ -323,7 +351,9 @@ def test_out(rng, call, dtype):
         assert call(x, weights, out=out) is out
         np.testing.assert_array_equal(out, ref)
     memory = np.empty((401, *SHAPE[1:]), dtype)
-    for source, written in [(memory[:-1], memory[:-1]), (memory[:-1], memory[1:]), (memory[1:], memory[:-1])]:
+    for source, written in [
+        (memory[:-1], memory[:-1]), (memory[:-1], memory[1:]), (memory[1:], memory[:-1]),
+    ]:
         source[...] = x
         assert call(source, weights, out=written) is written
         np.testing.assert_array_equal(written, ref)
@@ -383,11 +413,23 @@ def test_many_threads_at_once(rng):
 @pytest.mark.parametrize(
     ("out", "error", "match"),
     [
-        (np.empty((5, 4, 7, 5)), ValueError, r"out must have shape \(5, 4, 7, 6\), got \(5, 4, 7, 5\)"),
-        (np.empty(SHAPE, np.float32), TypeError, "out must be an ndarray of dtype float64, got float32"),
+        (
+            np.empty((5, 4, 7, 5)),
+            ValueError,
+            r"out must have shape \(5, 4, 7, 6\), got \(5, 4, 7, 5\)",
+        ),
+        (
+            np.empty(SHAPE, np.float32),
+            TypeError,
+            "out must be an ndarray of dtype float64, got float32",
+        ),
         ([1.0], TypeError, "out must be an ndarray of dtype float64, got list"),
         (read_only(np.empty(SHAPE)), ValueError, "out is read-only"),
-        (np.empty((10, 4, 7, 6))[::2], ValueError, r"out must be C-contiguous.*use np.empty\(\(5, 4, 7, 6\), 'float64'\)"),
+        (
+            np.empty((10, 4, 7, 6))[::2],
+            ValueError,
+            r"out must be C-contiguous.*use np.empty\(\(5, 4, 7, 6\), 'float64'\)",
+        ),
         (unaligned(np.empty(SHAPE)), ValueError, "out must be C-contiguous and aligned"),
     ],
     ids=["shape", "dtype", "list", "read-only", "strided", "unaligned"],
@@ -402,7 +444,11 @@ def test_bad_out(rng, call, out, error, match):
 @pytest.mark.parametrize(
     ("x", "error", "match"),
     [
-        (np.ones(SHAPE, np.int64), TypeError, "x must be float32 or float64, got int64; convert it"),
+        (
+            np.ones(SHAPE, np.int64),
+            TypeError,
+            "x must be float32 or float64, got int64; convert it",
+        ),
         (np.ones(SHAPE, np.float16), TypeError, "x must be float32 or float64, got float16"),
         (np.ones(SHAPE, complex), TypeError, "x must be float32 or float64, got complex128"),
         (np.ones((0, 4, 7, 6)), ValueError, "x is empty"),
@@ -416,37 +462,83 @@ def test_bad_x(rng, call, x, error, match):
 
 
 @pytest.mark.parametrize("shape", [(4, 7, 6), (1, 2, 4, 7, 6)], ids=str)
-@pytest.mark.parametrize("call", [lambda x: conv2d(x, np.ones((1, 1, 6, 2))), max_pool2d], ids=["conv2d", "max_pool2d"])
+@pytest.mark.parametrize(
+    "call", [lambda x: conv2d(x, np.ones((1, 1, 6, 2))), max_pool2d], ids=["conv2d", "max_pool2d"]
+)
 def test_images_have_four_axes(call, shape):
-    with pytest.raises(ValueError, match=r"x must have 4 dimensions, \(rows, height, width, channels\), got shape"):
+    with pytest.raises(
+        ValueError, match=r"x must have 4 dimensions, \(rows, height, width, channels\), got shape"
+    ):
         call(np.ones(shape))
 
 
 ROW, IMAGE, KERNEL = np.ones((3, 6)), np.ones((2, 4, 5, 6)), np.ones((3, 2, 6, 4))
 BAD_ARRAYS = {
-    "dense, another dtype": (lambda: dense(ROW, np.ones((6, 2), np.float32)), TypeError,
-                             "kernel must have x's dtype float64, got float32; convert one of the two"),
-    "dense, no kernel": (lambda: dense(ROW, None), TypeError, "kernel must have x's dtype float64, got object"),
-    "dense, transposed": (lambda: dense(ROW, np.ones((2, 6))), ValueError,
-                          r"kernel must have shape \(in, units\) with in 6 for x of shape \(3, 6\).*got \(2, 6\)"),
-    "dense, a vector": (lambda: dense(ROW, np.ones(6)), ValueError, r"kernel must have shape \(in, units\)"),
+    "dense, another dtype": (
+        lambda: dense(ROW, np.ones((6, 2), np.float32)),
+        TypeError,
+        "kernel must have x's dtype float64, got float32; convert one of the two",
+    ),
+    "dense, no kernel": (
+        lambda: dense(ROW, None), TypeError, "kernel must have x's dtype float64, got object",
+    ),
+    "dense, transposed": (
+        lambda: dense(ROW, np.ones((2, 6))),
+        ValueError,
+        r"kernel must have shape \(in, units\) with in 6 for x of shape \(3, 6\).*got \(2, 6\)",
+    ),
+    "dense, a vector": (
+        lambda: dense(ROW, np.ones(6)), ValueError, r"kernel must have shape \(in, units\)",
+    ),
     "dense, no units": (lambda: dense(ROW, np.ones((6, 0))), ValueError, "1 unit or more"),
-    "dense, bias": (lambda: dense(ROW, np.ones((6, 2)), np.ones(3)), ValueError, r"bias must have shape \(2,\), .*got \(3,\)"),
-    "dense, dtype of the bias": (lambda: dense(ROW, np.ones((6, 2)), [0, 0]), TypeError, "bias must have x's dtype .*int64"),
-    "conv2d, another dtype": (lambda: conv2d(np.float32(IMAGE), KERNEL), TypeError, "kernel must have x's dtype float32"),
-    "conv2d, three axes": (lambda: conv2d(IMAGE, KERNEL[0]), ValueError, r"kernel must have shape \(height, width, in"),
-    "conv2d, no filters": (lambda: conv2d(IMAGE, KERNEL[..., :0]), ValueError, "each 1 or more, got"),
-    "conv2d, channels": (lambda: conv2d(IMAGE, np.ones((3, 2, 5, 4))), ValueError,
-                         r"kernel must have 6 on its third axis, for 6 channels in 1 groups, got shape \(3, 2, 5, 4\)"),
-    "conv2d, channels of a group": (lambda: conv2d(IMAGE, KERNEL, groups=2), ValueError,
-                                    "kernel must have 3 on its third axis, for 6 channels in 2 groups"),
-    "conv2d, bias": (lambda: conv2d(IMAGE, KERNEL, np.ones((1, 4))), ValueError, r"bias must have shape \(4,\)"),
-    "layer_norm, gamma": (lambda: layer_norm(ROW, np.ones(3)), ValueError, r"gamma must have shape \(6,\)"),
-    "layer_norm, beta": (lambda: layer_norm(ROW, None, np.ones((6, 1))), ValueError, r"beta must have shape \(6,\)"),
-    "layer_norm, another dtype": (lambda: layer_norm(ROW, np.ones(6, np.float32)), TypeError, "gamma must have x's dtype"),
-    "group_norm, gamma": (lambda: group_norm(IMAGE, np.ones(4), groups=2), ValueError, r"gamma must have shape \(6,\)"),
-    "group_norm, another dtype": (lambda: group_norm(IMAGE, None, np.ones(6, int), groups=2), TypeError, "beta must have x's"),
-}  # fmt: skip
+    "dense, bias": (
+        lambda: dense(ROW, np.ones((6, 2)), np.ones(3)),
+        ValueError,
+        r"bias must have shape \(2,\), .*got \(3,\)",
+    ),
+    "dense, dtype of the bias": (
+        lambda: dense(ROW, np.ones((6, 2)), [0, 0]), TypeError, "bias must have x's dtype .*int64",
+    ),
+    "conv2d, another dtype": (
+        lambda: conv2d(np.float32(IMAGE), KERNEL), TypeError, "kernel must have x's dtype float32",
+    ),
+    "conv2d, three axes": (
+        lambda: conv2d(IMAGE, KERNEL[0]), ValueError, r"kernel must have shape \(height, width, in",
+    ),
+    "conv2d, no filters": (
+        lambda: conv2d(IMAGE, KERNEL[..., :0]), ValueError, "each 1 or more, got",
+    ),
+    "conv2d, channels": (
+        lambda: conv2d(IMAGE, np.ones((3, 2, 5, 4))),
+        ValueError,
+        r"kernel must have 6 on its third axis, for 6 channels in 1 groups, got shape \(3, 2, 5, 4\)",
+    ),
+    "conv2d, channels of a group": (
+        lambda: conv2d(IMAGE, KERNEL, groups=2),
+        ValueError,
+        "kernel must have 3 on its third axis, for 6 channels in 2 groups",
+    ),
+    "conv2d, bias": (
+        lambda: conv2d(IMAGE, KERNEL, np.ones((1, 4))), ValueError, r"bias must have shape \(4,\)",
+    ),
+    "layer_norm, gamma": (
+        lambda: layer_norm(ROW, np.ones(3)), ValueError, r"gamma must have shape \(6,\)",
+    ),
+    "layer_norm, beta": (
+        lambda: layer_norm(ROW, None, np.ones((6, 1))), ValueError, r"beta must have shape \(6,\)",
+    ),
+    "layer_norm, another dtype": (
+        lambda: layer_norm(ROW, np.ones(6, np.float32)), TypeError, "gamma must have x's dtype",
+    ),
+    "group_norm, gamma": (
+        lambda: group_norm(IMAGE, np.ones(4), groups=2),
+        ValueError,
+        r"gamma must have shape \(6,\)",
+    ),
+    "group_norm, another dtype": (
+        lambda: group_norm(IMAGE, None, np.ones(6, int), groups=2), TypeError, "beta must have x's",
+    ),
+}
 
 
 @pytest.mark.parametrize(("call", "error", "match"), BAD_ARRAYS.values(), ids=BAD_ARRAYS)
@@ -456,26 +548,74 @@ def test_bad_arrays(call, error, match):
 
 
 BAD_ARGUMENTS = {
-    "strides 0": (lambda: conv2d(IMAGE, KERNEL, strides=0), "strides must be a whole number of at least 1 .*got 0"),
-    "strides 1.0": (lambda: conv2d(IMAGE, KERNEL, strides=(1.0, 1)), r"strides must be .*got \(1.0, 1\)"),
+    "strides 0": (
+        lambda: conv2d(IMAGE, KERNEL, strides=0),
+        "strides must be a whole number of at least 1 .*got 0",
+    ),
+    "strides 1.0": (
+        lambda: conv2d(IMAGE, KERNEL, strides=(1.0, 1)),
+        r"strides must be .*got \(1.0, 1\)",
+    ),
     "strides, three": (lambda: conv2d(IMAGE, KERNEL, strides=(1, 1, 1)), "strides must be"),
-    "padding": (lambda: conv2d(IMAGE, KERNEL, padding="full"), "padding must be 'valid' or 'same', got 'full'"),
+    "padding": (
+        lambda: conv2d(IMAGE, KERNEL, padding="full"),
+        "padding must be 'valid' or 'same', got 'full'",
+    ),
     "dilation": (lambda: conv2d(IMAGE, KERNEL, dilation_rate="2"), "dilation_rate must be"),
-    "strides and dilation": (lambda: conv2d(IMAGE, KERNEL, strides=2, dilation_rate=2), "cannot both be above 1"),
-    "groups": (lambda: conv2d(IMAGE, KERNEL, groups=True), "groups must be a whole number of at least 1, got True"),
-    "groups of filters": (lambda: conv2d(IMAGE, KERNEL, groups=3), "filters must be a multiple of groups, got filters 4 and"),
-    "groups of channels": (lambda: conv2d(IMAGE, KERNEL, groups=4), r"x of shape \(2, 4, 5, 6\) does not fit: .*groups 4"),
-    "a large window": (lambda: conv2d(IMAGE, np.ones((5, 2, 6, 4))), "x of shape .* height 5 and width 2 at least.*'same'"),
-    "a large dilation": (lambda: conv2d(IMAGE, KERNEL, dilation_rate=2), "height 5 and width 3 at least"),
+    "strides and dilation": (
+        lambda: conv2d(IMAGE, KERNEL, strides=2, dilation_rate=2),
+        "cannot both be above 1",
+    ),
+    "groups": (
+        lambda: conv2d(IMAGE, KERNEL, groups=True),
+        "groups must be a whole number of at least 1, got True",
+    ),
+    "groups of filters": (
+        lambda: conv2d(IMAGE, KERNEL, groups=3),
+        "filters must be a multiple of groups, got filters 4 and",
+    ),
+    "groups of channels": (
+        lambda: conv2d(IMAGE, KERNEL, groups=4),
+        r"x of shape \(2, 4, 5, 6\) does not fit: .*groups 4",
+    ),
+    "a large window": (
+        lambda: conv2d(IMAGE, np.ones((5, 2, 6, 4))),
+        "x of shape .* height 5 and width 2 at least.*'same'",
+    ),
+    "a large dilation": (
+        lambda: conv2d(IMAGE, KERNEL, dilation_rate=2),
+        "height 5 and width 3 at least",
+    ),
     "pool size": (lambda: max_pool2d(IMAGE, 0), "pool_size must be a whole number of at least 1"),
-    "pool strides": (lambda: max_pool2d(IMAGE, strides=(2,)), "strides must be None, a whole number of at least 1"),
-    "pool padding": (lambda: max_pool2d(IMAGE, padding=1), "padding must be 'valid' or 'same', got 1"),
-    "a large pool": (lambda: max_pool2d(IMAGE, (2, 6)), r"x of shape \(2, 4, 5, 6\) does not fit.* width 6 at least"),
-    "epsilon 0": (lambda: layer_norm(ROW, epsilon=0.0), "epsilon must be a finite number above 0, got 0.0"),
-    "epsilon nan": (lambda: group_norm(ROW, groups=1, epsilon=np.nan), "epsilon must be a finite number above 0, got nan"),
-    "no groups": (lambda: group_norm(ROW, groups=0), "groups must be a whole number of at least 1, or -1"),
-    "groups that do not divide": (lambda: group_norm(ROW, groups=4), r"x of shape \(3, 6\) does not fit: .*groups 4, got 6"),
-}  # fmt: skip
+    "pool strides": (
+        lambda: max_pool2d(IMAGE, strides=(2,)),
+        "strides must be None, a whole number of at least 1",
+    ),
+    "pool padding": (
+        lambda: max_pool2d(IMAGE, padding=1),
+        "padding must be 'valid' or 'same', got 1",
+    ),
+    "a large pool": (
+        lambda: max_pool2d(IMAGE, (2, 6)),
+        r"x of shape \(2, 4, 5, 6\) does not fit.* width 6 at least",
+    ),
+    "epsilon 0": (
+        lambda: layer_norm(ROW, epsilon=0.0),
+        "epsilon must be a finite number above 0, got 0.0",
+    ),
+    "epsilon nan": (
+        lambda: group_norm(ROW, groups=1, epsilon=np.nan),
+        "epsilon must be a finite number above 0, got nan",
+    ),
+    "no groups": (
+        lambda: group_norm(ROW, groups=0),
+        "groups must be a whole number of at least 1, or -1",
+    ),
+    "groups that do not divide": (
+        lambda: group_norm(ROW, groups=4),
+        r"x of shape \(3, 6\) does not fit: .*groups 4, got 6",
+    ),
+}
 
 
 @pytest.mark.parametrize(("call", "match"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
@@ -488,7 +628,10 @@ def test_a_bad_argument_stays_bad_after_a_good_one():
     """1.0 == 1 == True: a program that is kept for one is not to be found by the other."""
     conv2d(IMAGE, KERNEL, strides=(1, 1))
     group_norm(ROW, groups=1)
-    for call in (lambda: conv2d(IMAGE, KERNEL, strides=(1.0, 1.0)), lambda: group_norm(ROW, groups=True)):
+    for call in (
+        lambda: conv2d(IMAGE, KERNEL, strides=(1.0, 1.0)),
+        lambda: group_norm(ROW, groups=True),
+    ):
         with pytest.raises(ValueError, match="must be a whole number"):
             call()
 
@@ -504,7 +647,9 @@ def test_a_bad_argument_stays_bad_after_a_good_one():
     ids=["dense", "conv2d", "layer_norm", "group_norm"],
 )
 def test_bad_activation(call):
-    with pytest.raises(ValueError, match="activation: unknown activation 'rleu'; did you mean 'relu'"):
+    with pytest.raises(
+        ValueError, match="activation: unknown activation 'rleu'; did you mean 'relu'"
+    ):
         call("rleu")
     with pytest.raises(TypeError, match="activation must be None or a name"):
         call(np.tanh)

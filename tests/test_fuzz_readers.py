@@ -1,4 +1,6 @@
-"""Whatever bytes a reader is given, it reads a model or raises FileError, and takes no more memory than the file explains."""
+"""Whatever bytes a reader is given, it reads a model or raises FileError, and takes no more memory
+than the file explains.
+"""
 
 import json
 import struct
@@ -18,7 +20,9 @@ import nbbn
 from nbbn.interop import from_keras, from_onnx, from_torch, open_model
 from nbbn.layers import BatchNormalization, Conv2D, Dense, Flatten, Input, LayerNormalization
 
-h5py = pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
+h5py = pytest.importorskip(
+    "h5py", reason="h5py, which writes these files, is not installed: pip install h5py"
+)
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 
 from keras_files import functional_config, h5_file, keras_file, sequential_config, weights_file  # noqa: E402
@@ -27,28 +31,41 @@ from naive_layers import NaiveNetwork, describe  # noqa: E402
 pytestmark = pytest.mark.slow
 
 SETTINGS = settings(
-    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck),
 )
 # h5py reads in a process of its own, which takes a fifth of a second to start.
 FEW, APART = settings(SETTINGS, max_examples=25), {"keras", "h5"}
-# What a reader may take besides a multiple of the file: modules that it imports, tables of the zip and JSON readers.
+# What a reader may take besides a multiple of the file: modules that it imports, tables of the zip
+# and JSON readers.
 SLACK, FACTOR = 2**25, 40
 
 SHAPE = (4, 5, 2)
-LAYERS = [Input(SHAPE), Conv2D(3, 2), BatchNormalization(), Flatten(), Dense(4), LayerNormalization(), Dense(2)]
+LAYERS = [
+    Input(SHAPE), Conv2D(3, 2), BatchNormalization(), Flatten(), Dense(4), LayerNormalization(),
+    Dense(2),
+]
 NAIVE = NaiveNetwork(LAYERS[1:], SHAPE).draw(np.random.default_rng(0))
 KERAS = [
-    describe("Conv2D", filters=3, kernel_size=[2, 2]), describe("BatchNormalization"), describe("Flatten"),
-    describe("Dense", units=4), describe("LayerNormalization"), describe("Dense", units=2, activation="softmax"),
-]  # fmt: skip
+    describe("Conv2D", filters=3, kernel_size=[2, 2]), describe("BatchNormalization"),
+    describe("Flatten"), describe("Dense", units=4), describe("LayerNormalization"),
+    describe("Dense", units=2, activation="softmax"),
+]
 KERAS_NETWORK = NaiveNetwork(KERAS, SHAPE).draw(np.random.default_rng(0))
 STATE = {
-    "conv.weight": np.ones((3, 2, 2, 2), np.float32), "conv.bias": np.ones(3, np.float32),
-    **{f"bn.{name}": np.ones(3, np.float32) for name in ("weight", "bias", "running_mean", "running_var")},
-    "fc1.weight": np.ones((4, 36), np.float32), "fc1.bias": np.ones(4, np.float32),
-    "ln.weight": np.ones(4, np.float32), "ln.bias": np.ones(4, np.float32),
-    "fc2.weight": np.ones((2, 4), np.float32), "fc2.bias": np.ones(2, np.float32),
-}  # fmt: skip
+    "conv.weight": np.ones((3, 2, 2, 2), np.float32),
+    "conv.bias": np.ones(3, np.float32),
+    **{
+        f"bn.{name}": np.ones(3, np.float32)
+        for name in ("weight", "bias", "running_mean", "running_var")
+    },
+    "fc1.weight": np.ones((4, 36), np.float32),
+    "fc1.bias": np.ones(4, np.float32),
+    "ln.weight": np.ones(4, np.float32),
+    "ln.bias": np.ones(4, np.float32),
+    "fc2.weight": np.ones((2, 4), np.float32),
+    "fc2.bias": np.ones(2, np.float32),
+}
 
 
 def own_model():
@@ -72,17 +89,17 @@ FILES = {
     "torch": to_safetensors(STATE),
 }
 READERS = {
-    "nbbn": nbbn.load,
-    "keras": from_keras,
-    "h5": from_keras,
-    "onnx": from_onnx,
+    "nbbn": nbbn.load, "keras": from_keras, "h5": from_keras, "onnx": from_onnx,
     "torch": lambda path: from_torch(path, LAYERS),
 }
 FOLDER = tempfile.TemporaryDirectory()
 
 
 def bounded(read, data):
-    """What a reader makes of these bytes: a model, or None where it refuses them; anything else fails the test."""
+    """What a reader makes of these bytes: a model, or None where it refuses them.
+
+    Anything else fails the test.
+    """
     path = Path(FOLDER.name) / "file"
     path.write_bytes(data)
     tracemalloc.start()
@@ -110,11 +127,7 @@ def test_the_files_themselves_are_read(kind):
 
 
 EXTREMES = [
-    bytes(8),
-    b"\xff" * 8,
-    struct.pack("<Q", 2**60),
-    struct.pack("<Q", 2**31),
-    b"\x7f" * 8,
+    bytes(8), b"\xff" * 8, struct.pack("<Q", 2**60), struct.pack("<Q", 2**31), b"\x7f" * 8,
     struct.pack("<Q", 1),
 ]
 EDITS = st.lists(
@@ -175,7 +188,10 @@ def test_damaged_files_at_the_one_door(kind, edits):
 @SETTINGS
 @given(
     start=st.sampled_from(
-        [b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x08\x08\x12\x04nbbn", b"\x80\0\0\0\0\0\0\0{", b"\x80\x02"]
+        [
+            b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x08\x08\x12\x04nbbn",
+            b"\x80\0\0\0\0\0\0\0{", b"\x80\x02",
+        ]
     ),
     data=st.binary(max_size=300),
     reader=st.sampled_from([nbbn.load, from_keras, from_onnx, open_model]),
@@ -189,7 +205,10 @@ def test_any_bytes(start, data, reader):
 
 VALUES = st.one_of(
     st.sampled_from(
-        [None, True, False, -1, 0, 1, 2, 2**31, 2**60, 2**70, 1e308, -0.5, "", "x", "relu", "same", "Lambda", "Dense"]
+        [
+            None, True, False, -1, 0, 1, 2, 2**31, 2**60, 2**70, 1e308, -0.5, "", "x", "relu",
+            "same", "Lambda", "Dense",
+        ]
     ),
     st.sampled_from([[], {}, [None], [2**60] * 3, [1, 1], [[1, 2], [3, 4]], {"class_name": "x"}]),
     st.sampled_from([{"class_name": "L2", "config": {}}]),
@@ -200,7 +219,9 @@ VALUES = st.one_of(
 def places(value, path=()):
     """Paths to everything in a JSON value."""
     yield path
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+    for key in (
+        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    ):
         yield from places(value[key], (*path, key))
 
 
@@ -230,7 +251,10 @@ def changed(config, changes):
 @FEW
 @given(changes=CHANGES)
 def test_other_configs_of_keras(make, changes):
-    bounded(from_keras, keras_file(changed(make(KERAS_NETWORK, SHAPE), changes), weights_file(KERAS_NETWORK)))
+    bounded(
+        from_keras,
+        keras_file(changed(make(KERAS_NETWORK, SHAPE), changes), weights_file(KERAS_NETWORK)),
+    )
 
 
 @SETTINGS
@@ -255,7 +279,9 @@ def test_damaged_weights_of_keras(edits):
 @given(
     place=st.floats(0, 1, exclude_max=True),
     number=st.sampled_from([-(2**63), -3, -1, 0, 1, 2, 3, 7, 2**31, 2**60, 2**63 - 1]),
-    what=st.sampled_from(["attribute", "dims", "input", "rename", "operator", "drop", "repeat", "element"]),
+    what=st.sampled_from(
+        ["attribute", "dims", "input", "rename", "operator", "drop", "repeat", "element"]
+    ),
 )
 def test_other_graphs(place, number, what):
     model = onnx.ModelProto.FromString(FILES["onnx"])
@@ -318,17 +344,26 @@ def a_graph(shape, *nodes):
             inputs.append(f"c{i}")
         made.append(onnx.helper.make_node(operator, inputs, [at := f"v{i}"]))
     given = [onnx.helper.make_tensor_value_info("x", 1, ["n", *shape])]
-    graph = onnx.helper.make_graph(made, "g", given, [onnx.helper.make_tensor_value_info(at, 1, None)], constants)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]).SerializeToString()
+    graph = onnx.helper.make_graph(
+        made, "g", given, [onnx.helper.make_tensor_value_info(at, 1, None)], constants
+    )
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)]
+    ).SerializeToString()
 
 
 LARGE = 2**15
 HUGE_ROWS = [
     a_graph((LARGE * LARGE,), ("Mul", np.float32(2))),
     a_graph((3, LARGE, LARGE), ("Mul", np.float32(2)), ("GlobalMaxPool", None)),
-    a_graph((3, LARGE, LARGE), ("MaxPool", None), ("Flatten", None), ("MatMul", np.ones((3, 2), np.float32))),
+    a_graph(
+        (3, LARGE, LARGE), ("MaxPool", None), ("Flatten", None),
+        ("MatMul", np.ones((3, 2), np.float32)),
+    ),
     a_graph((LARGE * LARGE,), ("LayerNormalization", np.ones(1, np.float32))),
-    a_graph((3 * LARGE * LARGE,), ("Reshape", np.array([-1, 3, LARGE, LARGE])), ("GlobalMaxPool", None)),
+    a_graph(
+        (3 * LARGE * LARGE,), ("Reshape", np.array([-1, 3, LARGE, LARGE])), ("GlobalMaxPool", None)
+    ),
     a_graph((2**31 - 1,) * 3, ("Flatten", None), ("Mul", np.float32(2))),
 ]
 
@@ -341,13 +376,17 @@ def test_rows_beyond_reason(data):
 
 def test_rows_too_large_are_named():
     with pytest.raises(
-        nbbn.FileError, match=r"rows of shape .* are too large; at most 4194304 numbers are flattened or scaled"
+        nbbn.FileError,
+        match=r"rows of shape .* are too large; at most 4194304 numbers are flattened or scaled",
     ):
         from_onnx(onnx.ModelProto.FromString(HUGE_ROWS[0]))
 
 
 def test_one_long_string_many_times():
-    """References to strings are short, strings are not: read one by one they would fill any memory."""
+    """References to strings are short, strings are not.
+
+    Read one by one they would fill any memory.
+    """
 
     def change(file):
         group = file["model_weights/" + next(iter(file["model_weights"]))]
@@ -357,20 +396,27 @@ def test_one_long_string_many_times():
 
 
 def test_a_heap_that_never_ends(monkeypatch):
-    """A heap of strings is walked object by object: at one of length 0 the HDF5 library stands still."""
+    """A heap of strings is walked object by object.
+
+    At one of length 0 the HDF5 library stands still.
+    """
     monkeypatch.setattr("nbbn.formats.keras.hdf5._SECONDS", 1)
     data = bytearray(FILES["h5"])
     at = data.find(b"GCOL")
     assert at > 0
     while at > 0:
-        data[at + 16 : at + 32] = struct.pack("<HHIQ", 7, 0, 0, 0)  # an object of no length, then free space of none
+        # An object of no length, then free space of none.
+        data[at + 16 : at + 32] = struct.pack("<HHIQ", 7, 0, 0, 0)
         data[at + 32 : at + 48] = bytes(16)
         at = data.find(b"GCOL", at + 1)
     assert bounded(from_keras, bytes(data)) is None
 
 
 def test_a_tensor_of_views():
-    """A state dict's tensor may be a view that repeats one number: its shape is compared before it is made an array."""
+    """A state dict's tensor may be a view that repeats one number.
+
+    Its shape is compared before it is made an array.
+    """
     huge = np.broadcast_to(np.float32(1), (2**20, 2**20))
     tracemalloc.start()
     with pytest.raises(nbbn.FileError, match="does not fit layer"):

@@ -16,19 +16,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 ROOMS = (
     ("version", "terminal", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
-    ("losses", "metrics", "optimizers", "operations"),
-    ("layers", "network"),
-    ("kernels", "runtime"),
-    ("program", "fallback"),
-    ("thread_choice", "trainer", "predictor", "functional"),
-    ("fold",),
-    ("formats",),
-    ("folded_model",),
-    ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
-    ("models",),
-    ("estimators",),
-    ("loading", "interop"),
-    ("datasets", "commands"),
+    ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
+    ("kernels", "runtime"), ("program", "fallback"),
+    ("thread_choice", "trainer", "predictor", "functional"), ("fold",), ("formats",),
+    ("folded_model",), ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
+    ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.
@@ -38,15 +30,8 @@ PENDING: set[tuple[str, str]] = set()
 
 # What computes, writes or folds networks: it knows operations, and no layer.
 BACKENDS = (
-    "program",
-    "fallback",
-    "trainer",
-    "predictor",
-    "formats.csource",
-    "formats.onnx.write",
-    "formats.onnx.write_operations",
-    "formats.onnx.writer",
-    "fold",
+    "program", "fallback", "trainer", "predictor", "formats.csource", "formats.onnx.write",
+    "formats.onnx.write_operations", "formats.onnx.writer", "fold",
 )
 # Backends that still import layers.
 PENDING_LAYERS: set[str] = set()
@@ -146,10 +131,6 @@ def test_what_is_taken_for_an_import(tmp_path, monkeypatch):
         for function in (modules, imports):
             function.cache_clear()
     assert found == {
-        "nbbn": set(),
-        "nbbn.a": {"nbbn.b"},
-        "nbbn.b": {"nbbn.sub.c"},
-        "nbbn.d": {"nbbn.sub.c"},
-        "nbbn.sub": {"nbbn.sub.c"},
-        "nbbn.sub.c": {"nbbn.a", "nbbn.d"},
+        "nbbn": set(), "nbbn.a": {"nbbn.b"}, "nbbn.b": {"nbbn.sub.c"}, "nbbn.d": {"nbbn.sub.c"},
+        "nbbn.sub": {"nbbn.sub.c"}, "nbbn.sub.c": {"nbbn.a", "nbbn.d"},
     }

@@ -27,20 +27,9 @@ from nbbn.initializers import (
 from nbbn.regularizers import L1, L1L2, L2
 
 EVERY = [
-    Zeros(),
-    Ones(),
-    Constant(0.3),
-    RandomNormal(0.1, 0.2),
-    RandomUniform(-1, 3),
-    TruncatedNormal(),
-    VarianceScaling(2.0, "fan_out", "uniform"),
-    GlorotUniform(),
-    GlorotNormal(),
-    HeUniform(),
-    HeNormal(),
-    LecunUniform(),
-    LecunNormal(),
-    Orthogonal(),
+    Zeros(), Ones(), Constant(0.3), RandomNormal(0.1, 0.2), RandomUniform(-1, 3), TruncatedNormal(),
+    VarianceScaling(2.0, "fan_out", "uniform"), GlorotUniform(), GlorotNormal(), HeUniform(),
+    HeNormal(), LecunUniform(), LecunNormal(), Orthogonal(),
 ]
 RANDOM = EVERY[3:]
 
@@ -113,7 +102,9 @@ def test_normal(initializer, shape, stddev, bound):
 
 def test_means():
     for initializer in (RandomNormal(3.0, 0.1), TruncatedNormal(3.0, 0.1)):
-        assert initializer((5000,), np.random.default_rng(0), np.float64).mean() == pytest.approx(3.0, abs=0.01)
+        assert initializer((5000,), np.random.default_rng(0), np.float64).mean() == pytest.approx(
+            3.0, abs=0.01
+        )
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (3, 2, 2, 7), (2, 1, 2, 9)])
@@ -132,7 +123,9 @@ def test_orthogonal_is_uniform():
 
 
 def test_orthogonal_needs_a_matrix():
-    with pytest.raises(ValueError, match=r"Orthogonal: needs an array of at least two axes, got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"Orthogonal: needs an array of at least two axes, got shape \(3,\)"
+    ):
         Orthogonal()((3,), np.random.default_rng(0))
 
 
@@ -160,27 +153,20 @@ def test_without_a_generator():
 
 
 NAMES = {
-    "zeros": Zeros,
-    "ones": Ones,
-    "constant": Constant,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "variance_scaling": VarianceScaling,
-    "glorot_uniform": GlorotUniform,
-    "glorot_normal": GlorotNormal,
-    "he_uniform": HeUniform,
-    "he_normal": HeNormal,
-    "lecun_uniform": LecunUniform,
-    "lecun_normal": LecunNormal,
-    "orthogonal": Orthogonal,
+    "zeros": Zeros, "ones": Ones, "constant": Constant, "random_normal": RandomNormal,
+    "random_uniform": RandomUniform, "truncated_normal": TruncatedNormal,
+    "variance_scaling": VarianceScaling, "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal, "he_uniform": HeUniform, "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform, "lecun_normal": LecunNormal, "orthogonal": Orthogonal,
 }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_get_by_name(name):
     cls = NAMES[name]
-    assert initializers.get(name) == initializers.get(cls.__name__) == initializers.get(cls) == cls()
+    assert (
+        initializers.get(name) == initializers.get(cls.__name__) == initializers.get(cls) == cls()
+    )
     assert getattr(initializers, name) is cls
     assert initializers.get(cls()) == cls()
 
@@ -193,7 +179,9 @@ def test_get():
     assert initializers.get(given) is given
 
 
-@pytest.mark.parametrize("initializer", [*EVERY, HeNormal(seed=7), Orthogonal(0.5, seed=1)], ids=repr)
+@pytest.mark.parametrize(
+    "initializer", [*EVERY, HeNormal(seed=7), Orthogonal(0.5, seed=1)], ids=repr
+)
 def test_config(initializer):
     assert initializers.get(json.loads(json.dumps(initializer.config()))) == initializer
     assert pickle.loads(pickle.dumps(initializer)) == initializer
@@ -207,35 +195,91 @@ def test_keras_distribution_synonym():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: initializers.get("he_norm"), ValueError, "unknown initializer 'he_norm'; did you mean 'he_normal'"),
+        (
+            lambda: initializers.get("he_norm"),
+            ValueError,
+            "unknown initializer 'he_norm'; did you mean 'he_normal'",
+        ),
         (lambda: initializers.get("Glorot Uniform"), ValueError, "did you mean 'glorot_uniform'"),
-        (lambda: initializers.get("kaiming"), ValueError, "unknown initializer 'kaiming'; choose one of zeros, ones, "),
+        (
+            lambda: initializers.get("kaiming"),
+            ValueError,
+            "unknown initializer 'kaiming'; choose one of zeros, ones, ",
+        ),
         (lambda: initializers.get(3), TypeError, "an initializer is a name, .* got int"),
         (lambda: initializers.get(int), TypeError, "an initializer is a name, .* got type"),
         (lambda: initializers.get({"class_name": 3}), ValueError, "must be a dict of class_name"),
-        (lambda: initializers.get({"class_name": "Zeros", "config": 3}), ValueError, "must be a dict of class_name"),
-        (lambda: initializers.get({"class_name": "Zeros", "config": {"x": 3}}), ValueError, "Zeros does not take x"),
+        (
+            lambda: initializers.get({"class_name": "Zeros", "config": 3}),
+            ValueError,
+            "must be a dict of class_name",
+        ),
+        (
+            lambda: initializers.get({"class_name": "Zeros", "config": {"x": 3}}),
+            ValueError,
+            "Zeros does not take x",
+        ),
         (lambda: Constant("a"), ValueError, "Constant: value must be a finite number, got 'a'"),
-        (lambda: Constant(float("nan")), ValueError, "Constant: value must be a finite number, got nan"),
-        (lambda: RandomNormal(stddev=-1), ValueError, "RandomNormal: stddev must be at least 0, got -1"),
-        (lambda: TruncatedNormal(stddev=-1), ValueError, "TruncatedNormal: stddev must be at least 0, got -1"),
-        (lambda: RandomUniform(1, 0), ValueError, "RandomUniform: minval must not lie above maxval, got 1.0 and 0.0"),
+        (
+            lambda: Constant(float("nan")),
+            ValueError,
+            "Constant: value must be a finite number, got nan",
+        ),
+        (
+            lambda: RandomNormal(stddev=-1),
+            ValueError,
+            "RandomNormal: stddev must be at least 0, got -1",
+        ),
+        (
+            lambda: TruncatedNormal(stddev=-1),
+            ValueError,
+            "TruncatedNormal: stddev must be at least 0, got -1",
+        ),
+        (
+            lambda: RandomUniform(1, 0),
+            ValueError,
+            "RandomUniform: minval must not lie above maxval, got 1.0 and 0.0",
+        ),
         (lambda: VarianceScaling(0), ValueError, "VarianceScaling: scale must be above 0, got 0"),
-        (lambda: VarianceScaling(mode="fan"), ValueError, "mode must be one of fan_in, fan_out, fan_avg, got 'fan'"),
+        (
+            lambda: VarianceScaling(mode="fan"),
+            ValueError,
+            "mode must be one of fan_in, fan_out, fan_avg, got 'fan'",
+        ),
         (
             lambda: VarianceScaling(distribution="beta"),
             ValueError,
             "distribution must be one of uniform, .* got 'beta'",
         ),
-        (lambda: HeNormal(seed=-1), ValueError, "HeNormal: seed must be None or a whole number of at least 0, got -1"),
+        (
+            lambda: HeNormal(seed=-1),
+            ValueError,
+            "HeNormal: seed must be None or a whole number of at least 0, got -1",
+        ),
         (lambda: HeNormal(1.5), ValueError, "HeNormal: seed must be .* got 1.5"),
-        (lambda: regularizers.get("l22"), ValueError, "unknown regularizer 'l22'; did you mean 'l2'"),
-        (lambda: regularizers.get("ridge"), ValueError, "unknown regularizer 'ridge'; choose one of l1, l2, l1_l2"),
+        (
+            lambda: regularizers.get("l22"),
+            ValueError,
+            "unknown regularizer 'l22'; did you mean 'l2'",
+        ),
+        (
+            lambda: regularizers.get("ridge"),
+            ValueError,
+            "unknown regularizer 'ridge'; choose one of l1, l2, l1_l2",
+        ),
         (lambda: regularizers.get(0.1), TypeError, "a regularizer is a name, .* got float"),
         (lambda: regularizers.get({"config": {}}), ValueError, "must be a dict of class_name"),
-        (lambda: regularizers.get({"class_name": "L2", "config": {"l1": 1}}), ValueError, "L2 does not take l1"),
+        (
+            lambda: regularizers.get({"class_name": "L2", "config": {"l1": 1}}),
+            ValueError,
+            "L2 does not take l1",
+        ),
         (lambda: L2(-0.1), ValueError, "L2: l2 must be a finite number of at least 0, got -0.1"),
-        (lambda: L1(float("inf")), ValueError, "L1: l1 must be a finite number of at least 0, got inf"),
+        (
+            lambda: L1(float("inf")),
+            ValueError,
+            "L1: l1 must be a finite number of at least 0, got inf",
+        ),
     ],
 )
 def test_refuses(make, error, message):
@@ -261,7 +305,13 @@ def test_penalties():
 
 
 def test_regularizers_by_name():
-    assert regularizers.get("l1") == regularizers.get("L1") == regularizers.get(L1) == regularizers.l1() == L1(0.01)
+    assert (
+        regularizers.get("l1")
+        == regularizers.get("L1")
+        == regularizers.get(L1)
+        == regularizers.l1()
+        == L1(0.01)
+    )
     assert regularizers.get("l2") == regularizers.l2(0.01) == L2()
     assert regularizers.get("l1_l2") == regularizers.get("L1L2") == regularizers.l1_l2() == L1L2()
     assert regularizers.get(None) is None

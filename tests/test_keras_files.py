@@ -1,4 +1,6 @@
-"""Keras's files: what they hold, written by h5py and json in Keras's layout, against NumPy in float64."""
+"""Keras's files: what they hold, written by h5py and json in Keras's layout, against NumPy in
+float64.
+"""
 
 import copy
 import importlib.util
@@ -25,26 +27,45 @@ from naive_layers import NaiveNetwork, describe
 import nbbn
 from nbbn.interop import from_keras
 
-h5py = pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
+h5py = pytest.importorskip(
+    "h5py", reason="h5py, which writes these files, is not installed: pip install h5py"
+)
 
 IMAGE = (7, 9, 4)
 MOBILE = [
-    describe("Conv2D", filters=6, kernel_size=[3, 3], strides=[2, 2], padding="same", use_bias=False),
-    describe("BatchNormalization", momentum=0.9, epsilon=1e-5), describe("ReLU", max_value=6.0),
-    describe("DepthwiseConv2D", kernel_size=[2, 2], depth_multiplier=2), describe("BatchNormalization", scale=False),
-    describe("Activation", activation="silu"), describe("Conv2DTranspose", filters=3, kernel_size=[3, 3], strides=[2, 2]),
-    describe("GroupNormalization", groups=3), describe("MaxPooling2D", pool_size=[2, 2]), describe("Flatten"),
-    describe("Dense", units=5, activation="gelu"), describe("LayerNormalization", axis=[-1]), describe("Dropout", rate=0.2),
-    describe("BatchNormalization", center=False), describe("Dense", units=3, activation="softmax"),
-]  # fmt: skip
+    describe(
+        "Conv2D", filters=6, kernel_size=[3, 3], strides=[2, 2], padding="same", use_bias=False
+    ),
+    describe("BatchNormalization", momentum=0.9, epsilon=1e-5),
+    describe("ReLU", max_value=6.0),
+    describe("DepthwiseConv2D", kernel_size=[2, 2], depth_multiplier=2),
+    describe("BatchNormalization", scale=False),
+    describe("Activation", activation="silu"),
+    describe("Conv2DTranspose", filters=3, kernel_size=[3, 3], strides=[2, 2]),
+    describe("GroupNormalization", groups=3),
+    describe("MaxPooling2D", pool_size=[2, 2]),
+    describe("Flatten"),
+    describe("Dense", units=5, activation="gelu"),
+    describe("LayerNormalization", axis=[-1]),
+    describe("Dropout", rate=0.2),
+    describe("BatchNormalization", center=False),
+    describe("Dense", units=3, activation="softmax"),
+]
 OTHERS = [
-    describe("ZeroPadding2D", padding=[[1, 0], [2, 3]]), describe("Conv2D", filters=6, kernel_size=[1, 2], groups=2),
-    describe("LeakyReLU", negative_slope=0.4), describe("AveragePooling2D", pool_size=[2, 3], strides=[1, 2], padding="same"),
+    describe("ZeroPadding2D", padding=[[1, 0], [2, 3]]),
+    describe("Conv2D", filters=6, kernel_size=[1, 2], groups=2),
+    describe("LeakyReLU", negative_slope=0.4),
+    describe("AveragePooling2D", pool_size=[2, 3], strides=[1, 2], padding="same"),
     describe("UpSampling2D", size=[2, 1], interpolation="nearest"), describe("ELU", alpha=0.7),
     describe("GaussianNoise", stddev=0.1), describe("GlobalAveragePooling2D", keepdims=True),
-    describe("Reshape", target_shape=[3, 2]), describe("Dense", units=4), describe("Flatten"), describe("Softmax", axis=-1),
-]  # fmt: skip
-TWINS = [describe("Dense", units=5), describe("Dense", units=5, activation="tanh"), describe("Dense", units=5)]
+    describe("Reshape", target_shape=[3, 2]), describe("Dense", units=4), describe("Flatten"),
+    describe("Softmax", axis=-1),
+]
+TWINS = [
+    describe("Dense", units=5),
+    describe("Dense", units=5, activation="tanh"),
+    describe("Dense", units=5),
+]
 NETWORKS = {"mobile": (IMAGE, MOBILE), "others": (IMAGE, OTHERS), "twins": ((5,), TWINS)}
 
 
@@ -86,23 +107,37 @@ def test_keras_file(tmp_path, name, config, say_names):
 @pytest.mark.parametrize("suffix", ["", ":0"])
 def test_h5_file(tmp_path, name, suffix):
     shape, network = drawn(name)
-    model = from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network, suffix=suffix), "m.h5"))
+    model = from_keras(
+        written(
+            tmp_path, h5_file(sequential_config(network, shape), network, suffix=suffix), "m.h5"
+        )
+    )
     check(model, network, shape)
 
 
 def test_the_content_counts_and_not_the_name(tmp_path):
     shape, network = drawn("twins")
-    check(from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network), "m.keras")), network, shape)
+    check(
+        from_keras(
+            written(tmp_path, h5_file(sequential_config(network, shape), network), "m.keras")
+        ),
+        network,
+        shape,
+    )
 
 
 def test_compressed_archives_are_read(tmp_path):
     shape, network = drawn()
-    data = keras_file(sequential_config(network, shape), weights_file(network), zipfile.ZIP_DEFLATED)
+    data = keras_file(
+        sequential_config(network, shape), weights_file(network), zipfile.ZIP_DEFLATED
+    )
     check(from_keras(written(tmp_path, data)), network, shape)
 
 
 def test_names_count_and_not_positions(tmp_path):
-    """In a `.keras` the name beside the weights, in a `.h5` the arrays' own names: those of a frozen batch norm come in another
+    """In a `.keras` the name beside the weights, in a `.h5` the arrays' own names.
+
+    Those of a frozen batch norm come in another
     order."""
     shape, network = drawn("twins")
     names = names_of(network)
@@ -128,15 +163,26 @@ def test_long_lists_of_names_in_pieces(tmp_path):
 
     shape, network = drawn("twins")
     check(
-        from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network, change=cut))), network, shape
+        from_keras(
+            written(tmp_path, h5_file(sequential_config(network, shape), network, change=cut))
+        ),
+        network,
+        shape,
     )
 
 
 def test_arguments_of_layers(tmp_path):
     shape, network = drawn("twins")
     config = sequential_config(network, shape)
-    l2 = {"module": "keras.regularizers", "class_name": "L2", "config": {"l2": 0.25}, "registered_name": None}
-    normal = {"module": "keras.initializers", "class_name": "HeNormal", "config": {"seed": 3, "input_axes": None}}
+    l2 = {
+        "module": "keras.regularizers", "class_name": "L2", "config": {"l2": 0.25},
+        "registered_name": None,
+    }
+    normal = {
+        "module": "keras.initializers",
+        "class_name": "HeNormal",
+        "config": {"seed": 3, "input_axes": None},
+    }
     own = {"module": "mine", "class_name": "Mine", "config": {}, "registered_name": "p>Mine"}
     for layer, changes in zip(config["config"]["layers"][1:], [
         {"kernel_regularizer": l2, "kernel_initializer": normal, "quantization_config": None},
@@ -144,7 +190,9 @@ def test_arguments_of_layers(tmp_path):
         {"bias_regularizer": "l1", "dtype": "mixed_float16"},
     ]):  # fmt: skip
         layer["config"].update(changes)
-    first, second, third = from_keras(written(tmp_path, keras_file(config, weights_file(network)))).layers
+    first, second, third = from_keras(
+        written(tmp_path, keras_file(config, weights_file(network)))
+    ).layers
     assert first.kernel_regularizer == nbbn.regularizers.L2(0.25)
     assert first.kernel_initializer == nbbn.initializers.HeNormal(3)
     assert not second.trainable
@@ -165,16 +213,20 @@ def test_a_keras_momentum_stays_what_it_is(tmp_path):
     shape, network = drawn()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = from_keras(written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network))))
-    assert [layer.momentum for layer in model.layers if isinstance(layer, nbbn.layers.BatchNormalization)] == [
-        0.9,
-        0.99,
-        0.99,
+        model = from_keras(
+            written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network)))
+        )
+    assert [
+        layer.momentum
+        for layer in model.layers
+        if isinstance(layer, nbbn.layers.BatchNormalization)
+    ] == [
+        0.9, 0.99, 0.99,
     ]
-    assert [layer.epsilon for layer in model.layers if isinstance(layer, nbbn.layers.BatchNormalization)] == [
-        1e-5,
-        1e-3,
-        1e-3,
+    assert [
+        layer.epsilon for layer in model.layers if isinstance(layer, nbbn.layers.BatchNormalization)
+    ] == [
+        1e-5, 1e-3, 1e-3,
     ]
 
 
@@ -184,7 +236,9 @@ def test_float64(tmp_path):
     config = sequential_config(network, shape)
     for layer in config["config"]["layers"]:
         layer["config"]["dtype"] = "float64"
-    model = from_keras(written(tmp_path, keras_file(config, weights_file(network, dtype="float64"))))
+    model = from_keras(
+        written(tmp_path, keras_file(config, weights_file(network, dtype="float64")))
+    )
     x = np.random.default_rng(4).normal(size=(5, *shape))
     got = model.predict(x)
     assert got.dtype == np.float64
@@ -194,12 +248,19 @@ def test_float64(tmp_path):
 def test_training_goes_on(tmp_path):
     """The running statistics of one more step follow from the file's."""
     shape, network = drawn()
-    model = from_keras(written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network))))
+    model = from_keras(
+        written(tmp_path, keras_file(sequential_config(network, shape), weights_file(network)))
+    )
     model.compile("sgd", "sparse_categorical_crossentropy")
-    before, x = model.get_weights()[4], np.random.default_rng(4).normal(size=(8, *shape)).astype(np.float32)
+    before, x = (
+        model.get_weights()[4],
+        np.random.default_rng(4).normal(size=(8, *shape)).astype(np.float32),
+    )
     model.train_on_batch(x, np.arange(8) % 3)
     z = NaiveNetwork(MOBILE[:1], shape, network.weights[:1]).forward(x)
-    np.testing.assert_allclose(model.get_weights()[4], 0.9 * before + 0.1 * z.var(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.get_weights()[4], 0.9 * before + 0.1 * z.var(axis=(0, 1, 2)), rtol=1e-5
+    )
 
     if importlib.util.find_spec("onnx"):
         back = nbbn.interop.from_onnx(nbbn.interop.to_onnx(model, fold=False))
@@ -245,16 +306,25 @@ def refused(tmp_path, data, message):
 
 
 def a_layer(kind, config=None, **entry):
-    entry = {"module": "keras.layers", "class_name": kind, "config": {"name": "odd", **(config or {})}, **entry}
+    entry = {
+        "module": "keras.layers", "class_name": kind, "config": {"name": "odd", **(config or {})},
+        **entry,
+    }
     return {"registered_name": None, **entry}
 
 
 LAYERS = [
     (a_layer("Lambda", {"function": "x"}), r"layer 'odd' \(Lambda\) holds code, which is not run"),
     (a_layer("LSTM", {"units": 3}), r"layer 'odd' \(LSTM\) is not known; nbbn has .*Dense"),
-    (a_layer("Dense", {"units": 3}, module="mine", registered_name="p>Dense"), r"layer 'odd' \(Dense\) is not known"),
+    (
+        a_layer("Dense", {"units": 3}, module="mine", registered_name="p>Dense"),
+        r"layer 'odd' \(Dense\) is not known",
+    ),
     (a_layer("Dense", {"units": 3}, module="mine"), r"layer 'odd' \(Dense\) is not known"),
-    (a_layer("Sequential", {"layers": []}), r"layer 'odd' \(Sequential\) is a model inside the model; put its layers"),
+    (
+        a_layer("Sequential", {"layers": []}),
+        r"layer 'odd' \(Sequential\) is a model inside the model; put its layers",
+    ),
     (
         a_layer("Dense", {"units": 0}),
         r"layer 'odd' \(Dense\): Dense: units must be a whole number of at least 1, got 0",
@@ -272,7 +342,13 @@ LAYERS = [
         "dtype bfloat16 is not supported; nbbn computes in float32 and",
     ),
     (
-        a_layer("Dense", {"units": 3, "kernel_regularizer": {"module": "mine", "class_name": "Mine", "config": {}}}),
+        a_layer(
+            "Dense",
+            {
+                "units": 3,
+                "kernel_regularizer": {"module": "mine", "class_name": "Mine", "config": {}},
+            },
+        ),
         "kernel_regularizer is the Mine {}, which nbbn does not have; save the model without it",
     ),
     (
@@ -284,8 +360,14 @@ LAYERS = [
         "data_format must be None or 'chan",
     ),
     (a_layer("Dense", {"units": 3, "name": 3}), "a layer must have a name and a class"),
-    (a_layer("Conv2D", {"filters": 3, "kernel_size": 2}), r"layer 'odd' does not fit rows of shape \(5,\)"),
-    (a_layer("Dense", {"units": 3, "dtype": "float64"}), "layer 'odd' computes in float64, others in float32"),
+    (
+        a_layer("Conv2D", {"filters": 3, "kernel_size": 2}),
+        r"layer 'odd' does not fit rows of shape \(5,\)",
+    ),
+    (
+        a_layer("Dense", {"units": 3, "dtype": "float64"}),
+        "layer 'odd' computes in float64, others in float32",
+    ),
     (a_layer("Dense", {"units": 3}), r"layer 'odd' \(Dense\): its weights are missing"),
     (3, "its config describes no Keras model"),
 ]
@@ -308,7 +390,9 @@ def changed(change, make=functional_config):
 
 def nodes(*at):
     """The second layer used on the outputs of these layers."""
-    return lambda c, inner, layers: layers[2].update(inbound_nodes=[node(layers[i]["name"]) for i in at])
+    return lambda c, inner, layers: layers[2].update(
+        inbound_nodes=[node(layers[i]["name"]) for i in at]
+    )
 
 
 def two_inputs(c, inner, layers):
@@ -319,7 +403,10 @@ def two_inputs(c, inner, layers):
 
 MODELS = [
     (nodes(1, 1), "layer 'dense_of_1' is used 2 times"),
-    (nodes(0), "the output of layer 'input_layer' goes into two layers, 'dense_of_0' and 'dense_of_1': no one path"),
+    (
+        nodes(0),
+        "the output of layer 'input_layer' goes into two layers, 'dense_of_0' and 'dense_of_1': no one path",
+    ),
     (nodes(3), "the output of layer 'dense_of_2'|no one path"),
     (two_inputs, "layer 'dense_of_1' has more than one input"),
     (
@@ -332,25 +419,40 @@ MODELS = [
         ),
         "layer 'dense_of_1' takes output 0 of use 1 of 'dense_of_0'",
     ),
-    (lambda c, i, layers: i.update(input_layers=[["a", 0, 0], ["b", 0, 0]]), "has 2 inputs; models with one are read"),
-    (lambda c, i, layers: i.update(output_layers=[["a", 0, 0], ["b", 0, 0]]), "has 2 outputs; models with one"),
+    (
+        lambda c, i, layers: i.update(input_layers=[["a", 0, 0], ["b", 0, 0]]),
+        "has 2 inputs; models with one are read",
+    ),
+    (
+        lambda c, i, layers: i.update(output_layers=[["a", 0, 0], ["b", 0, 0]]),
+        "has 2 outputs; models with one",
+    ),
     (
         lambda c, i, layers: i.update(output_layers=["dense_of_1", 0, 0]),
         "no one path from 'input_layer' to 'dense_of_1'",
     ),
-    (lambda c, i, layers: c.update(class_name="Mine"), "holds a Mine; only Sequential models and functional ones"),
+    (
+        lambda c, i, layers: c.update(class_name="Mine"),
+        "holds a Mine; only Sequential models and functional ones",
+    ),
     (lambda c, i, layers: c.update(module="mine"), "holds a Functional; only Sequential models"),
     (lambda c, i, layers: c.pop("config"), "its config describes no Keras model"),
     (lambda c, i, layers: [], "its config describes no Keras model"),
 ]
 SEQUENTIALS = [
     (lambda c, i, layers: layers.clear(), "has no layers"),
-    (lambda c, i, layers: (layers.pop(0), i.pop("build_input_shape"))[:0], "was saved before it was built"),
+    (
+        lambda c, i, layers: (layers.pop(0), i.pop("build_input_shape"))[:0],
+        "was saved before it was built",
+    ),
     (
         lambda c, i, layers: layers[0]["config"].update(batch_shape=[None, None, 5]),
         "every size but the batch's must be known",
     ),
-    (lambda c, i, layers: layers.extend([layers[-1]] * 1000), "has 1004 layers; at most 1000 are read"),
+    (
+        lambda c, i, layers: layers.extend([layers[-1]] * 1000),
+        "has 1004 layers; at most 1000 are read",
+    ),
     (
         lambda c, i, layers: layers[2]["config"].update(name="dense_of_0"),
         "need different names, 'dense_of_0' is there already",
@@ -364,7 +466,10 @@ SEQUENTIALS = [
 
 @pytest.mark.parametrize(
     ("make", "change", "message"),
-    [*((functional_config, *case) for case in MODELS), *((sequential_config, *case) for case in SEQUENTIALS)],
+    [
+        *((functional_config, *case) for case in MODELS),
+        *((sequential_config, *case) for case in SEQUENTIALS),
+    ],
 )
 def test_refuses_models(tmp_path, make, change, message):
     _, network = drawn("twins")
@@ -376,14 +481,18 @@ def test_refuses_weights_that_do_not_fit(tmp_path):
     shape, network = drawn("twins")
     config = sequential_config(network, shape)
     bare = [{"kernel": network.weights[1]["kernel"]}]
-    more = NaiveNetwork([TWINS[0], describe("Dense", units=5, use_bias=False)], shape, network.weights[:1] + bare)
+    more = NaiveNetwork(
+        [TWINS[0], describe("Dense", units=5, use_bias=False)], shape, network.weights[:1] + bare
+    )
     refused(
         tmp_path,
         keras_file(config, weights_file(more)),
         r"layer 'dense_of_1' \(Dense\): has 1 arrays, needs kernel, bias",
     )
     refused(
-        tmp_path, h5_file(config, more), r"layer 'dense_of_1' \(Dense\): has arrays \['kernel'\], needs kernel, bias"
+        tmp_path,
+        h5_file(config, more),
+        r"layer 'dense_of_1' \(Dense\): has arrays \['kernel'\], needs kernel, bias",
     )
     twice = weights_file(network, ["dense_of_0", "dense_of_0", "dense_of_2"])
     refused(tmp_path, keras_file(config, twice), "has weights of two layers named 'dense_of_0'")
@@ -391,7 +500,11 @@ def test_refuses_weights_that_do_not_fit(tmp_path):
     network.weights[1]["bias"][2] = np.nan
     refused(tmp_path, keras_file(config, weights_file(network)), "bias holds NaN or infinity")
     network.weights[1]["bias"][2] = 1e300
-    refused(tmp_path, keras_file(config, weights_file(network, dtype="float64")), "bias holds NaN or infinity")
+    refused(
+        tmp_path,
+        keras_file(config, weights_file(network, dtype="float64")),
+        "bias holds NaN or infinity",
+    )
 
 
 def dataset(**arguments):
@@ -432,12 +545,21 @@ def attribute(name, value):
 
 WHERE = r"layer 'dense_of_1' \(Dense\): "
 CONTENTS = [
-    (dataset(data=None, shape=(5, 5), dtype="f4", chunks=(5, 5)), WHERE + "kernel holds no numbers"),
+    (
+        dataset(data=None, shape=(5, 5), dtype="f4", chunks=(5, 5)),
+        WHERE + "kernel holds no numbers",
+    ),
     (dataset(data=None, shape=(5, 5), dtype="f4"), WHERE + "kernel holds no numbers"),
     (dataset(data=np.ones((5, 4), "f4")), WHERE + r"has shape \(5, 4\), the layer needs \(5, 5\)"),
     (dataset(data=None, shape=(2**30, 2**30), dtype="f4"), WHERE + "kernel holds no numbers"),
-    (dataset(data=np.zeros((2500, 2500), "f4"), compression="gzip"), WHERE + "kernel promises more numbers than the file can"),
-    (dataset(data=None, shape=(5, 5), dtype="f4", external=[("/etc/hostname", 0, 100)]), WHERE + "kernel lies in another file"),
+    (
+        dataset(data=np.zeros((2500, 2500), "f4"), compression="gzip"),
+        WHERE + "kernel promises more numbers than the file can",
+    ),
+    (
+        dataset(data=None, shape=(5, 5), dtype="f4", external=[("/etc/hostname", 0, 100)]),
+        WHERE + "kernel lies in another file",
+    ),
     (dataset(data=np.ones((5, 5), "i4")), WHERE + "kernel holds no floats"),
     (dataset(data=np.ones((5, 5), "S4")), WHERE + "kernel holds no floats"),
     (virtual, WHERE + "kernel lies in another file"),
@@ -447,8 +569,14 @@ CONTENTS = [
     ),
     (link(h5py.SoftLink("/model_weights")), WHERE + "kernel is a link to another place"),
     (attribute("weight_names", 3), WHERE + r"has arrays \[\], needs kernel, bias"),
-    (attribute("weight_names", np.array([b"a/b/c/d"])), WHERE + r"has arrays \['d'\], needs kernel, bias"),
-    (attribute("weight_names", np.array([b"no/kernel", b"dense_of_1/bias"])), WHERE + "no is missing"),
+    (
+        attribute("weight_names", np.array([b"a/b/c/d"])),
+        WHERE + r"has arrays \['d'\], needs kernel, bias",
+    ),
+    (
+        attribute("weight_names", np.array([b"no/kernel", b"dense_of_1/bias"])),
+        WHERE + "no is missing",
+    ),
     (lambda file: file.pop("model_weights/dense_of_1"), WHERE + "dense_of_1 is missing"),
     (lambda file: file.pop("model_weights"), "model_weights is missing"),
 ]
@@ -506,13 +634,23 @@ def test_refuses_broken_structures(tmp_path, old, new, message):
     refused(tmp_path, patched(old, new), message)
 
 
-PIECES = {"gzip": {"compression": "gzip"}, "chunks": {"chunks": (5, 1)}, "growing": {"maxshape": (None, 5)}}
+PIECES = {
+    "gzip": {"compression": "gzip"},
+    "chunks": {"chunks": (5, 1)},
+    "growing": {"maxshape": (None, 5)},
+}
 
 
 @pytest.mark.parametrize("change", [dataset(**options) for options in PIECES.values()], ids=PIECES)
 def test_arrays_in_pieces(tmp_path, change):
     shape, network = drawn("twins")
-    check(from_keras(written(tmp_path, h5_file(sequential_config(network, shape), network, change=change))), network, shape)
+    check(
+        from_keras(
+            written(tmp_path, h5_file(sequential_config(network, shape), network, change=change))
+        ),
+        network,
+        shape,
+    )
 
 
 @pytest.mark.parametrize("crash", ["os.abort()", "os.kill(os.getpid(), 11)"])
@@ -521,7 +659,11 @@ def test_a_crash_of_the_library_is_an_error(tmp_path, monkeypatch, crash):
     child.write_text(f"import os\n{crash}")
     monkeypatch.setattr("nbbn.formats.keras.hdf5._CHILD", child)
     shape, network = drawn("twins")
-    refused(tmp_path, h5_file(sequential_config(network, shape), network), "broken .makes the HDF5 library crash")
+    refused(
+        tmp_path,
+        h5_file(sequential_config(network, shape), network),
+        "broken .makes the HDF5 library crash",
+    )
 
 
 def test_a_file_without_end_is_an_error(tmp_path, monkeypatch):
@@ -530,7 +672,11 @@ def test_a_file_without_end_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("nbbn.formats.keras.hdf5._CHILD", child)
     monkeypatch.setattr("nbbn.formats.keras.hdf5._SECONDS", 0.2)
     shape, network = drawn("twins")
-    refused(tmp_path, h5_file(sequential_config(network, shape), network), "broken .keeps the HDF5 library busy without end")
+    refused(
+        tmp_path,
+        h5_file(sequential_config(network, shape), network),
+        "broken .keeps the HDF5 library busy without end",
+    )
 
 
 def test_groups_of_many_entries(tmp_path):
@@ -539,7 +685,9 @@ def test_groups_of_many_entries(tmp_path):
     network = NaiveNetwork(layers, shape).draw(np.random.default_rng(3))
     config = sequential_config(network, shape)
     for data in (keras_file(config, weights_file(network)), h5_file(config, network)):
-        for got, array in zip(from_keras(written(tmp_path, data)).get_weights(), network.get_weights(), strict=True):
+        for got, array in zip(
+            from_keras(written(tmp_path, data)).get_weights(), network.get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(got, array)
 
 
@@ -547,7 +695,9 @@ def test_groups_of_many_entries(tmp_path):
 def test_floats_of_other_widths_and_orders(tmp_path, dtype):
     shape, network = drawn("twins")
     config, data = sequential_config(network, shape), weights_file(network, dtype=dtype)
-    for got, array in zip(from_keras(written(tmp_path, keras_file(config, data))).get_weights(), network.get_weights()):
+    for got, array in zip(
+        from_keras(written(tmp_path, keras_file(config, data))).get_weights(), network.get_weights()
+    ):
         np.testing.assert_array_equal(got, array.astype(dtype).astype(np.float32))
 
 
@@ -556,21 +706,35 @@ def test_refuses_archives_that_grow(tmp_path):
     config = sequential_config(network, shape)
     bomb = keras_file(config, bytes(2**26), zipfile.ZIP_DEFLATED)
     assert len(bomb) < 2**17
-    refused(tmp_path, bomb, r"model.weights.h5 unpacks to more than \d+ bytes, which no model's does")
-    refused(tmp_path, keras_file(b" " * 2**25, b"", zipfile.ZIP_DEFLATED), "config.json unpacks to more than")
+    refused(
+        tmp_path, bomb, r"model.weights.h5 unpacks to more than \d+ bytes, which no model's does"
+    )
+    refused(
+        tmp_path,
+        keras_file(b" " * 2**25, b"", zipfile.ZIP_DEFLATED),
+        "config.json unpacks to more than",
+    )
 
 
 def test_refuses_other_compressions(tmp_path):
     """LZMA's files say themselves how much memory it is to take."""
     shape, network = drawn("twins")
     data = keras_file(sequential_config(network, shape), weights_file(network), zipfile.ZIP_LZMA)
-    refused(tmp_path, data, "config.json is compressed in a way that Keras does not use; save the model again")
+    refused(
+        tmp_path,
+        data,
+        "config.json is compressed in a way that Keras does not use; save the model again",
+    )
 
 
 def test_refuses_long_configs(tmp_path, monkeypatch):
     shape, network = drawn("twins")
     monkeypatch.setattr("nbbn.formats.keras.reading._MAX_CONFIG", 100)
-    refused(tmp_path, h5_file(sequential_config(network, shape), network), "its config is longer than 100 bytes")
+    refused(
+        tmp_path,
+        h5_file(sequential_config(network, shape), network),
+        "its config is longer than 100 bytes",
+    )
 
 
 def test_h5py_is_missing(monkeypatch, tmp_path):

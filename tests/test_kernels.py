@@ -14,13 +14,18 @@ from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import TrainingRun
 
 DTYPES = [np.float32, np.float64]
-FREE = [Segment.X, Segment.Y, Segment.OUT, Segment.GAMMA, Segment.BETA, Segment.LOSSES, Segment.HITS, Segment.ORDER]
+FREE = [
+    Segment.X, Segment.Y, Segment.OUT, Segment.GAMMA, Segment.BETA, Segment.LOSSES, Segment.HITS,
+    Segment.ORDER,
+]
 
 
 def run(kernel, dtype, rows, threads=1, **operands):
     """One step of one kernel on `rows` rows; arrays are written in place."""
     program, arrays = Program(np.dtype(dtype)), {}
-    for segment, (name, value) in zip(FREE, [(n, v) for n, v in operands.items() if isinstance(v, np.ndarray)]):
+    for segment, (name, value) in zip(
+        FREE, [(n, v) for n, v in operands.items() if isinstance(v, np.ndarray)]
+    ):
         arrays[segment], operands[name] = value, Buffer(name, segment)
     program.add(kernel, **operands)
     step = np.array([[rows, 0, 0, 0, 0, np.float64(rows).view(np.int64)]])
@@ -32,7 +37,10 @@ def run(kernel, dtype, rows, threads=1, **operands):
 # A function and numbers for its parameters, other than the defaults too.
 FUNCTIONS = [(name, function.defaults) for name, function in activations.ELEMENTWISE.items()]
 FUNCTIONS += [("leaky_relu", (0.3,)), ("leaky_relu", (0.0,)), ("elu", (0.7,))]
-FUNCTIONS += [("clipped_relu", n) for n in [(0.0, 6.0, 0.0), (0.1, 6.0, 0.5), (0.2, np.inf, -1.0), (0.0, 2.0, 1.0)]]
+FUNCTIONS += [
+    ("clipped_relu", n)
+    for n in [(0.0, 6.0, 0.0), (0.1, 6.0, 0.5), (0.2, np.inf, -1.0), (0.0, 2.0, 1.0)]
+]
 functions = pytest.mark.parametrize(("name", "numbers"), FUNCTIONS, ids=str)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -84,12 +92,20 @@ def test_slope_is_the_central_difference(name, numbers, dtype):
     x = grid(dtype)
     h = 1e-6 * np.maximum(np.abs(x.astype(np.float64)), 1)
     ref = (value_of(name, numbers, x + h) - value_of(name, numbers, x - h)) / (2 * h)
-    bends = {"clipped_relu": numbers[1:], "gelu": (), "silu": (), "mish": (), "tanh": ()}.get(name, (0.0,))
-    smooth = np.all([np.abs(x - bend) > 2 * h for bend in bends if np.isfinite(bend)] or [h > 0], axis=0)
+    bends = {"clipped_relu": numbers[1:], "gelu": (), "silu": (), "mish": (), "tanh": ()}.get(
+        name, (0.0,)
+    )
+    smooth = np.all(
+        [np.abs(x - bend) > 2 * h for bend in bends if np.isfinite(bend)] or [h > 0], axis=0
+    )
     for factor in (1.0, -2.0):
         dy = np.full_like(x, factor)
-        image_kernel(f"image_{name}_slope", activations.ELEMENTWISE[name].named(numbers), dy=dy, x=x)
-        np.testing.assert_allclose(dy[smooth], factor * ref[smooth], rtol=1e-5, atol=max(10 * np.finfo(dtype).eps, 1e-9))
+        image_kernel(
+            f"image_{name}_slope", activations.ELEMENTWISE[name].named(numbers), dy=dy, x=x
+        )
+        np.testing.assert_allclose(
+            dy[smooth], factor * ref[smooth], rtol=1e-5, atol=max(10 * np.finfo(dtype).eps, 1e-9)
+        )
 
 
 @dtypes
@@ -102,7 +118,10 @@ def test_activation_in_place(name, dtype):
     ref, slope = np.empty_like(x), dy.copy()
     panels = x.shape[1] // lanes(np.dtype(dtype))
     run(f"{name}_forward", dtype, rows, 2, x=y, x_stride=x.shape[1], panels=panels)
-    run(f"{name}_backward", dtype, rows, 2, dy=dy, dy_stride=x.shape[1], y=y, y_stride=x.shape[1], panels=panels)
+    run(
+        f"{name}_backward", dtype, rows, 2, dy=dy, dy_stride=x.shape[1], y=y, y_stride=x.shape[1],
+        panels=panels,
+    )
     run(f"image_{name}", dtype, rows, x=x, y=ref, image=x.shape[1], blocks=2)
     run(f"image_{name}_slope", dtype, rows, dy=slope, x=x, image=x.shape[1], blocks=2)
     np.testing.assert_array_equal(y, ref)
@@ -125,10 +144,17 @@ def test_infinities_and_nan(name, numbers, dtype):
 @pytest.mark.parametrize("name", ["elu", "selu"])
 def test_elu_keeps_its_digits_near_zero_on_every_path(name, dtype):
     x = -np.geomspace(1e-12, 0.1, 64).astype(dtype).reshape(8, 8)
-    ref, near = value_of(name, activations.ELEMENTWISE[name].defaults, x), {"rtol": tolerance(dtype)}
-    np.testing.assert_allclose(functional.dense(x, np.eye(8, dtype=dtype), activation=name), ref, **near)
+    ref, near = (
+        value_of(name, activations.ELEMENTWISE[name].defaults, x),
+        {"rtol": tolerance(dtype)},
+    )
+    np.testing.assert_allclose(
+        functional.dense(x, np.eye(8, dtype=dtype), activation=name), ref, **near
+    )
     pixels, kernel = x.reshape(2, 2, 2, 8), np.eye(8, dtype=dtype).reshape(1, 1, 8, 8)
-    np.testing.assert_allclose(functional.conv2d(pixels, kernel, activation=name).reshape(8, 8), ref, **near)
+    np.testing.assert_allclose(
+        functional.conv2d(pixels, kernel, activation=name).reshape(8, 8), ref, **near
+    )
     common = {"dtype": np.dtype(dtype).name}
     for chain, rows in [
         ([layers.Dense(8, name, **common)], x),
@@ -138,10 +164,14 @@ def test_elu_keeps_its_digits_near_zero_on_every_path(name, dtype):
         model = nbbn.Sequential(chain)
         model.compile("sgd", "mse")
         model.build(rows.shape)
-        model.set_weights([np.eye(8, dtype=dtype).reshape(model.get_weights()[0].shape), np.zeros(8, dtype)])
+        model.set_weights(
+            [np.eye(8, dtype=dtype).reshape(model.get_weights()[0].shape), np.zeros(8, dtype)]
+        )
         np.testing.assert_allclose(model.predict(rows, verbose=0).reshape(8, 8), ref, **near)
         zeros = np.zeros((len(rows), 64 // len(rows)), dtype)
-        assert model.train_on_batch(rows, zeros) == pytest.approx(np.square(ref).mean(), rel=10 * near["rtol"])
+        assert model.train_on_batch(rows, zeros) == pytest.approx(
+            np.square(ref).mean(), rel=10 * near["rtol"]
+        )
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 1, 1, 3)], ids=str)
@@ -171,7 +201,11 @@ def targets_of(record, rng):
         return rng.integers(0, UNITS, ROWS)
     if record.end in ("softmax", "sigmoid"):
         return rng.dirichlet(np.ones(UNITS), ROWS)
-    return rng.poisson(2, (ROWS, UNITS)).astype(float) if record.end == "exponential" else rng.normal(0, 2, (ROWS, UNITS))
+    return (
+        rng.poisson(2, (ROWS, UNITS)).astype(float)
+        if record.end == "exponential"
+        else rng.normal(0, 2, (ROWS, UNITS))
+    )
 
 
 def outputs_of(record, z):
@@ -185,7 +219,10 @@ def outputs_of(record, z):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("record", losses.RECORDS.values(), ids=losses.RECORDS)
 def test_loss(record, threads, dtype):
-    """Each row's value is the record's; the gradient is the central difference of the mean over the rows."""
+    """Each row's value is the record's.
+
+    The gradient is the central difference of the mean over the rows.
+    """
     rng = np.random.default_rng(0)
     z, t = rng.normal(0, 1.5, (ROWS, UNITS)).astype(dtype), targets_of(record, rng)
     wide = np.zeros((ROWS, padded(UNITS, np.dtype(dtype))), dtype)
@@ -198,10 +235,11 @@ def test_loss(record, threads, dtype):
         matrix[:, :UNITS] = t
     values, hits, dy = np.empty(ROWS), np.zeros(ROWS), np.zeros_like(wide)
     known = {
-        "z": wide, "y": wide, "dy": dy, "targets": matrix, "labels": np.asarray(t, np.int64), "order": np.arange(ROWS),
-        "losses": values, "hits": hits, "units": UNITS, "panels": wide.shape[1] // lanes(np.dtype(dtype)), "parameter": 0.7,
+        "z": wide, "y": wide, "dy": dy, "targets": matrix, "labels": np.asarray(t, np.int64),
+        "order": np.arange(ROWS), "losses": values, "hits": hits, "units": UNITS,
+        "panels": wide.shape[1] // lanes(np.dtype(dtype)), "parameter": 0.7,
         **dict.fromkeys(("z_stride", "y_stride", "dy_stride", "t_stride"), wide.shape[1]),
-    }  # fmt: skip
+    }
     wanted = KERNELS[record.engine].operands
     run(record.engine, dtype, ROWS, threads, **{name: known[name] for name in wanted})
     gradient = (dy if "dy" in wanted else wide)[:, :UNITS]

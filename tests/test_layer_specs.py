@@ -1,4 +1,7 @@
-"""The layers' specifications: arguments, shapes, weights, saved form. The expected shapes are Keras 3's."""
+"""The layers' specifications: arguments, shapes, weights, saved form.
+
+The expected shapes are Keras 3's.
+"""
 
 import copy
 import inspect
@@ -61,17 +64,38 @@ SHAPES = [
     (Conv2D(6, 3, groups=2, use_bias=False), IMAGE, (5, 6, 6), {"kernel": (3, 3, 2, 6)}),
     (Conv2D(6, (7, 8)), IMAGE, (1, 1, 6), {"kernel": (7, 8, 4, 6), "bias": (6,)}),
     (DepthwiseConv2D(3), IMAGE, (5, 6, 4), {"kernel": (3, 3, 4, 1), "bias": (4,)}),
-    (DepthwiseConv2D((3, 2), 2, "same", 2), IMAGE, (4, 4, 8), {"kernel": (3, 2, 4, 2), "bias": (8,)}),
-    (DepthwiseConv2D(2, depth_multiplier=3, use_bias=False), IMAGE, (6, 7, 12), {"kernel": (2, 2, 4, 3)}),
+    (
+        DepthwiseConv2D((3, 2), 2, "same", 2), IMAGE, (4, 4, 8),
+        {"kernel": (3, 2, 4, 2), "bias": (8,)},
+    ),
+    (
+        DepthwiseConv2D(2, depth_multiplier=3, use_bias=False), IMAGE, (6, 7, 12),
+        {"kernel": (2, 2, 4, 3)},
+    ),
     (Conv2DTranspose(5, 3), IMAGE, (9, 10, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
     (Conv2DTranspose(5, 3, 2), IMAGE, (15, 17, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
     (Conv2DTranspose(5, 2, 3), IMAGE, (21, 24, 5), {"kernel": (2, 2, 5, 4), "bias": (5,)}),
     (Conv2DTranspose(5, 3, 2, "same"), IMAGE, (14, 16, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
-    (Conv2DTranspose(5, 3, 2, "same", 1), IMAGE, (14, 16, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
-    (Conv2DTranspose(5, 3, 2, "same", (0, 1)), IMAGE, (13, 16, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
-    (Conv2DTranspose(5, 4, 2, "same", 1), IMAGE, (13, 15, 5), {"kernel": (4, 4, 5, 4), "bias": (5,)}),
-    (Conv2DTranspose(5, 3, 2, "valid", 1), IMAGE, (16, 18, 5), {"kernel": (3, 3, 5, 4), "bias": (5,)}),
-    (Conv2DTranspose(5, 3, dilation_rate=2, use_bias=False), IMAGE, (11, 12, 5), {"kernel": (3, 3, 5, 4)}),
+    (
+        Conv2DTranspose(5, 3, 2, "same", 1), IMAGE, (14, 16, 5),
+        {"kernel": (3, 3, 5, 4), "bias": (5,)},
+    ),
+    (
+        Conv2DTranspose(5, 3, 2, "same", (0, 1)), IMAGE, (13, 16, 5),
+        {"kernel": (3, 3, 5, 4), "bias": (5,)},
+    ),
+    (
+        Conv2DTranspose(5, 4, 2, "same", 1), IMAGE, (13, 15, 5),
+        {"kernel": (4, 4, 5, 4), "bias": (5,)},
+    ),
+    (
+        Conv2DTranspose(5, 3, 2, "valid", 1), IMAGE, (16, 18, 5),
+        {"kernel": (3, 3, 5, 4), "bias": (5,)},
+    ),
+    (
+        Conv2DTranspose(5, 3, dilation_rate=2, use_bias=False), IMAGE, (11, 12, 5),
+        {"kernel": (3, 3, 5, 4)},
+    ),
     (MaxPooling2D(), IMAGE, (3, 4, 4), {}),
     (MaxPooling2D(3, 2, "same"), IMAGE, (4, 4, 4), {}),
     (MaxPooling2D((2, 3), (1, 2)), IMAGE, (6, 3, 4), {}),
@@ -83,7 +107,10 @@ SHAPES = [
     (GlobalMaxPooling2D(keepdims=True), IMAGE, (1, 1, 4), {}),
     (BatchNormalization(), IMAGE, IMAGE, {"gamma": (4,), "beta": (4,), "mean": (4,), "var": (4,)}),
     (BatchNormalization(1, scale=False), IMAGE, IMAGE, {"beta": (7,), "mean": (7,), "var": (7,)}),
-    (BatchNormalization([-2], center=False), IMAGE, IMAGE, {"gamma": (8,), "mean": (8,), "var": (8,)}),
+    (
+        BatchNormalization([-2], center=False), IMAGE, IMAGE,
+        {"gamma": (8,), "mean": (8,), "var": (8,)},
+    ),
     (LayerNormalization(), IMAGE, IMAGE, {"gamma": (4,), "beta": (4,)}),
     (LayerNormalization((3, 2)), IMAGE, IMAGE, {"gamma": (8, 4), "beta": (8, 4)}),
     (LayerNormalization([1, -1], center=False), IMAGE, IMAGE, {"gamma": (7, 4)}),
@@ -115,10 +142,14 @@ def test_shapes(layer, row, out, weights):
 
 
 # Keras 3's argument names, in order, of what can be given by position.
-CONV = "strides padding {} data_format dilation_rate {} activation use_bias {}_initializer bias_initializer " \
-    "{}_regularizer bias_regularizer activity_regularizer {}_constraint bias_constraint"  # fmt: skip
-NORM = "epsilon center scale beta_initializer gamma_initializer {} beta_regularizer gamma_regularizer " \
-    "beta_constraint gamma_constraint"  # fmt: skip
+CONV = (
+    "strides padding {} data_format dilation_rate {} activation use_bias {}_initializer bias_initializer "
+    "{}_regularizer bias_regularizer activity_regularizer {}_constraint bias_constraint"
+)
+NORM = (
+    "epsilon center scale beta_initializer gamma_initializer {} beta_regularizer gamma_regularizer "
+    "beta_constraint gamma_constraint"
+)
 ARGUMENTS = {
     Input: "shape batch_size",
     Dense: "units activation use_bias kernel_initializer bias_initializer kernel_regularizer bias_regularizer "
@@ -152,12 +183,18 @@ ARGUMENTS = {
 @pytest.mark.parametrize("cls", ARGUMENTS, ids=lambda cls: cls.__name__)
 def test_arguments_come_in_keras_order(cls):
     parameters = inspect.signature(cls).parameters.values()
-    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == ARGUMENTS[cls].split()
-    assert {"name", "trainable", "input_shape", "dtype"} <= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == ARGUMENTS[
+        cls
+    ].split()
+    assert {"name", "trainable", "input_shape", "dtype"} <= {
+        p.name for p in parameters if p.kind is p.KEYWORD_ONLY
+    }
 
 
 def test_every_layer_is_exported_and_tested():
-    found = {cls for cls in vars(layers).values() if isinstance(cls, type) and issubclass(cls, Layer)} - {Layer}
+    found = {
+        cls for cls in vars(layers).values() if isinstance(cls, type) and issubclass(cls, Layer)
+    } - {Layer}
     assert found == set(ARGUMENTS) == {type(layer) for layer, *_ in SHAPES}
     assert set(layers.__all__) >= {cls.__name__ for cls in found}
 
@@ -168,9 +205,13 @@ def test_defaults():
     assert dense.kernel_initializer == initializers.GlorotUniform()
     assert dense.bias_initializer == initializers.Zeros()
     assert dense.kernel_regularizer is None
-    assert (conv.strides, conv.padding, conv.dilation_rate, conv.groups) == ((1, 1), "valid", (1, 1), 1)
+    assert (conv.strides, conv.padding, conv.dilation_rate, conv.groups) == (
+        (1, 1), "valid", (1, 1), 1,
+    )
     assert conv.data_format == "channels_last"
-    assert (norm.axis, norm.momentum, norm.epsilon, norm.center, norm.scale) == (-1, 0.99, 1e-3, True, True)
+    assert (norm.axis, norm.momentum, norm.epsilon, norm.center, norm.scale) == (
+        -1, 0.99, 1e-3, True, True,
+    )
     assert (norm.gamma_initializer, norm.moving_variance_initializer) == (initializers.Ones(),) * 2
     assert (norm.beta_initializer, norm.moving_mean_initializer) == (initializers.Zeros(),) * 2
     assert (LayerNormalization().axis, LayerNormalization().epsilon) == (-1, 1e-3)
@@ -183,10 +224,17 @@ def test_defaults():
 
 
 def test_what_is_given_is_kept_in_one_form():
-    conv = Conv2D(np.int64(8), 3, [2, 1], "SAME", "channels_last", activation="swish", kernel_initializer="he_normal")
-    assert conv == Conv2D(8, (3, 3), (2, 1), "same", activation="silu", kernel_initializer=initializers.HeNormal())
+    conv = Conv2D(
+        np.int64(8), 3, [2, 1], "SAME", "channels_last", activation="swish",
+        kernel_initializer="he_normal",
+    )
+    assert conv == Conv2D(
+        8, (3, 3), (2, 1), "same", activation="silu", kernel_initializer=initializers.HeNormal()
+    )
     assert type(conv.filters) is int
-    assert Dense(2, kernel_initializer=None, bias_initializer=initializers.Ones) == Dense(2, bias_initializer="ones")
+    assert Dense(2, kernel_initializer=None, bias_initializer=initializers.Ones) == Dense(
+        2, bias_initializer="ones"
+    )
     assert Dense(2, kernel_regularizer="l2").kernel_regularizer == regularizers.L2(0.01)
     assert Dense(2, input_shape=[5], dtype=np.float64) == Dense(2, input_dim=5, dtype="float64")
     assert Dense(2, input_shape=5).input_shape == (5,)
@@ -200,9 +248,15 @@ def test_what_is_given_is_kept_in_one_form():
 
 
 def test_input():
-    assert Input(shape=(28, 28, 1)) == Input((28, 28, 1), batch_size=32) == Input(input_shape=(28, 28, 1))
+    assert (
+        Input(shape=(28, 28, 1))
+        == Input((28, 28, 1), batch_size=32)
+        == Input(input_shape=(28, 28, 1))
+    )
     assert Input([4], name="x").input_shape == Input(4).shape == (4,)
-    with pytest.raises(LayerError, match=r"Input: needs rows of shape \(4,\), got rows of shape \(5,\)"):
+    with pytest.raises(
+        LayerError, match=r"Input: needs rows of shape \(4,\), got rows of shape \(5,\)"
+    ):
         Input(4).output_shape((5,))
 
 
@@ -213,15 +267,14 @@ def test_activation_names(name):
 
 def test_activation_synonyms():
     assert {a: activation_name(a) for a in (None, "identity", "logistic", "swish", "exp")} == {
-        None: "linear",
-        "exp": "exponential",
-        "identity": "linear",
-        "logistic": "sigmoid",
+        None: "linear", "exp": "exponential", "identity": "linear", "logistic": "sigmoid",
         "swish": "silu",
     }
     assert set(ACTIVATIONS) == {
-        *("linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax",
-          "softsign", "mish", "exponential")
+        *(
+            "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid",
+            "tanh", "softmax", "softsign", "mish", "exponential",
+        )
     }
 
 
@@ -243,7 +296,10 @@ def test_windows_fit_the_padded_row(size, dilation, stride, padding):
         assert after - before in (0, 1)
         if dilation == 1:
             pool = MaxPooling2D((size, 1), (stride, 1), padding)
-            assert pool.pads((n, 1, 1))[0] == (before, after) and pool.output_shape((n, 1, 1))[0] == count
+            assert (
+                pool.pads((n, 1, 1))[0] == (before, after)
+                and pool.output_shape((n, 1, 1))[0] == count
+            )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -255,7 +311,8 @@ def test_transposed_same_is_the_transpose_of_same(size, stride):
         conv = Conv2D(1, (size, 1), (stride, 1), "same")
         assert conv.output_shape(out)[0] == n
         (before, after), _ = transposed.crops((n, 1, 1))
-        # Where the stride is longer than the kernel, outputs that no input reaches stand at the end.
+        # Where the stride is longer than the kernel, outputs that no input reaches stand at the
+        # end.
         assert (before, max(after, 0)) == conv.pads(out)[0]
         assert (n - 1) * stride + size - before - after == out[0]
 
@@ -283,18 +340,18 @@ def test_crops(layer, n, crops):
 @pytest.mark.parametrize(
     ("arguments", "uses", "updates"),
     [
-        ({}, False, True),
-        ({"trainable": False}, True, False),
+        ({}, False, True), ({"trainable": False}, True, False),
         ({"trainable": False, "use_running": False}, False, False),
         ({"trainable": False, "update_running": True}, True, True),
-        ({"use_running": True}, True, True),
-        ({"update_running": False}, False, False),
+        ({"use_running": True}, True, True), ({"update_running": False}, False, False),
     ],
 )
 def test_batch_norm_switches(arguments, uses, updates):
     norm = BatchNormalization(**arguments)
     assert (norm.uses_running, norm.updates_running) == (uses, updates)
-    assert norm.trainable_names((3,)) == (("gamma", "beta") if arguments.get("trainable", True) else ())
+    assert norm.trainable_names((3,)) == (
+        ("gamma", "beta") if arguments.get("trainable", True) else ()
+    )
 
 
 def test_low_momentum_warns_where_it_is_declared():
@@ -350,7 +407,9 @@ def test_initial_weights_of_every_layer(layer, row, out, weights, dtype):
 
 
 def test_each_array_has_its_own_initializer():
-    constants = {f"{name}_initializer": initializers.Constant(i) for i, name in enumerate(["gamma", "beta"])}
+    constants = {
+        f"{name}_initializer": initializers.Constant(i) for i, name in enumerate(["gamma", "beta"])
+    }
     norm = BatchNormalization(
         moving_mean_initializer=initializers.Constant(2),
         moving_variance_initializer=initializers.Constant(3),
@@ -358,12 +417,11 @@ def test_each_array_has_its_own_initializer():
     )
     got = norm.initial_weights((2,), np.random.default_rng(0), np.float64)
     assert {name: array.tolist() for name, array in got.items()} == {
-        "gamma": [0, 0],
-        "beta": [1, 1],
-        "mean": [2, 2],
-        "var": [3, 3],
+        "gamma": [0, 0], "beta": [1, 1], "mean": [2, 2], "var": [3, 3],
     }
-    depthwise = DepthwiseConv2D(2, depthwise_initializer="ones", bias_initializer=initializers.Constant(4))
+    depthwise = DepthwiseConv2D(
+        2, depthwise_initializer="ones", bias_initializer=initializers.Constant(4)
+    )
     got = depthwise.initial_weights((3, 3, 1), np.random.default_rng(0), np.float64)
     assert (got["kernel"] == 1).all() and (got["bias"] == 4).all()
 
@@ -371,7 +429,10 @@ def test_each_array_has_its_own_initializer():
 def test_a_layers_kernels_differ_unless_the_initializer_is_seeded():
     rng = np.random.default_rng(0)
     free, seeded = Dense(3), Dense(3, kernel_initializer=initializers.GlorotUniform(seed=1))
-    assert (free.initial_weights((4,), rng, "f8")["kernel"] != free.initial_weights((4,), rng, "f8")["kernel"]).any()
+    assert (
+        free.initial_weights((4,), rng, "f8")["kernel"]
+        != free.initial_weights((4,), rng, "f8")["kernel"]
+    ).any()
     kernels = [seeded.initial_weights((4,), rng, "f8")["kernel"] for _ in range(2)]
     np.testing.assert_array_equal(*kernels)
 
@@ -387,9 +448,9 @@ def test_regularizers():
     l2 = regularizers.L2(0.5)
     assert Dense(2, kernel_regularizer=l2).regularizers((3,)) == {"kernel": l2}
     assert Dense(2, kernel_regularizer=l2, trainable=False).regularizers((3,)) == {}
-    assert DepthwiseConv2D(2, depthwise_regularizer="l1", use_bias=False, bias_regularizer=l2).regularizers(
-        (3, 3, 1)
-    ) == {"kernel": regularizers.L1()}
+    assert DepthwiseConv2D(
+        2, depthwise_regularizer="l1", use_bias=False, bias_regularizer=l2
+    ).regularizers((3, 3, 1)) == {"kernel": regularizers.L1()}
     assert BatchNormalization(gamma_regularizer=l2, beta_regularizer="l1").regularizers((3,)) == {
         "gamma": l2,
         "beta": regularizers.L1(),
@@ -399,12 +460,21 @@ def test_regularizers():
 # The saved form
 
 GIVEN = [
-    Dense(3, "relu", False, "he_normal", "ones", "l2", regularizers.L1L2(0.1, 0.2), name="d", trainable=False),
+    Dense(
+        3, "relu", False, "he_normal", "ones", "l2", regularizers.L1L2(0.1, 0.2), name="d",
+        trainable=False,
+    ),
     Dense(3, kernel_initializer=initializers.Orthogonal(2.0, seed=7), input_dim=4, dtype="float64"),
-    Conv2D(6, (3, 5), 2, "same", groups=2, activation="selu", kernel_regularizer=regularizers.L1(0.25)),
+    Conv2D(
+        6, (3, 5), 2, "same", groups=2, activation="selu", kernel_regularizer=regularizers.L1(0.25)
+    ),
     Conv2DTranspose(4, 3, (2, 3), "same", (1, 2)),
-    DepthwiseConv2D((2, 3), 1, "valid", 2, None, (2, 3), depthwise_initializer=initializers.RandomUniform(-1, 1)),
-    BatchNormalization([1], None, 1e-5, False, use_running=True, update_running=False, trainable=False),
+    DepthwiseConv2D(
+        (2, 3), 1, "valid", 2, None, (2, 3), depthwise_initializer=initializers.RandomUniform(-1, 1)
+    ),
+    BatchNormalization(
+        [1], None, 1e-5, False, use_running=True, update_running=False, trainable=False
+    ),
     LayerNormalization((1, 2), gamma_initializer=initializers.Constant(2)),
     GroupNormalization(-1, name="instance"),
     Softmax((1, 2)),
@@ -424,25 +494,19 @@ def test_saved_form(layer):
 
 
 def test_saved_form_of_the_first_version():
-    assert Dense(4).config() == {"layer": "Dense", "units": 4, "activation": "linear", "use_bias": True}
+    assert Dense(4).config() == {
+        "layer": "Dense", "units": 4, "activation": "linear", "use_bias": True,
+    }
     assert Activation("relu").config() == {"layer": "Activation", "activation": "relu"}
     assert BatchNormalization().config() == {
-        "layer": "BatchNormalization",
-        "axis": -1,
-        "momentum": 0.99,
-        "epsilon": 1e-3,
-        "center": True,
-        "scale": True,
+        "layer": "BatchNormalization", "axis": -1, "momentum": 0.99, "epsilon": 1e-3,
+        "center": True, "scale": True,
     }
 
 
 def test_saved_form_holds_what_is_not_a_default():
     assert Conv2D(8, 3, padding="same", name="c").config() == {
-        "layer": "Conv2D",
-        "filters": 8,
-        "kernel_size": [3, 3],
-        "padding": "same",
-        "name": "c",
+        "layer": "Conv2D", "filters": 8, "kernel_size": [3, 3], "padding": "same", "name": "c",
     }
     config = Dense(1, kernel_initializer=initializers.HeNormal(seed=3)).config()
     assert config["kernel_initializer"] == {"class_name": "HeNormal", "config": {"seed": 3}}
@@ -458,18 +522,31 @@ def test_layer_from_config_leaves_the_config_alone():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"layer": "Lambda"}, "unknown layer 'Lambda'; known layers: Activation, AveragePooling2D, "),
+        (
+            {"layer": "Lambda"},
+            "unknown layer 'Lambda'; known layers: Activation, AveragePooling2D, ",
+        ),
         ({"layer": ["Dense"]}, r"unknown layer \['Dense'\]"),
         ({}, "unknown layer None"),
         ({"layer": "Dense", "units": 3, "code": 1}, "Dense does not take code"),
         ({"layer": "Dense", "units": 3, "input_dim": 1}, "Dense does not take input_dim"),
         ({"layer": "Conv2D", "filters": 3}, "Conv2D needs kernel_size"),
-        ({"layer": "Dense", "units": 3, "kernel_initializer": {"class_name": "exec"}}, "unknown initializer 'exec'"),
         (
-            {"layer": "Dense", "units": 3, "kernel_initializer": {"class_name": "Zeros", "config": {"a": 1}}},
+            {"layer": "Dense", "units": 3, "kernel_initializer": {"class_name": "exec"}},
+            "unknown initializer 'exec'",
+        ),
+        (
+            {
+                "layer": "Dense",
+                "units": 3,
+                "kernel_initializer": {"class_name": "Zeros", "config": {"a": 1}},
+            },
             "not take a",
         ),
-        ({"layer": "Dense", "units": 3, "kernel_regularizer": {"class_name": "L3"}}, "unknown regularizer 'L3'"),
+        (
+            {"layer": "Dense", "units": 3, "kernel_regularizer": {"class_name": "L3"}},
+            "unknown regularizer 'L3'",
+        ),
     ],
 )
 def test_layer_from_config_refuses(config, message):
@@ -483,32 +560,65 @@ ODD_ARGUMENTS = [
     (lambda: Dense(0), "Dense: units must be a whole number of at least 1, got 0"),
     (lambda: Dense(2.0), "Dense: units must be a whole number of at least 1, got 2.0"),
     (lambda: Dense(True), "Dense: units must be a whole number"),
-    (lambda: Dense(2, "rellu"), "Dense: activation: unknown activation 'rellu'; did you mean 'relu'"),
-    (lambda: Dense(2, "maxout"), "Dense: activation: unknown activation 'maxout'; choose one of linear, relu, "),
-    (lambda: Dense(2, ReLU()), "an activation is given by name, got ReLU.*add ReLU, .* as a layer of its own"),
+    (
+        lambda: Dense(2, "rellu"),
+        "Dense: activation: unknown activation 'rellu'; did you mean 'relu'",
+    ),
+    (
+        lambda: Dense(2, "maxout"),
+        "Dense: activation: unknown activation 'maxout'; choose one of linear, relu, ",
+    ),
+    (
+        lambda: Dense(2, ReLU()),
+        "an activation is given by name, got ReLU.*add ReLU, .* as a layer of its own",
+    ),
     (lambda: Dense(2, use_bias="yes"), "Dense: use_bias must be True or False, got 'yes'"),
-    (lambda: Dense(2, kernel_initializer="he_norm"), "Dense: kernel_initializer: .* did you mean 'he_normal'"),
+    (
+        lambda: Dense(2, kernel_initializer="he_norm"),
+        "Dense: kernel_initializer: .* did you mean 'he_normal'",
+    ),
     (lambda: Dense(2, kernel_initializer=3), "Dense: kernel_initializer: an initializer is a name"),
-    (lambda: Dense(2, kernel_regularizer=0.1), "Dense: kernel_regularizer: a regularizer is a name"),
-    (lambda: Dense(2, kernel_constraint=max), "Dense: kernel_constraint: not supported, got .* leave it out"),
+    (
+        lambda: Dense(2, kernel_regularizer=0.1),
+        "Dense: kernel_regularizer: a regularizer is a name",
+    ),
+    (
+        lambda: Dense(2, kernel_constraint=max),
+        "Dense: kernel_constraint: not supported, got .* leave it out",
+    ),
     (lambda: Dense(2, name=""), "Dense: name must be None or a string that is not empty, got ''"),
     (lambda: Dense(2, trainable=1), "Dense: trainable must be True or False, got 1"),
-    (lambda: Dense(2, dtype="float16"), "Dense: dtype must be None, 'float32' or 'float64', got 'float16'"),
+    (
+        lambda: Dense(2, dtype="float16"),
+        "Dense: dtype must be None, 'float32' or 'float64', got 'float16'",
+    ),
     (lambda: Dense(2, dtype="mixed_float16"), "Dense: dtype must be"),
-    (lambda: Dense(2, input_shape=(None, 3)), r"Dense: input_shape must be the shape of one row, .* got \(None, 3\)"),
+    (
+        lambda: Dense(2, input_shape=(None, 3)),
+        r"Dense: input_shape must be the shape of one row, .* got \(None, 3\)",
+    ),
     (lambda: Dense(2, input_dim=0), r"Dense: input_shape must be .* got \(0,\)"),
     (lambda: Input(), "Input: shape must be given"),
     (lambda: Input((2,), input_shape=(3,)), r"Input: shape \(2,\) and input_shape \(3,\) differ"),
     (lambda: Activation("relu6"), "did you mean 'relu'"),
     (lambda: ReLU(-1), "ReLU: max_value must be None or a finite number of at least 0, got -1"),
-    (lambda: ReLU(negative_slope=None), "ReLU: negative_slope must be a finite number of at least 0, got None"),
+    (
+        lambda: ReLU(negative_slope=None),
+        "ReLU: negative_slope must be a finite number of at least 0, got None",
+    ),
     (lambda: ReLU(threshold=-0.5), "ReLU: threshold must be"),
-    (lambda: LeakyReLU(float("nan")), "LeakyReLU: negative_slope must be a finite number of at least 0, got nan"),
+    (
+        lambda: LeakyReLU(float("nan")),
+        "LeakyReLU: negative_slope must be a finite number of at least 0, got nan",
+    ),
     (lambda: ELU(-1), "ELU: alpha must be"),
     (lambda: Softmax("last"), "Softmax: axis must be a whole number or a list of them, got 'last'"),
     (lambda: Softmax(()), r"Softmax: axis must be .* got \(\)"),
     (lambda: Conv2D(0, 3), "Conv2D: filters must be a whole number of at least 1, got 0"),
-    (lambda: Conv2D(4, (3, 3, 3)), r"Conv2D: kernel_size must be a whole number .* or two of them, .* got \(3, 3, 3\)"),
+    (
+        lambda: Conv2D(4, (3, 3, 3)),
+        r"Conv2D: kernel_size must be a whole number .* or two of them, .* got \(3, 3, 3\)",
+    ),
     (lambda: Conv2D(4, "33"), "Conv2D: kernel_size must be .* got '33'"),
     (lambda: Conv2D(4, 3, 0), "Conv2D: strides must be .* got 0"),
     (lambda: Conv2D(4, 3, padding="full"), "Conv2D: padding must be 'valid' or 'same', got 'full'"),
@@ -516,9 +626,18 @@ ODD_ARGUMENTS = [
         lambda: Conv2D(4, 3, data_format="channels_first"),
         "Conv2D: data_format must be None or 'channels_last' .*transpose",
     ),
-    (lambda: Conv2D(4, 3, strides=2, dilation_rate=2), "Conv2D: strides and dilation_rate cannot both be above 1"),
-    (lambda: Conv2D(4, 3, groups=3), "Conv2D: filters must be a multiple of groups, got filters 4 and groups 3"),
-    (lambda: DepthwiseConv2D(3, 2, dilation_rate=2), "DepthwiseConv2D: strides and dilation_rate cannot both"),
+    (
+        lambda: Conv2D(4, 3, strides=2, dilation_rate=2),
+        "Conv2D: strides and dilation_rate cannot both be above 1",
+    ),
+    (
+        lambda: Conv2D(4, 3, groups=3),
+        "Conv2D: filters must be a multiple of groups, got filters 4 and groups 3",
+    ),
+    (
+        lambda: DepthwiseConv2D(3, 2, dilation_rate=2),
+        "DepthwiseConv2D: strides and dilation_rate cannot both",
+    ),
     (lambda: DepthwiseConv2D(3, depth_multiplier=0), "DepthwiseConv2D: depth_multiplier must be"),
     (
         lambda: Conv2DTranspose(4, 3, 2, output_padding=2),
@@ -529,28 +648,64 @@ ODD_ARGUMENTS = [
         "Conv2DTranspose: output_padding must be None, a whole number",
     ),
     (lambda: MaxPooling2D(0), "MaxPooling2D: pool_size must be"),
-    (lambda: AveragePooling2D(2, 0), "AveragePooling2D: strides must be None, a whole number of at least 1"),
+    (
+        lambda: AveragePooling2D(2, 0),
+        "AveragePooling2D: strides must be None, a whole number of at least 1",
+    ),
     (lambda: GlobalMaxPooling2D("channels_first"), "GlobalMaxPooling2D: data_format must be"),
     (lambda: Flatten("channels_first"), "Flatten: data_format must be"),
-    (lambda: BatchNormalization(1.5), "BatchNormalization: axis must be a whole number, or a list of one, got 1.5"),
+    (
+        lambda: BatchNormalization(1.5),
+        "BatchNormalization: axis must be a whole number, or a list of one, got 1.5",
+    ),
     (lambda: BatchNormalization([1, 2]), r"BatchNormalization: axis must be .* got \[1, 2\]"),
-    (lambda: BatchNormalization(momentum=1.5), r"momentum must be None or lie in \[0, 1\], got 1.5"),
-    (lambda: BatchNormalization(epsilon=0), "BatchNormalization: epsilon must be a finite number above 0, got 0"),
+    (
+        lambda: BatchNormalization(momentum=1.5),
+        r"momentum must be None or lie in \[0, 1\], got 1.5",
+    ),
+    (
+        lambda: BatchNormalization(epsilon=0),
+        "BatchNormalization: epsilon must be a finite number above 0, got 0",
+    ),
     (lambda: BatchNormalization(epsilon=None), "BatchNormalization: epsilon must be .* got None"),
-    (lambda: BatchNormalization(renorm=True), "BatchNormalization: renorm: not supported, got True"),
+    (
+        lambda: BatchNormalization(renorm=True),
+        "BatchNormalization: renorm: not supported, got True",
+    ),
     (lambda: BatchNormalization(use_running=1), "use_running must be True, False or None, got 1"),
     (lambda: LayerNormalization(None), "LayerNormalization: axis must be"),
-    (lambda: GroupNormalization(0), "GroupNormalization: groups must be a whole number of at least 1, or -1 .* got 0"),
-    (lambda: Reshape((-1, -1)), r"Reshape: target_shape must be .* at most one of them -1, got \(-1, -1\)"),
+    (
+        lambda: GroupNormalization(0),
+        "GroupNormalization: groups must be a whole number of at least 1, or -1 .* got 0",
+    ),
+    (
+        lambda: Reshape((-1, -1)),
+        r"Reshape: target_shape must be .* at most one of them -1, got \(-1, -1\)",
+    ),
     (lambda: Reshape((3, 0)), "Reshape: target_shape must be"),
-    (lambda: UpSampling2D(0), r"UpSampling2D: size must be a whole number of at least 1 or two of them, .* got 0"),
-    (lambda: UpSampling2D(2, interpolation="bilinear"), r"UpSampling2D: interpolation must be 'nearest' .* got 'bilinear'"),
-    (lambda: ZeroPadding2D(-1), "ZeroPadding2D: padding must be a whole number of at least 0, .* got -1"),
+    (
+        lambda: UpSampling2D(0),
+        r"UpSampling2D: size must be a whole number of at least 1 or two of them, .* got 0",
+    ),
+    (
+        lambda: UpSampling2D(2, interpolation="bilinear"),
+        r"UpSampling2D: interpolation must be 'nearest' .* got 'bilinear'",
+    ),
+    (
+        lambda: ZeroPadding2D(-1),
+        "ZeroPadding2D: padding must be a whole number of at least 0, .* got -1",
+    ),
     (lambda: ZeroPadding2D(((1, 2, 3), 1)), "ZeroPadding2D: padding must be"),
     (lambda: Dropout(1.5), r"Dropout: rate must be a number in \[0, 1\], got 1.5"),
     (lambda: Dropout(0.5, 3), "Dropout: noise_shape must be None or a list"),
-    (lambda: Dropout(0.5, seed=-1), "Dropout: seed must be None or a whole number of at least 0, got -1"),
-    (lambda: GaussianNoise(-0.1), "GaussianNoise: stddev must be a finite number of at least 0, got -0.1"),
+    (
+        lambda: Dropout(0.5, seed=-1),
+        "Dropout: seed must be None or a whole number of at least 0, got -1",
+    ),
+    (
+        lambda: GaussianNoise(-0.1),
+        "GaussianNoise: stddev must be a finite number of at least 0, got -0.1",
+    ),
 ]
 
 
@@ -562,7 +717,11 @@ def test_refuses_arguments(make, message):
 
 ODD_ROWS = [
     (Dense(2), (), r"Dense: needs rows of one axis or more, got rows of shape \(\)"),
-    (Conv2D(2, 3), (8,), r"Conv2D: needs rows of shape \(height, width, channels\), got rows of shape \(8,\)"),
+    (
+        Conv2D(2, 3),
+        (8,),
+        r"Conv2D: needs rows of shape \(height, width, channels\), got rows of shape \(8,\)",
+    ),
     (Conv2D(2, 3, name="stem"), (8, 8), "Conv2D 'stem': needs rows of shape"),
     (
         Conv2D(2, 3),
@@ -570,21 +729,45 @@ ODD_ROWS = [
         r"needs rows of height 3 and width 3 at least, got rows of shape \(8, 2, 1\); use padding",
     ),
     (Conv2D(2, 3, dilation_rate=4), (8, 9, 1), "needs rows of height 9 and width 9 at least"),
-    (Conv2D(4, 3, groups=2), (8, 8, 3), r"channels that is a multiple of groups 2, got rows of shape \(8, 8, 3\)"),
+    (
+        Conv2D(4, 3, groups=2),
+        (8, 8, 3),
+        r"channels that is a multiple of groups 2, got rows of shape \(8, 8, 3\)",
+    ),
     (DepthwiseConv2D(3), (2, 2, 1), "DepthwiseConv2D: needs rows of height 3"),
-    (Conv2DTranspose(2, 2, 2, "same", 0), (1, 4, 3), r"Conv2DTranspose: rows of shape \(1, 4, 3\) leave no output"),
+    (
+        Conv2DTranspose(2, 2, 2, "same", 0),
+        (1, 4, 3),
+        r"Conv2DTranspose: rows of shape \(1, 4, 3\) leave no output",
+    ),
     (Conv2DTranspose(2, 2), (4, 3), "Conv2DTranspose: needs rows of shape"),
     (MaxPooling2D(3), (2, 8, 1), "MaxPooling2D: needs rows of height 3 and width 3 at least"),
     (AveragePooling2D(), (8, 8), "AveragePooling2D: needs rows of shape"),
     (GlobalAveragePooling2D(), (8,), "GlobalAveragePooling2D: needs rows of shape"),
     (GlobalMaxPooling2D(), (8,), "GlobalMaxPooling2D: needs rows of shape"),
-    (BatchNormalization(2), (8,), r"BatchNormalization: axis 2 is not an axis of rows of shape \(8,\)"),
+    (
+        BatchNormalization(2),
+        (8,),
+        r"BatchNormalization: axis 2 is not an axis of rows of shape \(8,\)",
+    ),
     (BatchNormalization(0), (8,), r"axis 0 is not an axis .*axis 0 is the batch"),
     (LayerNormalization((1, 3)), (8, 4), "LayerNormalization: axis 3 is not an axis"),
-    (LayerNormalization((1, -2)), (8, 4), r"LayerNormalization: axis \(1, -2\) names an axis of rows .* twice"),
+    (
+        LayerNormalization((1, -2)),
+        (8, 4),
+        r"LayerNormalization: axis \(1, -2\) names an axis of rows .* twice",
+    ),
     (Softmax(0), (8,), "Softmax: axis 0 is not an axis"),
-    (GroupNormalization(), (8, 8, 16), "GroupNormalization: needs .* multiple of groups 32, got 16 channels"),
-    (Reshape((3, 3)), (8,), r"Reshape: needs rows that fill \(3, 3\), got rows of shape \(8,\) with 8 values"),
+    (
+        GroupNormalization(),
+        (8, 8, 16),
+        "GroupNormalization: needs .* multiple of groups 32, got 16 channels",
+    ),
+    (
+        Reshape((3, 3)),
+        (8,),
+        r"Reshape: needs rows that fill \(3, 3\), got rows of shape \(8,\) with 8 values",
+    ),
     (Reshape((3, -1)), (8,), "Reshape: needs rows that fill"),
     (Reshape((2, 2)), (8,), "Reshape: needs rows that fill"),
     (UpSampling2D(), (8,), "UpSampling2D: needs rows of shape"),
@@ -594,7 +777,9 @@ ODD_ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("layer", "row", "message"), ODD_ROWS, ids=[f"{r[0]!r}-{r[1]}" for r in ODD_ROWS])
+@pytest.mark.parametrize(
+    ("layer", "row", "message"), ODD_ROWS, ids=[f"{r[0]!r}-{r[1]}" for r in ODD_ROWS]
+)
 def test_refuses_rows(layer, row, message):
     with pytest.raises(LayerError, match=message):
         layer.output_shape(row)
@@ -603,7 +788,10 @@ def test_refuses_rows(layer, row, message):
 @pytest.mark.parametrize(
     ("layer", "row"),
     [(r[0], r[1]) for r in ODD_ROWS if type(r[0]).__name__.endswith("Normalization")]
-    + [(Dense(2), ()), (Conv2D(2, 3), (8,)), (Conv2D(4, 3, groups=2), (8, 8, 3)), (Conv2DTranspose(2, 2), (4, 3))],
+    + [
+        (Dense(2), ()), (Conv2D(2, 3), (8,)), (Conv2D(4, 3, groups=2), (8, 8, 3)),
+        (Conv2DTranspose(2, 2), (4, 3)),
+    ],
     ids=repr,
 )
 def test_weight_shapes_refuse_rows_too(layer, row):
@@ -632,4 +820,6 @@ def test_repr_shows_what_is_not_a_default():
 
 def test_no_layer_holds_an_array():
     for layer, *_ in SHAPES:
-        assert not any(isinstance(getattr(layer, f.name), np.ndarray | np.generic) for f in fields(layer))
+        assert not any(
+            isinstance(getattr(layer, f.name), np.ndarray | np.generic) for f in fields(layer)
+        )

@@ -1,7 +1,8 @@
 """Every SIMD path: forced upon child processes, held against NumPy, and read in the assembly.
 
-A child compiles for the CPU and the features that its environment names; it runs a function of this file. What it computes is
-compared with the oracle in float64. The children run in the background, two at once, each with a kernel cache of its own.
+A child compiles for the CPU and the features that its environment names; it runs a function of this
+file. What it computes is compared with the oracle in float64. The children run in the background,
+two at once, each with a kernel cache of its own.
 """
 
 from __future__ import annotations
@@ -42,12 +43,16 @@ class Machine:
     needs: frozenset = frozenset()  # features of the host without which the code cannot run
     environment: dict = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "float64")
-    norms: tuple[str, ...] = ()  # dtypes for `nbbn.functional`, whose kernels know lanes, neither registers nor tiles
+    # Dtypes for `nbbn.functional`, whose kernels know lanes, neither registers nor tiles.
+    norms: tuple[str, ...] = ()
 
 
 def forced(vector_bytes, registers, fused, needs, name, features=None, **work):
     """An x86 machine, by the variables with which Numba is told to compile for it."""
-    environment = {"NUMBA_CPU_NAME": name, **({} if features is None else {"NUMBA_CPU_FEATURES": features})}
+    environment = {
+        "NUMBA_CPU_NAME": name,
+        **({} if features is None else {"NUMBA_CPU_FEATURES": features}),
+    }
     return Machine(vector_bytes, registers, fused, frozenset(needs.split()), environment, **work)
 
 
@@ -67,7 +72,8 @@ MACHINES = {
     # The lanes of avx2, and what the lack of FMA changes.
     "avx": forced(32, 16, False, "avx", "sandybridge", "+avx", dtypes=("float32",)),
     "sse2": forced(16, 16, False, "", "generic", norms=("float32", "float64")),
-    # NEON's vectors and tiles in x86 instructions: LLVM ignores a feature that the target does not know.
+    # NEON's vectors and tiles in x86 instructions: LLVM ignores a feature that the target does not
+    # know.
     "neon": forced(16, 32, True, "avx fma", "generic", "+neon,+fma"),
 }
 KINDS = ("MLPClassifier", "MLPRegressor")
@@ -82,34 +88,42 @@ def make_data():
     """Odd sizes; float64, but every number is one of float32 too."""
     rng = np.random.default_rng(20150211)
     data = {
-        "X": rng.normal(0.3, 1.5, (60, 39)),
-        "unseen": rng.normal(0.3, 1.5, (23, 39)),
-        "x": rng.normal(0.5, 2, (101, 37)),
-        "dy": rng.normal(size=(101, 37)),
-        "gamma": rng.normal(1, 0.5, 37),
-        "beta": rng.normal(0, 0.5, 37),
-        "mean": rng.normal(0.5, 1, 37),
-        "var": rng.uniform(0.5, 4, 37),
+        "X": rng.normal(0.3, 1.5, (60, 39)), "unseen": rng.normal(0.3, 1.5, (23, 39)),
+        "x": rng.normal(0.5, 2, (101, 37)), "dy": rng.normal(size=(101, 37)),
+        "gamma": rng.normal(1, 0.5, 37), "beta": rng.normal(0, 0.5, 37),
+        "mean": rng.normal(0.5, 1, 37), "var": rng.uniform(0.5, 4, 37),
     }
     scores = data["X"] @ rng.normal(size=(39, 3)) / 6 + 0.3 * rng.normal(size=(60, 3))
     data["targets"] = scores[:, 0]
-    return {name: array.astype(np.float32).astype(float) for name, array in data.items()}, scores.argmax(1)
+    return {
+        name: array.astype(np.float32).astype(float) for name, array in data.items()
+    }, scores.argmax(1)
 
 
-# --- in the children --------------------------------------------------------------------------------------------------
+# --- in the children
+# --------------------------------------------------------------------------------------------------
 
 
 def train(kind, X, y, hidden=HIDDEN, **params):
     """A fitted estimator."""
     import nbbn
 
-    params = {"batch_size": BATCH, "max_iter": EPOCHS, "learning_rate_init": RATE, "alpha": ALPHA, **params}
-    return getattr(nbbn, kind)(hidden_layer_sizes=hidden, shuffle=False, random_state=0, **params).fit(X, y)
+    params = {
+        "batch_size": BATCH, "max_iter": EPOCHS, "learning_rate_init": RATE, "alpha": ALPHA,
+        **params,
+    }
+    return getattr(nbbn, kind)(
+        hidden_layer_sizes=hidden, shuffle=False, random_state=0, **params
+    ).fit(X, y)
 
 
 def outputs(model, X):
     """Probabilities of a classifier, predictions of a regressor, as a matrix."""
-    return model.predict_proba(X) if hasattr(model, "classes_") else model.predict(X).reshape(len(X), -1)
+    return (
+        model.predict_proba(X)
+        if hasattr(model, "classes_")
+        else model.predict(X).reshape(len(X), -1)
+    )
 
 
 def use_all_threads():
@@ -121,7 +135,10 @@ def use_all_threads():
 
 
 def run_everything(name, folder):
-    """All work of a machine: training, prediction, folding, batch norm; `results.npz` and `report.json` in the folder."""
+    """All work of a machine: training, prediction, folding, batch norm.
+
+    `results.npz` and `report.json` in the folder.
+    """
     import nbbn
     from nbbn.functional import batch_norm_backward, batch_norm_inference, batch_norm_train
     from nbbn.kernels import KERNELS, simd
@@ -141,7 +158,9 @@ def run_everything(name, folder):
             for which, model in models.items():
                 for array in ARRAYS:
                     values = enumerate(getattr(model, f"{array}_"))
-                    results |= {f"{dtype}/{kind}/{which}/{array}{i}": v for i, v in values if v is not None}
+                    results |= {
+                        f"{dtype}/{kind}/{which}/{array}{i}": v for i, v in values if v is not None
+                    }
                 results[f"{dtype}/{kind}/{which}/loss"] = np.array(model.loss_curve_)
                 results[f"{dtype}/{kind}/{which}/output"] = outputs(model, data["unseen"])
             folded = model.fold()
@@ -152,7 +171,10 @@ def run_everything(name, folder):
         y, cache = batch_norm_train(data["x"], data["gamma"], data["beta"])
         dx, dgamma, dbeta = batch_norm_backward(data["dy"], cache)
         z = batch_norm_inference(*(data[n] for n in ("x", "gamma", "beta", "mean", "var")))
-        norms = {"y": y, "mean": cache.mean, "var": cache.var, "dx": dx, "dgamma": dgamma, "dbeta": dbeta, "inference": z}
+        norms = {
+            "y": y, "mean": cache.mean, "var": cache.var, "dx": dx, "dgamma": dgamma,
+            "dbeta": dbeta, "inference": z,
+        }
         results |= {f"{dtype}/norm/{which}": array for which, array in norms.items()}
     np.savez(f"{folder}/results.npz", **results)
     bodies = {kernel: KERNELS[kernel].body for kernel in READ}
@@ -193,12 +215,15 @@ def train_on(*threads):
     for n in threads:
         with nbbn.num_threads(int(n)):
             assert nbbn.get_num_threads() == int(n)
-            model = train("MLPClassifier", numbers["X"].astype(np.float32), labels, hidden=(1100, 70))
+            model = train(
+                "MLPClassifier", numbers["X"].astype(np.float32), labels, hidden=(1100, 70)
+            )
             found.add(b"".join(a.tobytes() for a in [*model.coefs_, *model.running_vars_]))
     print(len(found))
 
 
-# --- in the parent ----------------------------------------------------------------------------------------------------
+# --- in the parent
+# ----------------------------------------------------------------------------------------------------
 
 
 def run_child(function, *arguments, cache, machine=HOST, **environment):
@@ -208,7 +233,9 @@ def run_child(function, *arguments, cache, machine=HOST, **environment):
     env |= machine.environment | environment
     command = [sys.executable, __file__, function, *map(str, arguments)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=TIMEOUT)
-    assert done.returncode == 0, f"{function} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"{function} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done.stdout.split()
 
 
@@ -222,14 +249,19 @@ def why_not(machine):
 
 @pytest.fixture(scope="module")
 def ran(request, tmp_path_factory):
-    """A function from a machine's name to the folder of its results. The machines of all chosen tests start at once."""
+    """A function from a machine's name to the folder of its results.
+
+    The machines of all chosen tests start at once.
+    """
     running = {}
 
     def start(name):
         if name not in running and not why_not(MACHINES[name]):
             folder = tmp_path_factory.mktemp(name)
             arguments = ("run_everything", name, folder)
-            work = pool.submit(run_child, *arguments, cache=folder / "cache", machine=MACHINES[name])
+            work = pool.submit(
+                run_child, *arguments, cache=folder / "cache", machine=MACHINES[name]
+            )
             running[name] = folder, work
 
     def finish(name):
@@ -240,7 +272,9 @@ def ran(request, tmp_path_factory):
 
     pool = ThreadPoolExecutor(2)
     for item in request.session.items:
-        if item.path == request.path and "machine" in getattr(getattr(item, "callspec", None), "params", {}):
+        if item.path == request.path and "machine" in getattr(
+            getattr(item, "callspec", None), "params", {}
+        ):
             start(item.callspec.params["machine"])
     yield finish
     pool.shutdown(cancel_futures=True)
@@ -280,25 +314,32 @@ def results(ran, machine):
 
 def part(results, prefix):
     """The arrays below a prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): array for name, array in results.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): array
+        for name, array in results.items()
+        if name.startswith(prefix)
+    }
 
 
-# Roundings that a result may show, each as large as the largest effect of one rounding of every input.
+# Roundings that a result may show, each as large as the largest effect of one rounding of every
+# input.
 ROUNDINGS = 16
 
 
 def assert_rounded(got, function, inputs, dtype):
     """`got` is `function(inputs)` but for rounding.
 
-    How far roundings reach is measured: the inputs are moved by one unit of float32 in float64, up or down at random. The
-    effect of a unit of float64 is smaller in proportion.
+    How far roundings reach is measured: the inputs are moved by one unit of float32 in float64, up
+    or down at random. The effect of a unit of float64 is smaller in proportion.
     """
     unit = np.finfo(np.float32).eps
     rng = np.random.default_rng(0)
     ref = function(inputs)
     reach = dict.fromkeys(ref, 0.0)
     for _ in range(4):
-        moved = function({name: a * (1 + unit * rng.choice([-1, 1], a.shape)) for name, a in inputs.items()})
+        moved = function(
+            {name: a * (1 + unit * rng.choice([-1, 1], a.shape)) for name, a in inputs.items()}
+        )
         reach = {name: max(reach[name], np.abs(moved[name] - ref[name]).max()) for name in ref}
     assert got.keys() == ref.keys()
     for name in ref:
@@ -309,7 +350,10 @@ def assert_rounded(got, function, inputs, dtype):
 
 def network(arrays, kind):
     """The oracle's network with an estimator's arrays."""
-    lists = {a: [arrays[n].astype(float) for n in sorted(arrays) if re.fullmatch(a + r"\d", n)] for a in ARRAYS}
+    lists = {
+        a: [arrays[n].astype(float) for n in sorted(arrays) if re.fullmatch(a + r"\d", n)]
+        for a in ARRAYS
+    }
     out_activation = "softmax" if kind == "MLPClassifier" else "identity"
     norms = ["pre"] * len(HIDDEN)
     mlp = naive.MLP(lists["coefs"], lists["intercepts"], norms, out_activation=out_activation)
@@ -326,13 +370,20 @@ def flat(mlp):
 @machines
 def test_width_registers_and_fma(machine, report):
     wanted = MACHINES[machine]
-    assert report["simd"] == [wanted.vector_bytes, wanted.registers, "llvm.fma" if wanted.fused else "llvm.fmuladd"]
-    assert f"SIMD: {8 * wanted.vector_bytes}-bit vectors, {wanted.registers} registers" in report["config"]
+    assert report["simd"] == [
+        wanted.vector_bytes, wanted.registers, "llvm.fma" if wanted.fused else "llvm.fmuladd",
+    ]
+    assert (
+        f"SIMD: {8 * wanted.vector_bytes}-bit vectors, {wanted.registers} registers"
+        in report["config"]
+    )
 
 
 @machines
 def test_instructions(machine, report):
-    """Registers as wide as the machine's, its fused operation, and no function of the C library lane by lane."""
+    """Registers as wide as the machine's, its fused operation, and no function of the C library
+    lane by lane.
+    """
     wanted = MACHINES[machine]
     product = "".join(report["assembly"]["dense_forward"])
     if X86:
@@ -354,18 +405,26 @@ def test_training(results, kind, dtype):
     """Two epochs of Adam are the oracle's; the bits are the same on one thread and two."""
     one, two = (part(results, f"{dtype}/{kind}/threads{n}/") for n in (1, 2))
     assert {a.dtype.name for name, a in one.items() if name != "loss"} == {dtype}
-    assert {name: a.tobytes() for name, a in one.items()} == {name: a.tobytes() for name, a in two.items()}
+    assert {name: a.tobytes() for name, a in one.items()} == {
+        name: a.tobytes() for name, a in two.items()
+    }
 
     numbers, labels = make_data()
     start = part(results, f"{dtype}/{kind}/start/")
-    weights = {name: start[name].astype(float) for name in start if re.match("coefs|intercepts", name)}
+    weights = {
+        name: start[name].astype(float) for name in start if re.match("coefs|intercepts", name)
+    }
     targets = np.eye(3)[labels] if kind == "MLPClassifier" else numbers["targets"][:, None]
 
     def oracle(inputs):
         mlp = network({**start, **inputs}, kind)
-        fresh = naive.MLP(mlp.coefs, mlp.intercepts, mlp.batch_norm, out_activation=mlp.out_activation)
+        fresh = naive.MLP(
+            mlp.coefs, mlp.intercepts, mlp.batch_norm, out_activation=mlp.out_activation
+        )
         epochs = [naive.batches(60, BATCH, merge_tail=True)] * EPOCHS
-        mlp, curve = naive.train_mlp(fresh, inputs["X"], targets, epochs, naive.adam, alpha=ALPHA, learning_rate=RATE)
+        mlp, curve = naive.train_mlp(
+            fresh, inputs["X"], targets, epochs, naive.adam, alpha=ALPHA, learning_rate=RATE
+        )
         return {**flat(mlp), "loss": np.array(curve), "output": mlp.predict(inputs["unseen"])}
 
     assert_rounded(one, oracle, {**weights, "X": numbers["X"], "unseen": numbers["unseen"]}, dtype)
@@ -374,12 +433,18 @@ def test_training(results, kind, dtype):
 def assert_predicted(output, results, kind, dtype):
     """`output` is what the formula gives for the arrays that two threads trained."""
     arrays = part(results, f"{dtype}/{kind}/threads2/")
-    weights = {name: array.astype(float) for name, array in arrays.items() if name not in ("loss", "output")}
+    weights = {
+        name: array.astype(float)
+        for name, array in arrays.items()
+        if name not in ("loss", "output")
+    }
 
     def oracle(inputs):
         return {"output": network(inputs, kind).predict(inputs["unseen"])}
 
-    assert_rounded({"output": output}, oracle, {**weights, "unseen": make_data()[0]["unseen"]}, dtype)
+    assert_rounded(
+        {"output": output}, oracle, {**weights, "unseen": make_data()[0]["unseen"]}, dtype
+    )
 
 
 @each("dtypes")
@@ -415,7 +480,8 @@ def test_more_threads_than_cores(ran):
 
 # An LLVM older than the processor gives it the name of a plain one.
 knows_host = pytest.mark.skipif(
-    llvm.get_host_cpu_name() in ("generic", "x86-64"), reason="this version of LLVM has no name for the processor"
+    llvm.get_host_cpu_name() in ("generic", "x86-64"),
+    reason="this version of LLVM has no name for the processor",
 )
 
 
@@ -424,14 +490,19 @@ knows_host = pytest.mark.skipif(
     ("environment", "wanted"),
     [
         pytest.param({"NUMBA_CPU_NAME": llvm.get_host_cpu_name()}, HOST, marks=knows_host),
-        ({"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse3,+ssse3,+sse4.1,+sse4.2"}, MACHINES["sse2"]),
+        (
+            {"NUMBA_CPU_NAME": "nehalem", "NUMBA_CPU_FEATURES": "+sse3,+ssse3,+sse4.1,+sse4.2"},
+            MACHINES["sse2"],
+        ),
     ],
     ids=["its own name", "nehalem"],
 )
 def test_what_numba_is_told(environment, wanted, tmp_path):
     """Vectors follow the features that Numba compiles for, whichever variable chose them."""
     fused = "llvm.fma" if wanted.fused else "llvm.fmuladd"
-    assert run_child("print_simd", cache=tmp_path, **environment) == [str(wanted.vector_bytes), str(wanted.registers), fused]
+    assert run_child("print_simd", cache=tmp_path, **environment) == [
+        str(wanted.vector_bytes), str(wanted.registers), fused,
+    ]
 
 
 @only_x86
@@ -451,7 +522,9 @@ def test_machines_share_a_cache(ran, tmp_path):
 
     def run(machine=HOST, **environment):
         out, cache = tmp_path / "out.npy", tmp_path / "cache"
-        compiled = run_child("predict_saved", model, out, cache=cache, machine=machine, **environment)
+        compiled = run_child(
+            "predict_saved", model, out, cache=cache, machine=machine, **environment
+        )
         return int(compiled[0]), np.load(out)
 
     compiled, got = run(MACHINES["sse2"])
@@ -476,7 +549,10 @@ def aarch64():
 
 
 def test_neon_assembly(ran, aarch64):
-    """NEON's vectors and tiles become its instructions: fused products and roots, no function of the C library."""
+    """NEON's vectors and tiles become its instructions.
+
+    Fused products and roots, no function of the C library.
+    """
     if why_not(MACHINES["neon"]):
         pytest.skip(why_not(MACHINES["neon"]))
     report = json.loads((ran("neon") / "report.json").read_text())

@@ -1,4 +1,7 @@
-"""The oracle for networks of layers: against central differences, values by hand, and Keras 3 where it is installed."""
+"""The oracle for networks of layers.
+
+Against central differences, values by hand, and Keras 3 where it is installed.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,14 @@ def trained(case, optimizer):
 
 @cases
 def test_networks_are_tame(case):
-    """They learn visibly, and no probability comes near the bounds where Keras's backends clip it or do not."""
+    """They learn visibly, and no probability comes near the bounds where Keras's backends clip it
+    or do not.
+    """
     oracle, losses = trained(case, SGD)
     start = case.oracle()
-    changes = [np.abs(new - old).max() for new, old in zip(oracle.get_weights(), start.get_weights())]
+    changes = [
+        np.abs(new - old).max() for new, old in zip(oracle.get_weights(), start.get_weights())
+    ]
     assert 1e-3 < max(changes) < 2
     assert np.isfinite(losses).all()
     if case.layers[-1][1].get("activation") in ("softmax", "sigmoid"):
@@ -42,7 +49,9 @@ def test_networks_are_tame(case):
 
 
 def assert_slope(function, array, gradient, rng, h=1e-6):
-    """`gradient` is that of `function` by `array`: central differences along random directions of every coordinate.
+    """`gradient` is that of `function` by `array`.
+
+    Central differences along random directions of every coordinate.
 
     One of the three directions may meet a kink (of a ReLU, of a maximum).
     """
@@ -54,7 +63,10 @@ def assert_slope(function, array, gradient, rng, h=1e-6):
             array[...] = start + sign * h * direction
             ends.append(function())
         array[...] = start
-        bound = 1e-6 * np.sqrt((gradient**2).sum() * (direction**2).sum()) + 1e-14 * max(abs(ends[0]), 1) / h
+        bound = (
+            1e-6 * np.sqrt((gradient**2).sum() * (direction**2).sum())
+            + 1e-14 * max(abs(ends[0]), 1) / h
+        )
         errors.append(abs((ends[0] - ends[1]) / (2 * h) - (gradient * direction).sum()) / bound)
     assert sorted(errors)[1] < 1
 
@@ -106,28 +118,40 @@ def test_loss_gradients(name, options, outputs, rng):
 @pytest.mark.parametrize("kind", ["dense", "image", "axis 1"])
 def test_batch_norm_ignores_an_offset(kind, rng):
     """In training the gradient by the input sums to zero over each channel."""
-    shape, axis = {"dense": ((9, 4), -1), "image": ((4, 5, 7, 3), -1), "axis 1": ((4, 5, 7, 3), 1)}[kind]
+    shape, axis = {"dense": ((9, 4), -1), "image": ((4, 5, 7, 3), -1), "axis 1": ((4, 5, 7, 3), 1)}[
+        kind
+    ]
     network = NaiveNetwork([describe("BatchNormalization", axis=axis)], shape[1:]).draw(rng)
     network.forward(rng.normal(3, 2, shape), training=True)
     dx, _ = network.backward(rng.normal(size=shape))
     assert np.abs(dx).max() > 0.1
-    np.testing.assert_allclose(np.moveaxis(dx, axis, -1).reshape(-1, shape[axis]).sum(axis=0), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        np.moveaxis(dx, axis, -1).reshape(-1, shape[axis]).sum(axis=0), 0, atol=1e-12
+    )
 
 
 def run(kind, x, weights=None, **arguments):
     """Output of one layer for one image of one channel, as a matrix."""
     x = np.array(x, dtype=float)[None, :, :, None]
-    network = NaiveNetwork([describe(kind, **arguments)], x.shape[1:], None if weights is None else [weights])
+    network = NaiveNetwork(
+        [describe(kind, **arguments)], x.shape[1:], None if weights is None else [weights]
+    )
     return network.forward(x)[0, ..., 0]
 
 
 def test_values_by_hand():
-    """Which cells a window has where the padding is uneven, and which part of a transposed map is kept."""
+    """Which cells a window has where the padding is uneven, and which part of a transposed map is
+    kept.
+    """
     row = [[1.0, 2.0, 4.0, 8.0, 16.0]]
     ones = {"kernel": np.ones((1, 3, 1, 1)), "bias": np.full(1, 0.5)}
     window = {"kernel_size": (1, 3), "filters": 1, "padding": "same"}
-    np.testing.assert_array_equal(run("Conv2D", row, ones, **window, strides=(1, 2)), [[3.5, 14.5, 24.5]])
-    np.testing.assert_array_equal(run("Conv2D", [row[0][:4]], ones, **window, strides=(1, 2)), [[7.5, 12.5]])
+    np.testing.assert_array_equal(
+        run("Conv2D", row, ones, **window, strides=(1, 2)), [[3.5, 14.5, 24.5]]
+    )
+    np.testing.assert_array_equal(
+        run("Conv2D", [row[0][:4]], ones, **window, strides=(1, 2)), [[7.5, 12.5]]
+    )
     pool = {"pool_size": (1, 2), "padding": "same"}
     np.testing.assert_array_equal(run("AveragePooling2D", row, **pool), [[1.5, 6.0, 16.0]])
     np.testing.assert_array_equal(run("MaxPooling2D", -np.array(row), **pool), [[-1, -4, -16]])
@@ -153,14 +177,18 @@ def test_optimisers_by_hand():
     """One parameter of 10, whose gradient is its value; the first two steps."""
 
     def steps(kind, **arguments):
-        optimizer, arrays, seen = NaiveOptimizer(describe(kind, **arguments)), {"p": np.full(1, 10.0)}, []
+        optimizer, arrays, seen = (
+            NaiveOptimizer(describe(kind, **arguments)), {"p": np.full(1, 10.0)}, [],
+        )
         for _ in range(2):
             optimizer.update(arrays, {"p": arrays["p"].copy()})
             seen.append(arrays["p"][0])
         return seen
 
     assert steps("SGD", learning_rate=0.1, momentum=0.5) == pytest.approx([9, 7.6])
-    assert steps("SGD", learning_rate=0.1, momentum=0.5, nesterov=True) == pytest.approx([8.5, 6.975])
+    assert steps("SGD", learning_rate=0.1, momentum=0.5, nesterov=True) == pytest.approx(
+        [8.5, 6.975]
+    )
     assert steps("RMSprop", learning_rate=0.1)[0] == pytest.approx(10 - 1 / math.sqrt(10 + 1e-7))
     assert steps("Adam", learning_rate=0.1, epsilon=0.0)[0] == pytest.approx(9.9)
     assert steps("AdamW", learning_rate=0.1, weight_decay=0.5, epsilon=0.0)[0] == pytest.approx(9.4)
@@ -190,7 +218,8 @@ def keras():
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     with pytest.MonkeyPatch.context() as patch:
-        # Keras takes the type of a result of two float64 arrays for float32, and normalises and multiplies in that.
+        # Keras takes the type of a result of two float64 arrays for float32, and normalises and
+        # multiplies in that.
         patch.setattr("keras.src.backend.common.dtypes.BIT64_TO_BIT32_DTYPE", {})
         assert keras.backend.result_type("float64", "float32") == "float64"
         yield keras
@@ -199,7 +228,10 @@ def keras():
 
 
 def compare_with_keras(keras, case, optimizer):
-    """The same weights and batches: inference output, losses, all arrays after the steps, and inference again."""
+    """The same weights and batches.
+
+    Inference output, losses, all arrays after the steps, and inference again.
+    """
     layers, loss = case.built(keras, dtype="float64")
     model = keras.Sequential([keras.Input(case.input_shape), *layers])
     model.compile(optimizer=getattr(keras.optimizers, optimizer[0])(**optimizer[1]), loss=loss)
@@ -248,7 +280,11 @@ def test_optimizer_is_keras(keras, optimizer):
 def test_defaults_are_keras(keras):
     """Every default of `DEFAULTS` that a constructor of Keras's has."""
     for kind, defaults in DEFAULTS.items():
-        owner = next(m for m in (keras.layers, keras.losses, keras.optimizers, keras.regularizers) if hasattr(m, kind))
+        owner = next(
+            m
+            for m in (keras.layers, keras.losses, keras.optimizers, keras.regularizers)
+            if hasattr(m, kind)
+        )
         parameters = inspect.signature(getattr(owner, kind)).parameters
         for name, ours in defaults.items():
             theirs = parameters[name].default if name in parameters else inspect.Parameter.empty

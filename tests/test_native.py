@@ -20,19 +20,24 @@ from nbbn.formats.native import load, save
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.network import Network
 
-META = {"kind": "classifier", "classes": ["a", "\N{SNOWMAN}", '"'], "report": {"bound": 1e-300, "none": None}}
+META = {
+    "kind": "classifier",
+    "classes": ["a", "\N{SNOWMAN}", '"'],
+    "report": {"bound": 1e-300, "none": None},
+}
 
 
 def make(dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     bn = {name: rng.uniform(0.1, 2, 4) for name in ("gamma", "beta", "mean", "var")}
     weights = [
-        {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)},
-        bn,
-        {},
+        {"kernel": rng.normal(size=(3, 4)), "bias": rng.normal(size=4)}, bn, {},
         {"kernel": rng.normal(size=(4, 2))},
     ]
-    layers = (Dense(4), BatchNormalization(epsilon=1e-5), Activation("relu"), Dense(2, "softmax", use_bias=False))
+    layers = (
+        Dense(4), BatchNormalization(epsilon=1e-5), Activation("relu"),
+        Dense(2, "softmax", use_bias=False),
+    )
     weights = [{name: array.astype(dtype) for name, array in arrays.items()} for arrays in weights]
     return Network(layers, (3,), weights, np.dtype(dtype))
 
@@ -67,7 +72,9 @@ def test_round_trip(tmp_path, dtype):
 
 def test_is_a_safetensors_file(saved):
     with safe_open(saved, "np") as file:
-        assert sorted(file.keys()) == ["0.bias", "0.kernel", "1.beta", "1.gamma", "1.mean", "1.var", "3.kernel"]
+        assert sorted(file.keys()) == [
+            "0.bias", "0.kernel", "1.beta", "1.gamma", "1.mean", "1.var", "3.kernel",
+        ]
         header = json.loads(file.metadata()["nbbn"])
         np.testing.assert_array_equal(file.get_tensor("0.kernel"), make().weights[0]["kernel"])
     assert (header["format"], header["version"]) == ("nbbn-network", 1)
@@ -128,7 +135,9 @@ def test_failed_save_leaves_the_old_file_and_no_other(saved, monkeypatch):
 
     before = saved.read_bytes()
     monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(FileError, match=r"model.nbbn: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        FileError, match=r"model.nbbn: cannot be written \(No space left on device\)"
+    ):
         save(saved, make(seed=1), {})
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == ["model.nbbn"]
@@ -146,8 +155,16 @@ def test_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
 
 def test_a_file_that_reads_back_different_does_not_take_its_place(saved, monkeypatch):
     other = to_bytes(
-        {f"{i}.{name}": array for i, arrays in enumerate(make(seed=1).weights) for name, array in arrays.items()},
-        {"nbbn": json.dumps({"format": "nbbn-network", "version": 1, "network": make().config(), "meta": {}})},
+        {
+            f"{i}.{name}": array
+            for i, arrays in enumerate(make(seed=1).weights)
+            for name, array in arrays.items()
+        },
+        {
+            "nbbn": json.dumps(
+                {"format": "nbbn-network", "version": 1, "network": make().config(), "meta": {}}
+            )
+        },
     )
     before = saved.read_bytes()
     monkeypatch.setattr("safetensors.numpy.save", lambda tensors, metadata: other)
@@ -161,13 +178,17 @@ def test_a_file_that_reads_back_different_does_not_take_its_place(saved, monkeyp
 
 
 def header_of(**changes):
-    return {"format": "nbbn-network", "version": 1, "network": make().config(), "meta": {}, **changes}
+    return {
+        "format": "nbbn-network", "version": 1, "network": make().config(), "meta": {}, **changes,
+    }
 
 
 def write(path, header=None, tensors=None, text=None):
     """A well-formed safetensors file with any header and tensors."""
     if tensors is None:
-        tensors = {f"{i}.{k}": v for i, arrays in enumerate(make().weights) for k, v in arrays.items()}
+        tensors = {
+            f"{i}.{k}": v for i, arrays in enumerate(make().weights) for k, v in arrays.items()
+        }
     text = json.dumps(header_of() if header is None else header) if text is None else text
     path.write_bytes(to_bytes(tensors, {"nbbn": text}))
     return path
@@ -197,11 +218,8 @@ def one_line(error, path):
 
 
 BYTES = {
-    "empty": b"",
-    "short": b"1234567",
-    "text": b"just some text, longer than a few bytes\n" * 4,
-    "zeros": bytes(1000),
-    "2^60 bytes promised": struct.pack("<Q", 2**60) + b"{}" * 50,
+    "empty": b"", "short": b"1234567", "text": b"just some text, longer than a few bytes\n" * 4,
+    "zeros": bytes(1000), "2^60 bytes promised": struct.pack("<Q", 2**60) + b"{}" * 50,
     "one byte more promised than there is": struct.pack("<Q", 101) + b" " * 100,
     "not json": struct.pack("<Q", 100) + b"x" * 100,
     "not utf-8": struct.pack("<Q", 100) + b"\xff" * 100,
@@ -209,8 +227,7 @@ BYTES = {
     "json list": struct.pack("<Q", 2) + b"[]",
     "metadata is a number": struct.pack("<Q", 18) + b'{"__metadata__":3}',
     "header is not json": to_bytes({}, {"nbbn": "{"}),
-    "huge integer": to_bytes({}, {"nbbn": "9" * 5000}),
-    "pickle": b"\x80\x04\x95" + b"." * 60,
+    "huge integer": to_bytes({}, {"nbbn": "9" * 5000}), "pickle": b"\x80\x04\x95" + b"." * 60,
     "zip": b"PK\x03\x04" + bytes(60),
 }
 
@@ -220,7 +237,8 @@ def test_load_refuses_bytes(tmp_path, name):
     path = tmp_path / "f"
     path.write_bytes(BYTES[name])
     with pytest.raises(
-        FileError, match=r"is no nbbn model file, or (cut short|broken); give a file that nbbn saved"
+        FileError,
+        match=r"is no nbbn model file, or (cut short|broken); give a file that nbbn saved",
     ) as error:
         load(path)
     one_line(error, path)
@@ -229,7 +247,9 @@ def test_load_refuses_bytes(tmp_path, name):
 @pytest.mark.parametrize("header", [None, 3, {}, {"format": "other"}])
 def test_load_refuses_foreign_safetensors(tmp_path, header):
     path = tmp_path / "f"
-    path.write_bytes(to_bytes({"w": np.ones(3)}, None if header is None else {"nbbn": json.dumps(header)}))
+    path.write_bytes(
+        to_bytes({"w": np.ones(3)}, None if header is None else {"nbbn": json.dumps(header)})
+    )
     with pytest.raises(FileError, match="is a safetensors file, but not of nbbn"):
         load(path)
 
@@ -243,7 +263,10 @@ HEADERS = {
     "no layers": (header_of(network={"dtype": "float32"}), r"describes no network \('layers'\)"),
     "layers": (config_with(layers=3), "describes no network"),
     "layer": (config_with(layers=[3]), "describes no network"),
-    "unknown layer": (layers_with(0, layer="Lambda"), "describes no network .unknown layer 'Lambda'"),
+    "unknown layer": (
+        layers_with(0, layer="Lambda"),
+        "describes no network .unknown layer 'Lambda'",
+    ),
     "unknown argument": (layers_with(0, code="x"), "Dense does not take code"),
     "units as text": (layers_with(0, units="4"), "describes no network"),
     "units as float": (layers_with(0, units=4.0), "describes no network"),
@@ -256,8 +279,14 @@ HEADERS = {
     "no row": (config_with(input_shape=[]), "describes no network"),
     "dtype": (config_with(dtype="float16"), r"describes no network \('float16'\)"),
     "dtype list": (config_with(dtype=["f8"]), "describes no network"),
-    "other dtype": (config_with(dtype="float64"), "tensor 0.kernel must be F64 of shape .3, 4., got F32"),
-    "huge layer": (layers_with(3, units=2**60), r"tensor 3.kernel must be F32 of shape \[4, 1152921504606846976\]"),
+    "other dtype": (
+        config_with(dtype="float64"),
+        "tensor 0.kernel must be F64 of shape .3, 4., got F32",
+    ),
+    "huge layer": (
+        layers_with(3, units=2**60),
+        r"tensor 3.kernel must be F32 of shape \[4, 1152921504606846976\]",
+    ),
     "line break": (layers_with(0, layer="a\nb\x1b[0m"), "describes no network"),
 }
 
@@ -278,10 +307,19 @@ TENSORS = {
         tensors_with(_0bias=np.ones(5, np.float32)),
         r"tensor 0.bias must be F32 of shape \[4\], got F32 of shape \[5\]",
     ),
-    "transposed": (tensors_with(_0kernel=np.ones((4, 3), np.float32)), r"of shape \[3, 4\], got F32 of shape \[4, 3\]"),
+    "transposed": (
+        tensors_with(_0kernel=np.ones((4, 3), np.float32)),
+        r"of shape \[3, 4\], got F32 of shape \[4, 3\]",
+    ),
     "dtype": (tensors_with(_0bias=np.ones(4, np.float16)), "must be F32 .* got F16"),
-    "nan": (tensors_with(_0bias=np.full(4, np.nan, np.float32)), "broken .layer 0 .Dense.: bias holds NaN or infinity"),
-    "negative variance": (tensors_with(_1var=np.full(4, -1, np.float32)), "broken .*a variance is negative"),
+    "nan": (
+        tensors_with(_0bias=np.full(4, np.nan, np.float32)),
+        "broken .layer 0 .Dense.: bias holds NaN or infinity",
+    ),
+    "negative variance": (
+        tensors_with(_1var=np.full(4, -1, np.float32)),
+        "broken .*a variance is negative",
+    ),
 }
 
 
@@ -316,8 +354,12 @@ def test_load_refuses_every_cut(saved):
         load(saved)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4)
+)
 def test_flipped_bytes_raise_nothing_else(saved, changes):
     data = bytearray(saved.read_bytes())
     for position, byte in changes:
@@ -333,7 +375,9 @@ def test_flipped_bytes_raise_nothing_else(saved, changes):
         assert isinstance(meta, dict)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.binary(max_size=300))
 def test_random_bytes_raise_nothing_else(tmp_path, data):
     (tmp_path / "f").write_bytes(data)
@@ -369,19 +413,11 @@ def test_load_does_not_wait_for_a_pipe(tmp_path):
 # Class labels
 
 LABELS = [
-    np.array([0, 1, 2]),
-    np.array([-(2**63), 2**63 - 1]),
-    np.array([0, 2**64 - 1], np.uint64),
-    np.array([1, 2], np.int8),
-    np.array([1, 2], ">i4"),
-    np.array([False, True]),
-    np.array([0.1, 1e-300]),
-    np.array([0.1, 2.5], np.float32),
-    np.array([0.1, 2.5], np.float16),
-    np.array(["a", "\N{SNOWMAN}", "\N{GRINNING FACE}"]),
-    np.array(["a", "b"], "<U9"),
-    np.array(["yes", "no"], object),
-    np.array([3, 10**30], object),
+    np.array([0, 1, 2]), np.array([-(2**63), 2**63 - 1]), np.array([0, 2**64 - 1], np.uint64),
+    np.array([1, 2], np.int8), np.array([1, 2], ">i4"), np.array([False, True]),
+    np.array([0.1, 1e-300]), np.array([0.1, 2.5], np.float32), np.array([0.1, 2.5], np.float16),
+    np.array(["a", "\N{SNOWMAN}", "\N{GRINNING FACE}"]), np.array(["a", "b"], "<U9"),
+    np.array(["yes", "no"], object), np.array([3, 10**30], object),
 ]
 
 
@@ -398,11 +434,8 @@ def test_labels_round_trip(classes):
 @given(
     classes=hnp.arrays(
         st.one_of(
-            hnp.integer_dtypes(),
-            hnp.unsigned_integer_dtypes(),
-            hnp.floating_dtypes(sizes=(16, 32, 64)),
-            st.just("?"),
-            st.just("U4"),
+            hnp.integer_dtypes(), hnp.unsigned_integer_dtypes(),
+            hnp.floating_dtypes(sizes=(16, 32, 64)), st.just("?"), st.just("U4"),
         ),
         hnp.array_shapes(max_dims=1),
         elements={"allow_nan": False, "allow_infinity": False},
@@ -419,7 +452,11 @@ def test_any_labels_round_trip(classes):
     [
         (ValueError, np.zeros((2, 2)), r"must have one axis, got shape \(2, 2\)"),
         (ValueError, np.array([0.0, np.nan]), "class labels hold NaN or infinity"),
-        (TypeError, np.array([1, "a"], object), "all str or all int to be saved, got int, str; convert y"),
+        (
+            TypeError,
+            np.array([1, "a"], object),
+            "all str or all int to be saved, got int, str; convert y",
+        ),
         (TypeError, np.array([None, None], object), "all str or all int to be saved, got NoneType"),
         (TypeError, np.array([True, False], object), "all str or all int to be saved, got bool"),
         (TypeError, np.array([], object), "all str or all int to be saved, got nothing"),
@@ -436,22 +473,13 @@ def test_labels_refused(error, classes, message):
 @pytest.mark.parametrize(
     "labels",
     [
-        None,
-        {},
-        {"dtype": "int64"},
-        {"dtype": "int8", "values": [300]},
-        {"dtype": "int8", "values": [1.5]},
-        {"dtype": "<i8", "values": [[1]]},
-        {"dtype": "<i8", "values": "ab"},
-        {"dtype": "<i8", "values": {"a": 1}},
-        {"dtype": "<U1", "values": ["ab"]},
-        {"dtype": "<U1", "values": [1]},
-        {"dtype": "O", "values": [1, "a"]},
-        {"dtype": "O", "values": [[1], [2]]},
-        {"dtype": "V1000000000000", "values": [1]},
-        {"dtype": "S1000000000", "values": ["a"]},
-        {"dtype": "nonsense", "values": [1]},
-        {"dtype": "<f8", "values": [float("nan")]},
+        None, {}, {"dtype": "int64"}, {"dtype": "int8", "values": [300]},
+        {"dtype": "int8", "values": [1.5]}, {"dtype": "<i8", "values": [[1]]},
+        {"dtype": "<i8", "values": "ab"}, {"dtype": "<i8", "values": {"a": 1}},
+        {"dtype": "<U1", "values": ["ab"]}, {"dtype": "<U1", "values": [1]},
+        {"dtype": "O", "values": [1, "a"]}, {"dtype": "O", "values": [[1], [2]]},
+        {"dtype": "V1000000000000", "values": [1]}, {"dtype": "S1000000000", "values": ["a"]},
+        {"dtype": "nonsense", "values": [1]}, {"dtype": "<f8", "values": [float("nan")]},
         {"dtype": 3, "values": [1]},
     ],
 )

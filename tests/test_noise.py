@@ -1,7 +1,8 @@
 """Gaussian noise in training: every number of it, brought out through the program of a step.
 
-Behind the noise stands a dense layer of zeros with one output a row, whose target is 1 for the output of its own number: the
-gradient of its kernel, in the step of a rate of 1, is the noisy rows themselves, each times a power of two.
+Behind the noise stands a dense layer of zeros with one output a row, whose target is 1 for the
+output of its own number: the gradient of its kernel, in the step of a rate of 1, is the noisy rows
+themselves, each times a power of two.
 """
 
 from __future__ import annotations
@@ -26,16 +27,24 @@ def trainer_of(layers, features, dtype, seed=1, loss="mean_squared_error", rows=
     return Trainer(computation(layers, (features,)), dtype, dtype, rows, loss, SGD(1.0), seed=seed)
 
 
-def noisy(x, steps=1, *, shape=(SIZE,), stddev=STDDEV, seed=1, own_seed=None, threads=1, dtype="f8"):
+def noisy(
+    x, steps=1, *, shape=(SIZE,), stddev=STDDEV, seed=1, own_seed=None, threads=1, dtype="f8"
+):
     """The rows as they leave the noise, of each step: `(steps, ROWS, SIZE)`."""
-    layers = [Reshape(shape), GaussianNoise(stddev, seed=own_seed), Flatten(), Dense(ROWS, use_bias=False)]
+    layers = [
+        Reshape(shape), GaussianNoise(stddev, seed=own_seed), Flatten(),
+        Dense(ROWS, use_bias=False),
+    ]
     zeros = [{}, {}, {}, {"kernel": np.zeros((SIZE, ROWS), dtype)}]
     seen = []
     with nbbn.num_threads(threads):
         trainer = trainer_of(layers, SIZE, dtype, seed)
         for _ in range(steps):
             trainer.upload(zeros)
-            trainer.epoch(x.astype(dtype), np.eye(ROWS, dtype=dtype), np.arange(ROWS), np.array([0, ROWS]), np.ones(1))
+            trainer.epoch(
+                x.astype(dtype), np.eye(ROWS, dtype=dtype), np.arange(ROWS), np.array([0, ROWS]),
+                np.ones(1),
+            )
             seen.append(trainer.download()[3]["kernel"].T * (ROWS * ROWS / 2))
     return np.array(seen)
 
@@ -54,7 +63,10 @@ def test_moments(noise):
 
 
 def test_distribution(noise):
-    """The largest distance between the distribution functions; the tails reach as far as those of so many normal numbers."""
+    """The largest distance between the distribution functions.
+
+    The tails reach as far as those of so many normal numbers.
+    """
     assert stats.kstest(noise.ravel(), "norm").pvalue > 1e-3
     assert 3.8 < noise.max() < 6 and 3.8 < -noise.min() < 6
 
@@ -129,16 +141,23 @@ def test_a_deviation_of_0_changes_nothing():
 @pytest.mark.parametrize(("seed", "deviation"), [(None, 0.5 * math.sqrt(2)), (3, 1.0)])
 def test_two_layers_of_noise_differ_unless_they_have_one_seed(seed, deviation):
     """Their sum is wider by the root of two, that of equal noise by two."""
-    layers = [GaussianNoise(0.5, seed=seed), GaussianNoise(0.5, seed=seed), Dense(ROWS, use_bias=False)]
+    layers = [
+        GaussianNoise(0.5, seed=seed), GaussianNoise(0.5, seed=seed), Dense(ROWS, use_bias=False),
+    ]
     trainer = trainer_of(layers, SIZE, "f8")
     trainer.upload([{}, {}, {"kernel": np.zeros((SIZE, ROWS))}])
-    trainer.epoch(np.zeros((ROWS, SIZE)), np.eye(ROWS), np.arange(ROWS), np.array([0, ROWS]), np.ones(1))
+    trainer.epoch(
+        np.zeros((ROWS, SIZE)), np.eye(ROWS), np.arange(ROWS), np.array([0, ROWS]), np.ones(1)
+    )
     got = trainer.download()[2]["kernel"].T * (ROWS * ROWS / 2)
     assert got.std() == pytest.approx(deviation, rel=5 / math.sqrt(2 * got.size))
 
 
 def test_the_gradient_passes_unchanged():
-    """With slopes of the loss that are the same wherever the outputs are: behind the noise and without it."""
+    """With slopes of the loss that are the same wherever the outputs are.
+
+    Behind the noise and without it.
+    """
     rng = np.random.default_rng(0)
     x, second = rng.standard_normal((ROWS, 12)), rng.standard_normal((9, 4))
     steps = []
@@ -149,7 +168,9 @@ def test_the_gradient_passes_unchanged():
         trainer.epoch(x, np.full((ROWS, 4), 1e6), np.arange(ROWS), np.array([0, ROWS]), np.ones(1))
         steps.append(trainer.download()[0]["kernel"])
     np.testing.assert_array_equal(*steps)
-    np.testing.assert_allclose(steps[0], np.outer(x.mean(0), second.sum(1) / 4), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        steps[0], np.outer(x.mean(0), second.sum(1) / 4), rtol=1e-12, atol=1e-14
+    )
 
 
 def test_inference_has_no_noise():

@@ -46,12 +46,12 @@ from nbbn.network import Network
 from nbbn.predictor import Predictor
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+onnxruntime = pytest.importorskip(
+    "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+)
 
 ACTIVATIONS = {
-    "linear": lambda z: z,
-    "relu": lambda z: np.maximum(z, 0),
-    "tanh": np.tanh,
+    "linear": lambda z: z, "relu": lambda z: np.maximum(z, 0), "tanh": np.tanh,
     "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True),
 }
@@ -91,7 +91,9 @@ def rows(network, n=50):
 
 def run(model, x):
     """All outputs by name, in order."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     assert [i.name for i in session.get_inputs()] == ["x"]
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(None, {"x": x}), strict=True))
@@ -103,10 +105,7 @@ def operators(model):
 
 BN = BatchNormalization()
 BODY = [
-    Dense(6, use_bias=False),
-    BN,
-    Activation("relu"),
-    Dense(4, "tanh"),
+    Dense(6, use_bias=False), BN, Activation("relu"), Dense(4, "tanh"),
     BatchNormalization(scale=False, center=False),
 ]
 
@@ -120,23 +119,31 @@ def test_plain(dtype, kind, units):
     ref = forward(network, rows(network))
     assert list(got) == ["output"]
     assert got["output"].dtype == dtype
-    np.testing.assert_allclose(got["output"], ref, rtol=0, atol=TOLERANCES[dtype] * np.abs(ref).max())
+    np.testing.assert_allclose(
+        got["output"], ref, rtol=0, atol=TOLERANCES[dtype] * np.abs(ref).max()
+    )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "layers", [lambda a: [Dense(4, a)], lambda a: [Dense(4), Activation(a)], lambda a: [Activation(a)]]
+    "layers",
+    [lambda a: [Dense(4, a)], lambda a: [Dense(4), Activation(a)], lambda a: [Activation(a)]],
 )
 def test_every_activation(layers, dtype, activation):
     network = make(layers(activation), dtype=dtype)
     got = run(to_onnx(network), rows(network))["output"]
-    np.testing.assert_allclose(got, forward(network, rows(network)), rtol=0, atol=10 * TOLERANCES[dtype])
+    np.testing.assert_allclose(
+        got, forward(network, rows(network)), rtol=0, atol=10 * TOLERANCES[dtype]
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_epsilon_is_kept_in_the_networks_precision(dtype):
-    """The operator's epsilon is a float32: 1e-3 is off by 5e-8 there, which float64 must not show."""
+    """The operator's epsilon is a float32.
+
+    1e-3 is off by 5e-8 there, which float64 must not show.
+    """
     network = make([BN], dtype=dtype)
     network.weights[0]["var"][:] = [0, 1e-14, 1e-5, 1e-3, 1]
     got = run(to_onnx(network), rows(network))["output"]
@@ -155,15 +162,13 @@ def test_folded_and_unfolded_models_agree():
 
 
 CLASSES = [
-    (None, [0, 1, 2], np.int64),
-    (np.array([0, 1, 2]), [0, 1, 2], np.int64),
+    (None, [0, 1, 2], np.int64), (np.array([0, 1, 2]), [0, 1, 2], np.int64),
     (np.array([7, -2, 2**40]), [7, -2, 2**40], np.int64),
     (np.array([7, 5, 9], np.uint8), [7, 5, 9], np.int64),
     (np.array([7, np.int64(5), 9], object), [7, 5, 9], np.int64),
     (np.array(["b", "\N{SNOWMAN}", ""]), ["b", "\N{SNOWMAN}", ""], object),
     (np.array(["b", "a", "c"], object), ["b", "a", "c"], object),
-    (["b", "a", "c"], ["b", "a", "c"], object),
-    (np.array([0.5, 1.5, 2.5]), [0, 1, 2], np.int64),
+    (["b", "a", "c"], ["b", "a", "c"], object), (np.array([0.5, 1.5, 2.5]), [0, 1, 2], np.int64),
     (np.array([2**64 - 1, 1, 2], np.uint64), [0, 1, 2], np.int64),
 ]
 
@@ -190,7 +195,9 @@ def test_binary_classifier(dtype, classes, labels):
     p = forward(network, rows(network))[:, 0]
     assert list(got) == ["label", "probabilities"]
     assert got["probabilities"].dtype == dtype
-    np.testing.assert_allclose(got["probabilities"], np.stack([1 - p, p], axis=1), rtol=0, atol=3 * TOLERANCES[dtype])
+    np.testing.assert_allclose(
+        got["probabilities"], np.stack([1 - p, p], axis=1), rtol=0, atol=3 * TOLERANCES[dtype]
+    )
     assert got["label"].tolist() == [labels[int(q > 0.5)] for q in p]
     assert len(set(got["label"].tolist())) == 2
 
@@ -206,7 +213,10 @@ def of_scores(scores, activation, dtype):
 TINY = 1e-6
 TIES = [
     ("classifier", "sigmoid", [[0.0], [-TINY], [TINY], [-0.0]], [0, 0, 1, 0]),
-    ("classifier", "softmax", [[1, 1, 1], [0, 2, 2], [2, 0, 2], [-3, -3, -4], [0, 1, 1 + TINY]], [0, 1, 0, 0, 2]),
+    (
+        "classifier", "softmax", [[1, 1, 1], [0, 2, 2], [2, 0, 2], [-3, -3, -4], [0, 1, 1 + TINY]],
+        [0, 1, 0, 0, 2],
+    ),
     ("multilabel", "sigmoid", [[0.0, 1], [-TINY, TINY], [1, -0.0]], [[0, 1], [0, 1], [1, 0]]),
 ]
 
@@ -214,19 +224,27 @@ TIES = [
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("kind", "activation", "scores", "labels"), TIES)
 def test_ties_go_to_the_first_class(kind, activation, scores, labels, dtype):
-    """In ONNX Runtime, in the folded model, and in what is read from the file: one half is not yet the second class."""
+    """In ONNX Runtime, in the folded model, and in what is read from the file.
+
+    One half is not yet the second class.
+    """
     network, x = of_scores(scores, activation, dtype)
     classes = None if kind == "multilabel" else np.array(["b", "c", "a"][: max(2, len(scores[0]))])
     want = labels if classes is None else classes[labels].tolist()
     model = to_onnx(network, kind=kind, classes=classes)
     assert run(model, x)["label"].tolist() == want
-    for answers in (FoldedModel(network, kind=kind, classes=classes), nbbn.interop.from_onnx(model)):
+    for answers in (
+        FoldedModel(network, kind=kind, classes=classes),
+        nbbn.interop.from_onnx(model),
+    ):
         assert answers.predict(x).tolist() == want
 
 
 def test_a_tie_of_one_sigmoid_has_two_halves():
     network, x = of_scores([[0.0], [0.0]], "sigmoid", np.float32)
-    np.testing.assert_array_equal(run(to_onnx(network, kind="classifier"), x)["probabilities"], np.full((2, 2), 0.5))
+    np.testing.assert_array_equal(
+        run(to_onnx(network, kind="classifier"), x)["probabilities"], np.full((2, 2), 0.5)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -294,13 +312,25 @@ class Puzzle(Layer):
             {"kind": "clusterer"},
             "kind must be one of None, classifier, .*, got 'clusterer'",
         ),
-        ([Puzzle()], {}, "to_onnx cannot write Unknown; it writes Dense, Convolve, ConvolveTransposed, "),
+        (
+            [Puzzle()],
+            {},
+            "to_onnx cannot write Unknown; it writes Dense, Convolve, ConvolveTransposed, ",
+        ),
         ([Dense(3)], {"kind": "classifier"}, "a classifier ends in a softmax .*; got linear of 3"),
         ([Dense(3, "sigmoid")], {"kind": "classifier"}, "got sigmoid of 3; use kind=None"),
         ([Dense(1, "softmax")], {"kind": "classifier"}, "got softmax of 1"),
         ([Dense(3, "softmax"), BN], {"kind": "classifier"}, "got linear of 3"),
-        ([Dense(4), Reshape((2, 2)), Softmax(), Flatten()], {"kind": "classifier"}, "got linear of 4"),
-        ([Dense(3, "softmax")], {"kind": "multilabel"}, "a multilabel network ends in a sigmoid, got softmax"),
+        (
+            [Dense(4), Reshape((2, 2)), Softmax(), Flatten()],
+            {"kind": "classifier"},
+            "got linear of 4",
+        ),
+        (
+            [Dense(3, "softmax")],
+            {"kind": "multilabel"},
+            "a multilabel network ends in a sigmoid, got softmax",
+        ),
         (
             [Dense(3, "softmax")],
             {"kind": "classifier", "classes": [1, 2]},
@@ -321,13 +351,17 @@ def test_refuses(layers, changes, message):
 def test_refuses_heads_on_outputs_of_more_axes():
     network = drawn((5, 7, 3), [Conv2D(2, 3, activation="sigmoid")])
     for kind, what in (("classifier", "classifier"), ("multilabel", "multilabel network")):
-        with pytest.raises(ValueError, match=rf"a {what} has outputs of one axis, got .* \(3, 5, 2\); add Flatten"):
+        with pytest.raises(
+            ValueError, match=rf"a {what} has outputs of one axis, got .* \(3, 5, 2\); add Flatten"
+        ):
             to_onnx(network, kind=kind)
 
 
 def test_an_unknown_layer_is_named():
     network = drawn((5, 7, 3), [Conv2D(2, 3), Puzzle(name="mine")])
-    with pytest.raises(LayerError, match=r"^layer 1 'mine': to_onnx cannot write Unknown; it writes Dense, "):
+    with pytest.raises(
+        LayerError, match=r"^layer 1 'mine': to_onnx cannot write Unknown; it writes Dense, "
+    ):
         to_onnx(network)
 
 
@@ -340,7 +374,9 @@ def test_refuses_a_network_that_does_not_fit():
 
 def test_refuses_what_a_protobuf_cannot_hold(monkeypatch):
     monkeypatch.setattr("nbbn.formats.onnx.write._MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"an ONNX file holds at most 100 bytes, this model \d+; use save"):
+    with pytest.raises(
+        ValueError, match=r"an ONNX file holds at most 100 bytes, this model \d+; use save"
+    ):
         to_onnx(make([Dense(2)]))
 
 
@@ -373,15 +409,18 @@ def windows(padding):
     for dilation in (2, (1, 3)):
         yield Conv2D(17, 2, dilation_rate=dilation, **p)
         yield DepthwiseConv2D(2, dilation_rate=dilation, use_bias=False, **p)
-    for size, stride, extra in [(3, 2, 1), (2, 2, 0), (2, (3, 2), (2, 1)), ((4, 1), (3, 2), (0, 1)), (5, 4, 3)]:
+    for size, stride, extra in [
+        (3, 2, 1), (2, 2, 0), (2, (3, 2), (2, 1)), ((4, 1), (3, 2), (0, 1)), (5, 4, 3),
+    ]:
         yield Conv2DTranspose(6, size, stride, output_padding=extra, **p)
 
 
 MOBILE = [
-    Conv2D(6, 3, padding="same", use_bias=False), norm(), ReLU(6), DepthwiseConv2D(3, 2, "same"), norm(), ReLU(),
-    MaxPooling2D(2, padding="same"), AveragePooling2D(2, 1, "same"), Conv2DTranspose(10, 3, 2, "same"), ELU(),
-    Conv2D(17, 2, activation="silu"), Dropout(0.2), Flatten(), Dense(17, "selu"), norm(), Dense(10, "softmax"),
-]  # fmt: skip
+    Conv2D(6, 3, padding="same", use_bias=False), norm(), ReLU(6), DepthwiseConv2D(3, 2, "same"),
+    norm(), ReLU(), MaxPooling2D(2, padding="same"), AveragePooling2D(2, 1, "same"),
+    Conv2DTranspose(10, 3, 2, "same"), ELU(), Conv2D(17, 2, activation="silu"), Dropout(0.2),
+    Flatten(), Dense(17, "selu"), norm(), Dense(10, "softmax"),
+]
 # Computed by the engine and by the oracle.
 NETWORKS = [
     *((IMAGE, [layer]) for padding in ("valid", "same") for layer in windows(padding)),
@@ -389,35 +428,66 @@ NETWORKS = [
     ((5, 7, 6), [Conv2D(6, 3, groups=6, padding="same"), Conv2D(9, 1, groups=3)]),
     *((IMAGE, [Conv2D(6, 2, activation=name)]) for name in ELEMENTWISE),
     *((shape, [Activation(name)]) for name in ELEMENTWISE for shape in ((5,), (4, 5))),
-    *((shape, [layer]) for shape in (IMAGE, (6,)) for layer in (
-        ReLU(), ReLU(6), ReLU(0.5), ReLU(None, 0.2), ReLU(0.7, 0.2), ReLU(1.0, 0.3, 0.2), ReLU(None, 0, 0.4), ReLU(0.5, 0, 0.4),
-        LeakyReLU(), LeakyReLU(1.7), LeakyReLU(0), ELU(), ELU(0.4),
-    )),
+    *(
+        (shape, [layer])
+        for shape in (IMAGE, (6,))
+        for layer in (
+            ReLU(), ReLU(6), ReLU(0.5), ReLU(None, 0.2), ReLU(0.7, 0.2), ReLU(1.0, 0.3, 0.2),
+            ReLU(None, 0, 0.4), ReLU(0.5, 0, 0.4), LeakyReLU(), LeakyReLU(1.7), LeakyReLU(0), ELU(),
+            ELU(0.4),
+        )
+    ),
     ((5,), [Dense(3), Softmax(), Dropout(0.3)]),
-    *((IMAGE, [*before, norm(axis=axis, **k)]) for axis in (1, 2, 3) for before, k in (
-        ([], {}), ([CONV], {"scale": False}), ([CONV], {"center": False}),
-    )),
+    *(
+        (IMAGE, [*before, norm(axis=axis, **k)])
+        for axis in (1, 2, 3)
+        for before, k in (
+            ([], {}), ([CONV], {"scale": False}), ([CONV], {"center": False}),
+        )
+    ),
     ((4, 6), [norm()]),
     ((4, 6), [norm(axis=1)]),
-    *((shape, [layer]) for shape in ((6,), (4, 6), (5, 7, 6)) for layer in (
-        LayerNormalization(), LayerNormalization(scale=False), LayerNormalization(center=False), GroupNormalization(3),
-        GroupNormalization(1, center=False), GroupNormalization(-1, scale=False),
-    )),
+    *(
+        (shape, [layer])
+        for shape in ((6,), (4, 6), (5, 7, 6))
+        for layer in (
+            LayerNormalization(), LayerNormalization(scale=False), LayerNormalization(center=False),
+            GroupNormalization(3), GroupNormalization(1, center=False),
+            GroupNormalization(-1, scale=False),
+        )
+    ),
     (IMAGE, [CONV, LayerNormalization(), Conv2D(7, 2)]),
     (IMAGE, [CONV, GroupNormalization(2), Conv2D(7, 2)]),
-    *((IMAGE, [*before, pool(keepdims=keep), *after]) for pool in GLOBAL_POOLS for keep in (False, True) for before, after in (
-        ([], []), ([CONV], []), ([CONV], [Dense(3)]), ([CONV], [Flatten(), Dense(3)]),
-    )),
-    *((IMAGE, [*before, ZeroPadding2D(padding)]) for before in ([], [CONV]) for padding in (1, (1, 2), ((1, 0), (2, 3)))),
-    *((IMAGE, [*before, UpSampling2D(size), *after]) for size in (2, (3, 1), (1, 4)) for before, after in (
-        ([], []), ([CONV], [CONV]), ([], [Flatten()]),
-    )),
+    *(
+        (IMAGE, [*before, pool(keepdims=keep), *after])
+        for pool in GLOBAL_POOLS
+        for keep in (False, True)
+        for before, after in (
+            ([], []), ([CONV], []), ([CONV], [Dense(3)]), ([CONV], [Flatten(), Dense(3)]),
+        )
+    ),
+    *(
+        (IMAGE, [*before, ZeroPadding2D(padding)])
+        for before in ([], [CONV])
+        for padding in (1, (1, 2), ((1, 0), (2, 3)))
+    ),
+    *(
+        (IMAGE, [*before, UpSampling2D(size), *after])
+        for size in (2, (3, 1), (1, 4))
+        for before, after in (
+            ([], []), ([CONV], [CONV]), ([], [Flatten()]),
+        )
+    ),
     (IMAGE, [Flatten()]),
     (IMAGE, [Flatten(), Dense(4)]),
     (IMAGE, [CONV, Flatten()]),
-    *((IMAGE, [CONV, Flatten(), layer, Dense(10)]) for layer in (
-        norm(), ReLU(), LayerNormalization(), GroupNormalization(12), Activation("softmax"), Reshape((12, 12)), Flatten(),
-    )),
+    *(
+        (IMAGE, [CONV, Flatten(), layer, Dense(10)])
+        for layer in (
+            norm(), ReLU(), LayerNormalization(), GroupNormalization(12), Activation("softmax"),
+            Reshape((12, 12)), Flatten(),
+        )
+    ),
     (IMAGE, [CONV, Flatten(), Reshape((4, 6, 6)), Conv2D(3, 2)]),
     (IMAGE, [Reshape((7, -1)), Dense(6, "relu"), Dense(2, use_bias=False)]),
     ((105,), [Reshape(IMAGE), CONV]),
@@ -430,17 +500,31 @@ NETWORKS = [
     ((5, 7, 1), [Conv2D(1, 3), Conv2D(5, 1)]),
     (IMAGE, [Dense(6, "relu"), CONV, Dense(5, "tanh", use_bias=False), Conv2D(3, 2)]),
     (IMAGE, [GaussianNoise(0.1), Dropout(0.5), CONV]),
-    *((IMAGE, [*before, UpSampling2D(size), *after]) for size in (2, (1, 3), (2, 1)) for before, after in (
-        ([], []), ([CONV], [CONV]), ([], [Flatten(), Dense(3)]),
-    )),
+    *(
+        (IMAGE, [*before, UpSampling2D(size), *after])
+        for size in (2, (1, 3), (2, 1))
+        for before, after in (
+            ([], []), ([CONV], [CONV]), ([], [Flatten(), Dense(3)]),
+        )
+    ),
     ((16,), [Reshape((2, 8)), Softmax((1, 2)), Softmax(1), LayerNormalization((1, 2)), Softmax()]),
-    ((7, 2), [Activation("softmax"), Flatten(), Softmax(), Reshape((2, 7)), GroupNormalization(7), Softmax()]),
+    (
+        (7, 2),
+        [
+            Activation("softmax"), Flatten(), Softmax(), Reshape((2, 7)), GroupNormalization(7),
+            Softmax(),
+        ],
+    ),
     ((9, 11, 3), MOBILE),
-]  # fmt: skip
+]
 AXES = (1, 2, 3, (1, 2), (1, 3), (2, 3), (1, 2, 3))
 # Axes that the engine does not compute over: against the oracle alone.
 OTHER_AXES = [
-    *((IMAGE, [*before, LayerNormalization(axis=axis)]) for axis in AXES for before in ([], [CONV])),
+    *(
+        (IMAGE, [*before, LayerNormalization(axis=axis)])
+        for axis in AXES
+        for before in ([], [CONV])
+    ),
     *((IMAGE, [*before, Softmax(axis=axis)]) for axis in AXES for before in ([], [CONV])),
     *(((6, 6, 6), [GroupNormalization(3, axis=axis)]) for axis in (1, 2)),
     *(((7, 7, 6), [CONV, GroupNormalization(3, axis=axis)]) for axis in (1, 2)),
@@ -449,25 +533,40 @@ OTHER_AXES = [
     (IMAGE, [Conv2D(4, 2, activation="softmax"), Conv2D(3, 2)]),
     ((4, 5), [Dense(3, "softmax")]),
     (IMAGE, [CONV, ZeroPadding2D(0), Conv2D(7, 2)]),
-    ((2, 3, 4, 5), [Dense(6), norm(axis=2), LayerNormalization((1, 3)), GroupNormalization(2), Softmax((1, 2)), Flatten()]),
-]  # fmt: skip
+    (
+        (2, 3, 4, 5),
+        [
+            Dense(6), norm(axis=2), LayerNormalization((1, 3)), GroupNormalization(2),
+            Softmax((1, 2)), Flatten(),
+        ],
+    ),
+]
 
 
 def drawn(shape, layers, dtype=np.float32):
-    """A network with random weights; the layers may come before or after one that the oracle does not know."""
+    """A network with random weights.
+
+    The layers may come before or after one that the oracle does not know.
+    """
     rng, weights, row = np.random.default_rng(3), [], shape
     for layer in layers:
         weights.append({})
         for name, size in layer.weight_shapes(row).items():
             scale = 1 / np.sqrt(max(np.prod(size[:-1]), 2)) if name == "kernel" else 0.4
-            array = rng.normal(name == "gamma", scale, size) if name != "var" else rng.uniform(0.5, 2, size)
+            array = (
+                rng.normal(name == "gamma", scale, size)
+                if name != "var"
+                else rng.uniform(0.5, 2, size)
+            )
             weights[-1][name] = array.astype(dtype)
         row = layer.output_shape(row)
     return Network(tuple(layers), tuple(shape), weights, np.dtype(dtype))
 
 
 def run_anywhere(model, x):
-    """The model's output on onnxruntime, or where that has no float64 kernel on onnx's slow reference."""
+    """The model's output on onnxruntime, or where that has no float64 kernel on onnx's slow
+    reference.
+    """
     try:
         return run(model, x)["output"]
     except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
@@ -494,7 +593,9 @@ def check(case, dtype, *, engine):
     tolerance = (1e-13 if exact else 3e-6) * max(1, np.abs(ref).max())
     np.testing.assert_allclose(got, ref, rtol=0, atol=tolerance)
     if engine:
-        np.testing.assert_allclose(got, Predictor(network)(x).reshape(ref.shape), rtol=0, atol=tolerance)
+        np.testing.assert_allclose(
+            got, Predictor(network)(x).reshape(ref.shape), rtol=0, atol=tolerance
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -518,7 +619,10 @@ def test_an_input_layer_adds_nothing():
 
 
 RELUS = [
-    ReLU(*arguments) for arguments in ((1.5,), (None, 0.2), (1.5, 0.2), (1.5, 0.2, 0.5), (1.5, 0, 0.5), (0.5, 0.2, 1.5))
+    ReLU(*arguments)
+    for arguments in (
+        (1.5,), (None, 0.2), (1.5, 0.2), (1.5, 0.2, 0.5), (1.5, 0, 0.5), (0.5, 0.2, 1.5),
+    )
 ]
 
 
@@ -528,8 +632,11 @@ def test_activations_at_their_corners(layer, dtype):
     network = drawn((9,), [layer], dtype)
     x = np.array([[-200, -1e-6, -0.0, 0, 1e-6, 0.5, 1, 1.5, 80]], dtype)
     got, ref = run_anywhere(to_onnx(network), x), Predictor(network)(x)
-    # ONNX Runtime's operators take 1 from exp(x) in float32, of which near 0 but the digits of 1 are left.
-    subtracts = dtype == np.float32 and (isinstance(layer, ELU) or getattr(layer, "activation", "") in ("elu", "selu"))
+    # ONNX Runtime's operators take 1 from exp(x) in float32, of which near 0 but the digits of 1
+    # are left.
+    subtracts = dtype == np.float32 and (
+        isinstance(layer, ELU) or getattr(layer, "activation", "") in ("elu", "selu")
+    )
     near = np.abs(x) < 1e-3 if subtracts else np.zeros(x.shape, bool)
     np.testing.assert_allclose(got[near], ref[near], rtol=0, atol=np.finfo(np.float32).eps)
     rtol = 2e-6 if "gelu" in repr(layer) or dtype == np.float32 else 1e-13
@@ -563,11 +670,23 @@ def test_images_are_turned_once(channels, first):
     [
         ([Flatten(), Dense(4)], ["Flatten", "Gemm"]),
         ([ReLU(), Dense(4)], ["Relu", "MatMul", "Add"]),
-        ([CONV, ReLU(6), Dropout(0.5), Dense(4), CONV], ["Transpose", "Conv", "Clip", "Conv", "Conv", "Transpose"]),
-        ([CONV, ZeroPadding2D(), MaxPooling2D()], ["Transpose", "Conv", "Pad", "MaxPool", "Transpose"]),
-        ([CONV, GlobalAveragePooling2D(), Dense(4)], ["Transpose", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]),
+        (
+            [CONV, ReLU(6), Dropout(0.5), Dense(4), CONV],
+            ["Transpose", "Conv", "Clip", "Conv", "Conv", "Transpose"],
+        ),
+        (
+            [CONV, ZeroPadding2D(), MaxPooling2D()],
+            ["Transpose", "Conv", "Pad", "MaxPool", "Transpose"],
+        ),
+        (
+            [CONV, GlobalAveragePooling2D(), Dense(4)],
+            ["Transpose", "Conv", "GlobalAveragePool", "Flatten", "Gemm"],
+        ),
         ([GlobalAveragePooling2D(), Dense(4)], ["ReduceMean", "Flatten", "Gemm"]),
-        ([CONV, Flatten(), norm(), Dense(4)], ["Transpose", "Conv", "Flatten", "BatchNormalization", "Gemm"]),
+        (
+            [CONV, Flatten(), norm(), Dense(4)],
+            ["Transpose", "Conv", "Flatten", "BatchNormalization", "Gemm"],
+        ),
         ([CONV, Flatten()], ["Transpose", "Conv", "Transpose", "Flatten"]),
         ([Conv2D(6, (5, 7)), Flatten()], ["Transpose", "Conv", "Flatten"]),
         ([CONV, LayerNormalization()], ["Transpose", "Conv", "Transpose", "LayerNormalization"]),
@@ -582,9 +701,16 @@ def test_only_layer_norm_needs_a_newer_opset():
     versions = [to_onnx(drawn(*case)).opset_import[0].version for case in NETWORKS]
     assert set(versions) == {13, 17}
     steps = [drawn(*case).computation().steps for case in NETWORKS]
-    needs = [any(step.operation == op.RowNorm(1, step.input_shape[-1], 1e-3) for step in each) for each in steps]
+    needs = [
+        any(step.operation == op.RowNorm(1, step.input_shape[-1], 1e-3) for step in each)
+        for each in steps
+    ]
     assert [version == 17 for version in versions] == needs
-    assert all(n for (_, layers), n in zip(NETWORKS, needs) if any(isinstance(x, LayerNormalization) for x in layers))
+    assert all(
+        n
+        for (_, layers), n in zip(NETWORKS, needs)
+        if any(isinstance(x, LayerNormalization) for x in layers)
+    )
 
 
 def test_a_folded_convolution_agrees():
@@ -611,27 +737,42 @@ def test_a_folded_convolution_agrees():
 def test_heads_see_through_what_does_nothing(end, kind):
     network = drawn(IMAGE, [CONV, Flatten(), *end])
     got, x = run(to_onnx(network, kind=kind), rows(network)), rows(network)
-    np.testing.assert_allclose(got["probabilities"][:, -1], Predictor(network)(x)[:, -1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        got["probabilities"][:, -1], Predictor(network)(x)[:, -1], rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 130])
 def test_any_number_of_images(n):
     network = drawn(
-        IMAGE, [Reshape((7, 5, 3)), CONV, GroupNormalization(2), GlobalMaxPooling2D(keepdims=True), Dense(3)]
+        IMAGE,
+        [
+            Reshape((7, 5, 3)), CONV, GroupNormalization(2), GlobalMaxPooling2D(keepdims=True),
+            Dense(3),
+        ],
     )
     got = run(to_onnx(network), rows(network, n))["output"]
     assert got.shape == (n, 1, 1, 3)
     if n:
-        np.testing.assert_allclose(got.reshape(n, 3), Predictor(network)(rows(network, n)), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            got.reshape(n, 3), Predictor(network)(rows(network, n)), rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(
-    ("shape", "layer"), [((6,), LayerNormalization()), ((4, 6), GroupNormalization(2)), ((4, 6), norm(axis=2))]
+    ("shape", "layer"),
+    [((6,), LayerNormalization()), ((4, 6), GroupNormalization(2)), ((4, 6), norm(axis=2))],
 )
 def test_epsilon_is_kept_in_float64_by_every_norm(shape, layer):
-    """With an epsilon in float32, which a runtime's fused operator has, results of small variances differ by 1e-8."""
+    """With an epsilon in float32, which a runtime's fused operator has, results of small variances
+    differ by 1e-8.
+    """
     network = drawn(shape, [layer], np.float64)
-    network.weights[0].update({name: array * 1e-4 for name, array in network.weights[0].items() if name == "var"})
+    network.weights[0].update(
+        {name: array * 1e-4 for name, array in network.weights[0].items() if name == "var"}
+    )
     x = rows(network) * 1e-2
     ref = NaiveNetwork(network.layers, network.input_shape, network.weights).forward(x)
-    np.testing.assert_allclose(run(to_onnx(network), x)["output"], ref, rtol=0, atol=1e-13 * np.abs(ref).max())
+    np.testing.assert_allclose(
+        run(to_onnx(network), x)["output"], ref, rtol=0, atol=1e-13 * np.abs(ref).max()
+    )

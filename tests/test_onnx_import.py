@@ -1,4 +1,6 @@
-"""ONNX models read: there and back, the forms that exporters write against onnxruntime, and what is refused."""
+"""ONNX models read: there and back, the forms that exporters write against onnxruntime, and what is
+refused.
+"""
 
 import sys
 
@@ -35,7 +37,9 @@ from nbbn.layers import (
 )
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
+onnxruntime = pytest.importorskip(
+    "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -78,19 +82,25 @@ def test_axes_of_length_1(shape, layers):
     """They may change places without any number doing so."""
     network = drawn(shape, layers)
     read = from_onnx(network_to_onnx(network)).network()
-    np.testing.assert_allclose(forward(read, rows(network)), forward(network, rows(network)), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        forward(read, rows(network)), forward(network, rows(network)), rtol=0, atol=2e-6
+    )
 
 
 def test_images_channels_first_at_the_end_alone():
     """A model that takes images channels last and gives them channels first has no counterpart."""
-    with pytest.raises(nbbn.FileError, match="ends in images that are flattened or turned, channels first"):
+    with pytest.raises(
+        nbbn.FileError, match="ends in images that are flattened or turned, channels first"
+    ):
         from_onnx(written((9, 11, 3), lambda w: w.add("Transpose", perm=[0, 3, 1, 2])))
 
 
 def test_the_engine_computes_what_was_written():
     network = drawn((9, 11, 3), next(layers for shape, layers in NETWORKS if shape == (9, 11, 3)))
     x = rows(network, 5)
-    np.testing.assert_allclose(from_onnx(network_to_onnx(network)).predict(x), forward(network, x), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        from_onnx(network_to_onnx(network)).predict(x), forward(network, x), rtol=0, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -107,11 +117,18 @@ def test_estimators_there_and_back(tmp_path, target, dtype):
         return
     assert isinstance(read, nbbn.FoldedModel)
     np.testing.assert_allclose(
-        read.predict_proba(x), model.predict_proba(x), rtol=0, atol=1e-12 if dtype == np.float64 else 5e-6
+        read.predict_proba(x), model.predict_proba(x), rtol=0,
+        atol=1e-12 if dtype == np.float64 else 5e-6,
     )
     labels = model.predict(x)
-    np.testing.assert_array_equal(read.predict(x), labels.astype(int) if labels.dtype == bool else labels)
-    assert read.fold().kind == read.kind if hasattr(read, "fold") else nbbn.fold(read).report.n_total == 2
+    np.testing.assert_array_equal(
+        read.predict(x), labels.astype(int) if labels.dtype == bool else labels
+    )
+    assert (
+        read.fold().kind == read.kind
+        if hasattr(read, "fold")
+        else nbbn.fold(read).report.n_total == 2
+    )
 
 
 # The forms that exporters write
@@ -126,7 +143,11 @@ class Writer:
 
     def constant(self, *shape, low=None):
         """Random numbers."""
-        values = self.rng.normal(size=shape) * 0.5 if low is None else self.rng.uniform(low, low + 1.5, shape)
+        values = (
+            self.rng.normal(size=shape) * 0.5
+            if low is None
+            else self.rng.uniform(low, low + 1.5, shape)
+        )
         return self.array(values.astype(self.dtype))
 
     def array(self, values):
@@ -136,9 +157,14 @@ class Writer:
 
     def add(self, operator, *inputs, name=None, **attributes):
         """A node; `.` stands for the last node's output."""
-        inputs = [self.at if given == "." else given for given in inputs or (() if operator == "Constant" else (".",))]
+        inputs = [
+            self.at if given == "." else given
+            for given in inputs or (() if operator == "Constant" else (".",))
+        ]
         self.at = name or f"v{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [self.at], name=f"at_{self.at}", **attributes))
+        self.nodes.append(
+            onnx.helper.make_node(operator, inputs, [self.at], name=f"at_{self.at}", **attributes)
+        )
         return self.at
 
     def numbers(self, value):
@@ -148,13 +174,14 @@ class Writer:
         return self.array(np.array(values, np.int64))
 
     def conv(self, filters, channels, size=3, **attributes):
-        return self.add("Conv", ".", self.constant(filters, channels, size, size), self.constant(filters), **attributes)
+        return self.add(
+            "Conv", ".", self.constant(filters, channels, size, size), self.constant(filters),
+            **attributes,
+        )
 
     def batch_norm(self, channels):
         arrays = [
-            self.constant(channels),
-            self.constant(channels),
-            self.constant(channels),
+            self.constant(channels), self.constant(channels), self.constant(channels),
             self.constant(channels, low=0.5),
         ]
         return self.add("BatchNormalization", ".", *arrays, epsilon=1e-5)
@@ -165,9 +192,13 @@ class Writer:
     def model(self, outputs=None):
         element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         inputs = [onnx.helper.make_tensor_value_info("x", element, [self.batch, *self.shape])]
-        results = [onnx.helper.make_tensor_value_info(name, element, None) for name in outputs or [self.at]]
+        results = [
+            onnx.helper.make_tensor_value_info(name, element, None) for name in outputs or [self.at]
+        ]
         graph = onnx.helper.make_graph(self.nodes, "g", inputs, results, initializer=self.constants)
-        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)], ir_version=8)
+        return onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", self.opset)], ir_version=8
+        )
 
 
 def written(shape, steps, **options):
@@ -178,11 +209,16 @@ def written(shape, steps, **options):
 
 
 def check(model, kinds=None, *, last=True):
-    """The model read computes what onnxruntime does, images turned; its layers are of these kinds."""
+    """The model read computes what onnxruntime does, images turned.
+
+    Its layers are of these kinds.
+    """
     options = onnxruntime.SessionOptions()
     # Its fused gelu is an approximation in some versions.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     (given,) = session.get_inputs()
     read = from_onnx(model)
     dtype = np.float64 if "double" in given.type else np.float32
@@ -236,10 +272,13 @@ def of_keras(w):
 
 
 def test_as_torch_writes_it():
-    check(written((3, 10, 11), of_torch), [
-        Conv2D, BatchNormalization, Activation, ZeroPadding2D, MaxPooling2D, ZeroPadding2D, DepthwiseConv2D, ReLU, Flatten,
-        BatchNormalization, Dense, LeakyReLU,
-    ])  # fmt: skip
+    check(
+        written((3, 10, 11), of_torch),
+        [
+            Conv2D, BatchNormalization, Activation, ZeroPadding2D, MaxPooling2D, ZeroPadding2D,
+            DepthwiseConv2D, ReLU, Flatten, BatchNormalization, Dense, LeakyReLU,
+        ],
+    )
 
 
 def test_as_keras_writes_it():
@@ -272,14 +311,19 @@ def decoder(w):
     w.batch_norm(24)
     w.add("Relu")
     w.add("Reshape", ".", w.ints(-1, 2, 3, 4))
-    w.add("ConvTranspose", ".", w.constant(2, 3, 4, 4), w.constant(3), strides=[2, 2], pads=[1, 1, 1, 1])
+    w.add(
+        "ConvTranspose", ".", w.constant(2, 3, 4, 4), w.constant(3), strides=[2, 2],
+        pads=[1, 1, 1, 1],
+    )
     w.add("ConvTranspose", ".", w.constant(3, 1, 2, 2), strides=[2, 2])
 
 
 def pooled(w):
     w.add("Pad", ".", w.ints(0, 0, 1, 2, 0, 0, 0, 1))
     w.add("Relu")  # onnxruntime would merge the padding into the pool, and refuse the result
-    w.add("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1)
+    w.add(
+        "AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1
+    )
     w.add("AveragePool", kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1])
     w.add("MaxPool", kernel_shape=[2, 2], strides=[1, 2])
     w.add("GlobalAveragePool")
@@ -357,7 +401,10 @@ def earlier_forms(w):
 def of_any_association(w):
     """Products in other orders, another condition, factors that are left over."""
     w.gemm(6, 5)
-    x, one = w.at, w.add("Add", w.numbers(1), w.add("Erf", w.add("Mul", w.numbers(np.sqrt(0.5)), w.at)))
+    x, one = (
+        w.at,
+        w.add("Add", w.numbers(1), w.add("Erf", w.add("Mul", w.numbers(np.sqrt(0.5)), w.at))),
+    )
     w.add("Mul", w.add("Mul", one, x), w.numbers(1.5))
     x = w.at
     w.add("Mul", w.add("Mul", w.numbers(3), w.add("Sigmoid")), x)
@@ -372,7 +419,10 @@ def enlarged(w):
     w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 1], np.float32)), mode="nearest", **options)
     w.add("Resize", ".", "", w.array(np.array([1, 1, 1, 3], np.float32)), mode="nearest")
     w.conv(2, 4)
-    w.add("Resize", ".", "", w.array(np.array([1, 1, 2, 3], np.float32)), coordinate_transformation_mode="half_pixel")
+    w.add(
+        "Resize", ".", "", w.array(np.array([1, 1, 2, 3], np.float32)),
+        coordinate_transformation_mode="half_pixel",
+    )
 
 
 def means(w):
@@ -394,19 +444,33 @@ def bare_names(w):
 FORMS = [
     (IMAGE, computed_shape, [Conv2D, Flatten, Dense]),
     (IMAGE, pooled, None),
-    (IMAGE, normalised, [BatchNormalization, Conv2D, GroupNormalization, GlobalMaxPooling2D, LayerNormalization]),
+    (
+        IMAGE,
+        normalised,
+        [BatchNormalization, Conv2D, GroupNormalization, GlobalMaxPooling2D, LayerNormalization],
+    ),
     ((5,), activated, None),
     ((5,), forks, [Dense, *[Activation] * 5, LayerNormalization]),
     ((5,), earlier_forms, [Dense, LeakyReLU, LeakyReLU, Activation, ELU, Activation, Activation]),
-    ((5,), of_any_association, [Dense, Activation, BatchNormalization, Activation, BatchNormalization, LeakyReLU]),
+    (
+        (5,),
+        of_any_association,
+        [Dense, Activation, BatchNormalization, Activation, BatchNormalization, LeakyReLU],
+    ),
     (IMAGE, enlarged, [Conv2D, UpSampling2D, UpSampling2D, Conv2D, UpSampling2D]),
     (IMAGE, means, [Conv2D, GlobalAveragePooling2D, Dense]),
     (IMAGE, bare_names, None),
-    ((5,), decoder, [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose]),
+    (
+        (5,),
+        decoder,
+        [Dense, BatchNormalization, Activation, Reshape, Conv2DTranspose, Conv2DTranspose],
+    ),
 ]
 
 
-@pytest.mark.parametrize(("shape", "steps", "kinds"), FORMS, ids=[steps.__name__ for _, steps, _ in FORMS])
+@pytest.mark.parametrize(
+    ("shape", "steps", "kinds"), FORMS, ids=[steps.__name__ for _, steps, _ in FORMS]
+)
 def test_forms(shape, steps, kinds):
     check(written(shape, steps), kinds)
 
@@ -417,14 +481,26 @@ def test_earlier_forms_in_float64():
     assert [layers[k].activation for k in (3, 5, 6)] == ["elu", "selu", "softplus"]
 
 
-# coordinate_transformation_mode -> the scales for which each nearest_mode repeats pixels of images up to 9 x 11.
+# coordinate_transformation_mode -> the scales for which each nearest_mode repeats pixels of images
+# up to 9 x 11.
 EXACT = {
-    "asymmetric": {"floor": "1234567", "round_prefer_floor": "12", "round_prefer_ceil": "1", "ceil": "1"},
-    "half_pixel": {"floor": "1", "round_prefer_floor": "1234567", "round_prefer_ceil": "1234567", "ceil": "1"},
-    "align_corners": {"floor": "1", "round_prefer_floor": "12", "round_prefer_ceil": "12", "ceil": "1"},
-    "tf_half_pixel_for_nn": {"floor": "1234567", "round_prefer_floor": "1", "round_prefer_ceil": "", "ceil": ""},
+    "asymmetric": {
+        "floor": "1234567", "round_prefer_floor": "12", "round_prefer_ceil": "1", "ceil": "1",
+    },
+    "half_pixel": {
+        "floor": "1", "round_prefer_floor": "1234567", "round_prefer_ceil": "1234567", "ceil": "1",
+    },
+    "align_corners": {
+        "floor": "1", "round_prefer_floor": "12", "round_prefer_ceil": "12", "ceil": "1",
+    },
+    "tf_half_pixel_for_nn": {
+        "floor": "1234567", "round_prefer_floor": "1", "round_prefer_ceil": "", "ceil": "",
+    },
 }
-EXACT |= {f"{name}{more}": EXACT["half_pixel"] for name, more in (("pytorch_", "half_pixel"), ("half_pixel", "_symmetric"))}
+EXACT |= {
+    f"{name}{more}": EXACT["half_pixel"]
+    for name, more in (("pytorch_", "half_pixel"), ("half_pixel", "_symmetric"))
+}
 
 
 @pytest.mark.parametrize("scale", range(1, 8))
@@ -432,12 +508,18 @@ EXACT |= {f"{name}{more}": EXACT["half_pixel"] for name, more in (("pytorch_", "
 @pytest.mark.parametrize("places", EXACT)
 def test_resized_images(places, nearest, scale):
     """Read where the runtime repeats pixels, and nowhere else."""
-    writer = resized([1, 1, scale, scale], mode="nearest", coordinate_transformation_mode=places, nearest_mode=nearest)
+    writer = resized(
+        [1, 1, scale, scale], mode="nearest", coordinate_transformation_mode=places,
+        nearest_mode=nearest,
+    )
     writer.opset = 19 if places == "half_pixel_symmetric" else 13
     if str(scale) in EXACT[places][nearest]:
         check(writer.model(), [UpSampling2D] if scale > 1 else [Activation])
         return
-    with pytest.raises(nbbn.FileError, match=rf"\(Resize\): .*mode {places} with nearest_mode {nearest} makes no equal blocks"):
+    with pytest.raises(
+        nbbn.FileError,
+        match=rf"\(Resize\): .*mode {places} with nearest_mode {nearest} makes no equal blocks",
+    ):
         from_onnx(writer.model())
 
 
@@ -458,7 +540,10 @@ def test_forms_of_resized_images(batch):
         shape = w.add("Shape", "x")
         w.add("Slice", shape, w.ints(0), w.ints(2))
         sizes = w.add("Concat", w.at, w.ints(27, 22), axis=0)
-        w.add("Resize", "x", "", "", sizes, mode="nearest", nearest_mode="floor", coordinate_transformation_mode="asymmetric")
+        w.add(
+            "Resize", "x", "", "", sizes, mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        )
         w.conv(2, 3)
 
     def of_axes(w):
@@ -474,12 +559,20 @@ def test_forms_of_resized_images(batch):
         if w.opset < 9:
             w.add("Upsample", scales=[1.0, 1.0, 2.0, 3.0])
         else:
-            w.add("Upsample" if w.opset < 10 else "Resize", ".", w.array(np.array([1, 1, 2, 3], F)), mode="nearest")
+            w.add(
+                "Upsample" if w.opset < 10 else "Resize", ".", w.array(np.array([1, 1, 2, 3], F)),
+                mode="nearest",
+            )
         w.conv(2, 3)
 
     check(written(IMAGE, by_default, batch=batch), [Conv2D, UpSampling2D, Conv2D])
-    assert check(written(IMAGE, to_a_size, batch=batch), [UpSampling2D, Conv2D]).layers[0].size == (3, 2)
-    assert check(written(IMAGE, of_axes, batch=batch, opset=18), [UpSampling2D, Conv2D]).layers[0].size == (2, 4)
+    assert check(written(IMAGE, to_a_size, batch=batch), [UpSampling2D, Conv2D]).layers[0].size == (
+        3,
+        2,
+    )
+    assert check(written(IMAGE, of_axes, batch=batch, opset=18), [UpSampling2D, Conv2D]).layers[
+        0
+    ].size == (2, 4)
     check(written((9, 11, 3), turned, batch=batch), [UpSampling2D], last=False)
     for opset in (7, 8, 9, 10):
         check(written(IMAGE, in_old_opsets, batch=batch, opset=opset), [UpSampling2D, Conv2D])
@@ -488,9 +581,15 @@ def test_forms_of_resized_images(batch):
 @pytest.mark.parametrize(
     ("writer", "message"),
     [
-        (resized([1, 1, 2, 2], mode="linear"), "mode linear is not supported; UpSampling2D is mode nearest"),
+        (
+            resized([1, 1, 2, 2], mode="linear"),
+            "mode linear is not supported; UpSampling2D is mode nearest",
+        ),
         (resized([1, 1, 2, 2], mode="cubic"), "mode cubic is not supported"),
-        (resized([1, 1, 1.5, 2]), r"scales \[1.0, 1.0, 1.5, 2.0\] are not supported; UpSampling2D makes height and width whole"),
+        (
+            resized([1, 1, 1.5, 2]),
+            r"scales \[1.0, 1.0, 1.5, 2.0\] are not supported; UpSampling2D makes height and width whole",
+        ),
         (resized([1, 1, 0.5, 2]), r"scales \[1.0, 1.0, 0.5, 2.0\] are not supported"),
         (resized([1, 2, 1, 1]), r"scales \[1.0, 2.0, 1.0, 1.0\] are not supported"),
         (resized([2, 1, 1, 1]), r"scales \[2.0, 1.0, 1.0, 1.0\] are not supported"),
@@ -499,10 +598,16 @@ def test_forms_of_resized_images(batch):
         (resized([]), "its scales or sizes are no constants that fit images"),
         (resized([1, 1, 2**30, 1]), "are too large; at most"),
         (resized([1, 1, 2], (3, 9)), "works on images"),
-        (resized([1, 1, 2, 2], coordinate_transformation_mode="tf_crop_and_resize"), "mode tf_crop_and_resize with nearest_mode"),
-        (resized([1, 1, 2, 2], nearest_mode="unheard of"), "nearest_mode unheard of makes no equal blocks of 9 pixels times 2"),
+        (
+            resized([1, 1, 2, 2], coordinate_transformation_mode="tf_crop_and_resize"),
+            "mode tf_crop_and_resize with nearest_mode",
+        ),
+        (
+            resized([1, 1, 2, 2], nearest_mode="unheard of"),
+            "nearest_mode unheard of makes no equal blocks of 9 pixels times 2",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refuses_other_resized_images(writer, message):
     with pytest.raises(nbbn.FileError, match=message):
         from_onnx(writer.model())
@@ -512,7 +617,8 @@ def test_refuses_other_resized_images(writer, message):
 def test_shapes_that_a_graph_computes(batch):
     check(written(IMAGE, computed_shape, batch=batch))
     with pytest.raises(
-        nbbn.FileError, match=r"\(Reshape\): rows of shape \(4, 7, 9\), channels first, are reshaped to"
+        nbbn.FileError,
+        match=r"\(Reshape\): rows of shape \(4, 7, 9\), channels first, are reshaped to",
     ):
         check(written(IMAGE, sliced_shape, batch=batch))
 
@@ -527,8 +633,14 @@ def test_sizes_of_enlarged_images(batch):
         w.add("Resize", image, "", "", w.add("Concat", rows_, w.ints(4, 14, 27), axis=0))
 
     check(written(IMAGE, steps, batch=batch), [Conv2D, UpSampling2D])
-    with pytest.raises(nbbn.FileError, match=r"scales \[.*, 1.0, 2.0, 2.0\] are not supported; UpSampling2D makes"):
-        from_onnx(written(IMAGE, lambda w: w.add("Resize", ".", "", "", w.ints(5, 3, 18, 22)), batch=batch))
+    with pytest.raises(
+        nbbn.FileError, match=r"scales \[.*, 1.0, 2.0, 2.0\] are not supported; UpSampling2D makes"
+    ):
+        from_onnx(
+            written(
+                IMAGE, lambda w: w.add("Resize", ".", "", "", w.ints(5, 3, 18, 22)), batch=batch
+            )
+        )
 
 
 def test_older_operators_that_enlarge():
@@ -538,7 +650,9 @@ def test_older_operators_that_enlarge():
         (9, lambda w: w.add("Upsample", ".", w.array(scales), mode="nearest")),
         (10, lambda w: w.add("Resize", ".", w.array(scales), mode="nearest")),
     ):
-        read = from_onnx(written(IMAGE, lambda w, steps=steps: (w.conv(4, 3), steps(w)), opset=opset))
+        read = from_onnx(
+            written(IMAGE, lambda w, steps=steps: (w.conv(4, 3), steps(w)), opset=opset)
+        )
         assert read.layers[1].specification.size == (3, 2)
 
 
@@ -560,7 +674,10 @@ def test_epsilon_and_momentum():
 
 
 def dead_channels(dtype):
-    """A network of which some channels never varied; `to_onnx` puts into the variance what epsilon loses as a float32."""
+    """A network of which some channels never varied.
+
+    `to_onnx` puts into the variance what epsilon loses as a float32.
+    """
     network = drawn((5,), [Dense(4), BatchNormalization(), Dense(3)], dtype)
     network.weights[1]["var"][:] = [0, 0.5, 1e-12, 2]
     model = network_to_onnx(network)
@@ -582,7 +699,8 @@ def test_what_epsilon_lost_is_given_back(dtype):
     x = rows(network)
     ref = forward(network, x)
     np.testing.assert_allclose(
-        forward(read, x), ref, rtol=0, atol=(2e-6 if dtype == np.float32 else 1e-13) * np.abs(ref).max()
+        forward(read, x), ref, rtol=0,
+        atol=(2e-6 if dtype == np.float32 else 1e-13) * np.abs(ref).max(),
     )
 
 
@@ -592,11 +710,16 @@ def test_variances_that_epsilon_makes_positive(var):
     arrays = [np.arange(1, 6), np.arange(5), np.arange(5) - 2, var]
 
     def steps(w):
-        w.add("BatchNormalization", ".", *[w.array(np.asarray(a, np.float32)) for a in arrays], epsilon=1e-3)
+        w.add(
+            "BatchNormalization", ".", *[w.array(np.asarray(a, np.float32)) for a in arrays],
+            epsilon=1e-3,
+        )
 
     read = check(written((5,), steps), [BatchNormalization]).network()
     np.testing.assert_allclose(
-        read.weights[0]["var"] + read.layers[0].epsilon, np.float32(var) + np.float32(1e-3), rtol=1e-6
+        read.weights[0]["var"] + read.layers[0].epsilon,
+        np.float32(var) + np.float32(1e-3),
+        rtol=1e-6,
     )
     assert read.weights[0]["var"].min() == 0
 
@@ -605,11 +728,20 @@ def test_variances_that_epsilon_does_not_make_positive():
     for lowest in (-1e-3 * 1.0001, -1):
         var = np.array([1, lowest, 1, 1, 1], np.float32)
         with pytest.raises(nbbn.FileError, match="a variance is negative"):
-            from_onnx(written(*node("BatchNormalization", None, *[np.ones(5, np.float32)] * 3, var, epsilon=1e-3)))
+            from_onnx(
+                written(
+                    *node(
+                        "BatchNormalization", None, *[np.ones(5, np.float32)] * 3, var, epsilon=1e-3
+                    )
+                )
+            )
 
 
 def test_group_norm_operator():
-    """Its gain is one for each group until opset 21, which onnxruntime decomposes; then one for each channel."""
+    """Its gain is one for each group until opset 21, which onnxruntime decomposes.
+
+    Then one for each channel.
+    """
     for opset, n in ((18, 2), (21, 4)):
 
         def steps(w, n=n):
@@ -624,19 +756,20 @@ def test_external_data(tmp_path):
     model = written(IMAGE, of_torch)
     ref = from_onnx(model).get_weights()
     onnx.save(
-        model,
-        tmp_path / "m.onnx",
-        save_as_external_data=True,
-        location="m.data",
-        size_threshold=0,
+        model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0,
         convert_attribute=True,
     )
     for array, own in zip(from_onnx(tmp_path / "m.onnx").get_weights(), ref, strict=True):
         np.testing.assert_array_equal(array, own)
     (tmp_path / "m.data").write_bytes((tmp_path / "m.data").read_bytes()[:100])
-    with pytest.raises(nbbn.FileError, match=r"'c0' lies in 'm.data', which has 100 bytes, not the 432 from byte 0 on; fetch"):
+    with pytest.raises(
+        nbbn.FileError,
+        match=r"'c0' lies in 'm.data', which has 100 bytes, not the 432 from byte 0 on; fetch",
+    ):
         from_onnx(tmp_path / "m.onnx")
-    with pytest.raises(nbbn.FileError, match="lies in another file; give the path of the model instead"):
+    with pytest.raises(
+        nbbn.FileError, match="lies in another file; give the path of the model instead"
+    ):
         from_onnx(onnx.load(tmp_path / "m.onnx", load_external_data=False))
 
 
@@ -663,7 +796,11 @@ def node(operator, *inputs, shape=(5,), **attributes):
     """A graph of one node; an input that is an array is a constant."""
 
     def steps(w):
-        w.add(operator, *["." if given is None else w.array(given) for given in inputs or (None,)], **attributes)
+        w.add(
+            operator,
+            *["." if given is None else w.array(given) for given in inputs or (None,)],
+            **attributes,
+        )
 
     return shape, steps
 
@@ -702,41 +839,80 @@ def flat_images(w):
 
 ONES = np.ones(5, F)
 REFUSED = [
-    (((5,), skip), r"node 'at_v1' \(Add\): joins values of a form that is not known: nbbn has layers in a row"),
+    (
+        ((5,), skip),
+        r"node 'at_v1' \(Add\): joins values of a form that is not known: nbbn has layers in a row",
+    ),
     (((5,), two_paths), r"\(Add\): joins values of a form"),
     (((5,), earlier), r"node 'at_v3' \(Concat\)"),
     (((5,), centred_alone), "ends within a norm or a softmax"),
-    (((5,), centred_before), r"\(Relu\): follows a mean or maximum that is subtracted, which makes no norm"),
+    (
+        ((5,), centred_before),
+        r"\(Relu\): follows a mean or maximum that is subtracted, which makes no norm",
+    ),
     ((IMAGE, flat_images), "ends in images that are flattened or turned, channels first"),
     (
         node("LSTM", None, np.ones((1, 4, 5), F), np.ones((1, 4, 1), F)),
         r"node 'at_v0' \(LSTM\): is no operator",
     ),
-    (node("Gemm", None, np.ones((4, 5), F)), r"\(Gemm\): a kernel of shape \(4, 5\) does not fit rows of shape \(5,\)"),
-    (node("Gemm", np.ones((4, 5), F), None), r"\(Gemm\): is no dense layer: its kernel must be a constant"),
-    (node("MatMul", np.ones((4, 5), F), None), r"\(MatMul\): is no dense layer: the second factor must be a constant"),
-    (node("Sub", ONES, None), r"\(Sub\): combines two values, or a constant with a value in the wrong order"),
-    (node("Add", None, np.ones((2, 5), F)), r"a constant of shape \(2, 5\) does not fit rows of shape \(5,\)"),
-    (node("Add", None, np.ones((3, 1, 5), F)), r"a constant of shape \(3, 1, 5\) does not fit rows"),
-    (node("Add", None, np.ones((4, 5), F), shape=(4, 5)), "a constant along more than one axis of rows of shape"),
+    (
+        node("Gemm", None, np.ones((4, 5), F)),
+        r"\(Gemm\): a kernel of shape \(4, 5\) does not fit rows of shape \(5,\)",
+    ),
+    (
+        node("Gemm", np.ones((4, 5), F), None),
+        r"\(Gemm\): is no dense layer: its kernel must be a constant",
+    ),
+    (
+        node("MatMul", np.ones((4, 5), F), None),
+        r"\(MatMul\): is no dense layer: the second factor must be a constant",
+    ),
+    (
+        node("Sub", ONES, None),
+        r"\(Sub\): combines two values, or a constant with a value in the wrong order",
+    ),
+    (
+        node("Add", None, np.ones((2, 5), F)),
+        r"a constant of shape \(2, 5\) does not fit rows of shape \(5,\)",
+    ),
+    (
+        node("Add", None, np.ones((3, 1, 5), F)),
+        r"a constant of shape \(3, 1, 5\) does not fit rows",
+    ),
+    (
+        node("Add", None, np.ones((4, 5), F), shape=(4, 5)),
+        "a constant along more than one axis of rows of shape",
+    ),
     (node("Div", None, np.zeros(5, F)), r"\(Div\): divides by 0"),
     (node("Clip", None, np.array(-1, F)), r"\(Clip\): clips at -1; a ReLU clips at 0"),
     (node("Min", None, np.array(1, F)), r"\(Min\): bounds values that no ReLU gives"),
     (node("Min", None), r"\(Min\): is no bound of a ReLU"),
     (node("Max", None, np.array(1, F)), r"\(Max\): is no ReLU"),
     (node("Max", None, ONES), r"\(Max\): needs a constant of one number"),
-    (node("Transpose", perm=[1, 0]), r"\(Transpose\): perm \[1, 0\] moves the batch axis or is none"),
+    (
+        node("Transpose", perm=[1, 0]),
+        r"\(Transpose\): perm \[1, 0\] moves the batch axis or is none",
+    ),
     (node("Flatten", axis=0), r"\(Flatten\): flattens from axis 0 on, which mixes rows"),
-    (node("Reshape", None, np.array([5, -1])), r"\(Reshape\): the shape \[5, -1\] mixes rows of shape \(5,\)"),
+    (
+        node("Reshape", None, np.array([5, -1])),
+        r"\(Reshape\): the shape \[5, -1\] mixes rows of shape \(5,\)",
+    ),
     (node("Reshape", None, np.array([0, 3])), "mixes rows"),
     (node("Reshape", None, np.array([0, 0, -1, -1])), "mixes rows"),
     (node("Reshape", None, np.array([0.5, 2], F)), r"\(Reshape\): the shape must be a constant"),
-    (node("Squeeze", None, np.array([1])), r"axes \[1\] of rows of shape \(5,\) are not of length 1"),
+    (
+        node("Squeeze", None, np.array([1])),
+        r"axes \[1\] of rows of shape \(5,\) are not of length 1",
+    ),
     (node("Unsqueeze", None, np.array([0])), r"axes \[0\] leave no axis of rows"),
     (node("Unsqueeze", None, ONES), "axes must be whole numbers"),
     (node("Cast", to=10), r"\(Cast\): casts to another type in the midst"),
     (node("Dropout", None, np.array(0.5, F), np.array(True)), "training_mode is set"),
-    (node("Conv", None, np.ones((1, 3, 3, 3), F)), r"\(Conv\): works on images \(channels, height, width\)"),
+    (
+        node("Conv", None, np.ones((1, 3, 3, 3), F)),
+        r"\(Conv\): works on images \(channels, height, width\)",
+    ),
     (
         node("Conv", None, np.ones((1, 2, 3, 3), F), shape=IMAGE),
         r"a kernel of shape \(1, 2, 3, 3\) in 1 groups does not fit 3",
@@ -761,7 +937,10 @@ REFUSED = [
         node("Conv", None, np.ones((1, 3, 3, 3), F), shape=IMAGE, strides=[2, 2], dilations=[2, 2]),
         r"\(Conv\): Conv2D: strides and dilation_rate cannot both be above 1",
     ),
-    (node("Conv", None, np.ones((1, 3, 10, 3), F), shape=IMAGE), r"\(Conv\): Conv2D: needs rows of height 10"),
+    (
+        node("Conv", None, np.ones((1, 3, 10, 3), F), shape=IMAGE),
+        r"\(Conv\): Conv2D: needs rows of height 10",
+    ),
     (
         node("ConvTranspose", None, np.ones((3, 1, 3, 3), F), shape=IMAGE, group=3),
         "groups, output_shape and auto_pad of",
@@ -769,42 +948,76 @@ REFUSED = [
     (node("ConvTranspose", None, np.ones((2, 1, 3, 3), F), shape=IMAGE), "does not fit 3 channels"),
     (
         node(
-            "ConvTranspose",
-            None,
-            np.ones((3, 1, 3, 3), F),
-            shape=IMAGE,
-            strides=[2, 2],
-            pads=[1, 1, 1, 1],
-            output_padding=[1, 1],
+            "ConvTranspose", None, np.ones((3, 1, 3, 3), F), shape=IMAGE, strides=[2, 2],
+            pads=[1, 1, 1, 1], output_padding=[1, 1],
         ),
         "are those of no Conv2DTranspose",
     ),
-    (node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], pads=[1, 1, 1, 1]), "and zeros are no substitute"),
-    (node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], dilations=[2, 2]), "dilations of a pool are not supported"),
+    (
+        node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], pads=[1, 1, 1, 1]),
+        "and zeros are no substitute",
+    ),
+    (
+        node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], dilations=[2, 2]),
+        "dilations of a pool are not supported",
+    ),
     (
         node("MaxPool", shape=IMAGE, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
         "ceil_mode is not supported where",
     ),
     (
-        node("AveragePool", shape=IMAGE, kernel_shape=[2, 2], auto_pad="SAME_UPPER", count_include_pad=1),
+        node(
+            "AveragePool", shape=IMAGE, kernel_shape=[2, 2], auto_pad="SAME_UPPER",
+            count_include_pad=1,
+        ),
         "auto_pad with count_include_pad is not supported",
     ),
-    (node("ReduceMean", shape=IMAGE, axes=[1]), "reduces other axes than height and width of images"),
+    (
+        node("ReduceMean", shape=IMAGE, axes=[1]),
+        "reduces other axes than height and width of images",
+    ),
     (node("Pad", None, np.array([0, 1, 0, 1])), "pads other axes than height and width"),
     (node("Pad", None, np.array([0, 1, 0])), r"pads \[0, 1, 0\] do not fit rows"),
-    (node("Pad", None, np.array([0] * 8), np.array(2, F), shape=IMAGE), r"\(Pad\): pads by other values than 0"),
-    (node("Pad", None, np.array([0] * 8), shape=IMAGE, mode="reflect"), "pads by other values than 0"),
-    (node("BatchNormalization", None, ONES, ONES, ONES), "needs constants for scale, bias, mean and variance"),
-    (node("BatchNormalization", None, ONES, ONES, ONES, ONES, training_mode=1), "was exported for training"),
-    (node("BatchNormalization", None, *[np.ones(4, F)] * 4), r"arrays of shape \(4,\) do not fit rows of shape \(5,\)"),
+    (
+        node("Pad", None, np.array([0] * 8), np.array(2, F), shape=IMAGE),
+        r"\(Pad\): pads by other values than 0",
+    ),
+    (
+        node("Pad", None, np.array([0] * 8), shape=IMAGE, mode="reflect"),
+        "pads by other values than 0",
+    ),
+    (
+        node("BatchNormalization", None, ONES, ONES, ONES),
+        "needs constants for scale, bias, mean and variance",
+    ),
+    (
+        node("BatchNormalization", None, ONES, ONES, ONES, ONES, training_mode=1),
+        "was exported for training",
+    ),
+    (
+        node("BatchNormalization", None, *[np.ones(4, F)] * 4),
+        r"arrays of shape \(4,\) do not fit rows of shape \(5,\)",
+    ),
     (node("BatchNormalization", None, ONES, ONES, ONES, -ONES), "a variance is negative"),
-    (node("BatchNormalization", None, ONES, ONES, ONES * np.nan, ONES), "mean holds NaN or infinity"),
+    (
+        node("BatchNormalization", None, ONES, ONES, ONES * np.nan, ONES),
+        "mean holds NaN or infinity",
+    ),
     (node("LayerNormalization", None, np.ones((1, 4), F)), "a constant of shape"),
-    (node("LayerNormalization", None, ONES, shape=(4, 5), axis=1), "do not fit the axes that are normalised over"),
+    (
+        node("LayerNormalization", None, ONES, shape=(4, 5), axis=1),
+        "do not fit the axes that are normalised over",
+    ),
     (node("InstanceNormalization", None, ONES), "needs constants for scale and bias"),
     (node("GroupNormalization", None, ONES), "needs constants for scale and bias"),
-    (node("GroupNormalization", None, ONES, ONES, shape=IMAGE, num_groups=2), "2 groups do not fit rows"),
-    (node("PRelu", None, np.arange(5, dtype=F)), "has slopes of its own for each channel; a LeakyReLU has one"),
+    (
+        node("GroupNormalization", None, ONES, ONES, shape=IMAGE, num_groups=2),
+        "2 groups do not fit rows",
+    ),
+    (
+        node("PRelu", None, np.arange(5, dtype=F)),
+        "has slopes of its own for each channel; a LeakyReLU has one",
+    ),
     (node("Selu", alpha=1.0), "selu has others"),
     (node("Gelu", approximate="tanh"), "is an approximation of gelu; nbbn has the exact one"),
     (node("Softmax", axis=0), "axis 0 is no axis of rows"),
@@ -814,7 +1027,10 @@ REFUSED = [
         r"\(Resize\): mode linear is not supported; UpSampling2D is mode nearest",
     ),
     (
-        node("Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE, nearest_mode="ceil"),
+        node(
+            "Resize", None, np.ones(0, F), np.array([1, 1, 2, 2], F), shape=IMAGE,
+            nearest_mode="ceil",
+        ),
         "half_pixel with nearest_mode ceil makes no equal blocks of 9 pixels times 2",
     ),
     (
@@ -825,7 +1041,10 @@ REFUSED = [
         node("Resize", None, np.ones(0, F), np.array([1, 2], F)),
         r"works on images \(channels, height, width\), its rows have shape \(5,\)",
     ),
-    (node("Resize", None, np.ones(0, F), np.ones(0, F), np.array([1, 3, 5, 11]), shape=IMAGE), "UpSampling2D makes height"),
+    (
+        node("Resize", None, np.ones(0, F), np.ones(0, F), np.array([1, 3, 5, 11]), shape=IMAGE),
+        "UpSampling2D makes height",
+    ),
 ]
 
 
@@ -856,7 +1075,9 @@ def test_zeros_around_a_pool_of_bounded_values(slope):
 
 
 def test_refuses_old_softmaxes():
-    with pytest.raises(nbbn.FileError, match="over all axes from 1 on, as before opset 13, is not supported"):
+    with pytest.raises(
+        nbbn.FileError, match="over all axes from 1 on, as before opset 13, is not supported"
+    ):
         from_onnx(written(*node("Softmax", shape=(4, 5)), opset=11))
 
 
@@ -901,18 +1122,36 @@ MODELS = [
         lambda m, g: setattr(g.input[0].type.tensor_type, "elem_type", 7),
         "computes in int64; float32 and float64 are read",
     ),
-    (lambda m, g: setattr(g.node[0], "domain", "ai.onnx.ml"), "operator Gemm of ai.onnx.ml is not known"),
+    (
+        lambda m, g: setattr(g.node[0], "domain", "ai.onnx.ml"),
+        "operator Gemm of ai.onnx.ml is not known",
+    ),
     (lambda m, g: g.sparse_initializer.add(), "has sparse weights"),
-    (lambda m, g: g.node[0].input.__setitem__(0, "nowhere"), "takes a value that is neither a constant nor follows"),
-    (lambda m, g: g.node[0].input.__setitem__(2, "nowhere"), "takes a value that is not the last one"),
+    (
+        lambda m, g: g.node[0].input.__setitem__(0, "nowhere"),
+        "takes a value that is neither a constant nor follows",
+    ),
+    (
+        lambda m, g: g.node[0].input.__setitem__(2, "nowhere"),
+        "takes a value that is not the last one",
+    ),
     (lambda m, g: g.node[0].input.__setitem__(2, "v1"), "takes a value that is not the last one"),
-    (lambda m, g: setattr(g.output[0], "name", "nowhere"), "its output 'nowhere' does not follow from its input"),
-    (tensor(data_type=10, raw_data=bytes(30)), "tensor 'c0' is of type 10; float32 and float64 are read"),
+    (
+        lambda m, g: setattr(g.output[0], "name", "nowhere"),
+        "its output 'nowhere' does not follow from its input",
+    ),
+    (
+        tensor(data_type=10, raw_data=bytes(30)),
+        "tensor 'c0' is of type 10; float32 and float64 are read",
+    ),
     (tensor(data_type=99), "tensor 'c0' is of type 99, which is none"),
     (tensor(dims=[2**30, 2**30]), "tensor 'c0' holds 60 bytes, its shape"),
     (tensor(dims=[-3, -5]), r"tensor 'c0' has shape \(-3, -5\)"),
     (tensor(raw_data=b""), "tensor 'c0' holds 0 bytes, its shape"),
-    (tensor(raw_data=None, float_data=[1.0]), r"tensor 'c0' holds 1 numbers, its shape \(3, 5\) says 15"),
+    (
+        tensor(raw_data=None, float_data=[1.0]),
+        r"tensor 'c0' holds 1 numbers, its shape \(3, 5\) says 15",
+    ),
     (
         tensor(raw_data=None, data_type=8, string_data=[b"a"]),
         r"tensor 'c0' holds 1 strings, its shape \(3, 5\) says 15",
@@ -956,14 +1195,32 @@ CONSTANTS = [
         lambda w: w.add("Concat", w.constant(60), w.constant(60), axis=0),
         r"\(Concat\): joins constants that are no shapes",
     ),
-    (lambda w: w.add("Gather", w.constant(3, 3), w.ints(0)), r"\(Gather\): picks from a constant that is no shape"),
-    (lambda w: w.add("Gather", w.constant(65), w.ints(3)), r"\(Gather\): picks from a constant that is no shape"),
+    (
+        lambda w: w.add("Gather", w.constant(3, 3), w.ints(0)),
+        r"\(Gather\): picks from a constant that is no shape",
+    ),
+    (
+        lambda w: w.add("Gather", w.constant(65), w.ints(3)),
+        r"\(Gather\): picks from a constant that is no shape",
+    ),
     (lambda w: w.add("Mul", w.constant(65), w.numbers(2)), r"\(Mul\): computes with weights alone"),
-    (lambda w: w.add("Slice", w.constant(65), w.ints(0), w.ints(1)), r"\(Slice\): cuts a constant that is no shape"),
-    (lambda w: w.add("ConstantOfShape", w.ints(2**40)), r"\(ConstantOfShape\): makes a constant that is no shape"),
-    (lambda w: w.add("Tile", w.constant(5), w.ints(2**40)), r"\(Tile\): computes with constants alone in a way"),
+    (
+        lambda w: w.add("Slice", w.constant(65), w.ints(0), w.ints(1)),
+        r"\(Slice\): cuts a constant that is no shape",
+    ),
+    (
+        lambda w: w.add("ConstantOfShape", w.ints(2**40)),
+        r"\(ConstantOfShape\): makes a constant that is no shape",
+    ),
+    (
+        lambda w: w.add("Tile", w.constant(5), w.ints(2**40)),
+        r"\(Tile\): computes with constants alone in a way",
+    ),
     (lambda w: w.add("Cast", w.constant(5), to=8), r"\(Cast\): casts a constant to another type"),
-    (lambda w: w.add("Cast", w.constant(65), to=11), r"\(Cast\): casts weights to another type; simplify the model"),
+    (
+        lambda w: w.add("Cast", w.constant(65), to=11),
+        r"\(Cast\): casts weights to another type; simplify the model",
+    ),
     (lambda w: w.add("Constant", value_string="a"), r"\(Constant\): is a constant of another kind"),
 ]
 
@@ -978,9 +1235,13 @@ def test_refuses_constants(make, message):
 
 
 def test_refuses_heads():
-    model = network_to_onnx(drawn((5,), [Dense(3, "softmax")]), kind="classifier", classes=["a", "b", "c"])
+    model = network_to_onnx(
+        drawn((5,), [Dense(3, "softmax")]), kind="classifier", classes=["a", "b", "c"]
+    )
     assert from_onnx(model).classes_.tolist() == ["a", "b", "c"]
-    labels = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.STRING)
+    labels = next(
+        tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.STRING
+    )
     labels.string_data.append(b"d")
     labels.dims[0] = 4
     with pytest.raises(nbbn.FileError, match=r"has \(4,\) labels for outputs of shape \(3,\)"):
@@ -988,7 +1249,8 @@ def test_refuses_heads():
     for attribute in (a for n in model.graph.node for a in n.attribute if n.op_type == "ArgMax"):
         attribute.i = 5
         with pytest.raises(
-            nbbn.FileError, match="has 2 outputs; with one are read, or a label and probabilities as to_onnx"
+            nbbn.FileError,
+            match="has 2 outputs; with one are read, or a label and probabilities as to_onnx",
         ):
             from_onnx(model)
 
@@ -999,7 +1261,10 @@ def test_refuses_files(tmp_path):
         (b"", "is no ONNX model, or broken"),
         (b"x" * 100, "is no ONNX model, or broken"),
         (changed(lambda m, g: None).SerializeToString()[:-3], "broken"),
-        (b"\x08\x08\x12\x04nbbn" * 3, "is no ONNX model, or broken; give a file that an exporter wrote"),
+        (
+            b"\x08\x08\x12\x04nbbn" * 3,
+            "is no ONNX model, or broken; give a file that an exporter wrote",
+        ),
     ):
         path.write_bytes(data)
         with pytest.raises(nbbn.FileError, match=message):
@@ -1012,5 +1277,7 @@ def test_refuses_files(tmp_path):
 
 def test_without_onnx(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ImportError, match=r"from_onnx needs the package onnx: pip install 'nbbn\[onnx\]'"):
+    with pytest.raises(
+        ImportError, match=r"from_onnx needs the package onnx: pip install 'nbbn\[onnx\]'"
+    ):
         from_onnx(tmp_path / "m.onnx")

@@ -19,7 +19,10 @@ Y = (X.sum(1) > 0).astype(int)
 def a_sequential():
     layers = nbbn.layers
     model = nbbn.Sequential(
-        [nbbn.Input((4,)), layers.Dense(5), layers.BatchNormalization(), layers.Dense(2, activation="softmax")]
+        [
+            nbbn.Input((4,)), layers.Dense(5), layers.BatchNormalization(),
+            layers.Dense(2, activation="softmax"),
+        ]
     )
     model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(X, Y, verbose=0)
@@ -60,7 +63,9 @@ def test_onnx(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.other"])
 def test_keras(tmp_path, name):
-    pytest.importorskip("h5py", reason="h5py, which writes these files, is not installed: pip install h5py")
+    pytest.importorskip(
+        "h5py", reason="h5py, which writes these files, is not installed: pip install h5py"
+    )
     from keras_files import h5_file, keras_file, sequential_config, weights_file
     from naive_layers import NaiveNetwork, describe
 
@@ -68,29 +73,25 @@ def test_keras(tmp_path, name):
     config = sequential_config(network, (4,))
     data = h5_file(config, network) if name == "m.h5" else keras_file(config, weights_file(network))
     (tmp_path / name).write_bytes(data)
-    np.testing.assert_allclose(open_model(tmp_path / name).predict(X), network.forward(X), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(
+        open_model(tmp_path / name).predict(X), network.forward(X), rtol=0, atol=2e-6
+    )
 
 
 def test_weights_without_layers(tmp_path):
     refused(
-        tmp_path,
-        "m.safetensors",
-        to_safetensors({"0.weight": X}),
+        tmp_path, "m.safetensors", to_safetensors({"0.weight": X}),
         r"not of nbbn; .*nbbn.interop.from_torch\(path, layers\)",
     )
     refused(
-        tmp_path,
-        "m.pt",
-        b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
+        tmp_path, "m.pt", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
         r"holds weights without layers; read it with nbbn.interop",
     )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("m/data.pkl", b"")
     refused(
-        tmp_path,
-        "m.pt",
-        buffer.getvalue(),
+        tmp_path, "m.pt", buffer.getvalue(),
         r"holds weights without layers; read it with nbbn.interop.from_torch\(path, layers\)",
     )
     if importlib.util.find_spec("torch"):
@@ -98,13 +99,21 @@ def test_weights_without_layers(tmp_path):
 
         for new in (True, False):
             torch.save({"a": torch.ones(2)}, tmp_path / "t.pt", _use_new_zipfile_serialization=new)
-            refused(tmp_path, "m.pt", (tmp_path / "t.pt").read_bytes(), "holds weights without layers")
+            refused(
+                tmp_path, "m.pt", (tmp_path / "t.pt").read_bytes(), "holds weights without layers"
+            )
 
 
 def test_foreign_files(tmp_path):
     for data in (b"", b"x", b"hello world, this is text", json.dumps({"a": 1}).encode()):
-        refused(tmp_path, "m.bin", data, "is no model file that nbbn reads; give nbbn's own, .keras, .h5 or .onnx")
-        refused(tmp_path, "m.safetensors", data, "is no nbbn model file, or cut short|is no nbbn model file")
+        refused(
+            tmp_path, "m.bin", data,
+            "is no model file that nbbn reads; give nbbn's own, .keras, .h5 or .onnx",
+        )
+        refused(
+            tmp_path, "m.safetensors", data,
+            "is no nbbn model file, or cut short|is no nbbn model file",
+        )
         refused(tmp_path, "m.onnx", data, "is no ONNX model, or broken")
     refused(tmp_path, "m.keras", b"PK\x03\x04" + bytes(50), "broken")
     with pytest.raises(nbbn.FileError, match="does not exist; check the path"):

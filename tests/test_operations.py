@@ -1,4 +1,6 @@
-"""Operations: what layers declare, how shapes and sources follow, and that every backend knows all of them."""
+"""Operations: what layers declare, how shapes and sources follow, and that every backend knows all
+of them.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,18 @@ from nbbn.program import backward, inference, training_forward
 from nbbn.program.forward import repeats_of_last
 
 BACKENDS = {
-    "NumPy": fallback.OPERATIONS,
-    "C": C_OPERATIONS,
-    "fold": FOLD_OPERATIONS,
-    "inference": inference.FORWARD,
-    "training, forward": training_forward.FORWARD,
+    "NumPy": fallback.OPERATIONS, "C": C_OPERATIONS, "fold": FOLD_OPERATIONS,
+    "inference": inference.FORWARD, "training, forward": training_forward.FORWARD,
     "training, backward": backward.BACKWARD,
 }
 
 
 def test_all_operations_are_listed():
-    declared = {kind for kind in vars(op).values() if isinstance(kind, type) and issubclass(kind, op.Operation)}
+    declared = {
+        kind
+        for kind in vars(op).values()
+        if isinstance(kind, type) and issubclass(kind, op.Operation)
+    }
     assert declared - {op.Operation} == set(op.OPERATIONS)
 
 
@@ -37,22 +40,28 @@ def test_every_backend_knows_every_operation(backend):
 
 
 def test_a_chain_reads_the_step_before():
-    chain = [layers.Dense(4, "relu"), layers.Dropout(0.5), layers.BatchNormalization(), layers.Softmax()]
+    chain = [
+        layers.Dense(4, "relu"), layers.Dropout(0.5), layers.BatchNormalization(), layers.Softmax(),
+    ]
     steps = computation(chain, (3,)).steps
-    assert [type(step.operation) for step in steps] == [op.Dense, op.Elementwise, op.Disturb, op.BatchNorm, op.Softmax]
+    assert [type(step.operation) for step in steps] == [
+        op.Dense, op.Elementwise, op.Disturb, op.BatchNorm, op.Softmax,
+    ]
     assert [step.sources for step in steps] == [(-1,), (0,), (1,), (2,), (3,)]
     assert [step.layer for step in steps] == [0, 0, 1, 2, 3]
     assert [step.shapes for step in steps] == [((3,),), *[((4,),)] * 4]
     inference = computation(chain, (3,)).inference.steps
-    assert [type(step.operation) for step in inference] == [op.Dense, op.Elementwise, op.BatchNorm, op.Softmax]
+    assert [type(step.operation) for step in inference] == [
+        op.Dense, op.Elementwise, op.BatchNorm, op.Softmax,
+    ]
     assert [step.sources for step in inference] == [(-1,), (0,), (1,), (2,)]
 
 
 def test_what_does_nothing_has_no_step():
     chain = [
-        layers.Input((2, 3, 4)), layers.Activation("linear"), layers.Dropout(0.0), layers.GaussianNoise(0.0),
-        layers.ZeroPadding2D(0), layers.Reshape((2, 3, -1)),
-    ]  # fmt: skip
+        layers.Input((2, 3, 4)), layers.Activation("linear"), layers.Dropout(0.0),
+        layers.GaussianNoise(0.0), layers.ZeroPadding2D(0), layers.Reshape((2, 3, -1)),
+    ]
     whole = computation(chain, (2, 3, 4))
     assert whole.steps == () and whole.output_shape == (2, 3, 4) and whole.ends_with == "linear"
 
@@ -66,9 +75,7 @@ def test_what_does_nothing_has_no_step():
         ([layers.Dense(2), layers.ReLU(6)], "clipped_relu"),
         ([layers.Dense(2, "sigmoid")], "sigmoid"),
         ([layers.Dense(2, "sigmoid"), layers.BatchNormalization()], "linear"),
-        ([layers.Dense(2)], "linear"),
-        ([layers.Softmax()], "softmax"),
-        ([], "linear"),
+        ([layers.Dense(2)], "linear"), ([layers.Softmax()], "softmax"), ([], "linear"),
     ],
     ids=repr,
 )
@@ -86,7 +93,10 @@ SHAPES = [(5,), (4, 5), (2, 3, 4), (2, 3, 4, 5), (2, 1, 3, 2, 3)]
     ids=repr,
 )  # fmt: skip
 def test_axes_move_to_the_end_and_back(shape, axes):
-    """Values against NumPy's moveaxis, for every choice of axes; permutations are of three axes at most."""
+    """Values against NumPy's moveaxis, for every choice of axes.
+
+    Permutations are of three axes at most.
+    """
     seen = []
     operations = op.over_last(shape, axes, lambda inner: [seen.append(inner), op.Softmax()][1:])
     assert all(len(o.order) <= 3 for o in operations if isinstance(o, op.Permute))
@@ -104,10 +114,15 @@ def test_axes_move_to_the_end_and_back(shape, axes):
 
 
 @pytest.mark.parametrize(
-    "times", [(3,), (1,), *itertools.product((1, 2), (1, 3)), *itertools.product((1, 2), (1, 3), (1, 4))], ids=repr
+    "times",
+    [(3,), (1,), *itertools.product((1, 2), (1, 3)), *itertools.product((1, 2), (1, 3), (1, 4))],
+    ids=repr,
 )
 def test_repeats_along_any_axis_are_repeats_of_the_last(times):
-    """What the engine makes of one: values against NumPy's repeat, and the gradient's way back to the axes."""
+    """What the engine makes of one.
+
+    Values against NumPy's repeat, and the gradient's way back to the axes.
+    """
     x = np.random.default_rng(0).standard_normal((2, *range(2, 2 + len(times))))
     ref = x
     for axis, many in enumerate(times, 1):
@@ -129,13 +144,17 @@ def stepped(operation, x):
 
 
 def test_a_layer_tells_its_arrays():
-    layer = layers.Dense(2, kernel_regularizer=nbbn.regularizers.L1L2(0.1, 0.2), bias_regularizer="l2")
+    layer = layers.Dense(
+        2, kernel_regularizer=nbbn.regularizers.L1L2(0.1, 0.2), bias_regularizer="l2"
+    )
     arrays = layer.arrays((3,))
     assert arrays["kernel"] == op.Array((3, 2), True, 0.1, 0.2)
     assert arrays["bias"] == op.Array((2,), True, 0.0, 0.01)
     norm = layers.BatchNormalization(trainable=False).arrays((3,))
     assert [array.trained for array in norm.values()] == [False] * 4
-    assert [array.trained for array in layers.BatchNormalization().arrays((3,)).values()] == [True, True, False, False]
+    assert [array.trained for array in layers.BatchNormalization().arrays((3,)).values()] == [
+        True, True, False, False,
+    ]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -150,13 +169,19 @@ def test_activations_keep_dtype_and_nan(name, dtype):
 
 def test_the_bound_of_a_relu_holds_for_infinities():
     x = np.array([-np.inf, np.inf, -1.0, 7.0, np.nan])
-    np.testing.assert_array_equal(activations.ELEMENTWISE["clipped_relu"](x, 0.0, 6.0, 0.0), [0, 6, 0, 6, np.nan])
-    np.testing.assert_array_equal(activations.ELEMENTWISE["leaky_relu"](x, 0.0), [0, np.inf, 0, 7, np.nan])
+    np.testing.assert_array_equal(
+        activations.ELEMENTWISE["clipped_relu"](x, 0.0, 6.0, 0.0), [0, 6, 0, 6, np.nan]
+    )
+    np.testing.assert_array_equal(
+        activations.ELEMENTWISE["leaky_relu"](x, 0.0), [0, np.inf, 0, 7, np.nan]
+    )
 
 
 def test_elu_keeps_its_digits_near_zero():
     x = np.array([-1e-7, -1e-6, -1e-12], np.float32)
-    np.testing.assert_allclose(activations.ELEMENTWISE["elu"](x), np.expm1(x.astype(float)), rtol=1e-6)
+    np.testing.assert_allclose(
+        activations.ELEMENTWISE["elu"](x), np.expm1(x.astype(float)), rtol=1e-6
+    )
     np.testing.assert_allclose(
         activations.ELEMENTWISE["selu"](x),
         activations.SELU_SCALE * activations.SELU_ALPHA * np.expm1(x.astype(float)),
@@ -166,7 +191,10 @@ def test_elu_keeps_its_digits_near_zero():
 
 @pytest.mark.parametrize(
     ("name", "moves"),
-    [("relu", False), ("tanh", False), ("gelu", False), ("sigmoid", True), ("softplus", True), ("exponential", True)],
+    [
+        ("relu", False), ("tanh", False), ("gelu", False), ("sigmoid", True), ("softplus", True),
+        ("exponential", True),
+    ],
 )
 def test_what_zero_becomes(name, moves):
     assert activations.ELEMENTWISE[name].moves_zero(()) == moves

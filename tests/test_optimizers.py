@@ -1,4 +1,7 @@
-"""Optimisers and learning-rate schedules: their arguments, their rates, and what a step with them does."""
+"""Optimisers and learning-rate schedules.
+
+Their arguments, their rates, and what a step with them does.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,18 @@ STEPS = np.arange(50)
 def test_defaults_are_those_of_keras():
     assert (SGD().learning_rate, SGD().momentum, SGD().nesterov) == (0.01, 0.0, False)
     assert (RMSprop().learning_rate, RMSprop().rho, RMSprop().epsilon) == (0.001, 0.9, 1e-7)
-    assert (Adam().learning_rate, Adam().beta_1, Adam().beta_2, Adam().epsilon) == (0.001, 0.9, 0.999, 1e-7)
+    assert (Adam().learning_rate, Adam().beta_1, Adam().beta_2, Adam().epsilon) == (
+        0.001, 0.9, 0.999, 1e-7,
+    )
     assert AdamW().weight_decay == 0.004 and Adam().weight_decay is None
 
 
 def test_order_of_the_arguments_is_that_of_keras():
     assert SGD(0.1, 0.9, True) == SGD(learning_rate=0.1, momentum=0.9, nesterov=True)
     assert RMSprop(0.1, 0.8, 0.0, 1e-3) == RMSprop(learning_rate=0.1, rho=0.8, epsilon=1e-3)
-    assert Adam(0.1, 0.8, 0.9, 1e-3) == Adam(learning_rate=0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3)
+    assert Adam(0.1, 0.8, 0.9, 1e-3) == Adam(
+        learning_rate=0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3
+    )
     assert AdamW(0.1, 0.2, 0.8) == AdamW(learning_rate=0.1, weight_decay=0.2, beta_1=0.8)
     assert isinstance(AdamW(), Adam) and AdamW() != Adam(weight_decay=0.004)
 
@@ -41,15 +48,21 @@ def test_repr_shows_what_was_given():
     assert repr(SGD(0.5, clipnorm=1)) == "SGD(clipnorm=1.0, learning_rate=0.5)"
 
 
-@pytest.mark.parametrize("name, cls", [("sgd", SGD), ("RMSprop", RMSprop), ("adam", Adam), ("AdamW", AdamW)])
+@pytest.mark.parametrize(
+    "name, cls", [("sgd", SGD), ("RMSprop", RMSprop), ("adam", Adam), ("AdamW", AdamW)]
+)
 def test_get(name, cls):
     assert optimizers.get(name) == cls()
-    with pytest.raises(TypeError, match=rf"optimizer is the class {cls.__name__}; make an object of it"):
+    with pytest.raises(
+        TypeError, match=rf"optimizer is the class {cls.__name__}; make an object of it"
+    ):
         optimizers.get(cls)
 
 
 @pytest.mark.parametrize("cls", ALL)
-@pytest.mark.parametrize("rate", [0.5, schedules.CosineDecay(0.1, 10), schedules.PiecewiseConstantDecay([1], [1.0, 0.5])])
+@pytest.mark.parametrize(
+    "rate", [0.5, schedules.CosineDecay(0.1, 10), schedules.PiecewiseConstantDecay([1], [1.0, 0.5])]
+)
 def test_config_is_json(cls, rate):
     optimizer = cls(rate, weight_decay=0.1, global_clipnorm=2, gradient_accumulation_steps=4)
     assert optimizers.get(json.loads(json.dumps(optimizer.config()))) == optimizer
@@ -59,29 +72,89 @@ def test_config_is_json(cls, rate):
 @pytest.mark.parametrize(
     "make, error, match",
     [
-        (lambda: SGD("fast"), TypeError, r"SGD: learning_rate must be a number, a schedule or a function of the step, got"),
+        (
+            lambda: SGD("fast"),
+            TypeError,
+            r"SGD: learning_rate must be a number, a schedule or a function of the step, got",
+        ),
         (lambda: SGD(True), TypeError, r"learning_rate must be a number"),
-        (lambda: SGD(-1), ValueError, r"learning_rate must be a finite number of at least 0, got -1"),
+        (
+            lambda: SGD(-1),
+            ValueError,
+            r"learning_rate must be a finite number of at least 0, got -1",
+        ),
         (lambda: SGD(math.nan), ValueError, r"learning_rate must be a finite number"),
-        (lambda: SGD(momentum=1.5), ValueError, r"SGD: momentum must be a number in \[0, 1\], got 1\.5"),
+        (
+            lambda: SGD(momentum=1.5),
+            ValueError,
+            r"SGD: momentum must be a number in \[0, 1\], got 1\.5",
+        ),
         (lambda: Adam(beta_1=1), ValueError, r"Adam: beta_1 and beta_2 must lie below 1"),
-        (lambda: Adam(epsilon=-1), ValueError, r"Adam: epsilon must be a finite number of at least 0, got -1"),
+        (
+            lambda: Adam(epsilon=-1),
+            ValueError,
+            r"Adam: epsilon must be a finite number of at least 0, got -1",
+        ),
         (lambda: Adam(weight_decay="a"), ValueError, r"weight_decay must be a finite number"),
-        (lambda: Adam(clipnorm=1, clipvalue=1), ValueError, r"only one of clipnorm, clipvalue and global_clipnorm"),
+        (
+            lambda: Adam(clipnorm=1, clipvalue=1),
+            ValueError,
+            r"only one of clipnorm, clipvalue and global_clipnorm",
+        ),
         (lambda: Adam(clipnorm=0), ValueError, r"clipnorm must be above 0, got 0; leave it out"),
-        (lambda: Adam(amsgrad="yes"), ValueError, r"Adam: amsgrad must be True or False, got 'yes'"),
-        (lambda: RMSprop(centered=1), ValueError, r"RMSprop: centered must be True or False, got 1"),
-        (lambda: RMSprop(momentum=1.5), ValueError, r"RMSprop: momentum must be a number in \[0, 1\], got 1\.5"),
+        (
+            lambda: Adam(amsgrad="yes"),
+            ValueError,
+            r"Adam: amsgrad must be True or False, got 'yes'",
+        ),
+        (
+            lambda: RMSprop(centered=1),
+            ValueError,
+            r"RMSprop: centered must be True or False, got 1",
+        ),
+        (
+            lambda: RMSprop(momentum=1.5),
+            ValueError,
+            r"RMSprop: momentum must be a number in \[0, 1\], got 1\.5",
+        ),
         (lambda: SGD(use_ema=True), ValueError, r"SGD: use_ema is not supported, got True"),
-        (lambda: SGD(gradient_accumulation_steps=1), ValueError, r"gradient_accumulation_steps must be None or a whole number"),
-        (lambda: optimizers.get("adamax"), ValueError, r"unknown optimizer 'adamax'; choose one of sgd, rmsprop, adam, adamw"),
-        (lambda: optimizers.get(3), TypeError, r"optimizer must be a name or an object of nbbn.optimizers, got int"),
-        (lambda: SGD(lambda step: 1).config(), ValueError, r"a learning_rate that is a function cannot be written"),
-        (lambda: SGD(lambda step: -1.0).rates(np.arange(2)), ValueError, r"must give finite numbers of at least 0"),
-        (lambda: setattr(SGD(), "momentum", 0.5), AttributeError, r"SGD: only learning_rate can be set"),
-        (lambda: setattr(SGD(), "learning_rate", None), TypeError, r"learning_rate must be a number"),
+        (
+            lambda: SGD(gradient_accumulation_steps=1),
+            ValueError,
+            r"gradient_accumulation_steps must be None or a whole number",
+        ),
+        (
+            lambda: optimizers.get("adamax"),
+            ValueError,
+            r"unknown optimizer 'adamax'; choose one of sgd, rmsprop, adam, adamw",
+        ),
+        (
+            lambda: optimizers.get(3),
+            TypeError,
+            r"optimizer must be a name or an object of nbbn.optimizers, got int",
+        ),
+        (
+            lambda: SGD(lambda step: 1).config(),
+            ValueError,
+            r"a learning_rate that is a function cannot be written",
+        ),
+        (
+            lambda: SGD(lambda step: -1.0).rates(np.arange(2)),
+            ValueError,
+            r"must give finite numbers of at least 0",
+        ),
+        (
+            lambda: setattr(SGD(), "momentum", 0.5),
+            AttributeError,
+            r"SGD: only learning_rate can be set",
+        ),
+        (
+            lambda: setattr(SGD(), "learning_rate", None),
+            TypeError,
+            r"learning_rate must be a number",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refused(make, error, match):
     with pytest.raises(error, match=match):
         make()
@@ -92,7 +165,9 @@ def test_learning_rate_can_be_set():
     optimizer.learning_rate = 1
     assert optimizer.learning_rate == 1.0 and type(optimizer.learning_rate) is float
     optimizer.learning_rate = schedules.OneCycle(0.1, 10)
-    with pytest.raises(TypeError, match=r"its learning_rate is a schedule, which a number cannot replace"):
+    with pytest.raises(
+        TypeError, match=r"its learning_rate is a schedule, which a number cannot replace"
+    ):
         optimizer.learning_rate = 0.1
 
 
@@ -115,19 +190,38 @@ def test_shrinks():
 
 SCHEDULES = {
     "exponential": (schedules.ExponentialDecay(0.1, 10, 0.5), lambda s: 0.1 * 0.5 ** (s / 10)),
-    "stairs": (schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True), lambda s: 0.1 * 0.5 ** (s // 10)),
+    "stairs": (
+        schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True),
+        lambda s: 0.1 * 0.5 ** (s // 10),
+    ),
     "inverse time": (schedules.InverseTimeDecay(0.1, 10, 0.5), lambda s: 0.1 / (1 + 0.5 * s / 10)),
-    "inverse time, stairs": (schedules.InverseTimeDecay(0.1, 10, 0.5, True), lambda s: 0.1 / (1 + 0.5 * (s // 10))),
-    "polynomial": (schedules.PolynomialDecay(0.1, 10, 0.02, 2.0), lambda s: 0.08 * (1 - min(s, 10) / 10) ** 2 + 0.02),
-    "polynomial, cycle": (schedules.PolynomialDecay(0.1, 10, 0.02, cycle=True),
-                          lambda s: 0.08 * (1 - s / (10 * max(1, math.ceil(s / 10)))) + 0.02),
-    "cosine": (schedules.CosineDecay(0.1, 20, alpha=0.1),
-               lambda s: 0.1 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(s, 20) / 20)) + 0.1)),
-    "cosine, warm": (schedules.CosineDecay(0.1, 20, warmup_target=0.5, warmup_steps=8),
-                     lambda s: 0.1 + 0.4 * s / 8 if s < 8 else 0.25 * (1 + math.cos(math.pi * min(s - 8, 20) / 20))),
-    "pieces": (schedules.PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.1]),
-               lambda s: 1.0 if s <= 10 else 0.5 if s <= 20 else 0.1),
-}  # fmt: skip
+    "inverse time, stairs": (
+        schedules.InverseTimeDecay(0.1, 10, 0.5, True),
+        lambda s: 0.1 / (1 + 0.5 * (s // 10)),
+    ),
+    "polynomial": (
+        schedules.PolynomialDecay(0.1, 10, 0.02, 2.0),
+        lambda s: 0.08 * (1 - min(s, 10) / 10) ** 2 + 0.02,
+    ),
+    "polynomial, cycle": (
+        schedules.PolynomialDecay(0.1, 10, 0.02, cycle=True),
+        lambda s: 0.08 * (1 - s / (10 * max(1, math.ceil(s / 10)))) + 0.02,
+    ),
+    "cosine": (
+        schedules.CosineDecay(0.1, 20, alpha=0.1),
+        lambda s: 0.1 * (0.9 * 0.5 * (1 + math.cos(math.pi * min(s, 20) / 20)) + 0.1),
+    ),
+    "cosine, warm": (
+        schedules.CosineDecay(0.1, 20, warmup_target=0.5, warmup_steps=8),
+        lambda s: (
+            0.1 + 0.4 * s / 8 if s < 8 else 0.25 * (1 + math.cos(math.pi * min(s - 8, 20) / 20))
+        ),
+    ),
+    "pieces": (
+        schedules.PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.1]),
+        lambda s: 1.0 if s <= 10 else 0.5 if s <= 20 else 0.1,
+    ),
+}
 
 
 @pytest.mark.parametrize("schedule, ref", SCHEDULES.values(), ids=SCHEDULES)
@@ -141,7 +235,9 @@ def test_schedule(schedule, ref):
 
 def test_one_cycle():
     rates = schedules.OneCycle(1.0, 101, warmup_share=0.25)(np.arange(120))
-    assert rates[0] == pytest.approx(0.04) and rates[25] == pytest.approx(1.0) and rates.argmax() == 25
+    assert (
+        rates[0] == pytest.approx(0.04) and rates[25] == pytest.approx(1.0) and rates.argmax() == 25
+    )
     np.testing.assert_allclose(rates[100:], 4e-6)
     assert (np.diff(rates[:26]) > 0).all() and (np.diff(rates[25:101]) < 0).all()
 
@@ -150,11 +246,26 @@ def test_one_cycle():
     "make, match",
     [
         (lambda: schedules.CosineDecay(0.1, 0), r"CosineDecay: decay_steps must be above 0, got 0"),
-        (lambda: schedules.ExponentialDecay("a", 1, 1), r"initial_learning_rate must be a finite number, got 'a'"),
-        (lambda: schedules.PiecewiseConstantDecay([1], [1.0]), r"needs one value more than boundaries, got 1 values for 1"),
-        (lambda: schedules.PiecewiseConstantDecay([2, 1], [1, 2, 3]), r"boundaries must ascend, got \(2\.0, 1\.0\)"),
-        (lambda: schedules.OneCycle(0.1, 10, warmup_share=1.0), r"warmup_share must lie between 0 and 1, got 1\.0"),
-        (lambda: schedules.from_config({"class_name": "Magic"}), r"unknown schedule 'Magic'; known schedules: Exponential"),
+        (
+            lambda: schedules.ExponentialDecay("a", 1, 1),
+            r"initial_learning_rate must be a finite number, got 'a'",
+        ),
+        (
+            lambda: schedules.PiecewiseConstantDecay([1], [1.0]),
+            r"needs one value more than boundaries, got 1 values for 1",
+        ),
+        (
+            lambda: schedules.PiecewiseConstantDecay([2, 1], [1, 2, 3]),
+            r"boundaries must ascend, got \(2\.0, 1\.0\)",
+        ),
+        (
+            lambda: schedules.OneCycle(0.1, 10, warmup_share=1.0),
+            r"warmup_share must lie between 0 and 1, got 1\.0",
+        ),
+        (
+            lambda: schedules.from_config({"class_name": "Magic"}),
+            r"unknown schedule 'Magic'; known schedules: Exponential",
+        ),
     ],
 )
 def test_schedules_refuse(make, match):
@@ -167,7 +278,9 @@ def test_schedules_refuse(make, match):
 
 def steps_of(optimizer, x, t, steps, **fit):
     """The kernel of `y = x @ kernel` after some steps on the squared error, starting from 0."""
-    model = Sequential([Dense(t.shape[1], use_bias=False, kernel_initializer="zeros", dtype="float64")])
+    model = Sequential(
+        [Dense(t.shape[1], use_bias=False, kernel_initializer="zeros", dtype="float64")]
+    )
     model.compile(optimizer, "mse")
     model.fit(x, t, batch_size=len(x), epochs=steps, verbose=0, **fit)
     return model.get_weights()[0]
@@ -183,11 +296,16 @@ def gradient(kernel, x, t):
     return 2 * x.T @ (x @ kernel - t) / t.size
 
 
-@pytest.mark.parametrize("clip", [{}, {"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "clip", [{}, {"clipvalue": 0.3}, {"clipnorm": 0.5}, {"global_clipnorm": 0.5}], ids=str
+)
 @pytest.mark.parametrize("decay", [None, 0.2])
 def test_sgd_with_decay_and_clips(line, clip, decay):
     x, t = line
-    got = steps_of(SGD(schedules.ExponentialDecay(0.2, 2, 0.5), momentum=0.5, weight_decay=decay, **clip), x, t, 4)
+    got = steps_of(
+        SGD(schedules.ExponentialDecay(0.2, 2, 0.5), momentum=0.5, weight_decay=decay, **clip), x,
+        t, 4,
+    )
     p, v = np.zeros((3, 2)), 0.0
     for step in range(4):
         rate, g = 0.2 * 0.5 ** (step / 2), gradient(p, x, t)
@@ -219,11 +337,16 @@ def test_adamw(line):
         m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g
         p = p - p * 0.1 * 0.3
         p = p - 0.1 * np.sqrt(1 - 0.99**step) / (1 - 0.9**step) * m / (np.sqrt(v) + 1e-7)
-    np.testing.assert_allclose(steps_of(AdamW(0.1, weight_decay=0.3, beta_2=0.99), x, t, 4), p, rtol=1e-9)
+    np.testing.assert_allclose(
+        steps_of(AdamW(0.1, weight_decay=0.3, beta_2=0.99), x, t, 4), p, rtol=1e-9
+    )
 
 
 def _many(p, g, param, slots, i, size, constants, rate):
-    """Steps along the sum of all gradients so far, kept in the sixth slot; the ninth constant scales them."""
+    """Steps along the sum of all gradients so far, kept in the sixth slot.
+
+    The ninth constant scales them.
+    """
     total = load(slots, 5 * size + i) + g
     store(slots, 5 * size + i, total)
     store(param, i, p - splat(param, rate * constants[8]) * total)

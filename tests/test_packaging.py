@@ -1,4 +1,7 @@
-"""What a newcomer meets first: the README's commands, the set-up script, the package's names and its import."""
+"""What a newcomer meets first.
+
+The README's commands, the set-up script, the package's names and its import.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def project():
 def test_quick_start_is_one_block_of_two_commands():
     section = README.split("\n## Quick start\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```.*?\n(.*?)^```", section, flags=re.S | re.M)
-    assert [block.splitlines() for block in blocks] == [["python3 scripts/run.py demo", "python3 scripts/run.py test"]]
+    assert [block.splitlines() for block in blocks] == [
+        ["python3 scripts/run.py demo", "python3 scripts/run.py test"]
+    ]
 
 
 def test_readme_names_what_there_is():
@@ -60,7 +65,11 @@ def test_public_names():
 
 def test_everything_in_the_tree_is_ascii():
     files = [p for pattern in ("*.py", "*.md", "*.toml") for p in ROOT.rglob(pattern)]
-    own = [p for p in files if not any(part.startswith(".") or part == "env" for part in p.relative_to(ROOT).parts)]
+    own = [
+        p
+        for p in files
+        if not any(part.startswith(".") or part == "env" for part in p.relative_to(ROOT).parts)
+    ]
     assert len(own) > 50
     assert [str(p) for p in own if not p.read_bytes().isascii()] == []
 
@@ -79,7 +88,9 @@ def test_installed_entry_point():
 
 def python(code, **env):
     env = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_import_compiles_nothing_and_loads_no_framework(tmp_path):
@@ -109,10 +120,16 @@ def test_fold_bn_is_nbbn_fold(tmp_path, digits):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        nbbn.MLPClassifier((8,), max_iter=1, random_state=0).fit(X, y).save(tmp_path / "m.safetensors")
-    argv = [sys.executable, ROOT / "scripts" / "fold_bn.py", tmp_path / "m.safetensors", tmp_path / "f.safetensors"]
+        nbbn.MLPClassifier((8,), max_iter=1, random_state=0).fit(X, y).save(
+            tmp_path / "m.safetensors"
+        )
+    argv = [
+        sys.executable, ROOT / "scripts" / "fold_bn.py", tmp_path / "m.safetensors",
+        tmp_path / "f.safetensors",
+    ]
     done = subprocess.run(
-        argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+        argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 1 batch norms folded" in done.stdout
@@ -146,7 +163,11 @@ def installs(clone, monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     class Recorded:
-        run = staticmethod(lambda command, **kw: call(command) if "stdout" not in kw else subprocess.run(command, **kw))
+        run = staticmethod(
+            lambda command, **kw: (
+                call(command) if "stdout" not in kw else subprocess.run(command, **kw)
+            )
+        )
         DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 
     monkeypatch.setattr(module, "subprocess", Recorded)
@@ -199,7 +220,8 @@ def test_run_py_puts_the_systems_pip_into_an_environment_without_one(clone):
     bare, install = ways["venv and the system's pip"]
     assert module.attempt(bare) == ""
     assert not module.works()
-    # Without a network pip cannot fetch itself; that the new Python can run the system's pip is what matters.
+    # Without a network pip cannot fetch itself; that the new Python can run the system's pip is
+    # what matters.
     assert module.attempt([*install[:2], "--version"]) == ""
 
 
@@ -229,14 +251,19 @@ def test_run_py_passes_arguments_on(clone, monkeypatch):
     monkeypatch.chdir(folder)
     assert module.main(["demo", "--epochs", "3"]) == 7
     assert module.main(["test", "-k", "x"]) == 7
-    assert ran == [["plot"], ["-m", "nbbn", "demo", "--epochs", "3"],
-                   ["test", "plot", "onnx"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal", "-k", "x"]]  # fmt: skip
+    assert ran == [
+        ["plot"], ["-m", "nbbn", "demo", "--epochs", "3"], ["test", "plot", "onnx"],
+        ["-m", "pytest", "-n", "auto", "--dist", "worksteal", "-k", "x"],
+    ]
 
 
 def test_what_the_commands_leave_is_ignored():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git, or no clone")
-    names = [".venv/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc", "asv_bench/results/x"]
+    names = [
+        ".venv/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
+        "asv_bench/results/x",
+    ]
     done = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.split() == names
 
@@ -250,7 +277,9 @@ def test_ci_script_is_executable_and_well_formed():
 
 def test_what_serves_a_folded_model_imports_no_scikit_learn(tmp_path):
     """Its import takes longer, and more memory, than all the rest."""
-    model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,)), nbbn.layers.BatchNormalization()])
+    model = nbbn.Sequential(
+        [nbbn.layers.Dense(3, input_shape=(4,)), nbbn.layers.BatchNormalization()]
+    )
     model.fold().save(tmp_path / "model.safetensors")
     code = textwrap.dedent(f"""
         import sys

@@ -1,4 +1,7 @@
-"""Programs: where barriers fall, how they print, and how many threads they can use; the pace that picks threads."""
+"""Programs: where barriers fall, how they print, and how many threads they can use.
+
+The pace that picks threads.
+"""
 
 import sys
 
@@ -25,9 +28,9 @@ def buffer(name, segment=Segment.WORK):
 
 def dense(program, x, z, weights="w", panels=2):
     program.add(
-        "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights), weight_depth=32, bias=buffer("b"),
-        z=buffer(z), z_stride=32, panels=panels,
-    )  # fmt: skip
+        "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights),
+        weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels,
+    )
 
 
 def relu(program, x, panels=2):
@@ -57,7 +60,9 @@ def test_other_split_of_the_same_columns_needs_one():
 
 
 def test_the_next_step_counts():
-    """The last operation writes what the first of the next step reads as a whole, so the threads must meet at the end too."""
+    """The last operation writes what the first of the next step reads as a whole, so the threads
+    must meet at the end too.
+    """
     p = Program(F32)
     dense(p, "x", "z")
     dense(p, "z", "x")
@@ -68,9 +73,14 @@ def test_the_next_step_counts():
 def test_private_buffers_never_need_one():
     p = Program(F32)
     own = Buffer("x", Segment.PRIVATE)
-    p.add("gather_all_rows", x=buffer("X", Segment.X), order=buffer("o", Segment.ORDER), out=own, width=30, out_stride=32)
-    p.add("dense_forward", x=own, x_stride=32, depth=30, weights=buffer("w"), weight_depth=32, bias=buffer("b"),
-          z=buffer("z"), z_stride=32, panels=2)  # fmt: skip
+    p.add(
+        "gather_all_rows", x=buffer("X", Segment.X), order=buffer("o", Segment.ORDER), out=own,
+        width=30, out_stride=32,
+    )
+    p.add(
+        "dense_forward", x=own, x_stride=32, depth=30, weights=buffer("w"), weight_depth=32,
+        bias=buffer("b"), z=buffer("z"), z_stride=32, panels=2,
+    )
     assert p.barriers() == [False, False]
 
 
@@ -80,7 +90,10 @@ def test_unknown_or_missing_operand():
 
 
 def small_training(optimizer=None, loss="softmax_cross_entropy", last="softmax", rows=40):
-    layers = (Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3), Activation(last))
+    layers = (
+        Dense(100, use_bias=False), BatchNormalization(), Activation("relu"), Dense(3),
+        Activation(last),
+    )
     shapes = [(37,), (100,), (100,), (100,), (3,), (3,)]
     return lower_training(computation(layers, shapes[0]), F32, rows, loss, optimizer or Adam())
 
@@ -107,11 +120,18 @@ def test_every_thread_gathers_the_rows_of_a_dense_network_for_itself(rows):
 
 
 def test_weights_are_updated_after_every_thread_has_used_them():
-    """The transposed kernel is written in another split than it is read in: a barrier stands between."""
+    """The transposed kernel is written in another split than it is read in.
+
+    A barrier stands between.
+    """
     program = small_training(SGD()).program
     names = [op.kernel for op in program.operations]
     barriers = program.barriers()
-    read = max(i for i, op in enumerate(program.operations) if getattr(op.operands.get("weights"), "name", "") == "kernel3T")
+    read = max(
+        i
+        for i, op in enumerate(program.operations)
+        if getattr(op.operands.get("weights"), "name", "") == "kernel3T"
+    )
     write = names.index("transpose_weights")
     assert any(barriers[read:write])
 
@@ -121,14 +141,19 @@ def test_parallelism_is_that_of_the_widest_layer():
 
 
 def test_loss_and_output_must_fit():
-    with pytest.raises(LayerError, match="needs a network that ends with softmax, this one ends with linear"):
+    with pytest.raises(
+        LayerError, match="needs a network that ends with softmax, this one ends with linear"
+    ):
         small_training(last="linear")
 
 
 def test_records_of_losses_say_what_the_kernels_take():
     takes = {name: set(KERNELS[name].operands) for name in RECORDS}
     for record in RECORDS.values():
-        assert ("labels" in takes[record.engine], "hits" in takes[record.engine]) == (record.takes_labels, record.counts_hits)
+        assert ("labels" in takes[record.engine], "hits" in takes[record.engine]) == (
+            record.takes_labels,
+            record.counts_hits,
+        )
         assert ("y" in takes[record.engine]) == (record.end is None)
         assert record.parameter is None or "parameter" in takes[record.engine]
 
@@ -144,7 +169,10 @@ def test_strides_hold_whole_vectors_off_powers_of_two(width, dtype):
 
 @pytest.mark.parametrize(
     "rows, size, sizes",
-    [(64, 32, [32, 32]), (65, 32, [32, 33]), (71, 32, [32, 39]), (72, 32, [32, 32, 8]), (5, 4, [5]), (3, 8, [3])],
+    [
+        (64, 32, [32, 32]), (65, 32, [32, 33]), (71, 32, [32, 39]), (72, 32, [32, 32, 8]),
+        (5, 4, [5]), (3, 8, [3]),
+    ],
 )
 def test_batches_merge_a_short_tail(rows, size, sizes):
     assert np.diff(batches(rows, size, merge_tail=True)).tolist() == sizes
@@ -171,7 +199,10 @@ class TestPace:
         assert got[fast] > 0.99 * 100_000
 
     def test_steps_that_come_one_by_one(self):
-        """Trials are as rare as between long runs: half of partial_fit's calls went the slow way."""
+        """Trials are as rare as between long runs.
+
+        Half of partial_fit's calls went the slow way.
+        """
         pace, got = ThreadChoice(), {1: 0, 2: 0}
         for _ in range(20_000):
             got[next(iter(self.run(pace, {1: 5e-5, 2: 2e-2}, 1)))] += 1
@@ -188,22 +219,35 @@ class TestPace:
 
 
 def test_a_weighted_step_is_the_step_on_repeated_rows():
-    """Loss, decay, batch statistics and running statistics: a row of weight 3 is three rows, one of weight 0 is none."""
-    layers = (Dense(9), BatchNormalization(), Activation("relu"), Dense(6), BatchNormalization(), Dense(3, activation="softmax"))
+    """Loss, decay, batch statistics and running statistics.
+
+    A row of weight 3 is three rows, one of weight 0 is none.
+    """
+    layers = (
+        Dense(9), BatchNormalization(), Activation("relu"), Dense(6), BatchNormalization(),
+        Dense(3, activation="softmax"),
+    )
     shapes = [(5,)]
     for layer in layers:
         shapes.append(layer.output_shape(shapes[-1]))
     rng = np.random.default_rng(0)
-    x, y, weights = rng.standard_normal((20, 5)), rng.integers(0, 3, 20), rng.integers(0, 4, 20).astype(float)
+    x, y, weights = (
+        rng.standard_normal((20, 5)), rng.integers(0, 3, 20), rng.integers(0, 4, 20).astype(float),
+    )
     start = [layer.initial_weights(shape, rng, "f8") for layer, shape in zip(layers, shapes)]
 
     def train(rows, weighted):
         whole = computation(layers, shapes[0])
-        trainer = Trainer(whole, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
-                          weighted="mean" if weighted else False)  # fmt: skip
+        trainer = Trainer(
+            whole, np.dtype("f8"), x.dtype, 60, "softmax_cross_entropy", SGD(0.1), decay=0.1,
+            weighted="mean" if weighted else False,
+        )
         trainer.upload(start)
         edges, more = np.array([0, len(rows)]), {"weights": weights[rows]} if weighted else {}
-        epochs = [trainer.epoch(x[rows], y[rows], np.arange(len(rows)), edges, np.full(1, 0.1), **more) for _ in range(3)]
+        epochs = [
+            trainer.epoch(x[rows], y[rows], np.arange(len(rows)), edges, np.full(1, 0.1), **more)
+            for _ in range(3)
+        ]
         return epochs[-1].mean_loss, trainer.download()
 
     loss, got = train(np.arange(20), True)
@@ -219,6 +263,11 @@ def test_compiled_functions_have_names_of_their_own():
     functions = [k.function for k in KERNELS.values()]
     for module in {function.__module__ for function in functions}:
         helpers = vars(sys.modules[module]).values()
-        functions += [h.py_func for h in helpers if hasattr(h, "py_func") and h.py_func.__module__ == module]
-    names = [f"{function.__module__}.{function.__qualname__}" for function in {id(f): f for f in functions}.values()]
+        functions += [
+            h.py_func for h in helpers if hasattr(h, "py_func") and h.py_func.__module__ == module
+        ]
+    names = [
+        f"{function.__module__}.{function.__qualname__}"
+        for function in {id(f): f for f in functions}.values()
+    ]
     assert len(names) == len(set(names))

@@ -1,4 +1,6 @@
-"""The gate on speed: a planted slowdown is found, identical code passes, and nothing measured is no success."""
+"""The gate on speed: a planted slowdown is found, identical code passes, and nothing measured is no
+success.
+"""
 
 from __future__ import annotations
 
@@ -45,14 +47,20 @@ time_other.number = time_other.repeat = time_other.rounds = 1
 time_other.warmup_time = 0
 time_other.version = "1"
 """
-QUICK = "import time\n\n\ndef work():\n    time.sleep(0.02)\n\n\ndef other():\n    time.sleep(0.02)\n"
+QUICK = (
+    "import time\n\n\ndef work():\n    time.sleep(0.02)\n\n\ndef other():\n    time.sleep(0.02)\n"
+)
 SLOW = QUICK.replace("time.sleep(0.02)", "time.sleep(0.2)", 1)
 BROKEN = QUICK.replace("def other():\n", "def other():\n    raise RuntimeError('planted')\n")
 
 
 def git(folder, *arguments):
-    own = ["-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", "-C", str(folder), *own, *arguments], capture_output=True, text=True, check=True)
+    own = [
+        "-c", "user.name=tests", "-c", "user.email=tests@example.org", "-c", "commit.gpgsign=false",
+    ]
+    done = subprocess.run(
+        ["git", "-C", str(folder), *own, *arguments], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -69,7 +77,9 @@ def repository(tmp_path_factory):
     (benchmarks / "suite.py").write_text(BENCHMARKS)
     git(folder, "init", "--quiet", "--initial-branch", "main")
     commits = {}
-    for name, code in (("quick", QUICK), ("same", QUICK + "\n"), ("slow", SLOW), ("broken", BROKEN)):
+    for name, code in (
+        ("quick", QUICK), ("same", QUICK + "\n"), ("slow", SLOW), ("broken", BROKEN),
+    ):
         (folder / "tiny" / "__init__.py").write_text(code)
         git(folder, "add", "--all")
         git(folder, "commit", "--quiet", "--message", name)
@@ -81,9 +91,14 @@ def gate(repository, base, head, *options, home):
     """The finished process of the gate on two commits of the repository."""
     folder, commits = repository
     script = [sys.executable, str(ROOT / "scripts" / "check_regression.py")]
-    arguments = [commits.get(base, base), commits.get(head, head), "--repo", str(folder), "--rounds", "1", *options]
+    arguments = [
+        commits.get(base, base), commits.get(head, head), "--repo", str(folder), "--rounds", "1",
+        *options,
+    ]
     env = {**os.environ, "HOME": str(home)}
-    return subprocess.run([*script, *arguments], capture_output=True, text=True, timeout=120, env=env)
+    return subprocess.run(
+        [*script, *arguments], capture_output=True, text=True, timeout=120, env=env
+    )
 
 
 def test_planted_slowdown_fails(repository, tmp_path):
@@ -146,7 +161,10 @@ def test_slower_needs_factor_and_seconds_and_every_round():
 
 def test_only_whole_rounds_are_compared(capsys):
     key, half, gone = ("a", ("1",)), ("b", ()), ("c", ())
-    found = {"base": {key: [1.0, 1.0], half: [1.0], gone: [1.0, 1.0]}, "head": {key: [1.0, 1.0], half: [9.0, 9.0]}}
+    found = {
+        "base": {key: [1.0, 1.0], half: [1.0], gone: [1.0, 1.0]},
+        "head": {key: [1.0, 1.0], half: [9.0, 9.0]},
+    }
     both, lost = compare(found, 2)
     assert [c.name for c in both] == ["a(1)"]
     assert lost == ["c"]

@@ -37,13 +37,20 @@ ROWS, LABELS = data()
 
 
 def make(units=(9,), **params):
-    return nbbn.MLPClassifier(units, **{"batch_size": 40, "max_iter": 3, "random_state": 0, **params})
+    return nbbn.MLPClassifier(
+        units, **{"batch_size": 40, "max_iter": 3, "random_state": 0, **params}
+    )
 
 
 def answers(model, X):
     """Copies of what a user can see of a fitted model."""
-    arrays = [*model.coefs_, *model.intercepts_, *(a for a in model.running_means_ if a is not None)]
-    curves = [np.array(model.loss_curve_), np.array(model.t_), np.array(model.n_features_in_), np.array(model.classes_)]
+    arrays = [
+        *model.coefs_, *model.intercepts_, *(a for a in model.running_means_ if a is not None),
+    ]
+    curves = [
+        np.array(model.loss_curve_), np.array(model.t_), np.array(model.n_features_in_),
+        np.array(model.classes_),
+    ]
     return [model.predict_proba(X), *(a.copy() for a in arrays), *curves]
 
 
@@ -54,7 +61,10 @@ def assert_unchanged(model, X, before):
 
 @pytest.fixture(scope="module")
 def large():
-    """A batch norm of 27 MB: results beyond 24 MB are written past the caches where their address allows it."""
+    """A batch norm of 27 MB.
+
+    Results beyond 24 MB are written past the caches where their address allows it.
+    """
     rng = np.random.default_rng(3)
     x, dy = rng.normal(0.5, 2, (2, 27_000, 256)).astype(np.float32)
     gamma, beta = rng.normal(1, 0.5, (2, 256)).astype(np.float32)
@@ -67,13 +77,20 @@ def array_at(start, like):
     return (
         None
         if start is None
-        else aligned_bytes(like.nbytes + 64)[start : start + like.nbytes].view(like.dtype).reshape(like.shape)
+        else aligned_bytes(like.nbytes + 64)[start : start + like.nbytes]
+        .view(like.dtype)
+        .reshape(like.shape)
     )
 
 
-@pytest.mark.parametrize("forward, backward", [(0, 16), (0, None), (16, 0), (None, 16), (None, None)])
+@pytest.mark.parametrize(
+    "forward, backward", [(0, 16), (0, None), (16, 0), (None, 16), (None, None)]
+)
 def test_large_arrays_at_any_address(large, forward, backward):
-    """The address of one call's result decided how the next one stored: a crash at an address off 64 bytes."""
+    """The address of one call's result decided how the next one stored.
+
+    A crash at an address off 64 bytes.
+    """
     x, dy, gamma, beta, mean, var, y_ref, (dx_ref, dgamma_ref, dbeta_ref) = large
     y, cache = batch_norm_train(x, gamma, beta, out=array_at(forward, x))
     dx, dgamma, dbeta = batch_norm_backward(dy, cache, out=array_at(backward, x))
@@ -92,8 +109,12 @@ def test_in_place_with_a_short_last_axis():
     kept = x.copy()
     y, cache = batch_norm_train(x, gamma, axis=1, out=x)
     assert y is x
-    np.testing.assert_allclose(y, naive.batch_norm_train(kept, gamma, None, axis=1)[0], rtol=1e-12, atol=1e-12)
-    for got, ref in zip(batch_norm_backward(dy, cache), naive.batch_norm_backward(dy, kept, gamma, None, axis=1)):
+    np.testing.assert_allclose(
+        y, naive.batch_norm_train(kept, gamma, None, axis=1)[0], rtol=1e-12, atol=1e-12
+    )
+    for got, ref in zip(
+        batch_norm_backward(dy, cache), naive.batch_norm_backward(dy, kept, gamma, None, axis=1)
+    ):
         np.testing.assert_allclose(got, ref, rtol=1e-11, atol=1e-11)
 
 
@@ -109,13 +130,17 @@ def test_numpy_bool_for_batch_norm(value):
 
 def test_numbers_for_batch_norm():
     """`batch_norm=[1, 0]` meant something, and not what it looks like."""
-    with pytest.raises(ValueError, match="batch_norm entries must be True, False, 'pre' or 'post', got 1"):
+    with pytest.raises(
+        ValueError, match="batch_norm entries must be True, False, 'pre' or 'post', got 1"
+    ):
         make((9, 8), batch_norm=[1, 0]).fit(ROWS, LABELS)
 
 
 ENDINGS = {
     "norm": lambda n: [Dense(n), BatchNormalization(), Activation("softmax")],
-    "norm, relu": lambda n: [Dense(n), BatchNormalization(), Activation("relu"), Activation("softmax")],
+    "norm, relu": lambda n: [
+        Dense(n), BatchNormalization(), Activation("relu"), Activation("softmax"),
+    ],
     "norm alone": lambda n: [BatchNormalization(), Activation("softmax")],
     "relu": lambda n: [Dense(n, "relu"), Activation("softmax")],
     "sigmoid": lambda n: [Dense(n, "sigmoid"), Activation("softmax")],
@@ -129,7 +154,9 @@ ORACLES = {**naive.ACTIVATIONS, "linear": naive.ACTIVATIONS["identity"], "sigmoi
 @pytest.mark.parametrize("units", [3, 10, 17])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_padding_takes_no_part_in_a_softmax(ending, units, dtype):
-    """Columns beyond the last unit took probability where no dense layer's bias stood just before the softmax."""
+    """Columns beyond the last unit took probability where no dense layer's bias stood just before
+    the softmax.
+    """
     rng = np.random.default_rng(units)
     layers = tuple(ENDINGS[ending](units))
     features = 5 if isinstance(layers[0], Dense) else units
@@ -140,7 +167,10 @@ def test_padding_takes_no_part_in_a_softmax(ending, units, dtype):
             arrays.update(kernel=rng.normal(size=(features, units)), bias=rng.normal(size=units))
             ref = naive.dense_forward(ref, **arrays)
         elif isinstance(layer, BatchNormalization):
-            arrays.update(zip(("gamma", "beta", "mean"), rng.normal(size=(3, units))), var=rng.uniform(0.5, 2, units))
+            arrays.update(
+                zip(("gamma", "beta", "mean"), rng.normal(size=(3, units))),
+                var=rng.uniform(0.5, 2, units),
+            )
             ref = naive.batch_norm_inference(ref, **arrays, epsilon=layer.epsilon)
         ref = ORACLES[getattr(layer, "activation", "linear")](ref)
         arrays.update({name: a.astype(dtype) for name, a in arrays.items()})
@@ -154,14 +184,19 @@ def test_padding_takes_no_part_in_a_softmax(ending, units, dtype):
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_logarithms_of_tiny_probabilities(classes):
-    """Probabilities below float32's smallest were 0 in float64 too: a logarithm of minus infinity."""
+    """Probabilities below float32's smallest were 0 in float64 too.
+
+    A logarithm of minus infinity.
+    """
     X, y = data(classes=classes)
     model = make(batch_norm=False).fit(X, y)
     hidden = np.maximum(X @ model.coefs_[0] + model.intercepts_[0], 0)
     model.coefs_[-1] = model.coefs_[-1] * (900 / np.ptp(hidden @ model.coefs_[-1]))
     logits = hidden @ model.coefs_[-1] + model.intercepts_[-1]
     got = model.predict_log_proba(X)
-    ref, got = (log_expit(logits[:, 0]), got[:, 1]) if classes == 2 else (log_softmax(logits, axis=1), got)
+    ref, got = (
+        (log_expit(logits[:, 0]), got[:, 1]) if classes == 2 else (log_softmax(logits, axis=1), got)
+    )
     assert ref.min() < -300
     within = ref > -700
     np.testing.assert_allclose(got[within], ref[within], rtol=1e-11, atol=1e-15)
@@ -170,7 +205,10 @@ def test_logarithms_of_tiny_probabilities(classes):
 @pytest.mark.parametrize("way", ["partial_fit", "warm_start"])
 @pytest.mark.parametrize(
     "change",
-    [{"batch_norm": False}, {"hidden_layer_sizes": (5,)}, {"hidden_layer_sizes": (9, 9)}, {"activation": "tanh"}],
+    [
+        {"batch_norm": False}, {"hidden_layer_sizes": (5,)}, {"hidden_layer_sizes": (9, 9)},
+        {"activation": "tanh"},
+    ],
     ids=str,
 )
 def test_training_goes_on_with_another_network(way, change):
@@ -189,7 +227,9 @@ FAILURES = {  # parameters, arguments of fit, message
     "n_jobs": ({"n_jobs": 0}, {}, "n_jobs == 0"),
     "width of X_val": ({}, {"X_val": np.ones((20, 4)), "y_val": LABELS[:20]}, "features"),
     "NaN in X_val": ({}, {"X_val": ROWS[:20] * np.nan, "y_val": LABELS[:20]}, "NaN"),
-    "unknown label in y_val": ({}, {"X_val": ROWS[:20], "y_val": LABELS[:20] + 7}, "classes not in"),
+    "unknown label in y_val": (
+        {}, {"X_val": ROWS[:20], "y_val": LABELS[:20] + 7}, "classes not in",
+    ),
     "callbacks": ({"callbacks": [3]}, {}, "callbacks must be functions"),
     "batch_norm": ({"batch_norm": ["middle"]}, {}, "'middle'"),
     "NaN in y": ({}, {"y": NAN_LABELS}, "NaN"),
@@ -246,7 +286,10 @@ def test_rows_whose_variance_overflows(size):
 
 
 def test_one_class():
-    """A single class became a network of one output that answered anything; scikit-learn answers with that class."""
+    """A single class became a network of one output that answered anything.
+
+    Scikit-learn answers with that class.
+    """
     model = make().fit(ROWS, np.full(len(ROWS), 7))
     np.testing.assert_array_equal(model.classes_, [7])
     np.testing.assert_array_equal(model.predict(ROWS), 7)
@@ -300,7 +343,9 @@ def test_running_statistics_go_on_after_load(tmp_path):
     old, few = model.running_means_[0].copy(), X[:8] + 3
     batch = (few @ model.coefs_[0]).mean(axis=0)
     model.set_params(batch_size=8).partial_fit(few, y[:8])
-    np.testing.assert_allclose(model.running_means_[0], 0.9 * old + 0.1 * batch, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        model.running_means_[0], 0.9 * old + 0.1 * batch, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_validation_curves_are_saved(tmp_path):
@@ -311,14 +356,18 @@ def test_validation_curves_are_saved(tmp_path):
     assert len(got.validation_scores_) == 3
     assert got.validation_scores_ == model.validation_scores_
     assert got.validation_loss_curve_ == model.validation_loss_curve_
-    assert got.best_validation_score_ == model.best_validation_score_ == max(model.validation_scores_)
+    assert (
+        got.best_validation_score_ == model.best_validation_score_ == max(model.validation_scores_)
+    )
 
 
 def test_adaptive_rate_persists_over_partial_fit():
     """Each call of `partial_fit` began at the full learning rate again."""
     X, y = ROWS, LABELS
-    params = {"solver": "sgd", "learning_rate_init": 0.1, "n_iter_no_change": 1, "tol": 10.0, "random_state": 0,
-              "batch_size": 40}  # fmt: skip
+    params = {
+        "solver": "sgd", "learning_rate_init": 0.1, "n_iter_no_change": 1, "tol": 10.0,
+        "random_state": 0, "batch_size": 40,
+    }
     models = [
         sklearn.neural_network.MLPClassifier((9,), learning_rate="adaptive", **params),
         nbbn.MLPClassifier((9,), learning_rate="adaptive", batch_norm=False, **params),
@@ -354,7 +403,9 @@ def test_partial_fit_stays_in_its_dtype():
     X, y = data(dtype=np.float32)
     model, ref = make().fit(X, y), make().fit(X, y).partial_fit(X, y)
     model.partial_fit(X.astype(np.float64), y)
-    for a, b in zip(model.coefs_ + model.running_vars_, ref.coefs_ + ref.running_vars_, strict=True):
+    for a, b in zip(
+        model.coefs_ + model.running_vars_, ref.coefs_ + ref.running_vars_, strict=True
+    ):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b)
     assert model.predict_proba(X.astype(np.float64)).dtype == np.float32
@@ -362,7 +413,10 @@ def test_partial_fit_stays_in_its_dtype():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_after_the_users_own_threads():
-    """Threads started by a user's own parallel function did not count: the forked child hung or was aborted."""
+    """Threads started by a user's own parallel function did not count.
+
+    The forked child hung or was aborted.
+    """
     code = """
         import os
         import numba, numpy as np, nbbn
@@ -385,25 +439,36 @@ def test_fork_after_the_users_own_threads():
     """
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True,
+        timeout=200,
     )
     assert done.stdout.split() == ["0"], done.stderr
 
 
 def test_warm_start_keeps_the_best_epoch():
-    """A second fit without any better epoch ended with its last weights, under the first fit's best score."""
+    """A second fit without any better epoch ended with its last weights, under the first fit's best
+    score.
+    """
     X, y = data(rows=600)
-    model = make((20,), early_stopping=True, warm_start=True, max_iter=30, solver="sgd", learning_rate_init=0.05)
+    model = make(
+        (20,), early_stopping=True, warm_start=True, max_iter=30, solver="sgd",
+        learning_rate_init=0.05,
+    )
     model.fit(X[:400], y[:400], X_val=X[400:], y_val=y[400:])
     best = model.best_validation_score_
-    model.set_params(learning_rate_init=20.0, max_iter=3).fit(X[:400], y[:400], X_val=X[400:], y_val=y[400:])
+    model.set_params(learning_rate_init=20.0, max_iter=3).fit(
+        X[:400], y[:400], X_val=X[400:], y_val=y[400:]
+    )
     assert max(model.validation_scores_[-3:]) < best  # or this test says nothing
     assert model.best_validation_score_ == best == model.score(X[400:], y[400:])
 
 
 @pytest.mark.parametrize("units", [1, 3, 70])
 def test_a_relu_ends_a_network_in_training_too(units):
-    """The output layer's kernel by rows has no ReLU of its own: the loss was that of the numbers before it."""
+    """The output layer's kernel by rows has no ReLU of its own.
+
+    The loss was that of the numbers before it.
+    """
     rng = np.random.default_rng(units)
     x, y = rng.standard_normal((20, 4)), rng.standard_normal((20, units))
     model = nbbn.Sequential([nbbn.layers.Dense(units, "relu", input_shape=(4,), dtype="float64")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 import nbbn
+from nbbn.kernels.cache import cache_root
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What the subprocesses below share: data, a small network, and a hash of everything that training made.
+# What the subprocesses below share: data, a small network, and a hash of everything that training
+# made.
 PRELUDE = """
     import hashlib, os, sys, warnings
     import numpy as np
@@ -40,11 +43,16 @@ PRELUDE = """
 
 
 def run_python(code, prelude=PRELUDE, **environment):
-    """Run `code` after the prelude in a fresh interpreter; None removes a variable. Return the words it printed."""
+    """Run `code` after the prelude in a fresh interpreter; None removes a variable.
+
+    Return the words it printed.
+    """
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     env = {name: str(value) for name, value in env.items() if value is not None}
     source = textwrap.dedent(prelude) + textwrap.dedent(code)
-    done = subprocess.run([sys.executable, "-c", source], env=env, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=env, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -64,19 +72,26 @@ def bits(estimator, X):
     """Everything training made, and a prediction, as bytes."""
     names = ("coefs_", "intercepts_", "gammas_", "betas_", "running_means_", "running_vars_")
     arrays = [a for name in names for a in getattr(estimator, name) if a is not None]
-    return b"".join(a.tobytes() for a in [*arrays, np.array(estimator.loss_curve_), estimator.predict_proba(X)])
+    return b"".join(
+        a.tobytes() for a in [*arrays, np.array(estimator.loss_curve_), estimator.predict_proba(X)]
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch_norm", [True, "post", False])
 @pytest.mark.parametrize(
     ("rows", "features", "units", "classes"),
-    [(501, 37, (61, 33, 7), 10), (333, 65, (300, 130), 3), (1003, 5, (1,), 2), (997, 784, (128, 64, 32), 10)],
+    [
+        (501, 37, (61, 33, 7), 10), (333, 65, (300, 130), 3), (1003, 5, (1,), 2),
+        (997, 784, (128, 64, 32), 10),
+    ],
     ids=str,
 )
 def test_same_bits_with_any_number_of_threads(rows, features, units, classes, batch_norm, dtype):
     X, y = make_data(rows, features, classes, dtype)
-    one, two, four = (bits(fit(X, y, units, batch_norm=batch_norm, n_jobs=n, max_iter=4), X) for n in (1, 2, 4))
+    one, two, four = (
+        bits(fit(X, y, units, batch_norm=batch_norm, n_jobs=n, max_iter=4), X) for n in (1, 2, 4)
+    )
     assert one == two
     assert one == four
 
@@ -85,7 +100,9 @@ def test_same_bits_with_any_number_of_threads(rows, features, units, classes, ba
 @pytest.mark.parametrize("batch_size", [32, 200, 1000])
 def test_same_bits_for_each_solver_and_batch(solver, batch_size):
     X, y = make_data(1000, 50, 10)
-    one, two = (bits(fit(X, y, (70, 40), solver=solver, batch_size=batch_size, n_jobs=n), X) for n in (1, 2))
+    one, two = (
+        bits(fit(X, y, (70, 40), solver=solver, batch_size=batch_size, n_jobs=n), X) for n in (1, 2)
+    )
     assert one == two
 
 
@@ -97,7 +114,10 @@ def test_same_bits_again():
 
 def test_fits_in_two_threads_at_once():
     X, y = make_data(500, 20, 3)
-    params = [{"random_state": seed, "batch_norm": norm} for seed, norm in enumerate([True, "post", False, True])]
+    params = [
+        {"random_state": seed, "batch_norm": norm}
+        for seed, norm in enumerate([True, "post", False, True])
+    ]
     ref = [bits(fit(X, y, **p), X) for p in params]
     with ThreadPoolExecutor(2) as pool:
         got = list(pool.map(lambda p: bits(fit(X, y, **p), X), params))
@@ -143,12 +163,16 @@ def test_grid_search_under_joblib(backend):
     ref = GridSearchCV(model, grid, cv=2).fit(X, y)
     with joblib.parallel_config(backend, n_jobs=2):
         got = GridSearchCV(model, grid, cv=2).fit(X, y)
-    np.testing.assert_array_equal(got.cv_results_["mean_test_score"], ref.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(
+        got.cv_results_["mean_test_score"], ref.cv_results_["mean_test_score"]
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_after_fit():
-    """The child of a process that has run parallel kernels predicts and trains, with the parent's bits."""
+    """The child of a process that has run parallel kernels predicts and trains, with the parent's
+    bits.
+    """
     got = run_python("""
         model = trained()
         nbbn.MLPClassifier((90, 70), max_iter=1, n_jobs=2, random_state=0).fit(X, y)
@@ -179,6 +203,26 @@ def test_import_compiles_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="LOCALAPPDATA is Windows's")
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"NUMBA_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a/nbbn"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/nbbn"),
+        ({"HOME": "/c"}, "/c/.cache/nbbn"),
+        ({}, f"{tempfile.gettempdir()}/nbbn-{os.getuid() if hasattr(os, 'getuid') else 0}"),
+    ],
+    ids=["Numba's variable", "XDG", "home", "nothing"],
+)
+def test_where_kernels_are_kept(variables, folder, monkeypatch):
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache_root() == Path(folder)
+
+
+@pytest.mark.slow
 def test_home_is_unset():
     ref = run_python("print(digest(trained()))")
     assert run_python("print(digest(trained()))", HOME=None, XDG_CACHE_HOME=None) == ref
@@ -186,12 +230,17 @@ def test_home_is_unset():
 
 @pytest.mark.slow
 def test_no_place_for_a_cache(tmp_path):
-    """Folders below a file cannot be made, by root neither: kernels are compiled for the one process."""
+    """Folders below a file cannot be made, by root neither.
+
+    Kernels are compiled for the one process.
+    """
     file = tmp_path / "file"
     file.write_text("not a folder")
     nowhere = file / "below"
     ref = run_python("print(digest(trained()))")
-    got = run_python("print(digest(trained()))", HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere)
+    got = run_python(
+        "print(digest(trained()))", HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere
+    )
     assert got == ref
 
 
@@ -210,7 +259,10 @@ def test_truncated_cache(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_more_threads_than_cores(layer, tmp_path):
-    """Same bits, no hang and no crash up to 64 threads; a parallel region's memory once was freed under its threads."""
+    """Same bits, no hang and no crash up to 64 threads.
+
+    A parallel region's memory once was freed under its threads.
+    """
     code = """
         rng = np.random.default_rng(0)
         X = rng.standard_normal((600, 37)).astype("f4")
@@ -229,7 +281,9 @@ def test_more_threads_than_cores(layer, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_concurrent_callers_on_every_layer(layer):
-    """Fits, predictions and batch norms from four Python threads at once give what they give one after the other."""
+    """Fits, predictions and batch norms from four Python threads at once give what they give one
+    after the other.
+    """
     code = """
         rng = np.random.default_rng(0)
         X = rng.standard_normal((3000, 60)).astype("f4")
@@ -247,4 +301,6 @@ def test_concurrent_callers_on_every_layer(layer):
             print(list(pool.map(work, range(4))) == alone)
     """
     prelude = "import concurrent.futures, warnings; import numpy as np, nbbn; warnings.simplefilter('ignore')"
-    assert run_python(code, prelude=prelude, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == ["True"]
+    assert run_python(
+        code, prelude=prelude, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2"
+    ) == ["True"]

@@ -1,4 +1,7 @@
-"""`Sequential` as a program written for Keras uses it: what it returns, what it keeps, what it refuses."""
+"""`Sequential` as a program written for Keras uses it.
+
+What it returns, what it keeps, what it refuses.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def blobs(rng):
 
 def network(end="softmax", units=3, seed=1, **first):
     nbbn.set_random_seed(seed)
-    return Sequential([Dense(8, **first), BatchNormalization(), Activation("relu"), Dense(units, activation=end)])
+    return Sequential(
+        [Dense(8, **first), BatchNormalization(), Activation("relu"), Dense(units, activation=end)]
+    )
 
 
 def compiled(optimizer="adam", loss=SPARSE, metrics=("accuracy",), **how):
@@ -76,12 +81,16 @@ def test_tutorial_program(digits, capsys):
 def test_real_images(mnist):
     """MNIST as it comes: uint8 images, flattened by the model."""
     nbbn.set_random_seed(0)
-    model = Sequential([
-        nbbn.layers.Flatten(input_shape=(28, 28)), BatchNormalization(), Dense(64), BatchNormalization(), Activation("relu"),
-        Dense(10, activation="softmax"),
-    ])  # fmt: skip
+    model = Sequential(
+        [
+            nbbn.layers.Flatten(input_shape=(28, 28)), BatchNormalization(), Dense(64),
+            BatchNormalization(), Activation("relu"), Dense(10, activation="softmax"),
+        ]
+    )
     model.compile("adam", SPARSE, metrics=["accuracy"])
-    model.fit(mnist["x_train"][:10000], mnist["y_train"][:10000], batch_size=64, epochs=3, verbose=0)
+    model.fit(
+        mnist["x_train"][:10000], mnist["y_train"][:10000], batch_size=64, epochs=3, verbose=0
+    )
     assert model.evaluate(mnist["x_test"], mnist["y_test"], verbose=0)[1] > 0.92
 
 
@@ -118,10 +127,8 @@ def test_evaluate_prints_a_line(blobs, capsys):
 @pytest.mark.parametrize(
     "layers",
     [
-        [Input((6,)), Dense(8), Dense(3)],
-        [Input(shape=6), Dense(8), Dense(3)],
-        [Dense(8, input_shape=(6,)), Dense(3)],
-        [Dense(8, input_dim=6), Dense(3)],
+        [Input((6,)), Dense(8), Dense(3)], [Input(shape=6), Dense(8), Dense(3)],
+        [Dense(8, input_shape=(6,)), Dense(3)], [Dense(8, input_dim=6), Dense(3)],
     ],
 )
 def test_shapes_are_known_before_the_fit(layers):
@@ -144,9 +151,15 @@ def test_shapes_are_found_by_build_fit_and_predict(blobs):
 
 
 def test_names_are_those_of_keras():
-    model = Sequential([Dense(2), BatchNormalization(), nbbn.layers.ReLU(), Dense(2), Dense(2, name="out")])
-    assert [layer.name for layer in model.layers] == ["dense", "batch_normalization", "re_lu", "dense_1", "out"]
-    assert model.get_layer("out") is model.layers[-1] and model.get_layer(index=0) is model.layers[0]
+    model = Sequential(
+        [Dense(2), BatchNormalization(), nbbn.layers.ReLU(), Dense(2), Dense(2, name="out")]
+    )
+    assert [layer.name for layer in model.layers] == [
+        "dense", "batch_normalization", "re_lu", "dense_1", "out",
+    ]
+    assert (
+        model.get_layer("out") is model.layers[-1] and model.get_layer(index=0) is model.layers[0]
+    )
     assert model.name == "sequential" and Sequential(name="mine").name == "mine"
 
 
@@ -157,8 +170,10 @@ def test_summary(capsys):
     model.summary(print_fn=lines.append, show_trainable=True)
     text = "\n".join(lines)
     assert 'Model: "sequential"' in lines[0]
-    for part in ("Layer (type)", "Output Shape", "Param #", "dense_1 (Dense)", "(None, 8)", "Total params: 115 (460.00 B)",
-                 "Trainable params: 83 ", "Non-trainable params: 32 "):
+    for part in (
+        "Layer (type)", "Output Shape", "Param #", "dense_1 (Dense)", "(None, 8)",
+        "Total params: 115 (460.00 B)", "Trainable params: 83 ", "Non-trainable params: 32 ",
+    ):
         assert part in text
     model.summary(line_length=70)
     assert "Total params: 115" in capsys.readouterr().out
@@ -251,7 +266,9 @@ def test_layers_brought_along_are_copies(blobs):
     model.fit(*blobs, verbose=0)
     assert_same(base.get_weights(), before)
     both = Sequential([base.layers[0], *network(input_shape=(8,), units=8).layers])
-    assert [layer.name for layer in both.layers] == ["dense", "dense_1", "batch_normalization", "activation", "dense_2"]
+    assert [layer.name for layer in both.layers] == [
+        "dense", "dense_1", "batch_normalization", "activation", "dense_2",
+    ]
 
 
 def test_pop_and_add_after_a_fit(blobs):
@@ -267,10 +284,15 @@ def test_pop_and_add_after_a_fit(blobs):
 
 def test_float64_layers_compute_in_float64(blobs):
     x, y = blobs
-    model = Sequential([Dense(8, dtype="float64"), BatchNormalization(), Dense(3, activation="softmax")])
+    model = Sequential(
+        [Dense(8, dtype="float64"), BatchNormalization(), Dense(3, activation="softmax")]
+    )
     model.compile("adam", SPARSE)
     model.fit(x, y, verbose=0)
-    assert all(w.dtype == np.float64 for w in model.get_weights()) and model.predict(x).dtype == np.float64
+    assert (
+        all(w.dtype == np.float64 for w in model.get_weights())
+        and model.predict(x).dtype == np.float64
+    )
 
 
 # -- weights
@@ -302,7 +324,10 @@ def test_copies_and_pickles_go_on_alike(blobs):
 
 
 def test_rows_of_another_dtype_go_on_with_the_same_state(rng):
-    """Each dtype of rows has a program of its own; weights, optimiser and dropout are carried over."""
+    """Each dtype of rows has a program of its own.
+
+    Weights, optimiser and dropout are carried over.
+    """
     x, y = rng.integers(0, 256, (64, 6)).astype(np.uint8), rng.integers(0, 3, 64)
     weights = []
     for other in (np.float32, np.uint8):
@@ -359,7 +384,12 @@ def test_two_fits_are_one(blobs):
 def test_a_loaded_model_goes_on_bit_for_bit(blobs, tmp_path):
     def make():
         nbbn.set_random_seed(3)
-        model = Sequential([Dense(8), BatchNormalization(), Activation("relu"), Dropout(0.3), Dense(3, activation="softmax")])
+        model = Sequential(
+            [
+                Dense(8), BatchNormalization(), Activation("relu"), Dropout(0.3),
+                Dense(3, activation="softmax"),
+            ]
+        )
         rate = nbbn.optimizers.schedules.CosineDecay(0.05, 20)
         model.compile(nbbn.optimizers.Adam(rate), SPARSE, metrics=["acc"])
         return model
@@ -371,7 +401,9 @@ def test_a_loaded_model_goes_on_bit_for_bit(blobs, tmp_path):
     loaded = nbbn.load(tmp_path / "model.keras")
     assert_same(loaded.get_weights(), first.get_weights())
     np.testing.assert_array_equal(loaded.predict(blobs[0]), first.predict(blobs[0]))
-    assert loaded.metrics_names == ["loss", "acc"] and [x.name for x in loaded.layers] == [x.name for x in first.layers]
+    assert loaded.metrics_names == ["loss", "acc"] and [x.name for x in loaded.layers] == [
+        x.name for x in first.layers
+    ]
     assert loaded.learning_rate == first.learning_rate < 0.05
     loaded.fit(*blobs, epochs=2, verbose=0)
     assert_same(loaded.get_weights(), whole.get_weights())
@@ -398,7 +430,9 @@ def test_loss_is_that_of_training_mode_with_the_penalty(blobs):
     history = model.fit(x, y, batch_size=len(x), verbose=0).history
     penalty = 0.01 * np.square(model.get_weights()[0].astype(np.float64)).sum()
     p = numpy_outputs(model, x, training=True)
-    assert history["loss"][0] == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean() + penalty, rel=1e-5)
+    assert history["loss"][0] == pytest.approx(
+        -np.log(p[np.arange(len(y)), y]).mean() + penalty, rel=1e-5
+    )
     assert history["accuracy"][0] == pytest.approx(np.mean(p.argmax(1) == y))
     p = numpy_outputs(model, x, training=False)
     loss, accuracy = model.evaluate(x, y, verbose=0)
@@ -411,12 +445,19 @@ def test_weights_of_rows(blobs, rng):
     x, y = blobs
     weights = rng.uniform(0, 3, len(x))
     model = compiled(nbbn.optimizers.SGD(0.0))
-    history = model.fit(x, y, batch_size=len(x), sample_weight=weights, verbose=0, validation_data=(x, y, weights)).history
+    history = model.fit(
+        x, y, batch_size=len(x), sample_weight=weights, verbose=0, validation_data=(x, y, weights)
+    ).history
     p = numpy_outputs(model, x, training=True)
-    assert history["loss"][0] == pytest.approx((-np.log(p[np.arange(len(y)), y]) * weights).mean(), rel=1e-5)
-    assert history["accuracy"][0] == pytest.approx(np.mean(p.argmax(1) == y))  # metrics are not weighted
+    assert history["loss"][0] == pytest.approx(
+        (-np.log(p[np.arange(len(y)), y]) * weights).mean(), rel=1e-5
+    )
+    # Metrics are not weighted.
+    assert history["accuracy"][0] == pytest.approx(np.mean(p.argmax(1) == y))
     p = numpy_outputs(model, x, training=False)
-    assert history["val_loss"][0] == pytest.approx((-np.log(p[np.arange(len(y)), y]) * weights).mean(), rel=1e-5)
+    assert history["val_loss"][0] == pytest.approx(
+        (-np.log(p[np.arange(len(y)), y]) * weights).mean(), rel=1e-5
+    )
     assert model.evaluate(x, y, sample_weight=weights, verbose=0)[0] == history["val_loss"][0]
 
 
@@ -434,21 +475,30 @@ def test_class_weight_is_a_weight_of_rows(blobs):
 
 CASES = {
     SPARSE: ("softmax", 3, lambda y: y, lambda t, p: -np.log(p[np.arange(len(t)), t])),
-    "categorical_crossentropy": ("softmax", 3, lambda y: np.eye(3)[y], lambda t, p: -(t * np.log(p)).sum(1)),
-    "binary_crossentropy": ("sigmoid", 3, lambda y: np.eye(3)[y],
-                            lambda t, p: -(t * np.log(p) + (1 - t) * np.log1p(-p)).mean(1)),
+    "categorical_crossentropy": (
+        "softmax", 3, lambda y: np.eye(3)[y], lambda t, p: -(t * np.log(p)).sum(1),
+    ),
+    "binary_crossentropy": (
+        "sigmoid", 3, lambda y: np.eye(3)[y],
+        lambda t, p: -(t * np.log(p) + (1 - t) * np.log1p(-p)).mean(1),
+    ),
     "mse": (None, 2, lambda y: np.c_[y, -y] * 1.0, lambda t, p: np.square(t - p).mean(1)),
     "mae": ("tanh", 1, lambda y: y - 1.0, lambda t, p: np.abs(t.reshape(-1, 1) - p).mean(1)),
-    "huber": (None, 1, lambda y: (y - 1.0).reshape(-1, 1),
-              lambda t, p: np.where(abs(t - p) <= 1, (t - p) ** 2 / 2, abs(t - p) - 0.5).mean(1)),
-}  # fmt: skip
+    "huber": (
+        None, 1, lambda y: (y - 1.0).reshape(-1, 1),
+        lambda t, p: np.where(abs(t - p) <= 1, (t - p) ** 2 / 2, abs(t - p) - 0.5).mean(1),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_losses(blobs, name):
     x, y = blobs
     end, units, targets, rows = CASES[name]
-    model, t = compiled(loss=name, metrics=["mse"] if name == "mae" else [], end=end, units=units), targets(y)
+    model, t = (
+        compiled(loss=name, metrics=["mse"] if name == "mae" else [], end=end, units=units),
+        targets(y),
+    )
     losses = model.fit(x, t, epochs=5, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     got = model.evaluate(x, t, verbose=0)
@@ -493,8 +543,10 @@ def test_labels_may_be_a_column_or_floats(blobs):
 def test_rows_of_other_dtypes(rng):
     images, y = rng.integers(0, 256, (64, 6)).astype(np.uint8), rng.integers(0, 3, 64)
     weights = []
-    for x in (images.astype(np.float32), images, images.astype(np.float64), images.astype(np.int64), images.tolist(),
-              np.asfortranarray(images)):
+    for x in (
+        images.astype(np.float32), images, images.astype(np.float64), images.astype(np.int64),
+        images.tolist(), np.asfortranarray(images),
+    ):
         model = compiled()
         model.fit(x, y, verbose=0)
         weights.append(model.get_weights())
@@ -503,7 +555,9 @@ def test_rows_of_other_dtypes(rng):
     strange = images.astype(">f4"), images.astype(np.float16), images.astype(object)
     for x in strange:
         np.testing.assert_array_equal(model.predict(x), model.predict(images))
-    np.testing.assert_array_equal(model.predict(images > 100), model.predict((images > 100).astype(np.float32)))
+    np.testing.assert_array_equal(
+        model.predict(images > 100), model.predict((images > 100).astype(np.float32))
+    )
 
 
 def test_predict_hands_nan_on(blobs):
@@ -520,9 +574,14 @@ def test_last_axis_of_length_one_may_be_missing(rng):
 
 
 def test_metrics_of_detection():
-    targets, outputs = np.array([[1], [1], [1], [0], [0]]), np.array([[0.9], [0.6], [0.2], [0.7], [0.1]], np.float32)
+    targets, outputs = (
+        np.array([[1], [1], [1], [0], [0]]),
+        np.array([[0.9], [0.6], [0.2], [0.7], [0.1]], np.float32),
+    )
     m = nbbn.metrics
-    assert m.Precision()(targets, outputs) == pytest.approx(2 / 3) and m.Recall()(targets, outputs) == pytest.approx(2 / 3)
+    assert m.Precision()(targets, outputs) == pytest.approx(2 / 3) and m.Recall()(
+        targets, outputs
+    ) == pytest.approx(2 / 3)
     assert m.Precision(thresholds=0.8)(targets, outputs) == 1
     assert m.Recall(thresholds=0.8)(targets, outputs) == pytest.approx(1 / 3)
     assert m.AUC()(targets, outputs) == pytest.approx(4 / 6)  # of six pairs, four are in order
@@ -564,7 +623,9 @@ def test_accuracy_follows_the_loss(blobs):
     assert one_hot.evaluate(x, t, verbose=0)[1] == np.mean(one_hot.predict(x).argmax(1) == y)
     squares = compiled(loss="mse", end="sigmoid", units=1)
     squares.fit(x, y == 0, verbose=0)
-    assert squares.evaluate(x, y == 0, verbose=0)[1] == np.mean((squares.predict(x)[:, 0] > 0.5) == (y == 0))
+    assert squares.evaluate(x, y == 0, verbose=0)[1] == np.mean(
+        (squares.predict(x)[:, 0] > 0.5) == (y == 0)
+    )
 
 
 # -- batches
@@ -585,13 +646,19 @@ def test_class_weights_leave_a_split_off_validation_alone(blobs):
     model = compiled(nbbn.optimizers.SGD(0.0))
     history = model.fit(x, y, validation_split=0.25, class_weight={0: 9.0}, verbose=0).history
     at = int(len(x) * 0.75)
-    assert history["val_loss"][0] == pytest.approx(model.evaluate(x[at:], y[at:], verbose=0)[0], rel=1e-6)
+    assert history["val_loss"][0] == pytest.approx(
+        model.evaluate(x[at:], y[at:], verbose=0)[0], rel=1e-6
+    )
 
 
 def test_validation_freq(blobs):
     x, y = blobs
     for frequency, validations in ((2, 2), ([1, 2, 5], 3)):
-        history = compiled().fit(x, y, epochs=5, validation_split=0.2, validation_freq=frequency, verbose=0).history
+        history = (
+            compiled()
+            .fit(x, y, epochs=5, validation_split=0.2, validation_freq=frequency, verbose=0)
+            .history
+        )
         assert len(history["loss"]) == 5 and len(history["val_loss"]) == validations
 
 
@@ -602,7 +669,8 @@ def test_a_last_batch_of_one_row_joins_the_one_before(blobs):
     plain = Sequential([Dense(3, activation="softmax")])
     plain.compile("sgd", SPARSE)
     assert plain.fit(x, y, verbose=0).params["steps"] == 2
-    assert compiled().fit(x[:32], y[:32], batch_size=5, verbose=0).params["steps"] == 7  # a short last batch stays
+    # A short last batch stays.
+    assert compiled().fit(x[:32], y[:32], batch_size=5, verbose=0).params["steps"] == 7
 
 
 def test_a_frozen_norm_takes_single_rows(blobs):
@@ -627,7 +695,10 @@ def test_order_of_the_rows(blobs):
 def test_accumulated_gradients_are_one_large_batch(blobs):
     """Statistics included: eight chunks of 16 are a batch of 128."""
     x, y = blobs
-    chunks, whole = compiled(nbbn.optimizers.SGD(0.1, gradient_accumulation_steps=8)), compiled(nbbn.optimizers.SGD(0.1))
+    chunks, whole = (
+        compiled(nbbn.optimizers.SGD(0.1, gradient_accumulation_steps=8)),
+        compiled(nbbn.optimizers.SGD(0.1)),
+    )
     chunks.fit(x, y, batch_size=16, verbose=0)
     whole.fit(x, y, batch_size=128, verbose=0)
     assert_same(chunks.get_weights(), whole.get_weights())
@@ -703,7 +774,9 @@ class Meddling(nbbn.callbacks.Callback):
 
 
 def step(rows):
-    return lambda model: model.train_on_batch(np.eye(rows, 6, dtype=np.float32), np.arange(rows) % 3)
+    return lambda model: model.train_on_batch(
+        np.eye(rows, 6, dtype=np.float32), np.arange(rows) % 3
+    )
 
 
 CHANGES = {
@@ -759,9 +832,14 @@ def test_fold(blobs):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_recalibrate(rng, dtype):
-    """The statistics of all rows, in inference, layer by layer; far from zero and beyond one chunk of rows."""
+    """The statistics of all rows, in inference, layer by layer.
+
+    Far from zero and beyond one chunk of rows.
+    """
     x = rng.normal(size=(5000, 5)) * [1, 2, 3, 4, 5] + 1000
-    model = Sequential([BatchNormalization(dtype=dtype), Dense(4), Activation("tanh"), BatchNormalization()])
+    model = Sequential(
+        [BatchNormalization(dtype=dtype), Dense(4), Activation("tanh"), BatchNormalization()]
+    )
     model.build((None, 5))
     model.recalibrate(x)
     w = [a.astype(np.float64) for a in model.get_weights()]
@@ -799,7 +877,10 @@ def test_a_learning_rate_that_is_a_function_is_not_saved(blobs, tmp_path):
     model = compiled(nbbn.optimizers.SGD(lambda step: 0.1 / (step + 1)))
     model.fit(*blobs, verbose=0)
     assert model.learning_rate == pytest.approx(0.1 / 8)
-    with pytest.warns(UserWarning, match=r"saved without the arguments of compile: SGD: a learning_rate that is a function"):
+    with pytest.warns(
+        UserWarning,
+        match=r"saved without the arguments of compile: SGD: a learning_rate that is a function",
+    ):
         model.save(tmp_path / "model.nbbn")
     loaded = nbbn.load(tmp_path / "model.nbbn")
     assert_same(loaded.get_weights(), model.get_weights())
@@ -828,7 +909,9 @@ def test_load_weights_of_another_kind(digits, tmp_path):
 def test_to_categorical():
     np.testing.assert_array_equal(nbbn.utils.to_categorical([0, 2]), [[1, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(nbbn.utils.to_categorical([[1.0]], 3), [[0, 1, 0]])
-    np.testing.assert_array_equal(nbbn.utils.to_categorical(np.array([2, 0], np.uint8)), [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(
+        nbbn.utils.to_categorical(np.array([2, 0], np.uint8)), [[0, 0, 1], [1, 0, 0]]
+    )
     assert nbbn.utils.to_categorical(np.zeros((2, 3), int), 4).shape == (2, 3, 4)
     with pytest.raises(TypeError, match=r"class indices, whole numbers, got dtype float64"):
         nbbn.utils.to_categorical([0.5])

@@ -1,4 +1,7 @@
-"""SequentialClassifier and SequentialRegressor: scikit-learn's contract around any list of layers."""
+"""SequentialClassifier and SequentialRegressor.
+
+Scikit-learn's contract around any list of layers.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,10 @@ from nbbn import layers as L
 
 def convolutions(**first):
     return [
-        L.Conv2D(8, 3, use_bias=False, **first), L.BatchNormalization(momentum=0.9), L.ReLU(), L.MaxPooling2D(), L.Flatten(),
-        L.Dense(32), L.BatchNormalization(momentum=0.9), L.Activation("relu"),
-    ]  # fmt: skip
+        L.Conv2D(8, 3, use_bias=False, **first), L.BatchNormalization(momentum=0.9), L.ReLU(),
+        L.MaxPooling2D(), L.Flatten(), L.Dense(32), L.BatchNormalization(momentum=0.9),
+        L.Activation("relu"),
+    ]
 
 
 def dense(units=16):
@@ -31,11 +35,15 @@ def dense(units=16):
 
 
 def classifier(layers=None, **params):
-    return nbbn.SequentialClassifier(dense() if layers is None else layers, **{"epochs": 3, "random_state": 0, **params})
+    return nbbn.SequentialClassifier(
+        dense() if layers is None else layers, **{"epochs": 3, "random_state": 0, **params}
+    )
 
 
 def regressor(layers=None, **params):
-    return nbbn.SequentialRegressor(dense() if layers is None else layers, **{"epochs": 3, "random_state": 0, **params})
+    return nbbn.SequentialRegressor(
+        dense() if layers is None else layers, **{"epochs": 3, "random_state": 0, **params}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +57,18 @@ def numbers():
     return X, y / y.std(axis=0)
 
 
-@parametrize_with_checks([
-    nbbn.SequentialClassifier(dense(20), epochs=40, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
-    nbbn.SequentialRegressor(dense(20), epochs=60, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02), random_state=0),
-])  # fmt: skip
+@parametrize_with_checks(
+    [
+        nbbn.SequentialClassifier(
+            dense(20), epochs=40, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02),
+            random_state=0,
+        ),
+        nbbn.SequentialRegressor(
+            dense(20), epochs=60, batch_size=64, optimizer=nbbn.optimizers.Adam(0.02),
+            random_state=0,
+        ),
+    ]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -79,7 +95,9 @@ def test_attributes_and_probabilities(data):
     X, y = data
     model = classifier(validation_fraction=0.2).fit(X, y)
     assert list(model.history_) == ["loss", "accuracy", "val_loss", "val_accuracy"]
-    assert model.loss_curve_ == model.history_["loss"] and len(model.loss_curve_) == model.n_iter_ == 3
+    assert (
+        model.loss_curve_ == model.history_["loss"] and len(model.loss_curve_) == model.n_iter_ == 3
+    )
     np.testing.assert_array_equal(model.classes_, [0, 1, 2])
     assert [layer.__class__.__name__ for layer in model.model_.layers] == [
         "Dense", "BatchNormalization", "Activation", "Dense"
@@ -124,9 +142,9 @@ def test_no_layers_is_a_linear_model(numbers):
 def test_labels_of_any_kind(data, kind):
     X, y = data
     labels = {
-        "str": np.array(["a", "bb", "ccc"])[y], "object": np.array(["a", "bb", "ccc"], object)[y], "bool": y == 1,
-        "int8": (y * 7 - 3).astype(np.int8), "float": y + 4.0,
-    }[kind]  # fmt: skip
+        "str": np.array(["a", "bb", "ccc"])[y], "object": np.array(["a", "bb", "ccc"], object)[y],
+        "bool": y == 1, "int8": (y * 7 - 3).astype(np.int8), "float": y + 4.0,
+    }[kind]
     model = classifier(epochs=20).fit(X, labels)
     predicted = model.predict(X)
     assert predicted.dtype == labels.dtype == model.classes_.dtype
@@ -170,18 +188,27 @@ def test_categorical_loss_and_smoothing(data):
     X, y = data
     sparse, dense_ = classifier().fit(X, y), classifier(loss="categorical_crossentropy").fit(X, y)
     np.testing.assert_allclose(dense_.predict_proba(X), sparse.predict_proba(X), rtol=1e-6)
-    smooth = classifier(loss=nbbn.losses.CategoricalCrossentropy(label_smoothing=0.3), epochs=40).fit(X, y)
+    smooth = classifier(
+        loss=nbbn.losses.CategoricalCrossentropy(label_smoothing=0.3), epochs=40
+    ).fit(X, y)
     assert smooth.predict_proba(X).max() < classifier(epochs=40).fit(X, y).predict_proba(X).max()
 
 
 def test_the_output_layer_that_cannot_be(data, numbers):
     X, y = data
-    with pytest.raises(ValueError, match=r"layers end with softmax of 5 outputs, but y has 3 classes, .* need softmax of 3"):
+    with pytest.raises(
+        ValueError,
+        match=r"layers end with softmax of 5 outputs, but y has 3 classes, .* need softmax of 3",
+    ):
         classifier([L.Dense(5, activation="softmax")]).fit(X, y)
-    with pytest.raises(ValueError, match=r"layers end with sigmoid of 1 outputs, but y has 3 classes"):
+    with pytest.raises(
+        ValueError, match=r"layers end with sigmoid of 1 outputs, but y has 3 classes"
+    ):
         classifier([L.Dense(1, activation="sigmoid")]).fit(X, y)
     with pytest.raises(ValueError, match=r"layers end with rows of shape \(6, 6, 4\).*Flatten\(\)"):
-        classifier([L.Conv2D(4, 3, input_shape=(8, 8, 1))]).fit(np.random.default_rng(0).random((9, 64)), np.arange(9) % 3)
+        classifier([L.Conv2D(4, 3, input_shape=(8, 8, 1))]).fit(
+            np.random.default_rng(0).random((9, 64)), np.arange(9) % 3
+        )
     with pytest.raises(ValueError, match="'binary_crossentropy' is for 2 classes, y has 3"):
         classifier(loss="binary_crossentropy").fit(X, y)
     with pytest.raises(ValueError, match=r"loss 'mean_squared_error' is for regression"):
@@ -240,16 +267,26 @@ def test_same_seed_same_bits(data):
 def test_pipeline_and_grid_search(data):
     X, y = data
     labels = np.array(["a", "b", "c"])[y]
-    pipe = make_pipeline(StandardScaler(), classifier(epochs=10, optimizer=nbbn.optimizers.Adam(0.02)))
+    pipe = make_pipeline(
+        StandardScaler(), classifier(epochs=10, optimizer=nbbn.optimizers.Adam(0.02))
+    )
     assert cross_val_score(pipe, X, labels, cv=3).min() > 0.8
-    search = GridSearchCV(pipe, {"sequentialclassifier__batch_size": [16, 64]}, cv=2, n_jobs=2).fit(X, labels)
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all() and search.score(X, labels) > 0.85
+    search = GridSearchCV(pipe, {"sequentialclassifier__batch_size": [16, 64]}, cv=2, n_jobs=2).fit(
+        X, labels
+    )
+    assert (
+        np.isfinite(search.cv_results_["mean_test_score"]).all() and search.score(X, labels) > 0.85
+    )
     serial = GridSearchCV(pipe, {"sequentialclassifier__batch_size": [16, 64]}, cv=2).fit(X, labels)
-    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], serial.cv_results_["mean_test_score"]
+    )
 
 
 def test_grid_search_over_layers(data):
-    search = GridSearchCV(classifier(epochs=8), {"layers": [[], dense(4), dense(32)]}, cv=2).fit(*data)
+    search = GridSearchCV(classifier(epochs=8), {"layers": [[], dense(4), dense(32)]}, cv=2).fit(
+        *data
+    )
     assert search.best_params_["layers"] in ([], dense(4), dense(32))
 
 
@@ -309,12 +346,16 @@ def test_balanced_classes_are_named_by_label(data):
 
 def test_validation_and_early_stopping(data):
     X, y = data
-    model = classifier(epochs=200, early_stopping=True, n_iter_no_change=3, optimizer=nbbn.optimizers.Adam(0.05))
+    model = classifier(
+        epochs=200, early_stopping=True, n_iter_no_change=3, optimizer=nbbn.optimizers.Adam(0.05)
+    )
     model.fit(X[:200], y[:200], X_val=X[200:], y_val=y[200:])
     losses = model.history_["val_loss"]
     assert len(losses) == model.n_iter_ < 200
     assert log_loss(y[200:], model.predict_proba(X[200:])) == pytest.approx(min(losses), abs=2e-3)
-    held = classifier(epochs=200, early_stopping=True, validation_fraction=0.2, n_iter_no_change=3).fit(X, y)
+    held = classifier(
+        epochs=200, early_stopping=True, validation_fraction=0.2, n_iter_no_change=3
+    ).fit(X, y)
     assert "val_accuracy" in held.history_
 
 
@@ -355,7 +396,9 @@ def test_fold(digits):
     folded = of_rows.fold(check=X, strict=True)
     assert not any(isinstance(layer, L.BatchNormalization) for layer in folded.network.layers)
     assert folded.kind == "classifier" and list(folded.classes_) == list("abcdefghij")
-    np.testing.assert_allclose(folded.predict_proba(X), of_rows.predict_proba(X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        folded.predict_proba(X), of_rows.predict_proba(X), rtol=1e-9, atol=1e-12
+    )
     np.testing.assert_array_equal(folded.predict(X), of_rows.predict(X))
     images = X.reshape(-1, 8, 8, 1)
     of_images = classifier(convolutions()).fit(images, labels).fold()
@@ -370,7 +413,9 @@ def test_fold_of_a_regressor_and_its_file(numbers, tmp_path):
         assert folded.kind == "regressor"
         np.testing.assert_allclose(folded.predict(X), model.predict(X), rtol=1e-9, atol=1e-12)
         folded.save(tmp_path / "model.nbbn")
-        np.testing.assert_array_equal(nbbn.load(tmp_path / "model.nbbn").predict(X), folded.predict(X))
+        np.testing.assert_array_equal(
+            nbbn.load(tmp_path / "model.nbbn").predict(X), folded.predict(X)
+        )
 
 
 def test_recalibrate(digits):
@@ -436,14 +481,21 @@ def test_errors_of_data(data):
 def test_errors_of_shapes(data, digits):
     X, y = data
     model = classifier().fit(X, y)
-    with pytest.raises(ValueError, match="X has 7 features, but SequentialClassifier is expecting 8 features"):
+    with pytest.raises(
+        ValueError, match="X has 7 features, but SequentialClassifier is expecting 8 features"
+    ):
         model.predict(X[:, :7])
     with pytest.raises(ValueError, match="Reshape your data"):
         model.predict(X[0])
-    with pytest.raises(ValueError, match=r"X has rows of shape \(2, 2, 2\), but SequentialClassifier expects .* \(8,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"X has rows of shape \(2, 2, 2\), but SequentialClassifier expects .* \(8,\)",
+    ):
         model.predict(X.reshape(-1, 2, 2, 2))
     X, y = digits
-    with pytest.raises(ValueError, match=r"X has rows of shape \(64,\), 64 numbers, but .* input_shape=\(8, 8, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"X has rows of shape \(64,\), 64 numbers, but .* input_shape=\(8, 8, 3\)"
+    ):
         classifier(convolutions(input_shape=(8, 8, 3))).fit(X, y)
     with pytest.raises(ValueError, match=r"expects rows of shape \(8, 8, 1\)"):
         classifier(convolutions(input_shape=(8, 8, 1))).fit(X.reshape(-1, 4, 16, 1), y)
@@ -457,6 +509,10 @@ def test_errors_of_parameters(data):
         nbbn.SequentialClassifier(nbbn.Sequential(dense())).fit(X, y)
     with pytest.raises(TypeError, match=r"layers must hold layers of nbbn\.layers, got 16"):
         classifier([16]).fit(X, y)
+    with pytest.raises(TypeError, match="argument 'epoch'; did you mean 'epochs'"):
+        classifier(epoch=3)
+    with pytest.raises(TypeError, match="'layers'"):
+        nbbn.SequentialClassifier(epochs=3)
     with pytest.raises(ValueError, match="'epochs' parameter"):
         classifier(epochs=0).fit(X, y)
     with pytest.raises(ValueError, match="unknown optimizer"):
@@ -469,13 +525,17 @@ def test_errors_of_parameters(data):
         classifier().fit(X, y, X_val=X, y_val=y + 1)
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
         classifier(early_stopping=True).partial_fit(X, y, [0, 1, 2])
-    with pytest.raises(ValueError, match="class_weight='balanced' is not supported for partial_fit"):
+    with pytest.raises(
+        ValueError, match="class_weight='balanced' is not supported for partial_fit"
+    ):
         classifier(class_weight="balanced").partial_fit(X, y, [0, 1, 2])
 
 
 def test_errors_of_going_on(data):
     X, y = data
-    with pytest.raises(ValueError, match=r"classes must be passed on the first call to partial_fit"):
+    with pytest.raises(
+        ValueError, match=r"classes must be passed on the first call to partial_fit"
+    ):
         classifier().partial_fit(X, y)
     model = classifier(warm_start=True).fit(X, y)
     before = model.predict_proba(X)
@@ -509,7 +569,9 @@ def test_weights_are_repetitions(data):
     repeated = classifier(**params).fit(X.repeat(weights, axis=0), y.repeat(weights))
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-7)
     np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
-    assert not np.allclose(weighted.predict_proba(X), classifier(**params).fit(X, y).predict_proba(X), rtol=1e-2)
+    assert not np.allclose(
+        weighted.predict_proba(X), classifier(**params).fit(X, y).predict_proba(X), rtol=1e-2
+    )
 
 
 def test_weights_of_images_count_relative_to_each_other(digits):
@@ -519,33 +581,54 @@ def test_weights_of_images_count_relative_to_each_other(digits):
     one = classifier(layers, epochs=1).fit(X, y, sample_weight=weights)
     other = classifier(layers, epochs=1).fit(X, y, sample_weight=4 * weights)
     np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
-    assert not np.array_equal(one.predict_proba(X), classifier(layers, epochs=1).fit(X, y).predict_proba(X))
+    assert not np.array_equal(
+        one.predict_proba(X), classifier(layers, epochs=1).fit(X, y).predict_proba(X)
+    )
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regressor", "images", "frame"])
 def test_saved_and_loaded(tmp_path, data, numbers, digits, kind):
     path = tmp_path / "model.safetensors"
     if kind == "regressor":
-        (X, y), model = numbers, regressor(loss=nbbn.losses.Huber(0.5), optimizer=nbbn.optimizers.SGD(0.01, momentum=0.9))
+        (X, y), model = (
+            numbers,
+            regressor(
+                loss=nbbn.losses.Huber(0.5), optimizer=nbbn.optimizers.SGD(0.01, momentum=0.9)
+            ),
+        )
     elif kind == "images":
-        layers = [L.Conv2D(4, 3, input_shape=(8, 8, 1)), L.BatchNormalization(), L.ReLU(), L.Flatten(), L.Dropout(0.3)]
+        layers = [
+            L.Conv2D(4, 3, input_shape=(8, 8, 1)), L.BatchNormalization(), L.ReLU(), L.Flatten(),
+            L.Dropout(0.3),
+        ]
         (X, y), model = digits, classifier(layers, epochs=2)
     else:
         X, y = data
-        y, model = np.array(["a", "bb", "ccc"])[y], classifier(class_weight={"a": 1.0, "bb": 2, "ccc": 0.5})
+        y, model = (
+            np.array(["a", "bb", "ccc"])[y],
+            classifier(class_weight={"a": 1.0, "bb": 2, "ccc": 0.5}),
+        )
     if kind == "frame":
-        X = pytest.importorskip("pandas").DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])
+        X = pytest.importorskip("pandas").DataFrame(
+            X, columns=[f"column {i}" for i in range(X.shape[1])]
+        )
     model.fit(X, y)
     model.save(path)
     again = nbbn.load(path)
-    assert type(again) is type(model) and again.history_ == model.history_ and again.n_iter_ == model.n_iter_
+    assert (
+        type(again) is type(model)
+        and again.history_ == model.history_
+        and again.n_iter_ == model.n_iter_
+    )
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
     for name, value in model.get_params().items():
         if name not in ("random_state", "layers", "loss", "optimizer"):
             assert again.get_params()[name] == value, name
     assert again.score(X, y) == model.score(X, y)
     # Training goes on bit for bit.
-    np.testing.assert_array_equal(again.partial_fit(X, y).predict(X), model.partial_fit(X, y).predict(X))
+    np.testing.assert_array_equal(
+        again.partial_fit(X, y).predict(X), model.partial_fit(X, y).predict(X)
+    )
     for ours, theirs in zip(again.model_.get_weights(), model.model_.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
 

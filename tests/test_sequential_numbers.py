@@ -1,4 +1,7 @@
-"""`Sequential` step by step against the oracle: outputs, losses, running statistics and weights of small networks."""
+"""`Sequential` step by step against the oracle.
+
+Outputs, losses, running statistics and weights of small networks.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,13 @@ from networks import (
 
 import nbbn
 
-# Relative to the largest number of an array: 256 roundings. A number meets a few in each of some ten passes over the layers,
-# and a batch norm over few rows or a division by a small root multiplies them.
+# Relative to the largest number of an array: 256 roundings. A number meets a few in each of some
+# ten passes over the layers, and a batch norm over few rows or a division by a small root
+# multiplies them.
 TOLERANCE = {dtype: 256 * float(np.finfo(dtype).eps) for dtype in ("float32", "float64")}
 
-# What Keras can and the library refuses to train, with a part of its message. A line goes when the refusal does.
+# What Keras can and the library refuses to train, with a part of its message. A line goes when the
+# refusal does.
 REFUSED = {
     "loss, not softmax": "ends with softmax",
     "loss, pixels": "outputs have one axis",
@@ -58,7 +63,9 @@ def build(case, dtype, optimizer=SGD, metrics=None):
     """The compiled model with the oracle's weights."""
     layers, loss = case.built(nbbn, dtype=dtype)
     model = nbbn.Sequential(layers)
-    model.compile(optimizer=getattr(nbbn.optimizers, optimizer[0])(**optimizer[1]), loss=loss, metrics=metrics)
+    model.compile(
+        optimizer=getattr(nbbn.optimizers, optimizer[0])(**optimizer[1]), loss=loss, metrics=metrics
+    )
     model.build((None, *case.input_shape))
     model.set_weights([w.astype(dtype) for w in case.oracle().get_weights()])
     return model
@@ -71,7 +78,11 @@ def with_rows(case, rows):
 
 def names(oracle):
     """Which array of which layer each entry of `get_weights` is."""
-    return [f"{i} {type(layer).__name__} {name}" for i, layer in enumerate(oracle.layers) for name in oracle.shapes[i]]
+    return [
+        f"{i} {type(layer).__name__} {name}"
+        for i, layer in enumerate(oracle.layers)
+        for name in oracle.shapes[i]
+    ]
 
 
 def check(case, dtype, optimizer=SGD):
@@ -84,7 +95,9 @@ def check(case, dtype, optimizer=SGD):
         expected = oracle.train_step(x, y, loss, naive, weight)
         got = model.train_on_batch(x, y, sample_weight=weight)
         assert_close(got, expected, dtype, "loss", scale=max(1, abs(expected)))
-        for g, ref, name in zip(model.get_weights(), oracle.get_weights(), names(oracle), strict=True):
+        for g, ref, name in zip(
+            model.get_weights(), oracle.get_weights(), names(oracle), strict=True
+        ):
             assert g.dtype == dtype, name
             assert_close(g, ref, dtype, name)
     last = model.predict(batches[0][0], verbose=0)
@@ -120,7 +133,8 @@ def test_threads_change_no_bit(case):
         with nbbn.num_threads(threads):
             model = build(case, "float32")
             history = model.fit(
-                x, y, case.rows[0], 1, 0, shuffle=False, sample_weight=weight, validation_data=(x[:7], y[:7])
+                x, y, case.rows[0], 1, 0, shuffle=False, sample_weight=weight,
+                validation_data=(x[:7], y[:7]),
             )
             figures = np.array([history.history["loss"], history.history["val_loss"]])
             results.append([figures, *model.get_weights(), model.predict(x, verbose=0)])
@@ -142,7 +156,9 @@ def test_rows(case, rows):
 
 @pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65])
 def test_units(units):
-    check(vector(dense(units, use_bias=False), norm(), RELU, dense(5, "tanh"), rows=(9, 9)), "float64")
+    check(
+        vector(dense(units, use_bias=False), norm(), RELU, dense(5, "tanh"), rows=(9, 9)), "float64"
+    )
 
 
 @pytest.mark.parametrize("filters", [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65])
@@ -180,10 +196,8 @@ def test_layers_say_what_they_are():
 
 
 SCORED = {
-    "sparse": NETWORKS["dense, norm"],
-    "categorical": NETWORKS["loss, categorical"],
-    "binary": NETWORKS["loss, binary"],
-    "image": NETWORKS["conv, deep"],
+    "sparse": NETWORKS["dense, norm"], "categorical": NETWORKS["loss, categorical"],
+    "binary": NETWORKS["loss, binary"], "image": NETWORKS["conv, deep"],
     "weights": NETWORKS["loss, weights"],
 }
 
@@ -197,8 +211,13 @@ def accuracy(y, p):
 
 @pytest.mark.parametrize("case", SCORED.values(), ids=SCORED)
 def test_accuracy(case):
-    """`train_on_batch` measures the output of training, before the step, and each batch for itself; no row weighs more."""
-    model, oracle, loss = build(case, "float64", metrics=["accuracy"]), case.oracle(), case.described()[1]
+    """`train_on_batch` measures the output of training, before the step, and each batch for itself.
+
+    No row weighs more.
+    """
+    model, oracle, loss = (
+        build(case, "float64", metrics=["accuracy"]), case.oracle(), case.described()[1],
+    )
     naive = NaiveOptimizer(describe(SGD[0], **SGD[1]))
     for x, y, weight in case.batches():
         expected = accuracy(y, case_output(oracle, x))
@@ -217,12 +236,16 @@ def case_output(oracle, x):
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_evaluate(case, batch_size):
     """Inference on all rows; a shorter last batch counts by its rows."""
-    model, oracle, loss = build(case, "float64", metrics=["accuracy"]), case.oracle(), case.described()[1]
+    model, oracle, loss = (
+        build(case, "float64", metrics=["accuracy"]), case.oracle(), case.described()[1],
+    )
     x, y, weight = next(case.batches())
     before = model.get_weights()
     got = model.evaluate(x, y, sample_weight=weight, batch_size=batch_size, verbose=0)
     p = oracle.forward(x)
-    np.testing.assert_allclose(got, [loss_and_gradient(loss, y, p, weight)[0], accuracy(y, p)], rtol=1e-10)
+    np.testing.assert_allclose(
+        got, [loss_and_gradient(loss, y, p, weight)[0], accuracy(y, p)], rtol=1e-10
+    )
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -230,18 +253,27 @@ def test_evaluate(case, batch_size):
 def joined(case, dtype=np.float64):
     """The rows of all batches together."""
     x, y, weight = zip(*case.batches(dtype))
-    return np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight)
+    return (
+        np.concatenate(x), np.concatenate(y), None if weight[0] is None else np.concatenate(weight),
+    )
 
 
 def fit_oracle(oracle, case, optimizer, batch_size, epochs):
-    """One step per consecutive `batch_size` rows; the losses of the epochs, each the mean over rows."""
+    """One step per consecutive `batch_size` rows.
+
+    The losses of the epochs, each the mean over rows.
+    """
     x, y, weight = joined(case)
-    loss, naive, losses = case.described()[1], NaiveOptimizer(describe(optimizer[0], **optimizer[1])), []
+    loss, naive, losses = (
+        case.described()[1], NaiveOptimizer(describe(optimizer[0], **optimizer[1])), [],
+    )
     for _ in range(epochs):
         total = 0.0
         for start in range(0, len(x), batch_size):
             part = slice(start, start + batch_size)
-            value = oracle.train_step(x[part], y[part], loss, naive, None if weight is None else weight[part])
+            value = oracle.train_step(
+                x[part], y[part], loss, naive, None if weight is None else weight[part]
+            )
             total += value * len(x[part])
         losses.append(total / len(x))
     return losses
@@ -250,7 +282,9 @@ def fit_oracle(oracle, case, optimizer, batch_size, epochs):
 @pytest.mark.parametrize("case", SCORED.values(), ids=SCORED)
 @dtypes
 def test_fit(case, dtype):
-    """Epochs of consecutive batches with a shorter last one, and validation by inference after each."""
+    """Epochs of consecutive batches with a shorter last one, and validation by inference after
+    each.
+    """
     case = with_rows(case, (20, 9))
     model, oracle = build(case, dtype), case.oracle()
     x, y, weight = joined(case)
@@ -259,9 +293,13 @@ def test_fit(case, dtype):
         validation_data=(x[:11].astype(dtype), y[:11]),
     ).history  # fmt: skip
     assert_close(history["loss"], fit_oracle(oracle, case, SGD, 8, 3), dtype, "loss")
-    for got, ref, name in zip(model.get_weights(), oracle.get_weights(), names(oracle), strict=True):
+    for got, ref, name in zip(
+        model.get_weights(), oracle.get_weights(), names(oracle), strict=True
+    ):
         assert_close(got, ref, dtype, name)
-    assert_close(history["val_loss"][-1], oracle.loss(x[:11], y[:11], case.described()[1]), dtype, "val_loss")
+    assert_close(
+        history["val_loss"][-1], oracle.loss(x[:11], y[:11], case.described()[1]), dtype, "val_loss"
+    )
 
 
 @dtypes
@@ -274,7 +312,9 @@ def test_the_loss_of_an_epoch_has_the_penalties_of_its_steps(rows, dtype, weight
     optimizer = "SGD", {"learning_rate": 0.1}
     model, oracle = build(case, dtype, optimizer), case.oracle()
     x, y, weight = joined(case, dtype)
-    history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, sample_weight=weight, verbose=0).history
+    history = model.fit(
+        x, y, batch_size=8, epochs=2, shuffle=False, sample_weight=weight, verbose=0
+    ).history
     assert_close(history["loss"], fit_oracle(oracle, case, optimizer, 8, 2), dtype, "loss")
 
 
@@ -283,13 +323,18 @@ ACCUMULATING = {name: o for name, o in OPTIMIZERS.items() if "gradient_accumulat
 
 @pytest.mark.parametrize("optimizer", ACCUMULATING.values(), ids=ACCUMULATING)
 def test_accumulation(optimizer):
-    """In `fit`, equal batches without batch statistics: the step is Keras's, by the mean of their gradients."""
+    """In `fit`, equal batches without batch statistics.
+
+    The step is Keras's, by the mean of their gradients.
+    """
     case = Case((37,), [dense(19, "tanh"), dense(3, "softmax")], rows=(8, 8, 8, 8))
     model, oracle = build(case, "float64", optimizer), case.oracle()
     x, y, _ = joined(case)
     model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
     fit_oracle(oracle, case, optimizer, 8, 3)
-    for got, ref, name in zip(model.get_weights(), oracle.get_weights(), names(oracle), strict=True):
+    for got, ref, name in zip(
+        model.get_weights(), oracle.get_weights(), names(oracle), strict=True
+    ):
         assert_close(got, ref, "float64", name)
 
 
@@ -302,19 +347,30 @@ def test_accumulation_takes_exact_batch_statistics():
     x, y, _ = joined(case)
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
     fit_oracle(oracle, case, spec, 16, 2)
-    for got, ref, name in zip(model.get_weights(), oracle.get_weights(), names(oracle), strict=True):
+    for got, ref, name in zip(
+        model.get_weights(), oracle.get_weights(), names(oracle), strict=True
+    ):
         assert_close(got, ref, "float64", name)
 
 
-@pytest.mark.parametrize("name", ["norm, frozen", "norm, frozen image", "norm, frozen dense", "layer norm, frozen"])
+@pytest.mark.parametrize(
+    "name", ["norm, frozen", "norm, frozen image", "norm, frozen dense", "layer norm, frozen"]
+)
 def test_frozen_layers_keep_every_bit(name):
     case = NETWORKS[name]
     model, oracle = build(case, "float32"), case.oracle()
     before = model.get_weights()
     for x, y, weight in case.batches(np.float32):
         model.train_on_batch(x, y, sample_weight=weight)
-    frozen = [not layer.trainable for layer, shapes in zip(oracle.layers, oracle.shapes) for _ in shapes if shapes]
-    changed = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)]
+    frozen = [
+        not layer.trainable
+        for layer, shapes in zip(oracle.layers, oracle.shapes)
+        for _ in shapes
+        if shapes
+    ]
+    changed = [
+        not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)
+    ]
     assert any(frozen)
     assert not any(new for new, still in zip(changed, frozen) if still)
     assert changed[0] or frozen[0]
@@ -331,20 +387,31 @@ def test_running_statistics_of_many_steps(case):
     for x, y, _ in case.batches():
         oracle.train_step(x, y, case.loss, naive)
         model.train_on_batch(x, y)
-    for got, ref, old, name in zip(model.get_weights(), oracle.get_weights(), start, names(oracle), strict=True):
+    for got, ref, old, name in zip(
+        model.get_weights(), oracle.get_weights(), start, names(oracle), strict=True
+    ):
         assert_close(got, ref, "float64", name)
         assert not name.endswith(STATISTICS) or np.abs(ref - old).max() > 0.1
     assert_close(model.predict(x, verbose=0), oracle.forward(x), "float64", "output")
 
 
 def test_first_of_equal_cells():
-    """Gradients through a pool whose windows hold equal numbers: only the first cell's kernel column moves."""
+    """Gradients through a pool whose windows hold equal numbers.
+
+    Only the first cell's kernel column moves.
+    """
     x = np.zeros((2, 4, 4, 1))
     x[0, 1:3, 1:3], x[1, :2, 2:] = 2.0, -1.0
-    case = image(conv(2, 1, use_bias=False), norm(trainable=False), max_pool(3, 1), input_shape=(4, 4, 1))
+    case = image(
+        conv(2, 1, use_bias=False), norm(trainable=False), max_pool(3, 1), input_shape=(4, 4, 1)
+    )
     model, oracle = build(case, "float64"), case.oracle()
     y = np.array([2, 0])
     naive = NaiveOptimizer(describe(SGD[0], **SGD[1]))
-    assert_close(model.train_on_batch(x, y), oracle.train_step(x, y, case.loss, naive), "float64", "loss")
-    for got, ref, name in zip(model.get_weights(), oracle.get_weights(), names(oracle), strict=True):
+    assert_close(
+        model.train_on_batch(x, y), oracle.train_step(x, y, case.loss, naive), "float64", "loss"
+    )
+    for got, ref, name in zip(
+        model.get_weights(), oracle.get_weights(), names(oracle), strict=True
+    ):
         assert_close(got, ref, "float64", name)

@@ -20,10 +20,16 @@ def test_suite_passes(tmp_path):
     """All items but the exceptions, each of which is there and named with its reason."""
     path = os.pathsep.join([str(HERE), str(HERE.parent)])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sklearn_as_nbbn", "--pyargs",
-         "sklearn.neural_network.tests.test_mlp"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=1200,
-    )  # fmt: skip
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sklearn_as_nbbn",
+            "--pyargs", "sklearn.neural_network.tests.test_mlp",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
     last = done.stdout.strip().splitlines()[-1]
     assert done.returncode == 0, done.stdout[-5000:]
     count = len(sklearn_as_nbbn.EXCEPTED)

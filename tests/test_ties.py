@@ -1,4 +1,7 @@
-"""Equal probabilities: one sigmoid at 0.5 exactly and outputs that are the same, in everything that decides about a class."""
+"""Equal probabilities.
+
+One sigmoid at 0.5 exactly and outputs that are the same, in everything that decides about a class.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from nbbn.folded_model import FoldedModel
 from nbbn.layers import Dense
 from nbbn.network import Network
 
-# Outputs before the activation, and which class is meant. The last of each are the nearest to a tie.
+# Outputs before the activation, and which class is meant. The last of each are the nearest to a
+# tie.
 SIGMOID = [([0.0], 0), ([-0.0], 0), ([1.0], 1), ([-1.0], 0), ([3e-7], 1), ([-3e-7], 0)]
-SOFTMAX = [([0, 0, 0], 0), ([0, 1, 1], 1), ([1, 0, 1], 0), ([-1, -2, -1], 0), ([0, 0, 3e-7], 2), ([-200, -300, -200], 0)]
+SOFTMAX = [
+    ([0, 0, 0], 0), ([0, 1, 1], 1), ([1, 0, 1], 0), ([-1, -2, -1], 0), ([0, 0, 3e-7], 2),
+    ([-200, -300, -200], 0),
+]
 CASES = {"sigmoid": SIGMOID, "softmax": SOFTMAX}
 
 
@@ -23,12 +30,20 @@ def model_of(activation, dtype, kind="classifier", classes=None):
     """A model whose only layer hands its rows on to the activation."""
     units = len(CASES[activation][0][0])
     weights = [{"kernel": np.eye(units, dtype=dtype), "bias": np.zeros(units, dtype)}]
-    classes = np.array(["first", "second", "third"][: max(units, 2)]) if classes is None else classes
-    return FoldedModel(Network((Dense(units, activation),), (units,), weights, np.dtype(dtype)), kind=kind, classes=classes)
+    classes = (
+        np.array(["first", "second", "third"][: max(units, 2)]) if classes is None else classes
+    )
+    return FoldedModel(
+        Network((Dense(units, activation),), (units,), weights, np.dtype(dtype)),
+        kind=kind,
+        classes=classes,
+    )
 
 
 def rows_of(activation, dtype):
-    return np.array([row for row, _ in CASES[activation]], dtype), np.array([index for _, index in CASES[activation]])
+    return np.array([row for row, _ in CASES[activation]], dtype), np.array(
+        [index for _, index in CASES[activation]]
+    )
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -45,7 +60,9 @@ def test_the_ties_are_ties(activation, dtype):
     x, _ = rows_of(activation, dtype)
     p = model_of(activation, dtype).predict_proba(x)
     equal = (np.sort(p)[:, -1] == np.sort(p)[:, -2]).tolist()
-    assert equal == ([True, True] + [False] * 4 if activation == "sigmoid" else [True] * 4 + [False, True])
+    assert equal == (
+        [True, True] + [False] * 4 if activation == "sigmoid" else [True] * 4 + [False, True]
+    )
     if activation == "sigmoid":
         assert (p[:2] == 0.5).all()
 
@@ -101,6 +118,8 @@ def test_mlp(activation):
 def test_sequential_classifier(activation):
     units = len(CASES[activation][0][0])
     layers = [Dense(units, activation, kernel_initializer="zeros", bias_initializer="zeros")]
-    model = nbbn.SequentialClassifier(layers, optimizer=nbbn.optimizers.SGD(0.0), epochs=1).fit(X, LABELS[activation])
+    model = nbbn.SequentialClassifier(layers, optimizer=nbbn.optimizers.SGD(0.0), epochs=1).fit(
+        X, LABELS[activation]
+    )
     assert set(model.predict(X)) == {"a"}
     assert len(np.unique(model.predict_proba(X))) == 1

@@ -1,4 +1,7 @@
-"""State dicts of PyTorch: against torch where it is installed, and against NumPy written from torch's definitions."""
+"""State dicts of PyTorch.
+
+Against torch where it is installed, and against NumPy written from torch's definitions.
+"""
 
 import importlib.util
 import io
@@ -41,12 +44,16 @@ def norm(**arguments):
 
 
 CNN = [
-    Input(IMAGE), Conv2D(4, 3), norm(), ReLU(), DepthwiseConv2D(2, depth_multiplier=2, use_bias=False), GroupNormalization(2),
-    Conv2DTranspose(6, (2, 3), 2), MaxPooling2D(2), Flatten(), norm(), Dense(8, "relu"), LayerNormalization(), Dropout(0.5),
-    Dense(3, use_bias=False),
-]  # fmt: skip
+    Input(IMAGE), Conv2D(4, 3), norm(), ReLU(),
+    DepthwiseConv2D(2, depth_multiplier=2, use_bias=False), GroupNormalization(2),
+    Conv2DTranspose(6, (2, 3), 2), MaxPooling2D(2), Flatten(), norm(), Dense(8, "relu"),
+    LayerNormalization(), Dropout(0.5), Dense(3, use_bias=False),
+]
 MLP = [Input((6,)), Dense(6), norm(), ReLU(), Dense(6), norm(), ReLU(), Dense(6)]
-DECODER = [Input((5,)), Dense(24), norm(), ReLU(), Reshape((3, 4, 2)), Conv2DTranspose(3, 2, 2), Conv2D(2, 1)]
+DECODER = [
+    Input((5,)), Dense(24), norm(), ReLU(), Reshape((3, 4, 2)), Conv2DTranspose(3, 2, 2),
+    Conv2D(2, 1),
+]
 NETWORKS = {"cnn": CNN, "mlp": MLP, "decoder": DECODER}
 
 
@@ -59,11 +66,19 @@ def drawn(layers):
 def first_to_last(image):
     """For each value of an image channels last its index channels first."""
     height, width, channels = image
-    return [c * height * width + y * width + x for y in range(height) for x in range(width) for c in range(channels)]
+    return [
+        c * height * width + y * width + x
+        for y in range(height)
+        for x in range(width)
+        for c in range(channels)
+    ]
 
 
 def state_dict(layers, network, paths=None, dtype=np.float32):
-    """The network's weights as torch has them: the layouts of `torch.nn`, features of flattened images channels first."""
+    """The network's weights as torch has them.
+
+    The layouts of `torch.nn`, features of flattened images channels first.
+    """
     state, shape, order = {}, layers[0].shape, None
     for i, (layer, w) in enumerate(zip(layers[1:], network.weights)):
         path, after = (paths or {}).get(i, f"features.{i}"), layer.output_shape(shape)
@@ -78,7 +93,11 @@ def state_dict(layers, network, paths=None, dtype=np.float32):
                 kernel[order] = w["kernel"]
                 w["kernel"] = kernel
             images = [later for later in layers[i + 2 :] if isinstance(later, Dense | Reshape)]
-            order = first_to_last(images[0].target_shape) if images and isinstance(images[0], Reshape) else None
+            order = (
+                first_to_last(images[0].target_shape)
+                if images and isinstance(images[0], Reshape)
+                else None
+            )
         if order is not None and len(after) == 1:
             for name in ("bias", "gamma", "beta", "mean", "var"):
                 if name in w:
@@ -102,12 +121,8 @@ def state_dict(layers, network, paths=None, dtype=np.float32):
             else:
                 w["kernel"] = np.moveaxis(w["kernel"], (3, 2), (0, 1))
         names = {
-            "kernel": "weight",
-            "gamma": "weight",
-            "bias": "bias",
-            "beta": "bias",
-            "mean": "running_mean",
-            "var": "running_var",
+            "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias",
+            "mean": "running_mean", "var": "running_var",
         }
         state.update({f"{path}.{names[name]}": array.astype(dtype) for name, array in w.items()})
         if "mean" in w:
@@ -139,18 +154,29 @@ def test_state_dict(name, dtype):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_safetensors(tmp_path, name):
-    """The file sorts its tensors by name: `features.10` comes before `features.2`, a bias before a weight."""
+    """The file sorts its tensors by name.
+
+    `features.10` comes before `features.2`, a bias before a weight.
+    """
     layers, network = NETWORKS[name], drawn(NETWORKS[name])
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(to_safetensors({k: np.ascontiguousarray(a) for k, a in state_dict(layers, network).items()}))
+    path.write_bytes(
+        to_safetensors({k: np.ascontiguousarray(a) for k, a in state_dict(layers, network).items()})
+    )
     check(from_torch(path, layers), network)
     check(from_torch(str(path), nbbn.Sequential(layers)), network)
 
 
 def test_sorted_by_name():
-    """A dict read from a safetensors file is sorted, too; names of classes and shapes tell which is which."""
+    """A dict read from a safetensors file is sorted, too.
+
+    Names of classes and shapes tell which is which.
+    """
     network = drawn(CNN)
-    paths = {0: "conv1", 1: "bn1", 3: "conv2", 4: "norm1", 5: "up", 8: "bn2", 9: "fc1", 10: "norm2", 12: "fc2"}
+    paths = {
+        0: "conv1", 1: "bn1", 3: "conv2", 4: "norm1", 5: "up", 8: "bn2", 9: "fc1", 10: "norm2",
+        12: "fc2",
+    }
     state = state_dict(CNN, network, paths)
     check(from_torch(state, CNN), network)
     check(from_torch(dict(sorted(state.items())), CNN), network)
@@ -161,19 +187,15 @@ def test_modules_by_the_layers_names():
     paths = {0: "z", 1: "y.norm", 3: "b", 4: "y.more", 6: "a"}
     state = dict(sorted(state_dict(MLP, network, paths).items()))
     named = [
-        Input((6,)),
-        Dense(6, name="z"),
-        norm(name="y.norm"),
-        ReLU(),
-        Dense(6, name="b"),
-        norm(name="y.more"),
-        Dense(6),
+        Input((6,)), Dense(6, name="z"), norm(name="y.norm"), ReLU(), Dense(6, name="b"),
+        norm(name="y.more"), Dense(6),
     ]
     named.insert(6, ReLU())
     check(from_torch(state, named), network)
     check(from_torch(state, nbbn.Sequential(named)), network)
     with pytest.raises(
-        nbbn.FileError, match=r"'a' and 'b' and 'z' both fit layer 'dense' \(Dense, which takes weight \(6, 6\)"
+        nbbn.FileError,
+        match=r"'a' and 'b' and 'z' both fit layer 'dense' \(Dense, which takes weight \(6, 6\)",
     ):
         from_torch(state, MLP)
 
@@ -194,10 +216,15 @@ def test_checkpoints(wrapper):
 def test_half_precision(tmp_path):
     """bfloat16 is the upper half of a float32."""
     kernel = np.array([[1.5, -2.0], [0.25, 3.0]], np.float32)
-    data = (kernel.view(np.uint32) >> 16).astype(np.uint16).tobytes() + np.array([1, 2], np.float16).tobytes()
+    data = (kernel.view(np.uint32) >> 16).astype(np.uint16).tobytes() + np.array(
+        [1, 2], np.float16
+    ).tobytes()
     header = {"0.weight": ("BF16", [2, 2], [0, 8]), "0.bias": ("F16", [2], [8, 12])}
     text = json.dumps(
-        {name: dict(zip(("dtype", "shape", "data_offsets"), entry)) for name, entry in header.items()}
+        {
+            name: dict(zip(("dtype", "shape", "data_offsets"), entry))
+            for name, entry in header.items()
+        }
     ).encode()
     path = tmp_path / "half.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
@@ -208,8 +235,13 @@ def test_half_precision(tmp_path):
 
 def test_the_dtype_of_the_layers_counts():
     network = drawn(MLP)
-    layers = [Input((6,)), *(type(layer)(**{**vars(layer), "dtype": "float64"}) for layer in MLP[1:])]
-    assert from_torch(state_dict(MLP, network), layers).predict(np.zeros((1, 6))).dtype == np.float64
+    layers = [
+        Input((6,)),
+        *(type(layer)(**{**vars(layer), "dtype": "float64"}) for layer in MLP[1:]),
+    ]
+    assert (
+        from_torch(state_dict(MLP, network), layers).predict(np.zeros((1, 6))).dtype == np.float64
+    )
 
 
 def test_the_source_stays():
@@ -222,9 +254,14 @@ def test_the_source_stays():
 
 
 def test_a_layer_norm_over_images():
-    """Torch has its weights channels first. The engine has no such norm: the weights alone are looked at."""
+    """Torch has its weights channels first.
+
+    The engine has no such norm: the weights alone are looked at.
+    """
     gamma = np.arange(2 * 3 * 4.0).reshape(4, 2, 3)
-    model = from_torch({"0.weight": gamma, "0.bias": -gamma}, [Input((2, 3, 4)), LayerNormalization((1, 2, 3))])
+    model = from_torch(
+        {"0.weight": gamma, "0.bias": -gamma}, [Input((2, 3, 4)), LayerNormalization((1, 2, 3))]
+    )
     np.testing.assert_array_equal(model.get_weights()[0], np.moveaxis(gamma, 0, 2))
 
 
@@ -234,27 +271,75 @@ def test_a_layer_norm_over_images():
 STATE = {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3)}
 DENSE = [Input((2,)), Dense(3)]
 REFUSED = [
-    (STATE, [Input((4,)), Dense(3)], r"^state_dict: module '0' \(weight \(3, 2\), bias \(3,\)\) does not fit layer 'dense' "
-     r"\(Dense, which takes weight \(3, 4\), bias \(3,\)\)"),
+    (
+        STATE,
+        [Input((4,)), Dense(3)],
+        r"^state_dict: module '0' \(weight \(3, 2\), bias \(3,\)\) does not fit layer 'dense' "
+        r"\(Dense, which takes weight \(3, 4\), bias \(3,\)\)",
+    ),
     (STATE, [Input((2,)), Dense(3, use_bias=False)], r"which takes weight \(3, 2\)\)"),
-    (STATE, [*DENSE, Dense(2)], r"no module is left for layer 'dense_1' \(Dense, which takes weight \(2, 3\), bias \(2,\)\)"),
-    ({**STATE, "2.weight": np.ones(3)}, DENSE, r"module '2' \(weight \(3,\)\) belongs to no layer: the layers take 1"),
-    ({**STATE, "2.weight_g": np.ones(3)}, DENSE, "key '2.weight_g' is of no module that nbbn reads, whose tensors are"),
-    ({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3, int)}, [Input((2,)), Dense(4)], "does not fit"),
-    ({"0.weight": np.ones((3, 2)), "0.bias": np.ones(3, bool)}, DENSE, "0.bias is of bool; only floats are read"),
+    (
+        STATE,
+        [*DENSE, Dense(2)],
+        r"no module is left for layer 'dense_1' \(Dense, which takes weight \(2, 3\), bias \(2,\)\)",
+    ),
+    (
+        {**STATE, "2.weight": np.ones(3)},
+        DENSE,
+        r"module '2' \(weight \(3,\)\) belongs to no layer: the layers take 1",
+    ),
+    (
+        {**STATE, "2.weight_g": np.ones(3)},
+        DENSE,
+        "key '2.weight_g' is of no module that nbbn reads, whose tensors are",
+    ),
+    (
+        {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3, int)},
+        [Input((2,)), Dense(4)],
+        "does not fit",
+    ),
+    (
+        {"0.weight": np.ones((3, 2)), "0.bias": np.ones(3, bool)},
+        DENSE,
+        "0.bias is of bool; only floats are read",
+    ),
     ({"epoch": 3}, DENSE, "is no state dict, 'epoch' is a int; give model.state_dict()"),
-    ({"0.weight": np.full((3, 2), np.nan), "0.bias": np.ones(3)}, DENSE, "kernel holds NaN or infinity"),
-    ({"0.weight": np.ones((3, 2)), "0.bias": np.full(3, 1e300)}, [Input((2,)), Dense(3, dtype="float32")], "bias holds NaN"),
-    ({"a.weight": np.ones((3, 2)), "a.bias": np.ones(3)}, [Input((5,)), Dense(3, name="a")], "'a' .* does not fit layer 'a'"),
-    ({"0.weight": np.ones((2, 3, 1, 1)), "0.bias": np.ones(2)}, [Input(IMAGE), Conv2D(2, 1), Flatten()],
-     "the model ends in flattened images, which torch has channels first"),
-    ({"0.weight": np.ones((2, 15)), "0.bias": np.ones(2)}, [Input(IMAGE), Reshape((7, 15)), Dense(2)],
-     r"layer 'reshape' reshapes rows of shape \(5, 7, 3\) to \(7, 15\), which torch has in another order"),
-    ({"0.weight": np.ones((2, 3, 1, 1)), "0.bias": np.ones(2)}, [Input((105,)), Reshape(IMAGE), Conv2D(2, 1)],
-     "layer 'reshape' makes images of rows that no Dense puts in nbbn's order"),
-    ({"0.weight": np.ones(105), "0.bias": np.ones(105)}, [Input(IMAGE), Flatten(), GroupNormalization(3)],
-     "layer 'group_normalization' normalises groups of features that torch has in another order"),
-]  # fmt: skip
+    (
+        {"0.weight": np.full((3, 2), np.nan), "0.bias": np.ones(3)},
+        DENSE,
+        "kernel holds NaN or infinity",
+    ),
+    (
+        {"0.weight": np.ones((3, 2)), "0.bias": np.full(3, 1e300)},
+        [Input((2,)), Dense(3, dtype="float32")],
+        "bias holds NaN",
+    ),
+    (
+        {"a.weight": np.ones((3, 2)), "a.bias": np.ones(3)},
+        [Input((5,)), Dense(3, name="a")],
+        "'a' .* does not fit layer 'a'",
+    ),
+    (
+        {"0.weight": np.ones((2, 3, 1, 1)), "0.bias": np.ones(2)},
+        [Input(IMAGE), Conv2D(2, 1), Flatten()],
+        "the model ends in flattened images, which torch has channels first",
+    ),
+    (
+        {"0.weight": np.ones((2, 15)), "0.bias": np.ones(2)},
+        [Input(IMAGE), Reshape((7, 15)), Dense(2)],
+        r"layer 'reshape' reshapes rows of shape \(5, 7, 3\) to \(7, 15\), which torch has in another order",
+    ),
+    (
+        {"0.weight": np.ones((2, 3, 1, 1)), "0.bias": np.ones(2)},
+        [Input((105,)), Reshape(IMAGE), Conv2D(2, 1)],
+        "layer 'reshape' makes images of rows that no Dense puts in nbbn's order",
+    ),
+    (
+        {"0.weight": np.ones(105), "0.bias": np.ones(105)},
+        [Input(IMAGE), Flatten(), GroupNormalization(3)],
+        "layer 'group_normalization' normalises groups of features that torch has in another order",
+    ),
+]
 
 
 @pytest.mark.parametrize(("state", "layers", "message"), REFUSED)
@@ -265,13 +350,19 @@ def test_refuses(state, layers, message):
 
 
 def test_refuses_arguments():
-    with pytest.raises(TypeError, match=r"from_torch takes a state dict or a path, got int; give model.state_dict\(\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"from_torch takes a state dict or a path, got int; give model.state_dict\(\)",
+    ):
         from_torch(3, DENSE)
     for layers in (Dense(3), 3, None):
-        with pytest.raises(TypeError, match="from_torch takes a list of layers or a Sequential, got "):
+        with pytest.raises(
+            TypeError, match="from_torch takes a list of layers or a Sequential, got "
+        ):
             from_torch(STATE, layers)
     with pytest.raises(
-        ValueError, match=r"from_torch needs the shape of one row: begin the layers with Input\(\(...\)\)"
+        ValueError,
+        match=r"from_torch needs the shape of one row: begin the layers with Input\(\(...\)\)",
     ):
         from_torch(STATE, [Dense(3)])
 
@@ -280,20 +371,22 @@ def test_refuses_files(tmp_path):
     path = tmp_path / "weights.safetensors"
     whole = to_safetensors(STATE)
     promise = struct.pack("<Q", 2**60)
-    huge = json.dumps({"a": {"dtype": "F32", "shape": [2**30, 2**30], "data_offsets": [0, 2**62]}}).encode()
+    huge = json.dumps(
+        {"a": {"dtype": "F32", "shape": [2**30, 2**30], "data_offsets": [0, 2**62]}}
+    ).encode()
     for data in (
-        b"",
-        b"x" * 50,
-        whole[:-1],
-        promise + whole[8:],
-        struct.pack("<Q", len(huge)) + huge,
+        b"", b"x" * 50, whole[:-1], promise + whole[8:], struct.pack("<Q", len(huge)) + huge,
         b"\x02" + bytes(7) + b"[]",
     ):
         path.write_bytes(data)
-        with pytest.raises(nbbn.FileError, match=r"is no state dict, or broken .*; give a .pt or .safetensors file"):
+        with pytest.raises(
+            nbbn.FileError, match=r"is no state dict, or broken .*; give a .pt or .safetensors file"
+        ):
             from_torch(path, DENSE)
     path.write_bytes(to_safetensors({"0.weight": np.ones((3, 2), np.uint8)}))
-    with pytest.raises(nbbn.FileError, match=r"weights.safetensors: 0.weight is of U8; only floats are read"):
+    with pytest.raises(
+        nbbn.FileError, match=r"weights.safetensors: 0.weight is of U8; only floats are read"
+    ):
         from_torch(path, DENSE)
     with pytest.raises(nbbn.FileError, match="does not exist; check the path"):
         from_torch(tmp_path / "none.pt", DENSE)
@@ -303,42 +396,55 @@ def test_without_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "weights.pt"
     path.write_bytes(b"PK\x03\x04")
-    with pytest.raises(ImportError, match=r"a .pt file needs the package torch .* save the state dict as .safetensors"):
+    with pytest.raises(
+        ImportError,
+        match=r"a .pt file needs the package torch .* save the state dict as .safetensors",
+    ):
         from_torch(path, DENSE)
 
 
 # Against torch
 
 
-torch_alone = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+torch_alone = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed"
+)
 
 
 def make_torch(name):
-    """The networks above as modules of torch, with running statistics that are no longer their initial ones."""
+    """The networks above as modules of torch, with running statistics that are no longer their
+    initial ones.
+    """
     from torch import nn
 
     modules = {
         "cnn": [
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 2, groups=4, bias=False),
-            nn.GroupNorm(2, 8, eps=1e-3), nn.ConvTranspose2d(8, 6, (2, 3), 2), nn.MaxPool2d(2), nn.Flatten(),
-            nn.BatchNorm1d(2 * 4 * 6), nn.Linear(2 * 4 * 6, 8), nn.ReLU(), nn.LayerNorm(8, eps=1e-3), nn.Dropout(),
-            nn.Linear(8, 3, bias=False),
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(),
+            nn.Conv2d(4, 8, 2, groups=4, bias=False), nn.GroupNorm(2, 8, eps=1e-3),
+            nn.ConvTranspose2d(8, 6, (2, 3), 2), nn.MaxPool2d(2), nn.Flatten(),
+            nn.BatchNorm1d(2 * 4 * 6), nn.Linear(2 * 4 * 6, 8), nn.ReLU(),
+            nn.LayerNorm(8, eps=1e-3), nn.Dropout(), nn.Linear(8, 3, bias=False),
         ],
         "mlp": [
-            nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6),
+            nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6), nn.BatchNorm1d(6),
+            nn.ReLU(), nn.Linear(6, 6),
         ],
         "decoder": [
-            nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Unflatten(1, (2, 3, 4)), nn.ConvTranspose2d(2, 3, 2, 2),
-            nn.Conv2d(3, 2, 1),
+            nn.Linear(5, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Unflatten(1, (2, 3, 4)),
+            nn.ConvTranspose2d(2, 3, 2, 2), nn.Conv2d(3, 2, 1),
         ],
-        "padded": [nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)],
-    }  # fmt: skip
+        "padded": [
+            nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(4, 2),
+        ],
+    }
     return nn.Sequential(*modules[name])
 
 
 PADDED = [
-    Input(IMAGE), ZeroPadding2D(1), Conv2D(4, 3, 2), Activation("relu"), AveragePooling2D(), GlobalAveragePooling2D(), Dense(2),
-]  # fmt: skip
+    Input(IMAGE), ZeroPadding2D(1), Conv2D(4, 3, 2), Activation("relu"), AveragePooling2D(),
+    GlobalAveragePooling2D(), Dense(2),
+]
 
 
 @torch_alone
@@ -356,7 +462,9 @@ def test_torch_gives_the_same(tmp_path, name, layers, kind):
     ref = module.eval()(torch.tensor(np.moveaxis(x, -1, 1))).detach().numpy()
     source = module.state_dict()
     if kind in ("pt", "checkpoint"):
-        torch.save(source if kind == "pt" else {"state_dict": source, "epoch": 3}, tmp_path / "m.pt")
+        torch.save(
+            source if kind == "pt" else {"state_dict": source, "epoch": 3}, tmp_path / "m.pt"
+        )
         source = tmp_path / "m.pt"
     elif kind == "safetensors":
         from safetensors.torch import save_file
@@ -371,7 +479,10 @@ def test_torch_gives_the_same(tmp_path, name, layers, kind):
 def test_tensors_of_half_precision():
     import torch
 
-    state = {"0.weight": torch.ones(3, 2, dtype=torch.bfloat16) * 1.5, "0.bias": torch.ones(3, requires_grad=True)}
+    state = {
+        "0.weight": torch.ones(3, 2, dtype=torch.bfloat16) * 1.5,
+        "0.bias": torch.ones(3, requires_grad=True),
+    }
     np.testing.assert_array_equal(from_torch(state, DENSE).get_weights()[0], np.full((2, 3), 1.5))
 
 
@@ -387,13 +498,17 @@ def test_refuses_files_of_torch(tmp_path):
     torch.save({"0.weight": torch.ones(3, 2), "0.bias": torch.ones(3)}, buffer)
     for data in (buffer.getvalue()[:-200], b"PK\x03\x04" + b"x" * 100, b"\x80\x02}" + b"q" * 20):
         path.write_bytes(data)
-        with pytest.raises(nbbn.FileError, match=r"m.pt: is no state dict, or broken .*; save model.state_dict\(\)"):
+        with pytest.raises(
+            nbbn.FileError, match=r"m.pt: is no state dict, or broken .*; save model.state_dict\(\)"
+        ):
             from_torch(path, DENSE)
     torch.save({"0.weight": Mine()}, path)
     with pytest.raises(nbbn.FileError, match=r"m.pt: is no state dict, or broken"):
         from_torch(path, DENSE)
     torch.save([1, 2], path)
-    with pytest.raises(nbbn.FileError, match=r"m.pt: holds a list, no state dict; save model.state_dict\(\)"):
+    with pytest.raises(
+        nbbn.FileError, match=r"m.pt: holds a list, no state dict; save model.state_dict\(\)"
+    ):
         from_torch(path, DENSE)
     import zipfile
 

@@ -1,4 +1,7 @@
-"""The estimators' training, step by step: against the oracle, and without batch norm against scikit-learn."""
+"""The estimators' training, step by step.
+
+Against the oracle, and without batch norm against scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,12 @@ NORMS = [True, "post", False]
 TASKS = ["binary", "multiclass", "multilabel", "regression", "multioutput"]
 SOLVERS = {
     "plain sgd": {"solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.05},
-    "momentum": {"solver": "sgd", "momentum": 0.8, "nesterovs_momentum": False, "learning_rate_init": 0.02},
-    "nesterov": {"solver": "sgd", "momentum": 0.8, "nesterovs_momentum": True, "learning_rate_init": 0.02},
+    "momentum": {
+        "solver": "sgd", "momentum": 0.8, "nesterovs_momentum": False, "learning_rate_init": 0.02,
+    },
+    "nesterov": {
+        "solver": "sgd", "momentum": 0.8, "nesterovs_momentum": True, "learning_rate_init": 0.02,
+    },
     "adam": {"solver": "adam"},
     "adam, other betas": {"solver": "adam", "beta_1": 0.7, "beta_2": 0.95, "epsilon": 1e-3},
     "rmsprop": {"solver": "rmsprop"},
@@ -36,8 +43,12 @@ def make_data(task, rows=103, features=37, dtype=np.float64):
     """Learnable data: targets from a random linear map with noise."""
     rng = np.random.default_rng(7)
     X = rng.normal(0.3, 1.5, (rows, features)).astype(dtype)
-    outputs = {"binary": 1, "regression": 1, "multiclass": 3, "multioutput": 2, "multilabel": 4}[task]
-    scores = X @ rng.normal(size=(features, outputs)) / np.sqrt(features) + 0.3 * rng.normal(size=(rows, outputs))
+    outputs = {"binary": 1, "regression": 1, "multiclass": 3, "multioutput": 2, "multilabel": 4}[
+        task
+    ]
+    scores = X @ rng.normal(size=(features, outputs)) / np.sqrt(features) + 0.3 * rng.normal(
+        size=(rows, outputs)
+    )
     y = {
         "binary": lambda: (scores[:, 0] > 0).astype(int),
         "multiclass": lambda: scores.argmax(axis=1),
@@ -52,49 +63,42 @@ def make_estimator(task, library=nbbn, **params):
     """An estimator of `library` that trains three epochs in the order of the rows."""
     name = "MLPRegressor" if task in ("regression", "multioutput") else "MLPClassifier"
     defaults = {
-        "hidden_layer_sizes": (30, 17),
-        "learning_rate_init": 0.01,
-        "batch_size": 25,
-        "max_iter": 3,
-        "shuffle": False,
-        "random_state": 3,
+        "hidden_layer_sizes": (30, 17), "learning_rate_init": 0.01, "batch_size": 25, "max_iter": 3,
+        "shuffle": False, "random_state": 3,
     }
     return getattr(library, name)(**{**defaults, **params})
 
 
 def untrained(estimator, X, y):
-    """The estimator after one epoch with steps too small to change a weight: it shows its initial weights."""
+    """The estimator after one epoch with steps too small to change a weight.
+
+    It shows its initial weights.
+    """
     return clone(estimator).set_params(learning_rate_init=1e-200, max_iter=1).fit(X, y)
 
 
 def train_oracle(estimator, X, y):
-    """The oracle's trained network and loss curve for a fitted estimator's parameters and initial weights."""
+    """The oracle's trained network and loss curve for a fitted estimator's parameters and initial
+    weights.
+    """
     start = untrained(estimator, X, y)
     hidden = len(start.coefs_) - 1
     norm = estimator.batch_norm
     norm = list(norm) if isinstance(norm, (list, tuple)) else [norm] * hidden
     mlp = naive.MLP(
-        start.coefs_,
-        start.intercepts_,
-        batch_norm=["pre" if n is True else n for n in norm],
-        activation=estimator.activation,
-        out_activation=start.out_activation_,
-        bn_epsilon=estimator.bn_epsilon,
-        bn_momentum=estimator.bn_momentum,
+        start.coefs_, start.intercepts_, batch_norm=["pre" if n is True else n for n in norm],
+        activation=estimator.activation, out_activation=start.out_activation_,
+        bn_epsilon=estimator.bn_epsilon, bn_momentum=estimator.bn_momentum,
     )
-    targets = LabelBinarizer().fit_transform(y) if is_classifier(estimator) else y.reshape(len(y), -1)
+    targets = (
+        LabelBinarizer().fit_transform(y) if is_classifier(estimator) else y.reshape(len(y), -1)
+    )
     batch_size = min(200 if estimator.batch_size == "auto" else estimator.batch_size, len(X))
     epochs = [naive.batches(len(X), batch_size, merge_tail=any(norm))] * estimator.max_iter
     hyper = {theirs: getattr(estimator, ours) for ours, theirs in HYPER[estimator.solver].items()}
     return naive.train_mlp(
-        mlp,
-        X.astype(float),
-        targets,
-        epochs,
-        naive.OPTIMIZERS[estimator.solver],
-        alpha=estimator.alpha,
-        learning_rate=estimator.learning_rate_init,
-        **hyper,
+        mlp, X.astype(float), targets, epochs, naive.OPTIMIZERS[estimator.solver],
+        alpha=estimator.alpha, learning_rate=estimator.learning_rate_init, **hyper,
     )
 
 
@@ -134,14 +138,20 @@ def check(task, rows=103, features=37, dtype=np.float64, **params):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_oracle_equals_scikit_learn(task):
-    """The oracle without batch norm against scikit-learn, so that both sides of the other tests stand."""
+    """The oracle without batch norm against scikit-learn, so that both sides of the other tests
+    stand.
+    """
     X, y = make_data(task)
     estimator = make_estimator(task, neural_network, alpha=0.3, activation="tanh")
     start = untrained(estimator, X, y)
     mlp = naive.MLP(start.coefs_, start.intercepts_, [False, False], "tanh", start.out_activation_)
-    targets = LabelBinarizer().fit_transform(y) if is_classifier(estimator) else y.reshape(len(y), -1)
+    targets = (
+        LabelBinarizer().fit_transform(y) if is_classifier(estimator) else y.reshape(len(y), -1)
+    )
     epochs = [naive.batches(len(X), 25, merge_tail=False)] * 3
-    ref, loss_curve = naive.train_mlp(mlp, X, targets, epochs, naive.adam, alpha=0.3, learning_rate=0.01)
+    ref, loss_curve = naive.train_mlp(
+        mlp, X, targets, epochs, naive.adam, alpha=0.3, learning_rate=0.01
+    )
     estimator.fit(X, y)
     assert_lists_close(estimator.coefs_, ref.coefs, {"rtol": 1e-9, "atol": 1e-12}, "coefs")
     np.testing.assert_allclose(estimator.loss_curve_, loss_curve, rtol=1e-10)
@@ -216,14 +226,22 @@ def test_batches(rows, batch_size, batch_norm):
 @norms
 @pytest.mark.parametrize(
     ("features", "units"),
-    [(1, (5,)), (2, (1,)), (37, (128,)), (16, (16, 16)), (65, (33, 7, 3)), (13, (64, 31, 1, 5)), (130, (140, 20))],
+    [
+        (1, (5,)), (2, (1,)), (37, (128,)), (16, (16, 16)), (65, (33, 7, 3)), (13, (64, 31, 1, 5)),
+        (130, (140, 20)),
+    ],
     ids=str,
 )
 def test_widths(features, units, batch_norm):
-    check("multiclass", features=features, hidden_layer_sizes=units, batch_norm=batch_norm, solver="sgd")
+    check(
+        "multiclass", features=features, hidden_layer_sizes=units, batch_norm=batch_norm,
+        solver="sgd",
+    )
 
 
-@pytest.mark.parametrize("bn", [{"bn_momentum": 0.5}, {"bn_momentum": 0.99}, {"bn_epsilon": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "bn", [{"bn_momentum": 0.5}, {"bn_momentum": 0.99}, {"bn_epsilon": 0.1}], ids=str
+)
 @pytest.mark.parametrize("batch_norm", [True, "post"])
 def test_batch_norm_parameters(bn, batch_norm):
     check("regression", batch_norm=batch_norm, **bn)
@@ -242,7 +260,10 @@ def test_float32_solver(solver):
 
 def test_running_statistics_approach_the_plain_moving_average():
     """After 40 epochs the correction has faded: the newest batch weighs 1 - momentum."""
-    check("binary", rows=64, batch_size=32, max_iter=40, n_iter_no_change=100, solver="sgd", hidden_layer_sizes=(9,))
+    check(
+        "binary", rows=64, batch_size=32, max_iter=40, n_iter_no_change=100, solver="sgd",
+        hidden_layer_sizes=(9,),
+    )
 
 
 LIKE_SCIKIT_LEARN = {
@@ -252,7 +273,9 @@ LIKE_SCIKIT_LEARN = {
     "shuffled": {"shuffle": True},
     "shuffled sgd": {"shuffle": True, "solver": "sgd", "batch_size": "auto"},
     "logistic": {"activation": "logistic"},
-    "early stopping": {"early_stopping": True, "validation_fraction": 0.2, "shuffle": True, "max_iter": 15},
+    "early stopping": {
+        "early_stopping": True, "validation_fraction": 0.2, "shuffle": True, "max_iter": 15,
+    },
     "no improvement": {"tol": 0.05, "n_iter_no_change": 2, "max_iter": 60},
 }
 
@@ -284,12 +307,17 @@ def test_without_batch_norm_is_scikit_learn(task, params):
 
 def test_partial_fit_is_scikit_learns():
     X, y = make_data("multiclass")
-    ref, got = make_estimator("multiclass", neural_network), make_estimator("multiclass", batch_norm=False)
+    ref, got = (
+        make_estimator("multiclass", neural_network),
+        make_estimator("multiclass", batch_norm=False),
+    )
     for _ in range(3):
         ref.partial_fit(X, y, classes=[0, 1, 2])
         got.partial_fit(X, y, classes=[0, 1, 2])
     assert_lists_close(got.coefs_, ref.coefs_, {"rtol": 1e-8, "atol": 1e-9}, "coefs_")
-    assert (got.n_iter_, got.t_, len(got.loss_curve_)) == (ref.n_iter_, ref.t_, len(ref.loss_curve_))
+    assert (got.n_iter_, got.t_, len(got.loss_curve_)) == (
+        ref.n_iter_, ref.t_, len(ref.loss_curve_),
+    )
 
 
 def test_real_digits_after_one_epoch(mnist):

@@ -195,10 +195,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             return np.log(p, out=p)
 
     def _check_classes(self, given: Any) -> np.ndarray | None:
-        """The classes that `partial_fit` is given; of a further call they must be the known ones.
-
-        ValueError for others.
-        """
+        """The classes that `partial_fit` is given: in a further call the known ones."""
         if given is None:
             return None
         found = np.unique(np.asarray(given))

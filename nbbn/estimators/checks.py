@@ -48,10 +48,8 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     # What has no dtype becomes float64 here, with scikit-learn's errors for what cannot.
     dtype = None if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.float64
     accepted = "csr" if lazy else False
-    X = validate_data(
-        estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
-        ensure_all_finite=False,
-    )  # fmt: skip
+    X = validate_data(estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
+                      ensure_all_finite=False)
     if scipy.sparse.issparse(X):
         name = "uint8" if X.dtype == bool else X.dtype.name
         _check_finite(estimator, X.data)
@@ -154,10 +152,7 @@ def indices(y: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
 
 
 def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray | None:
-    """Weights of the rows as float64 `(n,)`, not all 0; None where there are none.
-
-    With `positive` none may be below 0.
-    """
+    """Weights of the rows as float64 `(n,)`, not all 0, with `positive` none below it; or None."""
     if sample_weight is None:
         return None
     weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64)

@@ -36,10 +36,8 @@ class Parameter:
     text: str
 
 
-def defined(
-    parameters: dict[str, Parameter], positional: Iterable[str], summary: str, attributes: str,
-    rest: str, **words: str,
-) -> Callable[[Class], Class]:  # fmt: skip
+def defined(parameters: dict[str, Parameter], positional: Iterable[str], summary: str,
+            attributes: str, rest: str, **words: str) -> Callable[[Class], Class]:
     """A decorator that gives a class what its parameters tell.
 
     `positional` names those that may come without a name. The docstring is the summary, the
@@ -54,10 +52,8 @@ def defined(
         for name, p in ordered.items()
     }
     found = dict(entry.split("\n", 1) for entry in re.split(r"\n(?=\w+ : )", attributes.strip()))
-    sections = [
-        textwrap.dedent(summary).strip(), _section("Parameters", heads, words),
-        _section("Attributes", found, words), textwrap.dedent(rest).strip(),
-    ]  # fmt: skip
+    sections = [textwrap.dedent(summary).strip(), _section("Parameters", heads, words),
+                _section("Attributes", found, words), textwrap.dedent(rest).strip()]
 
     def define(cls: Class) -> Class:
         constructor.__qualname__ = f"{cls.__qualname__}.__init__"
@@ -70,10 +66,7 @@ def defined(
 
 
 def _constructor(defaults: dict[str, Any], positional: list[str]) -> Callable[..., None]:
-    """A constructor whose arguments become the attributes of their names.
-
-    Its TypeError for an unknown one says which is meant.
-    """
+    """A constructor of attributes; its TypeError for an unknown one says which may be meant."""
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     taken = [inspect.Parameter("self", kinds[0])]
     for name, default in defaults.items():

@@ -48,10 +48,7 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that `to_json` described; sequences are tuples.
-
-    ValueError or TypeError or KeyError for anything else.
-    """
+    """The parameters that `to_json` described; sequences are tuples."""
     return {name: _taken(name, value) for name, value in values.items()}
 
 

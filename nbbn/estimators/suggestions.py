@@ -8,19 +8,17 @@ from numbers import Real
 from typing import Any
 
 # Other libraries' names of what is a parameter here, and of values.
-NAMES = {
-    "epochs": "max_iter", "n_epochs": "max_iter", "num_epochs": "max_iter", "n_iter": "max_iter",
-    "optimizer": "solver", "lr": "learning_rate_init", "lr_schedule": "learning_rate",
-    "scheduler": "learning_rate", "hidden_units": "hidden_layer_sizes",
-    "hidden_sizes": "hidden_layer_sizes", "layers": "hidden_layer_sizes",
-    "units": "hidden_layer_sizes", "l2": "alpha", "weight_decay": "alpha", "seed": "random_state",
-    "patience": "n_iter_no_change", "validation_split": "validation_fraction",
-    "use_batch_norm": "batch_norm", "normalization": "batch_norm", "eps": "bn_epsilon",
-    "rate": "dropout", "grad_clip": "clip_norm", "clipnorm": "clip_norm",
-    "global_clipnorm": "clip_norm", "max_grad_norm": "clip_norm", "nthread": "n_jobs",
-    "num_threads": "n_jobs", "precision": "dtype", "criterion": "loss", "delta": "huber_delta",
-    "tau": "quantile",
-}  # fmt: skip
+NAMES = {"epochs": "max_iter", "n_epochs": "max_iter", "num_epochs": "max_iter",
+         "n_iter": "max_iter", "optimizer": "solver", "lr": "learning_rate_init",
+         "lr_schedule": "learning_rate", "scheduler": "learning_rate",
+         "hidden_units": "hidden_layer_sizes", "hidden_sizes": "hidden_layer_sizes",
+         "layers": "hidden_layer_sizes", "units": "hidden_layer_sizes", "l2": "alpha",
+         "weight_decay": "alpha", "seed": "random_state", "patience": "n_iter_no_change",
+         "validation_split": "validation_fraction", "use_batch_norm": "batch_norm",
+         "normalization": "batch_norm", "eps": "bn_epsilon", "rate": "dropout",
+         "grad_clip": "clip_norm", "clipnorm": "clip_norm", "global_clipnorm": "clip_norm",
+         "max_grad_norm": "clip_norm", "nthread": "n_jobs", "num_threads": "n_jobs",
+         "precision": "dtype", "criterion": "loss", "delta": "huber_delta", "tau": "quantile"}
 VALUES = {
     "activation": {
         "sigmoid": "logistic", "linear": "identity", "swish": "silu", "leakyrelu": "leaky_relu",

@@ -32,10 +32,7 @@ class Task:
     columns: ClassVar[str] = "y must have {outputs} columns, as at the first fit; got {columns}"
 
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
-        """Checked targets as indices `(n,)`, int64 indicators or numbers `(n, outputs)`.
-
-        ValueError for unknown classes, or another number of columns.
-        """
+        """Checked targets as indices `(n,)`, int64 indicators or numbers `(n, outputs)`."""
         if self.kind == "regressor":
             if y.shape[1] != self.outputs:
                 since = "the model was fitted with" if name == "y" else "y has"

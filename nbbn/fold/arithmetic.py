@@ -144,25 +144,13 @@ def _through(kernel: np.ndarray, shift: np.ndarray, kind: str, groups: int) -> n
 
 
 def cast(array: np.ndarray, dtype: np.dtype, what: str) -> np.ndarray:
-    """A C-contiguous copy of `array` in `dtype`.
-
-    Raises
-    ------
-    ValueError
-        Where a value does not fit the dtype; `what` names the array.
-    """
+    """A C-contiguous copy in `dtype`; ValueError, naming `what`, where a value does not fit it."""
     with np.errstate(over="ignore"):
         return check_finite(np.array(array, dtype=dtype, order="C"), what)
 
 
 def check_finite(array: np.ndarray, what: str) -> np.ndarray:
-    """Return the array, a folded weight.
-
-    Raises
-    ------
-    ValueError
-        For NaN or infinity; `what` names the array.
-    """
+    """The array, a folded weight; ValueError, naming `what`, for NaN or infinity."""
     if not np.isfinite(array).all():
         raise ValueError(f"{what} is not finite in {array.dtype} after folding: a gain gamma / "
                          "sqrt(var + epsilon) is too large; re-estimate the running statistics or "

@@ -21,27 +21,10 @@ def fold_graph(graph: Graph, *, strict: bool = False,
                outside: Sequence[FoldEntry] = ()) -> FoldReport:
     """Fold the batch norms of a graph into its linear nodes, as far as that is exact.
 
-    Parameters
-    ----------
-    graph : Graph
-        Written: batch norms leave it, linear nodes note what they are to take in.
-    strict : bool
-        Whether a batch norm that stays is an error.
-    outside : sequence of FoldEntry
-        Batch norms that the graph does not show; for the report.
+    Batch norms leave the graph, linear nodes note what they are to take in. The report is without
+    the numeric check, and tells of the batch norms `outside` too, which the graph does not show.
+    With `strict`, one that stays raises FoldRefused.
 
-    Returns
-    -------
-    FoldReport
-        Without the numeric check.
-
-    Raises
-    ------
-    FoldRefused
-        Where `strict` and a batch norm stays.
-
-    Notes
-    -----
     A batch norm folds backward into the linear node before it, if nobody else reads what that
     gives; else forward, if all that its output reaches can take it in: linear nodes, and other
     batch norms. In both directions there may be nodes between with which an affine map changes

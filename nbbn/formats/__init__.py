@@ -105,10 +105,7 @@ def shown_names() -> str:
 def reader_of(path: PathLike) -> Reader:
     """The format of a file: what its first bytes say, or, where they say nothing, its name.
 
-    Raises
-    ------
-    FileError
-        For a missing or a foreign file.
+    FileError for a missing or a foreign file.
     """
     start = first_bytes(path)
     name = str(path).lower()

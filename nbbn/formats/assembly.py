@@ -21,10 +21,7 @@ Shape = tuple[int, ...]
 def wanted_shapes(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[dict[str, Shape]]:
     """Name and shape of each layer's arrays; allocates nothing.
 
-    Raises
-    ------
-    LayerError
-        For layers that do not fit each other, and for too many of them.
+    LayerError for layers that do not fit each other, and for too many of them.
     """
     if len(layers) > MAX_LAYERS:
         raise LayerError(f"has {len(layers)} layers; at most {MAX_LAYERS} are read")
@@ -39,25 +36,12 @@ def wanted_shapes(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[d
     return wanted
 
 
-def assembled(layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights,
-              dtype: DTypeLike) -> Network:
-    """The network of these layers and arrays.
+def assembled(
+    layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights, dtype: DTypeLike
+) -> Network:
+    """The network of these layers, which get Keras's names where they have none, and arrays.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        Those without a name get Keras's.
-    input_shape : tuple of int
-        Shape of one row.
-    weights : list of dict
-        Arrays by name for each layer, of any float dtype.
-    dtype : dtype
-        float32 or float64.
-
-    Raises
-    ------
-    LayerError
-        For arrays that do not fit, or hold NaN or infinity.
+    LayerError for arrays that do not fit, or hold NaN or infinity.
     """
     dtype = np.dtype(dtype)
     names = [layer.name for layer in layers if layer.name is not None]

@@ -39,30 +39,15 @@ def one_line(what: object, most: int = 200) -> str:
 
 
 def first_bytes(path: PathLike) -> bytes:
-    """The first 16 bytes of a regular file, or all where it has less.
-
-    Raises
-    ------
-    FileError
-        Where there is none, or the system refuses.
-    """
+    """The first 16 bytes of a regular file, or all where it has less; else FileError."""
     return read_with(path, lambda file: file.read(_FIRST))
 
 
 def read_whole(path: PathLike, accept: Callable[[bytes, int], None] | None = None) -> bytes:
-    """The bytes of a regular file.
+    """The bytes of a regular file; else FileError.
 
-    Parameters
-    ----------
-    path : path-like
-    accept : callable or None
-        Called with the first 16 bytes and the file's size before the rest is read; raises FileError
-        for a foreign file.
-
-    Raises
-    ------
-    FileError
-        Where there is none, or the system refuses.
+    `accept` is called with the first 16 bytes and the file's size before the rest is read, and
+    raises FileError for a foreign file.
     """
 
     def read(file: BinaryIO) -> bytes:
@@ -75,13 +60,7 @@ def read_whole(path: PathLike, accept: Callable[[bytes, int], None] | None = Non
 
 
 def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
-    """What `read` makes of a regular file, open.
-
-    Raises
-    ------
-    FileError
-        Where there is none, or the system refuses.
-    """
+    """What `read` makes of a regular file, open; FileError where there is none, or it cannot be."""
     try:
         path = Path(path)
         # Before opening: a pipe would block for ever.
@@ -107,12 +86,7 @@ def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
 def whole_file(path: PathLike) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when the block ends well.
 
-    Else nothing is left behind.
-
-    Raises
-    ------
-    FileError
-        Where the system refuses.
+    Else nothing is left behind. FileError where the system refuses.
     """
     path = Path(path)
     if path.is_dir():
@@ -134,18 +108,9 @@ def whole_file(path: PathLike) -> Iterator[Path]:
 def write_whole(path: PathLike, data: bytes, verify: Callable[[Path], None] | None = None) -> None:
     """Write `data` beside `path`, and move it into place once it is on disk and accepted.
 
-    Parameters
-    ----------
-    path : path-like
-        An existing file is replaced; one that cannot be replaced stays as it was.
-    data : bytes
-    verify : callable or None
-        Called with the path of the temporary file; raises if that is not what was meant.
-
-    Raises
-    ------
-    FileError
-        Where the system refuses; nothing is left behind.
+    An existing file is replaced; one that cannot be replaced stays as it was. `verify` is called
+    with the path of the temporary file, and raises if that is not what was meant. FileError where
+    the system refuses.
     """
     with whole_file(path) as temporary:
         with open(temporary, "xb") as file:

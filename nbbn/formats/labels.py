@@ -17,17 +17,8 @@ _MAX_PADDED = 2**24
 def labels_to_json(classes: ArrayLike | None) -> dict[str, Any] | None:
     """Class labels as JSON-ready values that keep their dtype; None for none.
 
-    Parameters
-    ----------
-    classes : array of shape (n,) or None
-        Booleans, integers, floats or strings, or objects that are all `str` or all `int`.
-
-    Raises
-    ------
-    TypeError
-        For labels of any other type, a mix included.
-    ValueError
-        For another shape, or NaN or infinity.
+    Booleans, integers, floats or strings, or objects that are all `str` or all `int`, along one
+    axis. TypeError for others, a mix included; ValueError for another shape, NaN and infinity.
     """
     if classes is None:
         return None
@@ -51,13 +42,7 @@ def labels_to_json(classes: ArrayLike | None) -> dict[str, Any] | None:
 
 
 def labels_from_json(labels: dict[str, Any]) -> np.ndarray:
-    """The class labels that `labels_to_json` wrote.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-    """
+    """The class labels that `labels_to_json` wrote; ValueError for anything else."""
     try:
         dtype, values = np.dtype(labels["dtype"]), labels["values"]
         if dtype.kind not in "biufUO":

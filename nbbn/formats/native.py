@@ -33,29 +33,15 @@ _MAX_HEADER = 100_000_000
 _ADVICE = "write it again with save, or fetch it again"
 
 
-def save(path: PathLike, network: Network, meta: dict[str, Any],
-         slots: Slots | None = None) -> None:
-    """Write a network to a file.
+def save(
+    path: PathLike, network: Network, meta: dict[str, Any], slots: Slots | None = None
+) -> None:
+    """Write a network to a file, replaced as a whole once it has been read back and found equal.
 
-    Parameters
-    ----------
-    path : path-like
-        Replaced as a whole once the file has been read back and found equal; untouched if anything
-        fails.
-    network : Network
-    meta : dict
-        JSON-ready values that `load` gives back (tuples as lists): kind of model, classes, report.
-    slots : dict of ndarray, optional
-        An optimiser's state: `layer.array.slot` -> an array like the layer's.
-
-    Raises
-    ------
-    TypeError
-        For a `meta` that is not a dict or not JSON-ready.
-    LayerError
-        For a network whose arrays do not fit its layers.
-    FileError
-        Where the file cannot be written or does not read back equal.
+    `load` gives back `meta`, JSON-ready values (tuples as lists): kind of model, classes, report;
+    `slots` is an optimiser's state: `layer.array.slot` -> an array like the layer's. TypeError for
+    a `meta` that is not JSON-ready, LayerError for arrays that do not fit, FileError where the file
+    cannot be written or does not read back equal; it is untouched then.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -90,18 +76,10 @@ def save(path: PathLike, network: Network, meta: dict[str, Any],
 
 
 def load(path: PathLike) -> Content:
-    """Read what `save` wrote.
+    """Read what `save` wrote: every array there, of the declared shape and dtype, finite.
 
-    Returns
-    -------
-    Content
-        Its network is checked: every array there, of the declared shape and dtype, finite.
-
-    Raises
-    ------
-    FileError
-        For any other file, in one line; no more is read into memory than the file holds, whatever
-        it promises.
+    FileError for any other file, in one line; no more is read into memory than the file holds,
+    whatever it promises.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes

@@ -18,13 +18,7 @@ _BROKEN = (
 
 
 def read_npz(path: PathLike) -> dict[str, np.ndarray]:
-    """The arrays of a file by name; arrays of Python objects are refused.
-
-    Raises
-    ------
-    FileError
-        For any other file.
-    """
+    """The arrays of a file by name, none of Python objects; FileError for any other file."""
 
     def arrays(file: BinaryIO) -> dict[str, np.ndarray]:
         try:

@@ -9,19 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from nbbn.functional.checks import check_out, check_x
-from nbbn.kernels import KERNELS
-from nbbn.kernels.norm_rows import (
-    BETA,
-    DBETA,
-    DGAMMA,
-    GAIN,
-    MEAN,
-    ORIGIN,
-    PARTIAL_ROWS,
-    SHIFT,
-    STATE_ROWS,
-    VAR,
-)
+from nbbn.kernels import KERNELS, norm_rows
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
@@ -70,12 +58,12 @@ class BatchNormCache:
     @property
     def mean(self) -> np.ndarray:
         """Mean of each channel."""
-        return self._plan.row(self._state, MEAN)
+        return self._plan.row(self._state, norm_rows.MEAN)
 
     @property
     def var(self) -> np.ndarray:
         """Biased variance of each channel."""
-        return self._plan.row(self._state, VAR)
+        return self._plan.row(self._state, norm_rows.VAR)
 
 
 class _Plan:
@@ -96,8 +84,8 @@ class _Plan:
         self.run = max(2, _RUN_FLOATS // self.width)
         self.parallel = floats > _TEAM_FLOATS
         self.large = floats * dtype.itemsize > _STREAM_BYTES
-        self.state_floats = STATE_ROWS * self.width
-        self.work_bytes = PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
+        self.state_floats = norm_rows.STATE_ROWS * self.width
+        self.work_bytes = norm_rows.PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
         self._relu = "_relu" if activation == "relu" else ""
         self._tables: dict[tuple[str, bool], np.ndarray] = {}
 
@@ -247,7 +235,8 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
     state = cache._state.copy()
     target = _target(out, cache._x, axis)
     _call(plan, "backward", cache._x, rows_first, target, state, state, state)
-    return _deliver(target, axis, dy, out), plan.row(state, DGAMMA), plan.row(state, DBETA)
+    dx = _deliver(target, axis, dy, out)
+    return dx, plan.row(state, norm_rows.DGAMMA), plan.row(state, norm_rows.DBETA)
 
 
 def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None,
@@ -291,10 +280,11 @@ def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike
     if not (least := var.min(initial=0)) >= 0:
         raise ValueError(f"var must not be negative, got {least:g}")
     state = np.empty(plan.state_floats, x.dtype)
-    by_channel = state.reshape(STATE_ROWS, -1, channels)
+    by_channel = state.reshape(norm_rows.STATE_ROWS, -1, channels)
     gain = 1 / np.sqrt(var + epsilon) * gamma
-    by_channel[ORIGIN], by_channel[GAIN], by_channel[BETA] = mean, gain, beta
-    by_channel[SHIFT] = mean - by_channel[ORIGIN, 0]
+    by_channel[norm_rows.ORIGIN], by_channel[norm_rows.GAIN] = mean, gain
+    by_channel[norm_rows.BETA] = beta
+    by_channel[norm_rows.SHIFT] = mean - by_channel[norm_rows.ORIGIN, 0]
     _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state)
     return _deliver(target, axis, x, out)
 
@@ -315,15 +305,12 @@ def _prepare(x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None,
     return plan, gamma, beta, target
 
 
-def _per_channel(name: str, values: ArrayLike | None, channels: int,
-                 dtype: DTypeLike) -> np.ndarray:
-    if (
-        type(values) is np.ndarray
-        and values.dtype == dtype
-        and values.shape == (channels,)
-        and values.flags.c_contiguous
-    ):
-        return values  # the usual case, told apart fast
+def _per_channel(
+    name: str, values: ArrayLike | None, channels: int, dtype: DTypeLike
+) -> np.ndarray:
+    if type(values) is np.ndarray and values.dtype == dtype and values.flags.c_contiguous:
+        if values.shape == (channels,):
+            return values  # the usual case, told apart fast
     if values is None:
         return _constant(1.0 if name == "gamma" else 0.0, channels, np.dtype(dtype))
     array = np.ascontiguousarray(values, dtype)

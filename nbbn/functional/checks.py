@@ -7,15 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def check_x(x: ArrayLike, axis: int) -> tuple[np.ndarray, int]:
-    """`x` as an array, and `axis` counted from the front.
-
-    Raises
-    ------
-    TypeError
-        For dtypes other than float32 and float64.
-    ValueError
-        For fewer than two dimensions, an axis that `x` does not have, and an empty array.
-    """
+    """`x` as an array of float32 or float64, not empty, and `axis` counted from the front."""
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; convert it")
@@ -29,13 +21,7 @@ def check_x(x: ArrayLike, axis: int) -> tuple[np.ndarray, int]:
 
 
 def check_images(x: ArrayLike) -> np.ndarray:
-    """`x` as an array of images.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `check_x`, and for another number of dimensions than four.
-    """
+    """`x` as an array of images, checked as by `check_x`."""
     x = np.asarray(x)
     if x.ndim != 4:
         raise ValueError("x must have 4 dimensions, (rows, height, width, channels), "
@@ -44,13 +30,7 @@ def check_images(x: ArrayLike) -> np.ndarray:
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Check that `out` is None or a writeable array of this shape and dtype.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where it is not.
-    """
+    """Check that `out` is None or a writeable array of this shape and dtype."""
     if out is None:
         return
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
@@ -63,13 +43,7 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def target(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """`out`, which the kernels write as it is, or a new array.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `check_out`, and for an `out` that is not C-contiguous.
-    """
+    """`out`, which the kernels write as it is and so is C-contiguous, or a new array."""
     check_out(out, shape, dtype)
     if out is None:
         return np.empty(shape, dtype)
@@ -80,13 +54,7 @@ def target(out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> n
 
 
 def like_x(name: str, values: ArrayLike, dtype: np.dtype) -> np.ndarray:
-    """`values` as an array of x's dtype.
-
-    Raises
-    ------
-    TypeError
-        For another dtype: nothing is converted silently.
-    """
+    """`values` as an array, which must have x's dtype: nothing is converted silently."""
     array = np.asarray(values)
     if array.dtype != dtype:
         raise TypeError(f"{name} must have x's dtype {dtype}, got {array.dtype}; "
@@ -94,17 +62,10 @@ def like_x(name: str, values: ArrayLike, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def per_channel(dtype: np.dtype, channels: int,
-                **arrays: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The arrays that are not None, by name, each with one number a channel.
-
-    Raises
-    ------
-    TypeError
-        For another dtype than x's.
-    ValueError
-        For another shape.
-    """
+def per_channel(
+    dtype: np.dtype, channels: int, **arrays: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """The arrays that are not None, by name, each of x's dtype with one number a channel."""
     given = {
         name: like_x(name, values, dtype) for name, values in arrays.items() if values is not None
     }

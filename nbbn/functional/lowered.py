@@ -25,13 +25,7 @@ _KEPT = 256
 
 
 def layer_of(kind: type[ALayer], **arguments: object) -> ALayer:
-    """A layer with these arguments, made once.
-
-    Raises
-    ------
-    LayerError
-        A ValueError, for an argument that breaks the layer's rule for it.
-    """
+    """A layer with these arguments, made once; LayerError for one that breaks its rule."""
     cls: Any = kind
     rules = _rules(cls)
     # What the rules leave is hashable, and of one type each: 1.0 never stands for 1.
@@ -54,13 +48,7 @@ def _rules(kind: Any) -> dict[str, Any]:
 
 
 def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
-    """Shape of `layer(x)`, rows in front.
-
-    Raises
-    ------
-    ValueError
-        Where the layer cannot take rows like x's.
-    """
+    """Shape of `layer(x)`, rows in front; ValueError where the layer cannot take such rows."""
     try:
         return len(x), *layer.output_shape(x.shape[1:])
     except LayerError as err:
@@ -68,15 +56,7 @@ def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
 
 
 def activation_of(activation: str | None) -> Activation:
-    """The layer of an activation's name.
-
-    Raises
-    ------
-    TypeError
-        For what is no name.
-    LayerError
-        A ValueError, for an unknown name.
-    """
+    """The layer of an activation's name; TypeError for none, LayerError for an unknown one."""
     if activation is not None and not isinstance(activation, str):
         raise TypeError("activation must be None or a name (nbbn.layers.ACTIVATIONS), "
                         f"got {activation!r}")

@@ -189,11 +189,9 @@ class BaseModel:
                              "input_shape=, call build((None, ...)), or fit it")
         return self._layers.shapes
 
-    def summary(
-        self, line_length: int | None = None, positions: Any = None,
-        print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
-        show_trainable: bool = False, layer_range: Any = None,
-    ) -> None:  # fmt: skip
+    def summary(self, line_length: int | None = None, positions: Any = None,
+                print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
+                show_trainable: bool = False, layer_range: Any = None) -> None:
         """Print the layers, their output shapes and their numbers of parameters.
 
         Parameters
@@ -324,10 +322,8 @@ class BaseModel:
 
     # -- inference
 
-    def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = "auto", steps: None = None,
-        callbacks: Any = None,
-    ) -> np.ndarray:  # fmt: skip
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto",
+                steps: None = None, callbacks: Any = None) -> np.ndarray:
         """Outputs of the model in inference: running statistics, no dropout.
 
         Parameters

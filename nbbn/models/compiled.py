@@ -54,19 +54,13 @@ class Compiled:
 
     def config(self) -> dict[str, Any]:
         """The arguments of `compile`, JSON-ready."""
-        return {
-            "optimizer": self.optimizer.config(),
-            "loss": self.loss.config(),
-            "metrics": [m.config() if isinstance(m, Metric) else m for m in self.given_metrics],
-        }
+        return {"optimizer": self.optimizer.config(), "loss": self.loss.config(),
+                "metrics": [m.config() if isinstance(m, Metric) else m for m in self.given_metrics]}
 
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
-        """The activation that a loss from logits leaves out.
-
-        LayerError where the model ends with another activation than the loss needs.
-        """
+        """The activation that a loss from logits leaves out; LayerError for an unfit end."""
         end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
         if wanted is None:
             return ()
@@ -85,10 +79,8 @@ class Compiled:
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
         network, tail = layers.network(), self.tail(layers)
-        return Network(
-            network.layers + tail, network.input_shape, network.weights + [{}] * len(tail),
-            network.dtype,
-        )  # fmt: skip
+        return Network(network.layers + tail, network.input_shape,
+                       network.weights + [{}] * len(tail), network.dtype)
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str,
                     exactly: bool) -> Trainer:
@@ -106,11 +98,9 @@ class Compiled:
         self.pull(layers)
         self.release()
         network = self.with_tail(layers)
-        trainer = Trainer(
-            network.computation(training=True), network.dtype, np.dtype(source), rows,
-            self.loss.engine, self.optimizer, seed=layers.seed,
-            loss_parameter=self.loss.parameter, weighted=weighted,
-        )  # fmt: skip
+        trainer = Trainer(network.computation(training=True), network.dtype, np.dtype(source), rows,
+                          self.loss.engine, self.optimizer, seed=layers.seed,
+                          loss_parameter=self.loss.parameter, weighted=weighted)
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})

@@ -48,10 +48,7 @@ class Measure:
 
 
 def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:
-    """First row of each batch and, at the end, `rows`.
-
-    With `merge_single` a last batch of one row, which has no statistics, joins the one before.
-    """
+    """First row of each batch and the end; with `merge_single` no last batch has one row."""
     edges = batches(rows, batch_size, merge_tail=False)
     if merge_single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         edges = np.delete(edges, -2)

@@ -86,11 +86,10 @@ class Sequential(BaseModel):
 
     # -- training
 
-    def compile(
-        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
-        metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
-        steps_per_execution: Any = 1, jit_compile: Any = "auto", auto_scale_loss: Any = True,
-    ) -> None:  # fmt: skip
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
+                metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
+                steps_per_execution: Any = 1, jit_compile: Any = "auto",
+                auto_scale_loss: Any = True) -> None:
         """Say how to train. The optimiser starts afresh; the weights stay.
 
         Parameters
@@ -155,14 +154,13 @@ class Sequential(BaseModel):
     def _units(self) -> int | None:
         return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
-    def fit(
-        self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
-        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
-        validation_data: Any = None, shuffle: bool = True,
-        class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-        initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
-        validation_batch_size: Any = None, validation_freq: int | Collection[int] = 1,
-    ) -> History:  # fmt: skip
+    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+            verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+            validation_data: Any = None, shuffle: bool = True,
+            class_weight: dict[int, float] | None = None, sample_weight: Any = None,
+            initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
+            validation_batch_size: Any = None,
+            validation_freq: int | Collection[int] = 1) -> History:
         """Train for some epochs; a further call goes on, the optimiser included.
 
         Parameters
@@ -244,21 +242,18 @@ class Sequential(BaseModel):
         history.set_model(self)
         history.set_params(params)
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        fit = Fit(
-            self, Loop(trainer, targets, self._plans(edges, shuffle)),
-            lambda: self._trainer(samples, largest), samples,
-            Measure(compiled.loss, compiled.metrics(self._units())),
-            CallbackList(callbacks, self, params), history,
-            epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency,
-        )  # fmt: skip
+        fit = Fit(self, Loop(trainer, targets, self._plans(edges, shuffle)),
+                  lambda: self._trainer(samples, largest), samples,
+                  Measure(compiled.loss, compiled.metrics(self._units())),
+                  CallbackList(callbacks, self, params), history,
+                  epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency)
         self.stop_training = False
         fit.run(initial_epoch, epochs)
         return history
 
-    def train_on_batch(
-        self, x: Any, y: Any = None, sample_weight: Any = None,
-        class_weight: dict[int, float] | None = None, return_dict: bool = False,
-    ) -> Figures:  # fmt: skip
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
+                       class_weight: dict[int, float] | None = None,
+                       return_dict: bool = False) -> Figures:
         """Take one step on these rows.
 
         Parameters
@@ -347,11 +342,9 @@ class Sequential(BaseModel):
 
     # -- measuring
 
-    def evaluate(
-        self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
-        sample_weight: Any = None, steps: None = None, callbacks: Any = None,
-        return_dict: bool = False,
-    ) -> Figures:  # fmt: skip
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None,
+                 verbose: Any = "auto", sample_weight: Any = None, steps: None = None,
+                 callbacks: Any = None, return_dict: bool = False) -> Figures:
         """Loss, penalties included, and metrics of some rows.
 
         Parameters
@@ -483,10 +476,8 @@ class Sequential(BaseModel):
         counts = {"step": compiled.step, "norm_step": compiled.norm_step}
         return {**meta, **compiled.config(), **counts}, compiled.state()
 
-    def restore(
-        self, network: Network, meta: dict[str, Any] | None = None,
-        slots: dict[str, np.ndarray] | None = None,
-    ) -> None:  # fmt: skip
+    def restore(self, network: Network, meta: dict[str, Any] | None = None,
+                slots: dict[str, np.ndarray] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
         Parameters

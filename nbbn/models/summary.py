@@ -7,10 +7,8 @@ import shutil
 from nbbn.models.layer_list import LayerList
 
 
-def summary_text(
-    name: str, layers: LayerList, line_length: int | None = None, show_trainable: bool = False, *,
-    color: bool = False,
-) -> str:  # fmt: skip
+def summary_text(name: str, layers: LayerList, line_length: int | None = None,
+                 show_trainable: bool = False, *, color: bool = False) -> str:
     """Layers, output shapes and numbers of parameters, as text that ends with a newline.
 
     Parameters
@@ -40,18 +38,14 @@ def summary_text(
     for i, entry in enumerate(layers.entries):
         known, spec = entry.arrays is not None, entry.spec
         size = sum(array.size for array in (entry.arrays or {}).values())
-        row = [
-            f"{spec.name} ({type(spec).__name__})",
-            str((None, *layers.shapes[i + 1])) if layers.built else "?",
-            f"{size:,}" if known else "0 (unbuilt)",
-        ]
+        row = [f"{spec.name} ({type(spec).__name__})",
+               str((None, *layers.shapes[i + 1])) if layers.built else "?",
+               f"{size:,}" if known else "0 (unbuilt)"]
         if show_trainable:
             row.append(("Y" if spec.trainable else "N") if size else "-")
         table.add_row(*(escape(cell) for cell in row))
-    console = Console(
-        width=max(width, 40), force_terminal=color, color_system="auto" if color else None,
-        highlight=False,
-    )  # fmt: skip
+    console = Console(width=max(width, 40), force_terminal=color,
+                      color_system="auto" if color else None, highlight=False)
     with console.capture() as capture:
         console.print(f'[bold]Model: "{escape(name)}"[/bold]')
         console.print(table)

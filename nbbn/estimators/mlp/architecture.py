@@ -63,10 +63,8 @@ class Architecture:
         return replace(self, layers=tuple(layers))
 
 
-def mlp(
-    features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
-    out_activation: str,
-) -> Architecture:  # fmt: skip
+def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
+        out_activation: str) -> Architecture:
     """The layers of an MLP."""
     layers: list[Layer] = []
     dense: list[int] = []
@@ -86,10 +84,8 @@ def mlp(
     return Architecture(tuple(layers), features, tuple(dense), tuple(norms))
 
 
-def initial_weights(
-    architecture: Architecture, activations: Sequence[str], random_state: np.random.RandomState,
-    dtype: np.dtype,
-) -> Weights:  # fmt: skip
+def initial_weights(architecture: Architecture, activations: Sequence[str],
+                    random_state: np.random.RandomState, dtype: np.dtype) -> Weights:
     """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn does.
 
     `activations` holds the name by which each dense layer's bound is chosen. A layer with batch
@@ -118,9 +114,8 @@ def _add_norms(architecture: Architecture, weights: Weights, dtype: np.dtype) ->
             weights[i] = {"gamma": ones, "beta": zeros, "mean": zeros.copy(), "var": ones.copy()}
 
 
-NORM_ATTRIBUTES = {
-    "gammas_": "gamma", "betas_": "beta", "running_means_": "mean", "running_vars_": "var",
-}  # fmt: skip
+NORM_ATTRIBUTES = {"gammas_": "gamma", "betas_": "beta", "running_means_": "mean",
+                   "running_vars_": "var"}
 
 
 def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[Any]]:

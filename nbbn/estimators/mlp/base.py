@@ -27,10 +27,8 @@ from nbbn.recalibration import recalibrated
 class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     """An estimator around a trainer and a predictor."""
 
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
-        sample_weight_val: Any = None,
-    ) -> Any:  # fmt: skip
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None,
+            y_val: Any = None, sample_weight_val: Any = None) -> Any:
         """Fit the model to data matrix X and target(s) y.
 
         Parameters
@@ -138,10 +136,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
 
     def _described(self, features: int) -> networks.Architecture:
         """The architecture that the parameters describe at this moment."""
-        return networks.mlp(
-            features, rules.hidden_layers(self), self.n_outputs_, self.bn_momentum,
-            self.bn_epsilon, self.out_activation_,
-        )  # fmt: skip
+        return networks.mlp(features, rules.hidden_layers(self), self.n_outputs_, self.bn_momentum,
+                            self.bn_epsilon, self.out_activation_)
 
     # -- files
 
@@ -150,18 +146,16 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         if self._described(network.input_shape[0]).layers != network.layers:
             raise ValueError("hidden_layer_sizes, activation or a parameter of batch norm was "
                              "changed after the fit: set it back, or fit again")
-        meta = {
-            "model": type(self).__name__, "kind": task.kind,
-            "classes": labels_to_json(task.classes), "params": to_json(self.get_params(deep=False)),
-            "loss": task.loss, "level": task.level, "epochs": state.epochs,
-            "rows_seen": state.rows_seen, "steps": state.steps, "seed": state.seed,
-            "final_loss": float(self.loss_),
-            "best_score": float(state.best_score) if np.isfinite(state.best_score) else None,
-            "loss_curve": [float(v) for v in state.losses],
-            "validation_loss_curve": [float(v) for v in state.validation_losses],
-            "validation_scores": [float(v) for v in state.scores],
-            "feature_names": [str(n) for n in getattr(self, "feature_names_in_", [])],
-        }
+        meta = {"model": type(self).__name__, "kind": task.kind,
+                "classes": labels_to_json(task.classes),
+                "params": to_json(self.get_params(deep=False)), "loss": task.loss,
+                "level": task.level, "epochs": state.epochs, "rows_seen": state.rows_seen,
+                "steps": state.steps, "seed": state.seed, "final_loss": float(self.loss_),
+                "best_score": float(state.best_score) if np.isfinite(state.best_score) else None,
+                "loss_curve": [float(v) for v in state.losses],
+                "validation_loss_curve": [float(v) for v in state.validation_losses],
+                "validation_scores": [float(v) for v in state.scores],
+                "feature_names": [str(n) for n in getattr(self, "feature_names_in_", [])]}
         return Content(network, meta, {})
 
     @classmethod
@@ -188,12 +182,10 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]),
             steps=int(meta["steps"]), seed=int(meta["seed"]),
         )  # fmt: skip
-        self.__dict__.update(
-            **networks.attributes(architecture, network.weights),
-            **state.attributes(self.solver != "lbfgs" and self.early_stopping),
-            _fit_state=state, _architecture=architecture, _dtype=network.dtype, _predictors={},
-            _trainer=None, _training=None,
-        )  # fmt: skip
+        self.__dict__.update(**networks.attributes(architecture, network.weights),
+                             **state.attributes(self.solver != "lbfgs" and self.early_stopping),
+                             _fit_state=state, _architecture=architecture, _dtype=network.dtype,
+                             _predictors={}, _trainer=None, _training=None)
         self.loss_ = float(meta["final_loss"])
         return self
 

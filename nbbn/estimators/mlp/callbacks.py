@@ -69,10 +69,9 @@ class FitCallbacks:
     makes them its own; `given` are `X`, `y` and `metadata`, as the user gave them.
     """
 
-    def __init__(
-        self, estimator: Any, functions: list[Callable[..., Any]], publish: Callable[[], None],
-        attributes: Callable[[], dict[str, Any]], given: dict[str, Any],
-    ):  # fmt: skip
+    def __init__(self, estimator: Any, functions: list[Callable[..., Any]],
+                 publish: Callable[[], None], attributes: Callable[[], dict[str, Any]],
+                 given: dict[str, Any]):
         self._estimator, self._functions = estimator, functions
         self._publish, self._attributes, self._given = publish, attributes, given
         self._context: Any = None
@@ -87,9 +86,8 @@ class FitCallbacks:
     def end(self) -> None:
         """The fit is over, the estimator's attributes are set."""
         if self._context is not None:
-            self._context.call_on_fit_task_end(
-                estimator=self._estimator, reconstruction_attributes={}, **self._given
-            )
+            self._context.call_on_fit_task_end(estimator=self._estimator,
+                                               reconstruction_attributes={}, **self._given)
 
     def epoch_begins(self) -> None:
         """An epoch begins."""

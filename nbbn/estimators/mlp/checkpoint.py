@@ -23,10 +23,8 @@ _KEY, _VERSION = "nbbn_checkpoint", 1
 _FREE = ("verbose", "n_jobs", "callbacks", "checkpoint", "warm_start")
 
 
-def fingerprint(
-    estimator: Parameters, random_state: np.random.RandomState, data: dict[str, Rows | None],
-    start: Weights | None,
-) -> dict[str, str]:  # fmt: skip
+def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
+                data: dict[str, Rows | None], start: Weights | None) -> dict[str, str]:
     """What must be the same for a fit to go on: parameters, data, what it started from, by name.
 
     `random_state` before its first draw; `start` are the weights of a warm start.
@@ -67,10 +65,8 @@ class Checkpoint:
     FileError for a file that is no checkpoint, or one of another fit.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], wanted: dict[str, str],
-        random_state: np.random.RandomState,
-    ):  # fmt: skip
+    def __init__(self, path: str | os.PathLike[str], wanted: dict[str, str],
+                 random_state: np.random.RandomState):
         self.path, self._wanted = Path(path), wanted
         self._held = self._read()
         if self._held is not None:
@@ -104,11 +100,9 @@ class Checkpoint:
             trainer.restore(best)
             tensors |= _given(trainer, "best")
             trainer.restore(last)
-        meta = {
-            "version": _VERSION, "fingerprint": self._wanted, "random_state": self._random_state,
-            "has_best": best is not None, "step": trainer.step, "norm_step": trainer.norm_step,
-            "record": state.to_dict(),
-        }  # fmt: skip
+        meta = {"version": _VERSION, "fingerprint": self._wanted,
+                "random_state": self._random_state, "has_best": best is not None,
+                "step": trainer.step, "norm_step": trainer.norm_step, "record": state.to_dict()}
         write_whole(self.path, to_bytes(tensors, {_KEY: json.dumps(meta)}))
 
     def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

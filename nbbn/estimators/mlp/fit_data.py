@@ -58,10 +58,8 @@ class FitData:
     goes_on: bool
 
     @classmethod
-    def of(
-        cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None, *,
-        incremental: bool,
-    ) -> FitData:  # fmt: skip
+    def of(cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None,
+           *, incremental: bool) -> FitData:
         """The checked arguments of a fit; `task` where it is known before targets are seen."""
         goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
         norm = any(layer.norm for layer in hidden)
@@ -76,14 +74,11 @@ class FitData:
             task = MLPTask.of(estimator, y, sparse=hasattr(given.y, "toarray"))
         if goes_on and not incremental:
             _check_same_classes(estimator, y)
-        own, weights = estimator._row_weights(
-            given.sample_weight, y, positive=norm, incremental=incremental
-        )
+        own, weights = estimator._row_weights(given.sample_weight, y, positive=norm,
+                                              incremental=incremental)
         samples = Samples(x, task.encode(y), weights)
-        architecture = networks.mlp(
-            x.shape[1], hidden, task.outputs, estimator.bn_momentum, estimator.bn_epsilon,
-            task.activation,
-        )  # fmt: skip
+        architecture = networks.mlp(x.shape[1], hidden, task.outputs, estimator.bn_momentum,
+                                    estimator.bn_epsilon, task.activation)
         if goes_on:
             _check_same_network(estimator, architecture)
         data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on)

@@ -57,15 +57,13 @@ class FitState:
     def attributes(self, early_stopping: bool | str) -> dict[str, Any]:
         """The estimator's attributes that say how the fit went."""
         validated = bool(self.scores) or bool(early_stopping)
-        return {
-            "n_iter_": self.epochs, "t_": self.rows_seen, "loss_curve_": self.losses,
-            **({"loss_": self.losses[-1]} if self.losses else {}),
-            "best_loss_": None if early_stopping else self.best_loss,
-            "validation_scores_": self.scores if validated else None,
-            "validation_loss_curve_": self.validation_losses if validated else None,
-            "best_validation_score_": self.best_score if early_stopping else None,
-            "_no_improvement_count": self.stale,
-        }
+        return {"n_iter_": self.epochs, "t_": self.rows_seen, "loss_curve_": self.losses,
+                **({"loss_": self.losses[-1]} if self.losses else {}),
+                "best_loss_": None if early_stopping else self.best_loss,
+                "validation_scores_": self.scores if validated else None,
+                "validation_loss_curve_": self.validation_losses if validated else None,
+                "best_validation_score_": self.best_score if early_stopping else None,
+                "_no_improvement_count": self.stale}
 
 
 class Fitted(Parameters):

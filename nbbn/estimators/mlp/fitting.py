@@ -29,17 +29,13 @@ from nbbn.warning import warn
 
 def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
     """The attributes that say what the outputs are."""
-    found = {
-        "_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
-        "n_layers_": len(hidden_sizes(estimator.hidden_layer_sizes)) + 2,
-    }  # fmt: skip
+    found = {"_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
+             "n_layers_": len(hidden_sizes(estimator.hidden_layer_sizes)) + 2}
     return found if task.classes is None else {**found, "classes_": task.classes}
 
 
-def plans(
-    samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
-    random_state: np.random.RandomState | None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+def plans(samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
+          random_state: np.random.RandomState | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
 
     Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
@@ -112,19 +108,15 @@ class Fitting:
             for arrays in trainer.download()
         ]
         early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
-        found = {
-            **networks.attributes(data.architecture, weights),
-            **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
-            "_fit_state": self.state, "_architecture": data.architecture, "_dtype": data.dtype,
-            "_predictors": {}, "_trainer": self.kept, "_training": None,
-        }  # fmt: skip
+        found = {**networks.attributes(data.architecture, weights),
+                 **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
+                 "_fit_state": self.state, "_architecture": data.architecture, "_dtype": data.dtype,
+                 "_predictors": {}, "_trainer": self.kept, "_training": None}
         if self.objective is not None:
             found["loss_"] = self.objective.loss
         if self.rates is not None:
             state = trainer.optimizer_state()
-            found["_training"] = {
-                "solver": estimator.solver, "state": state, "step": trainer.step,
-            }  # fmt: skip
+            found["_training"] = {"solver": estimator.solver, "state": state, "step": trainer.step}
             found["_optimizer"] = self.rates.view(trainer.step)
         return found
 
@@ -169,11 +161,10 @@ class Fitting:
         for _ in range(state.epochs):  # a resumed fit has had these
             next(orders)
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
-        Judgement(
-            self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer, self.rates,
-            data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
-            task.kind != "regressor", self.incremental, save, best,
-        ).run(Loop(trainer, targets, orders, self.rates.of))  # fmt: skip
+        Judgement(self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer,
+                  self.rates, data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
+                  task.kind != "regressor", self.incremental, save,
+                  best).run(Loop(trainer, targets, orders, self.rates.of))
         check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
 
     def _random_state(self) -> np.random.RandomState:
@@ -214,21 +205,18 @@ class Fitting:
         rows, source = int(np.diff(edges).max()), data.samples.x.dtype
         decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
         weighted = False if data.samples.row_weights is None else "mean"
-        kind = (
-            architecture, data.dtype, source, rows, task.engine_loss, decay, state.seed, task.level,
-            weighted, type(optimizer), optimizer.constants(), optimizer.global_clipnorm,
-        )  # fmt: skip
+        kind = (architecture, data.dtype, source, rows, task.engine_loss, decay, state.seed,
+                task.level, weighted, type(optimizer), optimizer.constants(),
+                optimizer.global_clipnorm)
         held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
         if held is not None and held[0] == kind:
             # Another call of partial_fit: lowering anew would take most of its time.
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:
-            self.trainer = Trainer(
-                architecture.computation, data.dtype, source, rows, task.engine_loss, optimizer,
-                decay=decay, debias=True, seed=state.seed, loss_parameter=task.level,
-                weighted=weighted,
-            )  # fmt: skip
+            self.trainer = Trainer(architecture.computation, data.dtype, source, rows,
+                                   task.engine_loss, optimizer, decay=decay, debias=True,
+                                   seed=state.seed, loss_parameter=task.level, weighted=weighted)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps
@@ -265,10 +253,9 @@ class Fitting:
             return callbacks.epoch_ends(logs)
 
         try:
-            state.epochs = lbfgs.minimize(
-                objective, max_iter=estimator.max_iter, max_fun=estimator.max_fun,
-                tol=estimator.tol, iteration_ends=iteration_ends,
-            )  # fmt: skip
+            state.epochs = lbfgs.minimize(objective, max_iter=estimator.max_iter,
+                                          max_fun=estimator.max_fun, tol=estimator.tol,
+                                          iteration_ends=iteration_ends)
         finally:
             course.report.close()
         check_finite(self.trainer.is_finite())

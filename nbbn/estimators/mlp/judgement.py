@@ -18,9 +18,7 @@ from nbbn.training_loop import Loop, Watcher
 from nbbn.warning import warn
 
 # What decides when to stop, in words.
-_DECIDES = {
-    "loss": "Training loss", "val_score": "Validation score", "val_loss": "Validation loss",
-}  # fmt: skip
+_DECIDES = {"loss": "Training loss", "val_score": "Validation score", "val_loss": "Validation loss"}
 
 
 def check_finite(finite: bool) -> None:

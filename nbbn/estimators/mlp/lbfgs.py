@@ -41,10 +41,7 @@ class Stopped(Exception):
 
 @dataclass
 class Objective:
-    """The loss of all rows and its gradient, as functions of one vector.
-
-    It holds kernels, biases, gammas, betas.
-    """
+    """The loss of all rows and its gradient, by a vector of kernels, biases, gammas, betas."""
 
     architecture: Architecture
     # L2 penalty of the kernels.
@@ -70,10 +67,9 @@ class Objective:
         self._part = len(x)
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
-        self._trainer = Trainer(
-            whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(),
-            loss_parameter=level, weighted=False if self.samples.row_weights is None else "mean",
-        )  # fmt: skip
+        self._trainer = Trainer(whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(),
+                                loss_parameter=level,
+                                weighted=False if self.samples.row_weights is None else "mean")
         self._trainer.upload(self.weights)
         return self._trainer
 
@@ -122,10 +118,8 @@ class Objective:
         return self._trainer.epoch(samples.x, samples.y, part, edges, rates, samples.row_weights)
 
 
-def minimize(
-    objective: Objective, *, max_iter: int, max_fun: int, tol: float,
-    iteration_ends: Callable[[], bool],
-) -> int:  # fmt: skip
+def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float,
+             iteration_ends: Callable[[], bool]) -> int:
     """Minimise from the objective's weights on; the number of iterations.
 
     The objective's trainer ends with the best found. `iteration_ends` is called after each

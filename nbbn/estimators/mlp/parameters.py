@@ -14,9 +14,8 @@ from nbbn.estimators.base import NetworkEstimator
 from nbbn.estimators.definition import ABOVE_0, COUNT, DTYPE, FROM_0, SHARE, Parameter
 
 STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop")
-ACTIVATIONS = (
-    "identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus",
-)  # fmt: skip
+ACTIVATIONS = ("identity", "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu",
+               "softplus")
 # Schedules that know how many steps there will be.
 PLANNED_RATES = ("cosine", "one_cycle")
 RATES = ("constant", "invscaling", "adaptive", *PLANNED_RATES)

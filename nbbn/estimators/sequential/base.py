@@ -87,10 +87,8 @@ class BaseSequential(Parameters):
         """
         return self._fit(X, y, sample_weight, X_val, y_val)
 
-    def _fit(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
-        incremental: bool = False, classes: np.ndarray | None = None,
-    ) -> Any:  # fmt: skip
+    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
+             incremental: bool = False, classes: np.ndarray | None = None) -> Any:
         with self._unchanged_on_error():
             self._validate_params()
             self._check_together(X_val, y_val, incremental)
@@ -107,10 +105,8 @@ class BaseSequential(Parameters):
             raise ValueError("early_stopping=True needs rows to validate on: "
                              "set validation_fraction above 0, or give fit X_val and y_val")
 
-    def _fit_checked(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, incremental: bool,
-        classes: np.ndarray | None,
-    ) -> None:  # fmt: skip
+    def _fit_checked(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any,
+                     incremental: bool, classes: np.ndarray | None) -> None:
         specs = _specifications(self.layers)
         further = (incremental or self.warm_start) and hasattr(self, "model_")
         if further and specs != self._specs:
@@ -146,9 +142,8 @@ class BaseSequential(Parameters):
         callbacks = [] if self.callbacks is None else self.callbacks
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if self.early_stopping:
-            callbacks.append(EarlyStopping(
-                "val_loss", self.tol, self.n_iter_no_change, mode="min", restore_best_weights=True
-            ))  # fmt: skip
+            callbacks.append(EarlyStopping("val_loss", self.tol, self.n_iter_no_change, mode="min",
+                                           restore_best_weights=True))
         found = self.model_.fit(
             samples.x, self._targets(samples.y), batch_size=int(self.batch_size), epochs=epochs,
             verbose=min(int(self.verbose), 2), callbacks=callbacks, validation_data=validation,
@@ -165,10 +160,9 @@ class BaseSequential(Parameters):
 
     def _split(self, samples: Samples, seed: int) -> tuple[Samples, Samples]:
         """The rows to train on, and those held out to validate on."""
-        train, held = train_test_split(
-            np.arange(len(samples)), test_size=self.validation_fraction, random_state=seed,
-            stratify=samples.y if self._classifies else None,
-        )  # fmt: skip
+        train, held = train_test_split(np.arange(len(samples)), test_size=self.validation_fraction,
+                                       random_state=seed,
+                                       stratify=samples.y if self._classifies else None)
         train.sort()
         return samples[train], samples[held]
 
@@ -263,10 +257,8 @@ class BaseSequential(Parameters):
         """Finite numeric rows as a matrix, and the shape they came in."""
         shape, ndim = None, X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if ndim > 2:
-            X = check_array(
-                X, dtype="numeric", allow_nd=True, order="C", ensure_all_finite=False,
-                estimator=self, input_name="X",
-            )  # fmt: skip
+            X = check_array(X, dtype="numeric", allow_nd=True, order="C", ensure_all_finite=False,
+                            estimator=self, input_name="X")
             shape, X = X.shape[1:], X.reshape(len(X), -1)
         rows = checks.check_rows(self, X, reset=reset, lazy=False)
         assert isinstance(rows, np.ndarray)
@@ -315,16 +307,13 @@ class BaseSequential(Parameters):
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
         training, slots = self.model_.training_state()
-        meta = {
-            "model": type(self).__name__,
-            "classes": labels_to_json(self._task.classes),
-            "params": to_json(self.get_params(deep=False)),
-            "layers": [layer.config() for layer in self._specs],
-            "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
-            "row_shape": list(self._row_shape),
-            "feature_names": None if names is None else [str(name) for name in names],
-            "training": training,
-        }
+        meta = {"model": type(self).__name__, "classes": labels_to_json(self._task.classes),
+                "params": to_json(self.get_params(deep=False)),
+                "layers": [layer.config() for layer in self._specs],
+                "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
+                "row_shape": list(self._row_shape),
+                "feature_names": None if names is None else [str(name) for name in names],
+                "training": training}
         return Content(self.model_.network(), meta, slots)
 
     @classmethod

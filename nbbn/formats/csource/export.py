@@ -246,10 +246,7 @@ class _Source:
         return f"    {head} {{\n        {body}\n    }}\n"
 
     def _choice(self) -> str:
-        lines = [
-            f"{self.real} p[{self.upper}_OUTPUTS];",
-            f"{self.name}_row(x, p, scratch);",
-        ]
+        lines = [f"{self.real} p[{self.upper}_OUTPUTS];", f"{self.name}_row(x, p, scratch);"]
         if self.outputs == 1:
             lines.append(f"out[r] = p[0] > {literal(self.network.dtype.type(0.5))};")
         else:

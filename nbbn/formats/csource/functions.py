@@ -47,15 +47,14 @@ static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
 }
 """
 
-_CONV = """
-static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int groups,
-                    const $real *w, const $real *b)
+# At each place of a window: `$start`, `$cell` for each of its cells in the image, and `$end`. Where
+# it reaches over the border there is nothing: no zeros, no cells that count.
+_OVER_WINDOWS = """
+static void nn_$name(const $real *x, $real *y, const struct nn_window *s$more)
 {
-    const int deep = s->channels / groups, wide = s->filters / groups;
     for (int i = 0; i < s->out_height; i++) {
         for (int j = 0; j < s->out_width; j++, y += s->filters) {
-            for (int f = 0; f < s->filters; f++)
-                y[f] = b ? b[f] : 0;
+$start
             for (int k = 0; k < s->kernel_height; k++) {
                 const int h = i * s->stride_height + k * s->dilation_height - s->top;
                 if (h < 0 || h >= s->height)
@@ -65,6 +64,30 @@ static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int gro
                     if (v < 0 || v >= s->width)
                         continue;
                     const $real *in = x + (h * s->width + v) * s->channels;
+$cell
+                }
+            }$end
+        }
+    }
+}
+"""
+
+
+def _over_windows(name: str, more: str, start: str, cell: str, end: str = "") -> str:
+    source = _OVER_WINDOWS
+    for mark, text in {"name": name, "more": more, "start": start, "cell": cell}.items():
+        source = source.replace(f"${mark}", text.strip("\n"))
+    return source.replace("$end", end.rstrip("\n"))
+
+
+_BIAS = """
+            for (int f = 0; f < s->filters; f++)
+                y[f] = b ? b[f] : 0;
+"""
+_WEIGHTS = ",\n                         const $real *w, const $real *b"
+_GROUPS = "            const int deep = s->channels / groups, wide = s->filters / groups;"
+_TIMES = "            const int times = s->filters / s->channels;"
+_CONV_CELL = """
                     const $real *cell = w + (k * s->kernel_width + m) * deep * s->filters;
                     for (int g = 0; g < groups; g++)
                         for (int c = 0; c < deep; c++) {
@@ -74,41 +97,28 @@ static void nn_conv(const $real *x, $real *y, const struct nn_window *s, int gro
                             for (int f = 0; f < wide; f++)
                                 to[f] += value * row[f];
                         }
-                }
-            }
-        }
-    }
-}
 """
-
-_DEPTHWISE = """
-static void nn_depthwise(const $real *x, $real *y, const struct nn_window *s,
-                         const $real *w, const $real *b)
-{
-    const int times = s->filters / s->channels;
-    for (int i = 0; i < s->out_height; i++) {
-        for (int j = 0; j < s->out_width; j++, y += s->filters) {
-            for (int f = 0; f < s->filters; f++)
-                y[f] = b ? b[f] : 0;
-            for (int k = 0; k < s->kernel_height; k++) {
-                const int h = i * s->stride_height + k * s->dilation_height - s->top;
-                if (h < 0 || h >= s->height)
-                    continue;
-                for (int m = 0; m < s->kernel_width; m++) {
-                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
-                    if (v < 0 || v >= s->width)
-                        continue;
-                    const $real *in = x + (h * s->width + v) * s->channels;
+_DEPTHWISE_CELL = """
                     const $real *cell = w + (k * s->kernel_width + m) * s->filters;
                     for (int c = 0; c < s->channels; c++)
                         for (int t = 0; t < times; t++)
                             y[c * times + t] += in[c] * cell[c * times + t];
-                }
-            }
-        }
-    }
-}
 """
+_POOL_CELL = """
+                    for (int c = 0; c < s->channels; c++)
+                        y[c] = cells == 0 ? in[c] : %s;
+                    cells++;
+"""
+_DIVIDED = """
+            for (int c = 0; c < s->channels; c++)
+                y[c] /= ($real)cells;
+"""
+_NO_CELLS = "            int cells = 0;"
+_CONV = _over_windows("conv", f", int groups{_WEIGHTS}", _GROUPS + _BIAS, _CONV_CELL)
+_DEPTHWISE = _over_windows("depthwise", _WEIGHTS, _TIMES + _BIAS, _DEPTHWISE_CELL)
+_LARGER = _POOL_CELL % "in[c] > y[c] ? in[c] : y[c]"
+_MAX_POOL = _over_windows("max_pool", "", _NO_CELLS, _LARGER)
+_MEAN_POOL = _over_windows("mean_pool", "", _NO_CELLS, _POOL_CELL % "y[c] + in[c]", _DIVIDED)
 
 _TRANSPOSED = """
 static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
@@ -141,37 +151,6 @@ static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
     }
 }
 """
-
-# A window reaches over the border, where there is nothing: no zeros, no cells that count.
-_POOL = """
-static void nn_{name}_pool(const $real *x, $real *y, const struct nn_window *s)
-{{
-    for (int i = 0; i < s->out_height; i++) {{
-        for (int j = 0; j < s->out_width; j++, y += s->channels) {{
-            int cells = 0;
-            for (int k = 0; k < s->kernel_height; k++) {{
-                const int h = i * s->stride_height + k - s->top;
-                if (h < 0 || h >= s->height)
-                    continue;
-                for (int m = 0; m < s->kernel_width; m++) {{
-                    const int v = j * s->stride_width + m - s->left;
-                    if (v < 0 || v >= s->width)
-                        continue;
-                    const $real *in = x + (h * s->width + v) * s->channels;
-                    for (int c = 0; c < s->channels; c++)
-                        y[c] = cells == 0 ? in[c] : {joined};
-                    cells++;
-                }}
-            }}{end}
-        }}
-    }}
-}}
-"""
-_DIVIDED = """
-            for (int c = 0; c < s->channels; c++)
-                y[c] /= ($real)cells;"""
-_MAX_POOL = _POOL.format(name="max", joined="in[c] > y[c] ? in[c] : y[c]", end="")
-_MEAN_POOL = _POOL.format(name="mean", joined="y[c] + in[c]", end=_DIVIDED)
 
 _PAD = """
 static void nn_pad(const $real *x, $real *y, const struct nn_window *s)

@@ -70,10 +70,7 @@ class Lowering:
 def lower(network: Network) -> tuple[Lowering, Placed]:
     """The calls that compute a row, and what they name.
 
-    Raises
-    ------
-    LayerError
-        For an operation that has no C function.
+    LayerError for an operation that has no C function.
     """
     out, steps = Lowering(network.dtype), network.computation().steps
     calls = []

@@ -48,10 +48,7 @@ class KerasModel:
 def read_model(config: Any) -> KerasModel:
     """The model of a JSON config.
 
-    Raises
-    ------
-    Refused
-        For anything that is not one known layer after the other, with the layer's name.
+    Refused, with the layer's name, for anything that is not one known layer after the other.
     """
     try:
         kind, inner = config["class_name"], config["config"]
@@ -257,13 +254,7 @@ def _input_shape(config: dict, inner: Any, entries: list) -> tuple[int, ...]:
 
 
 def check_layers(model: KerasModel) -> list[Layer]:
-    """The layers that do something, of one dtype.
-
-    Raises
-    ------
-    Refused
-        Where there are none, or they compute in different dtypes.
-    """
+    """The layers that do something, of one dtype; Refused where there are none, or they differ."""
     found = [keras.layer for keras in model.layers if keras.layer is not None]
     if not found:
         raise Refused("has no layers")

@@ -26,25 +26,11 @@ class Hdf5Error(ValueError):
 
 
 class Hdf5:
-    """What an HDF5 file holds.
+    """What an HDF5 file holds: `root` is its root group; groups and arrays are described by dicts.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file. A damaged one can make the HDF5 library crash, run for ever or take all
-        memory, so that a process of its own reads it, whose memory and time are bounded.
-
-    Attributes
-    ----------
-    root : dict
-        The root group; groups and arrays are described by dicts.
-
-    Raises
-    ------
-    ImportError
-        Without the package h5py.
-    Hdf5Error
-        For a file that h5py cannot read.
+    A damaged file can make the HDF5 library crash, run for ever or take all memory, so that a
+    process of its own reads it, whose memory and time are bounded. ImportError without h5py,
+    Hdf5Error for a file that it cannot read.
     """
 
     def __init__(self, data: bytes):
@@ -93,9 +79,8 @@ class Hdf5:
             raise Hdf5Error(f"{name} is no array")
         if (own := tuple(entry["shape"])) != tuple(shape):
             raise Hdf5Error(f"has shape {own}, the layer needs {tuple(shape)}")
-        return np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"]).reshape(
-            shape
-        )
+        numbers = np.frombuffer(self._numbers, entry["dtype"], math.prod(shape), entry["at"])
+        return numbers.reshape(shape)
 
 
 def _entry(group: dict, name: str) -> dict:

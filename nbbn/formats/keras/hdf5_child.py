@@ -82,22 +82,14 @@ def _texts(group: Any) -> dict[str, list[str]]:
     for name in group.attrs:
         try:
             value = group.attrs[name]
-        except (
-            OSError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ):  # of a type that h5py does not know: no string
+        except (OSError, TypeError, ValueError, KeyError):  # of a type that h5py does not know
             continue
         values = [value] if isinstance(value, (str, bytes)) else getattr(value, "tolist", list)()
-        if (
-            isinstance(values, list)
-            and len(values) <= _MAX_TEXTS
-            and all(isinstance(v, (str, bytes)) for v in values)
-        ):
-            texts[name] = [
-                v.decode(errors="replace") if isinstance(v, bytes) else v for v in values
-            ]
+        if not isinstance(values, list) or len(values) > _MAX_TEXTS:
+            continue
+        if all(isinstance(v, (str, bytes)) for v in values):
+            decoded = (v.decode(errors="replace") if isinstance(v, bytes) else v for v in values)
+            texts[name] = list(decoded)
     return texts
 
 

@@ -40,13 +40,7 @@ _ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_varianc
 
 
 def read(path: PathLike) -> Content:
-    """The content of a `Sequential`, from a file that `nbbn.interop.from_keras` describes.
-
-    Raises
-    ------
-    ImportError, FileError
-        As `nbbn.interop.from_keras`.
-    """
+    """The content of a `Sequential`; files and errors are those of `nbbn.interop.from_keras`."""
 
     def accept(start: bytes, size: int) -> None:
         if not start.startswith((ZIP, HDF5)):
@@ -171,11 +165,11 @@ class _ByPath:
             paths[_ALIASES.get(name, name)] = path.split("/")
         if set(paths) != set(wanted):
             raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
-        return {
-            name: self._file.array(self._file.group(group, *paths[name][:-1]), paths[name][-1],
-                                   shape)
-            for name, shape in wanted.items()
-        }
+        arrays = {}
+        for name, shape in wanted.items():
+            *groups, last = paths[name]
+            arrays[name] = self._file.array(self._file.group(group, *groups), last, shape)
+        return arrays
 
     def _paths(self, group: dict) -> list[str]:
         """The attribute that lists them, which Keras cuts in pieces where it is long."""

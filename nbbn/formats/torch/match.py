@@ -36,13 +36,7 @@ class Module:
 
 
 def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
-    """The modules in the order in which they first appear.
-
-    Raises
-    ------
-    Refused
-        For a tensor that no known module has.
-    """
+    """The modules in the order in which they first appear; Refused for a tensor of no known one."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         path, _, part = name.rpartition(".")
@@ -88,26 +82,17 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray,
     return values.transpose(2, 3, 1, 0)
 
 
-def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
-          in_order: bool) -> list[Module]:
-    """The module of each layer.
+def match(
+    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
+    in_order: bool,
+) -> list[Module]:
+    """The module of each layer, which has arrays, of shapes by name.
 
-    Parameters
-    ----------
-    modules : list of Module
-    layers : sequence of (Layer, dict)
-        Those with arrays, and the arrays' shapes by name.
-    named : collection of str
-        Names of layers that are to be looked for among the modules' paths.
-    in_order : bool
-        Whether the modules may be taken in the order in which they come. Else, and where that order
-        shows that they were sorted by name, modules whose names differ in their numbers alone keep
-        the order of these, and shapes must tell the rest.
-
-    Raises
-    ------
-    Refused
-        For modules that are missing, left over, of other shapes, or in no order that can be told.
+    Layers of `named` are looked for among the modules' paths. With `in_order` the modules may be
+    taken in the order in which they come. Else, and where that order shows that they were sorted by
+    name, modules whose names differ in their numbers alone keep the order of these, and shapes must
+    tell the rest. Refused for modules that are missing, left over, of other shapes, or in no order
+    that can be told.
     """
     left, found = list(modules), {}
     for i, (layer, arrays) in enumerate(layers):

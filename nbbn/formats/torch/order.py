@@ -16,10 +16,7 @@ Order = np.ndarray | None
 def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[Order]:
     """The order of the features before each layer, and after the last.
 
-    Raises
-    ------
-    Refused
-        Where rows stand in torch's order and a layer, or the model's end, depends on it.
+    Refused where rows stand in torch's order and a layer, or the model's end, depends on it.
     """
     shapes = [tuple(input_shape)]
     for layer in layers:
@@ -32,13 +29,12 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
             order = _reshaped(layer, before, after, order)
         elif isinstance(layer, Dense):
             order = _of_images(layers[i + 1 :], after)
-        elif (
-            order is not None
-            and isinstance(layer, GroupNormalization)
-            and layer.group_count(before) > 1
-        ):
-            raise Refused(f"layer {layer.name!r} normalises groups of features that torch has in "
-                          "another order; use Reshape")
+        elif isinstance(layer, GroupNormalization) and order is not None:
+            if layer.group_count(before) > 1:
+                raise Refused(
+                    f"layer {layer.name!r} normalises groups of features that torch has in another "
+                    "order; use Reshape"
+                )
         orders.append(order)
     if orders[-1] is not None:
         raise Refused("the model ends in flattened images, which torch has channels first; "
@@ -46,15 +42,11 @@ def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[
     return orders
 
 
-def channels_first(image: Sequence[int]) -> Order:
+def channels_first(shape: Sequence[int]) -> Order:
     """Torch's index of each value of an image `(height, width, channels)`, in nbbn's order."""
-    height, width, channels = image
-    order = (
-        np.arange(height * width * channels)
-        .reshape(channels, height, width)
-        .transpose(1, 2, 0)
-        .reshape(-1)
-    )
+    height, width, channels = shape
+    image = np.arange(height * width * channels).reshape(channels, height, width)
+    order = image.transpose(1, 2, 0).reshape(-1)
     return order if (np.diff(order) != 1).any() else None
 
 
@@ -63,11 +55,11 @@ def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
         return channels_first(before)
     if len(before) == 1 and len(after) == 3:
         wanted = channels_first(after)
-        if (
-            not np.array_equal(wanted, order)
-            if wanted is not None and order is not None
-            else wanted is not order
-        ):
+        if wanted is None or order is None:
+            same = wanted is order
+        else:
+            same = np.array_equal(wanted, order)
+        if not same:
             raise Refused(
                 f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's order"
             )

@@ -21,20 +21,8 @@ def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int],
          named: Collection[str]) -> Content:
     """The content of a `Sequential` of these layers, with the tensors of a state dict.
 
-    Parameters
-    ----------
-    source : mapping or path-like
-    layers : sequence of Layer
-        Each with a name.
-    input_shape : tuple of int
-        Shape of one row.
-    named : collection of str
-        Names of layers that are to be looked for among the modules' paths.
-
-    Raises
-    ------
-    FileError, TypeError, ImportError
-        As `nbbn.interop.from_torch`.
+    Each layer has a name; those of `named` are looked for among the modules' paths. Errors are
+    those of `nbbn.interop.from_torch`.
     """
     where, tensors, in_order = read_tensors(source)
     try:

@@ -42,10 +42,8 @@ class Tensor:
 def read_tensors(source: Any) -> tuple[str, dict[str, Tensor], bool]:
     """What to call the source in errors, its tensors by name, whether in the modules' order.
 
-    Raises
-    ------
-    FileError, TypeError, ImportError
-        For files and objects of other kinds, and a `.pt` file where torch is not installed.
+    FileError or TypeError for files and objects of other kinds, ImportError for a `.pt` file where
+    torch is not installed.
     """
     if isinstance(source, Mapping):
         return "state_dict", _of_mapping("state_dict", source), True
@@ -137,17 +135,18 @@ def _of_safetensors(path: PathLike, data: bytes) -> dict[str, Tensor]:
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _SAFETENSORS:
-            raise FileError(f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; "
-                            "only floats are read")
-        tensors[name] = Tensor(tuple(entry["shape"]), entry["dtype"] == "F64",
-                               partial(_decoded, entry))
+            raise FileError(
+                f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read"
+            )
+        shape, double = tuple(entry["shape"]), entry["dtype"] == "F64"
+        tensors[name] = Tensor(shape, double, partial(_decoded, entry))
     return tensors
 
 
 def _decoded(entry: dict[str, Any]) -> np.ndarray:
-    array = np.frombuffer(
-        entry["data"], _SAFETENSORS[entry["dtype"]], math.prod(entry["shape"])
-    ).reshape(entry["shape"])
+    count = math.prod(entry["shape"])
+    array = np.frombuffer(entry["data"], _SAFETENSORS[entry["dtype"]], count)
+    array = array.reshape(entry["shape"])
     if entry["dtype"] == "BF16":  # the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
     return array
