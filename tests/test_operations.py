@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import nbbn
-from nbbn import activations, fallback, layers
+from nbbn import activations, fallback, inputs, layers
 from nbbn import operations as op
 from nbbn.fold.network import OPERATIONS as FOLD_OPERATIONS
 from nbbn.formats.csource.steps import OPERATIONS as C_OPERATIONS
-from nbbn.network import computation
+from nbbn.network import Network, computation
 from nbbn.program import backward, inference, training_forward
 from nbbn.program.forward import repeats_of_last
 
@@ -198,3 +198,19 @@ def test_elu_keeps_its_digits_near_zero():
 )
 def test_what_zero_becomes(name, moves):
     assert activations.ELEMENTWISE[name].moves_zero(()) == moves
+
+
+def test_a_network_in_inference_has_nothing_that_disturbs():
+    network = Network((layers.Dropout(0.5), layers.GaussianNoise(0.1)), (3,), [{}, {}], np.dtype("f4"))
+    assert network.computation().steps == ()
+    assert [type(step.operation) for step in network.computation(training=True).steps] == [
+        op.Disturb, op.Disturb,
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_finite_numbers_whose_sum_is_not(dtype):
+    x = np.full(9, np.finfo(dtype).max, dtype)
+    assert inputs.all_finite(x)
+    x[4] = np.nan
+    assert not inputs.all_finite(x)
