@@ -1,5 +1,4 @@
-"""Activations: one record each, from which NumPy, C and ONNX have their value and the docs their
-line.
+"""Activations: one record each, from which NumPy, C, ONNX and the docs have them.
 
 The kernels are written by hand (`nbbn.kernels.activation`) and tested against these.
 """

@@ -30,6 +30,5 @@ def chosen(outputs: np.ndarray, kind: str | None) -> np.ndarray:
 
 
 def probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Probabilities `(n, classes)` of a classifier's outputs; of one output those of both
-    classes."""
+    """Probabilities `(n, classes)` of a classifier; of one output those of both classes."""
     return outputs if outputs.shape[1] > 1 else np.hstack([1 - outputs, outputs])

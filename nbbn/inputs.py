@@ -1,5 +1,4 @@
-"""What comes in at the door, checked once: rows, targets and weights in the form that the engine
-reads."""
+"""Rows, targets and weights, checked once, in the form that the engine reads."""
 
 from __future__ import annotations
 
@@ -25,8 +24,9 @@ _BLOCKS = 256
 
 
 def as_numbers(value: Any, name: str) -> np.ndarray:
-    """`value` as an array of numbers, of one axis or more; TypeError or ValueError if it is
-    none."""
+    """`value` as an array of numbers, of one axis or more.
+
+    TypeError or ValueError if it is none."""
     if value is None:
         raise ValueError(f"{name} must be given: an array, one row for each row of data")
     if isinstance(value, dict) or hasattr(value, "__next__"):
@@ -53,8 +53,9 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
 
 
 def readable(array: np.ndarray) -> np.ndarray:
-    """The same numbers as the kernels read them: truth values as bytes, in the machine's byte
-    order."""
+    """The same numbers as the kernels read them.
+
+    Truth values as bytes, in the machine's byte order."""
     if array.dtype == bool:
         array = array.view(np.uint8)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -71,8 +71,7 @@ class Network:
         return self.shapes[-1]
 
     def check(self) -> Network:
-        """Return self if every array is there with the declared shape and the network's dtype, and
-        finite.
+        """Return self if every array is there, as declared, of the network's dtype, and finite.
 
         Raises
         ------

@@ -10,8 +10,9 @@ TRIAL_SECONDS, TRIAL_MARGIN = 1e-3, 0.9
 
 
 class ThreadChoice:
-    """How many steps to run next, and on how many threads: on all, or on one where that was faster
-    lately.
+    """How many steps to run next, and on how many threads.
+
+    On all, or on one where that was faster lately.
 
     One is faster for a small network, and beside other programs that keep the cores busy: a team
     waits at every barrier for the thread that has no core (three times slower beside one busy

@@ -60,8 +60,9 @@ def parts(x: Rows) -> Iterator[np.ndarray]:
 
 
 def outputs_of(run: Callable[[np.ndarray], np.ndarray], x: Rows) -> np.ndarray:
-    """What `run`, which converts thousands of rows at once, makes of them; of wide ones in
-    parts."""
+    """What `run`, which converts thousands of rows at once, makes of them.
+
+    Of wide ones in parts."""
     step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
     as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
     if as_they_are or step >= len(x):

@@ -155,9 +155,7 @@ class Layer:
         }
 
     def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
-        """Names and values of the arguments that are not at their defaults, or that are in
-        `always`.
-        """
+        """Names and values of the arguments not at their defaults, or in `always`."""
         for f in sorted(fields(self), key=lambda f: bool(f.kw_only)):
             value, default = getattr(self, f.name), f.default
             if default is not MISSING and (rule := _rule(f)):

@@ -28,8 +28,9 @@ from nbbn.operations import Operation, Shape
 @register
 @dataclass(frozen=True, repr=False)
 class BatchNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, per channel (Ioffe and Szegedy, 2015,
-    algorithm 1).
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, per channel.
+
+    Ioffe and Szegedy (2015), algorithm 1.
 
     Training takes mean and (biased) variance from the batch, inference takes the running ones.
 
@@ -144,8 +145,9 @@ def _users_level() -> int:
 @register
 @dataclass(frozen=True, repr=False)
 class LayerNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row
-    over `axis` [1]_.
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, within each row [1]_.
+
+    Mean and (biased) variance are those over `axis`.
 
     gamma and beta have the shape of the axes that are normalised over.
 
@@ -203,8 +205,9 @@ def _groups(value: Any) -> int:
 @register
 @dataclass(frozen=True, repr=False)
 class GroupNormalization(Layer):
-    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, mean and (biased) variance of each row
-    and group [1]_.
+    """`y = gamma * (x - mean) / sqrt(var + epsilon) + beta`, within each group [1]_.
+
+    Mean and (biased) variance are those of each row and group.
 
     A group is a run of neighbouring channels with all other axes of the row; gamma and beta have
     one entry per channel.

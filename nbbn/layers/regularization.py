@@ -11,8 +11,9 @@ from nbbn.operations import Operation, Shape
 @register
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """Sets values to 0 with probability `rate` and multiplies the others by `1 / (1 - rate)`, in
-    training only [1]_.
+    """Sets values to 0 with probability `rate`, in training only [1]_.
+
+    The others are multiplied by `1 / (1 - rate)`.
 
     Parameters
     ----------
@@ -50,8 +51,9 @@ class Dropout(Layer):
 @register
 @dataclass(frozen=True, repr=False)
 class GaussianNoise(Layer):
-    """Adds normal noise of mean 0, in training only (Bishop, 1995, Training with noise is
-    equivalent to Tikhonov regularization).
+    """Adds normal noise of mean 0, in training only.
+
+    Bishop (1995), Training with noise is equivalent to Tikhonov regularization.
 
     Parameters
     ----------

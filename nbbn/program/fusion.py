@@ -80,6 +80,11 @@ class Node:
         return kernel_of_images or isinstance(self.operation, _CONVOLUTIONS)
 
     @property
+    def reads_rows_as_they_are(self) -> bool:
+        """Whether it takes the caller's rows, without padding."""
+        return isinstance(self.operation, op.Dense) or self.is_convolution
+
+    @property
     def has_kernel(self) -> bool:
         """Whether it multiplies by a kernel."""
         return "kernel" in self.operation.arrays

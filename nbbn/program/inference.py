@@ -82,7 +82,7 @@ class InferenceProgram:
         nodes = low.nodes
         shape = nodes[0].input_shape if nodes else (self.features,)
         raw = Tensor(Buffer("X", Segment.X), self.features, shape, shape[-1])
-        if nodes and reads_rows_as_they_are(nodes[0]):
+        if nodes and nodes[0].reads_rows_as_they_are:
             return raw
         x = low.tensor("x", shape)
         if len(shape) == 1:
@@ -98,11 +98,6 @@ class InferenceProgram:
             low.add("copy_rows", x=x, width=self.outputs, out=out)
         else:
             low.repack(x, out)
-
-
-def reads_rows_as_they_are(node: Node) -> bool:
-    """Whether a node takes the caller's rows, without padding."""
-    return isinstance(node.operation, op.Dense) or node.is_convolution
 
 
 def _work(node: Node) -> int:

@@ -1,5 +1,6 @@
-"""A program: rows of kernel calls over named buffers, with barriers where the kernels' own
-declarations demand them.
+"""A program: rows of kernel calls over named buffers.
+
+Barriers stand where the kernels' own declarations demand them.
 """
 
 from __future__ import annotations
@@ -188,9 +189,7 @@ class Program:
         return due
 
     def groups(self, barriers: list[bool]) -> list[int]:
-        """For each operation the number of those, itself the first, that can go block by block of
-        images; 0 within such a run.
-        """
+        """For each operation how many, from it on, can go block by block; 0 within such a run."""
         groups, i = [1] * len(self.operations), 0
         while i < len(self.operations):
             end = i

@@ -13,7 +13,6 @@ from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.backward import BACKWARD, turn_kernels
 from nbbn.program.fusion import Node, fuse
-from nbbn.program.inference import reads_rows_as_they_are
 from nbbn.program.layout import stride_of
 from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
@@ -158,7 +157,7 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     buffer = low.program.buffer("x", Segment.WORK, low.rows * stride)
     raw = Tensor(buffer, stride, shape, shape[-1])
     low.add("gather_images", x=_X, order=_ORDER, out=raw, width=width)
-    if reads_rows_as_they_are(first):
+    if first.reads_rows_as_they_are:
         return raw
     x = low.tensor("x_padded", shape)
     low.repack(raw, x)

@@ -1,5 +1,6 @@
-"""How each kind of parameter stands in the engine's memory, and how it comes from and returns to
-the user's layout.
+"""How each kind of parameter stands in the engine's memory.
+
+A layout takes an array of the user's and gives it back.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ class MatrixLayout:
 
 @dataclass(frozen=True)
 class ConvLayout:
-    """A convolution's kernel as the matrix `(kernel_h * kernel_w * pixel, filters)`, rows of
-    padding 0.
+    """A convolution's kernel as the matrix `(kernel_h * kernel_w * pixel, filters)`.
 
-    Groups that do not mix are blocks of one matrix, 0 elsewhere. A transposed kernel `(h, w,
-    filters, in)` stands as that of the convolution which it is of the spread image: turned round.
+    Rows of padding are 0. Groups that do not mix are blocks of one matrix, 0 elsewhere. A
+    transposed kernel `(h, w, filters, in)` stands as that of the convolution which it is of the
+    spread image: turned round.
     """
 
     size: tuple[int, int]
