@@ -1,7 +1,6 @@
 """Losses, split by rows: each row's loss, and the gradient by the logits over the logits.
 
-Lanes beyond the last unit hold logits of -1e30 where the activation is a softmax or a sigmoid
-(their bias says so) and 0 where it is the identity: their gradient is exactly 0.
+The gradient of lanes beyond the last unit is exactly 0.
 """
 
 from __future__ import annotations
@@ -24,8 +23,15 @@ from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
+@inline
+def clear_padding(row, units, panels):
+    """0 beyond the last unit."""
+    for j in range(units, panels * lanes(row)):
+        row[j] = scalar(row, 0.0)
+
+
 @kernel
-def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, order: INDICES,
+def softmax_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
                           losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
                           threads):
     """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`.
@@ -39,7 +45,7 @@ def softmax_cross_entropy(z: WRITE_ROWS, z_stride, panels, labels: INDICES, orde
         row = shift(z, r * z_stride)
         label = labels[order[first + r]]
         logit = row[label]
-        top, denominator = softmax_row(row, panels)
+        top, denominator = softmax_row(row, units, panels)
         losses[first + r] = math.log(denominator) + (top - logit)
         hits[first + r] = 1.0 if logit >= top else 0.0
         scale = splat(z, 1.0 / (denominator * rows))
@@ -72,6 +78,7 @@ def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_
         for panel in range(panels):
             p = elementary.sigmoid(z, load(row, panel * v))
             store(row, panel * v, (p - load(target, panel * v)) * share_of_row)
+        clear_padding(row, units, panels)
 
 
 @kernel
@@ -96,7 +103,7 @@ def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_
 
 
 @kernel
-def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROWS, t_stride,
+def categorical_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
                               losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
                               threads):
     """`-sum(t * log softmax(z))` and, over `z`, the mean loss's gradient.
@@ -108,7 +115,7 @@ def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROW
     for r in range(begin, end):
         row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
         mass, cross, best, wanted = 0.0, 0.0, 0, 0
-        for j in range(panels * v):
+        for j in range(units):
             t = float(target[j])
             mass += t
             if t != 0.0:
@@ -117,7 +124,7 @@ def categorical_cross_entropy(z: WRITE_ROWS, z_stride, panels, targets: READ_ROW
                 best = j
             if target[j] > target[wanted]:
                 wanted = j
-        top, denominator = softmax_row(row, panels)
+        top, denominator = softmax_row(row, units, panels)
         losses[first + r] = mass * (math.log(denominator) + top) - cross
         hits[first + r] = 1.0 if best == wanted else 0.0
         scale, part = splat(z, mass / (denominator * rows)), splat(z, 1.0 / rows)
@@ -150,6 +157,7 @@ def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_R
         for panel in range(panels):
             p = elementary.sigmoid(z, load(row, panel * v))
             store(row, panel * v, (p - load(target, panel * v)) * part)
+        clear_padding(row, units, panels)
 
 
 @inline
@@ -237,8 +245,7 @@ def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride
         for panel in range(panels):
             store(row, panel * v,
                   (elementary.exp(z, load(row, panel * v)) - load(target, panel * v)) * part)
-        for j in range(units, panels * v):
-            row[j] = scalar(z, 0.0)
+        clear_padding(row, units, panels)
 
 
 @kernel

@@ -10,19 +10,18 @@ from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store, total
 from nbbn.kernels.team import share_rows
 from nbbn.kernels.window import share_images
 
-# A logit whose exponential is 0: what lanes beyond the last unit hold.
+# A logit whose exponential is 0.
 NO_LOGIT = -1e30
 
 
 @inline
-def softmax_row(z, panels):
-    """`z = exp(z - max)` over one row; return the maximum and the sum.
-
-    Lanes without a class hold `NO_LOGIT`, so 0 after it.
-    """
+def softmax_row(z, units, panels):
+    """`z = exp(z - max)` over one row, 0 beyond the last unit; return the maximum and the sum."""
     v = lanes(z)
+    for j in range(units, panels * v):
+        z[j] = scalar(z, NO_LOGIT)
     top = z[0]
-    for j in range(1, panels * v):
+    for j in range(1, units):
         top = max(top, z[j])
     peak = splat(z, top)
     acc = splat(z, 0.0)
@@ -40,9 +39,7 @@ def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, thread
     v = lanes(x)
     for r in range(from_row, to_row):
         row = shift(x, r * x_stride)
-        for j in range(units, panels * v):
-            row[j] = scalar(x, NO_LOGIT)
-        _, denominator = softmax_row(row, panels)
+        _, denominator = softmax_row(row, units, panels)
         scale = splat(x, 1.0 / denominator)
         for panel in range(panels):
             store(row, panel * v, load(row, panel * v) * scale)

@@ -63,17 +63,13 @@ class Lowering:
         threads share rows in blocks.
     parameters : Parameters, optional
         Where the arrays stand; laid out anew by default.
-    logits : int, optional
-        See `Parameters`.
     """
 
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
-                 training: bool, parameters: Parameters | None = None, logits: int | None = None):
+                 training: bool, parameters: Parameters | None = None):
         self.computation, self.nodes = computation, nodes
         self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
-        self.parameters = parameters or Parameters(
-            self.program, computation.arrays, self.nodes, logits
-        )
+        self.parameters = parameters or Parameters(self.program, computation.arrays, self.nodes)
         self.blocks = self._training_blocks() if training else 1
         self.scratch = self._scratch()
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
-from nbbn.kernels.softmax import NO_LOGIT
 from nbbn.operations import Array
 from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
@@ -63,6 +62,8 @@ def input_pixel(node: Node, dtype: np.dtype) -> int:
 class Parameters:
     """Buffers for a network's arrays in the parameter segment.
 
+    What training changes by gradients is padded with zeros: sums over a block count its array.
+
     Parameters
     ----------
     program : Program
@@ -70,17 +71,13 @@ class Parameters:
     arrays : tuple of dict
         What each layer declares.
     nodes : list of Node
-    logits : int or None
-        Index of the dense layer whose outputs go into a softmax or a sigmoid: its padding never
-        wins.
     """
 
-    def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
-                 logits: int | None = None):
+    def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node]):
         self.dtype = program.dtype
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}
-        self._program, self._logits, self._arrays = program, logits, arrays
+        self._program, self._arrays = program, arrays
         self._constants: list[tuple[Buffer, np.ndarray]] = []
         for node in nodes:
             if node.has_kernel:
@@ -149,12 +146,12 @@ class Parameters:
         for buffer, values in self._constants:
             start = buffer.offset
             memory[start : start + values.nbytes].view(values.dtype)[:] = values
-        for (layer, name), block in self.blocks.items():
-            if name in ("gamma", "var"):
+        for (_, name), block in self.blocks.items():
+            if name == "gamma":
+                ones = np.ones_like(block.read(memory, self.dtype))
+                block.write(memory, self.dtype, ones)
+            elif name == "var":
                 block.view(memory, self.dtype)[:] = 1
-            elif name == "bias" and layer == self._logits:
-                units = block.layout.units  # type: ignore[union-attr]
-                block.view(memory, self.dtype)[units:] = NO_LOGIT
         return memory
 
     def upload(self, memory: np.ndarray, weights: Weights) -> None:

@@ -85,10 +85,10 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         For a network that cannot be trained by this loss.
     """
     record = RECORDS[loss]
-    nodes, logits = _up_to_the_loss(computation, record)
+    nodes = _up_to_the_loss(computation, record)
     low = TrainingLowering(
-        computation, nodes, dtype, rows=rows, logits=logits, optimizer=optimizer, decay=decay,
-        debias=debias, seed=seed, weighted=weighted,
+        computation, nodes, dtype, rows=rows, optimizer=optimizer, decay=decay, debias=debias,
+        seed=seed, weighted=weighted,
     )  # fmt: skip
     x = _gather_input(low)
     if weighted:
@@ -113,8 +113,8 @@ _X, _Y, _ORDER, _WEIGHTS = (Buffer("X", Segment.X), Buffer("Y", Segment.Y),
                             Buffer("order", Segment.ORDER), Buffer("weights", Segment.WEIGHTS))
 
 
-def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[Node], int | None]:
-    """The nodes without the activation that a loss begins before; the layer that gives logits."""
+def _up_to_the_loss(computation: Computation, record: LossRecord) -> list[Node]:
+    """The nodes without the activation that a loss begins before."""
     nodes, last, wanted = fuse(computation, training=True), len(computation.steps) - 1, record.end
     ends_with = computation.ends_with if computation.last_activation == last else "linear"
     if wanted is not None and ends_with != wanted:
@@ -129,7 +129,7 @@ def _up_to_the_loss(computation: Computation, record: LossRecord) -> tuple[list[
     if not nodes:
         raise LayerError("a network without a layer that computes cannot be trained; "
                          "add a Dense layer")
-    return nodes, nodes[-1].layer if wanted in ("softmax", "sigmoid") else None
+    return nodes
 
 
 def _gives_logits(node: Node) -> bool:

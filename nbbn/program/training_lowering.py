@@ -20,7 +20,7 @@ class TrainingLowering(Lowering):
 
     Parameters
     ----------
-    computation, nodes, dtype, rows, logits
+    computation, nodes, dtype, rows
         See `Lowering`.
     optimizer, decay
         See `Updates`.
@@ -41,9 +41,8 @@ class TrainingLowering(Lowering):
     """
 
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
-                 logits: int | None, optimizer: Optimizer, decay: float, debias: bool, seed: int,
-                 weighted: bool | str):
-        super().__init__(computation, nodes, dtype, rows=rows, training=True, logits=logits)
+                 optimizer: Optimizer, decay: float, debias: bool, seed: int, weighted: bool | str):
+        super().__init__(computation, nodes, dtype, rows=rows, training=True)
         self.updates = Updates(self, optimizer, decay)
         self.debias, self.weighted = debias, weighted
         self.shares: Buffer | None = None
