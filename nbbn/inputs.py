@@ -224,31 +224,47 @@ def _check_matrix(y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype,
 
 
 def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs: int,
-                  name: str = "sample_weight") -> np.ndarray | None:
+                  name: str = "sample_weight", *, softmax: bool = False) -> np.ndarray | None:
     """Weights of the rows, float64 `(n,)`; None without any. `y` are checked targets.
 
-    TypeError or ValueError for both, weights of another shape, NaN or infinity, a `class_weight`
-    that is no dict, and classes that the model has no output for.
+    With `softmax`, rows of targets are shares of classes: the largest counts. TypeError or
+    ValueError for both, weights of another shape, NaN or infinity, a `class_weight` that is no
+    dict, classes that the model has no output for, and targets that are no classes.
     """
     if class_weight is None:
         return None if sample_weight is None else _row_weights(sample_weight, len(y), name)
     if sample_weight is not None:
         raise ValueError("sample_weight and class_weight cannot be given together; "
                          "give their product as sample_weight")
+    table = _table_of(class_weight, max(outputs, 2))
+    if y.ndim == 2:
+        marked = ((y == 0) | (y == 1)).all() and (outputs == 1 or (y.sum(1) == 1).all())
+        if not (marked or softmax):
+            raise ValueError("class_weight needs one class a row: class indices, 0 and 1 for one "
+                             "output, or one-hot rows; for other targets give sample_weight")
+        y = chosen(y, "classifier")
+    return table[y]
+
+
+def _table_of(class_weight: Any, classes: int) -> np.ndarray:
+    """The weight of each class; 1 for those without one. Keys count by value: 1, 1.0 and True."""
     if not isinstance(class_weight, dict):
-        raise TypeError("class_weight must be a dict from class index to weight, "
-                        f"got {type(class_weight).__name__}")
-    classes = max(outputs, 2)
-    for key in class_weight:
+        raise TypeError("class_weight must be a dict from class index to weight, got "
+                        f"{type(class_weight).__name__}; for several labels a row give "
+                        "sample_weight")
+    table = np.ones(classes)
+    for key, weight in class_weight.items():
         if key not in range(classes):
             raise ValueError(f"class_weight names class {key!r}, "
                              f"but the classes are 0 to {classes - 1}")
-    table = np.ones(classes)
-    for key, weight in class_weight.items():
-        table[key] = weight
-    if not np.isfinite(table).all():
-        raise ValueError(f"class_weight must hold finite numbers, got {class_weight}")
-    return table[y if y.ndim == 1 else chosen(y, "classifier")]
+        try:
+            table[int(key)] = weight
+        except (TypeError, ValueError):
+            table[int(key)] = np.nan
+    if not (np.isfinite(table) & (table >= 0)).all():
+        raise ValueError("class_weight must hold finite numbers of 0 or more, "
+                         f"got {class_weight}")
+    return table
 
 
 def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:

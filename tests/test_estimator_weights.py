@@ -106,12 +106,34 @@ def test_class_weight_of_string_labels_and_of_many_labels():
     classifier(class_weight="balanced").fit(X, many)
     with pytest.raises(ValueError, match="class_weight as a dict needs one label a row"):
         classifier(class_weight={0: 2.0}).fit(X, many)
+    with pytest.raises(ValueError, match="class_weight as a list is for multilabel targets"):
+        classifier(class_weight=[1.0, 2.0, 2.0]).fit(X, y)
     with pytest.raises(
         ValueError, match="class_weight='balanced' is not supported for partial_fit"
     ):
         classifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="class_weight"):
         classifier(class_weight={"oak": 2.0}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int8, np.float32, float])
+def test_class_weight_by_the_labels_value(kind):
+    X, y = data()
+    y = (y > 0).astype(kind)
+    ref = classifier(class_weight={0: 1.0, 1: 4.0}).fit(X, y.astype(int))
+    for keys in (np.unique(y), [0, 1], [0.0, 1.0], [False, True]):
+        got = classifier(class_weight=dict(zip(keys, [1.0, 4.0]))).fit(X, y)
+        assert_close(got, ref)
+
+
+def test_class_weights_of_several_labels_multiply(tmp_path):
+    X, y = data()
+    many, given = np.column_stack([y == 0, y > 1]), [{0: 1.0, 1: 3.0}, {False: 0.5, True: 2.0}]
+    weights = np.where(y == 0, 3.0, 1.0) * np.where(y > 1, 2.0, 0.5)
+    got = classifier(class_weight=given).fit(X, many)
+    assert_close(got, classifier().fit(X, many, weights))
+    got.save(tmp_path / "model.nbbn")
+    assert nbbn.load(tmp_path / "model.nbbn").class_weight == given
 
 
 @pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])

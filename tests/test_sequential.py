@@ -473,6 +473,43 @@ def test_class_weight_is_a_weight_of_rows(blobs):
         np.testing.assert_allclose(got, ref, atol=1e-3)
 
 
+def fitted_loss(x, y, weights, loss, units):
+    """The loss of one epoch that leaves the weights as they are."""
+    end = "sigmoid" if loss == "binary_crossentropy" else "softmax"
+    nbbn.set_random_seed(1)
+    model = nbbn.Sequential([nbbn.layers.Dense(units, activation=end)])
+    model.compile(nbbn.optimizers.SGD(0.0), loss)
+    return model.fit(x, y, verbose=0, shuffle=False, **weights).history["loss"][0]
+
+
+KEYS = [int, bool, np.bool_, np.int8, np.float32, float]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_class_weight_by_the_labels_value(blobs, kind, dtype):
+    x, y = blobs
+    y = (y > 0).astype(dtype)
+    by_row = {"sample_weight": np.where(y > 0, 4.0, 0.5)}
+    for target in (y, y[:, None]):
+        ref = fitted_loss(x, target, by_row, "binary_crossentropy", 1)
+        by_class = {"class_weight": {kind(0): 0.5, kind(1): kind(1) * 4.0}}
+        assert fitted_loss(x, target, by_class, "binary_crossentropy", 1) == ref
+
+
+@pytest.mark.parametrize("kind", [int, np.int8, np.float32, float])
+def test_class_weight_of_more_than_two_classes(blobs, kind):
+    x, y = blobs
+    by_row = {"sample_weight": np.array([1.0, 2.0, 5.0])[y]}
+    ref = fitted_loss(x, y, by_row, SPARSE, 3)
+    by_class = {"class_weight": {kind(2): 5, kind(1): 2}}
+    assert fitted_loss(x, y, by_class, SPARSE, 3) == ref
+    for smoothing in (0.0, 0.1):
+        shares = nbbn.utils.to_categorical(y) * (1 - smoothing) + smoothing / 3
+        ref = fitted_loss(x, shares, by_row, "categorical_crossentropy", 3)
+        assert fitted_loss(x, shares, by_class, "categorical_crossentropy", 3) == ref
+
+
 CASES = {
     SPARSE: ("softmax", 3, lambda y: y, lambda t, p: -np.log(p[np.arange(len(t)), t])),
     "categorical_crossentropy": (

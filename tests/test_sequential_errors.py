@@ -186,6 +186,16 @@ FIT = {
         ValueError,
         r"class_weight must hold finite numbers",
     ),
+    "class weight below 0": (
+        lambda m: m.fit(X, Y, class_weight={0: -1.0}), ValueError, "finite numbers of 0 or more",
+    ),
+    "class weight of no number": (
+        lambda m: m.fit(X, Y, class_weight={0: [1.0, 2.0]}), ValueError,
+        "finite numbers of 0 or more",
+    ),
+    "class between": (
+        lambda m: m.fit(X, Y, class_weight={0.5: 1.0}), ValueError, r"names class 0\.5, but",
+    ),
     "evaluate": (lambda m: m.evaluate(X, Y + 9), ValueError, r"y holds the label 11"),
     "predict": (lambda m: m.predict(X[:, :2]), ValueError, r"the model takes rows of shape \(6,\)"),
     "predict in batches": (
@@ -499,3 +509,11 @@ def test_a_foreign_optimizer_state_is_refused(tmp_path):
         save_file({**tensors, name: np.ascontiguousarray(array)}, path, header)
         with pytest.raises(nbbn.FileError, match=match):
             nbbn.load(path)
+
+
+def test_class_weight_needs_classes():
+    for units, targets in ((1, np.full(len(X), 0.3)), (2, np.ones((len(X), 2)))):
+        model = nbbn.Sequential([nbbn.layers.Dense(units)])
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match="class_weight needs one class a row"):
+            model.fit(X, targets, class_weight={0: 2.0}, verbose=0)

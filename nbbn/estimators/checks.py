@@ -170,8 +170,13 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
     if class_weight is None:
         return None
     if isinstance(class_weight, dict) and y.ndim == 2:
-        raise ValueError("class_weight as a dict needs one label a row; "
-                         "for a multilabel target use sample_weight")
+        raise ValueError("class_weight as a dict needs one label a row; for a multilabel target "
+                         f"give a list of {y.shape[1]} dicts, one for each label")
+    if isinstance(class_weight, list):
+        labels = y.shape[1] if y.ndim == 2 else 0
+        if len(class_weight) != labels or not all(isinstance(w, dict) for w in class_weight):
+            raise ValueError("class_weight as a list is for multilabel targets and holds a dict "
+                             f"for each label, got {class_weight} for {max(labels, 1)} labels")
     if incremental and class_weight == "balanced":
         raise ValueError("class_weight='balanced' is not supported for partial_fit, which does not "
                          "know all rows; give the dict of "

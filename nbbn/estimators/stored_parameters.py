@@ -18,7 +18,7 @@ _APART = ("callbacks", "checkpoint", "layers", "random_state")
 
 # Parameters that stand in a file as a mapping, and what makes them of it.
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "class_weight": lambda value: dict(value["items"]),  # whose labels may be of any kind
+    "class_weight": lambda value: _class_weight(value),
     "learning_rate": schedules.from_config,
     "loss": losses.get,
     "optimizer": optimizers.get,
@@ -52,8 +52,13 @@ def from_json(values: dict[str, Any]) -> dict[str, Any]:
     return {name: _taken(name, value) for name, value in values.items()}
 
 
+def _class_weight(value: Any) -> Any:
+    """A dict, whose labels may be of any kind, or one for each label of a row."""
+    return [_class_weight(v) for v in value] if isinstance(value, list) else dict(value["items"])
+
+
 def _taken(name: str, value: Any) -> Any:
-    if isinstance(value, dict):
+    if name in _READERS and isinstance(value, (dict, list)):
         return _READERS[name](value)
     if isinstance(value, list):
         return tuple(value)

@@ -338,7 +338,9 @@ class Sequential(BaseModel):
         x = inputs.check_rows(x, before, dtype, name_x)
         y = inputs.check_targets(y, compiled.loss, after, len(x), dtype, name_y, name_x)
         units, name = int(np.prod(after)), f"{prefix}sample_weight"
-        return Samples(x, y, inputs.check_weights(sample_weight, class_weight, y, units, name))
+        softmax = compiled.loss.end == "softmax"
+        return Samples(x, y, inputs.check_weights(sample_weight, class_weight, y, units, name,
+                                                  softmax=softmax))
 
     # -- measuring
 

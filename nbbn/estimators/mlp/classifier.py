@@ -18,8 +18,9 @@ from nbbn.estimators.mlp.parameters import ATTRIBUTES, PARAMETERS, POSITIONAL
 _PARAMETERS = {
     **PARAMETERS,
     "class_weight": Parameter(
-        None, [None, dict, StrOptions({"balanced"})], "dict, 'balanced' or None", """
+        None, [None, dict, list, StrOptions({"balanced"})], "dict, list, 'balanced' or None", """
         Weights of the classes, by label; 'balanced': `n_samples / (n_classes * np.bincount(y))`.
+        For several labels a row a list, a dict from 0 and 1 for each, whose weights multiply.
         They multiply `sample_weight` in training, and leave the validation rows alone."""),
 }
 

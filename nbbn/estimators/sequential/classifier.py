@@ -14,8 +14,9 @@ from nbbn.estimators.sequential.parameters import ATTRIBUTES, NOTES, PARAMETERS
 _PARAMETERS = {
     **PARAMETERS,
     "class_weight": Parameter(
-        None, [None, dict, StrOptions({"balanced"})], "dict, 'balanced' or None", """
-        Weight of each label, times `sample_weight`; "balanced": inversely to their numbers."""),
+        None, [None, dict, list, StrOptions({"balanced"})], "dict, list, 'balanced' or None", """
+        Weight of each label, times `sample_weight`; "balanced": inversely to their numbers. For
+        several labels a row a list, a dict from 0 and 1 for each."""),
 }
 
 
