@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import inspect
 import math
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from numbers import Real
@@ -82,8 +84,16 @@ def _overrides(callback: Callback, method: str) -> bool:
     return method in callback.__dict__ or own is not getattr(Callback, method)
 
 
+# Callbacks at work and the thread that each works in.
+_OWNERS: dict[int, int] = {}
+_OWNERS_LOCK = threading.Lock()
+
+
 class CallbackList:
-    """Callbacks called one after the other, in the order given.
+    """Callbacks called one after the other, in the order given, within a `with`.
+
+    A callback that works in another thread already, as clones share it, stays there: here works a
+    shallow copy, so that neither fit sees the other's state, and lists fill together.
 
     Parameters
     ----------
@@ -107,8 +117,25 @@ class CallbackList:
                 hint = f"; make an object of it: {callback.__name__}(...)" if named else ""
                 raise TypeError("callbacks must be objects of nbbn.callbacks.Callback, "
                                 f"got {callback!r}{hint}")
-        self.call("set_params", params)
-        self.call("set_model", model)
+        self._model, self._params, self._owned = model, params, set[int]()
+
+    def __enter__(self) -> CallbackList:
+        here = threading.get_ident()
+        with _OWNERS_LOCK:
+            for place, callback in enumerate(self.callbacks):
+                if _OWNERS.get(id(callback), here) != here:
+                    self.callbacks[place] = copy.copy(callback)
+                elif id(callback) not in _OWNERS:
+                    _OWNERS[id(callback)] = here
+                    self._owned.add(id(callback))
+        self.call("set_params", self._params)
+        self.call("set_model", self._model)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with _OWNERS_LOCK:
+            for owned in self._owned:
+                del _OWNERS[owned]
 
     @property
     def by_batch(self) -> bool:

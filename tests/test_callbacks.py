@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -439,3 +442,56 @@ def test_terminate_on_nan(model, data, capsys):
     assert len(history.epoch) < 20 and "training stops" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match=r"the loss is nan at batch"):
         model.fit(*data, callbacks=[TerminateOnNaN(raise_error=True)], verbose=0)
+
+
+# -- several fits at once
+
+
+class Together(Callback):
+    """Waits for the other fit at the end of every epoch, while there is another."""
+
+    def __init__(self, parties):
+        super().__init__()
+        self.barrier, self.models = threading.Barrier(parties), []
+
+    def on_epoch_end(self, epoch, logs=None):
+        with suppress(threading.BrokenBarrierError):
+            self.barrier.wait(5)
+        self.models.append(self.model)
+
+    def on_train_end(self, logs=None):
+        self.barrier.abort()
+
+
+def test_fits_in_threads_share_no_state_of_callbacks(data):
+    """Each stops where it would alone; what callbacks keep in lists comes together."""
+    falling, rising = [9, 8, 7, 6, 5, 4, 3, 2], [1, 2, 3, 4, 5, 6, 7, 8]
+    stop, together = EarlyStopping(patience=2, restore_best_weights=True), Together(2)
+
+    def fit(values):
+        model = Sequential([Dense(3, activation="softmax")])
+        model.compile("adam", SPARSE)
+        script, _ = run(model, data, values, together, stop)
+        return model, script
+
+    with ThreadPoolExecutor(2) as pool:
+        (first, seen), (second, seen_by_second) = pool.map(fit, [falling, rising])
+    assert len(seen.weights) == 8 and len(seen_by_second.weights) == 3
+    assert_same(first.get_weights(), seen.weights[7])
+    assert_same(second.get_weights(), seen_by_second.weights[0])
+    assert together.models.count(first) == 8 and together.models.count(second) == 3
+    # Alone again, the fit works on the object itself.
+    third, _ = fit(rising)
+    assert stop.stopped_epoch == 2 and stop.model is third
+
+
+def test_a_failed_fit_lets_go_of_its_callbacks(model, data):
+    class Failing(Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("told so")
+
+    stop = EarlyStopping(patience=2)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="told so"):
+        pool.submit(run, model, data, [1.0], stop, Failing()).result()
+    run(model, data, [1, 2, 3, 4], stop)
+    assert stop.stopped_epoch == 2

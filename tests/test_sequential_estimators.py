@@ -637,3 +637,18 @@ def test_an_unfitted_one_is_not_saved(tmp_path):
     with pytest.raises(NotFittedError, match="not fitted"):
         classifier().save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_clones_in_threads_stop_where_they_would_alone(digits):
+    joblib = pytest.importorskip("joblib")
+    from sklearn.model_selection import cross_val_score
+
+    X, y = digits
+    X = X.reshape(len(X), -1)
+    stop = nbbn.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
+    model = classifier(
+        dense(), epochs=8, validation_fraction=0.2, callbacks=[stop], random_state=0
+    )
+    alone = cross_val_score(model, X, y, cv=4)
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert (cross_val_score(model, X, y, cv=4) == alone).all()

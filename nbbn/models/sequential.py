@@ -242,13 +242,13 @@ class Sequential(BaseModel):
         history.set_model(self)
         history.set_params(params)
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        fit = Fit(self, Loop(trainer, targets, self._plans(edges, shuffle)),
-                  lambda: self._trainer(samples, largest), samples,
-                  Measure(compiled.loss, compiled.metrics(self._units())),
-                  CallbackList(callbacks, self, params), history,
-                  epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency)
         self.stop_training = False
-        fit.run(initial_epoch, epochs)
+        with CallbackList(callbacks, self, params) as called:
+            fit = Fit(self, Loop(trainer, targets, self._plans(edges, shuffle)),
+                      lambda: self._trainer(samples, largest), samples,
+                      Measure(compiled.loss, compiled.metrics(self._units())), called, history,
+                      epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency)
+            fit.run(initial_epoch, epochs)
         return history
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
@@ -379,12 +379,12 @@ class Sequential(BaseModel):
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
         with self._layers.unbuilt_on_error():
             samples = self._samples(x, y, sample_weight)
-        called = CallbackList(callbacks, self, {"verbose": verbose})
-        called.call("on_test_begin", {})
-        start = time.perf_counter()
-        measure = Measure(compiled.loss, compiled.metrics(self._units()))
-        logs = measure(samples, self._outputs(samples.x, for_loss=True), self._penalty())
-        called.call("on_test_end", logs)
+        with CallbackList(callbacks, self, {"verbose": verbose}) as called:
+            called.call("on_test_begin", {})
+            start = time.perf_counter()
+            measure = Measure(compiled.loss, compiled.metrics(self._units()))
+            logs = measure(samples, self._outputs(samples.x, for_loss=True), self._penalty())
+            called.call("on_test_end", logs)
         if verbose:
             seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
             print(steps_line(count, seconds, logs))
