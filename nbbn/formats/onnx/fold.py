@@ -142,8 +142,12 @@ def _check_format(model: Model, what: str) -> None:
     """Have onnx check a model."""
     from onnx import checker
 
+    proto = file.stand_in(model)
+    for value in proto.graph.output:  # the checker wants a shape, evaluators do not
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     try:
-        checker.check_model(file.stand_in(model))
+        checker.check_model(proto)
     except (checker.ValidationError, RuntimeError) as err:
         raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
