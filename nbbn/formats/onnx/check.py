@@ -90,13 +90,13 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
 def _comparable_files(before: Path, after: Path, folder: Path) -> tuple[Path, Path]:
     """The files, or copies that show the last numbers before outputs that cannot be compared."""
     source, folded = file.from_file(before), file.from_file(after)
-    graph = OnnxGraph(source, defaults=True)
+    graph = OnnxGraph(source)
     values = shown(graph)
     names = [value.value for value in values]
     if names == [output.name for output in graph.proto.output] and runs_whole(graph):
         return before, after
     try:
-        other = OnnxGraph(folded, defaults=True)
+        other = OnnxGraph(folded)
         theirs = [value.of(other) for value in values]
     except KeyError as err:
         raise FoldCheckFailed(f"the folded model has no value {err}, so the fold cannot be "

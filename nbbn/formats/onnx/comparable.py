@@ -7,13 +7,13 @@ compared instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from nbbn.fold.check import FoldCheckFailed
 from nbbn.formats.onnx.file import Model, graphs_within
-from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read, needed
 from nbbn.formats.onnx.tensors import DTYPES
 
 # To whole numbers, though of a floating-point type.
@@ -53,22 +53,12 @@ def shown(graph: OnnxGraph) -> tuple[Shown, ...]:
     for output in outputs:
         for value in jumps.before(output):
             found.setdefault(value.value, value)
-    seen = _needed(graph, found)
-    for node in _needed(graph, outputs):
+    seen = needed(graph, found)
+    for node in needed(graph, outputs):
         if node.operator == "BatchNormalization" and node not in seen:
             raise FoldCheckFailed(f"no floating-point numbers behind {node.shown} can be computed, "
                                   "so the fold cannot be checked")
     return tuple(found.values())
-
-
-def _needed(graph: OnnxGraph, values: Iterable[str]) -> list[OnnxNode]:
-    """The nodes that values follow from, the last first."""
-    needed, nodes = set(values), []
-    for node in reversed(graph.nodes):
-        if needed & set(node.outputs):
-            needed |= set(names_read(node.proto))
-            nodes.append(node)
-    return nodes
 
 
 def showing(model: Model, values: Sequence[str]) -> Model:
@@ -84,7 +74,7 @@ def showing(model: Model, values: Sequence[str]) -> Model:
     kept = [copied(declared.get(name) or onnx.ValueInfoProto(name=name)) for name in values]
     del graph.output[:]
     graph.output.extend(kept)
-    nodes = [copied(node.proto) for node in _needed(OnnxGraph(model, defaults=True), values)]
+    nodes = [copied(node.proto) for node in needed(OnnxGraph(model), values)]
     del graph.node[:]
     graph.node.extend(reversed(nodes))
     return Model(skeleton, model.tensors)

@@ -38,7 +38,8 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
     Returns
     -------
     model : onnx.ModelProto
-        With the same inputs, outputs, operator versions and metadata.
+        With the same inputs, outputs, operator versions and metadata; but weights that a caller
+        might have replaced, as they were inputs too, are none where they were folded.
     report : FoldReport
 
     Raises
