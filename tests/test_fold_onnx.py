@@ -694,6 +694,146 @@ def test_weights_that_are_computed(which):
     assert f"{what}, is not a constant" in report.entries[0].reason and NORM in ops(folded)
 
 
+# Batch norms that are written as products and sums
+
+
+def arithmetic(g, x, *operators, shape=(6, 1, 1)):
+    for operator in operators:
+        x = g.add(operator, x, g.tensor(g.rng.uniform(0.5, 1.5, shape)))
+    return x
+
+
+def assert_fewer(g, *left, folds=1, outputs=()):
+    """What is left of a graph that gives the same; the report tells of what went."""
+    model = g.model(*outputs)
+    folded, report = fold_onnx(model, strict=True)
+    onnx.checker.check_model(folded, full_check=True)
+    assert ops(folded) == [*left] and report.n_folded == report.n_total == folds
+    x = rows_for(model)
+    for ref, got in zip(run(model, x), run(folded, x), strict=True):
+        np.testing.assert_allclose(got, ref, rtol=0, atol=2e-6 * np.abs(ref).max())
+    return report
+
+
+CHAINS = [["Mul", "Add"], ["Sub", "Div", "Mul", "Add"], ["Add", "Mul"], ["Mul"], ["Div", "Sub"]]
+
+
+@pytest.mark.parametrize("operators", CHAINS, ids=" ".join)
+@pytest.mark.parametrize("shape", [(6, 1, 1), (1, 6, 1, 1), (), (1,), (1, 1, 1)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_and_sums_behind_a_convolution(operators, shape, bias):
+    g = Builder()
+    y = g.conv(g.input("x", *IMAGE), 4, 6, 2, 2, bias=bias)
+    g.add("Relu", arithmetic(g, y, *operators, shape=shape))
+    report = assert_fewer(g, "Conv", "Relu")
+    first = next(node.name for node in g.nodes if node.op_type in operators)
+    assert f"'{first}'" in report.entries[0].name or operators[0] == "Add"
+    assert (report.entries[0].into, report.entries[0].direction) == ("conv0", "backward")
+
+
+@pytest.mark.parametrize("operators", CHAINS, ids=" ".join)
+@pytest.mark.parametrize("kind", ["MatMul", "MatMul of tokens", "Gemm", "MatMul, Add"])
+def test_products_and_sums_behind_a_dense_layer(operators, kind):
+    g = Builder()
+    x = g.input("x", *(("n", 5, 4) if "tokens" in kind else ("n", 4)))
+    y = g.add(kind.split()[0].strip(","), x, g.weights(4, 6))
+    if kind.endswith("Add"):
+        y = g.add("Add", g.weights(6), y)
+    g.add("Relu", arithmetic(g, y, *operators, shape=(6,)))
+    gains = kind != "Gemm" and (kind.endswith("Add") or operators != ["Mul"])
+    assert_fewer(g, kind.split()[0].strip(","), *(["Add"] if gains else []), "Relu")
+
+
+def test_products_and_sums_through_what_they_may_pass_and_before_convolutions():
+    g = Builder()
+    y = g.add("AveragePool", conv6(g), kernel_shape=[2, 2])
+    y = g.add("Relu", arithmetic(g, y, "Mul", "Add"))
+    y = g.conv(arithmetic(g, y, "Sub", "Div"), 6, 3, 2, 2)
+    g.add("Relu", g.add("Transpose", y, perm=[0, 2, 3, 1]))
+    assert_fewer(g, "Conv", "AveragePool", "Relu", "Conv", "Transpose", "Relu", folds=2)
+
+
+def test_a_batch_norm_and_a_scale_of_its_own():
+    """As Caffe writes them; either order, and one whose batch norm stays."""
+    for first in (True, False):
+        g = Builder()
+        y = conv6(g)
+        y = arithmetic(g, g.norm(y, 6), "Mul", "Add") if first else g.norm(
+            arithmetic(g, y, "Mul", "Add"), 6
+        )
+        g.add("Relu", y)
+        assert_fewer(g, "Conv", "Relu", folds=2)
+    g = Builder()
+    g.add("Relu", arithmetic(g, g.norm(g.add("Relu", g.input("x", *IMAGE)), 4), "Mul", shape=(4, 1, 1)))
+    assert_stays(g.model(), "is written as products and sums")
+
+
+@pytest.mark.parametrize("what", ["a value", "two axes", "more axes", "only sums", "in turn", "rows"])
+def test_other_products_and_sums_stay(what):
+    g = Builder()
+    y = conv6(g)
+    if what == "a value":
+        y = g.add("Add", g.add("Mul", y, y), g.tensor(1.0))
+    elif what == "two axes":
+        y = arithmetic(g, y, "Mul", "Add", shape=(6, 6, 1))
+    elif what == "more axes":
+        y = arithmetic(g, y, "Mul", "Add", shape=(2, 1, 6, 1, 1))
+    elif what == "only sums":
+        y = arithmetic(g, y, "Sub", "Sub")
+    elif what == "in turn":
+        y = g.add("Div", g.tensor(1.5), y)
+    else:
+        y = arithmetic(g, g.add("Relu", y), "Mul", "Add")
+    y = g.add("Sigmoid", y)
+    g.add("Concat", y, y, axis=0)
+    kept = [node.op_type for node in g.nodes]
+    model = g.model()
+    folded, report = fold_onnx(model, strict=True)
+    assert report.n_total == 0 and ops(folded) == kept
+
+
+def test_products_do_not_become_sums_elsewhere():
+    """A scale before products without biases stays where it is: each would need a sum instead."""
+    g = Builder()
+    y = arithmetic(g, g.add("Relu", g.input("x", "n", 5, 6)), "Mul", "Add", shape=(6,))
+    y = g.add("Add", g.add("MatMul", y, g.weights(6, 3)), g.add("MatMul", y, g.weights(6, 3)))
+    assert_fewer(g, "Relu", "Mul", "Add", "MatMul", "MatMul", "Add", folds=0)
+    g = Builder()
+    y = arithmetic(g, g.add("Relu", g.input("x", "n", 5, 6)), "Mul", shape=(6,))
+    y = g.add("Add", g.add("MatMul", y, g.weights(6, 3)), g.add("MatMul", y, g.weights(6, 3)))
+    assert_fewer(g, "Relu", "MatMul", "MatMul", "Add", folds=1)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_a_layer_norms_scale_goes_into_the_next_dense_layers(bias, axis):
+    g = Builder()
+    x = g.input("x", "n", 5, 6)
+    arrays = [g.tensor(g.rng.uniform(0.5, 1.5, 6)) for _ in range(1 + bias)]
+    y = g.add("LayerNormalization", x, *arrays, axis=axis)
+    first, second = (
+        g.add("Add", g.add("MatMul", y, g.weights(6, 3)), g.weights(3)) for _ in range(2)
+    )
+    g.add("Mul", first, second)
+    assert_fewer(g, "LayerNormalization", "MatMul", "Add", "MatMul", "Add", "Mul")
+    folded = fold_onnx(g.model())[0]
+    assert len(folded.graph.node[0].input) == 2
+    np.testing.assert_array_equal(named(folded, folded.graph.node[0].input[1]), 1)
+
+
+def test_a_layer_norms_scale_stays_where_something_else_reads_it():
+    g = Builder()
+    arrays = [g.tensor(g.rng.uniform(0.5, 1.5, 6)) for _ in range(2)]
+    y = g.add("LayerNormalization", g.input("x", "n", 5, 6), *arrays)
+    z = g.add("Add", g.add("MatMul", y, g.weights(6, 6)), g.weights(6))
+    g.add("Concat", y, z, axis=1)
+    assert_fewer(g, "LayerNormalization", "MatMul", "Add", "Concat", folds=0)
+    g = Builder()  # and as an output of the graph
+    arrays = [g.tensor(g.rng.uniform(0.5, 1.5, 6)) for _ in range(2)]
+    y = g.add("LayerNormalization", g.input("x", "n", 5, 6), *arrays)
+    assert_fewer(g, "LayerNormalization", folds=0)
+
+
 # Backward through what an affine map may pass
 
 

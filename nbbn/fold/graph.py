@@ -53,6 +53,9 @@ class Norm(Node):
         Why it can never be folded; empty where it can.
     merged : bool
         Whether `affine` holds another batch norm besides.
+    arithmetic : bool
+        Whether it is written as products and sums, of which a graph has many: it is told of only
+        where it is folded, and holds no other batch norm.
     """
 
     affine: Affine | None = None
@@ -61,6 +64,7 @@ class Norm(Node):
     epsilon: float = 0.0
     obstacle: str = ""
     merged: bool = False
+    arithmetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Linear(Node):
         Why it cannot take in the batch norm before it; empty where it can.
     before, after : Affine or None
         What is to be folded in.
+    bias_costs : bool
+        Whether a first bias takes a node of its own.
     """
 
     kind: str = "dense"
@@ -99,6 +105,7 @@ class Linear(Node):
     not_forward: str = ""
     before: Affine | None = None
     after: Affine | None = None
+    bias_costs: bool = False
 
     @property
     def changed(self) -> bool:

@@ -97,6 +97,8 @@ def _refusal(node: Node) -> str:
 
 def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
     """The reason if two batch norms do not make one; what leaves `first` is normalised again."""
+    if second.arithmetic:
+        return f"{second.title} is written as products and sums"
     if second.obstacle or second.affine is None:
         return f"{second.title} stays: {second.obstacle}"
     if second.axis != axis:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,10 +44,12 @@ class _Moves(NamedTuple):
         return self.difference / self.bound if self.bound else np.inf if self.difference else 0.0
 
 
-def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: Path) -> Check:
+def check_files(before: Path, after: Path, rows: Any, moments: Moments, folded: Set[str],
+                folder: Path) -> Check:
     """Compare the files of a source and of the folded model.
 
-    On random numbers and the caller's `rows`; models with moved weights are written to `folder`.
+    On random numbers and the caller's `rows`; `folded` are values of the source that batch norms
+    gave; models with moved weights are written to `folder`.
     The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by
     `eps * sqrt(fan-in)`.
 
@@ -63,7 +65,7 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     FoldCheckFailed
         Where nothing can be compared.
     """
-    before, after = _comparable_files(before, after, folder)
+    before, after = _comparable_files(before, after, folded, folder)
     opened, run = engine(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
     del run  # before the next model is opened: memory holds one at a time
@@ -87,11 +89,12 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
 
 
-def _comparable_files(before: Path, after: Path, folder: Path) -> tuple[Path, Path]:
+def _comparable_files(before: Path, after: Path, norms: Set[str],
+                      folder: Path) -> tuple[Path, Path]:
     """The files, or copies that show the last numbers before outputs that cannot be compared."""
     source, folded = file.from_file(before), file.from_file(after)
     graph = OnnxGraph(source)
-    values = shown(graph)
+    values = shown(graph, norms)
     names = [value.value for value in values]
     if names == [output.name for output in graph.proto.output] and runs_whole(graph):
         return before, after

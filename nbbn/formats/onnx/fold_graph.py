@@ -13,15 +13,22 @@ from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.expressions import constants_of
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
+from nbbn.formats.onnx.fold_scales import scale_from, scale_within
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.operators import constant_of, operator_of
 
 
 class Place(NamedTuple):
-    """Which node of the model one of the graph is, and which adds its bias, where another does."""
+    """Which node of the model one of the graph is, and which adds its bias, where another does.
+
+    `rest` are the other nodes of a batch norm that is written as products and sums; `within` says
+    that it is the scale and shift that a layer norm ends with.
+    """
 
     node: int
     addition: int | None = None
+    rest: tuple[int, ...] = ()
+    within: bool = False
 
 
 class Names:
@@ -90,22 +97,36 @@ def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
     names = Names(set())
     nodes: list[Node] = []
     places: dict[str, Place] = {}
-    additions: set[int] = set()
+    taken: set[int] = set()
     for i, node in enumerate(graph.nodes):
-        if i in graph.transparent or i in additions:
+        if i in graph.transparent or i in taken:
             continue
         name = names.new(node.name or next((o for o in node.outputs if o), node.operator))
-        made = operator_of(node).fold(node, name, graph) or opaque(node, name, graph)
-        made, addition = _with_addition(made, node, graph)
-        outputs = node.outputs if addition is None else graph.nodes[addition].outputs
-        if addition is not None:
-            additions.add(addition)
+        scale = scale_from(i, graph, name)
+        addition, rest = None, tuple[int, ...]()
+        if scale is None:
+            made = operator_of(node).fold(node, name, graph) or opaque(node, name, graph)
+            made, addition = _with_addition(made, node, graph)
+        else:
+            made, rest = scale
+            made = replace(made, title=" and ".join(graph.nodes[k].shown for k in (i, *rest)))
+        end = rest[-1] if rest else i if addition is None else addition
+        outputs = graph.nodes[end].outputs
+        taken |= {end, *rest}
         read = [value for value in names_read(node.proto) if graph.constant(value) is None]
         if not node.domain and node.operator in ("Shape", "Size"):
             read = []  # no number of it, and folding keeps the shape
         inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
-        nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
-        places[name] = Place(i, addition)
+        made = replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o))
+        places[name] = Place(i, addition, rest)
+        ending = scale_within(node, graph, names.new(f"{name} ending"))
+        if ending is not None:
+            plain = f"{node.output} before its scale"  # a value of this graph alone
+            nodes.append(replace(made, outputs=(plain,)))
+            made = replace(ending, inputs=(plain,), outputs=(node.output,),
+                           title=f"the scale and shift of {node.shown}")
+            places[ending.name] = Place(i, within=True)
+        nodes.append(made)
     return Graph(nodes, graph.outputs), places
 
 

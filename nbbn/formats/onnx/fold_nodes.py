@@ -132,7 +132,7 @@ def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
         return None
     rank = graph.rank(node.inputs[0])
     axis = None if rank is None else rank - 1
-    return _dense(name, axis, axis, kernel.dims, kernel.array)
+    return replace(_dense(name, axis, axis, kernel.dims, kernel.array), bias_costs=True)
 
 
 def _dense(name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int],

@@ -130,6 +130,11 @@ class OnnxGraph:
                 readers.setdefault(name, []).append(i)
         return readers
 
+    @cached_property
+    def givers(self) -> dict[str, OnnxNode]:
+        """The node that gives a value."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
     @property
     def outputs(self) -> set[str]:
         """The graph's outputs, under their first names."""

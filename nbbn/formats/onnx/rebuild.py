@@ -36,12 +36,22 @@ class _Rebuild:
         self._gone: set[int] = set()
         self._added: dict[int, Any] = {}
         self._renamed: dict[str, str] = {}
+        self._inner: set[str] = set()  # values of the folded graph alone
 
     def finish(self, norms: list[Norm], graph: Graph) -> Model:
         """The rebuilt model."""
         for norm in norms:
-            if norm.name not in graph.nodes:
-                self._gone.add(self._places[norm.name].node)
+            place = self._places[norm.name]
+            if place.within:
+                plain = self._source.nodes[place.node].output
+                inner = next(n.outputs[0] for n in graph.nodes.values()
+                             if self._places[n.name] == Place(place.node))
+                self._inner.add(inner)
+                self._renamed[inner] = plain
+                if norm.name not in graph.nodes:
+                    self._plain(norm, place)
+            elif norm.name not in graph.nodes:
+                self._gone |= {place.node, *place.rest}
                 self._renamed[norm.outputs[0]] = norm.inputs[0]
         for node in graph.nodes.values():
             if not isinstance(node, Norm) and node.outputs:
@@ -54,9 +64,19 @@ class _Rebuild:
         self._drop_unused()
         return Model(self._skeleton, self._tensors)
 
+    def _plain(self, norm: Norm, place: Place) -> None:
+        """A layer norm whose scale and shift are gone."""
+        proto = self._graph.node[place.node]
+        dims, data_type, _ = self._source.known(proto.input[1])
+        ones = partial(np.ones, dims)
+        scale = self._put(proto.input[1], f"{proto.output[0]}_ones", dims, data_type, ones)
+        proto.input[:] = [proto.input[0], scale]
+
     def _outputs(self, node: Node) -> None:
         """A node that a batch norm has joined gives that's output, also to who read its own."""
         place, new = self._places[node.name], node.outputs[0]
+        if new in self._inner:
+            return
         at = place.node if place.addition is None else place.addition
         proto = self._graph.node[at]
         old = proto.output[0]
@@ -75,14 +95,15 @@ class _Rebuild:
         def kernel_array() -> np.ndarray:
             return check_finite(layout(folded_kernel(linear, dtype)), f"kernel of {name}")
 
-        old = self._old_bias(source, place)
-        bias = self._put(old, f"{name}_bias", array.shape, data_type, lambda: array)
+        old, bias = self._old_bias(source, place), ""
+        if old or array.any():
+            bias = self._put(old, f"{name}_bias", array.shape, data_type, lambda: array)
         kernel = self._put(of, f"{of}_folded", dims, data_type, kernel_array)
         if source.operator == "MatMul":
             self._matmul(place, linear, kernel, bias)
             return
         _without(proto, "alpha", "beta")
-        proto.input[:] = [proto.input[0], kernel, bias]
+        proto.input[:] = [proto.input[0], kernel, *([bias] if bias else ())]
         proto.output[0] = linear.outputs[0]
         if place.addition is not None:
             self._gone.add(place.addition)
@@ -99,6 +120,8 @@ class _Rebuild:
 
         proto = self._graph.node[place.node]
         proto.input[1] = kernel
+        if not bias:
+            return
         if place.addition is None:
             proto.output[0] = self._names.new(f"{linear.name}_product")
             name = self._names.new(f"{linear.name}_add")
