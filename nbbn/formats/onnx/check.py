@@ -74,7 +74,7 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folded: 
     del run
     worst = int(np.argmax([_distance(a, b) for a, b in zip(ref, got)]))
     spreads = [
-        _spreads(opened, path, feeds[worst], out[worst], folder)
+        moves_of(opened, path, feeds[worst], out[worst], folder)
         for path, out in ((before, ref), (after, got))
     ]
     found = [
@@ -172,7 +172,7 @@ def _distance(ref: Outputs, got: Outputs) -> float:
     return max((_difference(a, b) / (_largest(a) or 1.0) for a, b in pairs), default=0.0)
 
 
-def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
+def moves_of(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
              folder: Path) -> list[float]:
     """How far each output moves when each weight moves by the roundings it takes part in."""
     rng = np.random.default_rng(SEED)

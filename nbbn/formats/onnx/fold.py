@@ -139,6 +139,11 @@ def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Seen]:
     return folded, report, _Seen(_moments(source, norms), gone)
 
 
+def moments_of(source: Model) -> Moments:
+    """Mean and deviation of inputs that batch norms read."""
+    return _moments(source, graph_of(looked_through(source))[0].norms())
+
+
 def _moments(source: Model, norms: list[Norm]) -> Moments:
     inputs = {value.name for value in source.skeleton.graph.input}
     return {
