@@ -21,10 +21,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_images,
     norm_pool,
     norm_rows,
-    norm_rows_backward,
-    norm_weighted,
     pool,
-    scan,
     softmax,
     update,
 )

@@ -13,14 +13,7 @@ import math
 
 from nbbn.activations import SELU_ALPHA, SELU_SCALE
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import (
-    READ_COLUMNS,
-    READ_IMAGES,
-    WRITE_COLUMNS,
-    WRITE_IMAGES,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Write, inline, kernel
 from nbbn.kernels.simd import (
     absolute,
     fma,
@@ -32,8 +25,7 @@ from nbbn.kernels.simd import (
     store,
     where_positive,
 )
-from nbbn.kernels.team import share
-from nbbn.kernels.window import share_images
+from nbbn.kernels.team import share, share_images
 
 # Names of those that have kernels in place on columns.
 BY_OUTPUT: list[str] = []
@@ -51,13 +43,13 @@ def _register(name: str, forward, slope, parameters=()) -> None:
 def _by_vector(function, slope, name: str = "") -> None:
     """Register an activation of vectors, under its function's name."""
 
-    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
             store(y, i, function(x, load(x, i), *numbers))
 
-    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
@@ -179,7 +171,7 @@ def _by_output(function, slope) -> None:
     def slope_by_input(like, x, dy):
         return slope(like, function(like, x), dy)
 
-    def forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
+    def forward(x: Write.COLUMNS, x_stride, panels, rows, thread, threads):
         """`x = f(x)`."""
         v = lanes(x)
         first, end = share(panels, thread, threads)
@@ -188,7 +180,7 @@ def _by_output(function, slope) -> None:
                 i = r * x_stride + panel * v
                 store(x, i, function(x, load(x, i)))
 
-    def backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread,
+    def backward(dy: Write.COLUMNS, dy_stride, y: Read.COLUMNS, y_stride, panels, rows, thread,
                  threads):
         """`dy *= f'`, from the outputs `y`."""
         v = lanes(dy)
@@ -241,13 +233,13 @@ _by_output(elementary.tanh, tanh_slope)
 def _by_number(function) -> None:
     """Register an activation of single numbers, under its function's name."""
 
-    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):
             y[i] = scalar(y, function(float(x[i]), 0.0, *numbers)[0])
 
-    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):

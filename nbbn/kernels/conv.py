@@ -9,17 +9,9 @@ summed by block of images and merged in block order.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    INDICES,
-    READ_ALL,
-    READ_IMAGES,
-    WRITE_ALL,
-    WRITE_IMAGES,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store
-from nbbn.kernels.team import share
+from nbbn.kernels.team import share, share_images
 from nbbn.kernels.tile import best_height, strips, strips_onto
 from nbbn.kernels.window import (
     BORDERED_W,
@@ -40,7 +32,6 @@ from nbbn.kernels.window import (
     bordered,
     clear,
     clear_border,
-    share_images,
 )
 
 
@@ -87,8 +78,8 @@ def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
 
 
 @kernel(inference=True)
-def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
-                 bias: READ_ALL, relu, z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks,
+def conv_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, weight_depth,
+                 bias: Read.ALL, relu, z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks,
                  rows, thread, threads):
     """`z = x * weights + bias` (cross-correlation) over own images, with `relu` clipped at 0."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -99,9 +90,9 @@ def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, we
 
 
 @kernel(inference=True)
-def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
-                      bias: READ_ALL, relu, pool: INDICES, y: WRITE_IMAGES, y_image, panels,
-                      scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows, thread, threads):
+def conv_pool_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, weight_depth,
+                      bias: Read.ALL, relu, pool: INDICES, y: Write.IMAGES, y_image, panels,
+                      scratch: Write.ALL, strip: Write.ALL, blocks, rows, thread, threads):
     """The maxima of the windows of `x * weights + bias`, with `relu` their positive part.
 
     For pools that do not overlap.
@@ -158,8 +149,8 @@ def _add_gradient(w, source, dz, partial, weight_depth, panels):
 
 
 @kernel
-def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
-                  partial: WRITE_IMAGES, weight_depth, panels, scratch: WRITE_ALL, blocks, rows,
+def conv_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_image,
+                  partial: Write.IMAGES, weight_depth, panels, scratch: Write.ALL, blocks, rows,
                   thread, threads):
     """`partial[block] = sum of x.T @ dz` over the images of each own block."""
     size = panels * weight_depth * lanes(x)
@@ -175,8 +166,8 @@ def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_
 
 
 @kernel
-def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units_pixel,
-                    out: WRITE_ALL, out_depth, panels, thread, threads):
+def transpose_cells(weights: Read.ALL, weight_depth, cells, turned, pixel, units_pixel,
+                    out: Write.ALL, out_depth, panels, thread, threads):
     """`out[cell, unit, channel] = weights[cell, channel, unit]`: for the input's gradient.
 
     With `turned` of the cell opposite.
@@ -195,8 +186,8 @@ def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units
 
 
 @kernel
-def conv_input_gradient(dz: READ_IMAGES, dz_image, window: INDICES, weights: READ_ALL, weight_depth,
-                        dx: WRITE_IMAGES, dx_image, panels, blocks, rows, thread, threads):
+def conv_input_gradient(dz: Read.IMAGES, dz_image, window: INDICES, weights: Read.ALL, weight_depth,
+                        dx: Write.IMAGES, dx_image, panels, blocks, rows, thread, threads):
     """`dx = the sum over cells of dz @ weights[cell].T`.
 
     Each row of `dz` is added where the forward pass had read.
@@ -251,8 +242,8 @@ def _depthwise(w, source, weights, bias, z, panels):
 
 
 @kernel(inference=True)
-def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL,
-                      z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread,
+def depthwise_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, bias: Read.ALL,
+                      z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks, rows, thread,
                       threads):
     """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -263,8 +254,8 @@ def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_AL
 
 
 @kernel
-def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
-                       partial: WRITE_IMAGES, panels, scratch: WRITE_ALL, blocks, rows, thread,
+def depthwise_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_image,
+                       partial: Write.IMAGES, panels, scratch: Write.ALL, blocks, rows, thread,
                        threads):
     """The kernel's gradient, `partial[block]` over the images of each own block."""
     w, v = window, lanes(x)
@@ -296,7 +287,7 @@ def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES
 
 
 @kernel
-def flip_cells(weights: READ_ALL, cells, panels, out: WRITE_ALL, thread, threads):
+def flip_cells(weights: Read.ALL, cells, panels, out: Write.ALL, thread, threads):
     """`out[cell] = weights[last - cell]` of a depthwise kernel."""
     size = panels * lanes(weights)
     first, end = share(cells, thread, threads)

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import math
 
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_ALL_F64,
-    READ_COLUMNS,
-    READ_IMAGES,
-    WRITE_ALONE_F64,
-    WRITE_COLUMNS,
-    WRITE_COLUMNS_F64,
-    WRITE_IMAGES,
-    Real,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Real, Write, kernel
 from nbbn.kernels.simd import (
     fma,
     lanes,
@@ -31,7 +20,7 @@ from nbbn.kernels.team import share
 
 
 @kernel
-def merge_partials(partial: READ_ALL, blocks, out: WRITE_COLUMNS, panels, thread, threads):
+def merge_partials(partial: Read.ALL, blocks, out: Write.COLUMNS, panels, thread, threads):
     """`out = partial.sum(0)`, in block order; own columns."""
     v = lanes(partial)
     first, end = share(panels, thread, threads)
@@ -43,7 +32,7 @@ def merge_partials(partial: READ_ALL, blocks, out: WRITE_COLUMNS, panels, thread
 
 
 @kernel
-def mask_columns(x: WRITE_COLUMNS, mask: READ_ALL, panels, thread, threads):
+def mask_columns(x: Write.COLUMNS, mask: Read.ALL, panels, thread, threads):
     """`x *= mask` on own columns: keeps the zeros of a grouped kernel."""
     v = lanes(x)
     first, end = share(panels, thread, threads)
@@ -52,7 +41,7 @@ def mask_columns(x: WRITE_COLUMNS, mask: READ_ALL, panels, thread, threads):
 
 
 @kernel
-def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows,
+def image_column_sums(x: Read.IMAGES, x_pixel, pixels, partial: Write.IMAGES, panels, blocks, rows,
                       thread, threads):
     """`partial[block] = sum of own pixels`: a bias's gradient, by block of images."""
     v = lanes(x)
@@ -67,8 +56,8 @@ def image_column_sums(x: READ_IMAGES, x_pixel, pixels, partial: WRITE_IMAGES, pa
 
 
 @kernel
-def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real,
-                penalties: WRITE_COLUMNS_F64, panels, rows, thread, threads):
+def add_penalty(grad: Write.COLUMNS, param: Read.COLUMNS, l1: Real, l2: Real,
+                penalties: Write.COLUMNS_F64, panels, rows, thread, threads):
     """`grad += 2 * l2 * param + l1 * sign(param)`.
 
     `penalties[i] += rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
@@ -85,7 +74,7 @@ def add_penalty(grad: WRITE_COLUMNS, param: READ_COLUMNS, l1: Real, l2: Real,
 
 
 @kernel
-def add_to_gradient_norm(grad: READ_ALL, squared_norm: WRITE_ALONE_F64, restart, panels, thread):
+def add_to_gradient_norm(grad: Read.ALL, squared_norm: Write.ALONE_F64, restart, panels, thread):
     """`squared_norm[0] += sum(grad**2)`, from 0 with `restart`."""
     if thread != 0:
         return
@@ -98,7 +87,7 @@ def add_to_gradient_norm(grad: READ_ALL, squared_norm: WRITE_ALONE_F64, restart,
 
 
 @kernel
-def clip_by_gradient_norm(grad: WRITE_COLUMNS, squared_norm: READ_ALL_F64, bound: Real, panels,
+def clip_by_gradient_norm(grad: Write.COLUMNS, squared_norm: Read.ALL_F64, bound: Real, panels,
                           thread, threads):
     """`grad *= bound / length` where the length of all gradients is above `bound`.
 
@@ -115,7 +104,7 @@ def clip_by_gradient_norm(grad: WRITE_COLUMNS, squared_norm: READ_ALL_F64, bound
 
 
 @kernel
-def clip_by_value(grad: WRITE_COLUMNS, bound: Real, panels, thread, threads):
+def clip_by_value(grad: Write.COLUMNS, bound: Real, panels, thread, threads):
     """`grad` within `[-bound, bound]`."""
     v = lanes(grad)
     first, end = share(panels, thread, threads)
@@ -125,7 +114,7 @@ def clip_by_value(grad: WRITE_COLUMNS, bound: Real, panels, thread, threads):
 
 
 @kernel
-def shrink_columns(param: WRITE_COLUMNS, panels, shrink, thread, threads):
+def shrink_columns(param: Write.COLUMNS, panels, shrink, thread, threads):
     """`param -= shrink * param`: decoupled weight decay (Loshchilov and Hutter, 2019)."""
     v = lanes(param)
     first, end = share(panels, thread, threads)

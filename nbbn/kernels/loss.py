@@ -8,16 +8,7 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import (
-    INDICES,
-    READ_ALL_F64,
-    READ_ROWS,
-    WRITE_ROWS,
-    WRITE_ROWS_F64,
-    Real,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
 from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
@@ -31,8 +22,8 @@ def clear_padding(row, units, panels):
 
 
 @kernel
-def softmax_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
-                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
+                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                           threads):
     """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`.
 
@@ -55,8 +46,8 @@ def softmax_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, labels: INDICE
 
 
 @kernel
-def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def sigmoid_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                           threads):
     """`sum(max(z, 0) - z * t + log(1 + exp(-|z|)))` and, over `z`, `(sigmoid(z) - t) / rows`.
 
@@ -82,8 +73,8 @@ def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_
 
 
 @kernel
-def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                  losses: WRITE_ROWS_F64, first, rows, thread, threads):
+def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                  losses: Write.ROWS_F64, first, rows, thread, threads):
     """`mean((z - t)^2) / 2` over the units and, over `z`, `(z - t) / rows`.
 
     That is scikit-learn's scaling of both.
@@ -103,8 +94,8 @@ def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_
 
 
 @kernel
-def categorical_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                              losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                              losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                               threads):
     """`-sum(t * log softmax(z))` and, over `z`, the mean loss's gradient.
 
@@ -134,8 +125,8 @@ def categorical_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: R
 
 
 @kernel
-def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                         losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def binary_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                         losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                          threads):
     """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient.
 
@@ -198,8 +189,8 @@ def quantile(slip, level):
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
 
-    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, parameter: Real,
-             dy: WRITE_ROWS, dy_stride, losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    def loss(y: Read.ROWS, y_stride, units, targets: Read.ROWS, t_stride, parameter: Real,
+             dy: Write.ROWS, dy_stride, losses: Write.ROWS_F64, first, rows, thread, threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
@@ -224,8 +215,8 @@ _regression("quantile", quantile)
 
 
 @kernel
-def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-            losses: WRITE_ROWS_F64, first, rows, thread, threads):
+def poisson(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+            losses: Write.ROWS_F64, first, rows, thread, threads):
     """Half the Poisson deviance of `exp(z)`, mean over the units.
 
     Over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling.
@@ -249,7 +240,7 @@ def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride
 
 
 @kernel
-def gather_shares(weights: READ_ALL_F64, order: INDICES, shares: WRITE_ROWS, first, rows, mass,
+def gather_shares(weights: Read.ALL_F64, order: INDICES, shares: Write.ROWS, first, rows, mass,
                   thread, threads):
     """Each row's part of the batch's mass."""
     begin, end = share_rows(rows, thread, threads)
@@ -258,7 +249,7 @@ def gather_shares(weights: READ_ALL_F64, order: INDICES, shares: WRITE_ROWS, fir
 
 
 @kernel
-def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, shares: READ_ROWS, losses: WRITE_ROWS_F64, first,
+def weigh_rows(dz: Write.ROWS, dz_stride, panels, shares: Read.ROWS, losses: Write.ROWS_F64, first,
                rows, thread, threads):
     """Each row's loss and gradient times its part of the mass, relative to an equal part."""
     v = lanes(dz)

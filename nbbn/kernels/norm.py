@@ -2,14 +2,15 @@
 
 The per-channel numbers of a layer stand in one block, `state`, of rows of `width` floats: GAMMA,
 BETA, MEAN, INVSTD of the batch, RUNNING_MEAN, RUNNING_VAR. The helpers for a vector of channels
-serve the norms of images and of weighted rows too.
+serve the norms of images too.
 """
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import READ_COLUMNS, WRITE_COLUMNS, Real, inline, kernel
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, sqrt, store, where_positive
 from nbbn.kernels.team import share
+from nbbn.kernels.window import clear
 
 GAMMA, BETA, MEAN, INVSTD, RUNNING_MEAN, RUNNING_VAR = range(6)
 STATE_ROWS = 6
@@ -158,6 +159,14 @@ def _gradient_sums(clip: bool):
     return gradient_sums
 
 
+@inline
+def cleared_sums(partial, block, width):
+    """A block's `dgamma, dbeta`, at 0."""
+    sums = shift(partial, block * 2 * width)
+    clear(sums, 2 * width)
+    return sums
+
+
 # By whether a ReLU follows.
 normalise = {clip: _normalise(clip) for clip in (False, True)}
 affine = {clip: _affine(clip) for clip in (False, True)}
@@ -172,8 +181,8 @@ def _kernels(relu: str) -> None:
     own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
     own_sums = gradient_sums[bool(relu)]
 
-    def forward(x: READ_COLUMNS, x_stride, xhat: WRITE_COLUMNS, xhat_stride, y: WRITE_COLUMNS,
-                y_stride, state: WRITE_COLUMNS, panels, epsilon: Real, momentum: Real, debias, rows,
+    def forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride, y: Write.COLUMNS,
+                y_stride, state: Write.COLUMNS, panels, epsilon: Real, momentum: Real, debias, rows,
                 step, thread, threads):
         """`xhat` (may be `x`), `y = gamma * xhat + beta`; statistics into `state`."""
         v = lanes(x)
@@ -187,8 +196,8 @@ def _kernels(relu: str) -> None:
             own_normalise(columns, x_stride, shift(xhat, at), xhat_stride, shift(y, at), y_stride,
                           0, rows, origin, mean, invstd, s, width)
 
-    def backward(dy: WRITE_COLUMNS, dy_stride, xhat: READ_COLUMNS, xhat_stride, state: READ_COLUMNS,
-                 dstate: WRITE_COLUMNS, panels, rows, thread, threads):
+    def backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride, state: Read.COLUMNS,
+                 dstate: Write.COLUMNS, panels, rows, thread, threads):
         """`dx` over `dy` (Ioffe and Szegedy, 2015, section 3); dgamma and dbeta into `dstate`.
 
         The mask of a ReLU is made anew from `xhat`.
@@ -213,7 +222,7 @@ def _kernels(relu: str) -> None:
                 g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
                 store(dp, r * dy_stride, scale * ((g - drop) - h * slope))
 
-    def inference(x: READ_COLUMNS, x_stride, y: WRITE_COLUMNS, y_stride, state: READ_COLUMNS,
+    def inference(x: Read.COLUMNS, x_stride, y: Write.COLUMNS, y_stride, state: Read.COLUMNS,
                   panels, epsilon: Real, rows, thread, threads):
         """`y = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta`; `y` may be `x`."""
         v = lanes(x)
@@ -232,3 +241,64 @@ def _kernels(relu: str) -> None:
 
 _kernels("")
 _kernels("_relu")
+
+
+# -- of weighted rows: a row of weight 2 counts as the same row twice. `shares` holds each row's
+# part of the batch's weight; they sum to 1.
+
+_normalise_plain, _normalise_relu = normalise[False], normalise[True]
+_sums_plain, _sums_relu = gradient_sums[False], gradient_sums[True]
+
+
+@kernel
+def norm_weighted_forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride,
+                          y: Write.COLUMNS, y_stride, state: Write.COLUMNS, shares: Read.ALL, relu,
+                          panels, epsilon: Real, momentum: Real, debias, rows, step, thread,
+                          threads):
+    """`xhat` (may be `x`), `y = gamma * xhat + beta`, with `relu` its positive part.
+
+    Weighted statistics go into `state`.
+    """
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    width, keep = panels * v, running_rate(momentum, step, debias)
+    for panel in range(first, end):
+        at = panel * v
+        xp, hp, yp, s = shift(x, at), shift(xhat, at), shift(y, at), shift(state, at)
+        origin, mean, var = load(xp, 0), splat(x, 0.0), splat(x, 0.0)
+        for r in range(rows):
+            mean = fma(splat(x, shares[r]), load(xp, r * x_stride) - origin, mean)
+        for r in range(rows):
+            d = (load(xp, r * x_stride) - origin) - mean
+            var = fma(splat(x, shares[r]) * d, d, var)
+        invstd = store_statistics(s, width, keep, epsilon, origin + mean, var)
+        if relu != 0:
+            _normalise_relu(xp, x_stride, hp, xhat_stride, yp, y_stride, 0, rows, origin, mean,
+                            invstd, s, width)
+        else:
+            _normalise_plain(xp, x_stride, hp, xhat_stride, yp, y_stride, 0, rows, origin, mean,
+                             invstd, s, width)
+
+
+@kernel
+def norm_weighted_backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride,
+                           state: Read.COLUMNS, dstate: Write.COLUMNS, shares: Read.ALL, relu,
+                           panels, rows, thread, threads):
+    """`dx` over `dy`, whose rows hold their weights already; dgamma and dbeta into `dstate`."""
+    v = lanes(dy)
+    first, end = share(panels, thread, threads)
+    width = panels * v
+    for panel in range(first, end):
+        at = panel * v
+        dp, xp, s = shift(dy, at), shift(xhat, at), shift(state, at)
+        gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
+        if relu != 0:
+            dgamma, dbeta = _sums_relu(dp, dy_stride, xp, xhat_stride, 0, rows, gamma, beta)
+        else:
+            dgamma, dbeta = _sums_plain(dp, dy_stride, xp, xhat_stride, 0, rows, gamma, beta)
+        store(dstate, GAMMA * width + at, dgamma)
+        store(dstate, BETA * width + at, dbeta)
+        scale = gamma * load(s, INVSTD * width)
+        for r in range(rows):
+            g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
+            store(dp, r * dy_stride, scale * (g - splat(dy, shares[r]) * fma(h, dgamma, dbeta)))

@@ -14,25 +14,16 @@ from nbbn.kernels.norm import (
     RUNNING_MEAN,
     RUNNING_VAR,
     affine,
+    cleared_sums,
     column_moments,
     gradient_sums,
     normalise,
     running_rate,
     update_running,
 )
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_COLUMNS,
-    READ_IMAGES,
-    WRITE_COLUMNS,
-    WRITE_IMAGES,
-    Real,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, shift, splat, sqrt, store
-from nbbn.kernels.team import share
-from nbbn.kernels.window import clear, share_images
+from nbbn.kernels.team import share, share_images
 
 ORIGIN, SHIFT, INVSTD = range(3)
 BATCH_ROWS = 3
@@ -58,7 +49,7 @@ def merge_moments(like, before, count, origin, mean, m2, new_origin, new_mean, n
 
 
 @kernel
-def image_moments(x: READ_IMAGES, pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows,
+def image_moments(x: Read.IMAGES, pixel, pixels, partial: Write.IMAGES, panels, blocks, rows,
                   thread, threads):
     """`partial[block] = origin, shift, m2` of the pixels of each own block, image by image."""
     v = lanes(x)
@@ -83,7 +74,7 @@ def image_moments(x: READ_IMAGES, pixel, pixels, partial: WRITE_IMAGES, panels, 
 
 
 @kernel
-def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state: WRITE_COLUMNS,
+def image_norm_statistics(partial: Read.ALL, pixels, batch: Write.COLUMNS, state: Write.COLUMNS,
                           panels, epsilon: Real, momentum: Real, debias, update, blocks, rows, step,
                           thread, threads):
     """Merge the blocks into `batch`; running statistics into `state`."""
@@ -99,9 +90,8 @@ def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state
             begin, stop = share(rows, block, blocks)
             count = (stop - begin) * pixels
             if count > 0:
-                new_origin, new_mean, new_m2 = load_moments(
-                    shift(p, block * BATCH_ROWS * width), width
-                )
+                new = shift(p, block * BATCH_ROWS * width)
+                new_origin, new_mean, new_m2 = load_moments(new, width)
                 if before == 0:
                     origin, mean, m2 = new_origin, new_mean, new_m2
                 else:
@@ -117,7 +107,7 @@ def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state
 
 
 @kernel
-def frozen_norm_statistics(batch: WRITE_COLUMNS, state: READ_COLUMNS, panels, epsilon: Real, thread,
+def frozen_norm_statistics(batch: Write.COLUMNS, state: Read.COLUMNS, panels, epsilon: Real, thread,
                            threads):
     """The running statistics as the batch's."""
     v = lanes(batch)
@@ -132,8 +122,8 @@ def frozen_norm_statistics(batch: WRITE_COLUMNS, state: READ_COLUMNS, panels, ep
 
 
 @kernel
-def image_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, batch: READ_ALL, state: READ_ALL,
-                        dstate: READ_ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
+def image_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, batch: Read.ALL, state: Read.ALL,
+                        dstate: Read.ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
                         threads):
     """`dx` over `dy` of own images, from the merged dgamma and dbeta in `dstate`.
 
@@ -158,8 +148,8 @@ def _kernels(relu: str) -> None:
     own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
     own_sums = gradient_sums[bool(relu)]
 
-    def forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, batch: READ_ALL,
-                state: READ_ALL, pixel, pixels, panels, blocks, rows, thread, threads):
+    def forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, batch: Read.ALL,
+                state: Read.ALL, pixel, pixels, panels, blocks, rows, thread, threads):
         """`xhat` (may be `x`), `y = gamma * xhat + beta` of own images."""
         v = lanes(x)
         width = panels * v
@@ -172,7 +162,7 @@ def _kernels(relu: str) -> None:
                               n * pixels, (n + 1) * pixels, origin, mean, invstd, shift(state, at),
                               width)
 
-    def sums(dy: WRITE_IMAGES, xhat: READ_IMAGES, state: READ_ALL, partial: WRITE_IMAGES, pixel,
+    def gradient(dy: Write.IMAGES, xhat: Read.IMAGES, state: Read.ALL, partial: Write.IMAGES, pixel,
              pixels, panels, blocks, rows, thread, threads):
         """`partial[block] = dgamma, dbeta` of own blocks.
 
@@ -182,18 +172,18 @@ def _kernels(relu: str) -> None:
         width = panels * v
         begin, stop = share(blocks, thread, threads)
         for block in range(begin, stop):
-            clear(shift(partial, block * 2 * width), 2 * width)
+            sums = cleared_sums(partial, block, width)
             first, end = share(rows, block, blocks)
             for n in range(first, end):
                 for panel in range(panels):
                     at = panel * v
-                    s, out = shift(state, at), shift(partial, block * 2 * width + at)
+                    s, out = shift(state, at), shift(sums, at)
                     a, b = own_sums(shift(dy, at), pixel, shift(xhat, at), pixel, n * pixels,
                                     (n + 1) * pixels, load(s, GAMMA * width), load(s, BETA * width))
                     store(out, GAMMA * width, load(out, GAMMA * width) + a)
                     store(out, BETA * width, load(out, BETA * width) + b)
 
-    def inference(x: WRITE_IMAGES, state: READ_ALL, pixel, pixels, panels, epsilon: Real, blocks,
+    def inference(x: Write.IMAGES, state: Read.ALL, pixel, pixels, panels, epsilon: Real, blocks,
                   rows, thread, threads):
         """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own images."""
         v = lanes(x)
@@ -203,10 +193,10 @@ def _kernels(relu: str) -> None:
             own_affine(columns, pixel, columns, pixel, first * pixels, end * pixels,
                        shift(state, panel * v), panels * v, epsilon)
 
-    forward.__name__, sums.__name__ = f"image_norm{relu}_forward", f"image_norm{relu}_sums"
+    forward.__name__, gradient.__name__ = f"image_norm{relu}_forward", f"image_norm{relu}_sums"
     inference.__name__ = f"image_norm{relu}_inference"
     kernel(forward)
-    kernel(sums)
+    kernel(gradient)
     kernel(inference, inference=True)
 
 

@@ -8,22 +8,20 @@ Statistics are those of `norm_images.py`.
 
 from __future__ import annotations
 
-from nbbn.kernels.norm import BETA, GAMMA
+from nbbn.kernels.norm import BETA, GAMMA, cleared_sums
 from nbbn.kernels.norm_images import load_moments
-from nbbn.kernels.registry import INDICES, READ_ALL, READ_IMAGES, WRITE_IMAGES, inline, kernel
+from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store, where_positive
-from nbbn.kernels.team import share
+from nbbn.kernels.team import share, share_images
 from nbbn.kernels.window import (
     HEIGHT,
     KERNEL_H,
     KERNEL_W,
     OUT_H,
-    OUT_PIXEL,
     OUT_W,
-    PIXEL,
     WIDTH,
-    clear,
-    share_images,
+    out_at,
+    pixel_at,
 )
 
 
@@ -39,7 +37,7 @@ def window_best(w, z, corner, origin, mean, invstd, gamma, beta):
     best = fma(gamma, normalised(z, corner, origin, mean, invstd), beta)
     for k in range(w[KERNEL_H]):
         for m in range(w[KERNEL_W]):
-            at = corner + (k * w[WIDTH] + m) * w[PIXEL]
+            at = corner + pixel_at(w, k, m)
             best = maximum(best, fma(gamma, normalised(z, at, origin, mean, invstd), beta))
     return best
 
@@ -47,17 +45,17 @@ def window_best(w, z, corner, origin, mean, invstd, gamma, beta):
 @inline
 def window_gradient(w, z, dy, i, j, relu, origin, mean, invstd, gamma, beta):
     """Place of a window's first pixel, its largest `gamma * xhat + beta`, and its gradient."""
-    corner = (i * w[KERNEL_H] * w[WIDTH] + j * w[KERNEL_W]) * w[PIXEL]
+    corner = pixel_at(w, i * w[KERNEL_H], j * w[KERNEL_W])
     best = window_best(w, z, corner, origin, mean, invstd, gamma, beta)
-    grad = load(dy, (i * w[OUT_W] + j) * w[OUT_PIXEL])
+    grad = load(dy, out_at(w, i, j))
     if relu != 0:
         grad = where_positive(best, grad, splat(z, 0.0))
     return corner, best, grad
 
 
 @kernel
-def norm_pool_forward(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL,
-                      relu, y: WRITE_IMAGES, y_image, panels, blocks, rows, thread, threads):
+def norm_pool_forward(z: Read.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL,
+                      relu, y: Write.IMAGES, y_image, panels, blocks, rows, thread, threads):
     """`y`: the maximum of each window of `gamma * xhat + beta`, with `relu` its positive part."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
@@ -70,24 +68,23 @@ def norm_pool_forward(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL,
             source, target = shift(z, n * z_image + panel * v), shift(y, n * y_image + panel * v)
             for i in range(w[OUT_H]):
                 for j in range(w[OUT_W]):
-                    corner = (i * w[KERNEL_H] * w[WIDTH] + j * w[KERNEL_W]) * w[PIXEL]
+                    corner = pixel_at(w, i * w[KERNEL_H], j * w[KERNEL_W])
                     best = window_best(w, source, corner, origin, mean, invstd, gamma, beta)
                     if relu != 0:
                         best = maximum(best, zero)
-                    store(target, (i * w[OUT_W] + j) * w[OUT_PIXEL], best)
+                    store(target, out_at(w, i, j), best)
 
 
 @kernel
-def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL, relu,
-                   dy: READ_IMAGES, dy_image, partial: WRITE_IMAGES, panels, blocks, rows, thread,
+def norm_pool_sums(z: Read.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL, relu,
+                   dy: Read.IMAGES, dy_image, partial: Write.IMAGES, panels, blocks, rows, thread,
                    threads):
     """`partial[block] = dgamma, dbeta`: a window's gradient counts at its first maximum."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
     begin, stop = share(blocks, thread, threads)
     for block in range(begin, stop):
-        own = shift(partial, block * 2 * width)
-        clear(own, 2 * width)
+        own = cleared_sums(partial, block, width)
         first, end = share(rows, block, blocks)
         for n in range(first, end):
             for panel in range(panels):
@@ -99,13 +96,12 @@ def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, st
                 dgamma, dbeta = load(out, GAMMA * width), load(out, BETA * width)
                 for i in range(w[OUT_H]):
                     for j in range(w[OUT_W]):
-                        corner, best, rest = window_gradient(
-                            w, source, grads, i, j, relu, origin, mean, invstd, gamma, beta
-                        )
+                        corner, best, rest = window_gradient(w, source, grads, i, j, relu, origin,
+                                                             mean, invstd, gamma, beta)
                         dbeta = dbeta + rest
                         for k in range(w[KERNEL_H]):
                             for m in range(w[KERNEL_W]):
-                                at = corner + (k * w[WIDTH] + m) * w[PIXEL]
+                                at = corner + pixel_at(w, k, m)
                                 h = normalised(source, at, origin, mean, invstd)
                                 below = best - fma(gamma, h, beta)
                                 dgamma = fma(where_positive(below, zero, rest), h, dgamma)
@@ -115,8 +111,8 @@ def norm_pool_sums(z: READ_IMAGES, z_image, window: INDICES, batch: READ_ALL, st
 
 
 @kernel
-def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_ALL, state: READ_ALL,
-                       relu, dy: READ_IMAGES, dy_image, dstate: READ_ALL, frozen, panels, blocks,
+def norm_pool_backward(z: Write.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL,
+                       relu, dy: Read.IMAGES, dy_image, dstate: Read.ALL, frozen, panels, blocks,
                        rows, thread, threads):
     """`dz` over `z`, from the merged dgamma and dbeta in `dstate`."""
     w, v = window, lanes(z)
@@ -133,12 +129,11 @@ def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_AL
             source, grads = shift(z, n * z_image + panel * v), shift(dy, n * dy_image + panel * v)
             for i in range(w[OUT_H]):
                 for j in range(w[OUT_W]):
-                    corner, best, rest = window_gradient(
-                        w, source, grads, i, j, relu, origin, mean, invstd, gamma, beta
-                    )
+                    corner, best, rest = window_gradient(w, source, grads, i, j, relu, origin, mean,
+                                                         invstd, gamma, beta)
                     for k in range(w[KERNEL_H]):
                         for m in range(w[KERNEL_W]):
-                            at = corner + (k * w[WIDTH] + m) * w[PIXEL]
+                            at = corner + pixel_at(w, k, m)
                             h = normalised(source, at, origin, mean, invstd)
                             below = best - fma(gamma, h, beta)
                             hit = where_positive(below, zero, rest)
@@ -147,6 +142,6 @@ def norm_pool_backward(z: WRITE_IMAGES, z_image, window: INDICES, batch: READ_AL
             bottom, right = w[OUT_H] * w[KERNEL_H], w[OUT_W] * w[KERNEL_W]
             for i in range(w[HEIGHT]):
                 for j in range(right if i < bottom else 0, w[WIDTH]):  # what no window covers
-                    at = (i * w[WIDTH] + j) * w[PIXEL]
+                    at = pixel_at(w, i, j)
                     h = normalised(source, at, origin, mean, invstd)
                     store(source, at, scale * ((zero - drop) - h * slope))

@@ -2,9 +2,8 @@
 
 A kernel is a function whose parameters are, told apart by annotation and name:
 
-- buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this,
-and nothing else, the
-  program knows where a barrier is due.
+- buffers: `x: Read.ALL`, `z: Write.COLUMNS`...; a pointer, and how the threads share it. From this,
+  and nothing else, the program knows where a barrier is due.
 - the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
@@ -61,19 +60,24 @@ class Real:
     """Annotation of a floating-point constant."""
 
 
-READ_ALL = Access(False, "all")
-READ_COLUMNS, WRITE_COLUMNS = Access(False, "columns"), Access(True, "columns")
-READ_ROWS, WRITE_ROWS = Access(False, "rows"), Access(True, "rows")
-READ_IMAGES, WRITE_IMAGES = Access(False, "images"), Access(True, "images")
-WRITE_ALL = Access(True, "all")
-WRITE_STEPS = Access(True, "steps")
-WRITE_ALONE = Access(True, "alone")
-INDICES = Access(False, "all", "int64")
-SOURCE = Access(False, "all", "source")
-WRITE_ROWS_F64 = Access(True, "rows", "float64")
-WRITE_COLUMNS_F64 = Access(True, "columns", "float64")
-WRITE_ALONE_F64 = Access(True, "alone", "float64")
-READ_ALL_F64 = Access(False, "all", "float64")
+class Read:
+    """Annotations of buffers that a kernel reads."""
+
+    ALL, COLUMNS, ROWS, IMAGES = (Access(False, s) for s in ("all", "columns", "rows", "images"))
+    ALL_F64 = Access(False, "all", "float64")
+
+
+class Write:
+    """Annotations of buffers that a kernel writes, or reads and writes."""
+
+    ALL, COLUMNS, ROWS, IMAGES = (Access(True, s) for s in ("all", "columns", "rows", "images"))
+    STEPS, ALONE = Access(True, "steps"), Access(True, "alone")
+    COLUMNS_F64, ROWS_F64, ALONE_F64 = (
+        Access(True, s, "float64") for s in ("columns", "rows", "alone")
+    )
+
+
+INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
 
 
 def named_apart(function):

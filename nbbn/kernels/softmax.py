@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import READ_IMAGES, WRITE_IMAGES, WRITE_ROWS, inline, kernel
+from nbbn.kernels.registry import Read, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store, total
-from nbbn.kernels.team import share_rows
-from nbbn.kernels.window import share_images
+from nbbn.kernels.team import share_images, share_rows
 
 # A logit whose exponential is 0.
 NO_LOGIT = -1e30
@@ -33,7 +32,7 @@ def softmax_row(z, units, panels):
 
 
 @kernel(inference=True)
-def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, threads):
+def softmax_forward(x: Write.ROWS, x_stride, units, panels, rows, thread, threads):
     """Softmax of each row, in place, split by rows; lanes beyond the last unit become 0."""
     from_row, to_row = share_rows(rows, thread, threads)
     v = lanes(x)
@@ -46,7 +45,7 @@ def softmax_forward(x: WRITE_ROWS, x_stride, units, panels, rows, thread, thread
 
 
 @kernel(inference=True)
-def channel_softmax(x: READ_IMAGES, y: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread,
+def channel_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, blocks, rows, thread,
                     threads):
     """`y = exp(x - max) / sum` over the channels of each pixel, in float64; `y` may be `x`."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -63,7 +62,7 @@ def channel_softmax(x: READ_IMAGES, y: WRITE_IMAGES, pixel, channels, pixels, bl
 
 
 @kernel
-def channel_softmax_slope(dy: WRITE_IMAGES, y: READ_IMAGES, pixel, channels, pixels, blocks, rows,
+def channel_softmax_slope(dy: Write.IMAGES, y: Read.IMAGES, pixel, channels, pixels, blocks, rows,
                           thread, threads):
     """`dx = y * (dy - sum(y * dy))` over the channels of each pixel, over `dy`."""
     first, end = share_images(rows, blocks, thread, threads)

@@ -80,3 +80,13 @@ def share_rows(rows, thread, threads):
     """First and last-plus-one of the rows that a thread owns, in whole groups."""
     first, end = share((rows + ROW_GROUP - 1) // ROW_GROUP, thread, threads)
     return min(first * ROW_GROUP, rows), min(end * ROW_GROUP, rows)
+
+
+@inline
+def share_images(images, blocks, thread, threads):
+    """First and last-plus-one of a thread's images.
+
+    Whole blocks, whose number does not depend on the threads.
+    """
+    first, end = share(blocks, thread, threads)
+    return images * first // blocks, images * end // blocks

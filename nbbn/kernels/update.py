@@ -7,15 +7,7 @@ as many as its specification in `nbbn.optimizers` asks for. `constants` are the 
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_COLUMNS,
-    WRITE_COLUMNS,
-    WRITE_COLUMNS_F64,
-    Real,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import (
     fma,
     lanes,
@@ -36,92 +28,88 @@ from nbbn.kernels.tile import HEIGHT
 TILE_VECTORS = 2 * HEIGHT
 
 
-@inline
-def update_columns(step, param, grad, slots, constants, panels, rate, thread, threads):
-    """One step on an array of `panels` vectors, own columns."""
-    v = lanes(param)
-    first, end = share(panels, thread, threads)
-    for i in range(first * v, end * v, v):
-        step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
-
-
-@inline
-def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
-                 squares, panels, rows, rate, mass, thread, threads):
-    """`step(weights, x.T @ dz + decay * weights / mass)`, own columns.
-
-    The gradient never leaves the registers' tile. `mass` is the number of rows, or the sum of their
-    weights. The padding of the weights' depth stays 0: that of `x` need not be (a sigmoid makes it
-    0.5). Adds the sum of squares of the weights before the step, times `rows / mass`, to `squares`,
-    one number a panel.
-    """
-    v = lanes(x)
-    first, end = share(panels, thread, threads)
-    padded = (depth + v - 1) // v * v
-    size = panels * padded * v
-    grad = stack(x, TILE_VECTORS)
-    nothing = stack(x, 2)
-    for q in range(2):
-        store(nothing, q * v, splat(x, 0.0))
-    decays = splat(x, scalar(x, decay) / mass)
-    panel = first
-    while panel < end:
-        width = min(2, end - panel)
-        squares_0 = splat(x, 0.0)
-        squares_1 = splat(x, 0.0)
-        k = 0
-        while k < depth:
-            tall = min(HEIGHT, padded - k)
-            b = shift(dz, panel * v)
-            if tall == HEIGHT and width == 2:
-                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                              dz_stride, 0, nothing, grad, 2 * v, v)
-            elif tall == HEIGHT:
-                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                              dz_stride, 0, nothing, grad, 2 * v, v)
-            else:
-                tall = min(tall, 2)
-                for q in range(width):
-                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows,
-                                  shift(b, q * v), v, dz_stride, 0, nothing,
-                                  shift(grad, q * v), 2 * v, v)
-            for q in range(width):
-                for t in range(min(tall, depth - k)):
-                    i = ((panel + q) * padded + k + t) * v
-                    p = load(weights, i)
-                    g = fma(decays, p, load(grad, (2 * t + q) * v))
-                    if q == 0:
-                        squares_0 = fma(p, p, squares_0)
-                    else:
-                        squares_1 = fma(p, p, squares_1)
-                    step(p, g, weights, slots, i, size, constants, rate)
-            k += tall
-        squares[panel] += total(squares_0) * (rows / mass)
-        if width == 2:
-            squares[panel + 1] += total(squares_1) * (rows / mass)
-        panel += width
-
-
 def optimizer(function):
     """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
     step = inline(function)
 
-    def update(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, constants: READ_ALL,
+    def update(param: Write.COLUMNS, grad: Read.COLUMNS, slots: Write.COLUMNS, constants: Read.ALL,
                panels, rate, thread, threads):
         """One step on a bias, gamma or beta."""
-        update_columns(step, param, grad, slots, constants, panels, rate, thread, threads)
+        v = lanes(param)
+        first, end = share(panels, thread, threads)
+        for i in range(first * v, end * v, v):
+            step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
 
-    def dense(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-              slots: WRITE_COLUMNS, constants: READ_ALL, decay: Real, squares: WRITE_COLUMNS_F64,
+    def dense(x: Read.ALL, x_stride, depth, dz: Read.COLUMNS, dz_stride, weights: Write.COLUMNS,
+              slots: Write.COLUMNS, constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64,
               panels, rows, rate, mass, thread, threads):
-        """A dense kernel's gradient and one step on it."""
-        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
-                     squares, panels, rows, rate, mass, thread, threads)
+        """`step(weights, x.T @ dz + decay * weights / mass)`, own columns of a dense kernel.
+
+        The gradient never leaves the registers' tile. `mass` is the number of rows, or the sum of
+        their weights. The padding of the weights' depth stays 0: that of `x` need not be (a sigmoid
+        makes it 0.5). Adds the sum of squares of the weights before the step, times `rows / mass`,
+        to `squares`, one number a panel.
+        """
+        v = lanes(x)
+        first, end = share(panels, thread, threads)
+        padded = (depth + v - 1) // v * v
+        size = panels * padded * v
+        grad = stack(x, TILE_VECTORS)
+        nothing = stack(x, 2)
+        for q in range(2):
+            store(nothing, q * v, splat(x, 0.0))
+        decays = splat(x, scalar(x, decay) / mass)
+        panel = first
+        while panel < end:
+            width = min(2, end - panel)
+            squares_0 = splat(x, 0.0)
+            squares_1 = splat(x, 0.0)
+            k = 0
+            while k < depth:
+                tall = min(HEIGHT, padded - k)
+                b = shift(dz, panel * v)
+                if tall == HEIGHT and width == 2:
+                    multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                                  dz_stride, 0, nothing, grad, 2 * v, v)
+                elif tall == HEIGHT:
+                    multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                                  dz_stride, 0, nothing, grad, 2 * v, v)
+                else:
+                    tall = min(tall, 2)
+                    for q in range(width):
+                        multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows,
+                                      shift(b, q * v), v, dz_stride, 0, nothing,
+                                      shift(grad, q * v), 2 * v, v)
+                for q in range(width):
+                    for t in range(min(tall, depth - k)):
+                        i = ((panel + q) * padded + k + t) * v
+                        p = load(weights, i)
+                        g = fma(decays, p, load(grad, (2 * t + q) * v))
+                        if q == 0:
+                            squares_0 = fma(p, p, squares_0)
+                        else:
+                            squares_1 = fma(p, p, squares_1)
+                        step(p, g, weights, slots, i, size, constants, rate)
+                k += tall
+            squares[panel] += total(squares_0) * (rows / mass)
+            if width == 2:
+                squares[panel + 1] += total(squares_1) * (rows / mass)
+            panel += width
 
     update.__name__, dense.__name__ = f"update_{step.__name__}", f"dense_update_{step.__name__}"
     kernel(update)
     kernel(dense)
     return step
+
+
+@inline
+def moments(g, param, slots, i, size, constants):
+    """`adam`'s averages of the gradient and of its square, kept in the first two slots."""
+    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
+    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
+    store(slots, i, m)
+    store(slots, size + i, v)
+    return m, v
 
 
 @optimizer
@@ -160,10 +148,7 @@ def adam(p, g, param, slots, i, size, constants, rate):
     `rate` holds both bias corrections; `constants` is beta_1, beta_2, epsilon, 1 - beta_1,
     1 - beta_2 (the differences taken in float64).
     """
-    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
-    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
-    store(slots, i, m)
-    store(slots, size + i, v)
+    m, v = moments(g, param, slots, i, size, constants)
     store(param, i, p - splat(param, rate) * m / (sqrt(v) + splat(param, constants[2])))
 
 
@@ -189,11 +174,8 @@ def rmsprop_momentum(p, g, param, slots, i, size, constants, rate):
 @optimizer
 def amsgrad(p, g, param, slots, i, size, constants, rate):
     """`adam`, divided by the root of the largest `v` so far (Reddi, Kale and Kumar, 2018)."""
-    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
-    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
+    m, v = moments(g, param, slots, i, size, constants)
     largest = maximum(load(slots, 2 * size + i), v)
-    store(slots, i, m)
-    store(slots, size + i, v)
     store(slots, 2 * size + i, largest)
     store(param, i, p - splat(param, rate) * m / (sqrt(largest) + splat(param, constants[2])))
 
