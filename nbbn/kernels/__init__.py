@@ -12,7 +12,6 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     conv,
     dense,
     gather,
-    gradient,
     loss,
     moves,
     noise,
@@ -22,7 +21,6 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_pool,
     norm_rows,
     pool,
-    softmax,
     update,
 )
 from nbbn.kernels.registry import KERNELS  # noqa: E402

@@ -21,20 +21,21 @@ from nbbn.kernels.simd import (
     load,
     maximum,
     scalar,
+    shift,
     splat,
     store,
+    total,
     where_positive,
 )
-from nbbn.kernels.team import share, share_images
+from nbbn.kernels.team import share, share_images, share_rows
 
 # Names of those that have kernels in place on columns.
 BY_OUTPUT: list[str] = []
 
 
 def _register(name: str, forward, slope, parameters=()) -> None:
-    forward.__name__, slope.__name__ = f"image_{name}", f"image_{name}_slope"
-    kernel(forward, parameters, inference=True)
-    kernel(slope, parameters)
+    kernel(forward, parameters, inference=True, name=f"image_{name}")
+    kernel(slope, parameters, name=f"image_{name}_slope")
 
 
 # -- by vectors: `(like, x, *parameters)`, and the slope `(like, x, dy, *parameters)`
@@ -152,12 +153,9 @@ def mish_slope(like, x, dy):
     return dy * fma(x * elementary.sigmoid(like, x), rest, t)
 
 
-_by_vector(leaky_relu, leaky_relu_slope)
-_by_vector(elu, elu_slope)
-_by_vector(selu, selu_slope)
-_by_vector(silu, silu_slope)
-_by_vector(softsign, softsign_slope)
-_by_vector(mish, mish_slope)
+for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
+                          (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope)):
+    _by_vector(_function, _slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 
 
@@ -191,9 +189,8 @@ def _by_output(function, slope) -> None:
                 store(dy, i, slope(dy, load(y, j), load(dy, i)))
 
     name = function.py_func.__name__
-    forward.__name__, backward.__name__ = f"{name}_forward", f"{name}_backward"
-    kernel(forward, inference=True)
-    kernel(backward)
+    kernel(forward, inference=True, name=f"{name}_forward")
+    kernel(backward, name=f"{name}_backward")
     BY_OUTPUT.append(name)
     _by_vector(function, slope_by_input)
 
@@ -275,3 +272,71 @@ def clipped_relu(x, dy, slope, top, threshold):
 _by_number(gelu)
 _by_number(softplus)
 _by_number(clipped_relu)
+
+
+# -- softmax: of rows of features, and of the channels of each pixel
+
+# A logit whose exponential is 0.
+NO_LOGIT = -1e30
+
+
+@inline
+def softmax_row(z, units, panels):
+    """`z = exp(z - max)` over one row, 0 beyond the last unit; return the maximum and the sum."""
+    v = lanes(z)
+    for j in range(units, panels * v):
+        z[j] = scalar(z, NO_LOGIT)
+    top = z[0]
+    for j in range(1, units):
+        top = max(top, z[j])
+    peak = splat(z, top)
+    acc = splat(z, 0.0)
+    for panel in range(panels):
+        e = elementary.exp(z, load(z, panel * v) - peak)
+        store(z, panel * v, e)
+        acc = acc + e
+    return top, total(acc)
+
+
+@kernel(inference=True)
+def softmax_forward(x: Write.ROWS, x_stride, units, panels, rows, thread, threads):
+    """Softmax of each row, in place, split by rows; lanes beyond the last unit become 0."""
+    from_row, to_row = share_rows(rows, thread, threads)
+    v = lanes(x)
+    for r in range(from_row, to_row):
+        row = shift(x, r * x_stride)
+        _, denominator = softmax_row(row, units, panels)
+        scale = splat(x, 1.0 / denominator)
+        for panel in range(panels):
+            store(row, panel * v, load(row, panel * v) * scale)
+
+
+@kernel(inference=True)
+def channel_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, blocks, rows, thread,
+                    threads):
+    """`y = exp(x - max) / sum` over the channels of each pixel, in float64; `y` may be `x`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        peak = x[at]
+        for c in range(1, channels):
+            peak = max(peak, x[at + c])
+        denominator = 0.0
+        for c in range(channels):
+            denominator += math.exp(float(x[at + c]) - float(peak))
+        for c in range(channels):
+            y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / denominator)
+
+
+@kernel
+def channel_softmax_slope(dy: Write.IMAGES, y: Read.IMAGES, pixel, channels, pixels, blocks, rows,
+                          thread, threads):
+    """`dx = y * (dy - sum(y * dy))` over the channels of each pixel, over `dy`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        total_of_pixel = 0.0
+        for c in range(channels):
+            total_of_pixel += float(y[at + c]) * float(dy[at + c])
+        for c in range(channels):
+            dy[at + c] = scalar(dy, float(y[at + c]) * (float(dy[at + c]) - total_of_pixel))

@@ -188,10 +188,7 @@ def transpose_cells(weights: Read.ALL, weight_depth, cells, turned, pixel, units
 @kernel
 def conv_input_gradient(dz: Read.IMAGES, dz_image, window: INDICES, weights: Read.ALL, weight_depth,
                         dx: Write.IMAGES, dx_image, panels, blocks, rows, thread, threads):
-    """`dx = the sum over cells of dz @ weights[cell].T`.
-
-    Each row of `dz` is added where the forward pass had read.
-    """
+    """`dx = sum over cells of dz @ weights[cell].T`, added where the forward pass had read."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         out = shift(dx, n * dx_image)

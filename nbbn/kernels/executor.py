@@ -104,10 +104,7 @@ def address(array):
 @inline
 def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work,
                     block, context, counter):
-    """Take blocks of rows until none is left; all of a block's layers run here, in `work`.
-
-    Strides are bytes a row.
-    """
+    """Take blocks of rows until none is left, all layers in `work`; strides are bytes a row."""
     words = pointer_to(context, int64)
     words[0], words[1] = 0, 1
     words[BASES + PARAMS], words[BASES + WORK] = params, work
@@ -122,10 +119,7 @@ def run_some_blocks(program, operations, width, params, x, x_stride, out, out_st
 
 @inline
 def room(bytes_needed, copies):
-    """Memory for `copies` pieces of `bytes_needed` bytes.
-
-    Also the address of the first piece, on a cache line, and the pieces' distance.
-    """
+    """Memory for some pieces, the address of the first, on a cache line, and their distance."""
     piece = (bytes_needed + LINE - 1) // LINE * LINE
     memory = np.empty(piece * copies + LINE, np.uint8)
     start = address(memory)

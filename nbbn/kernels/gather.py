@@ -14,10 +14,7 @@ CHUNK = 16  # items copied at once
 
 @inline
 def gather(x, order, out, width, out_stride, first, begin, end):
-    """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted.
-
-    The rest of a row is 0.
-    """
+    """`out[r, :width] = x[order[first + r]]` of rows `begin` to `end`, converted; 0 behind."""
     v = lanes(out)
     padded = (width + v - 1) // v * v
     whole = width // CHUNK * CHUNK
@@ -64,10 +61,7 @@ def gather_all_rows(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_strid
 
 @kernel(inference=True)
 def copy_rows(x: Read.ROWS, x_stride, width, out: Write.ROWS, out_stride, rows, thread, threads):
-    """`out[r, :width] = x[r, :width]`: between the caller's arrays and padded buffers.
-
-    The padding keeps its zeros.
-    """
+    """`out[r, :width] = x[r, :width]`, to padded buffers or back; the padding keeps its zeros."""
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
         source, target = shift(x, r * x_stride), shift(out, r * out_stride)
@@ -77,10 +71,7 @@ def copy_rows(x: Read.ROWS, x_stride, width, out: Write.ROWS, out_stride, rows, 
 
 @kernel(inference=True)
 def scan_finite(x: Read.ROWS, size, blocks, out: Write.ROWS, thread, threads):
-    """`out[block] = 0`, or NaN where a block of the flat array holds NaN or infinity.
-
-    That is the sum of `0 * x`.
-    """
+    """`out[block] = sum(0 * x)`: 0, or NaN where a block of the flat array is not finite."""
     v = lanes(x)
     zero = splat(x, 0.0)
     first_block, end_block = share(blocks, thread, threads)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
+from nbbn.kernels.activation import softmax_row
 from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
-from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
@@ -75,10 +75,7 @@ def sigmoid_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.
 @kernel
 def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
                   losses: Write.ROWS_F64, first, rows, thread, threads):
-    """`mean((z - t)^2) / 2` over the units and, over `z`, `(z - t) / rows`.
-
-    That is scikit-learn's scaling of both.
-    """
+    """`mean((z - t)^2) / 2` and, over `z`, `(z - t) / rows`: scikit-learn's scaling."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     share_of_row = splat(z, 1.0 / rows)
@@ -188,7 +185,7 @@ def quantile(slip, level):
 
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
-
+    @kernel(name=name)
     def loss(y: Read.ROWS, y_stride, units, targets: Read.ROWS, t_stride, parameter: Real,
              dy: Write.ROWS, dy_stride, losses: Write.ROWS_F64, first, rows, thread, threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
@@ -203,24 +200,16 @@ def _regression(name: str, function) -> None:
                 grad[j] = scalar(dy, slope / (units * rows))
             losses[first + r] = mean / units
 
-    loss.__name__ = name
-    kernel(loss)
 
-
-_regression("mean_squared_error", squared)
-_regression("mean_absolute_error", absolute)
-_regression("huber", huber)
-_regression("log_cosh", log_cosh)
-_regression("quantile", quantile)
+for _name, _function in (("mean_squared_error", squared), ("mean_absolute_error", absolute),
+                         ("huber", huber), ("log_cosh", log_cosh), ("quantile", quantile)):
+    _regression(_name, _function)
 
 
 @kernel
 def poisson(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
             losses: Write.ROWS_F64, first, rows, thread, threads):
-    """Half the Poisson deviance of `exp(z)`, mean over the units.
-
-    Over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling.
-    """
+    """Half the mean Poisson deviance of `exp(z)` and, over `z`, `(exp(z) - t) / rows`."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     part = splat(z, 1.0 / rows)

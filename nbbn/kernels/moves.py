@@ -79,10 +79,7 @@ def pad_images(x: Read.IMAGES, x_image, window: INDICES, y: Write.IMAGES, y_imag
 @kernel(inference=True)
 def permute(x: Read.IMAGES, x_image, y: Write.IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c,
             blocks, rows, thread, threads):
-    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image.
-
-    That puts axes in another order.
-    """
+    """Axes in another order: `y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]`."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         source, target = shift(x, n * x_image), shift(y, n * y_image)

@@ -24,7 +24,6 @@ BLOCK = 128
 
 def _column_sum(squares: bool):
     """The sum of `x - origin`, or of the squares of what is then left without `mean`."""
-
     @inline
     def column_sum(x, stride, rows, origin, mean):
         zero = splat(x, 0.0)
@@ -54,7 +53,6 @@ def _column_sum(squares: bool):
                 r += 1
             total = total + ((a + b) + (c + d))
         return total
-
     return column_sum
 
 
@@ -75,10 +73,7 @@ def column_moments(x, stride, rows):
 
 @inline
 def running_rate(momentum, step, debias):
-    """Weight of the old running value.
-
-    With `debias` the average has no memory of its start (Kingma and Ba, 2015, section 3).
-    """
+    """Weight of the old value; with `debias` no memory of the start (Kingma and Ba, 2015, s. 3)."""
     if debias == 0:
         return momentum
     if step == 0 or momentum == 0.0:
@@ -121,7 +116,6 @@ def _normalise(clip: bool):
             if clip:
                 out = maximum(out, zero)
             store(y, r * y_step, out)
-
     return normalise
 
 
@@ -138,7 +132,6 @@ def _affine(clip: bool):
             if clip:
                 out = maximum(out, zero)
             store(y, r * y_step, out)
-
     return affine
 
 
@@ -155,7 +148,6 @@ def _gradient_sums(clip: bool):
                 store(dy, r * dy_step, g)
             a, b = fma(g, h, a), b + g
         return a, b
-
     return gradient_sums
 
 
@@ -181,6 +173,7 @@ def _kernels(relu: str) -> None:
     own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
     own_sums = gradient_sums[bool(relu)]
 
+    @kernel(name=f"norm{relu}_forward")
     def forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride, y: Write.COLUMNS,
                 y_stride, state: Write.COLUMNS, panels, epsilon: Real, momentum: Real, debias, rows,
                 step, thread, threads):
@@ -196,6 +189,7 @@ def _kernels(relu: str) -> None:
             own_normalise(columns, x_stride, shift(xhat, at), xhat_stride, shift(y, at), y_stride,
                           0, rows, origin, mean, invstd, s, width)
 
+    @kernel(name=f"norm{relu}_backward")
     def backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride, state: Read.COLUMNS,
                  dstate: Write.COLUMNS, panels, rows, thread, threads):
         """`dx` over `dy` (Ioffe and Szegedy, 2015, section 3); dgamma and dbeta into `dstate`.
@@ -222,6 +216,7 @@ def _kernels(relu: str) -> None:
                 g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
                 store(dp, r * dy_stride, scale * ((g - drop) - h * slope))
 
+    @kernel(name=f"norm{relu}_inference", inference=True)
     def inference(x: Read.COLUMNS, x_stride, y: Write.COLUMNS, y_stride, state: Read.COLUMNS,
                   panels, epsilon: Real, rows, thread, threads):
         """`y = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta`; `y` may be `x`."""
@@ -232,15 +227,9 @@ def _kernels(relu: str) -> None:
             own_affine(shift(x, at), x_stride, shift(y, at), y_stride, 0, rows, shift(state, at),
                        panels * v, epsilon)
 
-    forward.__name__, backward.__name__ = f"norm{relu}_forward", f"norm{relu}_backward"
-    inference.__name__ = f"norm{relu}_inference"
-    kernel(forward)
-    kernel(backward)
-    kernel(inference, inference=True)
 
-
-_kernels("")
-_kernels("_relu")
+for _relu in ("", "_relu"):
+    _kernels(_relu)
 
 
 # -- of weighted rows: a row of weight 2 counts as the same row twice. `shares` holds each row's

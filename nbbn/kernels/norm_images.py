@@ -38,10 +38,7 @@ def load_moments(block, width):
 
 @inline
 def merge_moments(like, before, count, origin, mean, m2, new_origin, new_mean, new_m2):
-    """Mean (relative to `origin`) and m2 of two sets of `before` and `count` values.
-
-    Chan, Golub and LeVeque (1983), eq. 2.1.
-    """
+    """Mean (less `origin`) and m2 of two sets (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
     delta = (new_origin - origin) + (new_mean - mean)
     part = splat(like, count / (before + count))
     weight = splat(like, before * (count / (before + count)))
@@ -125,10 +122,7 @@ def frozen_norm_statistics(batch: Write.COLUMNS, state: Read.COLUMNS, panels, ep
 def image_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, batch: Read.ALL, state: Read.ALL,
                         dstate: Read.ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
                         threads):
-    """`dx` over `dy` of own images, from the merged dgamma and dbeta in `dstate`.
-
-    Ioffe and Szegedy (2015), section 3.
-    """
+    """`dx` over `dy` from dgamma and dbeta in `dstate` (Ioffe and Szegedy, 2015, section 3)."""
     v = lanes(dy)
     width = panels * v
     first, end = share_images(rows, blocks, thread, threads)
@@ -148,6 +142,7 @@ def _kernels(relu: str) -> None:
     own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
     own_sums = gradient_sums[bool(relu)]
 
+    @kernel(name=f"image_norm{relu}_forward")
     def forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, batch: Read.ALL,
                 state: Read.ALL, pixel, pixels, panels, blocks, rows, thread, threads):
         """`xhat` (may be `x`), `y = gamma * xhat + beta` of own images."""
@@ -162,6 +157,7 @@ def _kernels(relu: str) -> None:
                               n * pixels, (n + 1) * pixels, origin, mean, invstd, shift(state, at),
                               width)
 
+    @kernel(name=f"image_norm{relu}_sums")
     def gradient(dy: Write.IMAGES, xhat: Read.IMAGES, state: Read.ALL, partial: Write.IMAGES, pixel,
              pixels, panels, blocks, rows, thread, threads):
         """`partial[block] = dgamma, dbeta` of own blocks.
@@ -183,6 +179,7 @@ def _kernels(relu: str) -> None:
                     store(out, GAMMA * width, load(out, GAMMA * width) + a)
                     store(out, BETA * width, load(out, BETA * width) + b)
 
+    @kernel(name=f"image_norm{relu}_inference", inference=True)
     def inference(x: Write.IMAGES, state: Read.ALL, pixel, pixels, panels, epsilon: Real, blocks,
                   rows, thread, threads):
         """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own images."""
@@ -193,12 +190,6 @@ def _kernels(relu: str) -> None:
             own_affine(columns, pixel, columns, pixel, first * pixels, end * pixels,
                        shift(state, panel * v), panels * v, epsilon)
 
-    forward.__name__, gradient.__name__ = f"image_norm{relu}_forward", f"image_norm{relu}_sums"
-    inference.__name__ = f"image_norm{relu}_inference"
-    kernel(forward)
-    kernel(gradient)
-    kernel(inference, inference=True)
 
-
-_kernels("")
-_kernels("_relu")
+for _relu in ("", "_relu"):
+    _kernels(_relu)

@@ -40,7 +40,6 @@ TALL = 4
 
 def _add_rows(height: int, squares: bool):
     """Add up `height` rows: each number per channel is loaded once for all of them."""
-
     @inline
     def add_rows(x, width, origin, mean, total):
         """`total += (x - origin).sum(0)`, or `((x - origin - mean)**2).sum(0)`."""
@@ -56,13 +55,11 @@ def _add_rows(height: int, squares: bool):
                 else:
                     t = t + d
             store(total, j, t)
-
     return add_rows
 
 
 def _add_run(squares: bool):
     tall, single = _add_rows(TALL, squares), _add_rows(1, squares)
-
     @inline
     def add_run(x, width, first, end, origin, mean, total):
         """`total` of rows `first` to `end`, from 0."""
@@ -74,7 +71,6 @@ def _add_run(squares: bool):
         while r < end:
             single(shift(x, r * width), width, origin, mean, total)
             r += 1
-
     return add_run
 
 
@@ -106,10 +102,7 @@ def copy_row(source, target, width, factor):
 
 @inline
 def _merge(count, before, mean, m2, width, into_mean, into_m2):
-    """Join `count` rows' moments to those of `before` rows.
-
-    Chan, Golub and LeVeque (1983), eq. 2.1.
-    """
+    """Join `count` rows' moments to those of `before` (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
     v = lanes(mean)
     part = splat(mean, count / (before + count))
     weight = splat(mean, before * count / (before + count))
@@ -231,7 +224,6 @@ def _normalise_rows(height: int, clip: bool, past_caches: bool):
                     stream(y, k * width + j, out)
                 else:
                     store(y, k * width + j, out)
-
     return normalise_rows
 
 
@@ -242,11 +234,11 @@ def own_rows(rows_total, blocks, thread, threads):
     return rows_total * first_block // blocks, rows_total * end_block // blocks
 
 
-def _kernel(clip: bool, past_caches: bool) -> None:
+def _normalise_kernel(relu: str, streamed: str) -> None:
     """Register a kernel that normalises: with a ReLU or without, past the caches or not."""
-    tall = _normalise_rows(TALL, clip, past_caches)
-    single = _normalise_rows(1, clip, past_caches)
-
+    clip = bool(relu)
+    tall, single = (_normalise_rows(height, clip, bool(streamed)) for height in (TALL, 1))
+    @kernel(name=f"normalise{relu}_rows{streamed}")
     def normalise(x: Read.ROWS, width, rows_total, tail, blocks, state: Read.ALL, y: Write.ROWS,
                   thread, threads):
         """`y = GAIN * (x - mean) + BETA` of own blocks."""
@@ -265,14 +257,6 @@ def _kernel(clip: bool, past_caches: bool) -> None:
                 if clip and out < 0:
                     out = scalar(x, 0.0)
                 y[at + j] = out
-
-    normalise.__name__ = suffixed("normalise", clip, "_rows", past_caches)
-    kernel(normalise)
-
-
-def suffixed(name: str, relu: bool, middle: str, streamed: bool) -> str:
-    """Name of a kernel with a ReLU or without, past the caches or not."""
-    return f"{name}{'_relu' if relu else ''}{middle}{'_streamed' if streamed else ''}"
 
 
 # -- gradients
@@ -294,14 +278,13 @@ def _add_gradients(height: int, clip: bool):
                 a, b = a + g, fma(g, t, b)
             store(dbeta, j, a)
             store(dgamma, j, b)
-
     return add_gradients
 
 
-def _sums_kernel(clip: bool) -> None:
+def _sums_kernel(relu: str) -> None:
     """Register the kernel of the sums, with a ReLU, whose mask is made anew, or without."""
-    tall, single = _add_gradients(TALL, clip), _add_gradients(1, clip)
-
+    tall, single = _add_gradients(TALL, bool(relu)), _add_gradients(1, bool(relu))
+    @kernel(name=f"gradient_sums{relu}")
     def gradient_sums(x: Read.ROWS, dy: Read.ROWS, width, rows_total, blocks, state: Read.ALL,
                       partial: Write.ROWS, thread, threads):
         """Sums of `dy` and of `dy * (x - mean)` of each block."""
@@ -317,9 +300,6 @@ def _sums_kernel(clip: bool) -> None:
             while r < end:
                 single(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
                 r += 1
-
-    gradient_sums.__name__ = suffixed("gradient_sums", clip, "", False)
-    kernel(gradient_sums)
 
 
 def _gradient_rows(height: int, clip: bool, past_caches: bool):
@@ -340,15 +320,14 @@ def _gradient_rows(height: int, clip: bool, past_caches: bool):
                     stream(dx, k * width + j, out)
                 else:
                     store(dx, k * width + j, out)
-
     return gradient_rows
 
 
-def _gradient_kernel(clip: bool, past_caches: bool) -> None:
+def _gradient_kernel(relu: str, streamed: str) -> None:
     """Register the kernel of `dx`: with a ReLU or without, to memory past the caches or not."""
-    tall = _gradient_rows(TALL, clip, past_caches)
-    single = _gradient_rows(1, clip, past_caches)
-
+    clip = bool(relu)
+    tall, single = (_gradient_rows(height, clip, bool(streamed)) for height in (TALL, 1))
+    @kernel(name=f"input_gradient{relu}{streamed}")
     def input_gradient(x: Read.ROWS, dy: Read.ROWS, width, rows_total, tail, blocks,
                        state: Read.ALL, dx: Write.ROWS, thread, threads):
         """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))`, blocks in reverse.
@@ -372,24 +351,18 @@ def _gradient_kernel(clip: bool, past_caches: bool) -> None:
                 slip = (g - state[DROP * width + j]) - t * state[SLOPE * width + j]
                 dx[at + j] = state[GAIN * width + j] * slip
 
-    input_gradient.__name__ = suffixed("input_gradient", clip, "", past_caches)
-    kernel(input_gradient)
 
-
-for _clip in (False, True):
-    _sums_kernel(_clip)
-    for _past_caches in (False, True):
-        _kernel(_clip, _past_caches)
-        _gradient_kernel(_clip, _past_caches)
+for _relu in ("", "_relu"):
+    _sums_kernel(_relu)
+    for _streamed in ("", "_streamed"):
+        _normalise_kernel(_relu, _streamed)
+        _gradient_kernel(_relu, _streamed)
 
 
 @kernel
 def merge_gradients(x: Read.ALL, dy: Read.ALL, channels, width, rows_total, tail, blocks, clip,
                     partial: Write.ALONE, state: Write.ALONE, thread):
-    """Add up the blocks, each channel's virtual columns and the tail.
-
-    Gives dgamma, dbeta, and what `dx` needs.
-    """
+    """Add up blocks, virtual columns and the tail: dgamma, dbeta, and what `dx` needs."""
     if thread != 0:
         return
     v = lanes(x)

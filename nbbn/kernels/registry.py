@@ -195,10 +195,11 @@ def renew_lock() -> None:
     _COMPILING = threading.RLock()
 
 
-def kernel(function=None, numbers=(), *, inference=False):
-    """Register a kernel under its function's name, which must be its own; also `@kernel(...)`."""
+def kernel(function=None, numbers=(), *, inference=False, name=None):
+    """Register a kernel under its function's name or `name`, its own; also `@kernel(...)`."""
     if function is None:
-        return functools.partial(kernel, numbers=numbers, inference=inference)
+        return functools.partial(kernel, numbers=numbers, inference=inference, name=name)
+    function.__name__ = name or function.__name__
     if function.__name__ in KERNELS:
         raise ValueError(f"two kernels are named {function.__name__}")
     KERNELS[function.__name__] = Kernel(function, numbers, inference=inference)

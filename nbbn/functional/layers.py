@@ -1,12 +1,21 @@
-"""Affine maps as NumPy functions: dense and conv2d."""
+"""Layers as NumPy functions: dense, conv2d, max_pool2d, layer_norm and group_norm."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from nbbn.functional.checks import check_images, check_x, like_x, per_channel, target
 from nbbn.functional.lowered import activation_of, layer_of, output_shape, run, run_activation
-from nbbn.layers import Conv2D, Dense, DepthwiseConv2D
+from nbbn.layers import (
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    GroupNormalization,
+    LayerNormalization,
+    MaxPooling2D,
+)
 
 
 def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
@@ -166,3 +175,163 @@ def _parts(layer: Conv2D, groups: int, x: np.ndarray, weights: dict[str, np.ndar
             own, part)
         parts.append(part)
     return parts
+
+
+def max_pool2d(x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
+               strides: int | tuple[int, int] | None = None, padding: str = "valid",
+               out: np.ndarray | None = None) -> np.ndarray:
+    """The largest value of each window, per channel.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (rows, height, width, channels)
+        Fastest when C-contiguous; other layouts are copied.
+    pool_size : int or tuple of two ints
+        Height and width of the window.
+    strides : int, tuple of two ints or None
+        Steps down and to the right; None: the pool size.
+    padding : {"valid", "same"}
+        `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
+        the border, where there is nothing, `ceil(n / stride)` outputs.
+    out : ndarray, optional
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
+        call, and may be `x`.
+
+    Returns
+    -------
+    ndarray of shape (rows, out_height, out_width, channels)
+        `out`, or a new array.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64, and an `out` of another dtype.
+    ValueError
+        For an empty `x`, arguments that break the rules above, images smaller than the window, and
+        an `out` of another shape, not C-contiguous or not writeable.
+
+    Notes
+    -----
+    A NaN is the largest of its window where it is the first value; after that it is passed over.
+
+    References
+    ----------
+    Scherer, Mueller and Behnke (2010).
+    """
+    x = check_images(x)
+    layer = layer_of(MaxPooling2D, pool_size=pool_size, strides=strides, padding=padding)
+    y = target(out, output_shape(layer, x), x.dtype)
+    run(layer, activation_of(None), x, x.shape[1:], {}, y)
+    return y
+
+
+def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
+    """Normalise over the last axis.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (..., channels)
+        Two dimensions or more. Fastest when C-contiguous; other layouts are copied.
+    gamma, beta : ndarray of x's dtype, shape (channels,), optional
+        1 and 0 where absent.
+    epsilon : float
+        Added to the (biased) variance inside the root, above 0.
+    activation : str, optional
+        A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the last axis.
+    out : ndarray, optional
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
+        and may be `x`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array of x's shape.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
+    ValueError
+        For an empty `x`, shapes that do not fit, an epsilon that is not above 0, an unknown
+        activation, and an `out` that is not C-contiguous or not writeable.
+
+    Notes
+    -----
+    Mean and variance are two passes in float64.
+
+    References
+    ----------
+    Ba, Kiros and Hinton (2016), equation 3.
+    """
+    x, _ = check_x(x, -1)
+    act = activation_of(activation)
+    layer = layer_of(LayerNormalization, epsilon=epsilon)
+    weights = per_channel(x.dtype, x.shape[-1], gamma=gamma, beta=beta)
+    y = target(out, x.shape, x.dtype)
+    run(layer, act, x, x.shape[-1:], weights, y)
+    return y
+
+
+def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *,
+               groups: int, epsilon: float = 1e-5, activation: str | None = None,
+               out: np.ndarray | None = None) -> np.ndarray:
+    """Normalise each row's groups of channels.
+
+    `y = activation(gamma * (x - mean) / sqrt(var + epsilon) + beta)`. A group is a run of
+    neighbouring channels with all axes between the first and the last.
+
+    Parameters
+    ----------
+    x : ndarray of float32 or float64, shape (rows, ..., channels)
+        Two dimensions or more. Fastest when C-contiguous; other layouts are copied.
+    gamma, beta : ndarray of x's dtype, shape (channels,), optional
+        1 and 0 where absent.
+    groups : int
+        Divides the number of channels; 1 normalises over the whole row, -1 each channel on its own
+        (instance norm).
+    epsilon : float
+        Added to the (biased) variance inside the root, above 0.
+    activation : str, optional
+        A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the channels.
+    out : ndarray, optional
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
+        and may be `x`.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new array of x's shape.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
+        name.
+    ValueError
+        For an empty `x`, shapes that do not fit, groups that do not divide the channels, an epsilon
+        that is not above 0, an unknown activation, and an `out` that is not C-contiguous or not
+        writeable.
+
+    Notes
+    -----
+    Mean and variance are two passes in float64.
+
+    References
+    ----------
+    Wu and He (2018), equations 1, 2 and 7; Ulyanov, Vedaldi and Lempitsky (2016) for the instance
+    norm.
+    """
+    x, _ = check_x(x, -1)
+    act = activation_of(activation)
+    layer = layer_of(GroupNormalization, groups=groups, epsilon=epsilon)
+    shape = output_shape(layer, x)
+    weights = per_channel(x.dtype, x.shape[-1], gamma=gamma, beta=beta)
+    y = target(out, shape, x.dtype)
+    row = x.shape[1:] if x.ndim == 2 else (math.prod(x.shape[1:-1]), x.shape[-1])
+    run(layer, act, x, row, weights, y)
+    return y
