@@ -125,10 +125,8 @@ def usable_threads(threads: int) -> int:
     if not _serial_only:
         return threads
     if not _warned and threads > 1:
-        warnings.warn(
-            "this process was forked from one that ran nbbn on several threads: it uses one thread",
-            stacklevel=3,
-        )
+        warnings.warn("this process was forked from one that ran nbbn on several threads: it uses "
+                      "one thread", stacklevel=3)
         _warned = True
     return 1
 
@@ -149,11 +147,8 @@ def _compiler_config() -> list[str]:
     import numba
 
     from nbbn.kernels import cache, simd
-    layer = (
-        numba.threading_layer()
-        if _used_threads
-        else f"not started (NUMBA_THREADING_LAYER={numba.config.THREADING_LAYER})"
-    )
+    idle = f"not started (NUMBA_THREADING_LAYER={numba.config.THREADING_LAYER})"
+    layer = numba.threading_layer() if _used_threads else idle
     return [
         f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
         f"threads: {get_num_threads()}, threading layer: {layer}",

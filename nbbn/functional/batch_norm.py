@@ -305,9 +305,8 @@ def _prepare(x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None,
     return plan, gamma, beta, target
 
 
-def _per_channel(
-    name: str, values: ArrayLike | None, channels: int, dtype: DTypeLike
-) -> np.ndarray:
+def _per_channel(name: str, values: ArrayLike | None, channels: int,
+                 dtype: DTypeLike) -> np.ndarray:
     if type(values) is np.ndarray and values.dtype == dtype and values.flags.c_contiguous:
         if values.shape == (channels,):
             return values  # the usual case, told apart fast

@@ -135,9 +135,8 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
         raise ValueError("kernel must have shape (height, width, in / groups, filters), "
                          f"each 1 or more, got {kernel.shape}; reshape it")
     *size, depth, filters = kernel.shape
-    window = {
-        "kernel_size": size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
-    }
+    window = {"kernel_size": size, "strides": strides, "padding": padding,
+              "dilation_rate": dilation_rate}
     whole = layer_of(Conv2D, filters=filters, groups=groups, **window)
     row, channels, groups = x.shape[1:], x.shape[-1], whole.groups
     shape = output_shape(whole, x)

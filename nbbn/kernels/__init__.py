@@ -18,7 +18,6 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm,
     norm_groups,
     norm_images,
-    norm_pool,
     norm_rows,
     pool,
     update,

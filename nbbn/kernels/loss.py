@@ -45,31 +45,37 @@ def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICE
         row[label] -= scalar(z, 1.0 / rows)
 
 
-@kernel
-def sigmoid_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
-                          threads):
-    """`sum(max(z, 0) - z * t + log(1 + exp(-|z|)))` and, over `z`, `(sigmoid(z) - t) / rows`.
+def _binary(name: str, mean: bool) -> None:
+    """Register the cross-entropy of `sigmoid(z)`: a row's loss is the units' sum, or their mean.
 
-    A hit is a row with every unit on the right side of 0.
+    A hit is a row with every unit on the right side of 0, or the share of such units.
     """
-    v = lanes(z)
-    begin, end = share_rows(rows, thread, threads)
-    share_of_row = splat(z, 1.0 / rows)
-    for r in range(begin, end):
-        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
-        loss, right = 0.0, 1.0
-        for j in range(units):
-            logit = float(row[j])
-            loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
-            if (logit > 0.0) != (target[j] > 0.5):
-                right = 0.0
-        losses[first + r] = loss
-        hits[first + r] = right
-        for panel in range(panels):
-            p = elementary.sigmoid(z, load(row, panel * v))
-            store(row, panel * v, (p - load(target, panel * v)) * share_of_row)
-        clear_padding(row, units, panels)
+    @kernel(name=name)
+    def cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                      losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread, threads):
+        """`max(z, 0) - z * t + log(1 + exp(-|z|))` and, over `z`, `(sigmoid(z) - t) / rows`."""
+        v = lanes(z)
+        begin, end = share_rows(rows, thread, threads)
+        part = splat(z, 1.0 / (rows * units if mean else rows))
+        for r in range(begin, end):
+            row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
+            loss, right = 0.0, 0.0
+            for j in range(units):
+                logit = float(row[j])
+                loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
+                if (logit > 0.0) == (target[j] > 0.5):
+                    right += 1.0
+            losses[first + r] = loss / units if mean else loss
+            all_right = 1.0 if right == units else 0.0
+            hits[first + r] = right / units if mean else all_right
+            for panel in range(panels):
+                p = elementary.sigmoid(z, load(row, panel * v))
+                store(row, panel * v, (p - load(target, panel * v)) * part)
+            clear_padding(row, units, panels)
+
+
+_binary("sigmoid_cross_entropy", mean=False)
+_binary("binary_cross_entropy", mean=True)
 
 
 @kernel
@@ -119,33 +125,6 @@ def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: R
         for panel in range(panels):
             at = panel * v
             store(row, at, load(row, at) * scale - load(target, at) * part)
-
-
-@kernel
-def binary_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-                         losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
-                         threads):
-    """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient.
-
-    Hits are shares of right units.
-    """
-    v = lanes(z)
-    begin, end = share_rows(rows, thread, threads)
-    part = splat(z, 1.0 / (rows * units))
-    for r in range(begin, end):
-        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
-        loss, right = 0.0, 0.0
-        for j in range(units):
-            logit = float(row[j])
-            loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
-            if (logit > 0.0) == (target[j] > 0.5):
-                right += 1.0
-        losses[first + r] = loss / units
-        hits[first + r] = right / units
-        for panel in range(panels):
-            p = elementary.sigmoid(z, load(row, panel * v))
-            store(row, panel * v, (p - load(target, panel * v)) * part)
-        clear_padding(row, units, panels)
 
 
 @inline

@@ -105,13 +105,8 @@ def inline(function):
 class Kernel:
     """A kernel's body, its parameters, and the C functions compiled from it so far.
 
-    Parameters
-    ----------
-    function : function
-    numbers : sequence of str
-        Names of the `Real` numbers that the function takes as `*numbers`.
-    inference : bool
-        Whether networks in inference are lowered to it.
+    `numbers` are the names of the `Real` numbers that the function takes as `*numbers`; with
+    `inference`, networks in inference are lowered to it.
     """
 
     def __init__(self, function, numbers=(), *, inference=False):

@@ -105,7 +105,7 @@ def add_to_gradient_norm(grad: Read.ALL, squared_norm: Write.ALONE_F64, restart,
 @kernel
 def clip_by_gradient_norm(grad: Write.COLUMNS, squared_norm: Read.ALL_F64, bound: Real, panels,
                           thread, threads):
-    """`grad *= bound / length` where their length is above it (Pascanu et al., 2013, alg. 1)."""
+    """`grad *= bound / length`, of all gradients, above `bound` (Pascanu et al., 2013, alg. 1)."""
     length = math.sqrt(squared_norm[0])
     if length <= bound:
         return
@@ -140,6 +140,63 @@ def shrink_columns(param: Write.COLUMNS, panels, shrink, thread, threads):
 # -- optimisers
 
 
+@inline
+def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
+                 squares, panels, rows, rate, mass, thread, threads):
+    """`step(weights, x.T @ dz + decay * weights / mass)`, own columns.
+
+    The gradient never leaves the registers' tile. `mass` is the number of rows, or the sum of their
+    weights. The padding of the weights' depth stays 0: that of `x` need not be (a sigmoid makes it
+    0.5). Adds the sum of squares of the weights before the step, times `rows / mass`, to `squares`,
+    one number a panel.
+    """
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    padded = (depth + v - 1) // v * v
+    size = panels * padded * v
+    grad = stack(x, TILE_VECTORS)
+    nothing = stack(x, 2)
+    for q in range(2):
+        store(nothing, q * v, splat(x, 0.0))
+    decays = splat(x, scalar(x, decay) / mass)
+    panel = first
+    while panel < end:
+        width = min(2, end - panel)
+        squares_0 = splat(x, 0.0)
+        squares_1 = splat(x, 0.0)
+        k = 0
+        while k < depth:
+            tall = min(HEIGHT, padded - k)
+            b = shift(dz, panel * v)
+            if tall == HEIGHT and width == 2:
+                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                              dz_stride, 0, nothing, grad, 2 * v, v)
+            elif tall == HEIGHT:
+                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
+                              dz_stride, 0, nothing, grad, 2 * v, v)
+            else:
+                tall = min(tall, 2)
+                for q in range(width):
+                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows,
+                                  shift(b, q * v), v, dz_stride, 0, nothing,
+                                  shift(grad, q * v), 2 * v, v)
+            for q in range(width):
+                for t in range(min(tall, depth - k)):
+                    i = ((panel + q) * padded + k + t) * v
+                    p = load(weights, i)
+                    g = fma(decays, p, load(grad, (2 * t + q) * v))
+                    if q == 0:
+                        squares_0 = fma(p, p, squares_0)
+                    else:
+                        squares_1 = fma(p, p, squares_1)
+                    step(p, g, weights, slots, i, size, constants, rate)
+            k += tall
+        squares[panel] += total(squares_0) * (rows / mass)
+        if width == 2:
+            squares[panel + 1] += total(squares_1) * (rows / mass)
+        panel += width
+
+
 def optimizer(function):
     """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
     step = inline(function)
@@ -157,58 +214,9 @@ def optimizer(function):
     def dense(x: Read.ALL, x_stride, depth, dz: Read.COLUMNS, dz_stride, weights: Write.COLUMNS,
               slots: Write.COLUMNS, constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64,
               panels, rows, rate, mass, thread, threads):
-        """`step(weights, x.T @ dz + decay * weights / mass)`, own columns of a dense kernel.
-
-        The gradient never leaves the registers' tile. `mass` is the number of rows, or the sum of
-        their weights. The padding of the weights' depth stays 0: that of `x` need not be (a sigmoid
-        makes it 0.5). Adds the sum of squares of the weights before the step, times `rows / mass`,
-        to `squares`, one number a panel.
-        """
-        v = lanes(x)
-        first, end = share(panels, thread, threads)
-        padded = (depth + v - 1) // v * v
-        size = panels * padded * v
-        grad = stack(x, TILE_VECTORS)
-        nothing = stack(x, 2)
-        for q in range(2):
-            store(nothing, q * v, splat(x, 0.0))
-        decays = splat(x, scalar(x, decay) / mass)
-        panel = first
-        while panel < end:
-            width = min(2, end - panel)
-            squares_0 = splat(x, 0.0)
-            squares_1 = splat(x, 0.0)
-            k = 0
-            while k < depth:
-                tall = min(HEIGHT, padded - k)
-                b = shift(dz, panel * v)
-                if tall == HEIGHT and width == 2:
-                    multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                                  dz_stride, 0, nothing, grad, 2 * v, v)
-                elif tall == HEIGHT:
-                    multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                                  dz_stride, 0, nothing, grad, 2 * v, v)
-                else:
-                    tall = min(tall, 2)
-                    for q in range(width):
-                        multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows,
-                                      shift(b, q * v), v, dz_stride, 0, nothing,
-                                      shift(grad, q * v), 2 * v, v)
-                for q in range(width):
-                    for t in range(min(tall, depth - k)):
-                        i = ((panel + q) * padded + k + t) * v
-                        p = load(weights, i)
-                        g = fma(decays, p, load(grad, (2 * t + q) * v))
-                        if q == 0:
-                            squares_0 = fma(p, p, squares_0)
-                        else:
-                            squares_1 = fma(p, p, squares_1)
-                        step(p, g, weights, slots, i, size, constants, rate)
-                k += tall
-            squares[panel] += total(squares_0) * (rows / mass)
-            if width == 2:
-                squares[panel + 1] += total(squares_1) * (rows / mass)
-            panel += width
+        """A dense kernel's gradient and one step on it."""
+        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
+                     squares, panels, rows, rate, mass, thread, threads)
 
     return step
 
