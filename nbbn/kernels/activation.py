@@ -33,9 +33,9 @@ from nbbn.kernels.team import share, share_images, share_rows
 BY_OUTPUT: list[str] = []
 
 
-def _register(name: str, forward, slope, parameters=()) -> None:
-    kernel(forward, parameters, inference=True, name=f"image_{name}")
-    kernel(slope, parameters, name=f"image_{name}_slope")
+def _numbers(function) -> tuple[str, ...]:
+    """Names of the parameters that stand behind the first two."""
+    return tuple(inspect.signature(function.py_func).parameters)[2:]
 
 
 # -- by vectors: `(like, x, *parameters)`, and the slope `(like, x, dy, *parameters)`
@@ -43,21 +43,20 @@ def _register(name: str, forward, slope, parameters=()) -> None:
 
 def _by_vector(function, slope, name: str = "") -> None:
     """Register an activation of vectors, under its function's name."""
-
+    name = name or function.py_func.__name__
+    @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
     def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
             store(y, i, function(x, load(x, i), *numbers))
 
+    @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
     def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
             store(dy, i, slope(x, load(x, i), load(dy, i), *numbers))
-
-    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
-    _register(name or function.py_func.__name__, forward, backward, parameters)
 
 
 @inline
@@ -164,11 +163,12 @@ _by_vector(elementary.exp, exponential_slope, "exponential")
 
 def _by_output(function, slope) -> None:
     """Register an activation of vectors that has kernels in place on columns too."""
-
+    name = function.py_func.__name__
     @inline
     def slope_by_input(like, x, dy):
         return slope(like, function(like, x), dy)
 
+    @kernel(inference=True, name=f"{name}_forward")
     def forward(x: Write.COLUMNS, x_stride, panels, rows, thread, threads):
         """`x = f(x)`."""
         v = lanes(x)
@@ -178,6 +178,7 @@ def _by_output(function, slope) -> None:
                 i = r * x_stride + panel * v
                 store(x, i, function(x, load(x, i)))
 
+    @kernel(name=f"{name}_backward")
     def backward(dy: Write.COLUMNS, dy_stride, y: Read.COLUMNS, y_stride, panels, rows, thread,
                  threads):
         """`dy *= f'`, from the outputs `y`."""
@@ -188,9 +189,6 @@ def _by_output(function, slope) -> None:
                 i, j = r * dy_stride + panel * v, r * y_stride + panel * v
                 store(dy, i, slope(dy, load(y, j), load(dy, i)))
 
-    name = function.py_func.__name__
-    kernel(forward, inference=True, name=f"{name}_forward")
-    kernel(backward, name=f"{name}_backward")
     BY_OUTPUT.append(name)
     _by_vector(function, slope_by_input)
 
@@ -229,21 +227,20 @@ _by_output(elementary.tanh, tanh_slope)
 
 def _by_number(function) -> None:
     """Register an activation of single numbers, under its function's name."""
-
+    name = function.py_func.__name__
+    @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
     def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):
             y[i] = scalar(y, function(float(x[i]), 0.0, *numbers)[0])
 
+    @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
     def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):
             dy[i] = scalar(dy, function(float(x[i]), float(dy[i]), *numbers)[1])
-
-    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
-    _register(function.py_func.__name__, forward, backward, parameters)
 
 
 @inline

@@ -1,6 +1,5 @@
-"""Convolutions of images: forward and the gradients.
+"""Convolutions of images: forward (of dz with the flipped kernel, too) and the gradients.
 
-Forward also gives the input's gradient, with the flipped kernel.
 A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile
 with an outer loop over the kernel's rows, and no patch is ever copied. Kernels are panel-major,
 `[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`. Threads own whole images; gradients are
@@ -32,6 +31,7 @@ from nbbn.kernels.window import (
     bordered,
     clear,
     clear_border,
+    out_at,
 )
 
 
@@ -95,9 +95,8 @@ def conv_pool_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.AL
                       scratch: Write.ALL, strip: Write.ALL, blocks, rows, thread, threads):
     """The maxima of the windows of `x * weights + bias`, with `relu` their positive part.
 
-    For pools that do not overlap.
-    A window's rows are computed into `strip` and leave it as maxima; what no window covers is never
-    computed.
+    For pools that do not overlap. A window's rows are computed into `strip` and leave it as maxima;
+    what no window covers is never computed.
     """
     first, end = share_images(rows, blocks, thread, threads)
     clear_border(window, scratch)
@@ -168,10 +167,7 @@ def conv_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_
 @kernel
 def transpose_cells(weights: Read.ALL, weight_depth, cells, turned, pixel, units_pixel,
                     out: Write.ALL, out_depth, panels, thread, threads):
-    """`out[cell, unit, channel] = weights[cell, channel, unit]`: for the input's gradient.
-
-    With `turned` of the cell opposite.
-    """
+    """`out[cell, unit, channel] = weights[cell, channel, unit]`; `turned`: the cell opposite."""
     v = lanes(weights)
     first, end = share(cells, thread, threads)
     for cell in range(first, end):
@@ -231,10 +227,8 @@ def _depthwise(w, source, weights, bias, z, panels):
                 for k in range(w[KERNEL_H]):
                     for m in range(w[KERNEL_W]):
                         tap = k * w[DILATION_H] * row + m * w[DILATION_W] * pixel
-                        value = load(at, tap + panel * v)
-                        total = fma(value,
-                                    load(weights, ((k * w[KERNEL_W] + m) * panels + panel) * v),
-                                    total)
+                        cell = ((k * w[KERNEL_W] + m) * panels + panel) * v
+                        total = fma(load(at, tap + panel * v), load(weights, cell), total)
                 store(out, panel * v, total)
 
 
@@ -276,10 +270,8 @@ def depthwise_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES
                     for i in range(w[OUT_H]):
                         for j in range(w[OUT_W]):
                             place = i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel
-                            value = load(at, place + panel * v)
-                            total = fma(value,
-                                        load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL] + panel * v),
-                                        total)
+                            slope = load(grad, out_at(w, i, j) + panel * v)
+                            total = fma(load(at, place + panel * v), slope, total)
                     store(sum_out, to, total)
 
 

@@ -244,10 +244,7 @@ def norm_weighted_forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_s
                           y: Write.COLUMNS, y_stride, state: Write.COLUMNS, shares: Read.ALL, relu,
                           panels, epsilon: Real, momentum: Real, debias, rows, step, thread,
                           threads):
-    """`xhat` (may be `x`), `y = gamma * xhat + beta`, with `relu` its positive part.
-
-    Weighted statistics go into `state`.
-    """
+    """`xhat` (may be `x`), `y`, with `relu` its positive part; weighted statistics into `state`."""
     v = lanes(x)
     first, end = share(panels, thread, threads)
     width, keep = panels * v, running_rate(momentum, step, debias)

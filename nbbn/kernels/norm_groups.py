@@ -19,10 +19,7 @@ from nbbn.kernels.team import share, share_images
 def group_norm_forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, invstd: Write.IMAGES,
                        state: Read.ALL, width, pixel, pixels, channels, set_pixels, set_channels,
                        epsilon: Real, blocks, rows, thread, threads):
-    """`xhat` (may be `x`), `y = gamma * xhat + beta`; two passes over each set in float64.
-
-    Wu and He (2018), eq. 1 to 3.
-    """
+    """`xhat` (may be `x`) and `y`, two passes a set in float64 (Wu and He, 2018, eq. 1 to 3)."""
     first, end = share_images(rows, blocks, thread, threads)
     groups = channels // set_channels
     sets = pixels // set_pixels * groups

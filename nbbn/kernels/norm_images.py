@@ -170,10 +170,7 @@ def _kernels(relu: str) -> None:
     @kernel(name=f"image_norm{relu}_sums")
     def gradient(dy: Write.IMAGES, xhat: Read.IMAGES, state: Read.ALL, partial: Write.IMAGES, pixel,
              pixels, panels, blocks, rows, thread, threads):
-        """`partial[block] = dgamma, dbeta` of own blocks.
-
-        The mask of a ReLU is made anew from `xhat` and laid on `dy`.
-        """
+        """`partial[block] = dgamma, dbeta`; the mask of a ReLU, made anew, is laid on `dy`."""
         v = lanes(dy)
         width = panels * v
         begin, stop = share(blocks, thread, threads)
