@@ -141,8 +141,7 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
         The channel axis.
     activation : {None, "relu"}
     out : ndarray, optional
-        Where to write `y`: of x's shape and dtype. May be `x`, which is then copied for the
-        backward pass.
+        Where to write `y`: of x's shape and dtype. May be `x`, then copied for the backward pass.
 
     Returns
     -------

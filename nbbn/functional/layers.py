@@ -32,8 +32,7 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the last axis.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
-        call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused, and be `x`.
 
     Returns
     -------
@@ -43,8 +42,7 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
-        name.
+        For dtypes that are not float32 or float64, or differ, and an activation that is no name.
     ValueError
         For an empty `x`, shapes that do not fit, an unknown activation, and an `out` that is not
         C-contiguous or not writeable.
@@ -100,8 +98,7 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the channels.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
-        call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused, and be `x`.
 
     Returns
     -------
@@ -111,8 +108,7 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
-        name.
+        For dtypes that are not float32 or float64, or differ, and an activation that is no name.
     ValueError
         For an empty `x`, shapes that do not fit, arguments that break the rules above, images
         smaller than the window, and an `out` that is not C-contiguous or not writeable.
@@ -161,10 +157,9 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
 
 def _parts(layer: Conv2D, groups: int, x: np.ndarray, weights: dict[str, np.ndarray],
            shape: tuple[int, ...]) -> list[np.ndarray]:
-    """What each group gives on its own, a list of arrays; all of them together have `shape`.
+    """What each group gives on its own; all of them together have `shape`.
 
-    As one matrix, with zeros where groups do not mix, a NaN of one group would reach all: 0 * NaN
-    is NaN.
+    As one matrix, with zeros between groups, a NaN of one would reach all: 0 * NaN is NaN.
     """
     parts, deep, wide = [], x.shape[-1] // groups, layer.filters
     for g in range(groups):
@@ -193,8 +188,7 @@ def max_pool2d(x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
         `valid`: `(n - pool) // stride + 1` outputs along an axis of n; `same`: windows reach over
         the border, where there is nothing, `ceil(n / stride)` outputs.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused from call to
-        call, and may be `x`.
+        Where to write `y`: C-contiguous, of y's shape and x's dtype. May be reused, and be `x`.
 
     Returns
     -------
@@ -242,8 +236,7 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the last axis.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
-        and may be `x`.
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused, and be `x`.
 
     Returns
     -------
@@ -253,8 +246,7 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
-        name.
+        For dtypes that are not float32 or float64, or differ, and an activation that is no name.
     ValueError
         For an empty `x`, shapes that do not fit, an epsilon that is not above 0, an unknown
         activation, and an `out` that is not C-contiguous or not writeable.
@@ -298,8 +290,7 @@ def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     activation : str, optional
         A name of `nbbn.layers.ACTIVATIONS`; softmax goes over the channels.
     out : ndarray, optional
-        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused from call to call,
-        and may be `x`.
+        Where to write `y`: C-contiguous, of x's shape and dtype. May be reused, and be `x`.
 
     Returns
     -------
@@ -309,8 +300,7 @@ def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     Raises
     ------
     TypeError
-        For dtypes other than float32 and float64, dtypes that differ, and an activation that is no
-        name.
+        For dtypes that are not float32 or float64, or differ, and an activation that is no name.
     ValueError
         For an empty `x`, shapes that do not fit, groups that do not divide the channels, an epsilon
         that is not above 0, an unknown activation, and an `out` that is not C-contiguous or not

@@ -170,8 +170,8 @@ gradient_sums = {clip: _gradient_sums(clip) for clip in (False, True)}
 
 def _kernels(relu: str) -> None:
     """Register the kernels of a norm, behind which a ReLU follows or not."""
-    own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
-    own_sums = gradient_sums[bool(relu)]
+    clip = bool(relu)
+    own_normalise, own_affine, own_sums = normalise[clip], affine[clip], gradient_sums[clip]
 
     @kernel(name=f"norm{relu}_forward")
     def forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride, y: Write.COLUMNS,

@@ -24,16 +24,7 @@ from nbbn.kernels.norm import (
 from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, sqrt, store, where_positive
 from nbbn.kernels.team import share, share_images
-from nbbn.kernels.window import (
-    HEIGHT,
-    KERNEL_H,
-    KERNEL_W,
-    OUT_H,
-    OUT_W,
-    WIDTH,
-    out_at,
-    pixel_at,
-)
+from nbbn.kernels.window import HEIGHT, KERNEL_H, KERNEL_W, OUT_H, OUT_W, WIDTH, out_at, pixel_at
 
 ORIGIN, SHIFT, INVSTD = range(3)
 BATCH_ROWS = 3
@@ -149,8 +140,8 @@ def image_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, batch: Read.ALL, st
 
 def _kernels(relu: str) -> None:
     """Register the kernels that differ where a ReLU follows."""
-    own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
-    own_sums = gradient_sums[bool(relu)]
+    clip = bool(relu)
+    own_normalise, own_affine, own_sums = normalise[clip], affine[clip], gradient_sums[clip]
 
     @kernel(name=f"image_norm{relu}_forward")
     def forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, batch: Read.ALL,

@@ -72,9 +72,8 @@ class Write:
 
     ALL, COLUMNS, ROWS, IMAGES = (Access(True, s) for s in ("all", "columns", "rows", "images"))
     STEPS, ALONE = Access(True, "steps"), Access(True, "alone")
-    COLUMNS_F64, ROWS_F64, ALONE_F64 = (
-        Access(True, s, "float64") for s in ("columns", "rows", "alone")
-    )
+    COLUMNS_F64, ROWS_F64 = Access(True, "columns", "float64"), Access(True, "rows", "float64")
+    ALONE_F64 = Access(True, "alone", "float64")
 
 
 INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
@@ -126,10 +125,7 @@ class Kernel:
         return {p: a for p, a in self.parameters.items() if isinstance(a, Access)}
 
     def address(self, dtype: np.dtype, source: np.dtype | None = None) -> int:
-        """Address of the C function for a program of `dtype` that reads input of dtype `source`.
-
-        It is compiled at the first call.
-        """
+        """Address of the C function for a dtype and the input's; compiled at the first call."""
         key = (np.dtype(dtype).name, np.dtype(source or dtype).name if self._reads_source else None)
         with _COMPILING:
             if key not in self._compiled:

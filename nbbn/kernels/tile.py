@@ -57,7 +57,6 @@ def _product(relu: bool):
             single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row,
                    panels)
             row += 1
-
     return product
 
 
