@@ -12,8 +12,9 @@ import numpy as np
 from nbbn.fold.check import FACTOR, FLOOR, PERTURBATIONS, SEED, Check, FoldCheckFailed
 from nbbn.formats.files import one_line
 from nbbn.formats.onnx import file
+from nbbn.formats.onnx.comparable import runs_whole, showing, shown
 from nbbn.formats.onnx.feeds import Feed, Moments, Outputs, feeds_of
-from nbbn.formats.onnx.graph import OnnxNode, names_read
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.operators import operator_of
 from nbbn.formats.onnx.run import Run, engine
 from nbbn.formats.onnx.tensors import DTYPES, made
@@ -62,6 +63,7 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     FoldCheckFailed
         Where nothing can be compared.
     """
+    before, after = _comparable_files(before, after, folder)
     opened, run = engine(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
     del run  # before the next model is opened: memory holds one at a time
@@ -83,6 +85,27 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     of = max(found, key=lambda output: output.excess)
     count = sum(len(next(iter(feed.values()), ())) for feed in feeds)
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
+
+
+def _comparable_files(before: Path, after: Path, folder: Path) -> tuple[Path, Path]:
+    """The files, or copies that show the last numbers before outputs that cannot be compared."""
+    source, folded = file.from_file(before), file.from_file(after)
+    graph = OnnxGraph(source)
+    values = shown(graph)
+    names = [value.value for value in values]
+    if names == [output.name for output in graph.proto.output] and runs_whole(graph):
+        return before, after
+    try:
+        other = OnnxGraph(folded)
+        theirs = [value.of(other) for value in values]
+    except KeyError as err:
+        raise FoldCheckFailed(f"the folded model has no value {err}, so the fold cannot be "
+                              "checked") from None
+    copies = folder / "before_shown.onnx", folder / "after_shown.onnx"
+    for copy, model, outputs in zip(copies, (source, folded), (names, theirs)):
+        with open(copy, "xb") as out:
+            file.write(showing(model, outputs), out)
+    return copies
 
 
 def _comparable(output: Any) -> bool:

@@ -38,7 +38,8 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
     Returns
     -------
     model : onnx.ModelProto
-        With the same inputs, outputs, operator versions and metadata.
+        With the same inputs, outputs, operator versions and metadata; but weights that a caller
+        might have replaced, as they were inputs too, are none where they were folded.
     report : FoldReport
 
     Raises
@@ -142,8 +143,12 @@ def _check_format(model: Model, what: str) -> None:
     """Have onnx check a model."""
     from onnx import checker
 
+    proto = file.stand_in(model)
+    for value in proto.graph.output:  # the checker wants a shape, evaluators do not
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
     try:
-        checker.check_model(file.stand_in(model))
+        checker.check_model(proto)
     except (checker.ValidationError, RuntimeError) as err:
         raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from nbbn.fold.graph import Graph, Linear, Node
 from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
+from nbbn.formats.onnx.expressions import constants_of
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
@@ -39,25 +40,35 @@ class Names:
 
 def looked_through(model: Model) -> OnnxGraph:
     """The graph of a model, its constants known, the nodes that hand on their input passed over."""
-    graph = OnnxGraph(model, defaults=False)
+    graph = OnnxGraph(model)
     for i, node in enumerate(graph.nodes):
         if node.domain or not node.outputs:
             continue
-        if node.operator == "Identity" or (node.operator == "Dropout" and _hands_on(node, graph)):
+        if node.operator in _HANDING_ON and _HANDING_ON[node.operator](node, graph):
             graph.rename(node.output, node.inputs[0])
             graph.transparent.add(i)
             continue
         try:
             graph.define(node.output, constant_of(node, graph, {}))
             graph.transparent.add(i)
-        except BROKEN:  # whatever it computes, it stays a node
-            pass
+        except BROKEN:  # no shape, and no weight in another order
+            for name, constant in constants_of(node, graph):
+                graph.define(name, constant)
+                graph.transparent.add(i)
     return graph
 
 
-def _hands_on(node: OnnxNode, graph: OnnxGraph) -> bool:
-    """Whether a Dropout does nothing."""
-    if any(node.outputs[1:]):
+def _same_type(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether a Cast is to the type that its input has."""
+    if node.operator == "CastLike":
+        return graph.kind(node.inputs[0]) == graph.kind(node.inputs[1]) is not None
+    return graph.kind(node.inputs[0]) == node.attributes.get("to")
+
+
+def _does_nothing(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether a Dropout is one of inference, whose mask nobody reads."""
+    given = {output.name for output in graph.proto.output}
+    if any(mask and (mask in given or mask in graph.readers) for mask in node.outputs[1:]):
         return False
     if graph.opset < 7:
         return bool(node.attributes.get("is_test", 0))
@@ -65,6 +76,13 @@ def _hands_on(node: OnnxNode, graph: OnnxGraph) -> bool:
         return True
     training = graph.constant(node.inputs[2])
     return training is not None and not training.array().any()
+
+
+# When an operator gives its first input as it is.
+_HANDING_ON: dict[str, Callable[[OnnxNode, OnnxGraph], bool]] = {
+    "Identity": lambda node, graph: True, "Dropout": _does_nothing, "Cast": _same_type,
+    "CastLike": _same_type,
+}  # fmt: skip
 
 
 def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
@@ -82,7 +100,9 @@ def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
         outputs = node.outputs if addition is None else graph.nodes[addition].outputs
         if addition is not None:
             additions.add(addition)
-        read = (value for value in names_read(node.proto) if graph.constant(value) is None)
+        read = [value for value in names_read(node.proto) if graph.constant(value) is None]
+        if not node.domain and node.operator in ("Shape", "Size"):
+            read = []  # no number of it, and folding keeps the shape
         inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
         nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
         places[name] = Place(i, addition)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -83,28 +83,19 @@ class Constant(NamedTuple):
 class OnnxGraph:
     """The graph of a model, which is not written, and what is known of its values.
 
-    Parameters
-    ----------
-    model : Model
-    defaults : bool
-        Whether initialisers that are inputs too, so that a caller may replace them, are constants;
-        else `replaceable` names them.
+    Initialisers that are inputs too, which a caller may replace, count as constants.
     """
 
-    def __init__(self, model: Model, *, defaults: bool):
+    def __init__(self, model: Model):
         skeleton, self.tensors = model
         self._model, self.proto = model, skeleton.graph
         self.nodes = [OnnxNode(proto) for proto in self.proto.node]
         imports = skeleton.opset_import
+        self.functions = skeleton.functions
         self.opset: int = next((o.version for o in imports if o.domain in OWN_DOMAINS), 0)
-        inputs = {value.name for value in self.proto.input}
-        # Before version 4 of the format every initialiser had to be an input.
-        fixed = defaults or skeleton.ir_version < 4
-        self.replaceable = set() if fixed else inputs & set(self.tensors)
         self._constants = {
             name: Constant(tensor.dims, tensor.data_type, tensor.array)
             for name, tensor in self.tensors.items()
-            if name not in self.replaceable
         }
         self._first: dict[str, str] = {}
         # Indices of nodes that are known to make constants or hand on their input.
@@ -145,25 +136,33 @@ class OnnxGraph:
         return {self.first_name(value.name) for value in self.proto.output}
 
     @cached_property
-    def _shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Shapes as far as shape inference finds them; None for a size that is not fixed."""
+    def _types(self) -> dict[str, Any]:
+        """`onnx.ValueInfoProto` of values, as far as they are declared or shape inference goes."""
         from onnx import shape_inference
 
-        trial, shapes = stand_in(self._model), {}
+        trial = stand_in(self._model)
         try:
             trial = shape_inference.infer_shapes(trial, data_prop=True)
         except (RuntimeError, ValueError):  # it breaks off: what is declared has to do
             pass
-        for value in (*trial.graph.input, *trial.graph.output, *trial.graph.value_info):
-            if value.type.tensor_type.HasField("shape"):
-                dims = value.type.tensor_type.shape.dim
-                sizes = (dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-                shapes[value.name] = tuple(sizes)
-        return shapes
+        known = (*trial.graph.input, *trial.graph.output, *trial.graph.value_info)
+        return {value.name: value.type for value in known}
+
+    def kind(self, name: str) -> int | None:
+        """The data type of a value, of `onnx.TensorProto`; 0 for no tensor, None if not known."""
+        if name in self.tensors:
+            return self.tensors[name].data_type
+        if name not in self._types:
+            return None
+        return self._types[name].tensor_type.elem_type
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:
         """Sizes of all axes as far as they are known and fixed."""
-        return self._shapes.get(name)
+        of = self._types.get(name)
+        if of is None or not of.tensor_type.HasField("shape"):
+            return None
+        dims = of.tensor_type.shape.dim
+        return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
 
     def rank(self, name: str) -> int | None:
         """Number of axes, if known."""
@@ -175,3 +174,13 @@ class OnnxGraph:
         shape = self.shape(name)
         row = tuple(n for n in shape[1:] if n is not None) if shape else ()
         return row if shape and len(row) == len(shape) - 1 else None
+
+
+def needed(graph: OnnxGraph, values: Iterable[str]) -> list[OnnxNode]:
+    """The nodes that values follow from, the last first."""
+    wanted, nodes = set(values), []
+    for node in reversed(graph.nodes):
+        if wanted & set(node.outputs):
+            wanted |= set(names_read(node.proto))
+            nodes.append(node)
+    return nodes
