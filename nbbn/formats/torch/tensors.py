@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     try:
         if data.startswith(ZIP):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if any(PurePosixPath(name).match("*/code/*") for name in archive.namelist()):
+                if any("/code/" in name for name in archive.namelist()):
                     raise FileError(f"{path}: is a TorchScript program, which is not run; where it "
                                     "may be, give torch.jit.load(path).state_dict()")
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -112,6 +112,9 @@ def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     except FileError:
         raise
     except Exception as err:  # torch's loader and its unpickler raise of every kind
+        if "weights_only" in str(err) or "Weights only" in str(err):
+            raise FileError(f"{path}: holds Python objects, such as a whole module, whose code is "
+                            "not run; save model.state_dict()") from err
         first = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise FileError(f"{path}: is no state dict, or broken ({one_line(first)}); "
                         "save model.state_dict()") from err
