@@ -8,7 +8,18 @@ serve the norms of images too.
 from __future__ import annotations
 
 from nbbn.kernels.registry import Read, Real, Write, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, sqrt, store, where_positive
+from nbbn.kernels.simd import (
+    fma,
+    lanes,
+    load,
+    maximum,
+    minimum,
+    shift,
+    splat,
+    sqrt,
+    store,
+    where_positive,
+)
 from nbbn.kernels.team import share
 from nbbn.kernels.window import clear
 
@@ -60,15 +71,28 @@ _sum, _sum_of_squares = _column_sum(False), _column_sum(True)
 
 
 @inline
-def column_moments(x, stride, rows):
-    """First row, mean and biased variance of a vector of columns; the mean relative to that row.
+def middle(a, b, c):
+    """The median of three."""
+    return maximum(minimum(a, b), minimum(maximum(a, b), c))
 
-    Two passes over values shifted by the first row (Chan, Golub and LeVeque, 1983, eq. 1.7 and
-    section 3): exact for a constant column, and as precise at a mean of 1e6 as at 0.
+
+@inline
+def origin_of(x, stride, rows):
+    """A number near most of a vector of columns: the median of the first, a middle, the last."""
+    return middle(load(x, 0), load(x, rows // 2 * stride), load(x, (rows - 1) * stride))
+
+
+@inline
+def column_moments(x, stride, rows, origin):
+    """Mean and biased variance of a vector of columns, the mean relative to the origin.
+
+    Two passes over values shifted by the origin (Chan, Golub and LeVeque, 1983, eq. 1.7 and
+    section 3): exact for a constant column, and as precise at a mean of 1e6 as at 0, where the
+    origin is one of the column's; an outlier is none if it is the median of three.
     """
-    n, origin = splat(x, 1.0 / rows), load(x, 0)
+    n = splat(x, 1.0 / rows)
     mean = _sum(x, stride, rows, origin, splat(x, 0.0)) * n
-    return origin, mean, _sum_of_squares(x, stride, rows, origin, mean) * n
+    return mean, _sum_of_squares(x, stride, rows, origin, mean) * n
 
 
 @inline
@@ -184,7 +208,8 @@ def _kernels(relu: str) -> None:
         for panel in range(first, end):
             at = panel * v
             columns, s = shift(x, at), shift(state, at)
-            origin, mean, var = column_moments(columns, x_stride, rows)
+            origin = origin_of(columns, x_stride, rows)
+            mean, var = column_moments(columns, x_stride, rows, origin)
             invstd = store_statistics(s, width, keep, epsilon, origin + mean, var)
             own_normalise(columns, x_stride, shift(xhat, at), xhat_stride, shift(y, at), y_stride,
                           0, rows, origin, mean, invstd, s, width)
@@ -251,7 +276,7 @@ def norm_weighted_forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_s
     for panel in range(first, end):
         at = panel * v
         xp, hp, yp, s = shift(x, at), shift(xhat, at), shift(y, at), shift(state, at)
-        origin, mean, var = load(xp, 0), splat(x, 0.0), splat(x, 0.0)
+        origin, mean, var = origin_of(xp, x_stride, rows), splat(x, 0.0), splat(x, 0.0)
         for r in range(rows):
             mean = fma(splat(x, shares[r]), load(xp, r * x_stride) - origin, mean)
         for r in range(rows):

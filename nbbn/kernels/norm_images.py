@@ -17,7 +17,9 @@ from nbbn.kernels.norm import (
     cleared_sums,
     column_moments,
     gradient_sums,
+    middle,
     normalise,
+    origin_of,
     running_rate,
     update_running,
 )
@@ -58,17 +60,30 @@ def image_moments(x: Read.IMAGES, pixel, pixels, partial: Write.IMAGES, panels, 
         for n in range(first, end):
             for panel in range(panels):
                 out = shift(partial, block * BATCH_ROWS * width + panel * v)
-                image = shift(x, n * pixels * pixel + panel * v)
-                origin, mean, var = column_moments(image, pixel, pixels)
-                m2 = var * splat(x, float(pixels))
                 if n == first:
-                    store(out, ORIGIN * width, origin)
-                else:
-                    old_origin, old_mean, old_m2 = load_moments(out, width)
-                    mean, m2 = merge_moments(x, float((n - first) * pixels), float(pixels),
-                                             old_origin, old_mean, old_m2, origin, mean, m2)
+                    whole = shift(x, n * pixels * pixel + panel * v)
+                    store(out, ORIGIN * width, origin_of(whole, pixel, (end - first) * pixels))
+                image = shift(x, n * pixels * pixel + panel * v)
+                origin, old_mean, old_m2 = load_moments(out, width)
+                mean, var = column_moments(image, pixel, pixels, origin)
+                m2 = var * splat(x, float(pixels))
+                if n > first:
+                    mean, m2 = merge_moments(x, float((n - first) * pixels), float(pixels), origin,
+                                             old_mean, old_m2, origin, mean, m2)
                 store(out, SHIFT * width, mean)
                 store(out, M2 * width, m2)
+
+
+@inline
+def _block_mean(partial, width, row, blocks, rows):
+    """The mean of the block that a row is in."""
+    mean = splat(partial, 0.0)
+    for block in range(blocks):
+        begin, stop = share(rows, block, blocks)
+        if begin <= row < stop:
+            of = shift(partial, block * BATCH_ROWS * width)
+            mean = load(of, ORIGIN * width) + load(of, SHIFT * width)
+    return mean
 
 
 @kernel
@@ -83,7 +98,10 @@ def image_norm_statistics(partial: Read.ALL, pixels, batch: Write.COLUMNS, state
     for panel in range(first, end):
         p, b, s = shift(partial, panel * v), shift(batch, panel * v), shift(state, panel * v)
         before = 0
-        origin, mean, m2 = load(p, ORIGIN * width), splat(p, 0.0), splat(p, 0.0)
+        origin = middle(_block_mean(p, width, 0, blocks, rows),
+                        _block_mean(p, width, rows // 2, blocks, rows),
+                        _block_mean(p, width, rows - 1, blocks, rows))
+        mean, m2 = splat(p, 0.0), splat(p, 0.0)
         for block in range(blocks):
             begin, stop = share(rows, block, blocks)
             count = (stop - begin) * pixels
@@ -91,7 +109,7 @@ def image_norm_statistics(partial: Read.ALL, pixels, batch: Write.COLUMNS, state
                 new = shift(p, block * BATCH_ROWS * width)
                 new_origin, new_mean, new_m2 = load_moments(new, width)
                 if before == 0:
-                    origin, mean, m2 = new_origin, new_mean, new_m2
+                    mean, m2 = (new_origin - origin) + new_mean, new_m2
                 else:
                     mean, m2 = merge_moments(p, float(before), float(count), origin, mean, m2,
                                              new_origin, new_mean, new_m2)

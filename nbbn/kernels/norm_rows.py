@@ -3,9 +3,9 @@
 The array is seen as virtual rows of `width` floats, whole vectors: `width` is the number of
 channels times as many rows as it takes, so that each channel sits in `width / channels` virtual
 columns and the sums of a row do not wait for each other. Rows that do not fill a virtual row are
-the `tail`, counted in floats. All values are taken relative to the first row (the origin), which
-makes a constant channel exact and keeps a mean of 1e6 harmless. The number of blocks depends on the
-shape alone; partial results are merged in their order.
+the `tail`, counted in floats. All values are taken relative to an origin, the median of three rows,
+which makes a constant channel exact and keeps a mean of 1e6, or an outlier of that size, harmless.
+The number of blocks depends on the shape alone; partial results are merged in their order.
 
 `state` has rows of `width` floats: ORIGIN, SHIFT (mean - origin), GAIN (gamma / std), BETA, INVSTD,
 SLOPE and DROP (backward) repeat over the virtual columns; MEAN, VAR, DGAMMA, DBETA have one number
@@ -131,7 +131,7 @@ def block_moments(x: Read.ROWS, channels, width, rows_total, run, blocks, partia
         new_m2, origin = shift(mean, 3 * width), shift(mean, 4 * width)
         for at in range(0, width, channels):
             for c in range(channels):
-                origin[at + c] = x[c]
+                origin[at + c] = _origin(x, channels, c, width // channels * rows_total)
         for start in range(first, end, run):
             stop = min(start + run, end)
             if start == first:
@@ -163,7 +163,7 @@ def merge_moments(x: Read.ALL, channels, width, rows_total, tail, blocks, partia
         _merge_columns(x, channels, width, rows_total, tail, mean, m2, center, var)
     v = lanes(x)
     for c in range(channels):
-        state[ORIGIN * width + c] = x[c]
+        state[ORIGIN * width + c] = _origin(x, channels, c, width // channels * rows_total)
         state[GAIN * width + c], state[BETA * width + c] = gamma[c], beta[c]
     one = splat(x, 1.0)
     for j in range(0, channels, v):  # a row of the state is whole vectors
@@ -173,6 +173,14 @@ def merge_moments(x: Read.ALL, channels, width, rows_total, tail, blocks, partia
         store(state, MEAN * width + j, load(state, ORIGIN * width + j) + load(center, j))
     for row in range(INVSTD + 1):
         repeat_row(shift(state, row * width), channels, width)
+
+
+@inline
+def _origin(x, channels, channel, rows):
+    """A number near most of a channel: the median of the first row, a middle one and the last."""
+    a, c = x[channel], x[max(0, rows - 1) * channels + channel]
+    b = x[rows // 2 * channels + channel]
+    return max(min(a, b), min(max(a, b), c))
 
 
 @inline
@@ -193,6 +201,7 @@ def _merge_columns(x, channels, width, rows_total, tail, mean, m2, center_out, v
     columns = width // channels if rows_total > 0 else 0
     for c in range(channels):
         center, spread, n = 0.0, 0.0, float(columns * rows_total)
+        origin = float(_origin(x, channels, c, columns * rows_total))
         if columns > 0:
             for j in range(c, width, channels):
                 center += float(mean[j])
@@ -202,7 +211,7 @@ def _merge_columns(x, channels, width, rows_total, tail, mean, m2, center_out, v
                 spread += float(m2[j]) + rows_total * (delta * delta)
         for j in range(c, tail, channels):  # Welford (1962)
             n += 1.0
-            value = float(rest[j]) - float(x[c])
+            value = float(rest[j]) - origin
             delta = value - center
             center += delta / n
             spread += delta * (value - center)
