@@ -1,6 +1,8 @@
 """The C functions that a network's source is put together from.
 
-`$real` is float or double, `$f` and `$l` the suffixes of its functions and literals.
+`$real` is float or double, `$f` and `$l` the suffixes of its functions and literals. Activations
+are printed from their expressions, for a number `v`; an operand that is needed twice stands there
+twice.
 
 All numbers of a row stand in C order, channels last. What happens in place takes `y` alone. `NULL`
 stands for an absent bias, gamma or beta. Innermost loops run over neighbours in memory, so that
@@ -9,7 +11,10 @@ compilers turn them into vector instructions.
 
 from __future__ import annotations
 
-from nbbn.formats.csource import elementwise
+import math
+
+from nbbn.activations import ELEMENTWISE, ActivationFunction
+from nbbn.expressions import Expression
 
 _WINDOW = """
 struct nn_window {
@@ -243,6 +248,65 @@ static void nn_softmax($real *y, int pixels, int n)
 }
 """
 
+# Operator -> C. A ternary, since a maximum would lose NaN, and as it computes one branch alone.
+OPERATORS = {
+    "add": "({0} + {1})", "subtract": "({0} - {1})", "multiply": "({0} * {1})",
+    "divide": "({0} / {1})", "negative": "(-{0})", "exp": "exp$f({0})", "expm1": "expm1$f({0})",
+    "log1p": "log1p$f({0})", "erf": "erf$f({0})", "tanh": "tanh$f({0})",
+    "sigmoid": "nn_logistic$f({0})", "absolute": "fabs$f({0})", "relu": "({0} < 0 ? 0 : {0})",
+    "minimum": "({0} > {1} ? {1} : {0})", "scaled": "({0} != 0 ? {0} * {1} : 0)",
+    "where_at_most": "({0} <= {1} ? {2} : {3})",
+}
+
+_FUNCTION = """
+static void nn_{name}($real *y, int n{parameters})
+{{
+    for (int i = 0; i < n; i++) {{
+        const {type} v = y[i];
+        y[i] = {value};
+    }}
+}}
+"""
+_LOGISTIC = """
+static {type} nn_logistic{f}({type} v)
+{{
+    const {type} e = exp{f}(v < 0 ? v : -v);
+    return v < 0 ? e / (1 + e) : 1 / (1 + e);
+}}
+"""
+
+
+def printed(expression: Expression) -> str:
+    """An expression in C, in parentheses where it is more than a word or a call."""
+    if expression.operator == "x":
+        return "v"
+    if expression.operator == "number":
+        return _number(expression.operands[0])
+    if expression.operator == "parameter":
+        return expression.operands[0]
+    return OPERATORS[expression.operator].format(*map(printed, expression.operands))
+
+
+def _number(value: float) -> str:
+    text = f"{value!r}$l" if math.isfinite(value) else "INFINITY" if value > 0 else "-INFINITY"
+    return f"({text})" if text.startswith("-") else text
+
+
+def _source(function: ActivationFunction) -> str:
+    """`nn_NAME(y, n, parameters...)`, in place."""
+    kind, value = "$real", printed(function.expression)
+    if function.in_double:
+        kind, value = "double", f"($real){value.replace('$f', '').replace('$l', '')}"
+    parameters = "".join(f", {kind} {name}" for name in function.parameters)
+    return _FUNCTION.format(name=function.name, parameters=parameters, type=kind, value=value)
+
+
+def _needed(function: ActivationFunction) -> tuple[str, ...]:
+    if "nn_logistic" not in printed(function.expression):
+        return ()
+    return ("logistic in double",) if function.in_double else ("logistic",)
+
+
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "window": (_WINDOW, ()), "copy": (_COPY, ()), "dense": (_DENSE, ()),
@@ -250,7 +314,9 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "transposed": (_TRANSPOSED, ("window",)), "max_pool": (_MAX_POOL, ("window",)),
     "mean_pool": (_MEAN_POOL, ("window",)), "pad": (_PAD, ("window",)), "permute": (_PERMUTE, ()),
     "batch_norm": (_BATCH_NORM, ()), "group_norm": (_GROUP_NORM, ()), "softmax": (_SOFTMAX, ()),
-    "repeat": (_REPEAT, ()), **elementwise.FUNCTIONS,
+    "repeat": (_REPEAT, ()), "logistic": (_LOGISTIC.format(type="$real", f="$f"), ()),
+    "logistic in double": (_LOGISTIC.format(type="double", f=""), ()),
+    **{name: (_source(function), _needed(function)) for name, function in ELEMENTWISE.items()},
 }
 
 
