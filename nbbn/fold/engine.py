@@ -35,7 +35,7 @@ def fold_graph(graph: Graph, *, strict: bool = False,
     # What overflows here is caught when the weights are cast, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious, largest = _gains(source)
-        while _round(graph, fates):
+        while sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms()):
             pass
         entries = [_entry(graph, norm, fates) for norm in source]
     report = FoldReport((*entries, *outside), suspicious, largest)
@@ -45,39 +45,25 @@ def fold_graph(graph: Graph, *, strict: bool = False,
 
 
 def folded_kernel(linear: Linear, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """Kernel (nbbn's layout) of a linear node with everything folded in.
-
-    Computed in float64 and rounded once.
-    """
+    """Kernel (nbbn's layout) of a linear node with all folded in: in float64, rounded once."""
+    maps = linear.before, linear.after
     with np.errstate(over="ignore", invalid="ignore"):
-        maps = linear.before, linear.after
         return scaled(linear.kernel(), *maps, linear.kind, linear.groups, dtype)
 
 
 def folded_bias(linear: Linear) -> np.ndarray:
-    """Bias (float64) of a linear node with everything folded in.
-
-    Reads the kernel only for what stood before it.
-    """
+    """Bias (float64) of a linear node with all folded in; reads the kernel for what was before."""
     kernel, maps = None if linear.before is None else linear.kernel(), (linear.before, linear.after)
     with np.errstate(over="ignore", invalid="ignore"):
         return shifted(kernel, linear.bias, *maps, linear.kind, linear.groups)
-
-
-def _round(graph: Graph, fates: _Fates) -> int:
-    """Try each batch norm once; returns how many left."""
-    return sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms())
 
 
 def _fold(graph: Graph, norm: Node, fates: _Fates) -> bool:
     """Take one batch norm out of the graph, if a rule allows it."""
     if not isinstance(norm, Norm) or norm.obstacle:
         return False
-    ways = {
-        "backward": (rules.backward, graph.join_backward),
-        "forward": (rules.forward, graph.join_forward),
-    }
-    for direction, (rule, join) in ways.items():
+    backward = "backward", rules.backward, graph.join_backward
+    for direction, rule, join in (backward, ("forward", rules.forward, graph.join_forward)):
         targets = rule(graph, norm)
         if not isinstance(targets, str):
             join(norm)
@@ -103,7 +89,9 @@ def _entry(graph: Graph, norm: Norm, fates: _Fates) -> FoldEntry:
     """What became of one batch norm of the source."""
     stays = graph.nodes.get(norm.name)
     if isinstance(stays, Norm):
-        return FoldEntry(norm.title, None, None, False, _reason(graph, stays))
+        reason = stays.obstacle or (f"before it: {rules.backward(graph, stays)}; "
+                                    f"after it: {rules.forward(graph, stays)}")
+        return FoldEntry(norm.title, None, None, False, reason)
     ends = list(dict.fromkeys(_ends(norm.name, fates)))
     directions = list(dict.fromkeys(direction for _, direction in ends))
     into = ", ".join(graph.nodes[name].title for name, _ in ends)
@@ -118,18 +106,11 @@ def _ends(name: str, fates: _Fates) -> list[tuple[str, str]]:
     return ends
 
 
-def _reason(graph: Graph, norm: Norm) -> str:
-    if norm.obstacle:
-        return norm.obstacle
-    return f"before it: {rules.backward(graph, norm)}; after it: {rules.forward(graph, norm)}"
-
-
 def _refused(report: FoldReport) -> str:
     reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
-    return (
-        f"{len(reasons)} of {report.n_total} batch norms cannot be folded: {', '.join(reasons)}; "
-        "move them next to a linear layer, or fold with strict=False and keep them"
-    )
+    return (f"{len(reasons)} of {report.n_total} batch norms cannot be folded: "
+            f"{', '.join(reasons)}; move them next to a linear layer, or fold with strict=False "
+            "and keep them")
 
 
 def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:

@@ -23,19 +23,15 @@ def _source(graph: Graph, reader: str, value: str, affine: Affine, axis: int) ->
     if node is None:
         return NOTHING
     if isinstance(node, Linear):
-        reason = (
-            _shared(graph, node, value, reader)
-            or node.obstacle
-            or _other_axis(axis, node, node.axis_out)
-            or _other_channels(affine, node, node.channels_out)
-        )
+        reason = _shared(graph, node, value, reader) or node.obstacle
+        reason = reason or _other_place(affine, axis, node, node.axis_out, node.channels_out)
         return reason or {node.name: affine}
     if isinstance(node, Pass) and node.back is not None:
         carried = _shared(graph, node, value, reader) or node.back(affine, axis)
         if isinstance(carried, str):
             return carried
         return _source(graph, node.name, node.inputs[0], *carried)
-    return _refusal(node)
+    return f"{node.title} {node.what}"
 
 
 def _shared(graph: Graph, node: Node, value: str, reader: str) -> str:
@@ -47,10 +43,7 @@ def _shared(graph: Graph, node: Node, value: str, reader: str) -> str:
 
 
 def forward(graph: Graph, norm: Norm) -> Targets | str:
-    """All nodes that the batch norm's output reaches, with the maps to take in; or why one cannot.
-
-    A map is folded into a node's input.
-    """
+    """All nodes that the norm's output reaches, with the maps to take in; or why one cannot."""
     if norm.affine is None:
         return norm.obstacle
     return _targets(graph, norm, norm.outputs[0], norm.affine, norm.axis)
@@ -81,18 +74,10 @@ def _accept(graph: Graph, source: Node, reader: Node, affine: Affine, axis: int)
     if isinstance(reader, Norm):
         return _other_norm(source, reader, affine, axis) or {reader.name: affine}
     if not isinstance(reader, Linear):
-        return _refusal(reader)
-    reason = (
-        reader.obstacle
-        or reader.not_forward
-        or _other_axis(axis, reader, reader.axis_in)
-        or _other_channels(affine, reader, reader.channels_in)
-    )
+        return f"{reader.title} {reader.what}"
+    reason = reader.obstacle or reader.not_forward
+    reason = reason or _other_place(affine, axis, reader, reader.axis_in, reader.channels_in)
     return reason or {reader.name: affine}
-
-
-def _refusal(node: Node) -> str:
-    return f"{node.title} {node.what}"
 
 
 def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
@@ -105,16 +90,14 @@ def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
     return _other_channels(affine, second, len(second.affine.gain))
 
 
-def _other_axis(axis: int, linear: Linear, acts_on: int | None) -> str:
-    """The reason if a batch norm is not over the axis on which a linear node acts.
-
-    Sizes may match by chance.
-    """
+def _other_place(affine: Affine, axis: int, linear: Linear, acts_on: int | None,
+                 channels: int) -> str:
+    """The reason if a linear node acts on another axis, whose size may match, or other channels."""
     if acts_on is None:
         return f"the number of axes of the input of {linear.title} is not known"
-    if axis == acts_on:
-        return ""
-    return f"it normalises axis {axis}, {linear.title} acts on axis {acts_on}"
+    if axis != acts_on:
+        return f"it normalises axis {axis}, {linear.title} acts on axis {acts_on}"
+    return _other_channels(affine, linear, channels)
 
 
 def _other_channels(affine: Affine, node: Node, channels: int) -> str:
