@@ -50,10 +50,9 @@ class FoldedModel:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         self.network, self.kind = network.check(), kind
-        self.report = report if report is not None else FoldReport()
+        self.report, outputs = report or FoldReport(), network.output_shape
         if classes is not None:
             self.classes_ = np.asarray(classes)
-        outputs = network.output_shape
         if kind == "classifier" and (classes is None or len(self.classes_) != max(2, outputs[0])):
             raise ValueError(f"a classifier with {outputs[0]} outputs needs a class for each (2 "
                              f"for one), got {classes!r}")

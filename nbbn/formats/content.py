@@ -15,18 +15,10 @@ Slots = dict[str, np.ndarray]
 
 
 class Content(NamedTuple):
-    """A network, and what `nbbn.loading` makes a model of it with.
-
-    Attributes
-    ----------
-    network : Network
-    meta : dict
-        JSON-ready: `model` names the class, the rest is what that class needs.
-    slots : dict of ndarray
-        An optimiser's state; empty without one.
-    """
+    """A network, and what `nbbn.loading` makes a model of it with."""
 
     network: Network
+    # JSON-ready: `model` names the class, the rest is what that class needs.
     meta: dict[str, Any]
     slots: Slots
 
@@ -36,13 +28,9 @@ def of_layers(network: Network, name: str | None = None) -> Content:
     return Content(network, {"model": "Sequential", "name": name}, {})
 
 
-def of_answers(
-    network: Network,
-    kind: str | None,
-    classes: np.ndarray | None,
-    report: FoldReport = FoldReport(),  # noqa: B008, frozen
-) -> Content:
+def of_answers(network: Network, kind: str | None, classes: np.ndarray | None,
+               report: FoldReport | None = None) -> Content:
     """The content of a `FoldedModel`."""
-    labels, folds = labels_to_json(classes), report.to_dict()
+    labels, folds = labels_to_json(classes), (report or FoldReport()).to_dict()
     meta = {"model": "FoldedModel", "kind": kind, "classes": labels, "report": folds}
     return Content(network, meta, {})

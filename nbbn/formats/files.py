@@ -64,17 +64,15 @@ def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
     try:
         path = Path(path)
         # Before opening: a pipe would block for ever.
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder; give the name of a model file")
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileError(f"{path}: is not a regular file; give the name of a model file")
+            what = "a folder" if path.is_dir() else "not a regular file"
+            raise FileError(f"{path}: is {what}; give the name of a model file")
         with open(path, "rb") as file:
             return read(file)
     except FileNotFoundError as err:
         raise FileError(f"{path}: does not exist; check the path") from err
     except OSError as err:
-        reason = err.strerror or err
-        raise FileError(f"{path}: cannot be read ({reason}); "
+        raise FileError(f"{path}: cannot be read ({err.strerror or err}); "
                         "check the path and its permissions") from err
     except FileError:
         raise
@@ -98,8 +96,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as err:
-        reason = err.strerror or err
-        raise FileError(f"{path}: cannot be written ({reason}); "
+        raise FileError(f"{path}: cannot be written ({err.strerror or err}); "
                         "check the folder's permissions and space") from err
     finally:
         temporary.unlink(missing_ok=True)
