@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, native
+from nbbn.formats.content import labels_from_json
 from nbbn.formats.files import FileError, PathLike
-from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
 if TYPE_CHECKING:

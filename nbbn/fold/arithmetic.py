@@ -54,10 +54,8 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
     return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
 
 
-def scaled(
-    kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
-    groups: int = 1, dtype: DTypeLike = np.float64,
-) -> np.ndarray:  # fmt: skip
+def scaled(kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
+           groups: int = 1, dtype: DTypeLike = np.float64) -> np.ndarray:
     """Kernel of a layer and of the batch norms before and after it, either None.
 
     In float64, rounded once to `dtype`. The axes lie in memory as those of `kernel` do; nothing of
@@ -71,8 +69,7 @@ def scaled(
         along, across = along * across, np.ones(1)
     axis = view.ndim - along.ndim  # of the inputs
     for some in _blocks(view.shape[axis]) if len(along) > 1 else [slice(None)]:
-        at = (slice(None),) * axis + (some,)
-        factor = along[some] * across
+        at, factor = (slice(None),) * axis + (some,), along[some] * across
         np.multiply(view[at], factor, out=target[at], dtype=np.float64, casting="same_kind")
     return out
 
@@ -82,10 +79,8 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, start + _INPUTS_AT_A_TIME) for start in range(0, count, _INPUTS_AT_A_TIME)]
 
 
-def shifted(
-    kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
-    after: Affine | None, kind: str = "dense", groups: int = 1,
-) -> np.ndarray:  # fmt: skip
+def shifted(kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
+            after: Affine | None, kind: str = "dense", groups: int = 1) -> np.ndarray:
     """Bias (float64) of a layer and of the batch norms before and after it, either None.
 
     The kernel is the layer's own; without a batch norm before it none is needed.
@@ -149,10 +144,8 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def fold_dense(
-    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
-    epsilon: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def fold_dense(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike,
+               var: ArrayLike, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     """Fold the batch norm that follows a dense layer into the layer.
 
     Parameters
@@ -188,10 +181,9 @@ def fold_dense(
     return _fold(kernel, given, epsilon, "dense", 1)
 
 
-def fold_conv(
-    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
-    epsilon: float, *, groups: int = 1, kind: str = "conv",
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def fold_conv(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike,
+              var: ArrayLike, epsilon: float, *, groups: int = 1,
+              kind: str = "conv") -> tuple[np.ndarray, np.ndarray]:
     """Fold the batch norm that follows a convolution (1, 2 or 3 spatial axes) into the convolution.
 
     Parameters

@@ -11,14 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.formats.content import Content, Slots
-from nbbn.formats.files import (
-    BROKEN,
-    FileError,
-    PathLike,
-    one_line,
-    read_whole,
-    write_whole,
-)
+from nbbn.formats.files import BROKEN, FileError, PathLike, one_line, read_whole, write_whole
 from nbbn.layers import layer_from_config
 from nbbn.network import Network, Weights
 

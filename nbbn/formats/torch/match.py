@@ -86,10 +86,8 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray,
     return values.transpose(2, 3, 1, 0)
 
 
-def match(
-    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
-    in_order: bool,
-) -> list[Module]:
+def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str],
+          in_order: bool) -> list[Module]:
     """The module of each layer, which has arrays, of shapes by name.
 
     Layers of `named` are looked for among the modules' paths. With `in_order` the modules may be

@@ -33,7 +33,7 @@ def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int],
     try:
         wanted = wanted_shapes(layers, input_shape)
         with_arrays = [(layer, arrays) for layer, arrays in zip(layers, wanted) if arrays]
-        modules = iter(match(modules_of(tensors), with_arrays, named, in_order=in_order))
+        modules = iter(match(modules_of(tensors), with_arrays, named, in_order))
         orders = feature_orders(layers, input_shape)
         weights = [
             _arrays(next(modules), layer, arrays, *around) if arrays else {}
