@@ -15,10 +15,7 @@ VARIABLE = "NBBN_DISABLE_JIT"
 
 @functools.cache
 def why_not() -> str | None:
-    """Why compiled kernels cannot be used, and what to do; None where they can.
-
-    The machine is asked once a process.
-    """
+    """Why compiled kernels cannot be used, and what to do; None where they can. Asked once."""
     if os.environ.get(VARIABLE, "0") not in ("", "0"):
         return f"the environment variable {VARIABLE} is set; unset it"
     try:

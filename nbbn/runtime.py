@@ -31,14 +31,10 @@ _warned = False
 
 @functools.cache
 def _limit() -> int:
-    """The most threads there are: Numba's.
-
-    Without it one, as NumPy's own threads are not ours to count.
-    """
+    """The most threads: Numba's, or one without it, as NumPy's are not ours to count."""
     if not compiler.available():
         return 1
     import numba
-
     return numba.config.NUMBA_NUM_THREADS
 
 
@@ -71,7 +67,6 @@ def get_num_threads() -> int:
         # Asking Numba starts its threads, and so does changing their number: before either there is
         # nothing to ask.
         from numba import get_num_threads as numbas_own
-
         wanted = numbas_own()
     return min(wanted or _limit(), _limit())
 
@@ -90,7 +85,6 @@ def num_threads(n: int | None) -> Iterator[None]:
 def run_parallel(threads: int, function: Callable[..., Any], *args: Any) -> None:
     """Call a parallel function with `threads` of Numba's; its own setting is restored."""
     import numba
-
     global _used_threads
     with _parallel:
         _used_threads = True
@@ -110,7 +104,6 @@ def _started() -> bool:
     if "numba" not in sys.modules:
         return False
     from numba.np.ufunc import parallel
-
     return _used_threads or bool(parallel._is_initialized)
 
 
@@ -127,18 +120,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def usable_threads(threads: int) -> int:
-    """1 in a child forked after threads were started.
-
-    They did not come along, and OpenMP would abort.
-    """
+    """1 in a child forked after threads started: they did not come along; OpenMP would abort."""
     global _warned
     if not _serial_only:
         return threads
     if not _warned and threads > 1:
-        warnings.warn(
-            "this process was forked from one that ran nbbn on several threads: it uses one thread",
-            stacklevel=3,
-        )
+        warnings.warn("this process was forked from one that ran nbbn on several threads: it uses "
+                      "one thread", stacklevel=3)
         _warned = True
     return 1
 
@@ -146,7 +134,6 @@ def usable_threads(threads: int) -> int:
 def show_config() -> str:
     """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
     import sklearn
-
     versions = f"nbbn {__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = "\n".join([versions, *_compiler_config()])
     print(text)
@@ -160,12 +147,8 @@ def _compiler_config() -> list[str]:
     import numba
 
     from nbbn.kernels import cache, simd
-
-    layer = (
-        numba.threading_layer()
-        if _used_threads
-        else f"not started (NUMBA_THREADING_LAYER={numba.config.THREADING_LAYER})"
-    )
+    idle = f"not started (NUMBA_THREADING_LAYER={numba.config.THREADING_LAYER})"
+    layer = numba.threading_layer() if _used_threads else idle
     return [
         f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
         f"threads: {get_num_threads()}, threading layer: {layer}",

@@ -373,7 +373,7 @@ def test_a_message_written_otherwise(saved):
     """
     g = Builder()
     x = g.add("MatMul", g.input("x", "n", 4), g.weights(4, 3))
-    g.add("Mul", g.norm(x, 3), g.tensor([1.0, 2.0, 3.0], "last"))
+    g.add("Max", g.norm(x, 3), g.tensor([1.0, 2.0, 3.0], "last"))
     model = g.model()
     last = model.graph.initializer.pop()
     head = onnx.TensorProto(

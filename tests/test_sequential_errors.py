@@ -177,9 +177,9 @@ FIT = {
         lambda m: m.fit(X, Y, class_weight=[1, 2, 3]), TypeError, r"class_weight must be a dict",
     ),
     "class outside": (
-        lambda m: m.fit(X, Y, class_weight={7: 1.0}),
+        lambda m: m.fit(X, Y, class_weight={3: 1.0}),
         ValueError,
-        r"names class 7, but the classes are 0 to 2",
+        r"names class 3, but the classes are 0 to 2",
     ),
     "class weight NaN": (
         lambda m: m.fit(X, Y, class_weight={0: np.nan}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.commands.models import Runnable
 from nbbn.fold.check import SEED, check_fold, random_rows
 from nbbn.fold.network import norm_at_entrance
+from nbbn.formats.files import FileError, Refused
 from nbbn.predictor import Predictor
 
 # The rows that differ most are shown, this many of them.
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn verify`."""
+    if args.a.suffix.lower() == args.b.suffix.lower() == ".onnx" and find_spec("onnx"):
+        _run_graphs(args)
+        return
     a, b = models.open_runnable(args.a), models.open_runnable(args.b)
     _check_shapes(a, b)
     rows, given = _random_rows(a, b), 0
@@ -54,6 +60,39 @@ def run(args: argparse.Namespace) -> None:
     if not found.max_abs <= bound:
         raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, "
                          f"the bound is {bound:.3g}")
+    print("same: the models agree")
+
+
+def _run_graphs(args: argparse.Namespace) -> None:
+    """Two ONNX files: all their inputs and outputs, whatever sizes are fixed."""
+    from nbbn.formats.onnx.compare import compare
+
+    given = None if args.data is None else tables.read_rows(args.data)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            outputs = compare(args.a, args.b, given, _RANDOM_ROWS, Path(folder))
+        except (Refused, TypeError, ValueError) as err:
+            if isinstance(err, FileError):
+                raise
+            raise UnusableInput(f"{args.a} and {args.b} cannot be compared: {err}") from err
+    apart = []
+    for output in outputs:
+        differences, rows = output.differences, len(output.ref)
+        if output.bound is None:
+            print(f"{output.name}: {int((differences > 0).sum())} of {rows} rows differ")
+            bound = 0.0
+        else:
+            found = _Comparison(*(a.reshape(rows, -1) for a in (output.ref, output.got)))
+            bound = args.tolerance or output.bound
+            why = "as given" if args.tolerance else "what rounding may account for"
+            print(f"{output.name}: largest difference {found.max_abs:.3g} "
+                  f"(relative {found.max_rel:.3g}) on {rows} rows, bound {bound:.3g}: {why}")
+            _print_rows(found, 0, "")
+        if not differences.max(initial=0.0) <= bound:
+            apart.append(output.name)
+    if apart:
+        raise WorkFailed(f"{args.a} and {args.b} differ in {', '.join(apart)} by more than "
+                         "the bound is")
     print("same: the models agree")
 
 

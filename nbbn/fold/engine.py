@@ -39,7 +39,8 @@ def fold_graph(graph: Graph, *, strict: bool = False,
         suspicious, largest = _gains(source)
         while sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms()):
             pass
-        entries = [_entry(graph, norm, fates) for norm in source]
+        told = [norm for norm in source if norm.name in fates or not norm.arithmetic]
+        entries = [_entry(graph, norm, fates) for norm in told]
     report = FoldReport((*entries, *outside), suspicious, largest)
     if strict and report.n_folded < report.n_total:
         raise FoldRefused(_refused(report))
@@ -67,11 +68,20 @@ def _fold(graph: Graph, norm: Node, fates: _Fates) -> bool:
     backward = "backward", _backward, graph.join_backward
     for direction, rule, join in (backward, ("forward", _forward, graph.join_forward)):
         targets = rule(graph, norm)
-        if not isinstance(targets, str):
+        if not isinstance(targets, str) and not _costs(graph, norm, direction, targets):
             join(norm)
             fates[norm.name] = [_put(graph, direction, *target) for target in targets.items()]
             return True
     return False
+
+
+def _costs(graph: Graph, norm: Norm, direction: str, targets: _Targets) -> bool:
+    """Whether products and sums would only move: to the biases of nodes that have none."""
+    return norm.arithmetic and direction == "forward" and any(
+        isinstance(node := graph.nodes[name], Linear) and node.bias_costs and node.bias is None
+        and (affine.offset != affine.mean * affine.gain).any()
+        for name, affine in targets.items()
+    )
 
 
 def _put(graph: Graph, direction: str, name: str, affine: Affine) -> tuple[str, str]:
@@ -119,7 +129,7 @@ def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:
     """Channels with var < epsilon, largest gain first, and the largest gain of all."""
     suspicious, largest = [], 0.0
     for norm in norms:
-        if norm.affine is None:
+        if norm.affine is None or norm.arithmetic:
             continue
         gain = np.abs(norm.affine.gain)
         largest = max(largest, float(gain.max(initial=0.0)))
@@ -204,6 +214,8 @@ def _accept(graph: Graph, source: Node, reader: Node, affine: Affine, axis: int)
 
 def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
     """The reason if two batch norms do not make one; what leaves `first` is normalised again."""
+    if second.arithmetic:
+        return f"{second.title} is written as products and sums"
     if second.obstacle or second.affine is None:
         return f"{second.title} stays: {second.obstacle}"
     if second.axis != axis:

@@ -40,6 +40,9 @@ class Norm(Node):
     obstacle: str = ""
     # Whether `affine` holds another batch norm besides.
     merged: bool = False
+    # Whether it is written as products and sums, of which a graph has many: it is told of only
+    # where it is folded, and holds no other batch norm.
+    arithmetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Linear(Node):
     not_forward: str = ""
     before: Affine | None = None
     after: Affine | None = None
+    # Whether a first bias takes a node of its own.
+    bias_costs: bool = False
 
     @property
     def changed(self) -> bool:

@@ -237,7 +237,8 @@ def _transposed(place: _Place) -> Linear:
 def _pool(place: _Place) -> Pass:
     of_maxima = place.step.operation.kind == "max"
     carry = passes.largest_value(place.title) if of_maxima else passes.mean_of_values
-    return Pass(place.name, carry=passes.reduced(carry, (1, 2), True, place.title))
+    carry = passes.reduced(carry, (1, 2), True, place.title)
+    return Pass(place.name, carry=carry, back=carry)
 
 
 def _permute(place: _Place) -> Pass:

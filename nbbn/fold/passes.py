@@ -59,6 +59,40 @@ def reduced(carry: Carry, axes: Sequence[int], keepdims: bool, name: str) -> Car
     return carry_reduced
 
 
+def unreduced(carry: Carry, axes: Sequence[int], keepdims: bool) -> Carry:
+    """Carry back through a reduction over `axes` (not negative): the channels are on another."""
+
+    def carry_back(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        for reduced_axis in () if keepdims else sorted(axes):
+            axis += reduced_axis <= axis
+        if axis in axes:
+            return f"axis {axis} has one value only, for all that it reduces"
+        return carry(affine, axis)
+
+    return carry_back
+
+
+def sliced(axis_of_slice: int, where: slice, size: int, name: str) -> tuple[Carry, Carry]:
+    """Carry through a slice along one axis of that size, and back: what it leaves out is free."""
+
+    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        if axis == axis_of_slice:
+            affine = Affine(*(part[where] for part in affine))
+        return affine, axis
+
+    def back(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        if axis == axis_of_slice:
+            whole = Affine(np.ones(size), np.zeros(size), np.zeros(size))
+            if len(affine.gain) != len(range(size)[where]):
+                return f"{name} cuts {len(range(size)[where])} channels out"
+            for part, values in zip(whole, affine):
+                part[where] = values
+            affine = whole
+        return affine, axis
+
+    return carry, back
+
+
 def transposed(order: Sequence[int]) -> Carry:
     """Carry through a transposition: axis `i` of the output is axis `order[i]` of the input."""
     return lambda affine, axis: (affine, list(order).index(axis))
@@ -80,13 +114,41 @@ def kept(times: Sequence[int], name: str) -> Carry:
     return carry
 
 
-def reshaped(before: Sequence[int], after: Sequence[int], name: str) -> Carry:
-    """Carry through a reshape of rows in C order: each value keeps its channel.
+def reordered(before: Sequence[int | None], after: Sequence[int | None], name: str) -> Carry:
+    """Carry through a reshape, of which not all sizes are known, in C order.
 
-    Shapes are without the batch axis.
+    An axis of as many numbers, as far from one to the next, holds the same channels.
     """
 
     def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        run, runs = _run_of(before, axis), [_run_of(after, k) for k in range(len(after))]
+        if run is not None and run in runs:
+            return affine, runs.index(run)
+        row, new = (tuple(n for n in shape[1:] if n is not None) for shape in (before, after))
+        known = len(row) == len(before) - 1 and len(new) == len(after) - 1
+        if not known or math.prod(row) != math.prod(new):
+            return f"{name} reshapes rows of a size that is not known"
+        return reshaped(row, new, name)(affine, axis)
+
+    return carry
+
+
+def _run_of(shape: Sequence[int | None], axis: int) -> tuple[int, int] | None:
+    """How many numbers an axis has and how far they are apart; None if not known, or one."""
+    rest = [n for n in shape[axis:] if n is not None]
+    known = len(rest) == len(shape) - axis and rest[0] > 1
+    return (rest[0], math.prod(rest[1:])) if known else None
+
+
+def reshaped(before: Sequence[int], after: Sequence[int], name: str) -> Carry:
+    """Carry through a reshape of rows in C order: each value keeps its channel.
+
+    Shapes are without the batch axis, which is not the channels'.
+    """
+
+    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+        if axis == 0:
+            return f"{name} reshapes rows of a size that is not known"
         if math.prod(before) > _MOST_ELEMENTS:
             return f"{name} reshapes rows of {math.prod(before)} values, too many to follow"
         along = [n if i == axis - 1 else 1 for i, n in enumerate(before)]

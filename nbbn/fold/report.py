@@ -129,6 +129,7 @@ class FoldReport:
         lines = [f"{self.n_folded} of {self.n_total} batch norms folded"]
         if self.entries:
             lines.append(_table(self.entries))
+            lines += [f"{e.name} stays: {e.reason}" for e in self.entries if not e.folded]
         if self.max_abs_error is not None:
             lines.append(
                 f"largest difference {self.max_abs_error:.3g} (relative {self.max_rel_error:.3g}) "
@@ -154,14 +155,13 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
     from rich.text import Text
 
     columns = ["batch norm", "folded", "direction", "into"]
-    with_reason = not all(entry.folded for entry in entries)
     table = Table(box=box.ASCII)
-    for column in columns + (["reason"] if with_reason else []):
+    for column in columns:
         table.add_column(column, overflow="fold")
     for entry in entries:
         folded = "yes" if entry.folded else "no"
         cells = [entry.name, folded, entry.direction or "-", entry.into or "-"]
-        table.add_row(*(Text(cell) for cell in cells + ([entry.reason] if with_reason else [])))
+        table.add_row(*map(Text, cells))
     out = StringIO()
     console = Console(file=out, width=110, color_system=None, force_terminal=False,
                       force_jupyter=False)

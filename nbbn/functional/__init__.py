@@ -8,12 +8,9 @@ import importlib
 from typing import Any
 
 # Each name and its module, imported when the name is first used: they import numba.
-_MODULES = {
-    "BATCH_NORM_ACTIVATIONS": "batch_norm", "BatchNormCache": "batch_norm",
-    "batch_norm_backward": "batch_norm", "batch_norm_inference": "batch_norm",
-    "batch_norm_train": "batch_norm", "conv2d": "affine", "dense": "affine", "group_norm": "norm",
-    "layer_norm": "norm", "max_pool2d": "pool",
-}
+_MODULES = dict.fromkeys(("BATCH_NORM_ACTIVATIONS", "BatchNormCache", "batch_norm_backward",
+                          "batch_norm_inference", "batch_norm_train"), "batch_norm")
+_MODULES |= dict.fromkeys(("conv2d", "dense", "group_norm", "layer_norm", "max_pool2d"), "layers")
 
 __all__ = list(_MODULES)
 

@@ -141,8 +141,7 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
         The channel axis.
     activation : {None, "relu"}
     out : ndarray, optional
-        Where to write `y`: of x's shape and dtype. May be `x`, which is then copied for the
-        backward pass.
+        Where to write `y`: of x's shape and dtype. May be `x`, then copied for the backward pass.
 
     Returns
     -------
@@ -305,9 +304,8 @@ def _prepare(x: np.ndarray, axis: int, channels: int, gamma: ArrayLike | None,
     return plan, gamma, beta, target
 
 
-def _per_channel(
-    name: str, values: ArrayLike | None, channels: int, dtype: DTypeLike
-) -> np.ndarray:
+def _per_channel(name: str, values: ArrayLike | None, channels: int,
+                 dtype: DTypeLike) -> np.ndarray:
     if type(values) is np.ndarray and values.dtype == dtype and values.flags.c_contiguous:
         if values.shape == (channels,):
             return values  # the usual case, told apart fast

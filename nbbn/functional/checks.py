@@ -62,13 +62,11 @@ def like_x(name: str, values: ArrayLike, dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def per_channel(
-    dtype: np.dtype, channels: int, **arrays: np.ndarray | None
-) -> dict[str, np.ndarray]:
+def per_channel(dtype: np.dtype, channels: int,
+                **arrays: np.ndarray | None) -> dict[str, np.ndarray]:
     """The arrays that are not None, by name, each of x's dtype with one number a channel."""
-    given = {
-        name: like_x(name, values, dtype) for name, values in arrays.items() if values is not None
-    }
+    given = {name: like_x(name, values, dtype) for name, values in arrays.items()
+             if values is not None}
     for name, array in given.items():
         if array.shape != (channels,):
             raise ValueError(f"{name} must have shape ({channels},), one number a channel, "

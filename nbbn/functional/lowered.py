@@ -40,11 +40,8 @@ def _layer(kind: Any, **arguments: Any) -> Any:
 
 @functools.cache
 def _rules(kind: Any) -> dict[str, Any]:
-    return {
-        f.name: f.type.__metadata__[0]
-        for f in dataclasses.fields(kind)
-        if hasattr(f.type, "__metadata__")
-    }
+    return {f.name: f.type.__metadata__[0] for f in dataclasses.fields(kind)
+            if hasattr(f.type, "__metadata__")}
 
 
 def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:
@@ -73,20 +70,11 @@ def _lowered(layers: tuple[Layer, ...], row: tuple[int, ...],
 
 def run(layer: Layer, activation: Activation, x: np.ndarray, row: tuple[int, ...],
         weights: dict[str, np.ndarray], out: np.ndarray) -> None:
-    """Write `activation(layer(x))` to `out`.
+    """Write `activation(layer(x))` to `out`, C-contiguous and of x's dtype; may overlap with `x`.
 
-    Parameters
-    ----------
-    layer, activation : Layer
-        Of `layer_of` and `activation_of`.
-    x : ndarray
-        float32 or float64, any layout; is copied unless it is C-contiguous, aligned and writeable.
-    row : tuple of int
-        Shape of a row of the layer: `x` is read as `(-1, *row)`.
-    weights : dict of arrays
-        By name, in the user's layout; what is left out is 1 for gamma and 0 for all else.
-    out : ndarray
-        C-contiguous, of x's dtype; is written. May overlap with `x`.
+    `layer` and `activation` come from `layer_of` and `activation_of`. `x`, of any layout, is read
+    as `(-1, *row)`, and copied unless it is C-contiguous, aligned and writeable. `weights` are in
+    the user's layout, by name; what is left out is 1 for gamma and 0 for all else.
     """
     if activation.activation == "softmax" and len(row) > 1:  # whose kernel takes rows of one axis
         run(layer, activation_of(None), x, row, weights, out)

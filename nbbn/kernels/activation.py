@@ -13,14 +13,7 @@ import math
 
 from nbbn.activations import SELU_ALPHA, SELU_SCALE
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import (
-    READ_COLUMNS,
-    READ_IMAGES,
-    WRITE_COLUMNS,
-    WRITE_IMAGES,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Write, inline, kernel
 from nbbn.kernels.simd import (
     absolute,
     fma,
@@ -28,21 +21,21 @@ from nbbn.kernels.simd import (
     load,
     maximum,
     scalar,
+    shift,
     splat,
     store,
+    total,
     where_positive,
 )
-from nbbn.kernels.team import share
-from nbbn.kernels.window import share_images
+from nbbn.kernels.team import share, share_images, share_rows
 
 # Names of those that have kernels in place on columns.
 BY_OUTPUT: list[str] = []
 
 
-def _register(name: str, forward, slope, parameters=()) -> None:
-    forward.__name__, slope.__name__ = f"image_{name}", f"image_{name}_slope"
-    kernel(forward, parameters, inference=True)
-    kernel(slope, parameters)
+def _numbers(function) -> tuple[str, ...]:
+    """Names of the parameters that stand behind the first two."""
+    return tuple(inspect.signature(function.py_func).parameters)[2:]
 
 
 # -- by vectors: `(like, x, *parameters)`, and the slope `(like, x, dy, *parameters)`
@@ -50,21 +43,20 @@ def _register(name: str, forward, slope, parameters=()) -> None:
 
 def _by_vector(function, slope, name: str = "") -> None:
     """Register an activation of vectors, under its function's name."""
-
-    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    name = name or function.py_func.__name__
+    @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
+    def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
             store(y, i, function(x, load(x, i), *numbers))
 
-    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
+    def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image, lanes(x)):
             store(dy, i, slope(x, load(x, i), load(dy, i), *numbers))
-
-    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
-    _register(name or function.py_func.__name__, forward, backward, parameters)
 
 
 @inline
@@ -160,12 +152,9 @@ def mish_slope(like, x, dy):
     return dy * fma(x * elementary.sigmoid(like, x), rest, t)
 
 
-_by_vector(leaky_relu, leaky_relu_slope)
-_by_vector(elu, elu_slope)
-_by_vector(selu, selu_slope)
-_by_vector(silu, silu_slope)
-_by_vector(softsign, softsign_slope)
-_by_vector(mish, mish_slope)
+for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
+                          (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope)):
+    _by_vector(_function, _slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 
 
@@ -174,12 +163,13 @@ _by_vector(elementary.exp, exponential_slope, "exponential")
 
 def _by_output(function, slope) -> None:
     """Register an activation of vectors that has kernels in place on columns too."""
-
+    name = function.py_func.__name__
     @inline
     def slope_by_input(like, x, dy):
         return slope(like, function(like, x), dy)
 
-    def forward(x: WRITE_COLUMNS, x_stride, panels, rows, thread, threads):
+    @kernel(inference=True, name=f"{name}_forward")
+    def forward(x: Write.COLUMNS, x_stride, panels, rows, thread, threads):
         """`x = f(x)`."""
         v = lanes(x)
         first, end = share(panels, thread, threads)
@@ -188,7 +178,8 @@ def _by_output(function, slope) -> None:
                 i = r * x_stride + panel * v
                 store(x, i, function(x, load(x, i)))
 
-    def backward(dy: WRITE_COLUMNS, dy_stride, y: READ_COLUMNS, y_stride, panels, rows, thread,
+    @kernel(name=f"{name}_backward")
+    def backward(dy: Write.COLUMNS, dy_stride, y: Read.COLUMNS, y_stride, panels, rows, thread,
                  threads):
         """`dy *= f'`, from the outputs `y`."""
         v = lanes(dy)
@@ -198,10 +189,6 @@ def _by_output(function, slope) -> None:
                 i, j = r * dy_stride + panel * v, r * y_stride + panel * v
                 store(dy, i, slope(dy, load(y, j), load(dy, i)))
 
-    name = function.py_func.__name__
-    forward.__name__, backward.__name__ = f"{name}_forward", f"{name}_backward"
-    kernel(forward, inference=True)
-    kernel(backward)
     BY_OUTPUT.append(name)
     _by_vector(function, slope_by_input)
 
@@ -240,21 +227,20 @@ _by_output(elementary.tanh, tanh_slope)
 
 def _by_number(function) -> None:
     """Register an activation of single numbers, under its function's name."""
-
-    def forward(x: READ_IMAGES, y: WRITE_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    name = function.py_func.__name__
+    @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
+    def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):
             y[i] = scalar(y, function(float(x[i]), 0.0, *numbers)[0])
 
-    def backward(dy: WRITE_IMAGES, x: READ_IMAGES, image, blocks, rows, thread, threads, *numbers):
+    @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
+    def backward(dy: Write.IMAGES, x: Read.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`dy *= f'(x)`."""
         first, end = share_images(rows, blocks, thread, threads)
         for i in range(first * image, end * image):
             dy[i] = scalar(dy, function(float(x[i]), float(dy[i]), *numbers)[1])
-
-    parameters = tuple(inspect.signature(function.py_func).parameters)[2:]
-    _register(function.py_func.__name__, forward, backward, parameters)
 
 
 @inline
@@ -283,3 +269,71 @@ def clipped_relu(x, dy, slope, top, threshold):
 _by_number(gelu)
 _by_number(softplus)
 _by_number(clipped_relu)
+
+
+# -- softmax: of rows of features, and of the channels of each pixel
+
+# A logit whose exponential is 0.
+NO_LOGIT = -1e30
+
+
+@inline
+def softmax_row(z, units, panels):
+    """`z = exp(z - max)` over one row, 0 beyond the last unit; return the maximum and the sum."""
+    v = lanes(z)
+    for j in range(units, panels * v):
+        z[j] = scalar(z, NO_LOGIT)
+    top = z[0]
+    for j in range(1, units):
+        top = max(top, z[j])
+    peak = splat(z, top)
+    acc = splat(z, 0.0)
+    for panel in range(panels):
+        e = elementary.exp(z, load(z, panel * v) - peak)
+        store(z, panel * v, e)
+        acc = acc + e
+    return top, total(acc)
+
+
+@kernel(inference=True)
+def softmax_forward(x: Write.ROWS, x_stride, units, panels, rows, thread, threads):
+    """Softmax of each row, in place, split by rows; lanes beyond the last unit become 0."""
+    from_row, to_row = share_rows(rows, thread, threads)
+    v = lanes(x)
+    for r in range(from_row, to_row):
+        row = shift(x, r * x_stride)
+        _, denominator = softmax_row(row, units, panels)
+        scale = splat(x, 1.0 / denominator)
+        for panel in range(panels):
+            store(row, panel * v, load(row, panel * v) * scale)
+
+
+@kernel(inference=True)
+def channel_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, blocks, rows, thread,
+                    threads):
+    """`y = exp(x - max) / sum` over the channels of each pixel, in float64; `y` may be `x`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        peak = x[at]
+        for c in range(1, channels):
+            peak = max(peak, x[at + c])
+        denominator = 0.0
+        for c in range(channels):
+            denominator += math.exp(float(x[at + c]) - float(peak))
+        for c in range(channels):
+            y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / denominator)
+
+
+@kernel
+def channel_softmax_slope(dy: Write.IMAGES, y: Read.IMAGES, pixel, channels, pixels, blocks, rows,
+                          thread, threads):
+    """`dx = y * (dy - sum(y * dy))` over the channels of each pixel, over `dy`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        total_of_pixel = 0.0
+        for c in range(channels):
+            total_of_pixel += float(y[at + c]) * float(dy[at + c])
+        for c in range(channels):
+            dy[at + c] = scalar(dy, float(y[at + c]) * (float(dy[at + c]) - total_of_pixel))

@@ -16,18 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from numba.core.caching import (
-    CompileResultCacheImpl,
-    FunctionCache,
-    IndexDataCacheFile,
-    NullCache,
-    _CacheLocator,
-)
+from numba.core import caching
 
 log = logging.getLogger("nbbn")
 
 
 def _hash_sources() -> str:
+    """A hash of every kernel source."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -36,19 +31,11 @@ def _hash_sources() -> str:
 
 # Taken when the sources are imported: a process that began before an edit must not fill the folder
 # of what came after it.
-_SOURCES = _hash_sources()
-
-
-def source_hash() -> str:
-    """A hash of every kernel source, as this process imported them."""
-    return _SOURCES
+SOURCES = _hash_sources()
 
 
 def cache_root() -> Path:
-    """The folder that holds one folder per state of the sources.
-
-    It stands in `$NUMBA_CACHE_DIR`, or in the user's cache folder.
-    """
+    """The folder of all states of the sources, in `$NUMBA_CACHE_DIR` or the user's cache folder."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return Path(chosen) / "nbbn"
@@ -57,29 +44,20 @@ def cache_root() -> Path:
     else:
         home = os.environ.get("HOME")
         base = os.environ.get("XDG_CACHE_HOME") or (home and os.path.join(home, ".cache"))
-    return Path(base) / "nbbn" if base else Path(tempfile.gettempdir()) / f"nbbn-{_user()}"
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else "user"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(base) / "nbbn" if base else Path(tempfile.gettempdir()) / f"nbbn-{user}"
 
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """The folder of this state of the sources, made if need be.
-
-    None where nothing can be written or trusted.
-    """
-    folder = cache_root() / source_hash()
+    """This state's folder, made if need be; None where nothing can be written or trusted."""
+    folder = cache_root() / SOURCES
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as e:
-        log.warning(
-            "no kernel cache: %s cannot be written (%s); kernels are compiled in every process",
-            folder,
-            e.strerror,
-        )
+        log.warning("no kernel cache: %s cannot be written (%s); kernels are compiled in every "
+                    "process", folder, e.strerror)
         return None
     if hasattr(os, "getuid") and folder.stat().st_uid not in (os.getuid(), 0):
         log.warning("no kernel cache: %s belongs to another user", folder)
@@ -87,7 +65,7 @@ def cache_folder() -> Path | None:
     return folder
 
 
-class _Locator(_CacheLocator):
+class _Locator(caching._CacheLocator):
     def __init__(self, folder):
         self._folder = str(folder)
 
@@ -95,7 +73,7 @@ class _Locator(_CacheLocator):
         return self._folder
 
     def get_source_stamp(self):
-        return source_hash()
+        return SOURCES
 
     def get_disambiguator(self):
         return "kernel"
@@ -105,24 +83,20 @@ class _Locator(_CacheLocator):
         return cls(cache_folder())
 
 
-class _Impl(CompileResultCacheImpl):
+class _Impl(caching.CompileResultCacheImpl):
     _locator_classes = (_Locator,)
 
 
-class KernelCache(FunctionCache):
+class KernelCache(caching.FunctionCache):
     """Numba's function cache in our folder; a damaged entry counts as absent."""
 
     _impl_class = _Impl
 
     def _index_key(self, sig, codegen):
-        """The key, whose own index is used from here on.
-
-        Two processes that save at once would mix up entries of a shared one.
-        """
+        """The key; its own index from here on: two savers at once would mix up a shared one."""
         key = super()._index_key(sig, codegen)
         name = f"{self._impl.filename_base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}"
-        self._cache_file = IndexDataCacheFile(self._cache_path, name,
-                                              self._impl.locator.get_source_stamp())
+        self._cache_file = caching.IndexDataCacheFile(self._cache_path, name, SOURCES)
         return key
 
     def load_overload(self, sig, target_context):
@@ -151,4 +125,4 @@ class KernelCache(FunctionCache):
 
 def kernel_cache(py_func):
     """The cache for a function; a cache that keeps nothing where no folder can be written."""
-    return KernelCache(py_func) if cache_folder() is not None else NullCache()
+    return KernelCache(py_func) if cache_folder() is not None else caching.NullCache()

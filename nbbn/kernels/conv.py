@@ -1,6 +1,5 @@
-"""Convolutions of images: forward and the gradients.
+"""Convolutions of images: forward (of dz with the flipped kernel, too) and the gradients.
 
-Forward also gives the input's gradient, with the flipped kernel.
 A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile
 with an outer loop over the kernel's rows, and no patch is ever copied. Kernels are panel-major,
 `[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`. Threads own whole images; gradients are
@@ -9,17 +8,9 @@ summed by block of images and merged in block order.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    INDICES,
-    READ_ALL,
-    READ_IMAGES,
-    WRITE_ALL,
-    WRITE_IMAGES,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store
-from nbbn.kernels.team import share
+from nbbn.kernels.team import share, share_images
 from nbbn.kernels.tile import best_height, strips, strips_onto
 from nbbn.kernels.window import (
     BORDERED_W,
@@ -40,7 +31,7 @@ from nbbn.kernels.window import (
     bordered,
     clear,
     clear_border,
-    share_images,
+    out_at,
 )
 
 
@@ -87,8 +78,8 @@ def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
 
 
 @kernel(inference=True)
-def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
-                 bias: READ_ALL, relu, z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks,
+def conv_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, weight_depth,
+                 bias: Read.ALL, relu, z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks,
                  rows, thread, threads):
     """`z = x * weights + bias` (cross-correlation) over own images, with `relu` clipped at 0."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -99,14 +90,13 @@ def conv_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, we
 
 
 @kernel(inference=True)
-def conv_pool_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, weight_depth,
-                      bias: READ_ALL, relu, pool: INDICES, y: WRITE_IMAGES, y_image, panels,
-                      scratch: WRITE_ALL, strip: WRITE_ALL, blocks, rows, thread, threads):
+def conv_pool_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, weight_depth,
+                      bias: Read.ALL, relu, pool: INDICES, y: Write.IMAGES, y_image, panels,
+                      scratch: Write.ALL, strip: Write.ALL, blocks, rows, thread, threads):
     """The maxima of the windows of `x * weights + bias`, with `relu` their positive part.
 
-    For pools that do not overlap.
-    A window's rows are computed into `strip` and leave it as maxima; what no window covers is never
-    computed.
+    For pools that do not overlap. A window's rows are computed into `strip` and leave it as maxima;
+    what no window covers is never computed.
     """
     first, end = share_images(rows, blocks, thread, threads)
     clear_border(window, scratch)
@@ -158,8 +148,8 @@ def _add_gradient(w, source, dz, partial, weight_depth, panels):
 
 
 @kernel
-def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
-                  partial: WRITE_IMAGES, weight_depth, panels, scratch: WRITE_ALL, blocks, rows,
+def conv_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_image,
+                  partial: Write.IMAGES, weight_depth, panels, scratch: Write.ALL, blocks, rows,
                   thread, threads):
     """`partial[block] = sum of x.T @ dz` over the images of each own block."""
     size = panels * weight_depth * lanes(x)
@@ -175,12 +165,9 @@ def conv_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_
 
 
 @kernel
-def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units_pixel,
-                    out: WRITE_ALL, out_depth, panels, thread, threads):
-    """`out[cell, unit, channel] = weights[cell, channel, unit]`: for the input's gradient.
-
-    With `turned` of the cell opposite.
-    """
+def transpose_cells(weights: Read.ALL, weight_depth, cells, turned, pixel, units_pixel,
+                    out: Write.ALL, out_depth, panels, thread, threads):
+    """`out[cell, unit, channel] = weights[cell, channel, unit]`; `turned`: the cell opposite."""
     v = lanes(weights)
     first, end = share(cells, thread, threads)
     for cell in range(first, end):
@@ -195,12 +182,9 @@ def transpose_cells(weights: READ_ALL, weight_depth, cells, turned, pixel, units
 
 
 @kernel
-def conv_input_gradient(dz: READ_IMAGES, dz_image, window: INDICES, weights: READ_ALL, weight_depth,
-                        dx: WRITE_IMAGES, dx_image, panels, blocks, rows, thread, threads):
-    """`dx = the sum over cells of dz @ weights[cell].T`.
-
-    Each row of `dz` is added where the forward pass had read.
-    """
+def conv_input_gradient(dz: Read.IMAGES, dz_image, window: INDICES, weights: Read.ALL, weight_depth,
+                        dx: Write.IMAGES, dx_image, panels, blocks, rows, thread, threads):
+    """`dx = sum over cells of dz @ weights[cell].T`, added where the forward pass had read."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         out = shift(dx, n * dx_image)
@@ -243,16 +227,14 @@ def _depthwise(w, source, weights, bias, z, panels):
                 for k in range(w[KERNEL_H]):
                     for m in range(w[KERNEL_W]):
                         tap = k * w[DILATION_H] * row + m * w[DILATION_W] * pixel
-                        value = load(at, tap + panel * v)
-                        total = fma(value,
-                                    load(weights, ((k * w[KERNEL_W] + m) * panels + panel) * v),
-                                    total)
+                        cell = ((k * w[KERNEL_W] + m) * panels + panel) * v
+                        total = fma(load(at, tap + panel * v), load(weights, cell), total)
                 store(out, panel * v, total)
 
 
 @kernel(inference=True)
-def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_ALL, bias: READ_ALL,
-                      z: WRITE_IMAGES, z_image, panels, scratch: WRITE_ALL, blocks, rows, thread,
+def depthwise_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, bias: Read.ALL,
+                      z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks, rows, thread,
                       threads):
     """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -263,8 +245,8 @@ def depthwise_forward(x: READ_IMAGES, x_image, window: INDICES, weights: READ_AL
 
 
 @kernel
-def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES, dz_image,
-                       partial: WRITE_IMAGES, panels, scratch: WRITE_ALL, blocks, rows, thread,
+def depthwise_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_image,
+                       partial: Write.IMAGES, panels, scratch: Write.ALL, blocks, rows, thread,
                        threads):
     """The kernel's gradient, `partial[block]` over the images of each own block."""
     w, v = window, lanes(x)
@@ -288,15 +270,13 @@ def depthwise_gradient(x: READ_IMAGES, x_image, window: INDICES, dz: READ_IMAGES
                     for i in range(w[OUT_H]):
                         for j in range(w[OUT_W]):
                             place = i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel
-                            value = load(at, place + panel * v)
-                            total = fma(value,
-                                        load(grad, (i * w[OUT_W] + j) * w[OUT_PIXEL] + panel * v),
-                                        total)
+                            slope = load(grad, out_at(w, i, j) + panel * v)
+                            total = fma(load(at, place + panel * v), slope, total)
                     store(sum_out, to, total)
 
 
 @kernel
-def flip_cells(weights: READ_ALL, cells, panels, out: WRITE_ALL, thread, threads):
+def flip_cells(weights: Read.ALL, cells, panels, out: Write.ALL, thread, threads):
     """`out[cell] = weights[last - cell]` of a depthwise kernel."""
     size = panels * lanes(weights)
     first, end = share(cells, thread, threads)

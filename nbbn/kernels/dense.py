@@ -6,16 +6,7 @@ columns of the output.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_COLUMNS,
-    READ_ROWS,
-    WRITE_COLUMNS,
-    WRITE_ROWS,
-    WRITE_STEPS,
-    inline,
-    kernel,
-)
+from nbbn.kernels.registry import Read, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, shift, store
 from nbbn.kernels.team import share, share_rows
 from nbbn.kernels.tile import product, product_relu
@@ -33,16 +24,16 @@ def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z
 
 
 @kernel(inference=True)
-def dense_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth,
-                  bias: READ_COLUMNS, z: WRITE_COLUMNS, z_stride, panels, rows, thread, threads):
+def dense_forward(x: Read.ALL, x_stride, depth, weights: Read.COLUMNS, weight_depth,
+                  bias: Read.COLUMNS, z: Write.COLUMNS, z_stride, panels, rows, thread, threads):
     """`z = x @ weights + bias`, split by columns."""
     columns_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
                     rows, thread, threads)
 
 
 @kernel(inference=True)
-def dense_relu_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weight_depth,
-                       bias: READ_COLUMNS, z: WRITE_COLUMNS, z_stride, panels, rows, thread,
+def dense_relu_forward(x: Read.ALL, x_stride, depth, weights: Read.COLUMNS, weight_depth,
+                       bias: Read.COLUMNS, z: Write.COLUMNS, z_stride, panels, rows, thread,
                        threads):
     """`z = max(x @ weights + bias, 0)`, split by columns."""
     columns_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
@@ -50,8 +41,8 @@ def dense_relu_forward(x: READ_ALL, x_stride, depth, weights: READ_COLUMNS, weig
 
 
 @kernel
-def dense_forward_by_rows(x: READ_ROWS, x_stride, depth, weights: READ_ALL, weight_depth,
-                          bias: READ_ALL, z: WRITE_ROWS, z_stride, panels, rows, thread, threads):
+def dense_forward_by_rows(x: Read.ROWS, x_stride, depth, weights: Read.ALL, weight_depth,
+                          bias: Read.ALL, z: Write.ROWS, z_stride, panels, rows, thread, threads):
     """`z = x @ weights + bias`, split by rows: for few columns."""
     v = lanes(x)
     first, end = share_rows(rows, thread, threads)
@@ -60,7 +51,7 @@ def dense_forward_by_rows(x: READ_ROWS, x_stride, depth, weights: READ_ALL, weig
 
 
 @kernel
-def transpose_weights(weights: READ_COLUMNS, weight_depth, out: WRITE_STEPS, out_depth, panels,
+def transpose_weights(weights: Read.COLUMNS, weight_depth, out: Write.STEPS, out_depth, panels,
                       thread, threads):
     """`out = weights.T`, panel-major too: what the input's gradient multiplies with.
 
@@ -80,7 +71,7 @@ def transpose_weights(weights: READ_COLUMNS, weight_depth, out: WRITE_STEPS, out
 
 
 @kernel
-def column_sum(x: READ_COLUMNS, x_stride, out: WRITE_COLUMNS, panels, rows, thread, threads):
+def column_sum(x: Read.COLUMNS, x_stride, out: Write.COLUMNS, panels, rows, thread, threads):
     """`out = x.sum(0)`: a bias's gradient."""
     v = lanes(x)
     first, end = share(panels, thread, threads)

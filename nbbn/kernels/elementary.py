@@ -52,7 +52,6 @@ def _reduced_overload(like, x):
     low = math.log(2) - high
     per_log2 = 1 / math.log(2)
     coefficients = tuple(1 / math.factorial(k) for k in range(terms, 0, -1))
-
     def implementation(like, x):
         bounded = minimum(maximum(x, splat(like, -limit)), splat(like, limit))
         n = floor(fma(bounded, splat(like, per_log2), splat(like, 0.5)))
@@ -62,7 +61,6 @@ def _reduced_overload(like, x):
         for k in range(1, terms):
             p = fma(p, r, splat(like, coefficients[k]))
         return p * r, power_of_two(n)
-
     return implementation
 
 

@@ -8,6 +8,8 @@ next block of rows and runs all layers on it.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numba import int64, njit, prange
 
@@ -27,6 +29,20 @@ PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
 # What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row
 # of a group of operations that go image by image, their number and that of the blocks of images.
 BARRIER, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 8, 0xFFFF, 32
+
+
+class _Lazy:
+    """A dispatcher whose cache folder is looked up at the first call, not at import."""
+
+    def __init__(self, function, **options):
+        self._function, self._options, self._call = function, options, None
+
+    def __call__(self, *args):
+        if self._call is None:
+            dispatcher = njit(nogil=True, **OPTIONS, **self._options)(self._function)
+            dispatcher._cache = kernel_cache(self._function)
+            self._call = dispatcher
+        return self._call(*args)
 
 
 @inline
@@ -52,8 +68,8 @@ def walk(program, operations, width, context, team, threads, passed):
 def walk_blocks(program, operations, width, blocks, context):
     """Call a group of kernels for each of a thread's blocks of images in turn.
 
-    What one leaves in the cache the next one finds.
-    A kernel that is told it is thread `block` of `blocks` takes that block alone.
+    What one leaves in the cache the next one finds. A kernel that is told it is thread `block` of
+    `blocks` takes that block alone.
     """
     state = pointer_to(context, int64)
     thread, threads = state[0], state[1]
@@ -83,7 +99,8 @@ def run_member(program, operations, width, steps, n_steps, contexts, team, me, t
         passed = walk(program, operations, width, context, team, threads, passed)
 
 
-def _run_team(program, operations, width, steps, n_steps, contexts, team, threads):
+@functools.partial(_Lazy, parallel=True)
+def run_team(program, operations, width, steps, n_steps, contexts, team, threads):
     for _ in prange(threads):
         me = join(team, threads)
         if me >= 0:
@@ -91,7 +108,8 @@ def _run_team(program, operations, width, steps, n_steps, contexts, team, thread
             run_member(program, operations, width, steps, n_steps, contexts, team, me, size)
 
 
-def _run_alone(program, operations, width, steps, n_steps, contexts, team):
+@_Lazy
+def run_alone(program, operations, width, steps, n_steps, contexts, team):
     run_member(program, operations, width, steps, n_steps, contexts, team, 0, 1)
 
 
@@ -104,10 +122,7 @@ def address(array):
 @inline
 def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work,
                     block, context, counter):
-    """Take blocks of rows until none is left; all of a block's layers run here, in `work`.
-
-    Strides are bytes a row.
-    """
+    """Take blocks of rows until none is left, all layers in `work`; strides are bytes a row."""
     words = pointer_to(context, int64)
     words[0], words[1] = 0, 1
     words[BASES + PARAMS], words[BASES + WORK] = params, work
@@ -122,10 +137,7 @@ def run_some_blocks(program, operations, width, params, x, x_stride, out, out_st
 
 @inline
 def room(bytes_needed, copies):
-    """Memory for `copies` pieces of `bytes_needed` bytes.
-
-    Also the address of the first piece, on a cache line, and the pieces' distance.
-    """
+    """Memory for some pieces, the address of the first, on a cache line, and their distance."""
     piece = (bytes_needed + LINE - 1) // LINE * LINE
     memory = np.empty(piece * copies + LINE, np.uint8)
     start = address(memory)
@@ -134,10 +146,7 @@ def room(bytes_needed, copies):
 
 @inline
 def keep(memory, counter):
-    """Use both arrays: Numba frees an array after its last use.
-
-    An address is none, nor is `size`, which it computes.
-    """
+    """Use both arrays, which Numba frees after their last use: an address is none, nor `size`."""
     memory[0] = 0
     counter[0] = 0
 
@@ -145,7 +154,8 @@ def keep(memory, counter):
 # Within `prange` stand integers alone: every array that a parallel loop captures costs 1 us a call.
 
 
-def _run_blocks(table, params, x, out, work_bytes, block, threads):
+@functools.partial(_Lazy, parallel=True)
+def run_blocks(table, params, x, out, work_bytes, block, threads):
     memory, work, piece = room(work_bytes + CONTEXT_BYTES, threads)
     counter = np.zeros(1, np.int64)
     program, operations, width = address(table), table.shape[0], table.shape[1]
@@ -158,7 +168,8 @@ def _run_blocks(table, params, x, out, work_bytes, block, threads):
     keep(memory, counter)
 
 
-def _run_blocks_alone(table, params, x, out, work_bytes, block):
+@_Lazy
+def run_blocks_alone(table, params, x, out, work_bytes, block):
     memory, context, _ = room(work_bytes + CONTEXT_BYTES, 1)
     counter = np.zeros(1, np.int64)
     run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x),
@@ -176,7 +187,8 @@ def bind(context, x, y, out, gamma, beta, state, work):
     words[BASES + PARAMS], words[BASES + WORK] = state, work
 
 
-def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
+@functools.partial(_Lazy, parallel=True)
+def run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
     memory, team, _ = room(TEAM_BYTES + LINE + threads * CONTEXT_BYTES + work_bytes, 1)
     memory[: TEAM_BYTES + 2 * LINE] = 0
     steps = team + TEAM_BYTES
@@ -194,7 +206,8 @@ def _run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
     keep(memory, memory)
 
 
-def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
+@_Lazy
+def run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
     memory, steps, _ = room(LINE + CONTEXT_BYTES + work_bytes, 1)
     memory[: 2 * LINE] = 0
     context = steps + LINE
@@ -202,25 +215,3 @@ def _run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
          address(state), context + CONTEXT_BYTES)
     run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
     keep(memory, memory)
-
-
-class _Lazy:
-    """A dispatcher whose cache folder is looked up at the first call, not at import."""
-
-    def __init__(self, function, **options):
-        self._function, self._options, self._call = function, options, None
-
-    def __call__(self, *args):
-        if self._call is None:
-            dispatcher = njit(nogil=True, **OPTIONS, **self._options)(self._function)
-            dispatcher._cache = kernel_cache(self._function)
-            self._call = dispatcher
-        return self._call(*args)
-
-
-run_team = _Lazy(_run_team, parallel=True)
-run_alone = _Lazy(_run_alone)
-run_blocks = _Lazy(_run_blocks, parallel=True)
-run_blocks_alone = _Lazy(_run_blocks_alone)
-run_call = _Lazy(_run_call, parallel=True)
-run_call_alone = _Lazy(_run_call_alone)

@@ -1,19 +1,10 @@
-"""Rows of the caller's arrays into the program's buffers, and results back out."""
+"""Rows of the caller's arrays: looked over, into the program's buffers, and results back out."""
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    INDICES,
-    READ_ROWS,
-    SOURCE,
-    WRITE_IMAGES,
-    WRITE_ROWS,
-    inline,
-    kernel,
-)
-from nbbn.kernels.simd import lanes, prefetch, scalar, shift
-from nbbn.kernels.team import share_rows
-from nbbn.kernels.window import share_images
+from nbbn.kernels.registry import INDICES, SOURCE, Read, Write, inline, kernel
+from nbbn.kernels.simd import fma, lanes, load, prefetch, scalar, shift, splat, total
+from nbbn.kernels.team import share, share_images, share_rows
 
 # Rows whose lines are asked for before they are copied: rows in random order come at memory's
 # latency otherwise.
@@ -23,10 +14,7 @@ CHUNK = 16  # items copied at once
 
 @inline
 def gather(x, order, out, width, out_stride, first, begin, end):
-    """`out[r, :width] = x[order[first + r]]` for rows `begin` to `end`, converted.
-
-    The rest of a row is 0.
-    """
+    """`out[r, :width] = x[order[first + r]]` of rows `begin` to `end`, converted; 0 behind."""
     v = lanes(out)
     padded = (width + v - 1) // v * v
     whole = width // CHUNK * CHUNK
@@ -44,7 +32,7 @@ def gather(x, order, out, width, out_stride, first, begin, end):
 
 
 @kernel
-def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows, thread,
+def gather_rows(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_stride, first, rows, thread,
                 threads):
     """The step's rows of a C-contiguous array, split by rows."""
     begin, end = share_rows(rows, thread, threads)
@@ -52,7 +40,7 @@ def gather_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, f
 
 
 @kernel
-def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_stride, blocks, first,
+def gather_images(x: SOURCE, order: INDICES, out: Write.IMAGES, width, out_stride, blocks, first,
                   rows, thread, threads):
     """The step's images, each by the thread that owns it."""
     begin, end = share_images(rows, blocks, thread, threads)
@@ -60,7 +48,7 @@ def gather_images(x: SOURCE, order: INDICES, out: WRITE_IMAGES, width, out_strid
 
 
 @kernel
-def gather_all_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_stride, first, rows):
+def gather_all_rows(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_stride, first, rows):
     """All of the step's rows, by every thread for itself.
 
     The caller's array is clean in every cache; rows that another thread has gathered are dirty in
@@ -72,13 +60,32 @@ def gather_all_rows(x: SOURCE, order: INDICES, out: WRITE_ROWS, width, out_strid
 
 
 @kernel(inference=True)
-def copy_rows(x: READ_ROWS, x_stride, width, out: WRITE_ROWS, out_stride, rows, thread, threads):
-    """`out[r, :width] = x[r, :width]`: between the caller's arrays and padded buffers.
-
-    The padding keeps its zeros.
-    """
+def copy_rows(x: Read.ROWS, x_stride, width, out: Write.ROWS, out_stride, rows, thread, threads):
+    """`out[r, :width] = x[r, :width]`, to padded buffers or back; the padding keeps its zeros."""
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
         source, target = shift(x, r * x_stride), shift(out, r * out_stride)
         for j in range(width):
             target[j] = source[j]
+
+
+@kernel(inference=True)
+def scan_finite(x: Read.ROWS, size, blocks, out: Write.ROWS, thread, threads):
+    """`out[block] = sum(0 * x)`: 0, or NaN where a block of the flat array is not finite."""
+    v = lanes(x)
+    zero = splat(x, 0.0)
+    first_block, end_block = share(blocks, thread, threads)
+    for block in range(first_block, end_block):
+        first, end = share(size, block, blocks)
+        a, b, c, d = zero, zero, zero, zero
+        at = first
+        while at + 4 * v <= end:
+            p = shift(x, at)
+            a, b = fma(load(p, 0), zero, a), fma(load(p, v), zero, b)
+            c, d = fma(load(p, 2 * v), zero, c), fma(load(p, 3 * v), zero, d)
+            at += 4 * v
+        found = total((a + b) + (c + d))
+        while at < end:
+            found += x[at] * 0
+            at += 1
+        out[block] = found

@@ -8,18 +8,9 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels import elementary
-from nbbn.kernels.registry import (
-    INDICES,
-    READ_ALL_F64,
-    READ_ROWS,
-    WRITE_ROWS,
-    WRITE_ROWS_F64,
-    Real,
-    inline,
-    kernel,
-)
+from nbbn.kernels.activation import softmax_row
+from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, scalar, shift, splat, store
-from nbbn.kernels.softmax import softmax_row
 from nbbn.kernels.team import share_rows
 
 
@@ -31,8 +22,8 @@ def clear_padding(row, units, panels):
 
 
 @kernel
-def softmax_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
-                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
+                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                           threads):
     """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`.
 
@@ -54,40 +45,43 @@ def softmax_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, labels: INDICE
         row[label] -= scalar(z, 1.0 / rows)
 
 
-@kernel
-def sigmoid_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                          losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
-                          threads):
-    """`sum(max(z, 0) - z * t + log(1 + exp(-|z|)))` and, over `z`, `(sigmoid(z) - t) / rows`.
+def _binary(name: str, mean: bool) -> None:
+    """Register the cross-entropy of `sigmoid(z)`: a row's loss is the units' sum, or their mean.
 
-    A hit is a row with every unit on the right side of 0.
+    A hit is a row with every unit on the right side of 0, or the share of such units.
     """
-    v = lanes(z)
-    begin, end = share_rows(rows, thread, threads)
-    share_of_row = splat(z, 1.0 / rows)
-    for r in range(begin, end):
-        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
-        loss, right = 0.0, 1.0
-        for j in range(units):
-            logit = float(row[j])
-            loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
-            if (logit > 0.0) != (target[j] > 0.5):
-                right = 0.0
-        losses[first + r] = loss
-        hits[first + r] = right
-        for panel in range(panels):
-            p = elementary.sigmoid(z, load(row, panel * v))
-            store(row, panel * v, (p - load(target, panel * v)) * share_of_row)
-        clear_padding(row, units, panels)
+    @kernel(name=name)
+    def cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                      losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread, threads):
+        """`max(z, 0) - z * t + log(1 + exp(-|z|))` and, over `z`, `(sigmoid(z) - t) / rows`."""
+        v = lanes(z)
+        begin, end = share_rows(rows, thread, threads)
+        part = splat(z, 1.0 / (rows * units if mean else rows))
+        for r in range(begin, end):
+            row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
+            loss, right = 0.0, 0.0
+            for j in range(units):
+                logit = float(row[j])
+                loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
+                if (logit > 0.0) == (target[j] > 0.5):
+                    right += 1.0
+            losses[first + r] = loss / units if mean else loss
+            all_right = 1.0 if right == units else 0.0
+            hits[first + r] = right / units if mean else all_right
+            for panel in range(panels):
+                p = elementary.sigmoid(z, load(row, panel * v))
+                store(row, panel * v, (p - load(target, panel * v)) * part)
+            clear_padding(row, units, panels)
+
+
+_binary("sigmoid_cross_entropy", mean=False)
+_binary("binary_cross_entropy", mean=True)
 
 
 @kernel
-def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                  losses: WRITE_ROWS_F64, first, rows, thread, threads):
-    """`mean((z - t)^2) / 2` over the units and, over `z`, `(z - t) / rows`.
-
-    That is scikit-learn's scaling of both.
-    """
+def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                  losses: Write.ROWS_F64, first, rows, thread, threads):
+    """`mean((z - t)^2) / 2` and, over `z`, `(z - t) / rows`: scikit-learn's scaling."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     share_of_row = splat(z, 1.0 / rows)
@@ -103,8 +97,8 @@ def squared_error(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_
 
 
 @kernel
-def categorical_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                              losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
+def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+                              losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
                               threads):
     """`-sum(t * log softmax(z))` and, over `z`, the mean loss's gradient.
 
@@ -131,33 +125,6 @@ def categorical_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: R
         for panel in range(panels):
             at = panel * v
             store(row, at, load(row, at) * scale - load(target, at) * part)
-
-
-@kernel
-def binary_cross_entropy(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-                         losses: WRITE_ROWS_F64, hits: WRITE_ROWS_F64, first, rows, thread,
-                         threads):
-    """Mean over the units of the cross-entropy of `sigmoid(z)` and, over `z`, its gradient.
-
-    Hits are shares of right units.
-    """
-    v = lanes(z)
-    begin, end = share_rows(rows, thread, threads)
-    part = splat(z, 1.0 / (rows * units))
-    for r in range(begin, end):
-        row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
-        loss, right = 0.0, 0.0
-        for j in range(units):
-            logit = float(row[j])
-            loss += max(logit, 0.0) - logit * target[j] + math.log1p(math.exp(-abs(logit)))
-            if (logit > 0.0) == (target[j] > 0.5):
-                right += 1.0
-        losses[first + r] = loss / units
-        hits[first + r] = right / units
-        for panel in range(panels):
-            p = elementary.sigmoid(z, load(row, panel * v))
-            store(row, panel * v, (p - load(target, panel * v)) * part)
-        clear_padding(row, units, panels)
 
 
 @inline
@@ -197,9 +164,9 @@ def quantile(slip, level):
 
 def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
-
-    def loss(y: READ_ROWS, y_stride, units, targets: READ_ROWS, t_stride, parameter: Real,
-             dy: WRITE_ROWS, dy_stride, losses: WRITE_ROWS_F64, first, rows, thread, threads):
+    @kernel(name=name)
+    def loss(y: Read.ROWS, y_stride, units, targets: Read.ROWS, t_stride, parameter: Real,
+             dy: Write.ROWS, dy_stride, losses: Write.ROWS_F64, first, rows, thread, threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
@@ -212,24 +179,16 @@ def _regression(name: str, function) -> None:
                 grad[j] = scalar(dy, slope / (units * rows))
             losses[first + r] = mean / units
 
-    loss.__name__ = name
-    kernel(loss)
 
-
-_regression("mean_squared_error", squared)
-_regression("mean_absolute_error", absolute)
-_regression("huber", huber)
-_regression("log_cosh", log_cosh)
-_regression("quantile", quantile)
+for _name, _function in (("mean_squared_error", squared), ("mean_absolute_error", absolute),
+                         ("huber", huber), ("log_cosh", log_cosh), ("quantile", quantile)):
+    _regression(_name, _function)
 
 
 @kernel
-def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride,
-            losses: WRITE_ROWS_F64, first, rows, thread, threads):
-    """Half the Poisson deviance of `exp(z)`, mean over the units.
-
-    Over `z`, `(exp(z) - t) / rows`: scikit-learn's scaling.
-    """
+def poisson(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
+            losses: Write.ROWS_F64, first, rows, thread, threads):
+    """Half the mean Poisson deviance of `exp(z)` and, over `z`, `(exp(z) - t) / rows`."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     part = splat(z, 1.0 / rows)
@@ -249,7 +208,7 @@ def poisson(z: WRITE_ROWS, z_stride, units, panels, targets: READ_ROWS, t_stride
 
 
 @kernel
-def gather_shares(weights: READ_ALL_F64, order: INDICES, shares: WRITE_ROWS, first, rows, mass,
+def gather_shares(weights: Read.ALL_F64, order: INDICES, shares: Write.ROWS, first, rows, mass,
                   thread, threads):
     """Each row's part of the batch's mass."""
     begin, end = share_rows(rows, thread, threads)
@@ -258,7 +217,7 @@ def gather_shares(weights: READ_ALL_F64, order: INDICES, shares: WRITE_ROWS, fir
 
 
 @kernel
-def weigh_rows(dz: WRITE_ROWS, dz_stride, panels, shares: READ_ROWS, losses: WRITE_ROWS_F64, first,
+def weigh_rows(dz: Write.ROWS, dz_stride, panels, shares: Read.ROWS, losses: Write.ROWS_F64, first,
                rows, thread, threads):
     """Each row's loss and gradient times its part of the mass, relative to an equal part."""
     v = lanes(dz)

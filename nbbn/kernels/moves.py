@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import INDICES, READ_IMAGES, WRITE_IMAGES, kernel
+from nbbn.kernels.registry import INDICES, Read, Write, kernel
 from nbbn.kernels.simd import scalar, shift
-from nbbn.kernels.window import bordered, clear_border, share_images
+from nbbn.kernels.team import share_images
+from nbbn.kernels.window import bordered, clear_border
 
 
 @kernel(inference=True)
-def clear_padding(x: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread, threads):
+def clear_padding(x: Write.IMAGES, pixel, channels, pixels, blocks, rows, thread, threads):
     """Zeros behind the channels of each pixel: what a function with `f(0) != 0` left there."""
     first, end = share_images(rows, blocks, thread, threads)
     for r in range(first * pixels, end * pixels):
@@ -17,7 +18,7 @@ def clear_padding(x: WRITE_IMAGES, pixel, channels, pixels, blocks, rows, thread
 
 
 @kernel(inference=True)
-def repack(x: READ_IMAGES, x_image, x_pixel, x_channels, y: WRITE_IMAGES, y_image, y_pixel,
+def repack(x: Read.IMAGES, x_image, x_pixel, x_channels, y: Write.IMAGES, y_image, y_pixel,
            y_channels, count, blocks, rows, thread, threads):
     """Copy each image's `count` numbers, in order, to pixels of another width."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -35,7 +36,7 @@ def repack(x: READ_IMAGES, x_image, x_pixel, x_channels, y: WRITE_IMAGES, y_imag
 
 
 @kernel(inference=True)
-def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_IMAGES, y_image,
+def repeat_channels(x: Read.IMAGES, x_image, x_pixel, channels, times, y: Write.IMAGES, y_image,
                     y_pixel, pixels, blocks, rows, thread, threads):
     """`y[c * times + t] = x[c]` for each pixel: what a depthwise layer with a multiplier reads."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -49,7 +50,7 @@ def repeat_channels(x: READ_IMAGES, x_image, x_pixel, channels, times, y: WRITE_
 
 
 @kernel
-def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_IMAGES, dx_image,
+def sum_repeats(dy: Read.IMAGES, dy_image, dy_pixel, channels, times, dx: Write.IMAGES, dx_image,
                 dx_pixel, pixels, blocks, rows, thread, threads):
     """`dx[c] = dy[c * times : (c + 1) * times].sum()` for each pixel."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -65,7 +66,7 @@ def sum_repeats(dy: READ_IMAGES, dy_image, dy_pixel, channels, times, dx: WRITE_
 
 
 @kernel(inference=True)
-def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_image, blocks, rows,
+def pad_images(x: Read.IMAGES, x_image, window: INDICES, y: Write.IMAGES, y_image, blocks, rows,
                thread, threads):
     """`y`: the bordered image, or with negative borders the inner part of one."""
     first, end = share_images(rows, blocks, thread, threads)
@@ -76,12 +77,9 @@ def pad_images(x: READ_IMAGES, x_image, window: INDICES, y: WRITE_IMAGES, y_imag
 
 
 @kernel(inference=True)
-def permute(x: READ_IMAGES, x_image, y: WRITE_IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c,
+def permute(x: Read.IMAGES, x_image, y: Write.IMAGES, y_image, a, b, c, x_a, x_b, y_a, y_b, y_c,
             blocks, rows, thread, threads):
-    """`y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]` of each image.
-
-    That puts axes in another order.
-    """
+    """Axes in another order: `y[i * y_a + j * y_b + k * y_c] = x[i * x_a + j * x_b + k]`."""
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         source, target = shift(x, n * x_image), shift(y, n * y_image)

@@ -9,9 +9,9 @@ import math
 
 from numba import uint64
 
-from nbbn.kernels.registry import READ_IMAGES, WRITE_IMAGES, Real, inline, kernel
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, scalar, stack
-from nbbn.kernels.window import share_images
+from nbbn.kernels.team import share_images
 
 _FACTORS = 8  # vectors
 _GOLDEN = uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ def uniform(seed, counter):
 
 
 @kernel
-def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_loss: Real, seed,
+def dropout(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, rate_of_loss: Real, seed,
             blocks, rows, step, thread, threads):
     """`y = x / (1 - rate)`, or `x * 0` with probability `rate` (Srivastava et al., 2014).
 
@@ -63,7 +63,7 @@ def dropout(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, rate_of_los
 
 
 @kernel
-def gaussian_noise(x: READ_IMAGES, y: WRITE_IMAGES, image, pixel, channels, stddev: Real, seed,
+def gaussian_noise(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, stddev: Real, seed,
                    blocks, rows, step, thread, threads):
     """`y = x + stddev * normal` (Box and Muller, 1958)."""
     first, end = share_images(rows, blocks, thread, threads)

@@ -2,14 +2,15 @@
 
 The per-channel numbers of a layer stand in one block, `state`, of rows of `width` floats: GAMMA,
 BETA, MEAN, INVSTD of the batch, RUNNING_MEAN, RUNNING_VAR. The helpers for a vector of channels
-serve the norms of images and of weighted rows too.
+serve the norms of images too.
 """
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import READ_COLUMNS, WRITE_COLUMNS, Real, inline, kernel
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, sqrt, store, where_positive
 from nbbn.kernels.team import share
+from nbbn.kernels.window import clear
 
 GAMMA, BETA, MEAN, INVSTD, RUNNING_MEAN, RUNNING_VAR = range(6)
 STATE_ROWS = 6
@@ -23,7 +24,6 @@ BLOCK = 128
 
 def _column_sum(squares: bool):
     """The sum of `x - origin`, or of the squares of what is then left without `mean`."""
-
     @inline
     def column_sum(x, stride, rows, origin, mean):
         zero = splat(x, 0.0)
@@ -53,7 +53,6 @@ def _column_sum(squares: bool):
                 r += 1
             total = total + ((a + b) + (c + d))
         return total
-
     return column_sum
 
 
@@ -74,10 +73,7 @@ def column_moments(x, stride, rows):
 
 @inline
 def running_rate(momentum, step, debias):
-    """Weight of the old running value.
-
-    With `debias` the average has no memory of its start (Kingma and Ba, 2015, section 3).
-    """
+    """Weight of the old value; with `debias` no memory of the start (Kingma and Ba, 2015, s. 3)."""
     if debias == 0:
         return momentum
     if step == 0 or momentum == 0.0:
@@ -120,7 +116,6 @@ def _normalise(clip: bool):
             if clip:
                 out = maximum(out, zero)
             store(y, r * y_step, out)
-
     return normalise
 
 
@@ -137,7 +132,6 @@ def _affine(clip: bool):
             if clip:
                 out = maximum(out, zero)
             store(y, r * y_step, out)
-
     return affine
 
 
@@ -154,8 +148,15 @@ def _gradient_sums(clip: bool):
                 store(dy, r * dy_step, g)
             a, b = fma(g, h, a), b + g
         return a, b
-
     return gradient_sums
+
+
+@inline
+def cleared_sums(partial, block, width):
+    """A block's `dgamma, dbeta`, at 0."""
+    sums = shift(partial, block * 2 * width)
+    clear(sums, 2 * width)
+    return sums
 
 
 # By whether a ReLU follows.
@@ -169,11 +170,12 @@ gradient_sums = {clip: _gradient_sums(clip) for clip in (False, True)}
 
 def _kernels(relu: str) -> None:
     """Register the kernels of a norm, behind which a ReLU follows or not."""
-    own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
-    own_sums = gradient_sums[bool(relu)]
+    clip = bool(relu)
+    own_normalise, own_affine, own_sums = normalise[clip], affine[clip], gradient_sums[clip]
 
-    def forward(x: READ_COLUMNS, x_stride, xhat: WRITE_COLUMNS, xhat_stride, y: WRITE_COLUMNS,
-                y_stride, state: WRITE_COLUMNS, panels, epsilon: Real, momentum: Real, debias, rows,
+    @kernel(name=f"norm{relu}_forward")
+    def forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride, y: Write.COLUMNS,
+                y_stride, state: Write.COLUMNS, panels, epsilon: Real, momentum: Real, debias, rows,
                 step, thread, threads):
         """`xhat` (may be `x`), `y = gamma * xhat + beta`; statistics into `state`."""
         v = lanes(x)
@@ -187,8 +189,9 @@ def _kernels(relu: str) -> None:
             own_normalise(columns, x_stride, shift(xhat, at), xhat_stride, shift(y, at), y_stride,
                           0, rows, origin, mean, invstd, s, width)
 
-    def backward(dy: WRITE_COLUMNS, dy_stride, xhat: READ_COLUMNS, xhat_stride, state: READ_COLUMNS,
-                 dstate: WRITE_COLUMNS, panels, rows, thread, threads):
+    @kernel(name=f"norm{relu}_backward")
+    def backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride, state: Read.COLUMNS,
+                 dstate: Write.COLUMNS, panels, rows, thread, threads):
         """`dx` over `dy` (Ioffe and Szegedy, 2015, section 3); dgamma and dbeta into `dstate`.
 
         The mask of a ReLU is made anew from `xhat`.
@@ -213,7 +216,8 @@ def _kernels(relu: str) -> None:
                 g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
                 store(dp, r * dy_stride, scale * ((g - drop) - h * slope))
 
-    def inference(x: READ_COLUMNS, x_stride, y: WRITE_COLUMNS, y_stride, state: READ_COLUMNS,
+    @kernel(name=f"norm{relu}_inference", inference=True)
+    def inference(x: Read.COLUMNS, x_stride, y: Write.COLUMNS, y_stride, state: Read.COLUMNS,
                   panels, epsilon: Real, rows, thread, threads):
         """`y = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta`; `y` may be `x`."""
         v = lanes(x)
@@ -223,12 +227,64 @@ def _kernels(relu: str) -> None:
             own_affine(shift(x, at), x_stride, shift(y, at), y_stride, 0, rows, shift(state, at),
                        panels * v, epsilon)
 
-    forward.__name__, backward.__name__ = f"norm{relu}_forward", f"norm{relu}_backward"
-    inference.__name__ = f"norm{relu}_inference"
-    kernel(forward)
-    kernel(backward)
-    kernel(inference, inference=True)
+
+for _relu in ("", "_relu"):
+    _kernels(_relu)
 
 
-_kernels("")
-_kernels("_relu")
+# -- of weighted rows: a row of weight 2 counts as the same row twice. `shares` holds each row's
+# part of the batch's weight; they sum to 1.
+
+_normalise_plain, _normalise_relu = normalise[False], normalise[True]
+_sums_plain, _sums_relu = gradient_sums[False], gradient_sums[True]
+
+
+@kernel
+def norm_weighted_forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride,
+                          y: Write.COLUMNS, y_stride, state: Write.COLUMNS, shares: Read.ALL, relu,
+                          panels, epsilon: Real, momentum: Real, debias, rows, step, thread,
+                          threads):
+    """`xhat` (may be `x`), `y`, with `relu` its positive part; weighted statistics into `state`."""
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    width, keep = panels * v, running_rate(momentum, step, debias)
+    for panel in range(first, end):
+        at = panel * v
+        xp, hp, yp, s = shift(x, at), shift(xhat, at), shift(y, at), shift(state, at)
+        origin, mean, var = load(xp, 0), splat(x, 0.0), splat(x, 0.0)
+        for r in range(rows):
+            mean = fma(splat(x, shares[r]), load(xp, r * x_stride) - origin, mean)
+        for r in range(rows):
+            d = (load(xp, r * x_stride) - origin) - mean
+            var = fma(splat(x, shares[r]) * d, d, var)
+        invstd = store_statistics(s, width, keep, epsilon, origin + mean, var)
+        if relu != 0:
+            _normalise_relu(xp, x_stride, hp, xhat_stride, yp, y_stride, 0, rows, origin, mean,
+                            invstd, s, width)
+        else:
+            _normalise_plain(xp, x_stride, hp, xhat_stride, yp, y_stride, 0, rows, origin, mean,
+                             invstd, s, width)
+
+
+@kernel
+def norm_weighted_backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride,
+                           state: Read.COLUMNS, dstate: Write.COLUMNS, shares: Read.ALL, relu,
+                           panels, rows, thread, threads):
+    """`dx` over `dy`, whose rows hold their weights already; dgamma and dbeta into `dstate`."""
+    v = lanes(dy)
+    first, end = share(panels, thread, threads)
+    width = panels * v
+    for panel in range(first, end):
+        at = panel * v
+        dp, xp, s = shift(dy, at), shift(xhat, at), shift(state, at)
+        gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
+        if relu != 0:
+            dgamma, dbeta = _sums_relu(dp, dy_stride, xp, xhat_stride, 0, rows, gamma, beta)
+        else:
+            dgamma, dbeta = _sums_plain(dp, dy_stride, xp, xhat_stride, 0, rows, gamma, beta)
+        store(dstate, GAMMA * width + at, dgamma)
+        store(dstate, BETA * width + at, dbeta)
+        scale = gamma * load(s, INVSTD * width)
+        for r in range(rows):
+            g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
+            store(dp, r * dy_stride, scale * (g - splat(dy, shares[r]) * fma(h, dgamma, dbeta)))

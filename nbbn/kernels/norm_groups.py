@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import math
 
-from nbbn.kernels.norm import BETA, GAMMA
-from nbbn.kernels.registry import READ_ALL, READ_IMAGES, WRITE_IMAGES, Real, kernel
-from nbbn.kernels.simd import scalar, shift
-from nbbn.kernels.team import share
-from nbbn.kernels.window import clear, share_images
+from nbbn.kernels.norm import BETA, GAMMA, cleared_sums
+from nbbn.kernels.registry import Read, Real, Write, kernel
+from nbbn.kernels.simd import scalar
+from nbbn.kernels.team import share, share_images
 
 
 @kernel(inference=True)
-def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invstd: WRITE_IMAGES,
-                       state: READ_ALL, width, pixel, pixels, channels, set_pixels, set_channels,
+def group_norm_forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, invstd: Write.IMAGES,
+                       state: Read.ALL, width, pixel, pixels, channels, set_pixels, set_channels,
                        epsilon: Real, blocks, rows, thread, threads):
-    """`xhat` (may be `x`), `y = gamma * xhat + beta`; two passes over each set in float64.
-
-    Wu and He (2018), eq. 1 to 3.
-    """
+    """`xhat` (may be `x`) and `y`, two passes a set in float64 (Wu and He, 2018, eq. 1 to 3)."""
     first, end = share_images(rows, blocks, thread, threads)
     groups = channels // set_channels
     sets = pixels // set_pixels * groups
@@ -53,8 +49,8 @@ def group_norm_forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, invs
 
 
 @kernel
-def group_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, invstd: READ_IMAGES, state: READ_ALL,
-                        partial: WRITE_IMAGES, width, pixel, pixels, channels, set_pixels,
+def group_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, invstd: Read.IMAGES, state: Read.ALL,
+                        partial: Write.IMAGES, width, pixel, pixels, channels, set_pixels,
                         set_channels, blocks, rows, thread, threads):
     """`dx` over `dy`; `partial[block] = dgamma, dbeta`."""
     begin, stop = share(blocks, thread, threads)
@@ -62,8 +58,7 @@ def group_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, invstd: READ_IMAGES
     sets = pixels // set_pixels * groups
     count = float(set_pixels * set_channels)
     for block in range(begin, stop):
-        out = shift(partial, block * 2 * width)
-        clear(out, 2 * width)
+        out = cleared_sums(partial, block, width)
         first, end = share(rows, block, blocks)
         for n in range(first, end):
             for one in range(sets):

@@ -14,25 +14,17 @@ from nbbn.kernels.norm import (
     RUNNING_MEAN,
     RUNNING_VAR,
     affine,
+    cleared_sums,
     column_moments,
     gradient_sums,
     normalise,
     running_rate,
     update_running,
 )
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_COLUMNS,
-    READ_IMAGES,
-    WRITE_COLUMNS,
-    WRITE_IMAGES,
-    Real,
-    inline,
-    kernel,
-)
-from nbbn.kernels.simd import fma, lanes, load, shift, splat, sqrt, store
-from nbbn.kernels.team import share
-from nbbn.kernels.window import clear, share_images
+from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
+from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, sqrt, store, where_positive
+from nbbn.kernels.team import share, share_images
+from nbbn.kernels.window import HEIGHT, KERNEL_H, KERNEL_W, OUT_H, OUT_W, WIDTH, out_at, pixel_at
 
 ORIGIN, SHIFT, INVSTD = range(3)
 BATCH_ROWS = 3
@@ -47,10 +39,7 @@ def load_moments(block, width):
 
 @inline
 def merge_moments(like, before, count, origin, mean, m2, new_origin, new_mean, new_m2):
-    """Mean (relative to `origin`) and m2 of two sets of `before` and `count` values.
-
-    Chan, Golub and LeVeque (1983), eq. 2.1.
-    """
+    """Mean (less `origin`) and m2 of two sets (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
     delta = (new_origin - origin) + (new_mean - mean)
     part = splat(like, count / (before + count))
     weight = splat(like, before * (count / (before + count)))
@@ -58,7 +47,7 @@ def merge_moments(like, before, count, origin, mean, m2, new_origin, new_mean, n
 
 
 @kernel
-def image_moments(x: READ_IMAGES, pixel, pixels, partial: WRITE_IMAGES, panels, blocks, rows,
+def image_moments(x: Read.IMAGES, pixel, pixels, partial: Write.IMAGES, panels, blocks, rows,
                   thread, threads):
     """`partial[block] = origin, shift, m2` of the pixels of each own block, image by image."""
     v = lanes(x)
@@ -83,7 +72,7 @@ def image_moments(x: READ_IMAGES, pixel, pixels, partial: WRITE_IMAGES, panels, 
 
 
 @kernel
-def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state: WRITE_COLUMNS,
+def image_norm_statistics(partial: Read.ALL, pixels, batch: Write.COLUMNS, state: Write.COLUMNS,
                           panels, epsilon: Real, momentum: Real, debias, update, blocks, rows, step,
                           thread, threads):
     """Merge the blocks into `batch`; running statistics into `state`."""
@@ -99,9 +88,8 @@ def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state
             begin, stop = share(rows, block, blocks)
             count = (stop - begin) * pixels
             if count > 0:
-                new_origin, new_mean, new_m2 = load_moments(
-                    shift(p, block * BATCH_ROWS * width), width
-                )
+                new = shift(p, block * BATCH_ROWS * width)
+                new_origin, new_mean, new_m2 = load_moments(new, width)
                 if before == 0:
                     origin, mean, m2 = new_origin, new_mean, new_m2
                 else:
@@ -117,7 +105,7 @@ def image_norm_statistics(partial: READ_ALL, pixels, batch: WRITE_COLUMNS, state
 
 
 @kernel
-def frozen_norm_statistics(batch: WRITE_COLUMNS, state: READ_COLUMNS, panels, epsilon: Real, thread,
+def frozen_norm_statistics(batch: Write.COLUMNS, state: Read.COLUMNS, panels, epsilon: Real, thread,
                            threads):
     """The running statistics as the batch's."""
     v = lanes(batch)
@@ -132,13 +120,10 @@ def frozen_norm_statistics(batch: WRITE_COLUMNS, state: READ_COLUMNS, panels, ep
 
 
 @kernel
-def image_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, batch: READ_ALL, state: READ_ALL,
-                        dstate: READ_ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
+def image_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, batch: Read.ALL, state: Read.ALL,
+                        dstate: Read.ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
                         threads):
-    """`dx` over `dy` of own images, from the merged dgamma and dbeta in `dstate`.
-
-    Ioffe and Szegedy (2015), section 3.
-    """
+    """`dx` over `dy` from dgamma and dbeta in `dstate` (Ioffe and Szegedy, 2015, section 3)."""
     v = lanes(dy)
     width = panels * v
     first, end = share_images(rows, blocks, thread, threads)
@@ -155,11 +140,12 @@ def image_norm_backward(dy: WRITE_IMAGES, xhat: READ_IMAGES, batch: READ_ALL, st
 
 def _kernels(relu: str) -> None:
     """Register the kernels that differ where a ReLU follows."""
-    own_normalise, own_affine = normalise[bool(relu)], affine[bool(relu)]
-    own_sums = gradient_sums[bool(relu)]
+    clip = bool(relu)
+    own_normalise, own_affine, own_sums = normalise[clip], affine[clip], gradient_sums[clip]
 
-    def forward(x: READ_IMAGES, xhat: WRITE_IMAGES, y: WRITE_IMAGES, batch: READ_ALL,
-                state: READ_ALL, pixel, pixels, panels, blocks, rows, thread, threads):
+    @kernel(name=f"image_norm{relu}_forward")
+    def forward(x: Read.IMAGES, xhat: Write.IMAGES, y: Write.IMAGES, batch: Read.ALL,
+                state: Read.ALL, pixel, pixels, panels, blocks, rows, thread, threads):
         """`xhat` (may be `x`), `y = gamma * xhat + beta` of own images."""
         v = lanes(x)
         width = panels * v
@@ -172,28 +158,27 @@ def _kernels(relu: str) -> None:
                               n * pixels, (n + 1) * pixels, origin, mean, invstd, shift(state, at),
                               width)
 
-    def sums(dy: WRITE_IMAGES, xhat: READ_IMAGES, state: READ_ALL, partial: WRITE_IMAGES, pixel,
+    @kernel(name=f"image_norm{relu}_sums")
+    def gradient(dy: Write.IMAGES, xhat: Read.IMAGES, state: Read.ALL, partial: Write.IMAGES, pixel,
              pixels, panels, blocks, rows, thread, threads):
-        """`partial[block] = dgamma, dbeta` of own blocks.
-
-        The mask of a ReLU is made anew from `xhat` and laid on `dy`.
-        """
+        """`partial[block] = dgamma, dbeta`; the mask of a ReLU, made anew, is laid on `dy`."""
         v = lanes(dy)
         width = panels * v
         begin, stop = share(blocks, thread, threads)
         for block in range(begin, stop):
-            clear(shift(partial, block * 2 * width), 2 * width)
+            sums = cleared_sums(partial, block, width)
             first, end = share(rows, block, blocks)
             for n in range(first, end):
                 for panel in range(panels):
                     at = panel * v
-                    s, out = shift(state, at), shift(partial, block * 2 * width + at)
+                    s, out = shift(state, at), shift(sums, at)
                     a, b = own_sums(shift(dy, at), pixel, shift(xhat, at), pixel, n * pixels,
                                     (n + 1) * pixels, load(s, GAMMA * width), load(s, BETA * width))
                     store(out, GAMMA * width, load(out, GAMMA * width) + a)
                     store(out, BETA * width, load(out, BETA * width) + b)
 
-    def inference(x: WRITE_IMAGES, state: READ_ALL, pixel, pixels, panels, epsilon: Real, blocks,
+    @kernel(name=f"image_norm{relu}_inference", inference=True)
+    def inference(x: Write.IMAGES, state: Read.ALL, pixel, pixels, panels, epsilon: Real, blocks,
                   rows, thread, threads):
         """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own images."""
         v = lanes(x)
@@ -203,12 +188,134 @@ def _kernels(relu: str) -> None:
             own_affine(columns, pixel, columns, pixel, first * pixels, end * pixels,
                        shift(state, panel * v), panels * v, epsilon)
 
-    forward.__name__, sums.__name__ = f"image_norm{relu}_forward", f"image_norm{relu}_sums"
-    inference.__name__ = f"image_norm{relu}_inference"
-    kernel(forward)
-    kernel(sums)
-    kernel(inference, inference=True)
+
+for _relu in ("", "_relu"):
+    _kernels(_relu)
 
 
-_kernels("")
-_kernels("_relu")
+# -- with a ReLU and a maximum pool in one: what lies between a convolution and the next is never
+# stored. Forward and backward compute the normalised values anew from the convolution's output; the
+# gradient takes its place. The pool's windows neither overlap nor leave gaps, but for what is left
+# over at the right and at the bottom.
+
+
+@inline
+def normalised(z, at, origin, mean, invstd):
+    """xhat of one vector."""
+    return ((load(z, at) - origin) - mean) * invstd
+
+
+@inline
+def window_best(w, z, corner, origin, mean, invstd, gamma, beta):
+    """The largest `gamma * xhat + beta` of a window."""
+    best = fma(gamma, normalised(z, corner, origin, mean, invstd), beta)
+    for k in range(w[KERNEL_H]):
+        for m in range(w[KERNEL_W]):
+            at = corner + pixel_at(w, k, m)
+            best = maximum(best, fma(gamma, normalised(z, at, origin, mean, invstd), beta))
+    return best
+
+
+@inline
+def window_gradient(w, z, dy, i, j, relu, origin, mean, invstd, gamma, beta):
+    """Place of a window's first pixel, its largest `gamma * xhat + beta`, and its gradient."""
+    corner = pixel_at(w, i * w[KERNEL_H], j * w[KERNEL_W])
+    best = window_best(w, z, corner, origin, mean, invstd, gamma, beta)
+    grad = load(dy, out_at(w, i, j))
+    if relu != 0:
+        grad = where_positive(best, grad, splat(z, 0.0))
+    return corner, best, grad
+
+
+@kernel
+def norm_pool_forward(z: Read.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL,
+                      relu, y: Write.IMAGES, y_image, panels, blocks, rows, thread, threads):
+    """`y`: the maximum of each window of `gamma * xhat + beta`, with `relu` its positive part."""
+    w, v = window, lanes(z)
+    width, zero = panels * v, splat(z, 0.0)
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        for panel in range(panels):
+            s = shift(state, panel * v)
+            origin, mean, invstd = load_moments(shift(batch, panel * v), width)
+            gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
+            source, target = shift(z, n * z_image + panel * v), shift(y, n * y_image + panel * v)
+            for i in range(w[OUT_H]):
+                for j in range(w[OUT_W]):
+                    corner = pixel_at(w, i * w[KERNEL_H], j * w[KERNEL_W])
+                    best = window_best(w, source, corner, origin, mean, invstd, gamma, beta)
+                    if relu != 0:
+                        best = maximum(best, zero)
+                    store(target, out_at(w, i, j), best)
+
+
+@kernel
+def norm_pool_sums(z: Read.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL, relu,
+                   dy: Read.IMAGES, dy_image, partial: Write.IMAGES, panels, blocks, rows, thread,
+                   threads):
+    """`partial[block] = dgamma, dbeta`: a window's gradient counts at its first maximum."""
+    w, v = window, lanes(z)
+    width, zero = panels * v, splat(z, 0.0)
+    begin, stop = share(blocks, thread, threads)
+    for block in range(begin, stop):
+        own = cleared_sums(partial, block, width)
+        first, end = share(rows, block, blocks)
+        for n in range(first, end):
+            for panel in range(panels):
+                s, out = shift(state, panel * v), shift(own, panel * v)
+                origin, mean, invstd = load_moments(shift(batch, panel * v), width)
+                gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
+                source = shift(z, n * z_image + panel * v)
+                grads = shift(dy, n * dy_image + panel * v)
+                dgamma, dbeta = load(out, GAMMA * width), load(out, BETA * width)
+                for i in range(w[OUT_H]):
+                    for j in range(w[OUT_W]):
+                        corner, best, rest = window_gradient(w, source, grads, i, j, relu, origin,
+                                                             mean, invstd, gamma, beta)
+                        dbeta = dbeta + rest
+                        for k in range(w[KERNEL_H]):
+                            for m in range(w[KERNEL_W]):
+                                at = corner + pixel_at(w, k, m)
+                                h = normalised(source, at, origin, mean, invstd)
+                                below = best - fma(gamma, h, beta)
+                                dgamma = fma(where_positive(below, zero, rest), h, dgamma)
+                                rest = where_positive(below, rest, zero)
+                store(out, GAMMA * width, dgamma)
+                store(out, BETA * width, dbeta)
+
+
+@kernel
+def norm_pool_backward(z: Write.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL,
+                       relu, dy: Read.IMAGES, dy_image, dstate: Read.ALL, frozen, panels, blocks,
+                       rows, thread, threads):
+    """`dz` over `z`, from the merged dgamma and dbeta in `dstate`."""
+    w, v = window, lanes(z)
+    width, zero = panels * v, splat(z, 0.0)
+    part = splat(z, 0.0 if frozen != 0 else 1.0 / (rows * w[HEIGHT] * w[WIDTH]))
+    first, end = share_images(rows, blocks, thread, threads)
+    for n in range(first, end):
+        for panel in range(panels):
+            s, d = shift(state, panel * v), shift(dstate, panel * v)
+            origin, mean, invstd = load_moments(shift(batch, panel * v), width)
+            gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
+            scale = gamma * invstd
+            slope, drop = load(d, GAMMA * width) * part, load(d, BETA * width) * part
+            source, grads = shift(z, n * z_image + panel * v), shift(dy, n * dy_image + panel * v)
+            for i in range(w[OUT_H]):
+                for j in range(w[OUT_W]):
+                    corner, best, rest = window_gradient(w, source, grads, i, j, relu, origin, mean,
+                                                         invstd, gamma, beta)
+                    for k in range(w[KERNEL_H]):
+                        for m in range(w[KERNEL_W]):
+                            at = corner + pixel_at(w, k, m)
+                            h = normalised(source, at, origin, mean, invstd)
+                            below = best - fma(gamma, h, beta)
+                            hit = where_positive(below, zero, rest)
+                            rest = where_positive(below, rest, zero)
+                            store(source, at, scale * ((hit - drop) - h * slope))
+            bottom, right = w[OUT_H] * w[KERNEL_H], w[OUT_W] * w[KERNEL_W]
+            for i in range(w[HEIGHT]):
+                for j in range(right if i < bottom else 0, w[WIDTH]):  # what no window covers
+                    at = pixel_at(w, i, j)
+                    h = normalised(source, at, origin, mean, invstd)
+                    store(source, at, scale * ((zero - drop) - h * slope))

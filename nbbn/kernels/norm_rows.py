@@ -14,8 +14,20 @@ a channel.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import READ_ALL, READ_ROWS, WRITE_ALONE, WRITE_ROWS, Real, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, sqrt, store, stream
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
+from nbbn.kernels.simd import (
+    fma,
+    lanes,
+    load,
+    maximum,
+    scalar,
+    shift,
+    splat,
+    sqrt,
+    store,
+    stream,
+    where_positive,
+)
 from nbbn.kernels.team import share
 
 ORIGIN, SHIFT, GAIN, BETA, INVSTD, SLOPE, DROP, MEAN, VAR, DGAMMA, DBETA = range(11)
@@ -28,7 +40,6 @@ TALL = 4
 
 def _add_rows(height: int, squares: bool):
     """Add up `height` rows: each number per channel is loaded once for all of them."""
-
     @inline
     def add_rows(x, width, origin, mean, total):
         """`total += (x - origin).sum(0)`, or `((x - origin - mean)**2).sum(0)`."""
@@ -44,13 +55,11 @@ def _add_rows(height: int, squares: bool):
                 else:
                     t = t + d
             store(total, j, t)
-
     return add_rows
 
 
 def _add_run(squares: bool):
     tall, single = _add_rows(TALL, squares), _add_rows(1, squares)
-
     @inline
     def add_run(x, width, first, end, origin, mean, total):
         """`total` of rows `first` to `end`, from 0."""
@@ -62,7 +71,6 @@ def _add_run(squares: bool):
         while r < end:
             single(shift(x, r * width), width, origin, mean, total)
             r += 1
-
     return add_run
 
 
@@ -94,10 +102,7 @@ def copy_row(source, target, width, factor):
 
 @inline
 def _merge(count, before, mean, m2, width, into_mean, into_m2):
-    """Join `count` rows' moments to those of `before` rows.
-
-    Chan, Golub and LeVeque (1983), eq. 2.1.
-    """
+    """Join `count` rows' moments to those of `before` (Chan, Golub and LeVeque, 1983, eq. 2.1)."""
     v = lanes(mean)
     part = splat(mean, count / (before + count))
     weight = splat(mean, before * count / (before + count))
@@ -112,7 +117,7 @@ PARTIAL_ROWS = 5
 
 
 @kernel
-def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partial: WRITE_ROWS,
+def block_moments(x: Read.ROWS, channels, width, rows_total, run, blocks, partial: Write.ROWS,
                   thread, threads):
     """Moments of each block, `partial[block] = mean, m2` and three rows of scratch.
 
@@ -137,8 +142,8 @@ def block_moments(x: READ_ROWS, channels, width, rows_total, run, blocks, partia
 
 
 @kernel
-def merge_moments(x: READ_ALL, channels, width, rows_total, tail, blocks, partial: WRITE_ALONE,
-                  state: WRITE_ALONE, gamma: READ_ALL, beta: READ_ALL, epsilon: Real, thread):
+def merge_moments(x: Read.ALL, channels, width, rows_total, tail, blocks, partial: Write.ALONE,
+                  state: Write.ALONE, gamma: Read.ALL, beta: Read.ALL, epsilon: Real, thread):
     """Merge the blocks, then each channel's virtual columns and the tail; fill the state."""
     if thread != 0:
         return
@@ -219,7 +224,6 @@ def _normalise_rows(height: int, clip: bool, past_caches: bool):
                     stream(y, k * width + j, out)
                 else:
                     store(y, k * width + j, out)
-
     return normalise_rows
 
 
@@ -230,12 +234,12 @@ def own_rows(rows_total, blocks, thread, threads):
     return rows_total * first_block // blocks, rows_total * end_block // blocks
 
 
-def _kernel(clip: bool, past_caches: bool) -> None:
+def _normalise_kernel(relu: str, streamed: str) -> None:
     """Register a kernel that normalises: with a ReLU or without, past the caches or not."""
-    tall = _normalise_rows(TALL, clip, past_caches)
-    single = _normalise_rows(1, clip, past_caches)
-
-    def normalise(x: READ_ROWS, width, rows_total, tail, blocks, state: READ_ALL, y: WRITE_ROWS,
+    clip = bool(relu)
+    tall, single = (_normalise_rows(height, clip, bool(streamed)) for height in (TALL, 1))
+    @kernel(name=f"normalise{relu}_rows{streamed}")
+    def normalise(x: Read.ROWS, width, rows_total, tail, blocks, state: Read.ALL, y: Write.ROWS,
                   thread, threads):
         """`y = GAIN * (x - mean) + BETA` of own blocks."""
         first, r = own_rows(rows_total, blocks, thread, threads)
@@ -254,15 +258,149 @@ def _kernel(clip: bool, past_caches: bool) -> None:
                     out = scalar(x, 0.0)
                 y[at + j] = out
 
-    normalise.__name__ = suffixed("normalise", clip, "_rows", past_caches)
-    kernel(normalise)
+
+# -- gradients
 
 
-def suffixed(name: str, relu: bool, middle: str, streamed: bool) -> str:
-    """Name of a kernel with a ReLU or without, past the caches or not."""
-    return f"{name}{'_relu' if relu else ''}{middle}{'_streamed' if streamed else ''}"
+def _add_gradients(height: int, clip: bool):
+    @inline
+    def add_gradients(x, dy, width, state, dbeta, dgamma):
+        zero = splat(x, 0.0)
+        for j in range(0, width, lanes(x)):
+            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
+            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
+            a, b = load(dbeta, j), load(dgamma, j)
+            for k in range(height):
+                t = (load(x, k * width + j) - origin) - center
+                g = load(dy, k * width + j)
+                if clip:
+                    g = where_positive(fma(gain, t, beta), g, zero)
+                a, b = a + g, fma(g, t, b)
+            store(dbeta, j, a)
+            store(dgamma, j, b)
+    return add_gradients
 
 
-for _clip in (False, True):
-    for _past_caches in (False, True):
-        _kernel(_clip, _past_caches)
+def _sums_kernel(relu: str) -> None:
+    """Register the kernel of the sums, with a ReLU, whose mask is made anew, or without."""
+    tall, single = _add_gradients(TALL, bool(relu)), _add_gradients(1, bool(relu))
+    @kernel(name=f"gradient_sums{relu}")
+    def gradient_sums(x: Read.ROWS, dy: Read.ROWS, width, rows_total, blocks, state: Read.ALL,
+                      partial: Write.ROWS, thread, threads):
+        """Sums of `dy` and of `dy * (x - mean)` of each block."""
+        first_block, end_block = share(blocks, thread, threads)
+        for block in range(first_block, end_block):
+            r, end = share(rows_total, block, blocks)
+            dbeta = shift(partial, PARTIAL_ROWS * block * width)
+            dgamma = shift(dbeta, width)
+            fill_row(dbeta, 2 * width, 0.0)
+            while r + TALL <= end:
+                tall(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
+                r += TALL
+            while r < end:
+                single(shift(x, r * width), shift(dy, r * width), width, state, dbeta, dgamma)
+                r += 1
+
+
+def _gradient_rows(height: int, clip: bool, past_caches: bool):
+    @inline
+    def gradient_rows(x, dy, dx, state, width):
+        zero = splat(x, 0.0)
+        for j in range(0, width, lanes(x)):
+            origin, center = load(state, ORIGIN * width + j), load(state, SHIFT * width + j)
+            gain, beta = load(state, GAIN * width + j), load(state, BETA * width + j)
+            drop, slope = load(state, DROP * width + j), load(state, SLOPE * width + j)
+            for k in range(height):
+                t = (load(x, k * width + j) - origin) - center
+                g = load(dy, k * width + j)
+                if clip:
+                    g = where_positive(fma(gain, t, beta), g, zero)
+                out = gain * ((g - drop) - t * slope)
+                if past_caches:
+                    stream(dx, k * width + j, out)
+                else:
+                    store(dx, k * width + j, out)
+    return gradient_rows
+
+
+def _gradient_kernel(relu: str, streamed: str) -> None:
+    """Register the kernel of `dx`: with a ReLU or without, to memory past the caches or not."""
+    clip = bool(relu)
+    tall, single = (_gradient_rows(height, clip, bool(streamed)) for height in (TALL, 1))
+    @kernel(name=f"input_gradient{relu}{streamed}")
+    def input_gradient(x: Read.ROWS, dy: Read.ROWS, width, rows_total, tail, blocks,
+                       state: Read.ALL, dx: Write.ROWS, thread, threads):
+        """`dx = GAIN * (dy - mean(dy) - xhat * mean(dy * xhat))`, blocks in reverse.
+
+        Ioffe and Szegedy (2015), section 3.
+        """
+        first, r = own_rows(rows_total, blocks, thread, threads)
+        while r - TALL >= first:
+            r -= TALL
+            tall(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
+        while r > first:
+            r -= 1
+            single(shift(x, r * width), shift(dy, r * width), shift(dx, r * width), state, width)
+        if thread == threads - 1:
+            at = rows_total * width
+            for j in range(tail):
+                t = (x[at + j] - state[ORIGIN * width + j]) - state[SHIFT * width + j]
+                g = dy[at + j]
+                if clip and not state[GAIN * width + j] * t + state[BETA * width + j] > 0:
+                    g = scalar(x, 0.0)
+                slip = (g - state[DROP * width + j]) - t * state[SLOPE * width + j]
+                dx[at + j] = state[GAIN * width + j] * slip
+
+
+for _relu in ("", "_relu"):
+    _sums_kernel(_relu)
+    for _streamed in ("", "_streamed"):
+        _normalise_kernel(_relu, _streamed)
+        _gradient_kernel(_relu, _streamed)
+
+
+@kernel
+def merge_gradients(x: Read.ALL, dy: Read.ALL, channels, width, rows_total, tail, blocks, clip,
+                    partial: Write.ALONE, state: Write.ALONE, thread):
+    """Add up blocks, virtual columns and the tail: dgamma, dbeta, and what `dx` needs."""
+    if thread != 0:
+        return
+    v = lanes(x)
+    for block in range(1, blocks):
+        part = shift(partial, PARTIAL_ROWS * block * width)
+        for j in range(0, 2 * width, v):
+            store(partial, j, load(partial, j) + load(part, j))
+    dbeta, slope = shift(state, DBETA * width), shift(state, DGAMMA * width)
+    if width == channels and tail == 0:
+        copy_row(partial, dbeta, width, 1.0)
+        copy_row(shift(partial, width), slope, width, 1.0)
+    else:
+        _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta, slope)
+    per_row = splat(x, 1.0 / ((rows_total * width + tail) // channels))
+    for j in range(0, channels, v):
+        invstd = load(state, INVSTD * width + j)
+        dgamma = load(slope, j) * invstd
+        store(slope, j, dgamma)
+        store(state, DROP * width + j, load(dbeta, j) * per_row)
+        store(state, SLOPE * width + j, dgamma * invstd * per_row)
+    repeat_row(shift(state, DROP * width), channels, width)
+    repeat_row(shift(state, SLOPE * width), channels, width)
+
+
+@inline
+def _add_columns(x, dy, channels, width, rows_total, tail, clip, partial, state, dbeta_out,
+                 slope_out):
+    """Sums of each channel from those of its virtual columns and the tail, in float64."""
+    rest, drest = shift(x, rows_total * width), shift(dy, rows_total * width)
+    for c in range(channels):
+        dbeta, slope = 0.0, 0.0
+        if rows_total > 0:
+            for j in range(c, width, channels):
+                dbeta += float(partial[j])
+                slope += float(partial[width + j])
+        for j in range(c, tail, channels):
+            t = (rest[j] - state[ORIGIN * width + c]) - state[SHIFT * width + c]
+            if clip == 0 or state[GAIN * width + c] * t + state[BETA * width + c] > 0:
+                dbeta += float(drest[j])
+                slope += float(drest[j]) * float(t)
+        dbeta_out[c], slope_out[c] = scalar(x, dbeta), scalar(x, slope)

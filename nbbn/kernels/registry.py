@@ -2,9 +2,8 @@
 
 A kernel is a function whose parameters are, told apart by annotation and name:
 
-- buffers: `x: READ_ALL`, `z: WRITE_COLUMNS`...; a pointer, and how the threads share it. From this,
-and nothing else, the
-  program knows where a barrier is due.
+- buffers: `x: Read.ALL`, `z: Write.COLUMNS`...; a pointer, and how the threads share it. From this,
+  and nothing else, the program knows where a barrier is due.
 - the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
@@ -61,19 +60,23 @@ class Real:
     """Annotation of a floating-point constant."""
 
 
-READ_ALL = Access(False, "all")
-READ_COLUMNS, WRITE_COLUMNS = Access(False, "columns"), Access(True, "columns")
-READ_ROWS, WRITE_ROWS = Access(False, "rows"), Access(True, "rows")
-READ_IMAGES, WRITE_IMAGES = Access(False, "images"), Access(True, "images")
-WRITE_ALL = Access(True, "all")
-WRITE_STEPS = Access(True, "steps")
-WRITE_ALONE = Access(True, "alone")
-INDICES = Access(False, "all", "int64")
-SOURCE = Access(False, "all", "source")
-WRITE_ROWS_F64 = Access(True, "rows", "float64")
-WRITE_COLUMNS_F64 = Access(True, "columns", "float64")
-WRITE_ALONE_F64 = Access(True, "alone", "float64")
-READ_ALL_F64 = Access(False, "all", "float64")
+class Read:
+    """Annotations of buffers that a kernel reads."""
+
+    ALL, COLUMNS, ROWS, IMAGES = (Access(False, s) for s in ("all", "columns", "rows", "images"))
+    ALL_F64 = Access(False, "all", "float64")
+
+
+class Write:
+    """Annotations of buffers that a kernel writes, or reads and writes."""
+
+    ALL, COLUMNS, ROWS, IMAGES = (Access(True, s) for s in ("all", "columns", "rows", "images"))
+    STEPS, ALONE = Access(True, "steps"), Access(True, "alone")
+    COLUMNS_F64, ROWS_F64 = Access(True, "columns", "float64"), Access(True, "rows", "float64")
+    ALONE_F64 = Access(True, "alone", "float64")
+
+
+INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
 
 
 def named_apart(function):
@@ -101,13 +104,8 @@ def inline(function):
 class Kernel:
     """A kernel's body, its parameters, and the C functions compiled from it so far.
 
-    Parameters
-    ----------
-    function : function
-    numbers : sequence of str
-        Names of the `Real` numbers that the function takes as `*numbers`.
-    inference : bool
-        Whether networks in inference are lowered to it.
+    `numbers` are the names of the `Real` numbers that the function takes as `*numbers`; with
+    `inference`, networks in inference are lowered to it.
     """
 
     def __init__(self, function, numbers=(), *, inference=False):
@@ -127,10 +125,7 @@ class Kernel:
         return {p: a for p, a in self.parameters.items() if isinstance(a, Access)}
 
     def address(self, dtype: np.dtype, source: np.dtype | None = None) -> int:
-        """Address of the C function for a program of `dtype` that reads input of dtype `source`.
-
-        It is compiled at the first call.
-        """
+        """Address of the C function for a dtype and the input's; compiled at the first call."""
         key = (np.dtype(dtype).name, np.dtype(source or dtype).name if self._reads_source else None)
         with _COMPILING:
             if key not in self._compiled:
@@ -191,10 +186,11 @@ def renew_lock() -> None:
     _COMPILING = threading.RLock()
 
 
-def kernel(function=None, numbers=(), *, inference=False):
-    """Register a kernel under its function's name, which must be its own; also `@kernel(...)`."""
+def kernel(function=None, numbers=(), *, inference=False, name=None):
+    """Register a kernel under its function's name or `name`, its own; also `@kernel(...)`."""
     if function is None:
-        return functools.partial(kernel, numbers=numbers, inference=inference)
+        return functools.partial(kernel, numbers=numbers, inference=inference, name=name)
+    function.__name__ = name or function.__name__
     if function.__name__ in KERNELS:
         raise ValueError(f"two kernels are named {function.__name__}")
     KERNELS[function.__name__] = Kernel(function, numbers, inference=inference)

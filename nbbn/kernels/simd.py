@@ -113,10 +113,8 @@ def pointer(tyctx, address, like):
     """The integer `address` as a pointer to the same dtype as the pointer `like`."""
     if not isinstance(like, types.CPointer):
         return None
-
     def gen(ctx, builder, sig, args):
         return builder.inttoptr(args[0], ctx.get_value_type(sig.return_type))
-
     return like(address, like), gen
 
 
@@ -125,63 +123,48 @@ def pointer_to(tyctx, address, dtype):
     """The integer `address` as a pointer to `dtype`, a Numba type such as `numba.uint8`."""
     item = dtype.dtype if isinstance(dtype, types.NumberClass) else dtype.instance_type
     result = types.CPointer(item)
-
     def gen(ctx, builder, sig, args):
         return builder.inttoptr(args[0], ctx.get_value_type(sig.return_type))
-
     return result(address, dtype), gen
 
 
 @intrinsic
 def shift(tyctx, pointer, count):
     """`pointer + count` items."""
-
     def gen(ctx, builder, sig, args):
         return _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype))
-
     return pointer(pointer, count), gen
 
 
-@intrinsic
-def word(tyctx, pointer, index):
-    """The int64 at `pointer[index]`, whatever the pointer's own dtype."""
+def _eight_bytes(llvm, numba_type, doc: str):
+    """An intrinsic `f(pointer, index)` that loads 8 bytes, whatever the pointer's own dtype."""
+    def typer(tyctx, pointer, index):
+        def gen(ctx, builder, sig, args):
+            return builder.load(_at(builder, args[0], args[1], llvm), align=8)
+        return numba_type(pointer, types.int64), gen
+    typer.__doc__ = doc
+    return intrinsic(typer)
 
-    def gen(ctx, builder, sig, args):
-        i64 = ir.IntType(64)
-        return builder.load(_at(builder, args[0], args[1], i64), align=8)
 
-    return types.int64(pointer, types.int64), gen
-
-
-@intrinsic
-def real(tyctx, pointer, index):
-    """The float64 at `pointer[index]`, in 8-byte steps, whatever the pointer's own dtype."""
-
-    def gen(ctx, builder, sig, args):
-        f64 = ir.DoubleType()
-        return builder.load(_at(builder, args[0], args[1], f64), align=8)
-
-    return types.float64(pointer, types.int64), gen
+word = _eight_bytes(ir.IntType(64), types.int64, "The int64 at `pointer[index]`.")
+real = _eight_bytes(ir.DoubleType(), types.float64,
+                    "The float64 at `pointer[index]`, in 8-byte steps.")
 
 
 @intrinsic
 def lanes(tyctx, pointer):
     """Lanes of a vector of the pointer's dtype, a compile-time constant."""
     count = lanes_of(pointer.dtype.bitwidth // 8)
-
     def gen(ctx, builder, sig, args):
         return ir.Constant(ir.IntType(64), count)
-
     return types.int64(pointer), gen
 
 
 @intrinsic
 def scalar(tyctx, pointer, value):
     """`value` cast to the pointer's dtype."""
-
     def gen(ctx, builder, sig, args):
         return ctx.cast(builder, args[1], sig.args[1], sig.return_type)
-
     return pointer.dtype(pointer, value), gen
 
 
@@ -191,12 +174,10 @@ def stack(tyctx, like, vectors):
     if not isinstance(vectors, types.Literal):
         return None
     vector, count = Vector(like.dtype), vectors.literal_value
-
     def gen(ctx, builder, sig, args):
         room = cgutils.alloca_once(builder, ir.ArrayType(vector.llvm, count))
         room.align = VECTOR_BYTES
         return builder.bitcast(room, ctx.get_value_type(sig.return_type))
-
     return like(like, vectors), gen
 
 
@@ -207,28 +188,23 @@ def stack(tyctx, like, vectors):
 def load(tyctx, pointer, index):
     """The vector at `pointer[index:]`; no alignment needed."""
     vector = Vector(pointer.dtype)
-
     def gen(ctx, builder, sig, args):
         return _load(builder, args[0], args[1], vector)
-
     return vector(pointer, types.int64), gen
 
 
 @intrinsic
 def store(tyctx, pointer, index, value):
     """`pointer[index:] = value`."""
-
     def gen(ctx, builder, sig, args):
         _store(builder, args[2], args[0], args[1], sig.args[2])
         return ctx.get_dummy_value()
-
     return types.void(pointer, types.int64, value), gen
 
 
 @intrinsic
 def stream(tyctx, pointer, index, value):
     """`pointer[index:] = value` past the caches; the address must be aligned to the vector."""
-
     def gen(ctx, builder, sig, args):
         vector = sig.args[2]
         address = _at(builder, args[0], args[1], _llvm_float(vector.dtype))
@@ -237,14 +213,12 @@ def stream(tyctx, pointer, index, value):
         made.set_metadata("nontemporal",
                           builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return ctx.get_dummy_value()
-
     return types.void(pointer, types.int64, value), gen
 
 
 @intrinsic
 def prefetch(tyctx, pointer, index):
     """Ask for the cache line of `pointer[index]`; the address need not be valid."""
-
     def gen(ctx, builder, sig, args):
         i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
         place = _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype))
@@ -253,7 +227,6 @@ def prefetch(tyctx, pointer, index):
         builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
                      [address, i32(0), i32(3), i32(1)])
         return ctx.get_dummy_value()
-
     return types.void(pointer, types.int64), gen
 
 
@@ -261,32 +234,25 @@ def prefetch(tyctx, pointer, index):
 def splat(tyctx, pointer, value):
     """A vector of the pointer's dtype with every lane `value`."""
     vector = Vector(pointer.dtype)
-
     def gen(ctx, builder, sig, args):
         return _broadcast(builder, ctx.cast(builder, args[1], sig.args[1], vector.dtype), vector)
-
     return vector(pointer, value), gen
 
 
 @intrinsic
 def fma(tyctx, a, b, c):
     """`a * b + c`, rounded once where the host has FMA."""
-
     def gen(ctx, builder, sig, args):
         return _call(builder, _FUSED, args)
-
     return a(a, b, c), gen
 
 
 def _unary(name: str, doc: str):
     """An intrinsic `f(vector) -> vector` over the LLVM intrinsic `name`."""
-
     def typer(tyctx, a):
         def gen(ctx, builder, sig, args):
             return _call(builder, name, args)
-
         return a(a), gen
-
     typer.__doc__ = doc
     return intrinsic(typer)
 
@@ -296,41 +262,32 @@ floor = _unary("llvm.floor", "The largest whole number not above each lane.")
 absolute = _unary("llvm.fabs", "The absolute value of each lane.")
 
 
-@intrinsic
-def maximum(tyctx, a, b):
-    """`b where a < b else a`: a NaN in `a` stays."""
+def _choice(sign: str, doc: str):
+    """An intrinsic `f(a, b)`: `b` where `a sign b`, else `a`, of which a NaN stays."""
+    def typer(tyctx, a, b):
+        def gen(ctx, builder, sig, args):
+            return builder.select(builder.fcmp_ordered(sign, *args), args[1], args[0])
+        return a(a, b), gen
+    typer.__doc__ = doc
+    return intrinsic(typer)
 
-    def gen(ctx, builder, sig, args):
-        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[1], args[0])
 
-    return a(a, b), gen
-
-
-@intrinsic
-def minimum(tyctx, a, b):
-    """`b where a > b else a`: a NaN in `a` stays."""
-
-    def gen(ctx, builder, sig, args):
-        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[1], args[0])
-
-    return a(a, b), gen
+maximum = _choice("<", "The larger of each lane's two; a NaN in `a` stays.")
+minimum = _choice(">", "The smaller of each lane's two; a NaN in `a` stays.")
 
 
 @intrinsic
 def where_positive(tyctx, a, yes, no):
     """`yes where a > 0 else no`."""
-
     def gen(ctx, builder, sig, args):
         zero = _splat(0.0, sig.args[0])
         return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], args[2])
-
     return yes(a, yes, no), gen
 
 
 @intrinsic
 def power_of_two(tyctx, a):
     """`2 ** a` of whole numbers within the exponent range of the dtype."""
-
     def gen(ctx, builder, sig, args):
         single = sig.args[0].dtype == types.float32
         bits, bias, mantissa = (32, 127, 23) if single else (64, 1023, 52)
@@ -339,14 +296,12 @@ def power_of_two(tyctx, a):
                                ir.Constant(whole, [bias] * whole.count))
         return builder.bitcast(builder.shl(exponent, ir.Constant(whole, [mantissa] * whole.count)),
                                args[0].type)
-
     return a(a), gen
 
 
 @intrinsic
 def total(tyctx, a):
     """The sum of the lanes, by halves: a fixed order."""
-
     def gen(ctx, builder, sig, args):
         value, count = args[0], sig.args[0].lanes
         while count > 1:
@@ -357,7 +312,6 @@ def total(tyctx, a):
             value = builder.fadd(builder.shuffle_vector(value, value, low),
                                  builder.shuffle_vector(value, value, high))
         return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-
     return a.dtype(a), gen
 
 
@@ -369,7 +323,6 @@ class _Arithmetic(AbstractTemplate):
 
 def _operator(op, instruction: str):
     infer_global(op)(type(f"Vector_{op.__name__}", (_Arithmetic,), {"key": op}))
-
     @lower_builtin(op, Vector, Vector)
     def lower(ctx, builder, sig, args):
         return getattr(builder, instruction)(*args)
@@ -479,28 +432,22 @@ def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, dept
     if not all(isinstance(t, types.Literal) for t in (rows, panels, relu)):
         return None
     vector = Vector(a.dtype)
-
     def gen(ctx, builder, sig, args):
         _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value,
                    _operands(args[3:], bias))
         return ctx.get_dummy_value()
-
     return types.void(rows, panels, relu, *_tile_types(a, b, bias, c)), gen
 
 
 @intrinsic(prefer_literal=True)
 def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs, depth, b, b_panel,
                    b_step, b_run, bias, c, c_row, c_panel):
-    """`multiply_tile` with a height chosen at run time.
-
-    It is one of those whose bits are set in the literal `heights`.
-    """
+    """`multiply_tile` of a height of run time, one of the bits set in the literal `heights`."""
     if not all(isinstance(t, types.Literal) for t in (heights, panels)):
         return None
     vector = Vector(a.dtype)
     bits = heights.literal_value
     choices = [h for h in range(bits.bit_length()) if bits >> h & 1]
-
     def gen(ctx, builder, sig, args):
         operands = _operands(args[3:], bias)
         end = builder.append_basic_block("end")
@@ -513,7 +460,6 @@ def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs
             builder.branch(end)
         builder.position_at_end(end)
         return ctx.get_dummy_value()
-
     return types.void(heights, panels, types.int64, *_tile_types(a, b, bias, c)), gen
 
 
@@ -523,53 +469,44 @@ def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs
 @intrinsic
 def call_kernel(tyctx, address, row, context):
     """Call the C function `void (row, context)` at `address`."""
-
     def gen(ctx, builder, sig, args):
         fnty = ir.FunctionType(ir.VoidType(), [args[1].type, args[2].type])
         builder.call(builder.inttoptr(args[0], fnty.as_pointer()), args[1:])
         return ctx.get_dummy_value()
-
     return types.void(types.int64, row, context), gen
 
 
 @intrinsic
 def atomic_add(tyctx, address, value):
     """Add to the int64 at the address; return what was there before."""
-
     def gen(ctx, builder, sig, args):
         target = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
         return builder.atomic_rmw("add", target, args[1], "acq_rel")
-
     return types.int64(types.int64, types.int64), gen
 
 
 @intrinsic
 def atomic_load(tyctx, address):
     """The int64 at the address, acquired."""
-
     def gen(ctx, builder, sig, args):
         target = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
         return builder.load_atomic(target, "acquire", 8)
-
     return types.int64(types.int64), gen
 
 
 @intrinsic
 def atomic_store(tyctx, address, value):
     """Set the int64 at the address, released."""
-
     def gen(ctx, builder, sig, args):
         target = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
         builder.store_atomic(args[1], target, "release", 8)
         return ctx.get_dummy_value()
-
     return types.void(types.int64, types.int64), gen
 
 
 @intrinsic
 def pause(tyctx):
     """Tell the core that this thread spins."""
-
     def gen(ctx, builder, sig, args):
         machine = platform.machine().lower()
         hint = ir.IntType(32)
@@ -583,7 +520,6 @@ def pause(tyctx):
                                             ir.FunctionType(ir.VoidType(), parameters), name)
         builder.call(fn, arguments)
         return ctx.get_dummy_value()
-
     return types.void(), gen
 
 
@@ -591,11 +527,9 @@ def pause(tyctx):
 def yield_core(tyctx):
     """Let another thread of the system run on this core."""
     name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-
     def gen(ctx, builder, sig, args):
         fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []),
                                             name)
         builder.call(fn, [])
         return ctx.get_dummy_value()
-
     return types.void(), gen

@@ -52,10 +52,7 @@ def wait_a_little(spins):
 
 @inline
 def barrier(team, threads, passed):
-    """Wait until every thread of the team is here.
-
-    Returns the count to hand in next time (0 at first).
-    """
+    """Wait until every thread is here; return the count to hand in next time (0 at first)."""
     passed += threads
     if threads > 1:
         atomic_add(team + WAITING, 1)
@@ -80,3 +77,10 @@ def share_rows(rows, thread, threads):
     """First and last-plus-one of the rows that a thread owns, in whole groups."""
     first, end = share((rows + ROW_GROUP - 1) // ROW_GROUP, thread, threads)
     return min(first * ROW_GROUP, rows), min(end * ROW_GROUP, rows)
+
+
+@inline
+def share_images(images, blocks, thread, threads):
+    """First and last-plus-one of a thread's images: whole blocks, as many for any team."""
+    first, end = share(blocks, thread, threads)
+    return images * first // blocks, images * end // blocks

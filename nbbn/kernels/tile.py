@@ -19,7 +19,6 @@ WIDTH = 8
 
 def _columns(height: int, width: int, relu: bool):
     """A strip of `height` rows against `panels` panels: tiles of `width`, then single ones."""
-
     @inline
     def columns(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, panels):
         v = lanes(a)
@@ -34,7 +33,6 @@ def _columns(height: int, width: int, relu: bool):
             multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
                           b_step, 0, start, cp, c_row, v)
             p += 1
-
     return columns
 
 
@@ -44,10 +42,7 @@ def _product(relu: bool):
     @inline
     def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first,
                 end, panels):
-        """Rows `first` to `end` of `c = a @ b + bias` for `panels` panels.
-
-        The pointers stand at row 0, panel 0.
-        """
+        """Rows `first` to `end` of `c = a @ b + bias`; the pointers stand at row 0, panel 0."""
         row = first
         while row + HEIGHT <= end:
             at, ct = shift(a, row * a_row), shift(c, row * c_row)
@@ -62,7 +57,6 @@ def _product(relu: bool):
             single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row,
                    panels)
             row += 1
-
     return product
 
 
@@ -79,10 +73,7 @@ _CHOICES, _CHOICES_ONTO = sum(1 << h for h in HEIGHTS), sum(1 << h for h in HEIG
 
 @inline
 def best_height(rows):
-    """The height whose strips cover the rows with the least work.
-
-    The last strip may overlap the one before.
-    """
+    """The height whose strips cover the rows with the least work; the last may overlap."""
     best, least = 1, rows * 4  # a single row waits for its own sums
     for height in HEIGHTS[1:]:
         work = (rows + height - 1) // height * height

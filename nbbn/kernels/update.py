@@ -1,4 +1,4 @@
-"""Optimisers: one step on vectors of parameters, alone or in the epilogue of a dense gradient.
+"""Gradients in memory, and optimisers: a step on vectors, alone or behind a dense gradient.
 
 An optimiser is a function `(p, g, param, slots, i, size, constants, rate)` that stores the new
 parameters at `param[i]`. Its state stands in `slots`, one array of `size` floats after the other:
@@ -7,20 +7,15 @@ as many as its specification in `nbbn.optimizers` asks for. `constants` are the 
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import (
-    READ_ALL,
-    READ_COLUMNS,
-    WRITE_COLUMNS,
-    WRITE_COLUMNS_F64,
-    Real,
-    inline,
-    kernel,
-)
+import math
+
+from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import (
     fma,
     lanes,
     load,
     maximum,
+    minimum,
     multiply_tile,
     scalar,
     shift,
@@ -29,6 +24,7 @@ from nbbn.kernels.simd import (
     stack,
     store,
     total,
+    where_positive,
 )
 from nbbn.kernels.team import share
 from nbbn.kernels.tile import HEIGHT
@@ -36,13 +32,112 @@ from nbbn.kernels.tile import HEIGHT
 TILE_VECTORS = 2 * HEIGHT
 
 
-@inline
-def update_columns(step, param, grad, slots, constants, panels, rate, thread, threads):
-    """One step on an array of `panels` vectors, own columns."""
-    v = lanes(param)
+# -- gradients in memory: partial sums merged in block order, penalties, clipping
+
+
+@kernel
+def merge_partials(partial: Read.ALL, blocks, out: Write.COLUMNS, panels, thread, threads):
+    """`out = partial.sum(0)`, in block order; own columns."""
+    v = lanes(partial)
     first, end = share(panels, thread, threads)
     for i in range(first * v, end * v, v):
-        step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
+        merged = load(partial, i)
+        for block in range(1, blocks):
+            merged = merged + load(partial, block * panels * v + i)
+        store(out, i, merged)
+
+
+@kernel
+def mask_columns(x: Write.COLUMNS, mask: Read.ALL, panels, thread, threads):
+    """`x *= mask` on own columns: keeps the zeros of a grouped kernel."""
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    for i in range(first * v, end * v, v):
+        store(x, i, load(x, i) * load(mask, i))
+
+
+@kernel
+def image_column_sums(x: Read.IMAGES, x_pixel, pixels, partial: Write.IMAGES, panels, blocks, rows,
+                      thread, threads):
+    """`partial[block] = sum of own pixels`: a bias's gradient, by block of images."""
+    v = lanes(x)
+    begin, stop = share(blocks, thread, threads)
+    for block in range(begin, stop):
+        first, end = share(rows, block, blocks)
+        for panel in range(panels):
+            column = splat(x, 0.0)
+            for r in range(first * pixels, end * pixels):
+                column = column + load(x, r * x_pixel + panel * v)
+            store(partial, (block * panels + panel) * v, column)
+
+
+@kernel
+def add_penalty(grad: Write.COLUMNS, param: Read.COLUMNS, l1: Real, l2: Real,
+                penalties: Write.COLUMNS_F64, panels, rows, thread, threads):
+    """`grad += 2 * l2 * param + l1 * sign(param)`.
+
+    `penalties[i] += rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
+    """
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    zero, one, two = splat(grad, 0.0), splat(grad, l1), splat(grad, 2.0 * l2)
+    for i in range(first, end):
+        p, g = load(param, i * v), load(grad, i * v)
+        slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
+        store(grad, i * v, g + fma(two, p, slope))
+        size = where_positive(p, p, zero - p)
+        penalties[i] += rows * (l2 * total(p * p) + l1 * total(size))
+
+
+@kernel
+def add_to_gradient_norm(grad: Read.ALL, squared_norm: Write.ALONE_F64, restart, panels, thread):
+    """`squared_norm[0] += sum(grad**2)`, from 0 with `restart`."""
+    if thread != 0:
+        return
+    v = lanes(grad)
+    squares = 0.0 if restart != 0 else squared_norm[0]
+    for i in range(panels):
+        value = load(grad, i * v)
+        squares += total(value * value)
+    squared_norm[0] = squares
+
+
+@kernel
+def clip_by_gradient_norm(grad: Write.COLUMNS, squared_norm: Read.ALL_F64, bound: Real, panels,
+                          thread, threads):
+    """`grad *= bound / length`, of all gradients, above `bound` (Pascanu et al., 2013, alg. 1)."""
+    length = math.sqrt(squared_norm[0])
+    if length <= bound:
+        return
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    scale = splat(grad, bound / length)
+    for i in range(first * v, end * v, v):
+        store(grad, i, load(grad, i) * scale)
+
+
+@kernel
+def clip_by_value(grad: Write.COLUMNS, bound: Real, panels, thread, threads):
+    """`grad` within `[-bound, bound]`."""
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    low, high = splat(grad, -bound), splat(grad, bound)
+    for i in range(first * v, end * v, v):
+        store(grad, i, maximum(minimum(load(grad, i), high), low))
+
+
+@kernel
+def shrink_columns(param: Write.COLUMNS, panels, shrink, thread, threads):
+    """`param -= shrink * param`: decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    v = lanes(param)
+    first, end = share(panels, thread, threads)
+    factor = splat(param, shrink)
+    for i in range(first * v, end * v, v):
+        p = load(param, i)
+        store(param, i, p - p * factor)
+
+
+# -- optimisers
 
 
 @inline
@@ -106,22 +201,34 @@ def optimizer(function):
     """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
     step = inline(function)
 
-    def update(param: WRITE_COLUMNS, grad: READ_COLUMNS, slots: WRITE_COLUMNS, constants: READ_ALL,
+    @kernel(name=f"update_{step.__name__}")
+    def update(param: Write.COLUMNS, grad: Read.COLUMNS, slots: Write.COLUMNS, constants: Read.ALL,
                panels, rate, thread, threads):
         """One step on a bias, gamma or beta."""
-        update_columns(step, param, grad, slots, constants, panels, rate, thread, threads)
+        v = lanes(param)
+        first, end = share(panels, thread, threads)
+        for i in range(first * v, end * v, v):
+            step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
 
-    def dense(x: READ_ALL, x_stride, depth, dz: READ_COLUMNS, dz_stride, weights: WRITE_COLUMNS,
-              slots: WRITE_COLUMNS, constants: READ_ALL, decay: Real, squares: WRITE_COLUMNS_F64,
+    @kernel(name=f"dense_update_{step.__name__}")
+    def dense(x: Read.ALL, x_stride, depth, dz: Read.COLUMNS, dz_stride, weights: Write.COLUMNS,
+              slots: Write.COLUMNS, constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64,
               panels, rows, rate, mass, thread, threads):
         """A dense kernel's gradient and one step on it."""
         dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
                      squares, panels, rows, rate, mass, thread, threads)
 
-    update.__name__, dense.__name__ = f"update_{step.__name__}", f"dense_update_{step.__name__}"
-    kernel(update)
-    kernel(dense)
     return step
+
+
+@inline
+def moments(g, param, slots, i, size, constants):
+    """`adam`'s averages of the gradient and of its square, kept in the first two slots."""
+    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
+    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
+    store(slots, i, m)
+    store(slots, size + i, v)
+    return m, v
 
 
 @optimizer
@@ -160,10 +267,7 @@ def adam(p, g, param, slots, i, size, constants, rate):
     `rate` holds both bias corrections; `constants` is beta_1, beta_2, epsilon, 1 - beta_1,
     1 - beta_2 (the differences taken in float64).
     """
-    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
-    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
-    store(slots, i, m)
-    store(slots, size + i, v)
+    m, v = moments(g, param, slots, i, size, constants)
     store(param, i, p - splat(param, rate) * m / (sqrt(v) + splat(param, constants[2])))
 
 
@@ -189,11 +293,8 @@ def rmsprop_momentum(p, g, param, slots, i, size, constants, rate):
 @optimizer
 def amsgrad(p, g, param, slots, i, size, constants, rate):
     """`adam`, divided by the root of the largest `v` so far (Reddi, Kale and Kumar, 2018)."""
-    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
-    v = fma(splat(param, constants[1]), load(slots, size + i), splat(param, constants[4]) * (g * g))
+    m, v = moments(g, param, slots, i, size, constants)
     largest = maximum(load(slots, 2 * size + i), v)
-    store(slots, i, m)
-    store(slots, size + i, v)
     store(slots, 2 * size + i, largest)
     store(param, i, p - splat(param, rate) * m / (sqrt(largest) + splat(param, constants[2])))
 

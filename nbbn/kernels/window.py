@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from nbbn.kernels.registry import inline
 from nbbn.kernels.simd import scalar, shift
-from nbbn.kernels.team import share
 
 # What a window's words mean.
 (
@@ -22,13 +21,29 @@ WINDOW_WORDS = 19
 
 
 @inline
-def share_images(images, blocks, thread, threads):
-    """First and last-plus-one of a thread's images.
+def pixel_at(w, i, j):
+    """Where pixel (i, j) of an image begins."""
+    return (i * w[WIDTH] + j) * w[PIXEL]
 
-    Whole blocks, whose number does not depend on the threads.
-    """
-    first, end = share(blocks, thread, threads)
-    return images * first // blocks, images * end // blocks
+
+@inline
+def out_at(w, i, j):
+    """Where pixel (i, j) of the output begins."""
+    return (i * w[OUT_W] + j) * w[OUT_PIXEL]
+
+
+@inline
+def rows_of(w, i):
+    """First and last-plus-one row of the image in the windows of output row `i`."""
+    top = i * w[STRIDE_H] - w[TOP]
+    return max(0, top), min(w[HEIGHT], top + w[KERNEL_H])
+
+
+@inline
+def columns_of(w, j):
+    """First and last-plus-one column of the image in the windows of output column `j`."""
+    left = j * w[STRIDE_W] - w[LEFT]
+    return max(0, left), min(w[WIDTH], left + w[KERNEL_W])
 
 
 @inline

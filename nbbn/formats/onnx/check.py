@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,10 +44,12 @@ class _Moves(NamedTuple):
         return self.difference / self.bound if self.bound else np.inf if self.difference else 0.0
 
 
-def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: Path) -> Check:
+def check_files(before: Path, after: Path, rows: Any, moments: Moments, folded: Set[str],
+                folder: Path) -> Check:
     """Compare the files of a source and of the folded model.
 
-    On random numbers and the caller's `rows`; models with moved weights are written to `folder`.
+    On random numbers and the caller's `rows`; `folded` are values of the source that batch norms
+    gave; models with moved weights are written to `folder`.
     The bound is that of `nbbn.fold.check.check_fold`: from each weight of both models, moved by
     `eps * sqrt(fan-in)`.
 
@@ -63,7 +65,7 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     FoldCheckFailed
         Where nothing can be compared.
     """
-    before, after = _comparable_files(before, after, folder)
+    before, after = _comparable_files(before, after, folded, folder)
     opened, run = engine(before)
     feeds, ref = feeds_of(_inputs(before), run, rows, moments)
     del run  # before the next model is opened: memory holds one at a time
@@ -72,7 +74,7 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     del run
     worst = int(np.argmax([_distance(a, b) for a, b in zip(ref, got)]))
     spreads = [
-        _spreads(opened, path, feeds[worst], out[worst], folder)
+        moves_of(opened, path, feeds[worst], out[worst], folder)
         for path, out in ((before, ref), (after, got))
     ]
     found = [
@@ -87,16 +89,17 @@ def check_files(before: Path, after: Path, rows: Any, moments: Moments, folder: 
     return Check(of.difference, of.difference / of.largest if of.largest else 0.0, of.bound, count)
 
 
-def _comparable_files(before: Path, after: Path, folder: Path) -> tuple[Path, Path]:
+def _comparable_files(before: Path, after: Path, norms: Set[str],
+                      folder: Path) -> tuple[Path, Path]:
     """The files, or copies that show the last numbers before outputs that cannot be compared."""
     source, folded = file.from_file(before), file.from_file(after)
-    graph = OnnxGraph(source, defaults=True)
-    values = shown(graph)
+    graph = OnnxGraph(source)
+    values = shown(graph, norms)
     names = [value.value for value in values]
     if names == [output.name for output in graph.proto.output] and runs_whole(graph):
         return before, after
     try:
-        other = OnnxGraph(folded, defaults=True)
+        other = OnnxGraph(folded)
         theirs = [value.of(other) for value in values]
     except KeyError as err:
         raise FoldCheckFailed(f"the folded model has no value {err}, so the fold cannot be "
@@ -169,7 +172,7 @@ def _distance(ref: Outputs, got: Outputs) -> float:
     return max((_difference(a, b) / (_largest(a) or 1.0) for a, b in pairs), default=0.0)
 
 
-def _spreads(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
+def moves_of(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
              folder: Path) -> list[float]:
     """How far each output moves when each weight moves by the roundings it takes part in."""
     rng = np.random.default_rng(SEED)

@@ -7,13 +7,13 @@ compared instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from nbbn.fold.check import FoldCheckFailed
 from nbbn.formats.onnx.file import Model, graphs_within
-from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
+from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read, needed
 from nbbn.formats.onnx.tensors import DTYPES
 
 # To whole numbers, though of a floating-point type.
@@ -34,41 +34,30 @@ class Shown(NamedTuple):
         """Its name in the folded graph, whose nodes behind it are the same; KeyError without it."""
         if not self.reader:
             return self.value
-        giver = next((node for node in graph.nodes if self.reader in node.outputs), None)
-        if giver is None:
-            raise KeyError(self.reader)
-        return giver.inputs[self.at]
+        return graph.givers[self.reader].inputs[self.at]
 
 
-def shown(graph: OnnxGraph) -> tuple[Shown, ...]:
+def shown(graph: OnnxGraph, folded: Set[str]) -> tuple[Shown, ...]:
     """What to compare of a graph: for each output itself, or the last numbers before it.
+
+    `folded` are the values that batch norms give which are folded.
 
     Raises
     ------
     FoldCheckFailed
-        Where a batch norm that outputs follow from has no part in these.
+        Where one that outputs follow from has no part in these.
     """
-    jumps, outputs = _Jumps(graph), [output.name for output in graph.proto.output]
+    jumps, outputs = _Jumps(graph, folded), [output.name for output in graph.proto.output]
     found: dict[str, Shown] = {}
     for output in outputs:
         for value in jumps.before(output):
             found.setdefault(value.value, value)
-    seen = _needed(graph, found)
-    for node in _needed(graph, outputs):
-        if node.operator == "BatchNormalization" and node not in seen:
+    seen = needed(graph, found)
+    for node in needed(graph, outputs):
+        if node not in seen and not folded.isdisjoint(node.outputs):
             raise FoldCheckFailed(f"no floating-point numbers behind {node.shown} can be computed, "
                                   "so the fold cannot be checked")
     return tuple(found.values())
-
-
-def _needed(graph: OnnxGraph, values: Iterable[str]) -> list[OnnxNode]:
-    """The nodes that values follow from, the last first."""
-    needed, nodes = set(values), []
-    for node in reversed(graph.nodes):
-        if needed & set(node.outputs):
-            needed |= set(names_read(node.proto))
-            nodes.append(node)
-    return nodes
 
 
 def showing(model: Model, values: Sequence[str]) -> Model:
@@ -84,7 +73,7 @@ def showing(model: Model, values: Sequence[str]) -> Model:
     kept = [copied(declared.get(name) or onnx.ValueInfoProto(name=name)) for name in values]
     del graph.output[:]
     graph.output.extend(kept)
-    nodes = [copied(node.proto) for node in _needed(OnnxGraph(model, defaults=True), values)]
+    nodes = [copied(node.proto) for node in needed(OnnxGraph(model), values)]
     del graph.node[:]
     graph.node.extend(reversed(nodes))
     return Model(skeleton, model.tensors)
@@ -93,9 +82,8 @@ def showing(model: Model, values: Sequence[str]) -> Model:
 class _Jumps:
     """Which values of a graph jump, or cannot be computed."""
 
-    def __init__(self, graph: OnnxGraph):
+    def __init__(self, graph: OnnxGraph, folded: Set[str]):
         self._graph = graph
-        self._givers = {name: node for node in graph.nodes for name in node.outputs if name}
         # Whole numbers that follow from the inputs, and from no other numbers; those others; what
         # jumps with these; what cannot be run, and what follows from that.
         self._whole = {value.name for value in graph.proto.input} - set(graph.tensors)
@@ -105,9 +93,8 @@ class _Jumps:
         known = {function.domain for function in graph.functions}
         for node in graph.nodes:
             self._note(node, set(names_read(node.proto)), known)
-        norms = (node for node in graph.nodes if node.operator == "BatchNormalization")
         # What is folded behind a jump shows in the outputs alone.
-        self._early = any(self._jumping & set(node.inputs) for node in norms)
+        self._early = not self._jumping.isdisjoint(folded)
 
     def _note(self, node: OnnxNode, read: set[str], known: set[str]) -> None:
         outputs = {name for name in node.outputs if name}
@@ -131,11 +118,11 @@ class _Jumps:
             return
         waiting, seen = [output], {output}
         while waiting:
-            node = self._givers.get(waiting.pop())
+            node = self._graph.givers.get(waiting.pop())
             if node is None:
                 continue
             for at, name in enumerate(node.inputs):
-                if name in self._numbers and name in self._givers:
+                if name in self._numbers and name in self._graph.givers:
                     yield Shown(name, next(o for o in node.outputs if o), at)
                 elif name and name not in seen:
                     seen.add(name)

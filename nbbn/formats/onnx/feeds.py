@@ -26,10 +26,11 @@ _SIZES = (16, 32, 64, 128, 224, 8, 4, 2, 1)
 
 
 def feeds_of(inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any,
-             moments: Moments) -> tuple[list[Feed], list[Outputs]]:
+             moments: Moments, count: int = _ROWS) -> tuple[list[Feed], list[Outputs]]:
     """Inputs that a model runs on, and its outputs for each.
 
     `inputs` are `onnx.ValueInfoProto`, `rows` the caller's: an array, some by name, or None.
+    `count` random rows are made, fewer where a row is large.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def feeds_of(inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any,
     outputs: list[Outputs] = []
     failure = "its inputs are of no size"
     for size in _SIZES:
-        random = _random(inputs, size, rng, moments)
+        random = _random(inputs, size, rng, moments, count)
         try:
             outputs = [run(feed) for feed in random]
         except Exception as err:  # the runtime's exceptions have no common class
@@ -65,14 +66,14 @@ def feeds_of(inputs: Sequence[Any], run: Callable[[Feed], Outputs], rows: Any,
 
 
 def _random(inputs: Sequence[Any], size: int, rng: np.random.Generator,
-            moments: Moments) -> list[Feed]:
+            moments: Moments, count: int) -> list[Feed]:
     """Random inputs; several where the number of rows is fixed and small."""
     open_shapes, sizes = {}, dict[Any, int | None]()
     for value in inputs:
         dims = enumerate(_dims(value))
         open_shapes[value.name] = [_size(d, i, value.name, size, sizes) for i, d in dims]
     numbers = max((_count(shape[1:]) for shape in open_shapes.values()), default=1)
-    rows = max(1, min(_ROWS, _NUMBERS // max(1, numbers)))
+    rows = max(1, min(count, _NUMBERS // max(1, numbers)))
     closed = ([rows if n is None else n for n in shape] for shape in open_shapes.values())
     shapes = dict(zip(open_shapes, closed))
     if max((_count(shape) for shape in shapes.values()), default=1) > _MOST_NUMBERS:

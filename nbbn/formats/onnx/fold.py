@@ -6,7 +6,7 @@ import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,8 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
     Returns
     -------
     model : onnx.ModelProto
-        With the same inputs, outputs, operator versions and metadata.
+        With the same inputs, outputs, operator versions and metadata; but weights that a caller
+        might have replaced, as they were inputs too, are none where they were folded.
     report : FoldReport
 
     Raises
@@ -65,9 +66,9 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
         source = file.from_proto(model)
         _write(source, before)
         _check_format(source, "model")
-        folded, report, moments = _folded(source, strict)
+        folded, report, seen = _folded(source, strict)
         _write(folded, after)
-        report = _checked(before, after, report, check, moments, Path(folder))
+        report = _checked(before, after, report, check, seen, Path(folder))
         return file.to_proto(folded), report
 
 
@@ -104,32 +105,51 @@ def fold_onnx_file(in_path: str | os.PathLike, out_path: str | os.PathLike, *, s
         try:
             source = file.from_file(path)
             _check_format(source, "it")
-            folded, report, moments = _folded(source, strict)
+            folded, report, seen = _folded(source, strict)
             _write(folded, temporary)
         except (FileError, FoldRefused):
             raise
         except ValueError as err:  # what is wrong with the model is wrong with the file
             raise FileError(f"{path}: cannot be folded: {err}") from err
-        report = _checked(path, temporary, report, check, moments, Path(folder))
+        report = _checked(path, temporary, report, check, seen, Path(folder))
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         return report
 
 
-def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, Moments]:
-    """The folded model, the report, and mean and deviation of inputs that batch norms read."""
+class _Seen(NamedTuple):
+    """What the check asks of the source: what its inputs are like, and what is folded.
+
+    `moments` are mean and deviation of inputs that batch norms read, `folded` the values that those
+    give which are gone.
+    """
+
+    moments: Moments
+    folded: frozenset[str]
+
+
+def _folded(source: Model, strict: bool) -> tuple[Model, FoldReport, _Seen]:
+    """The folded model, the report, and what the check has to know."""
     values = looked_through(source)
     graph, places = graph_of(values)
     norms = graph.norms()
     report = fold_graph(graph, strict=strict, outside=norms_within(source.skeleton))
-    return folded_model(source, values, places, norms, graph), report, _moments(source, norms)
+    gone = frozenset(norm.outputs[0] for norm in norms if norm.name not in graph.nodes)
+    folded = folded_model(source, values, places, norms, graph)
+    return folded, report, _Seen(_moments(source, norms), gone)
+
+
+def moments_of(source: Model) -> Moments:
+    """Mean and deviation of inputs that batch norms read."""
+    return _moments(source, graph_of(looked_through(source))[0].norms())
 
 
 def _moments(source: Model, norms: list[Norm]) -> Moments:
     inputs = {value.name for value in source.skeleton.graph.input}
     return {
         norm.inputs[0]: (norm.affine.mean, np.sqrt(norm.var))
-        for norm in norms if norm.affine and not norm.obstacle and norm.inputs[0] in inputs
+        for norm in norms
+        if norm.affine and len(norm.var) and not norm.obstacle and norm.inputs[0] in inputs
     }  # fmt: skip
 
 
@@ -152,13 +172,13 @@ def _check_format(model: Model, what: str) -> None:
         raise ValueError(f"{what} is no valid ONNX model: {one_line(err, 300)}") from err
 
 
-def _checked(before: Path, after: Path, report: FoldReport, rows: Any, moments: Moments,
+def _checked(before: Path, after: Path, report: FoldReport, rows: Any, seen: _Seen,
              folder: Path) -> FoldReport:
     """The report with the figures of the check, where anything was folded."""
     _check_format(file.from_file(after), "the folded model")
     if not report.n_folded:
         return report
-    found = check_files(before, after, rows, moments, folder)
+    found = check_files(before, after, rows, *seen, folder)
     if not found.max_abs <= found.bound:
         raise FoldCheckFailed(f"the folded model differs by {found.max_abs:.3g} on {found.rows} "
                               f"rows, where rounding explains {found.bound:.3g} (largest gain "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
@@ -10,17 +10,25 @@ from typing import Any, NamedTuple
 from nbbn.fold.graph import Graph, Linear, Node
 from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
+from nbbn.formats.onnx.expressions import constants_of
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
+from nbbn.formats.onnx.fold_scales import scale_from, scale_within
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
 from nbbn.formats.onnx.operators import constant_of, operator_of
 
 
 class Place(NamedTuple):
-    """Which node of the model one of the graph is, and which adds its bias, where another does."""
+    """Which node of the model one of the graph is, and which adds its bias, where another does.
+
+    `rest` are the other nodes of a batch norm that is written as products and sums; `within` says
+    that it is the scale and shift that a layer norm ends with.
+    """
 
     node: int
     addition: int | None = None
+    rest: tuple[int, ...] = ()
+    within: bool = False
 
 
 class Names:
@@ -39,25 +47,35 @@ class Names:
 
 def looked_through(model: Model) -> OnnxGraph:
     """The graph of a model, its constants known, the nodes that hand on their input passed over."""
-    graph = OnnxGraph(model, defaults=False)
+    graph = OnnxGraph(model)
     for i, node in enumerate(graph.nodes):
         if node.domain or not node.outputs:
             continue
-        if node.operator == "Identity" or (node.operator == "Dropout" and _hands_on(node, graph)):
+        if node.operator in _HANDING_ON and _HANDING_ON[node.operator](node, graph):
             graph.rename(node.output, node.inputs[0])
             graph.transparent.add(i)
             continue
         try:
             graph.define(node.output, constant_of(node, graph, {}))
             graph.transparent.add(i)
-        except BROKEN:  # whatever it computes, it stays a node
-            pass
+        except BROKEN:  # no shape, and no weight in another order
+            for name, constant in constants_of(node, graph):
+                graph.define(name, constant)
+                graph.transparent.add(i)
     return graph
 
 
-def _hands_on(node: OnnxNode, graph: OnnxGraph) -> bool:
-    """Whether a Dropout does nothing."""
-    if any(node.outputs[1:]):
+def _same_type(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether a Cast is to the type that its input has."""
+    if node.operator == "CastLike":
+        return graph.kind(node.inputs[0]) == graph.kind(node.inputs[1]) is not None
+    return graph.kind(node.inputs[0]) == node.attributes.get("to")
+
+
+def _does_nothing(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether a Dropout is one of inference, whose mask nobody reads."""
+    given = {output.name for output in graph.proto.output}
+    if any(mask and (mask in given or mask in graph.readers) for mask in node.outputs[1:]):
         return False
     if graph.opset < 7:
         return bool(node.attributes.get("is_test", 0))
@@ -67,25 +85,48 @@ def _hands_on(node: OnnxNode, graph: OnnxGraph) -> bool:
     return training is not None and not training.array().any()
 
 
+# When an operator gives its first input as it is.
+_HANDING_ON: dict[str, Callable[[OnnxNode, OnnxGraph], bool]] = {
+    "Identity": lambda node, graph: True, "Dropout": _does_nothing, "Cast": _same_type,
+    "CastLike": _same_type,
+}  # fmt: skip
+
+
 def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
     """The graph that folding works on, and the places of its nodes by name."""
     names = Names(set())
     nodes: list[Node] = []
     places: dict[str, Place] = {}
-    additions: set[int] = set()
+    taken: set[int] = set()
     for i, node in enumerate(graph.nodes):
-        if i in graph.transparent or i in additions:
+        if i in graph.transparent or i in taken:
             continue
         name = names.new(node.name or next((o for o in node.outputs if o), node.operator))
-        made = operator_of(node).fold(node, name, graph) or opaque(node, name, graph)
-        made, addition = _with_addition(made, node, graph)
-        outputs = node.outputs if addition is None else graph.nodes[addition].outputs
-        if addition is not None:
-            additions.add(addition)
-        read = (value for value in names_read(node.proto) if graph.constant(value) is None)
+        scale = scale_from(i, graph, name)
+        addition, rest = None, tuple[int, ...]()
+        if scale is None:
+            made = operator_of(node).fold(node, name, graph) or opaque(node, name, graph)
+            made, addition = _with_addition(made, node, graph)
+        else:
+            made, rest = scale
+            made = replace(made, title=" and ".join(graph.nodes[k].shown for k in (i, *rest)))
+        end = rest[-1] if rest else i if addition is None else addition
+        outputs = graph.nodes[end].outputs
+        taken |= {end, *rest}
+        read = [value for value in names_read(node.proto) if graph.constant(value) is None]
+        if not node.domain and node.operator in ("Shape", "Size"):
+            read = []  # no number of it, and folding keeps the shape
         inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
-        nodes.append(replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o)))
-        places[name] = Place(i, addition)
+        made = replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o))
+        places[name] = Place(i, addition, rest)
+        ending = scale_within(node, graph, names.new(f"{name} ending"))
+        if ending is not None:
+            plain = f"{node.output} before its scale"  # a value of this graph alone
+            nodes.append(replace(made, outputs=(plain,)))
+            made = replace(ending, inputs=(plain,), outputs=(node.output,),
+                           title=f"the scale and shift of {node.shown}")
+            places[ending.name] = Place(i, within=True)
+        nodes.append(made)
     return Graph(nodes, graph.outputs), places
 
 

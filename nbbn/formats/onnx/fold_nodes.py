@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -133,7 +132,7 @@ def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
         return None
     rank = graph.rank(node.inputs[0])
     axis = None if rank is None else rank - 1
-    return _dense(name, axis, axis, kernel.dims, kernel.array)
+    return replace(_dense(name, axis, axis, kernel.dims, kernel.array), bias_costs=True)
 
 
 def _dense(name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int],
@@ -192,10 +191,7 @@ def _weight(graph: OnnxGraph, name: str, what: str) -> Constant | str:
     """A constant of floating-point numbers, or why it is none."""
     constant = graph.constant(name)
     if constant is None:
-        first = graph.first_name(name)
-        if first in graph.replaceable:
-            return f"{what}, {first}, is an input of the graph too, which a caller may replace"
-        return f"{what}, {first}, is not a constant"
+        return f"{what}, {graph.first_name(name)}, is not a constant"
     if constant.data_type not in DTYPES:
         return f"{what}, {name}, is not float16, float32 or float64"
     return constant
@@ -241,7 +237,9 @@ def resize(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
 
 
 def _per_image(name: str, carry: passes.Carry) -> Pass:
-    return Pass(name, carry=passes.along(1, carry, name))
+    """A node that treats each channel on its own: a map passes it as easily either way."""
+    carry = passes.along(1, carry, name)
+    return Pass(name, carry=carry, back=carry)
 
 
 def mean(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
@@ -254,26 +252,52 @@ def largest(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
 
 def _reduce(node: OnnxNode, name: str, graph: OnnxGraph, carry: passes.Carry) -> Pass | None:
     given, rank = node.attributes, graph.rank(node.inputs[0])
-    axes = given.get("axes")
-    if axes is None and len(node.inputs) > 1:
-        constant = graph.constant(node.inputs[1])
-        axes = None if constant is None else constant.array().reshape(-1).tolist()
+    axes = _integers(node, graph, 1, "axes")
     if rank is None or not axes:
         return None
-    axes = tuple(int(axis) % rank for axis in axes)
-    return Pass(name, carry=passes.reduced(carry, axes, bool(given.get("keepdims", 1)), name))
+    axes = [axis % rank for axis in axes]
+    keeps = bool(given.get("keepdims", 1))
+    return Pass(name, carry=passes.reduced(carry, axes, keeps, name),
+                back=passes.unreduced(carry, axes, keeps))
 
 
 def transpose(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
     order = node.attributes.get("perm")
-    return None if not order else Pass(name, carry=passes.transposed(order))
+    if not order:
+        return None
+    undone = [list(order).index(axis) for axis in range(len(order))]
+    return Pass(name, carry=passes.transposed(order), back=passes.transposed(undone))
 
 
 def reshape(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
-    before, after = graph.row(node.inputs[0]), graph.row(node.output)
-    if before is None or after is None or math.prod(before) != math.prod(after):
+    before, after = graph.shape(node.inputs[0]), graph.shape(node.output)
+    if before is None or after is None:
         return Node(name, what="reshapes rows of a size that is not known")
-    return Pass(name, carry=passes.reshaped(before, after, name))
+    return Pass(name, carry=passes.reordered(before, after, name),
+                back=passes.reordered(after, before, name))
+
+
+def cut(node: OnnxNode, name: str, graph: OnnxGraph) -> Node | None:
+    """A Slice along one axis."""
+    shape = graph.shape(node.inputs[0])
+    names = "starts", "ends", "axes", "steps"
+    starts, ends, axes, steps = (_integers(node, graph, at + 1, n) for at, n in enumerate(names))
+    if shape is None or starts is None or ends is None or len(starts) != 1:
+        return None
+    axis, step = (axes or [0])[0] % len(shape), (steps or [1])[0]
+    size = shape[axis]
+    if size is None or step < 1:
+        return None
+    carry, back = passes.sliced(axis, slice(starts[0], ends[0], step), size, name)
+    return Pass(name, carry=carry, back=back)
+
+
+def _integers(node: OnnxNode, graph: OnnxGraph, at: int, attribute: str) -> list[int] | None:
+    """An input of whole numbers, or the attribute that older versions have; None if not known."""
+    if at < len(node.inputs):
+        constant = graph.constant(node.inputs[at])
+        return None if constant is None else constant.array().reshape(-1).tolist()
+    return node.attributes.get(attribute)
 
 
 Fold = Callable[[OnnxNode, str, OnnxGraph], Node | None]

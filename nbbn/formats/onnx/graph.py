@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -83,29 +83,19 @@ class Constant(NamedTuple):
 class OnnxGraph:
     """The graph of a model, which is not written, and what is known of its values.
 
-    Parameters
-    ----------
-    model : Model
-    defaults : bool
-        Whether initialisers that are inputs too, so that a caller may replace them, are constants;
-        else `replaceable` names them.
+    Initialisers that are inputs too, which a caller may replace, count as constants.
     """
 
-    def __init__(self, model: Model, *, defaults: bool):
+    def __init__(self, model: Model):
         skeleton, self.tensors = model
         self._model, self.proto = model, skeleton.graph
         self.nodes = [OnnxNode(proto) for proto in self.proto.node]
         imports = skeleton.opset_import
         self.functions = skeleton.functions
         self.opset: int = next((o.version for o in imports if o.domain in OWN_DOMAINS), 0)
-        inputs = {value.name for value in self.proto.input}
-        # Before version 4 of the format every initialiser had to be an input.
-        fixed = defaults or skeleton.ir_version < 4
-        self.replaceable = set() if fixed else inputs & set(self.tensors)
         self._constants = {
             name: Constant(tensor.dims, tensor.data_type, tensor.array)
             for name, tensor in self.tensors.items()
-            if name not in self.replaceable
         }
         self._first: dict[str, str] = {}
         # Indices of nodes that are known to make constants or hand on their input.
@@ -139,6 +129,11 @@ class OnnxGraph:
             for name in dict.fromkeys(names_read(node.proto)):
                 readers.setdefault(name, []).append(i)
         return readers
+
+    @cached_property
+    def givers(self) -> dict[str, OnnxNode]:
+        """The node that gives a value."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
 
     @property
     def outputs(self) -> set[str]:
@@ -184,3 +179,13 @@ class OnnxGraph:
         shape = self.shape(name)
         row = tuple(n for n in shape[1:] if n is not None) if shape else ()
         return row if shape and len(row) == len(shape) - 1 else None
+
+
+def needed(graph: OnnxGraph, values: Iterable[str]) -> list[OnnxNode]:
+    """The nodes that values follow from, the last first."""
+    wanted, nodes = set(values), []
+    for node in reversed(graph.nodes):
+        if wanted & set(node.outputs):
+            wanted |= set(names_read(node.proto))
+            nodes.append(node)
+    return nodes

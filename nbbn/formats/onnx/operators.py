@@ -141,7 +141,7 @@ OPERATORS: dict[str, Operator] = {
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
     "Concat": Operator(compute=of_constants.concat),
-    "Slice": Operator(compute=of_constants.slices),
+    "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
     "Dropout": Operator(shapes.dropout),

@@ -68,7 +68,7 @@ def read(path_or_proto: Any) -> Content:
 
 
 def _imported(model: file.Model) -> Content:
-    graph = OnnxGraph(model, defaults=True)
+    graph = OnnxGraph(model)
     _check_limits(graph)
     outputs = [value.name for value in graph.proto.output]
     nodes = _needed(graph.nodes, outputs)

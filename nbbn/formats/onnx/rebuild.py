@@ -10,7 +10,7 @@ import numpy as np
 
 from nbbn.fold.arithmetic import Affine, cast, check_finite, standing_for
 from nbbn.fold.engine import folded_bias, folded_kernel
-from nbbn.fold.graph import Graph, Linear, Norm
+from nbbn.fold.graph import Graph, Linear, Node, Norm
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_graph import Names, Place
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode, names_read
@@ -36,14 +36,26 @@ class _Rebuild:
         self._gone: set[int] = set()
         self._added: dict[int, Any] = {}
         self._renamed: dict[str, str] = {}
+        self._inner: set[str] = set()  # values of the folded graph alone
 
     def finish(self, norms: list[Norm], graph: Graph) -> Model:
         """The rebuilt model."""
         for norm in norms:
-            if norm.name not in graph.nodes:
-                self._gone.add(self._places[norm.name].node)
+            place = self._places[norm.name]
+            if place.within:
+                plain = self._source.nodes[place.node].output
+                inner = next(n.outputs[0] for n in graph.nodes.values()
+                             if self._places[n.name] == Place(place.node))
+                self._inner.add(inner)
+                self._renamed[inner] = plain
+                if norm.name not in graph.nodes:
+                    self._plain(norm, place)
+            elif norm.name not in graph.nodes:
+                self._gone |= {place.node, *place.rest}
                 self._renamed[norm.outputs[0]] = norm.inputs[0]
         for node in graph.nodes.values():
+            if not isinstance(node, Norm) and node.outputs:
+                self._outputs(node)
             if isinstance(node, Linear) and node.changed:
                 self._linear(node)
             elif isinstance(node, Norm) and node.merged and node.affine is not None:
@@ -51,6 +63,26 @@ class _Rebuild:
         self._rewire()
         self._drop_unused()
         return Model(self._skeleton, self._tensors)
+
+    def _plain(self, norm: Norm, place: Place) -> None:
+        """A layer norm whose scale and shift are gone."""
+        proto = self._graph.node[place.node]
+        dims, data_type, _ = self._source.known(proto.input[1])
+        ones = partial(np.ones, dims)
+        scale = self._put(proto.input[1], f"{proto.output[0]}_ones", dims, data_type, ones)
+        proto.input[:] = [proto.input[0], scale]
+
+    def _outputs(self, node: Node) -> None:
+        """A node that a batch norm has joined gives that's output, also to who read its own."""
+        place, new = self._places[node.name], node.outputs[0]
+        if new in self._inner:
+            return
+        at = place.node if place.addition is None else place.addition
+        proto = self._graph.node[at]
+        old = proto.output[0]
+        if old != new:
+            self._renamed.pop(new, None)
+            self._renamed[old] = proto.output[0] = new
 
     def _linear(self, linear: Linear) -> None:
         place, name = self._places[linear.name], linear.name
@@ -63,15 +95,15 @@ class _Rebuild:
         def kernel_array() -> np.ndarray:
             return check_finite(layout(folded_kernel(linear, dtype)), f"kernel of {name}")
 
-        old = self._old_bias(source, place)
-        bias = self._put(old, f"{name}_bias", array.shape, data_type, lambda: array)
+        old, bias = self._old_bias(source, place), ""
+        if old or array.any():
+            bias = self._put(old, f"{name}_bias", array.shape, data_type, lambda: array)
         kernel = self._put(of, f"{of}_folded", dims, data_type, kernel_array)
-        self._renamed.pop(linear.outputs[0], None)
         if source.operator == "MatMul":
             self._matmul(place, linear, kernel, bias)
             return
         _without(proto, "alpha", "beta")
-        proto.input[:] = [proto.input[0], kernel, bias]
+        proto.input[:] = [proto.input[0], kernel, *([bias] if bias else ())]
         proto.output[0] = linear.outputs[0]
         if place.addition is not None:
             self._gone.add(place.addition)
@@ -88,6 +120,8 @@ class _Rebuild:
 
         proto = self._graph.node[place.node]
         proto.input[1] = kernel
+        if not bias:
+            return
         if place.addition is None:
             proto.output[0] = self._names.new(f"{linear.name}_product")
             name = self._names.new(f"{linear.name}_add")
@@ -122,8 +156,9 @@ class _Rebuild:
 
         name = old if self._alone(old) else self._names.new(name)
         self._tensors[name] = made(name, tuple(dims), data_type, make)
-        if self._skeleton.ir_version < 4:
-            _keep(self._graph.input, lambda value: value.name != name)
+        # Who replaced the weight as it was would not mean the folded one: it is no input any more.
+        _keep(self._graph.input, lambda value: value.name != name)
+        if self._skeleton.ir_version < 4:  # where every initialiser must be one
             self._graph.input.append(helper.make_tensor_value_info(name, data_type, dims))
         return name
 
@@ -131,8 +166,7 @@ class _Rebuild:
         """Whether a value is a tensor that one node reads once, and nobody else."""
         source = self._source
         readers = source.readers.get(name, ())
-        kept = name in source.outputs or name in source.replaceable
-        if name not in source.tensors or len(readers) != 1 or kept:
+        if name not in source.tensors or len(readers) != 1 or name in source.outputs:
             return False
         return source.nodes[readers[0]].inputs.count(name) == 1
 
@@ -168,8 +202,7 @@ class _Rebuild:
                 break
             nodes = kept
         self._replace_nodes(nodes)
-        used = read | self._source.replaceable
-        dropped = {name for name in self._tensors if name not in used}
+        dropped = {name for name in self._tensors if name not in read}
         self._tensors = {n: tensor for n, tensor in self._tensors.items() if n not in dropped}
         there = {name for node in nodes for name in node.output}
         there |= {value.name for value in self._graph.input}
