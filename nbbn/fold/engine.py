@@ -42,8 +42,11 @@ def fold_graph(graph: Graph, *, strict: bool = False,
         told = [norm for norm in source if norm.name in fates or not norm.arithmetic]
         entries = [_entry(graph, norm, fates) for norm in told]
     report = FoldReport((*entries, *outside), suspicious, largest)
-    if strict and report.n_folded < report.n_total:
-        raise FoldRefused(_refused(report))
+    reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
+    if strict and reasons:
+        raise FoldRefused(f"{len(reasons)} of {report.n_total} batch norms cannot be folded: "
+                          f"{', '.join(reasons)}; move them next to a linear layer, or fold with "
+                          "strict=False and keep them")
     return report
 
 
@@ -116,13 +119,6 @@ def _ends(name: str, fates: _Fates) -> list[tuple[str, str]]:
     for into, direction in fates[name]:
         ends += _ends(into, fates) if into in fates else [(into, direction)]
     return ends
-
-
-def _refused(report: FoldReport) -> str:
-    reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
-    return (f"{len(reasons)} of {report.n_total} batch norms cannot be folded: "
-            f"{', '.join(reasons)}; move them next to a linear layer, or fold with strict=False "
-            "and keep them")
 
 
 def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:

@@ -12,11 +12,14 @@ compilers turn them into vector instructions.
 from __future__ import annotations
 
 import math
+import re
 
 from nbbn.activations import ELEMENTWISE, ActivationFunction
 from nbbn.expressions import Expression
 
-_WINDOW = """
+# Apart by empty lines, each under the first name of its own. Statistics are in double, as in nbbn's
+# own kernel: a set may hold a whole image.
+_WRITTEN = """
 struct nn_window {
     int height, width, channels;          /* of the image that is read */
     int out_height, out_width, filters;   /* of the image that is written */
@@ -26,17 +29,13 @@ struct nn_window {
     int top, left;                        /* zeros above and to the left; what a transposed
                                              convolution cuts off there */
 };
-"""
 
-_COPY = """
 static void nn_copy(const $real *x, $real *y, int n)
 {
     for (int i = 0; i < n; i++)
         y[i] = x[i];
 }
-"""
 
-_DENSE = """
 static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
                      const $real *w, const $real *b)
 {
@@ -48,6 +47,114 @@ static void nn_dense(const $real *x, $real *y, int pixels, int depth, int units,
             for (int u = 0; u < units; u++)
                 y[u] += v * row[u];
         }
+    }
+}
+
+static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
+                          const $real *w, const $real *b)
+{
+    for (int p = 0; p < s->out_height * s->out_width; p++)
+        for (int f = 0; f < s->filters; f++)
+            y[p * s->filters + f] = b ? b[f] : 0;
+    for (int i = 0; i < s->height; i++) {
+        for (int j = 0; j < s->width; j++, x += s->channels) {
+            for (int k = 0; k < s->kernel_height; k++) {
+                const int h = i * s->stride_height + k * s->dilation_height - s->top;
+                if (h < 0 || h >= s->out_height)
+                    continue;
+                for (int m = 0; m < s->kernel_width; m++) {
+                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
+                    if (v < 0 || v >= s->out_width)
+                        continue;
+                    const $real *row = w + (k * s->kernel_width + m) * s->filters * s->channels;
+                    $real *to = y + (h * s->out_width + v) * s->filters;
+                    for (int f = 0; f < s->filters; f++, row += s->channels) {
+                        $real sum = 0;
+                        for (int c = 0; c < s->channels; c++)
+                            sum += x[c] * row[c];
+                        to[f] += sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
+static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
+{
+    for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
+        y[i] = 0;
+    y += (s->top * s->out_width + s->left) * s->channels;
+    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
+        for (int k = 0; k < s->width * s->channels; k++)
+            y[k] = *x++;
+}
+
+static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)
+{
+    for (int a = 0; a < shape[0]; a++)
+        for (int b = 0; b < shape[1]; b++)
+            for (int c = 0; c < shape[2]; c++)
+                y[a * steps[0] + b * steps[1] + c * steps[2]] = *x++;
+}
+
+static void nn_repeat(const $real *x, $real *y, const int shape[3], const int times[3])
+{
+    for (int i = 0; i < shape[0] * times[0]; i++)
+        for (int j = 0; j < shape[1] * times[1]; j++) {
+            const $real *row = x + (i / times[0] * shape[1] + j / times[1]) * shape[2];
+            for (int k = 0; k < shape[2]; k++)
+                for (int t = 0; t < times[2]; t++)
+                    *y++ = row[k];
+        }
+}
+
+static void nn_batch_norm($real *y, int pixels, int channels, const $real *mean,
+                          const $real *gain, const $real *beta)
+{
+    for (int p = 0; p < pixels; p++, y += channels)
+        for (int c = 0; c < channels; c++)
+            y[c] = (y[c] - mean[c]) * gain[c] + beta[c];
+}
+
+static void nn_group_norm($real *y, int sets, int groups, int pixels, int width, double epsilon,
+                          const $real *gamma, const $real *beta)
+{
+    const int channels = groups * width;
+    for (int s = 0; s < sets; s++, y += pixels * channels) {
+        for (int g = 0; g < groups; g++) {
+            double mean = 0, var = 0;
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++)
+                    mean += y[p * channels + c];
+            mean /= (double)pixels * width;
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++)
+                    var += (y[p * channels + c] - mean) * (y[p * channels + c] - mean);
+            const double scale = 1 / sqrt(var / ((double)pixels * width) + epsilon);
+            for (int p = 0; p < pixels; p++)
+                for (int c = g * width; c < (g + 1) * width; c++) {
+                    const double h = (y[p * channels + c] - mean) * scale;
+                    const double scaled = h * (gamma ? gamma[c] : 1);
+                    y[p * channels + c] = ($real)(scaled + (beta ? beta[c] : 0));
+                }
+        }
+    }
+}
+
+static void nn_softmax($real *y, int pixels, int n)
+{
+    for (int p = 0; p < pixels; p++, y += n) {
+        $real top = y[0], sum = 0;
+        for (int i = 1; i < n; i++)
+            if (y[i] > top)
+                top = y[i];
+        for (int i = 0; i < n; i++) {
+            y[i] = exp$f(y[i] - top);
+            sum += y[i];
+        }
+        for (int i = 0; i < n; i++)
+            y[i] /= sum;
     }
 }
 """
@@ -125,129 +232,6 @@ _LARGER = _POOL_CELL % "in[c] > y[c] ? in[c] : y[c]"
 _MAX_POOL = _over_windows("max_pool", "", _NO_CELLS, _LARGER)
 _MEAN_POOL = _over_windows("mean_pool", "", _NO_CELLS, _POOL_CELL % "y[c] + in[c]", _DIVIDED)
 
-_TRANSPOSED = """
-static void nn_transposed(const $real *x, $real *y, const struct nn_window *s,
-                          const $real *w, const $real *b)
-{
-    for (int p = 0; p < s->out_height * s->out_width; p++)
-        for (int f = 0; f < s->filters; f++)
-            y[p * s->filters + f] = b ? b[f] : 0;
-    for (int i = 0; i < s->height; i++) {
-        for (int j = 0; j < s->width; j++, x += s->channels) {
-            for (int k = 0; k < s->kernel_height; k++) {
-                const int h = i * s->stride_height + k * s->dilation_height - s->top;
-                if (h < 0 || h >= s->out_height)
-                    continue;
-                for (int m = 0; m < s->kernel_width; m++) {
-                    const int v = j * s->stride_width + m * s->dilation_width - s->left;
-                    if (v < 0 || v >= s->out_width)
-                        continue;
-                    const $real *row = w + (k * s->kernel_width + m) * s->filters * s->channels;
-                    $real *to = y + (h * s->out_width + v) * s->filters;
-                    for (int f = 0; f < s->filters; f++, row += s->channels) {
-                        $real sum = 0;
-                        for (int c = 0; c < s->channels; c++)
-                            sum += x[c] * row[c];
-                        to[f] += sum;
-                    }
-                }
-            }
-        }
-    }
-}
-"""
-
-_PAD = """
-static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
-{
-    for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
-        y[i] = 0;
-    y += (s->top * s->out_width + s->left) * s->channels;
-    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
-        for (int k = 0; k < s->width * s->channels; k++)
-            y[k] = *x++;
-}
-"""
-
-_PERMUTE = """
-static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)
-{
-    for (int a = 0; a < shape[0]; a++)
-        for (int b = 0; b < shape[1]; b++)
-            for (int c = 0; c < shape[2]; c++)
-                y[a * steps[0] + b * steps[1] + c * steps[2]] = *x++;
-}
-"""
-
-_REPEAT = """
-static void nn_repeat(const $real *x, $real *y, const int shape[3], const int times[3])
-{
-    for (int i = 0; i < shape[0] * times[0]; i++)
-        for (int j = 0; j < shape[1] * times[1]; j++) {
-            const $real *row = x + (i / times[0] * shape[1] + j / times[1]) * shape[2];
-            for (int k = 0; k < shape[2]; k++)
-                for (int t = 0; t < times[2]; t++)
-                    *y++ = row[k];
-        }
-}
-"""
-
-_BATCH_NORM = """
-static void nn_batch_norm($real *y, int pixels, int channels, const $real *mean,
-                          const $real *gain, const $real *beta)
-{
-    for (int p = 0; p < pixels; p++, y += channels)
-        for (int c = 0; c < channels; c++)
-            y[c] = (y[c] - mean[c]) * gain[c] + beta[c];
-}
-"""
-
-# Statistics in double, as in nbbn's own kernel: a set may hold a whole image.
-_GROUP_NORM = """
-static void nn_group_norm($real *y, int sets, int groups, int pixels, int width, double epsilon,
-                          const $real *gamma, const $real *beta)
-{
-    const int channels = groups * width;
-    for (int s = 0; s < sets; s++, y += pixels * channels) {
-        for (int g = 0; g < groups; g++) {
-            double mean = 0, var = 0;
-            for (int p = 0; p < pixels; p++)
-                for (int c = g * width; c < (g + 1) * width; c++)
-                    mean += y[p * channels + c];
-            mean /= (double)pixels * width;
-            for (int p = 0; p < pixels; p++)
-                for (int c = g * width; c < (g + 1) * width; c++)
-                    var += (y[p * channels + c] - mean) * (y[p * channels + c] - mean);
-            const double scale = 1 / sqrt(var / ((double)pixels * width) + epsilon);
-            for (int p = 0; p < pixels; p++)
-                for (int c = g * width; c < (g + 1) * width; c++) {
-                    const double h = (y[p * channels + c] - mean) * scale;
-                    const double scaled = h * (gamma ? gamma[c] : 1);
-                    y[p * channels + c] = ($real)(scaled + (beta ? beta[c] : 0));
-                }
-        }
-    }
-}
-"""
-
-_SOFTMAX = """
-static void nn_softmax($real *y, int pixels, int n)
-{
-    for (int p = 0; p < pixels; p++, y += n) {
-        $real top = y[0], sum = 0;
-        for (int i = 1; i < n; i++)
-            if (y[i] > top)
-                top = y[i];
-        for (int i = 0; i < n; i++) {
-            y[i] = exp$f(y[i] - top);
-            sum += y[i];
-        }
-        for (int i = 0; i < n; i++)
-            y[i] /= sum;
-    }
-}
-"""
-
 # Operator -> C. A ternary, since a maximum would lose NaN, and as it computes one branch alone.
 OPERATORS = {
     "add": "({0} + {1})", "subtract": "({0} - {1})", "multiply": "({0} * {1})",
@@ -307,14 +291,18 @@ def _needed(function: ActivationFunction) -> tuple[str, ...]:
     return ("logistic in double",) if function.in_double else ("logistic",)
 
 
+# In the order of the file, in which each stands before its use.
+_ORDER = (
+    "window", "copy", "dense", "conv", "depthwise", "transposed", "max_pool", "mean_pool", "pad",
+    "permute", "batch_norm", "group_norm", "softmax", "repeat",
+)
+_PLAIN = {re.findall(r"nn_(\w+)", text)[0]: f"\n{text}\n"
+          for text in _WRITTEN.strip("\n").split("\n\n")}
+_PLAIN |= {"conv": _CONV, "depthwise": _DEPTHWISE, "max_pool": _MAX_POOL, "mean_pool": _MEAN_POOL}
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "window": (_WINDOW, ()), "copy": (_COPY, ()), "dense": (_DENSE, ()),
-    "conv": (_CONV, ("window",)), "depthwise": (_DEPTHWISE, ("window",)),
-    "transposed": (_TRANSPOSED, ("window",)), "max_pool": (_MAX_POOL, ("window",)),
-    "mean_pool": (_MEAN_POOL, ("window",)), "pad": (_PAD, ("window",)), "permute": (_PERMUTE, ()),
-    "batch_norm": (_BATCH_NORM, ()), "group_norm": (_GROUP_NORM, ()), "softmax": (_SOFTMAX, ()),
-    "repeat": (_REPEAT, ()), "logistic": (_LOGISTIC.format(type="$real", f="$f"), ()),
+    **{name: (_PLAIN[name], ("window",) * ("nn_window *" in _PLAIN[name])) for name in _ORDER},
+    "logistic": (_LOGISTIC.format(type="$real", f="$f"), ()),
     "logistic in double": (_LOGISTIC.format(type="double", f=""), ()),
     **{name: (_source(function), _needed(function)) for name, function in ELEMENTWISE.items()},
 }

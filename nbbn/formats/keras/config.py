@@ -64,12 +64,13 @@ def read_model(config: Any) -> KerasModel:
 
 def _in_a_row(config: dict, entries: list) -> list:
     """The layers of a functional model in the order in which rows pass them."""
-    for what in ("input_layers", "output_layers"):
-        if len(_ends(config[what])) != 1:
-            raise Refused(f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; "
-                          "models with one are read")
-    by_name = {entry["name"]: entry for entry in entries}
-    (first,), (last,) = _ends(config["input_layers"]), _ends(config["output_layers"])
+    ends: list[str] = []
+    for what in ("input", "output"):
+        names = _ends(config[f"{what}_layers"])
+        if len(names) != 1:
+            raise Refused(f"has {len(names)} {what}s; models with one are read")
+        ends += names
+    (first, last), by_name = ends, {entry["name"]: entry for entry in entries}
     after: dict[str, str] = {}
     for name, entry in by_name.items():
         if name == first:
