@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 PathLike = str | os.PathLike[str]
 _FIRST = 16
@@ -29,6 +33,11 @@ class Refused(ValueError):
 BROKEN = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError,
     RecursionError, MemoryError,
+)  # fmt: skip
+# What NumPy raises of a broken archive. A single array has no names: TypeError or AttributeError.
+_BROKEN_NPZ = (
+    ValueError, EOFError, TypeError, AttributeError, KeyError, NotImplementedError, RuntimeError,
+    MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -78,6 +87,20 @@ def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
         raise
     except ValueError as err:
         raise FileError(f"{one_line(path)}: is no path ({err}); check it") from err
+
+
+def read_npz(path: PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, none of Python objects; FileError for any other file."""
+
+    def arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        except _BROKEN_NPZ as err:
+            raise FileError(f"{path}: cannot be read: it is no readable .npz file, "
+                            "or holds more than plain numbers; give another") from err
+
+    return read_with(path, arrays)
 
 
 @contextmanager
