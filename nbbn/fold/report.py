@@ -131,10 +131,9 @@ class FoldReport:
             lines.append(_table(self.entries))
             lines += [f"{e.name} stays: {e.reason}" for e in self.entries if not e.folded]
         if self.max_abs_error is not None:
-            lines.append(
-                f"largest difference {self.max_abs_error:.3g} (relative {self.max_rel_error:.3g}) "
-                f"on {self.rows_checked} rows, bound {self.bound:.3g}"
-            )
+            lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
+                         f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
+                         f"bound {self.bound:.3g}")
         if self.entries:
             channels = self.suspicious_channels
             many, shown = len(channels) or "none", channels[:_SHOWN_CHANNELS]
