@@ -229,3 +229,26 @@ def test_wrong_rate(wrong):
     X, y = data()
     with pytest.raises(ValueError, match="learning_rate"):
         classifier(learning_rate=wrong).fit(X, y)
+
+
+def test_the_first_step_of_rmsprop():
+    """Its mean of squares forgets a tenth a step: the first step is `rate / sqrt(0.1)` long."""
+    X, y = three_classes(60, 8, 6)
+    params = {"hidden_layer_sizes": (7,), "batch_size": 60, "random_state": 0, "solver": "rmsprop",
+              "learning_rate_init": 1e-3, "batch_norm": False, "alpha": 0.0, "dtype": "float64"}
+    one = nbbn.MLPClassifier(max_iter=1, **params).fit(X, y)
+    start = nbbn.MLPClassifier(max_iter=1, **{**params, "learning_rate_init": 1e-30}).fit(X, y)
+    moves = np.abs(one.coefs_[1] - start.coefs_[1])
+    np.testing.assert_allclose(moves, 1e-3 / np.sqrt(0.1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("tol, epochs", [(0.0, 9), (1e-9, 4)])
+def test_a_score_that_stays_is_an_improvement_by_0(tol, epochs):
+    """As in scikit-learn: with a tolerance of 0 equal scores do not end the fit."""
+    from sklearn.neural_network import MLPClassifier
+
+    X, y = three_classes(60, 8, 6)
+    params = {"hidden_layer_sizes": (7,), "early_stopping": True, "tol": tol, "max_iter": 9,
+              "n_iter_no_change": 2, "learning_rate_init": 1e-12, "random_state": 0}
+    for model in (nbbn.MLPClassifier(batch_norm=False, **params), MLPClassifier(**params)):
+        assert model.fit(X, y).n_iter_ == epochs

@@ -569,9 +569,11 @@ def test_report_as_a_table():
     assert max(map(len, text.splitlines())) <= 120
     lines = text.splitlines()
     assert lines[0] == "1 of 2 batch norms folded"
-    assert "|batch_normalization|yes|backward|dense||" in text.replace(" ", "")
+    assert "|batch_normalization|yes|backward|dense|" in text.replace(" ", "")
     assert "| batch_normalization_1 | no" in text
-    assert "which is not linear" in text
+    (stays,) = (entry for entry in full_report().entries if not entry.folded)
+    assert "which is not linear" in stays.reason
+    assert f"batch_normalization_1 stays: {stays.reason}" in " ".join(text.split())  # whole
     assert "on 64 rows, bound " in lines[-8]
     assert lines[-7].endswith("channels with var < epsilon: 6")
     assert lines[-6].startswith("  batch_normalization, channel 5: var 1e-09, gain 55.")
@@ -580,5 +582,5 @@ def test_report_as_a_table():
 
 def test_report_without_refusals_or_suspicion():
     text = str(fold_checked(make([Dense(4), BN]), run=run)[1])
-    assert "reason" not in text
+    assert "stays" not in text
     assert text.splitlines()[-1].endswith("channels with var < epsilon: none")

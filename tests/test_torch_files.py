@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -207,10 +208,139 @@ def test_automatic_names_mean_nothing():
     check(from_torch(dict(state), nbbn.Sequential(MLP)), network)
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize(
+    "wrapper",
+    ["state_dict", "model_state_dict", "model", "model_state", "net", "params", "params_ema", "ema"],
+)
 def test_checkpoints(wrapper):
     network = drawn(MLP)
     check(from_torch({"epoch": 3, wrapper: state_dict(MLP, network)}, MLP), network)
+    nested = {"step": 1, "model": {"epoch": 3, wrapper: state_dict(MLP, network)}}
+    check(from_torch(nested, MLP), network)
+
+
+def shuffled(*names):
+    """Three equal dense layers by name, in another order than the modules have."""
+    return [Input((6,)), *(Dense(6, "relu", name=name) for name in names)]
+
+
+def shuffled_state(prefix="", network=None):
+    network = network or drawn(shuffled("stem", "body", "out"))
+    state = state_dict(shuffled(None, None, None), network, {0: "stem", 1: "body", 2: "out"})
+    return network, {prefix + name: state[name] for name in reversed(state)}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.net."])
+def test_names_behind_a_prefix(prefix):
+    network, state = shuffled_state(prefix)
+    check(from_torch(state, shuffled("stem", "body", "out")), network)
+    check(from_torch(state, shuffled(*(prefix + n for n in ("stem", "body", "out")))), network)
+
+
+@pytest.mark.parametrize(
+    "names, wrong",
+    [
+        (("stm", "body", "out"), "stm"), (("stem", "bdy", "out"), "bdy"),
+        (("a", "b", "c"), "a"), (("stem", None, "outt"), "outt"), (("em", None, None), "em"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_names_of_no_module_are_refused(names, wrong, prefix):
+    state = shuffled_state(prefix)[1]
+    with pytest.raises(nbbn.FileError, match=rf"no module is called '(module\.)?{wrong}', as a layer"):
+        from_torch(state, shuffled(*names))
+
+
+def test_a_name_of_two_modules_is_refused():
+    network, one = shuffled_state("a.")
+    state = {**one, **shuffled_state("b.", network)[1]}
+    with pytest.raises(nbbn.FileError, match=r"layer 'stem' may be 'a\.stem' and 'b\.stem'"):
+        from_torch(state, shuffled("stem", "body", "out"))
+
+
+def test_images_that_were_turned_before_they_were_flattened():
+    layers = [Input(IMAGE), Conv2D(4, 2), Flatten(), norm(), Dense(5, "relu"), Dense(3)]
+    network = drawn(layers)
+    state = state_dict(layers, network)
+    check(from_torch(state, layers), network)
+    with pytest.raises(ValueError, match="flatten must be 'channels_first' or 'channels_last'"):
+        from_torch(state, layers, flatten="last")
+    flat, *rest = [Input((4 * 4 * 6,)), *layers[3:]]
+    inner = NaiveNetwork(rest, flat.shape)
+    inner.weights = network.weights[2:]
+    state = {k: v for k, v in state.items() if k.startswith("features.0")}
+    state |= {
+        k.replace("features.", "features.1"): v for k, v in state_dict([flat, *rest], inner).items()
+    }
+    check(from_torch(state, layers, flatten="channels_last"), network)
+
+
+def parametrised(weight, kind, rng, axis=0):
+    """The parts of a weight by their names, and the weight that they make."""
+    if "weight norm" in kind:
+        along = tuple(i for i in range(weight.ndim) if i != axis)
+        gain = rng.uniform(0.5, 2, [n if i == axis else 1 for i, n in enumerate(weight.shape)])
+        made = gain * weight / np.sqrt((weight**2).sum(along, keepdims=True))
+        names = ("weight_g", "weight_v")
+        if "new" in kind:
+            names = ("parametrizations.weight.original0", "parametrizations.weight.original1")
+        return dict(zip(names, (gain, weight))), made
+    matrix = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    u, s, vt = np.linalg.svd(matrix)
+    made = weight / s[0]
+    names = ("weight_orig", "weight_u", "weight_v")
+    if "new" in kind:
+        names = (
+            "parametrizations.weight.original", "parametrizations.weight.0._u",
+            "parametrizations.weight.0._v",
+        )
+    return dict(zip(names, (weight, u[:, 0], vt[0]))), made
+
+
+KINDS = ["weight norm", "new weight norm", "spectral norm", "new spectral norm"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layer", ["Dense", "Conv2D", "Conv2DTranspose"])
+def test_parametrised_weights(kind, layer):
+    """Square kernels, so that their shape does not tell the axis."""
+    rng = np.random.default_rng(0)
+    shape = (6, 6) if layer == "Dense" else (6, 6, 2, 2)
+    axis = 1 if layer == "Conv2DTranspose" and "spectral" in kind else 0
+    parts, made = parametrised(rng.normal(size=shape), kind, rng, axis)
+    state = {f"net.0.{name}": part for name, part in parts.items()}
+    state = {"net.0.bias": rng.normal(size=6), **state}
+    layers = [Input((6,)), Dense(6)]
+    if layer != "Dense":
+        layers = [Input((5, 5, 6)), getattr(nbbn.layers, layer)(6, 2)]
+    plain = {"net.0.bias": state["net.0.bias"], "net.0.weight": made}
+    got, ref = from_torch(state, layers), from_torch(plain, layers)
+    for a, b in zip(got.get_weights(), ref.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_a_weight_norm_without_a_path():
+    g, v = np.array([[2.0], [3.0]]), np.array([[3.0, 4.0], [0.0, 2.0]])
+    model = from_torch({"weight_g": g, "weight_v": v, "bias": np.zeros(2)}, [Input((2,)), Dense(2)])
+    np.testing.assert_allclose(model.get_weights()[0], [[1.2, 0], [1.6, 3]], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "names", [("original", "base"), ("original0", "original1", "original2"), ("original",)]
+)
+def test_other_parametrisations_are_refused(names):
+    state = {f"0.parametrizations.weight.{name}": np.ones((3, 2)) for name in names}
+    with pytest.raises(nbbn.FileError, match=r"'0.weight' is parametrised in a way .*remove_param"):
+        from_torch({**state, "0.bias": np.ones(3)}, [Input((2,)), Dense(3)])
+
+
+def test_scripts_are_not_run(tmp_path):
+    pytest.importorskip("torch")
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"")
+        archive.writestr("m/code/__torch__.py", "")
+    with pytest.raises(nbbn.FileError, match=r"TorchScript program, which is not run; .*jit\.load"):
+        from_torch(tmp_path / "m.pt", [Input((2,)), Dense(2)])
 
 
 def test_half_precision(tmp_path):

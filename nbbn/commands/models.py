@@ -96,9 +96,18 @@ def _on_onnxruntime(path: Path) -> Runnable:
 
     network = _imported(path)
 
+    fixed = inputs[0].shape[0]
+
     def outputs(rows: np.ndarray) -> np.ndarray:
-        given = {inputs[0].name: np.ascontiguousarray(rows, dtype)}
-        results = _numbers(path, session.run(None, given))
+        rows = np.ascontiguousarray(rows, dtype)
+        count = fixed if isinstance(fixed, int) and fixed > 0 else max(1, len(rows))
+        parts = []
+        for start in range(0, len(rows), count):
+            part = rows[start : start + count]
+            whole = np.concatenate([part, part[-1:].repeat(count - len(part), axis=0)])
+            found = _numbers(path, session.run(None, {inputs[0].name: whole}))
+            parts.append(found[: len(part)])
+        results = np.concatenate(parts)
         if network is not None and are_turned(results.shape[1:], network.output_shape):
             results = turned(results, network.output_shape)
         return results.reshape(len(rows), -1)
@@ -108,12 +117,17 @@ def _on_onnxruntime(path: Path) -> Runnable:
 
 def _numbers(path: Path, results: list) -> np.ndarray:
     """The output that holds floats; probabilities by class, as converters write, as columns."""
-    for result in results:
-        if isinstance(result, list) and result and isinstance(result[0], dict):
-            return np.array([list(row.values()) for row in result])
-        if isinstance(result, np.ndarray) and result.dtype.kind == "f":
-            return result
-    raise UnusableInput(f"{path}: has no output of floats to compare")
+    found = [
+        np.array([list(row.values()) for row in result]) if isinstance(result, list) else result
+        for result in results if not isinstance(result, list) or isinstance(result[0], dict)
+    ]
+    found = [result for result in found if result.dtype.kind == "f"]
+    if not found:
+        raise UnusableInput(f"{path}: has no output of floats to compare")
+    if len(found) > 1:
+        raise UnusableInput(f"{path}: has {len(found)} outputs of floats; files of other formats "
+                            "have one, compare it with an ONNX file")
+    return found[0]
 
 
 def _imported(path: Path) -> Network | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from nbbn.predictor import Predictor
 
 # The rows that differ most are shown, this many of them.
 _WORST = 3
-_RANDOM_ROWS = 256
+_RANDOM_ROWS, _RANDOM_NUMBERS = 256, 1 << 18
 # Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can
 # be derived from weights.
 _FIXED = 1e-4
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     a, b = models.open_runnable(args.a), models.open_runnable(args.b)
     _check_shapes(a, b)
     rows, given = _random_rows(a, b), 0
+    drawn = len(rows)
     if args.data is not None:
         own = _given_rows(args.data, a.input_shape)
         rows, given = np.concatenate([rows, own]), len(own)
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     difference = f"{found.max_abs:.3g} (relative {found.max_rel:.3g})"
     print(f"largest difference {difference} on {len(rows)} rows")
     print(f"bound {bound:.3g}: {why}")
-    _print_rows(found, _RANDOM_ROWS if given else 0, "the file's" if given else "random")
+    _print_rows(found, drawn if given else 0, "the file's" if given else "random")
     if not found.max_abs <= bound:
         raise WorkFailed(f"{args.a} and {args.b} differ by {found.max_abs:.3g}, "
                          f"the bound is {bound:.3g}")
@@ -141,11 +143,13 @@ def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def _random_rows(a: Runnable, b: Runnable) -> np.ndarray:
     """Normal numbers, or what a batch norm at the entrance of one of them expects."""
+    # Fewer of large rows: each goes through the networks some ten times.
+    count = max(1, min(_RANDOM_ROWS, _RANDOM_NUMBERS // math.prod(a.input_shape)))
     networks = [r.network for r in (a, b) if r.network is not None]
     networks = [network for network in networks if norm_at_entrance(network) is not None]
     if networks:
-        return models.turned(random_rows(networks[0], _RANDOM_ROWS), a.input_shape)
-    return np.random.default_rng(SEED).standard_normal((_RANDOM_ROWS, *a.input_shape))
+        return models.turned(random_rows(networks[0], count), a.input_shape)
+    return np.random.default_rng(SEED).standard_normal((count, *a.input_shape))
 
 
 def _compare(a: Runnable, b: Runnable, rows: np.ndarray) -> _Comparison:

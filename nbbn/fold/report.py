@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict, dataclass
 from io import StringIO
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _SHOWN_CHANNELS = 5
+_WIDTH = 110
 
 
 class FoldRefused(ValueError):
@@ -129,7 +131,11 @@ class FoldReport:
         lines = [f"{self.n_folded} of {self.n_total} batch norms folded"]
         if self.entries:
             lines.append(_table(self.entries))
-            lines += [f"{e.name} stays: {e.reason}" for e in self.entries if not e.folded]
+            lines += [
+                textwrap.fill(f"{entry.name} stays: {entry.reason}", _WIDTH, subsequent_indent="  ",
+                              break_long_words=False, break_on_hyphens=False)
+                for entry in self.entries if not entry.folded
+            ]
         if self.max_abs_error is not None:
             lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
                          f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
@@ -160,6 +166,6 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
         cells = entry.name, folded, entry.direction or "-", entry.into or "-"
         table.add_row(*map(Text, cells))
     out = StringIO()
-    Console(file=out, width=110, color_system=None, force_terminal=False,
+    Console(file=out, width=_WIDTH, color_system=None, force_terminal=False,
             force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

@@ -84,7 +84,8 @@ def from_keras(path: PathLike) -> Sequential:
 
 
 def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
-               layers: Sequence[Layer] | Sequential) -> Sequential:
+               layers: Sequence[Layer] | Sequential, *,
+               flatten: str = "channels_first") -> Sequential:
     """Layers of nbbn with the weights of a PyTorch model.
 
     Parameters
@@ -92,10 +93,15 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     state_dict_or_path : mapping or path-like
         A state dict, of tensors or arrays; or a file of one: `.safetensors`, read without torch, or
         `.pt`, where torch is installed and reads it with `weights_only=True`. Of a checkpoint the
-        entry `state_dict` or `model_state_dict` is taken.
+        entry `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `params_ema`,
+        `params`, `ema` or the like is taken, the first of these that is there.
     layers : list of Layer or Sequential
         The network, as nbbn's layers say it, the first with the shape of its rows (`Input`, or
         `input_shape=`). Images have their channels last.
+    flatten : {"channels_first", "channels_last"}
+        The order in which the PyTorch model flattens images: its own, or, where the model turns
+        them by `permute(0, 2, 3, 1)` before, nbbn's. A state dict does not say it, and the wrong
+        one gives wrong numbers without a word: compare a few rows.
 
     Returns
     -------
@@ -114,11 +120,13 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
 
     Notes
     -----
-    A layer takes the module whose path in the state dict is the layer's name (`name="features.0"`);
-    the other layers with weights take the other modules in order: Linear, Conv2d, ConvTranspose2d,
-    BatchNorm, LayerNorm and GroupNorm. A safetensors file has lost the order: there, modules whose
-    paths differ in their numbers alone keep the order of these, shapes tell the rest, and where
-    they cannot, the error asks for names.
+    A layer with a name takes the module of that path in the state dict (`name="features.0"`),
+    behind a prefix that all have, such as `module.` or `_orig_mod.`; a name of no module is
+    refused. The other layers with weights take the other modules in order, which is that of
+    definition in the PyTorch model: Linear, Conv2d, ConvTranspose2d, BatchNorm, LayerNorm and
+    GroupNorm. Weight norm and spectral norm are computed; other parametrisations are refused. A
+    safetensors file has lost the order: there, modules whose paths differ in their numbers alone
+    keep the order of these, shapes tell the rest, and where they cannot, the error asks for names.
 
     Kernels are turned into nbbn's layouts: `(out, in)` to `(in, out)`, `(out, in, h, w)` to
     `(h, w, in, out)`. A Dense after a Flatten of images has its rows put in nbbn's order, as torch
@@ -135,6 +143,9 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     """
     from nbbn.formats import torch
 
+    if flatten not in ("channels_first", "channels_last"):
+        raise ValueError("flatten must be 'channels_first' or 'channels_last', the order in which "
+                         f"the PyTorch model flattens images, got {flatten!r}")
     if not isinstance(layers, Sequential | list | tuple):
         raise TypeError("from_torch takes a list of layers or a Sequential, "
                         f"got {type(layers).__name__}")
@@ -147,7 +158,7 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     if own is None:
         own = [layer.name for layer in network.layers if not _is_automatic(layer)]
     named = {name for name in own if name is not None}
-    content = torch.read(state_dict_or_path, network.layers, network.input_shape, named)
+    content = torch.read(state_dict_or_path, network.layers, network.input_shape, named, flatten)
     return model_of(content, "state_dict")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 
 from nbbn.fold.check import FoldCheckFailed
 from nbbn.formats.files import one_line
+from nbbn.formats.onnx import file
 from nbbn.formats.onnx.feeds import Feed
 from nbbn.runtime import get_num_threads
 
@@ -83,15 +83,12 @@ def _of_version(path: Path, version: int) -> Iterator[Path]:
     Today's onnx writes files that today's runtime refuses. Only the number differs: what a runtime
     does not know in such a file it refuses all the same.
     """
+    model = file.from_file(path)
+    model.skeleton.ir_version = version
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.onnx"
-        shutil.copyfile(path, copy)
-        with open(copy, "rb+") as file:
-            # The number is the first field, a byte.
-            if file.read(1) != b"\x08" or file.read(1)[0] >= 128 or version >= 128:
-                raise ValueError("the model's version does not stand where it should")
-            file.seek(1)
-            file.write(bytes([version]))
+        with open(copy, "wb") as out:  # with the data that were in other files
+            file.write(model, out)
         yield copy
 
 

@@ -90,18 +90,20 @@ def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Co
           in_order: bool) -> list[Module]:
     """The module of each layer, which has arrays, of shapes by name.
 
-    Layers of `named` are looked for among the modules' paths. With `in_order` the modules may be
-    taken in the order in which they come. Else, and where that order shows that they were sorted by
-    name, modules whose names differ in their numbers alone keep the order of these, and shapes must
-    tell the rest. Refused for modules that are missing, left over, of other shapes, or in no order
-    that can be told.
+    Layers of `named` take the modules of these paths, behind a prefix if all have the same, such as
+    `module.`. With `in_order` the modules may be taken in the order in which they come. Else, and
+    where that order shows that they were sorted by name, modules whose names differ in their
+    numbers alone keep the order of these, and shapes must tell the rest. Refused for names of no
+    module, for modules that are missing, left over, of other shapes, or in no order that can be
+    told.
     """
     left, found = list(modules), {}
+    prefix = _prefix([m.path for m in left], [str(la.name) for la, _ in layers if la.name in named])
     for i, (layer, arrays) in enumerate(layers):
-        own = [module for module in left if module.path == layer.name and layer.name in named]
-        if own:
-            found[i] = _checked(own[0], layer, arrays)
-            left.remove(own[0])
+        if layer.name in named:
+            own = next(module for module in left if module.path == f"{prefix}{layer.name}")
+            found[i] = _checked(own, layer, arrays)
+            left.remove(own)
     sort = not (in_order and _keeps_the_order(left))
     rows = [sorted(row, key=_natural) for row in _alike(left)] if sort else [left]
     for i, (layer, arrays) in enumerate(layers):
@@ -111,6 +113,22 @@ def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Co
         raise Refused(f"module {over[0].shown} belongs to no layer: "
                       f"the layers take {len(layers)} modules of {len(modules)}")
     return [found[i] for i in range(len(layers))]
+
+
+def _prefix(paths: Sequence[str], names: Sequence[str]) -> str:
+    """What stands before all these names in the paths of their modules."""
+    ends = [path[: len(path) - len(n)] for n in names for path in paths if path.endswith(f".{n}")]
+    prefixes = ["", *dict.fromkeys(ends)]
+    missing = {p: [name for name in names if p + name not in paths] for p in prefixes}
+    best = min(prefixes, key=lambda prefix: len(missing[prefix]))
+    if missing[best]:
+        known = ", ".join(map(repr, paths))
+        raise Refused(f"no module is called {best + missing[best][0]!r}, as a layer is; "
+                      f"the modules are {known}: name layers after these, or not at all")
+    if best and sum(not left for left in missing.values()) > 1:
+        both = " and ".join(repr(p + names[0]) for p, left in missing.items() if not left)
+        raise Refused(f"layer {names[0]!r} may be {both}; name it by the whole path")
+    return best
 
 
 def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:

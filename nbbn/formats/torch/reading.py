@@ -15,6 +15,7 @@ from nbbn.formats.assembly import assembled, wanted_shapes
 from nbbn.formats.content import Content, of_layers
 from nbbn.formats.files import BROKEN, FileError, PathLike, Refused, one_line
 from nbbn.formats.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
+from nbbn.formats.torch.parametrized import plain
 from nbbn.formats.torch.tensors import Tensor, read_tensors
 from nbbn.layers import Dense, Flatten, GroupNormalization, Layer, Reshape
 
@@ -22,19 +23,21 @@ from nbbn.layers import Dense, Flatten, GroupNormalization, Layer, Reshape
 Order = np.ndarray | None
 
 
-def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int],
-         named: Collection[str]) -> Content:
+def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int], named: Collection[str],
+         flatten: str) -> Content:
     """The content of a `Sequential` of these layers, with the tensors of a state dict.
 
-    Each layer has a name; those of `named` are looked for among the modules' paths. Errors are
-    those of `nbbn.interop.from_torch`.
+    Each layer has a name; those of `named` are modules' paths. `flatten` and errors are those of
+    `nbbn.interop.from_torch`.
     """
     where, tensors, in_order = read_tensors(source)
     try:
         wanted = wanted_shapes(layers, input_shape)
         with_arrays = [(layer, arrays) for layer, arrays in zip(layers, wanted) if arrays]
-        modules = iter(match(modules_of(tensors), with_arrays, named, in_order))
-        orders = feature_orders(layers, input_shape)
+        modules = iter(match(modules_of(plain(tensors)), with_arrays, named, in_order))
+        orders: list[Order] = [None] * (len(layers) + 1)
+        if flatten == "channels_first":
+            orders = feature_orders(layers, input_shape)
         weights = [
             _arrays(next(modules), layer, arrays, *around) if arrays else {}
             for layer, arrays, around in zip(layers, wanted, pairwise(orders))

@@ -16,7 +16,10 @@ import numpy as np
 from nbbn.formats.files import BROKEN, ZIP, FileError, PathLike, one_line, read_whole
 
 # What training scripts call the state dict within a checkpoint.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net_state_dict", "network", "net",
+    "params_ema", "params", "ema_state_dict", "ema", "weights", "module",
+)  # fmt: skip
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 
 
@@ -51,10 +54,8 @@ def read_tensors(source: Any) -> tuple[str, dict[str, Tensor], bool]:
 
 
 def _of_mapping(where: str, given: Mapping[str, Any]) -> dict[str, Tensor]:
-    for name in _WRAPPERS:
-        if isinstance(given.get(name), Mapping):
-            given = given[name]
-            break
+    while inner := next((given[n] for n in _WRAPPERS if isinstance(given.get(n), Mapping)), None):
+        given = inner
     tensors = {}
     for name, value in given.items():
         if not isinstance(name, str) or not hasattr(value, "shape") or not hasattr(value, "dtype"):
@@ -90,6 +91,9 @@ def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     try:
         if data.startswith(ZIP):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if any("/code/" in name for name in archive.namelist()):
+                    raise FileError(f"{path}: is a TorchScript program, which is not run; where it "
+                                    "may be, give torch.jit.load(path).state_dict()")
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
                     raise FileError(f"{path}: its entries are compressed, which torch's are not; "
                                     "save it again")
@@ -97,6 +101,9 @@ def _load(path: PathLike, data: bytes) -> Mapping[str, Any]:
     except FileError:
         raise
     except Exception as err:  # torch's loader and its unpickler raise of every kind
+        if "weights_only" in str(err) or "Weights only" in str(err):
+            raise FileError(f"{path}: holds Python objects, such as a whole module, whose code is "
+                            "not run; save model.state_dict()") from err
         first = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise FileError(f"{path}: is no state dict, or broken ({one_line(first)}); "
                         "save model.state_dict()") from err
