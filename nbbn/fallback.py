@@ -1,6 +1,4 @@
-"""Inference on NumPy alone, for where numba is not.
-
-Every operation in a few lines, on blocks of rows.
+"""Inference on NumPy alone, for where numba is not, on blocks of rows.
 
 An operation is a function `(step, arrays, x) -> y` of rows of the network's dtype.
 """
@@ -18,22 +16,13 @@ from nbbn.activations import ELEMENTWISE
 from nbbn.network import Network, Weights
 from nbbn.operations import Operation, Pair, Sides, Step, Window
 
-# Numbers of the largest activation of a block of rows: what is in memory does not grow with the
-# rows.
-_BLOCK_NUMBERS = 1 << 21
-_BLOCK_ROWS = 4096
-
+# Numbers of the largest activation of a block: what is in memory does not grow with the rows.
+_BLOCK_NUMBERS, _BLOCK_ROWS = 1 << 21, 4096
 Arrays = dict[str, np.ndarray]
 
 
 class NumpyBlocks:
-    """A network ready for any number of rows, from any number of Python threads at once.
-
-    Parameters
-    ----------
-    network : Network
-        Of any layers.
-    """
+    """A network ready for any number of rows, from any number of Python threads at once."""
 
     def __init__(self, network: Network):
         self._computation, self._weights = network.computation(), network.weights
@@ -59,16 +48,16 @@ class NumpyBlocks:
         return out
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:
-        x = x.reshape(len(x), *self._computation.input_shape).astype(self._dtype)
-        results: dict[int, np.ndarray] = {-1: x}
-        needed = {source: i for i, s in enumerate(self._computation.steps) for source in s.sources}
-        for i, step in enumerate(self._computation.steps):
+        steps = self._computation.steps
+        results = {-1: x.reshape(len(x), *self._computation.input_shape).astype(self._dtype)}
+        needed = {source: i for i, step in enumerate(steps) for source in step.sources}
+        for i, step in enumerate(steps):
             sources = [results[source] for source in step.sources]
             results[i] = OPERATIONS[type(step.operation)](step, self._weights[step.layer], *sources)
             for source in {*step.sources}:
                 if needed[source] == i:
                     del results[source]
-        return results[len(self._computation.steps) - 1]
+        return results[len(steps) - 1]
 
 
 # -- dense layers and convolutions
@@ -83,8 +72,8 @@ def _cells(window: Window, count: Pair) -> Iterator[tuple[int, int, tuple[slice,
     for i in range(window.size[0]):
         for j in range(window.size[1]):
             starts = (i * window.dilation[0], j * window.dilation[1])
-            down, right = (slice(a, a + s * (n - 1) + 1, s) for a, s,
-                           n in zip(starts, window.strides, count))
+            along = zip(starts, window.strides, count)
+            down, right = (slice(a, a + s * (n - 1) + 1, s) for a, s, n in along)
             yield i, j, (slice(None), down, right)
 
 
@@ -138,9 +127,8 @@ def _row_norm(step: Step[op.RowNorm], arrays: Arrays, x: np.ndarray) -> np.ndarr
     """In float64, as the kernel does."""
     pixels, channels = step.operation.pixels, step.operation.channels
     sets = x.astype(np.float64).reshape(len(x), -1, pixels, x.shape[-1] // channels, channels)
-    axes = (2, 4)
-    variance = sets.var(axes, keepdims=True) + step.operation.epsilon
-    y = ((sets - sets.mean(axes, keepdims=True)) / np.sqrt(variance)).reshape(x.shape)
+    variance = sets.var((2, 4), keepdims=True) + step.operation.epsilon
+    y = ((sets - sets.mean((2, 4), keepdims=True)) / np.sqrt(variance)).reshape(x.shape)
     if "gamma" in arrays:
         y = y * arrays["gamma"].reshape(-1)
     if "beta" in arrays:
@@ -152,30 +140,18 @@ def _row_norm(step: Step[op.RowNorm], arrays: Arrays, x: np.ndarray) -> np.ndarr
 
 
 def _pool(step: Step[op.Pool], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    window, out, of_maxima = step.operation.window, step.output_shape, step.operation.kind == "max"
     if step.operation.is_global(step.input_shape):
-        over = np.max if step.operation.kind == "max" else np.mean
-        return over(x, (1, 2), keepdims=True)
-    return (_max_pool if step.operation.kind == "max" else _mean_pool)(step, x)
-
-
-def _max_pool(step: Step[op.Pool], x: np.ndarray) -> np.ndarray:
-    out, window = step.output_shape, step.operation.window
-    x = _padded(x, window.sides, -math.inf)
-    y = np.full((len(x), *out), -math.inf, x.dtype)
-    for _, _, cell in _cells(window, (out[0], out[1])):
-        np.maximum(y, x[cell], out=y)
-    return y
-
-
-def _mean_pool(step: Step[op.Pool], x: np.ndarray) -> np.ndarray:
-    out, window = step.output_shape, step.operation.window
-    inside = _padded(np.ones((1, *x.shape[1:3], 1), x.dtype), window.sides)
-    x = _padded(x, window.sides)
-    y, count = np.zeros((len(x), *out), x.dtype), np.zeros((1, *out[:2], 1), x.dtype)
-    for _, _, cell in _cells(window, (out[0], out[1])):
-        y += x[cell]
-        count += inside[cell]
-    return y / count
+        return (np.max if of_maxima else np.mean)(x, (1, 2), keepdims=True)
+    combine, first = (np.maximum, -math.inf) if of_maxima else (np.add, 0.0)
+    y, x = np.full((len(x), *out), first, x.dtype), _padded(x, window.sides, first)
+    cells = [cell for _, _, cell in _cells(window, (out[0], out[1]))]
+    for cell in cells:
+        combine(y, x[cell], out=y)
+    if of_maxima:
+        return y
+    inside = _padded(np.ones((1, *step.input_shape[:2], 1), x.dtype), window.sides)
+    return y / sum(inside[cell] for cell in cells)
 
 
 # -- number by number, and moves
@@ -208,6 +184,5 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
-    op.Repeat: _repeat,
-    op.Disturb: lambda step, arrays, x: x,
+    op.Repeat: _repeat, op.Disturb: lambda step, arrays, x: x,
 }

@@ -50,10 +50,9 @@ class FoldedModel:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
         self.network, self.kind = network.check(), kind
-        self.report = report if report is not None else FoldReport()
+        self.report, outputs = report or FoldReport(), network.output_shape
         if classes is not None:
             self.classes_ = np.asarray(classes)
-        outputs = network.output_shape
         if kind == "classifier" and (classes is None or len(self.classes_) != max(2, outputs[0])):
             raise ValueError(f"a classifier with {outputs[0]} outputs needs a class for each (2 "
                              f"for one), got {classes!r}")
@@ -245,9 +244,20 @@ class FoldedModel:
         Raises
         ------
         LayerError, ValueError
-            For a network that has no C functions, and a name that is no C identifier.
+            For a network that has no C functions, a name that is no C identifier, and a class label
+            that is no C string.
         FileError
             Where the file cannot be written.
+
+        Notes
+        -----
+        Weights are hexadecimal literals, exactly the network's own; a comment says what to call and
+        how to compile. Nothing is allocated and nothing is static but constants, so that many
+        threads may call the functions at once. Activations take turns in buffers, two in a chain of
+        layers: on the stack, where they take at most 256 KiB together, or the caller's.
+
+        Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
+        few units in the last place of the largest term.
         """
         return self._export(".c", path, name=name)
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, native
+from nbbn.formats.content import labels_from_json
 from nbbn.formats.files import FileError, PathLike
-from nbbn.formats.labels import labels_from_json
 from nbbn.models.sequential import Sequential
 
 if TYPE_CHECKING:
@@ -67,13 +67,7 @@ FoldedModel or onnx.ModelProto
 
 
 def for_inference(model: Any) -> FoldedModel:
-    """A fitted model for inference alone, its batch norms as they are.
-
-    Raises
-    ------
-    TypeError
-        For anything that is no model.
-    """
+    """A fitted model for inference alone, its batch norms as they are; TypeError for no model."""
     if isinstance(model, FoldedModel):
         return model
     if isinstance(model, Sequential):
@@ -106,13 +100,7 @@ def load(path: PathLike) -> Model:
 
 
 def model_of(content: Content, path: PathLike) -> Any:
-    """The model that a file holds.
-
-    Raises
-    ------
-    FileError
-        For a content that is no model's.
-    """
+    """The model that a file holds; FileError for a content that is no model's."""
     name = content.meta.get("model")
     make = _MODELS.get(name) if isinstance(name, str) else None
     if make is None:
@@ -130,9 +118,8 @@ def _labels(content: Content) -> Any:
 
 
 def _folded(content: Content) -> FoldedModel:
-    report = FoldReport.from_dict(content.meta["report"])
-    kind, classes = content.meta["kind"], _labels(content)
-    return FoldedModel(content.network, kind=kind, classes=classes, report=report)
+    return FoldedModel(content.network, report=FoldReport.from_dict(content.meta["report"]),
+                       kind=content.meta["kind"], classes=_labels(content))
 
 
 def _sequential(content: Content) -> Sequential:

@@ -20,10 +20,6 @@ class Predictor:
     """A network ready for inference; callable on rows, safe from many threads at once.
 
     On compiled kernels, or on NumPy where there is no compiler.
-
-    Parameters
-    ----------
-    network : Network
     """
 
     def __init__(self, network: Network):

@@ -25,7 +25,7 @@ from nbbn import operations as op
 from nbbn.expressions import OPERATORS
 from nbbn.fallback import NumpyBlocks
 from nbbn.folded_model import FoldedModel
-from nbbn.formats.csource import elementwise, to_c
+from nbbn.formats.csource import functions, to_c
 from nbbn.formats.csource.buffers import placed
 from nbbn.formats.csource.steps import literal, lower
 from nbbn.layers import (
@@ -285,7 +285,7 @@ def test_activations_everywhere(dtype, tmp_path):
 
 
 def test_every_operator_of_expressions_has_its_c():
-    assert set(elementwise.OPERATORS) == set(OPERATORS)
+    assert set(functions.OPERATORS) == set(OPERATORS)
 
 
 @needs_compiler

@@ -12,7 +12,7 @@ import pytest
 
 import nbbn
 from nbbn import formats
-from nbbn.formats.npz import read_npz
+from nbbn.formats.files import read_npz
 from nbbn.interop import open_model
 
 ROOT = Path(__file__).resolve().parents[1]

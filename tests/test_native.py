@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 from nbbn.formats import files, native
+from nbbn.formats.content import labels_from_json, labels_to_json
 from nbbn.formats.files import FileError
-from nbbn.formats.labels import labels_from_json, labels_to_json
 from nbbn.formats.native import load, save
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.network import Network

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.formats.files import FileError
-from nbbn.formats.npz import read_npz
+from nbbn.formats.files import FileError, read_npz
 
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000

@@ -54,10 +54,8 @@ def standing_for(affine: Affine) -> tuple[dict[str, np.ndarray], float]:
     return {"gamma": affine.gain, "beta": affine.offset, "mean": affine.mean, "var": var}, 0.5
 
 
-def scaled(
-    kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
-    groups: int = 1, dtype: DTypeLike = np.float64,
-) -> np.ndarray:  # fmt: skip
+def scaled(kernel: np.ndarray, before: Affine | None, after: Affine | None, kind: str = "dense",
+           groups: int = 1, dtype: DTypeLike = np.float64) -> np.ndarray:
     """Kernel of a layer and of the batch norms before and after it, either None.
 
     In float64, rounded once to `dtype`. The axes lie in memory as those of `kernel` do; nothing of
@@ -71,8 +69,7 @@ def scaled(
         along, across = along * across, np.ones(1)
     axis = view.ndim - along.ndim  # of the inputs
     for some in _blocks(view.shape[axis]) if len(along) > 1 else [slice(None)]:
-        at = (slice(None),) * axis + (some,)
-        factor = along[some] * across
+        at, factor = (slice(None),) * axis + (some,), along[some] * across
         np.multiply(view[at], factor, out=target[at], dtype=np.float64, casting="same_kind")
     return out
 
@@ -82,10 +79,8 @@ def _blocks(count: int) -> list[slice]:
     return [slice(start, start + _INPUTS_AT_A_TIME) for start in range(0, count, _INPUTS_AT_A_TIME)]
 
 
-def shifted(
-    kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
-    after: Affine | None, kind: str = "dense", groups: int = 1,
-) -> np.ndarray:  # fmt: skip
+def shifted(kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine | None,
+            after: Affine | None, kind: str = "dense", groups: int = 1) -> np.ndarray:
     """Bias (float64) of a layer and of the batch norms before and after it, either None.
 
     The kernel is the layer's own; without a batch norm before it none is needed.
@@ -98,29 +93,20 @@ def shifted(
 
 
 def _by_group(kernel: np.ndarray, kind: str, groups: int) -> np.ndarray:
-    """A view that shows the groups g.
-
-    `conv`: (..., in / g, g, out / g); `transposed`: (..., out / g, g, in / g).
-    """
+    """A view that shows the groups: (..., in / g, g, out / g), transposed (out / g, g, in / g)."""
     if kind not in ("conv", "transposed"):
         return kernel
     return kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
 
 
 def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
-    """One value per input channel, to be broadcast with `_by_group`.
-
-    A group of outputs reads its own inputs.
-    """
+    """One value per input channel, for `_by_group`: a group of outputs reads its own inputs."""
     return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
 
 
 def _along_outputs(values: np.ndarray, shape: tuple[int, ...], kind: str,
                    groups: int) -> np.ndarray:
-    """One value per output channel, to be broadcast with `_by_group`.
-
-    Which axes are the channel differs by kind.
-    """
+    """One value per output channel, for `_by_group`; which axes are the channel differs by kind."""
     if kind == "depthwise":  # channel i * multiplier + m
         return values.reshape(shape[-2:])
     if kind == "conv":
@@ -158,10 +144,8 @@ def check_finite(array: np.ndarray, what: str) -> np.ndarray:
     return array
 
 
-def fold_dense(
-    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
-    epsilon: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def fold_dense(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike,
+               var: ArrayLike, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     """Fold the batch norm that follows a dense layer into the layer.
 
     Parameters
@@ -193,15 +177,13 @@ def fold_dense(
     `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`,
     in float64, cast last. The inputs are not written.
     """
-    checked = _check_kernel(kernel, "dense", (2,))
     given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
-    return _fold(checked, checked.shape[-1], given, epsilon, "dense", 1)
+    return _fold(kernel, given, epsilon, "dense", 1)
 
 
-def fold_conv(
-    kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike,
-    epsilon: float, *, groups: int = 1, kind: str = "conv",
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def fold_conv(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: ArrayLike,
+              var: ArrayLike, epsilon: float, *, groups: int = 1,
+              kind: str = "conv") -> tuple[np.ndarray, np.ndarray]:
     """Fold the batch norm that follows a convolution (1, 2 or 3 spatial axes) into the convolution.
 
     Parameters
@@ -230,17 +212,15 @@ def fold_conv(
     """
     if kind not in _CONV_KINDS:
         raise ValueError(f"kind must be one of {', '.join(_CONV_KINDS)}, got {kind!r}")
-    checked = _check_kernel(kernel, kind, (3, 4, 5))
-    channels = _conv_channels(checked, kind, groups)
     given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
-    return _fold(checked, channels, given, epsilon, kind, int(groups))
+    return _fold(kernel, given, epsilon, kind, groups)
 
 
-def _fold(
-    kernel: np.ndarray, channels: int, given: dict[str, Given], epsilon: float, kind: str,
-    groups: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """`fold_dense` and `fold_conv` once the kernel is known to be good."""
+def _fold(of: ArrayLike, given: dict[str, Given], epsilon: float, kind: str,
+          groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """`fold_dense` and `fold_conv`, of a kind that is known."""
+    kernel = _check_kernel(of, kind)
+    channels = kernel.shape[-1] if kind == "dense" else _conv_channels(kernel, kind, groups)
     arrays = {
         name: _check_channels(name, value, channels, kernel)
         for name, value in given.items()
@@ -249,11 +229,16 @@ def _fold(
     if (arrays["var"] < 0).any():
         least = arrays["var"].min()
         raise ValueError(f"var must not be negative, got a minimum of {least}; pass the variance")
+    if not isinstance(epsilon, Real):
+        raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
+    if not 0 < float(epsilon) < np.inf:
+        raise ValueError(f"epsilon must be above 0 and finite, got {epsilon}; "
+                         "pass the batch norm's own")
     # What overflows here is caught by `cast`, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         gamma, beta = arrays.get("gamma"), arrays.get("beta")
-        affine = affine_of(gamma, beta, arrays["mean"], arrays["var"], _check_epsilon(epsilon))
-        new_kernel = scaled(kernel, None, affine, kind, groups)
+        affine = affine_of(gamma, beta, arrays["mean"], arrays["var"], float(epsilon))
+        new_kernel = scaled(kernel, None, affine, kind, int(groups))
         new_bias = shifted(kernel, arrays.get("bias"), None, affine)
     return cast(new_kernel, kernel.dtype, "kernel"), cast(new_bias, kernel.dtype, "bias")
 
@@ -275,14 +260,14 @@ def _conv_channels(kernel: np.ndarray, kind: str, groups: int) -> int:
     return inner * groups if kind == "transposed" else last
 
 
-def _check_kernel(given: ArrayLike, kind: str, ranks: tuple[int, ...]) -> np.ndarray:
-    kernel = np.asarray(given)
+def _check_kernel(given: ArrayLike, kind: str) -> np.ndarray:
+    kernel, ranks = np.asarray(given), (2,) if kind == "dense" else (3, 4, 5)
     if kernel.dtype not in (np.float32, np.float64):
         raise TypeError(f"kernel must be float32 or float64, got {kernel.dtype}; "
                         "convert it with astype")
     if kernel.ndim not in ranks:
-        axes = " or ".join(str(rank) for rank in ranks)
-        raise ValueError(f"a {kind} kernel must have {axes} axes, got shape {kernel.shape}")
+        raise ValueError(f"a {kind} kernel must have {' or '.join(map(str, ranks))} axes, "
+                         f"got shape {kernel.shape}")
     return _finite("kernel", kernel)
 
 
@@ -297,15 +282,6 @@ def _check_channels(name: str, value: Given, channels: int, kernel: np.ndarray) 
         raise ValueError(f"{name} must have shape ({channels},), one value per output channel of "
                          f"the kernel {kernel.shape}, got {array.shape}")
     return _finite(name, array.astype(np.float64))
-
-
-def _check_epsilon(epsilon: float) -> float:
-    if not isinstance(epsilon, Real):
-        raise TypeError(f"epsilon must be a number, got {type(epsilon).__name__}")
-    if not 0 < float(epsilon) < np.inf:
-        raise ValueError(f"epsilon must be above 0 and finite, got {epsilon}; "
-                         "pass the batch norm's own")
-    return float(epsilon)
 
 
 def _finite(name: str, array: np.ndarray) -> np.ndarray:

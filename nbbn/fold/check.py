@@ -109,8 +109,7 @@ def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run
     unfolded, folded = run(before), run(after)
     ref, got = _outputs(unfolded, x, "unfolded"), _outputs(folded, x, "folded")
     difference = np.abs(got - ref).reshape(len(x), -1)
-    largest = float(np.abs(ref).max(initial=0.0))
-    max_abs = float(difference.max(initial=0.0))
+    largest, max_abs = (float(of.max(initial=0.0)) for of in (np.abs(ref), difference))
     worst = np.argsort(-difference.max(axis=1, initial=0.0), kind="stable")[:BOUND_ROWS]
     spread = _spread(before, unfolded, x[worst], ref[worst])
     spread += _spread(after, folded, x[worst], got[worst])

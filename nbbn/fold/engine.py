@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nbbn.fold import rules
 from nbbn.fold.arithmetic import Affine, compose, scaled, shifted
-from nbbn.fold.graph import Graph, Linear, Node, Norm
+from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
 from nbbn.fold.report import FoldEntry, FoldRefused, FoldReport, SuspiciousChannel
 
 # Batch norm -> where it went: (name, direction), several where its output had several readers.
 _Fates = dict[str, list[tuple[str, str]]]
+_NOTHING = "there is no layer"
+# Node name -> the map to be folded into that node's input, or output.
+_Targets = dict[str, Affine]
 
 
 def fold_graph(graph: Graph, *, strict: bool = False,
@@ -35,50 +37,39 @@ def fold_graph(graph: Graph, *, strict: bool = False,
     # What overflows here is caught when the weights are cast, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious, largest = _gains(source)
-        while _round(graph, fates):
+        while sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms()):
             pass
         told = [norm for norm in source if norm.name in fates or not norm.arithmetic]
         entries = [_entry(graph, norm, fates) for norm in told]
     report = FoldReport((*entries, *outside), suspicious, largest)
-    if strict and report.n_folded < report.n_total:
-        raise FoldRefused(_refused(report))
+    reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
+    if strict and reasons:
+        raise FoldRefused(f"{len(reasons)} of {report.n_total} batch norms cannot be folded: "
+                          f"{', '.join(reasons)}; move them next to a linear layer, or fold with "
+                          "strict=False and keep them")
     return report
 
 
 def folded_kernel(linear: Linear, dtype: DTypeLike = np.float64) -> np.ndarray:
-    """Kernel (nbbn's layout) of a linear node with everything folded in.
-
-    Computed in float64 and rounded once.
-    """
+    """Kernel (nbbn's layout) of a linear node with all folded in: in float64, rounded once."""
+    maps = linear.before, linear.after
     with np.errstate(over="ignore", invalid="ignore"):
-        maps = linear.before, linear.after
         return scaled(linear.kernel(), *maps, linear.kind, linear.groups, dtype)
 
 
 def folded_bias(linear: Linear) -> np.ndarray:
-    """Bias (float64) of a linear node with everything folded in.
-
-    Reads the kernel only for what stood before it.
-    """
+    """Bias (float64) of a linear node with all folded in; reads the kernel for what was before."""
     kernel, maps = None if linear.before is None else linear.kernel(), (linear.before, linear.after)
     with np.errstate(over="ignore", invalid="ignore"):
         return shifted(kernel, linear.bias, *maps, linear.kind, linear.groups)
-
-
-def _round(graph: Graph, fates: _Fates) -> int:
-    """Try each batch norm once; returns how many left."""
-    return sum(_fold(graph, graph.nodes[norm.name], fates) for norm in graph.norms())
 
 
 def _fold(graph: Graph, norm: Node, fates: _Fates) -> bool:
     """Take one batch norm out of the graph, if a rule allows it."""
     if not isinstance(norm, Norm) or norm.obstacle:
         return False
-    ways = {
-        "backward": (rules.backward, graph.join_backward),
-        "forward": (rules.forward, graph.join_forward),
-    }
-    for direction, (rule, join) in ways.items():
+    backward = "backward", _backward, graph.join_backward
+    for direction, rule, join in (backward, ("forward", _forward, graph.join_forward)):
         targets = rule(graph, norm)
         if not isinstance(targets, str) and not _costs(graph, norm, direction, targets):
             join(norm)
@@ -87,7 +78,7 @@ def _fold(graph: Graph, norm: Node, fates: _Fates) -> bool:
     return False
 
 
-def _costs(graph: Graph, norm: Norm, direction: str, targets: rules.Targets) -> bool:
+def _costs(graph: Graph, norm: Norm, direction: str, targets: _Targets) -> bool:
     """Whether products and sums would only move: to the biases of nodes that have none."""
     return norm.arithmetic and direction == "forward" and any(
         isinstance(node := graph.nodes[name], Linear) and node.bias_costs and node.bias is None
@@ -113,7 +104,9 @@ def _entry(graph: Graph, norm: Norm, fates: _Fates) -> FoldEntry:
     """What became of one batch norm of the source."""
     stays = graph.nodes.get(norm.name)
     if isinstance(stays, Norm):
-        return FoldEntry(norm.title, None, None, False, _reason(graph, stays))
+        reason = stays.obstacle or (f"before it: {_backward(graph, stays)}; "
+                                    f"after it: {_forward(graph, stays)}")
+        return FoldEntry(norm.title, None, None, False, reason)
     ends = list(dict.fromkeys(_ends(norm.name, fates)))
     directions = list(dict.fromkeys(direction for _, direction in ends))
     into = ", ".join(graph.nodes[name].title for name, _ in ends)
@@ -128,20 +121,6 @@ def _ends(name: str, fates: _Fates) -> list[tuple[str, str]]:
     return ends
 
 
-def _reason(graph: Graph, norm: Norm) -> str:
-    if norm.obstacle:
-        return norm.obstacle
-    return f"before it: {rules.backward(graph, norm)}; after it: {rules.forward(graph, norm)}"
-
-
-def _refused(report: FoldReport) -> str:
-    reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
-    return (
-        f"{len(reasons)} of {report.n_total} batch norms cannot be folded: {', '.join(reasons)}; "
-        "move them next to a linear layer, or fold with strict=False and keep them"
-    )
-
-
 def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:
     """Channels with var < epsilon, largest gain first, and the largest gain of all."""
     suspicious, largest = [], 0.0
@@ -154,3 +133,104 @@ def _gains(norms: list[Norm]) -> tuple[tuple[SuspiciousChannel, ...], float]:
             found = channel, float(norm.var[channel]), float(gain[channel])
             suspicious.append(SuspiciousChannel(norm.title, *found))
     return tuple(sorted(suspicious, key=lambda c: -c.gain)), largest
+
+
+# -- rules: what takes a batch norm in, or why nothing does
+
+
+def _backward(graph: Graph, norm: Norm) -> _Targets | str:
+    """The linear node that gives what is normalised, with the map to take in; or why none can."""
+    if norm.affine is None:
+        return norm.obstacle
+    return _source(graph, norm.name, norm.inputs[0], norm.affine, norm.axis)
+
+
+def _source(graph: Graph, reader: str, value: str, affine: Affine, axis: int) -> _Targets | str:
+    """`_backward` from a reader of a value, which is to become `affine` of what it is."""
+    node = graph.producer(value)
+    if node is None:
+        return _NOTHING
+    if isinstance(node, Linear):
+        reason = _shared(graph, node, value, reader) or node.obstacle
+        reason = reason or _other_place(affine, axis, node, node.axis_out, node.channels_out)
+        return reason or {node.name: affine}
+    if isinstance(node, Pass) and node.back is not None:
+        carried = _shared(graph, node, value, reader) or node.back(affine, axis)
+        if isinstance(carried, str):
+            return carried
+        return _source(graph, node.name, node.inputs[0], *carried)
+    return f"{node.title} {node.what}"
+
+
+def _shared(graph: Graph, node: Node, value: str, reader: str) -> str:
+    """The reason if others than a reader need a value, which `node` gives, as it is."""
+    others = [other.title for other in graph.readers(value) if other.name != reader]
+    if others:
+        return f"the output of {node.title} is also read by {', '.join(others)}"
+    return f"the output of {node.title} is an output of the graph" if value in graph.outputs else ""
+
+
+def _forward(graph: Graph, norm: Norm) -> _Targets | str:
+    """All nodes that the norm's output reaches, with the maps to take in; or why one cannot."""
+    if norm.affine is None:
+        return norm.obstacle
+    return _targets(graph, norm, norm.outputs[0], norm.affine, norm.axis)
+
+
+def _targets(graph: Graph, source: Node, value: str, affine: Affine, axis: int) -> _Targets | str:
+    """`_forward` for the readers of a value, which loses the map `affine` in front of it."""
+    readers = graph.readers(value)
+    if not readers:
+        return _NOTHING
+    if value in graph.outputs:
+        return f"the output of {source.title} is an output of the graph"
+    targets: _Targets = {}
+    for reader in readers:
+        found = _accept(graph, source, reader, affine, axis)
+        if isinstance(found, str):
+            return found
+        targets.update(found)
+    return targets
+
+
+def _accept(graph: Graph, source: Node, reader: Node, affine: Affine, axis: int) -> _Targets | str:
+    if isinstance(reader, Pass):
+        carried = reader.carry(affine, axis)
+        if isinstance(carried, str):
+            return carried
+        return _targets(graph, reader, reader.outputs[0], *carried)
+    if isinstance(reader, Norm):
+        return _other_norm(source, reader, affine, axis) or {reader.name: affine}
+    if not isinstance(reader, Linear):
+        return f"{reader.title} {reader.what}"
+    reason = reader.obstacle or reader.not_forward
+    reason = reason or _other_place(affine, axis, reader, reader.axis_in, reader.channels_in)
+    return reason or {reader.name: affine}
+
+
+def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:
+    """The reason if two batch norms do not make one; what leaves `first` is normalised again."""
+    if second.arithmetic:
+        return f"{second.title} is written as products and sums"
+    if second.obstacle or second.affine is None:
+        return f"{second.title} stays: {second.obstacle}"
+    if second.axis != axis:
+        which = first.title if isinstance(first, Norm) else f"behind {first.title} it"
+        return f"{which} normalises axis {axis}, {second.title} axis {second.axis}"
+    return _other_channels(affine, second, len(second.affine.gain))
+
+
+def _other_place(affine: Affine, axis: int, linear: Linear, acts_on: int | None,
+                 channels: int) -> str:
+    """The reason if a linear node acts on another axis, whose size may match, or other channels."""
+    if acts_on is None:
+        return f"the number of axes of the input of {linear.title} is not known"
+    if axis != acts_on:
+        return f"it normalises axis {axis}, {linear.title} acts on axis {acts_on}"
+    return _other_channels(affine, linear, channels)
+
+
+def _other_channels(affine: Affine, node: Node, channels: int) -> str:
+    if len(affine.gain) == channels:
+        return ""
+    return f"it normalises {len(affine.gain)} channels, {node.title} has {channels}"

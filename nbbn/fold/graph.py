@@ -14,24 +14,14 @@ Carry = Callable[[Affine, int], "tuple[Affine, int] | str"]
 
 @dataclass(frozen=True)
 class Node:
-    """Something that folding does not look into.
-
-    Attributes
-    ----------
-    name : str
-        Unique in its graph.
-    inputs, outputs : tuple of str
-        Values read and given.
-    what : str
-        What it is, as the end of a sentence that says why it takes in no batch norm.
-    title : str
-        What reports and reasons call it; its name unless given.
-    """
+    """Something that folding does not look into; reads and gives values, by name."""
 
     name: str
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    # What it is, as the end of a sentence that says why it takes in no batch norm.
     what: str = "takes in no batch norm"
+    # What reports and reasons call it; its name unless given.
     title: str = ""
 
     def __post_init__(self) -> None:
@@ -40,71 +30,44 @@ class Node:
 
 @dataclass(frozen=True)
 class Norm(Node):
-    """A batch norm in inference: `affine` along `axis` of its input.
-
-    Attributes
-    ----------
-    affine : Affine
-    axis : int
-        Counted with the batch axis in front, not negative.
-    var : array of shape (channels,)
-    epsilon : float
-    obstacle : str
-        Why it can never be folded; empty where it can.
-    merged : bool
-        Whether `affine` holds another batch norm besides.
-    arithmetic : bool
-        Whether it is written as products and sums, of which a graph has many: it is told of only
-        where it is folded, and holds no other batch norm.
-    """
+    """A batch norm in inference: `affine` along `axis`, counted with the batch axis in front."""
 
     affine: Affine | None = None
     axis: int = 1
     var: np.ndarray = field(default_factory=lambda: np.empty(0))
     epsilon: float = 0.0
+    # Why it can never be folded; empty where it can.
     obstacle: str = ""
+    # Whether `affine` holds another batch norm besides.
     merged: bool = False
+    # Whether it is written as products and sums, of which a graph has many: it is told of only
+    # where it is folded, and holds no other batch norm.
     arithmetic: bool = False
 
 
 @dataclass(frozen=True)
 class Linear(Node):
-    """A dense layer or a convolution, and the affine maps to be folded into it.
+    """A dense layer or a convolution, and the affine maps to be folded in before and after it.
 
-    Attributes
-    ----------
-    kind : {"dense", "conv", "depthwise", "transposed"}
-        And `groups`: as `nbbn.fold_conv` has them.
-    axis_in, axis_out : int or None
-        Channel axes of input and output, counted with the batch axis in front; None where they are
-        not known.
-    channels_in, channels_out : int
-    kernel : callable
-        Makes the kernel, in nbbn's layout; called when the folding is done, so that memory holds
-        few at a time.
-    bias : array of shape (channels_out,) or None
-    obstacle : str
-        Why its weights cannot be changed; empty where they can.
-    not_forward : str
-        Why it cannot take in the batch norm before it; empty where it can.
-    before, after : Affine or None
-        What is to be folded in.
-    bias_costs : bool
-        Whether a first bias takes a node of its own.
+    Kinds, groups and layouts are those of `nbbn.fold_conv`.
     """
 
     kind: str = "dense"
     groups: int = 1
+    # Of the channels, counted with the batch axis in front; None where they are not known.
     axis_in: int | None = None
     axis_out: int | None = None
     channels_in: int = 0
     channels_out: int = 0
+    # Called when the folding is done, so that memory holds few kernels at a time.
     kernel: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
     bias: np.ndarray | None = None
+    # Why its weights cannot be changed, or cannot take in the batch norm before; empty: they can.
     obstacle: str = ""
     not_forward: str = ""
     before: Affine | None = None
     after: Affine | None = None
+    # Whether a first bias takes a node of its own.
     bias_costs: bool = False
 
     @property
@@ -117,12 +80,8 @@ class Linear(Node):
 class Pass(Node):
     """A node with which an affine map may change places, such as a pooling: `f(a(x)) = b(f(x))`.
 
-    Attributes
-    ----------
-    carry : callable
-        From `a` and its axis to `b` and its axis, or to the reason why there is no `b`.
-    back : callable or None
-        From `b` and its axis to `a` and its axis, or to the reason; None where it is not asked.
+    `carry` goes from `a` and its axis to `b` and its axis, or to the reason why there is no `b`;
+    `back` from `b` to `a`, None where it is not asked.
     """
 
     carry: Carry = field(kw_only=True)
@@ -130,21 +89,11 @@ class Pass(Node):
 
 
 class Graph:
-    """Nodes in an order in which they can be computed, and who reads what.
-
-    Parameters
-    ----------
-    nodes : iterable of Node
-    outputs : iterable of str
-        Values that the graph gives out.
-    """
+    """Nodes in an order in which they can be computed, who reads what, and what is given out."""
 
     def __init__(self, nodes: Iterable[Node], outputs: Iterable[str]):
-        self.nodes = {node.name: node for node in nodes}
-        self.outputs = frozenset(outputs)
-        self._producer = {
-            value: node.name for node in self.nodes.values() for value in node.outputs
-        }
+        self.nodes, self.outputs = {node.name: node for node in nodes}, frozenset(outputs)
+        self._producer = {v: node.name for node in self.nodes.values() for v in node.outputs}
         self._readers: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for value in dict.fromkeys(node.inputs):

@@ -25,10 +25,9 @@ def largest_value(name: str) -> Carry:
     def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
         falling = np.flatnonzero(affine.gain < 0)
         if len(falling):
-            return (
-                f"{name} takes maxima, and the gain of {len(falling)} channels ({_first(falling)}) "
-                "is negative, which would make them minima"
-            )
+            shown = ", ".join(map(str, falling[:3])) + (", ..." if len(falling) > 3 else "")
+            return (f"{name} takes maxima, and the gain of {len(falling)} channels ({shown}) is "
+                    "negative, which would make them minima")
         return affine, axis
 
     return carry
@@ -172,8 +171,3 @@ def _axis_along(channels: np.ndarray) -> tuple[np.ndarray, int] | None:
         if (channels == line.reshape(along)).all():
             return line, axis
     return None
-
-
-def _first(channels: np.ndarray) -> str:
-    shown = ", ".join(map(str, channels[:3]))
-    return shown if len(channels) <= 3 else f"{shown}, ..."

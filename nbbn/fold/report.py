@@ -137,10 +137,9 @@ class FoldReport:
                 for entry in self.entries if not entry.folded
             ]
         if self.max_abs_error is not None:
-            lines.append(
-                f"largest difference {self.max_abs_error:.3g} (relative {self.max_rel_error:.3g}) "
-                f"on {self.rows_checked} rows, bound {self.bound:.3g}"
-            )
+            lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
+                         f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
+                         f"bound {self.bound:.3g}")
         if self.entries:
             channels = self.suspicious_channels
             many, shown = len(channels) or "none", channels[:_SHOWN_CHANNELS]
@@ -157,19 +156,16 @@ def _table(entries: tuple[FoldEntry, ...]) -> str:
     """One line per batch norm, plain ASCII."""
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    columns = ["batch norm", "folded", "direction", "into"]
-    table = Table(box=box.ASCII)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    columns = "batch norm", "folded", "direction", "into"
+    table = Table(*(Column(column, overflow="fold") for column in columns), box=box.ASCII)
     for entry in entries:
         folded = "yes" if entry.folded else "no"
-        cells = [entry.name, folded, entry.direction or "-", entry.into or "-"]
+        cells = entry.name, folded, entry.direction or "-", entry.into or "-"
         table.add_row(*map(Text, cells))
     out = StringIO()
-    console = Console(file=out, width=_WIDTH, color_system=None, force_terminal=False,
-                      force_jupyter=False)
-    console.print(table)
+    Console(file=out, width=_WIDTH, color_system=None, force_terminal=False,
+            force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

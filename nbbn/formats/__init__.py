@@ -15,29 +15,19 @@ from typing import Any, NamedTuple
 from nbbn.formats.content import Content, of_answers, of_layers
 from nbbn.formats.files import HDF5, ZIP, FileError, PathLike, first_bytes, read_whole
 
-__all__ = [
-    "READERS", "WRITERS", "Content", "of_answers", "of_layers", "reader_of", "shown_names",
-]
+__all__ = ["READERS", "WRITERS", "Content", "of_answers", "of_layers", "reader_of", "shown_names"]
 
 
 class Reader(NamedTuple):
-    """A format that can be opened.
+    """A format that can be opened."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        What to call its files; none for files that are known only to say why they cannot be opened.
-    suffix : str
-        Files that end so are of this format where their first bytes say nothing; empty for none.
-    begins : callable
-        Whether a file is of this format, from its first 16 bytes and its path.
-    reads : str
-        `module:function`, from a path to `Content`.
-    """
-
+    # What to call its files; none for files that are known only to say why they cannot be opened.
     names: tuple[str, ...]
+    # Files that end so are of this format where their first bytes say nothing; empty for none.
     suffix: str
+    # Whether a file is of this format, from its first 16 bytes and its path.
     begins: Callable[[bytes, PathLike], bool]
+    # `module:function`, from a path to `Content`.
     reads: str
 
     @property
@@ -47,17 +37,10 @@ class Reader(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """A format that networks in inference are written in.
-
-    Attributes
-    ----------
-    what : str
-        What else to say of its files.
-    writes : str
-        `module:function`, of a network and a path, `kind` and `classes`.
-    """
+    """A format that networks in inference are written in; `what` says more of its files."""
 
     what: str
+    # `module:function`, of a network and a path, `kind` and `classes`.
     writes: str
 
     @property
@@ -107,8 +90,7 @@ def reader_of(path: PathLike) -> Reader:
 
     FileError for a missing or a foreign file.
     """
-    start = first_bytes(path)
-    name = str(path).lower()
+    start, name = first_bytes(path), str(path).lower()
     known = [reader for reader in READERS if reader.begins(start, path)]
     known += [reader for reader in READERS if reader.suffix and name.endswith(reader.suffix)]
     if not known:

@@ -36,21 +36,18 @@ def wanted_shapes(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[d
     return wanted
 
 
-def assembled(
-    layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights, dtype: DTypeLike
-) -> Network:
+def assembled(layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights,
+              dtype: DTypeLike) -> Network:
     """The network of these layers, which get Keras's names where they have none, and arrays.
 
     LayerError for arrays that do not fit, or hold NaN or infinity.
     """
-    dtype = np.dtype(dtype)
-    names = [layer.name for layer in layers if layer.name is not None]
+    dtype, names = np.dtype(dtype), [layer.name for layer in layers if layer.name is not None]
     if twice := [name for name in names if names.count(name) > 1]:
         raise LayerError(f"a model's layers need different names, {twice[0]!r} is there already; "
                          "give another name")
-    taken = set(names)
+    taken, named = set(names), []
     own: dict[str, Any] = {"dtype": "float64"} if dtype == np.float64 else {}
-    named = []
     for layer in layers:
         name = layer.name or free_name(type(layer).__name__, taken)
         taken.add(name)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 PathLike = str | os.PathLike[str]
 _FIRST = 16
@@ -29,6 +33,11 @@ class Refused(ValueError):
 BROKEN = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ZeroDivisionError,
     RecursionError, MemoryError,
+)  # fmt: skip
+# What NumPy raises of a broken archive. A single array has no names: TypeError or AttributeError.
+_BROKEN_NPZ = (
+    ValueError, EOFError, TypeError, AttributeError, KeyError, NotImplementedError, RuntimeError,
+    MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -64,22 +73,34 @@ def read_with(path: PathLike, read: Callable[[BinaryIO], T]) -> T:
     try:
         path = Path(path)
         # Before opening: a pipe would block for ever.
-        if path.is_dir():
-            raise FileError(f"{path}: is a folder; give the name of a model file")
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileError(f"{path}: is not a regular file; give the name of a model file")
+            what = "a folder" if path.is_dir() else "not a regular file"
+            raise FileError(f"{path}: is {what}; give the name of a model file")
         with open(path, "rb") as file:
             return read(file)
     except FileNotFoundError as err:
         raise FileError(f"{path}: does not exist; check the path") from err
     except OSError as err:
-        reason = err.strerror or err
-        raise FileError(f"{path}: cannot be read ({reason}); "
+        raise FileError(f"{path}: cannot be read ({err.strerror or err}); "
                         "check the path and its permissions") from err
     except FileError:
         raise
     except ValueError as err:
         raise FileError(f"{one_line(path)}: is no path ({err}); check it") from err
+
+
+def read_npz(path: PathLike) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, none of Python objects; FileError for any other file."""
+
+    def arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        except _BROKEN_NPZ as err:
+            raise FileError(f"{path}: cannot be read: it is no readable .npz file, "
+                            "or holds more than plain numbers; give another") from err
+
+    return read_with(path, arrays)
 
 
 @contextmanager
@@ -98,8 +119,7 @@ def whole_file(path: PathLike) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as err:
-        reason = err.strerror or err
-        raise FileError(f"{path}: cannot be written ({reason}); "
+        raise FileError(f"{path}: cannot be written ({err.strerror or err}); "
                         "check the folder's permissions and space") from err
     finally:
         temporary.unlink(missing_ok=True)

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nbbn.formats.content import Content, Slots
-from nbbn.formats.files import (
-    BROKEN,
-    FileError,
-    PathLike,
-    one_line,
-    read_whole,
-    write_whole,
-)
+from nbbn.formats.files import BROKEN, FileError, PathLike, one_line, read_whole, write_whole
 from nbbn.layers import layer_from_config
 from nbbn.network import Network, Weights
 
@@ -33,9 +27,8 @@ _MAX_HEADER = 100_000_000
 _ADVICE = "write it again with save, or fetch it again"
 
 
-def save(
-    path: PathLike, network: Network, meta: dict[str, Any], slots: Slots | None = None
-) -> None:
+def save(path: PathLike, network: Network, meta: dict[str, Any],
+         slots: Slots | None = None) -> None:
     """Write a network to a file, replaced as a whole once it has been read back and found equal.
 
     `load` gives back `meta`, JSON-ready values (tuples as lists): kind of model, classes, report;
@@ -47,12 +40,9 @@ def save(
 
     if not isinstance(meta, dict):
         raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
-    described = network.check().config()
-    named = _all_named(network, slots or {})
-    header = {
-        "format": FORMAT, "version": VERSION, "network": described, "meta": meta,
-        "sha256": _digest(named),
-    }  # fmt: skip
+    described, named = network.check().config(), _all_named(network, slots or {})
+    header = {"format": FORMAT, "version": VERSION, "network": described, "meta": meta,
+              "sha256": _digest(named)}
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as err:
@@ -92,9 +82,8 @@ def load(path: PathLike) -> Content:
     if found != expected:
         raise FileError(f"{path}: {_first_difference(expected, found)}; {_ADVICE}")
     try:
-        arrays = from_bytes(data)
+        arrays, slots = from_bytes(data), Slots()
         weights: Weights = [{} for _ in config["layers"]]
-        slots: Slots = {}
         for name, array in arrays.items():
             if name.startswith(_SLOTS):
                 slots[name[len(_SLOTS) :]] = array
@@ -120,11 +109,8 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
 
 def _slot_of(name: str) -> str | None:
     """The array whose shape a tensor of an optimiser's state has; None for any other tensor."""
-    parts = name.removeprefix(_SLOTS).split(".")
-    known = (
-        name.startswith(_SLOTS) and len(parts) == 3 and parts[2].isascii() and parts[2].isdigit()
-    )
-    return ".".join(parts[:2]) if known else None
+    found = re.fullmatch(rf"{re.escape(_SLOTS)}([^.]*\.[^.]*)\.[0-9]+", name)
+    return found[1] if found else None
 
 
 def _named(per_layer: list[dict[str, Any]]) -> dict[str, Any]:
@@ -133,8 +119,7 @@ def _named(per_layer: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _all_named(network: Network, slots: Slots) -> dict[str, np.ndarray]:
-    state = {f"{_SLOTS}{name}": array for name, array in slots.items()}
-    return {**_named(network.weights), **state}
+    return _named(network.weights) | {f"{_SLOTS}{name}": array for name, array in slots.items()}
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
@@ -205,7 +190,5 @@ def _first_difference(expected: dict[str, list], found: dict[str, list]) -> str:
         return f"tensor {one_line(extra[0])} belongs to no layer"
     name = next(name for name in expected if expected[name] != found[name])
     (tag, shape), (got_tag, got_shape) = expected[name], found[name]
-    return (
-        f"tensor {name} must be {tag} of shape {shape}, "
-        f"got {one_line(got_tag)} of shape {one_line(got_shape)}"
-    )
+    return (f"tensor {name} must be {tag} of shape {shape}, "
+            f"got {one_line(got_tag)} of shape {one_line(got_shape)}")

@@ -4,15 +4,10 @@
 teaches scikit-learn's converter. A format's own packages are imported when it is read or written.
 """
 
-from nbbn.interop.keras import from_keras
-from nbbn.interop.onnx import from_onnx, to_onnx
-from nbbn.interop.opening import open_model
+from nbbn.interop.programs import from_keras, from_onnx, from_torch, open_model, to_onnx
 from nbbn.interop.skl2onnx import register_skl2onnx
-from nbbn.interop.torch import from_torch
 
-__all__ = [
-    "from_keras", "from_onnx", "from_torch", "open_model", "register_skl2onnx", "to_onnx",
-]
+__all__ = ["from_keras", "from_onnx", "from_torch", "open_model", "register_skl2onnx", "to_onnx"]
 
 
 def __dir__() -> list[str]:

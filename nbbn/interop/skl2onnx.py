@@ -36,8 +36,8 @@ def register_skl2onnx() -> None:
     try:
         from skl2onnx import update_registered_converter as add
     except ImportError as err:
-        why = "register_skl2onnx needs the package skl2onnx: pip install skl2onnx"
-        raise ImportError(why) from err
+        raise ImportError("register_skl2onnx needs the package skl2onnx: "
+                          "pip install skl2onnx") from err
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
     # Both are looked up by skl2onnx itself when it parses a classifier.
@@ -78,7 +78,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Put the network's nodes in skl2onnx's graph."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from nbbn.interop.onnx import to_onnx
+    from nbbn.interop.programs import to_onnx
 
     def add(kind: str, inputs: Any, output: Any, **options: Any) -> None:
         name = scope.get_unique_operator_name(kind)

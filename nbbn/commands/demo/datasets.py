@@ -9,7 +9,7 @@ import numpy as np
 
 from nbbn.commands.errors import UnusableInput
 from nbbn.datasets.mnist import ARRAYS
-from nbbn.formats.npz import read_npz
+from nbbn.formats.files import read_npz
 
 
 class Images(NamedTuple):

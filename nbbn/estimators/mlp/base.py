@@ -19,7 +19,7 @@ from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.transformer import Activations
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
-from nbbn.formats.labels import labels_to_json
+from nbbn.formats.content import labels_to_json
 from nbbn.network import Network
 from nbbn.recalibration import recalibrated
 

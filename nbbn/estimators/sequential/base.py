@@ -21,7 +21,7 @@ from nbbn.estimators.sequential.parameters import Parameters
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.estimators.task import Task
 from nbbn.formats import Content
-from nbbn.formats.labels import labels_to_json
+from nbbn.formats.content import labels_to_json
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network, computation

@@ -27,15 +27,9 @@ def placed(inputs: int, steps: Sequence[Step[Any]], calls: Sequence[str | None],
            copy: Callable[[str, str, int], str]) -> Placed:
     """Give each result a place; the last one's is the output.
 
-    Parameters
-    ----------
-    inputs : int
-        Numbers of the input.
-    steps : sequence of Step
-    calls : sequence of str or None
-        Of each step; None where its result is its source as it stands.
-    copy : callable
-        From two places and a number of numbers to the call that copies the first to the second.
+    `inputs` is how many numbers the input has; of `calls` that of a step is None where its result
+    is its source as it stands; `copy` makes the call that copies from a place to a place so many
+    numbers.
     """
     first = _first_there(steps, calls)
     last_read = {first[source]: i for i, step in enumerate(steps) for source in step.sources}
@@ -49,7 +43,7 @@ def placed(inputs: int, steps: Sequence[Step[Any]], calls: Sequence[str | None],
             places[at] = _buffer(size, free, out.buffers)
         sources = [places[first[source]] for source in step.sources]
         if call is not None:
-            if _in_place(call) and sources[0] != places[at]:
+            if "{0}" not in call and sources[0] != places[at]:
                 out.calls.append(copy(sources[0], places[at], size))
             out.calls.append(call.format(*sources, y=places[at]))
         over = {first[j] for j in (i, *step.sources) if last_read.get(first[j], i) == i}
@@ -64,14 +58,10 @@ def _first_there(steps: Sequence[Step[Any]], calls: Sequence[str | None]) -> dic
     for i, (step, call) in enumerate(zip(steps, calls)):
         there = first[step.sources[0]]
         # In place of what nobody reads any more; the caller's rows are not written.
-        stays = call is None or (_in_place(call) and until[there] <= i)
+        stays = call is None or ("{0}" not in call and until[there] <= i)
         first[i] = there if stays else i
         until[first[i]] = max(until.get(first[i], i), last_read.get(i, i))
     return first
-
-
-def _in_place(call: str) -> bool:
-    return "{0}" not in call
 
 
 def _buffer(size: int, free: list[str], buffers: dict[str, int]) -> str:

@@ -20,48 +20,33 @@ from nbbn.version import __version__
 STACK_BYTES = 1 << 18
 _PER_LINE = 8
 
+_COMMENT = """\
+/* {name}: inference of a network, written by nbbn {version}. C99, no dependency but the C library.
+
+   A row goes in as {inputs} numbers of type {real}, of shape {row}, and comes out as
+   {outputs}, of shape {answer}; in C order, channels last. {meaning}
+
+{of_layers}
+   Compile:   cc -std=c99 -O3 -c {name}.c        and link with -lm; -march=native makes it faster \
+on this machine.
+   Declare:   #define {upper}_DECLARATIONS_ONLY before #include "{name}.c", in C++ too.
+
+   Nothing is allocated and nothing but constants is static: many threads may call these functions \
+at once.
+   They take {upper}_SCRATCH numbers ({bytes} bytes) to work in, the caller's in the functions that
+   end in _with{stack}. Rows are computed one by one.
+*/
+"""
+
 
 def to_c(network: Network, path: str | PathLike[str] | None = None, *, name: str | None = None,
          classes: ArrayLike | None = None, kind: str | None = None) -> str:
-    """The C source of a network in inference.
+    """The C source of a network in inference; `nbbn.folded_model.FoldedModel.to_c` says more.
 
-    Parameters
-    ----------
-    network : Network
-        Of any layers, float32 or float64.
-    path : path-like, optional
-        Where to write the source; the file appears whole or not at all. None writes none.
-    name : str, optional
-        What the names in the source begin with; None: the file's name without its ending, or
-        `model`.
-    classes : array of shape (n_classes,), optional
-        Labels of a classifier.
-    kind : {None, "classifier", "multilabel", "regressor"}
-        What the network's outputs mean.
-
-    Returns
-    -------
-    str
-        Weights are hexadecimal literals, exactly the network's own; a comment says what to call and
-        how to compile.
-
-    Raises
-    ------
-    LayerError
-        For a network whose arrays do not fit its layers, and an operation that has no C function.
-    ValueError
-        For a name that is no C identifier, and a class label that is no C string.
-    FileError
-        Where the file cannot be written.
-
-    Notes
-    -----
-    Nothing is allocated and nothing is static but constants, so that many threads may call the
-    functions at once. Activations take turns in buffers, two in a chain of layers: on the stack,
-    where they take at most 256 KiB together, or the caller's.
-
-    Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a few
-    units in the last place of the largest term.
+    `kind` says what the outputs mean, `classes` are the labels of a classifier. LayerError for
+    arrays that do not fit the layers, and for an operation that has no C function; ValueError for a
+    name that is no C identifier, and a class label that is no C string; FileError where the file
+    cannot be written.
     """
     if name is None:
         name = "model" if path is None else name_for(path)
@@ -83,8 +68,7 @@ class _Source:
     """The file's parts."""
 
     def __init__(self, network: Network, name: str, classes: ArrayLike | None, kind: str | None):
-        self.network, self.name, self.kind = network, name, kind
-        self.upper = name.upper()
+        self.network, self.name, self.upper, self.kind = network, name, name.upper(), kind
         self.classes = None if classes is None else np.asarray(classes)
         self.label_type, self.labels = ("", []) if self.classes is None else _labels(self.classes)
         self.real = "float" if network.dtype == np.float32 else "double"
@@ -101,19 +85,14 @@ class _Source:
         parts = [
             self._comment(),
             f"#ifndef {upper}_DECLARED\n#define {upper}_DECLARED\n\n#include <stddef.h>\n",
-            self._macros(),
-            self._declarations(),
+            self._macros(), self._declarations(),
             f"#endif\n\n#ifndef {upper}_DECLARATIONS_ONLY\n\n#include <math.h>\n",
             self._table(),
             *(self._array(*constant) for constant in lowering.constants.items()),
             sources(lowering.functions, self.real == "float").lstrip("\n"),
-            *(
-                f"static const struct nn_window {name} = {{{', '.join(map(str, numbers))}}};"
-                for numbers, name in lowering.windows.items()
-            ),
-            self._row(),
-            self._definitions(),
-            "#endif\n",
+            *(f"static const struct nn_window {name} = {{{', '.join(map(str, numbers))}}};"
+              for numbers, name in lowering.windows.items()),
+            self._row(), self._definitions(), "#endif\n",
         ]
         return "\n".join(part for part in parts if part)
 
@@ -121,50 +100,23 @@ class _Source:
 
     def _comment(self) -> str:
         name, shapes = self.name, self.network.shapes
-        layers = [
-            f"   {i:3}  {type(layer).__name__:24} {_shape(before):>16} -> {_shape(after)}"
+        layers = (
+            f"   {i:3}  {type(layer).__name__:24} {_shape(before):>16} -> {_shape(after)}\n"
             for i, (layer, before, after) in enumerate(zip(self.network.layers, shapes, shapes[1:]))
-        ]
-        lines = [
-            f"/* {name}: inference of a network, written by nbbn {__version__}. C99, no dependency"
-            " but the C library.",
-            "",
-            f"   A row goes in as {self.inputs} numbers of type {self.real}, of shape"
-            f" {_shape(shapes[0])}, and comes out as",
-            f"   {self.outputs}, of shape {_shape(shapes[-1])}; in C order, channels last."
-            f" {self._meaning()}",
-            "",
-            *layers,
-            "",
-            f"   Compile:   cc -std=c99 -O3 -c {name}.c        and link with -lm;"
-            " -march=native makes it faster on this machine.",
-            f"   Declare:   #define {self.upper}_DECLARATIONS_ONLY before #include \"{name}.c\", in"
-            " C++ too.",
-            "",
-            *self._memory(),
-            "*/",
-        ]
-        return "\n".join(lines) + "\n"
-
-    def _meaning(self) -> str:
+        )
+        meaning = ""
         if self.classes is not None:
-            of = "each class" if self.outputs > 1 else f"{self.name}_labels[1]"
-            return f"Outputs are the probability of {of}."
-        if self.kind == "multilabel":
-            return "Outputs are probabilities; label k holds where output k is above 0.5."
-        return ""
-
-    def _memory(self) -> list[str]:
-        size = self.scratch * self.network.dtype.itemsize
+            of = "each class" if self.outputs > 1 else f"{name}_labels[1]"
+            meaning = f"Outputs are the probability of {of}."
+        elif self.kind == "multilabel":
+            meaning = "Outputs are probabilities; label k holds where output k is above 0.5."
         other = "; on the stack that would be too much"
-        stack = ", on the stack in the others" if self.on_stack else other
-        return [
-            "   Nothing is allocated and nothing but constants is static:"
-            " many threads may call these functions at once.",
-            f"   They take {self.upper}_SCRATCH numbers ({size} bytes) to work in,"
-            " the caller's in the functions that",
-            f"   end in _with{stack}. Rows are computed one by one.",
-        ]
+        return _COMMENT.format(
+            **vars(self), version=__version__, row=_shape(shapes[0]), answer=_shape(shapes[-1]),
+            meaning=meaning, of_layers="".join(layers),
+            bytes=self.scratch * self.network.dtype.itemsize,
+            stack=", on the stack in the others" if self.on_stack else other,
+        )
 
     def _macros(self) -> str:
         numbers = {"INPUTS": self.inputs, "OUTPUTS": self.outputs, "SCRATCH": self.scratch}
@@ -221,12 +173,11 @@ class _Source:
         for name, size in self.buffers.items():
             buffers.append(f"*{name} = scratch + {at}")
             at += size
-        lines = [
+        return "\n".join([
             f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)", "{",
             f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;", "",
             *(f"    {call};" for call in self.calls), "}\n",
-        ]
-        return "\n".join(lines)
+        ])
 
     def _definitions(self) -> str:
         name, upper, parts = self.name, self.upper, []
@@ -282,7 +233,6 @@ def _quoted(text: str) -> str:
         raise ValueError(f"a class label with a NUL character is no C string, got {text!r}; "
                          "rename it")
     # In octal: what is not plain ASCII, and the question mark, which could be part of a trigraph.
-    plain = (
-        chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode()
-    )
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}"
+             for b in text.encode())
     return f'"{"".join(plain)}"'

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass
 class Lowering:
-    """What the calls name.
-
-    Attributes
-    ----------
-    dtype : numpy.dtype
-    constants : dict
-        Arrays by name.
-    windows : dict
-        Name of each `struct nn_window`, by its numbers.
-    functions : set of str
-    """
+    """What the calls name: arrays, each `struct nn_window` by its numbers, and functions."""
 
     dtype: np.dtype
     constants: dict[str, np.ndarray] = field(default_factory=dict)
@@ -46,10 +37,6 @@ class Lowering:
         """`nn_FUNCTION(arguments)`."""
         self.functions.add(function)
         return f"nn_{function}({', '.join(map(str, arguments))})"
-
-    def copy(self, x: str, y: str, count: int) -> str:
-        """A call that copies numbers."""
-        return self.call("copy", x, y, count)
 
     def array(self, step: Step[Any], name: str, values: np.ndarray | None) -> str:
         """A constant array's name; `NULL` for None."""
@@ -68,12 +55,8 @@ class Lowering:
 
 
 def lower(network: Network) -> tuple[Lowering, Placed]:
-    """The calls that compute a row, and what they name.
-
-    LayerError for an operation that has no C function.
-    """
-    out, steps = Lowering(network.dtype), network.computation().steps
-    calls = []
+    """The calls that compute a row, and what they name; LayerError where there is no C function."""
+    out, steps, calls = Lowering(network.dtype), network.computation().steps, list[str | None]()
     for step in steps:
         kind = type(step.operation)
         if kind not in OPERATIONS:
@@ -81,7 +64,7 @@ def lower(network: Network) -> tuple[Lowering, Placed]:
             raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
                              f"it writes {known}")
         calls.append(OPERATIONS[kind](out, step, network.weights[step.layer]))
-    return out, placed(math.prod(network.input_shape), steps, calls, out.copy)
+    return out, placed(math.prod(network.input_shape), steps, calls, partial(out.call, "copy"))
 
 
 def literal(value: np.floating) -> str:
@@ -95,28 +78,23 @@ def literal(value: np.floating) -> str:
 # -- dense layers, convolutions, pools
 
 
+def _pixels(step: Step[Any]) -> int:
+    return math.prod(step.input_shape[:-1])
+
+
 def _weights(out: Lowering, step: Step[Any], arrays: Arrays) -> tuple[str, str]:
     return out.array(step, "kernel", arrays["kernel"]), out.array(step, "bias", arrays.get("bias"))
 
 
 def _dense(out: Lowering, step: Step[op.Dense], arrays: Arrays) -> str:
-    sizes = math.prod(step.input_shape[:-1]), step.input_shape[-1], step.operation.units
+    sizes = _pixels(step), step.input_shape[-1], step.operation.units
     return out.call("dense", "{0}", "{y}", *sizes, *_weights(out, step, arrays))
 
 
-def _convolve(out: Lowering, step: Step[op.Convolve], arrays: Arrays) -> str:
-    window, groups = out.window(step, step.operation.window), step.operation.groups
-    return out.call("conv", "{0}", "{y}", window, groups, *_weights(out, step, arrays))
-
-
-def _depthwise(out: Lowering, step: Step[op.ConvolveDepthwise], arrays: Arrays) -> str:
-    window = out.window(step, step.operation.window)
-    return out.call("depthwise", "{0}", "{y}", window, *_weights(out, step, arrays))
-
-
-def _transposed(out: Lowering, step: Step[op.ConvolveTransposed], arrays: Arrays) -> str:
-    window = out.window(step, step.operation.window)
-    return out.call("transposed", "{0}", "{y}", window, *_weights(out, step, arrays))
+def _convolve(out: Lowering, step: Step[Any], arrays: Arrays, function: str = "conv") -> str:
+    window, operation = out.window(step, step.operation.window), step.operation
+    groups = [operation.groups] if isinstance(operation, op.Convolve) else []
+    return out.call(function, "{0}", "{y}", window, *groups, *_weights(out, step, arrays))
 
 
 def _pool(out: Lowering, step: Step[op.Pool], arrays: Arrays) -> str:
@@ -133,8 +111,7 @@ def _batch_norm(out: Lowering, step: Step[op.BatchNorm], arrays: Arrays) -> str:
     beta = arrays.get("beta", np.zeros_like(mean))
     named = {"mean": mean, "gain": gain, "beta": beta}
     names = (out.array(step, name, values) for name, values in named.items())
-    channels = step.input_shape[-1]
-    return out.call("batch_norm", "{y}", _pixels(step), channels, *names)
+    return out.call("batch_norm", "{y}", _pixels(step), step.input_shape[-1], *names)
 
 
 def _row_norm(out: Lowering, step: Step[op.RowNorm], arrays: Arrays) -> str:
@@ -146,10 +123,6 @@ def _row_norm(out: Lowering, step: Step[op.RowNorm], arrays: Arrays) -> str:
 
 
 # -- number by number, and moves
-
-
-def _pixels(step: Step[Any]) -> int:
-    return math.prod(step.input_shape[:-1])
 
 
 def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> str:
@@ -191,8 +164,10 @@ def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
 
 
 OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]] = {
-    op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
-    op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
-    op.Reshape: _nothing, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
+    op.Dense: _dense, op.Convolve: _convolve,
+    op.ConvolveTransposed: partial(_convolve, function="transposed"),
+    op.ConvolveDepthwise: partial(_convolve, function="depthwise"), op.Pool: _pool,
+    op.BatchNorm: _batch_norm, op.RowNorm: _row_norm, op.Elementwise: _elementwise,
+    op.Softmax: _softmax, op.Permute: _permute, op.Reshape: _nothing, op.Pad: _pad,
+    op.Repeat: _repeat, op.Disturb: _nothing,
 }

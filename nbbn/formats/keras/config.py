@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbbn import initializers, layers
 from nbbn.formats.assembly import MAX_LAYERS
@@ -12,13 +10,10 @@ from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.initializers import Initializer
 from nbbn.layers import Layer
 
-_KNOWN = {
-    name: cls
-    for name in layers.__all__
-    if isinstance(cls := getattr(layers, name), type)
-    and issubclass(cls, Layer)
-    and name not in ("Input", "Layer")
-}
+_KNOWN: dict[str, type[Layer]] = {
+    name: cls for name in layers.__all__ if name not in ("Input", "Layer")
+    and isinstance(cls := getattr(layers, name), type) and issubclass(cls, Layer)
+}  # fmt: skip
 # Policies by name: all of them keep their weights in float32 or float64.
 _DTYPES = {"float32": None, "mixed_float16": None, "mixed_bfloat16": None, "float64": "float64"}
 # Arguments that some version of Keras writes and that say nothing here, with the values at which
@@ -27,8 +22,7 @@ _NEUTRAL = {"groups": (1,), "virtual_batch_size": (None,), "rms_scaling": (False
 _WITHOUT_EFFECT = ("fused", "renorm_clipping", "renorm_momentum", "autocast")
 
 
-@dataclass(frozen=True)
-class KerasLayer:
+class KerasLayer(NamedTuple):
     """A layer as the file has it: Keras's class and name, and nbbn's layer (None for an input)."""
 
     class_name: str
@@ -36,8 +30,7 @@ class KerasLayer:
     layer: Layer | None
 
 
-@dataclass(frozen=True)
-class KerasModel:
+class KerasModel(NamedTuple):
     """A model as the file describes it: its layers from first to last, and the shape of one row."""
 
     name: str | None
@@ -46,10 +39,7 @@ class KerasModel:
 
 
 def read_model(config: Any) -> KerasModel:
-    """The model of a JSON config.
-
-    Refused, with the layer's name, for anything that is not one known layer after the other.
-    """
+    """The model of a JSON config; Refused for all but one known layer after the other."""
     try:
         kind, inner = config["class_name"], config["config"]
         entries = inner if isinstance(inner, list) else inner["layers"]
@@ -74,12 +64,13 @@ def read_model(config: Any) -> KerasModel:
 
 def _in_a_row(config: dict, entries: list) -> list:
     """The layers of a functional model in the order in which rows pass them."""
-    for what in ("input_layers", "output_layers"):
-        if len(_ends(config[what])) != 1:
-            raise Refused(f"has {len(_ends(config[what]))} {what.replace('_layers', 's')}; "
-                          "models with one are read")
-    by_name = {entry["name"]: entry for entry in entries}
-    (first,), (last,) = _ends(config["input_layers"]), _ends(config["output_layers"])
+    ends: list[str] = []
+    for what in ("input", "output"):
+        names = _ends(config[f"{what}_layers"])
+        if len(names) != 1:
+            raise Refused(f"has {len(names)} {what}s; models with one are read")
+        ends += names
+    (first, last), by_name = ends, {entry["name"]: entry for entry in entries}
     after: dict[str, str] = {}
     for name, entry in by_name.items():
         if name == first:
@@ -152,27 +143,23 @@ def _read_layer(entry: dict) -> KerasLayer:
         kind, config = "ReLU", {**config, "max_value": 6.0}
         del config["activation"]
     try:
-        return KerasLayer(entry["class_name"], name,
-                          _KNOWN[kind](**_arguments(_KNOWN[kind], config)))
-    except Refused as err:
-        raise Refused(f"{where}: {err}") from None
+        layer = _KNOWN[kind](**_arguments(_KNOWN[kind], config))
     except BROKEN as err:
-        raise Refused(f"{where}: {one_line(err)}") from None
+        raise Refused(f"{where}: {err if isinstance(err, Refused) else one_line(err)}") from None
+    return KerasLayer(entry["class_name"], name, layer)
 
 
 def _is_keras_own(entry: dict) -> bool:
     """Whether a class is Keras's and not a custom one of the same name; old files do not tell."""
     module, registered = entry.get("module"), entry.get("registered_name")
-    own = module is None or (
-        isinstance(module, str) and module.split(".")[0] in ("keras", "tf_keras", "builtins")
-    )
+    roots = "keras", "tf_keras", "builtins"
+    own = module is None or (isinstance(module, str) and module.split(".")[0] in roots)
     return own and registered in (None, entry.get("class_name"))
 
 
 def _arguments(cls: type[Layer], config: dict) -> dict:
     """Keras's arguments of a layer as nbbn's."""
-    taken = {f.name for f in dataclasses.fields(cls) if f.init} | set(cls.__dataclass_fields__)
-    arguments: dict[str, Any] = {}
+    taken, arguments = cls.__dataclass_fields__, dict[str, Any]()
     for key, value in config.items():
         if key in ("batch_input_shape", "batch_shape"):
             continue  # `_input_shape` reads it
@@ -205,11 +192,8 @@ def _initializer(value: Any) -> Initializer | None:
     """Keras's initializer, or the default for one that nbbn lacks: weights are in the file."""
     try:
         if isinstance(value, dict):
-            config = {
-                k: v
-                for k, v in value["config"].items()
-                if k not in ("input_axes", "output_axes", "dtype")
-            }
+            unknown = {"input_axes", "output_axes", "dtype"}
+            config = {key: of for key, of in value["config"].items() if key not in unknown}
             value = {"class_name": value["class_name"], "config": config}
         return initializers.get(value)
     except BROKEN:
@@ -239,10 +223,8 @@ def _input_shape(config: dict, inner: Any, entries: list) -> tuple[int, ...]:
     places = [first.get("batch_shape"), first.get("batch_input_shape")]
     for part in (inner, config):
         if isinstance(part, dict):
-            places += [
-                part.get("build_input_shape"),
-                (part.get("build_config") or {}).get("input_shape"),
-            ]
+            places.append(part.get("build_input_shape"))
+            places.append((part.get("build_config") or {}).get("input_shape"))
     shape = next((place for place in places if place is not None), None)
     if shape is None:
         raise Refused("the shape of its rows is not known: the model was saved before it was built")

@@ -24,14 +24,7 @@ def _limit_memory(size: int) -> None:
 
 
 class Walk:
-    """Describes what a group holds.
-
-    Attributes
-    ----------
-    arrays : list of bytes
-    left : int
-        Bytes that further arrays and texts may take.
-    """
+    """Describes what a group holds; further arrays and texts may take `left` bytes."""
 
     def __init__(self, left: int):
         self.arrays: list[bytes] = []
@@ -49,9 +42,8 @@ class Walk:
             if self._entries > _MAX_ENTRIES:
                 raise ValueError(f"has more than {_MAX_ENTRIES} entries")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                entries[name] = {
-                    "refused": "is a link to another place; only what the file holds itself is read"
-                }
+                why = "is a link to another place; only what the file holds itself is read"
+                entries[name] = {"refused": why}
             elif isinstance(entry := group[name], h5py.Group):
                 entries[name] = self.group(entry, depth + 1)
             elif isinstance(entry, h5py.Dataset):
@@ -103,14 +95,10 @@ def main() -> None:
     try:
         with h5py.File(h5py.h5f.open_file_image(data)) as file:
             tree = walk.group(file)
-    except (
-        OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, MemoryError,
-    ) as err:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as err:
         sys.exit(f"{type(err).__name__}: {err}")
     text = json.dumps(tree).encode(errors="replace")
-    sys.stdout.buffer.write(len(text).to_bytes(8, "little") + text)
-    for array in walk.arrays:
-        sys.stdout.buffer.write(array)
+    sys.stdout.buffer.writelines([len(text).to_bytes(8, "little"), text, *walk.arrays])
 
 
 if __name__ == "__main__":

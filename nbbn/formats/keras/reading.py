@@ -6,22 +6,17 @@ import io
 import json
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
 
 from nbbn.formats.assembly import assembled, wanted_shapes
 from nbbn.formats.content import Content, of_layers
-from nbbn.formats.files import (
-    BROKEN,
-    HDF5,
-    ZIP,
-    FileError,
-    PathLike,
-    Refused,
-    one_line,
-    read_whole,
-)
+from nbbn.formats.files import BROKEN, HDF5, ZIP, FileError, PathLike, Refused, one_line, read_whole
 from nbbn.formats.keras import hdf5
 from nbbn.formats.keras.config import KerasModel, check_layers, read_model
 from nbbn.layers import Layer
@@ -31,12 +26,10 @@ from nbbn.utils import keras_name
 _BROKEN = (
     *BROKEN, zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, NotImplementedError,
 )  # fmt: skip
-_MAX_CONFIG = 2**24
-# Weights hardly shrink by compression: what claims to grow by more than this is a bomb.
-_MAX_GROWTH = 16
-_SMALL = 2**20
+_MAX_CONFIG, _PIECE = 2**24, 2**20
 # Names that some version gives the arrays that nbbn calls otherwise.
 _ALIASES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_variance": "var"}
+Arrays = dict[str, np.ndarray]
 
 
 def read(path: PathLike) -> Content:
@@ -63,8 +56,12 @@ def _from_zip(data: bytes) -> Content:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
         layers = check_layers(model)
-        weights = _entry(archive, "model.weights.h5", max(_SMALL, _MAX_GROWTH * len(data)))
-    return _assembled(model, layers, _ByClass(hdf5.Hdf5(weights), model))
+        weights = _entry(archive, "model.weights.h5", hdf5.most_bytes(data))
+    root = hdf5.read(weights)
+    known = ("layers", "_layer_checkpoint_dependencies")
+    top = next((hdf5.group_in(root, name) for name in known if name in root["entries"]), None)
+    places = _named_places(top) or _places_by_class(model) if top else {}
+    return _assembled(model, layers, partial(_by_place, top or {}, places))
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -76,7 +73,7 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
                       "save the model again")
     with archive.open(name) as entry:
         parts, size = [], 0
-        while part := entry.read(_SMALL):
+        while part := entry.read(_PIECE):
             size += len(part)
             if size > limit:
                 raise Refused(f"{name} unpacks to more than {limit} bytes, which no model's does; "
@@ -85,101 +82,74 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-class _ByClass:
-    """Arrays of `model.weights.h5`: `layers/<class in snake case, numbered>/vars/<index>`.
-
-    Newer files say the layer's name beside them, which then counts.
-    """
-
-    def __init__(self, file: hdf5.Hdf5, model: KerasModel):
-        self._file = file
-        known = ("layers", "_layer_checkpoint_dependencies")
-        tops = [name for name in known if file.has(file.root, name)]
-        self._layers = file.group(file.root, tops[0]) if tops else None
-        own = zip((keras.name for keras in model.layers), _class_names(model))
-        self._places = self._named() or dict(own)
-
-    def _named(self) -> dict[str, str]:
-        """Place of each layer by its name, where the file says it."""
-        places: dict[str, str] = {}
-        if self._layers is None:
-            return places
-        for place in self._file.names(self._layers):
-            group = self._file.group(self._layers, place)
-            if self._file.has(group, "vars"):
-                for name in self._file.texts(self._file.group(group, "vars"), "name") or ():
-                    if name in places:
-                        raise Refused(f"has weights of two layers named {one_line(name)!r}")
-                    places[name] = place
-        return places
-
-    def read(self, layer: Layer, wanted: dict) -> dict[str, np.ndarray]:
-        if self._layers is None or layer.name not in self._places:
-            raise hdf5.Hdf5Error("its weights are missing")
-        group = self._file.group(self._layers, self._places[layer.name], "vars")
-        if (found := len(self._file.names(group))) != len(wanted):
-            raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
-        return {
-            name: self._file.array(group, str(i), shape)
-            for i, (name, shape) in enumerate(wanted.items())
-        }
+def _by_place(top: dict, places: dict[str, str], layer: Layer, wanted: dict) -> Arrays:
+    """A layer's arrays in `model.weights.h5`: `layers/<place>/vars/<index>`."""
+    if layer.name not in places:
+        raise hdf5.Hdf5Error("its weights are missing")
+    group = hdf5.group_in(top, places[layer.name], "vars")
+    if (found := len(group["entries"])) != len(wanted):
+        raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
+    return {name: hdf5.array_in(group, str(i), shape)
+            for i, (name, shape) in enumerate(wanted.items())}
 
 
-def _class_names(model: KerasModel) -> list[str]:
-    """Keras's names of the layers' places: the class in snake case, numbered from the second on."""
-    seen: dict[str, int] = {}
-    names = []
+def _named_places(top: dict) -> dict[str, str]:
+    """Place of each layer by its name, which newer files say beside the arrays."""
+    places: dict[str, str] = {}
+    for place in top["entries"]:
+        group = hdf5.group_in(top, place)
+        if "vars" in group["entries"]:
+            for name in hdf5.group_in(group, "vars")["texts"].get("name") or ():
+                if name in places:
+                    raise Refused(f"has weights of two layers named {one_line(name)!r}")
+                places[name] = place
+    return places
+
+
+def _places_by_class(model: KerasModel) -> dict[str, str]:
+    """The same in older files: the class in snake case, numbered from the second on."""
+    seen: Counter[str] = Counter()
+    places = {}
     for keras in model.layers:
         name = keras_name(keras.class_name)
-        names.append(f"{name}_{seen[name]}" if name in seen else name)
-        seen[name] = seen.get(name, 0) + 1
-    return names
+        places[keras.name] = f"{name}_{seen[name]}" if seen[name] else name
+        seen[name] += 1
+    return places
 
 
 # -- .h5
 
 
 def _from_hdf5(data: bytes) -> Content:
-    file = hdf5.Hdf5(data)
-    config = file.texts(file.root, "model_config")
+    root = hdf5.read(data)
+    config = root["texts"].get("model_config")
     if not config:
         raise Refused("holds weights without layers; save the whole model: "
                       "model.save('name.keras')")
     model = read_model(_json(config[0].encode()))
-    return _assembled(model, check_layers(model), _ByPath(file))
+    layers = check_layers(model)
+    return _assembled(model, layers, partial(_by_path, hdf5.group_in(root, "model_weights")))
 
 
-class _ByPath:
-    """Arrays of a whole-model HDF5 file: each layer's group lists their paths, ending in names."""
+def _by_path(top: dict, layer: Layer, wanted: dict) -> Arrays:
+    """A layer's arrays in a whole-model file: its group lists their paths, ending in names."""
+    group = hdf5.group_in(top, str(layer.name))
+    paths: dict[str, list[str]] = {}
+    for path in _paths(group["texts"]):
+        name = path.split("/")[-1].split(":")[0]
+        paths[_ALIASES.get(name, name)] = path.split("/")
+    if set(paths) != set(wanted):
+        raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
+    return {name: hdf5.array_in(hdf5.group_in(group, *paths[name][:-1]), paths[name][-1], shape)
+            for name, shape in wanted.items()}
 
-    def __init__(self, file: hdf5.Hdf5):
-        self._file = file
-        self._layers = file.group(file.root, "model_weights")
 
-    def read(self, layer: Layer, wanted: dict) -> dict[str, np.ndarray]:
-        group = self._file.group(self._layers, str(layer.name))
-        paths: dict[str, list[str]] = {}
-        for path in self._paths(group):
-            *_, last = path.split("/")
-            name = last.split(":")[0]
-            paths[_ALIASES.get(name, name)] = path.split("/")
-        if set(paths) != set(wanted):
-            raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
-        arrays = {}
-        for name, shape in wanted.items():
-            *groups, last = paths[name]
-            arrays[name] = self._file.array(self._file.group(group, *groups), last, shape)
-        return arrays
-
-    def _paths(self, group: dict) -> list[str]:
-        """The attribute that lists them, which Keras cuts in pieces where it is long."""
-        whole = self._file.texts(group, "weight_names")
-        if whole is not None:
-            return whole
-        pieces: list[list[str]] = []
-        while piece := self._file.texts(group, f"weight_names{len(pieces)}"):
-            pieces.append(piece)
-        return [path for piece in pieces for path in piece]
+def _paths(texts: dict[str, list[str]]) -> list[str]:
+    """The attribute that lists them, which Keras cuts in pieces where it is long."""
+    if "weight_names" in texts:
+        return texts["weight_names"]
+    pieces = (texts.get(f"weight_names{i}") for i in count())
+    return [path for piece in takewhile(bool, pieces) for path in piece or ()]
 
 
 # -- both
@@ -191,12 +161,13 @@ def _json(text: bytes) -> Any:
     return json.loads(text)
 
 
-def _assembled(model: KerasModel, layers: list[Layer], source: _ByClass | _ByPath) -> Content:
-    """The model, with the arrays that `source` reads."""
+def _assembled(model: KerasModel, layers: list[Layer],
+               read_arrays: Callable[[Layer, dict], Arrays]) -> Content:
+    """The model, with the arrays that `read_arrays` finds."""
     weights = []
     for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
         try:
-            weights.append(source.read(layer, wanted) if wanted else {})
+            weights.append(read_arrays(layer, wanted) if wanted else {})
         except BROKEN as err:
             raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): "
                           f"{one_line(err)}") from err

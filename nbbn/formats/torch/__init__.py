@@ -1,4 +1,4 @@
-"""PyTorch's state dicts: `tensors` reads them, `match` finds modules, `order` turns images."""
+"""PyTorch's state dicts: `tensors` reads them, `match` finds modules, `reading` makes networks."""
 
 from nbbn.formats.torch.reading import read, refuse
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,19 +20,25 @@ _PART_OF = {
 _PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """A module of the state dict: its path, and its tensors by their last name."""
 
     path: str
     tensors: dict[str, Tensor]
 
     @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of what a layer takes, by the tensors' last name."""
+        return {part: t.shape for part, t in self.tensors.items() if part != "num_batches_tracked"}
+
+    @property
     def shown(self) -> str:
         """Its tensors and their shapes, in an error's words."""
-        shapes = ", ".join(f"{part} {t.shape}" for part,
-                           t in self.tensors.items() if part != "num_batches_tracked")
-        return f"{self.path!r} ({shapes})"
+        return f"{self.path!r} ({_listed(self.shapes)})"
+
+
+def _listed(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{part} {shape}" for part, shape in shapes.items())
 
 
 def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
@@ -50,10 +56,8 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
 def wanted_tensors(layer: Layer,
                    arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
-    return {
-        _PART_OF[array]: (array, torch_shape(layer, array, shape))
-        for array, shape in arrays.items()
-    }
+    return {_PART_OF[array]: (array, torch_shape(layer, array, shape))
+            for array, shape in arrays.items()}
 
 
 def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -82,18 +86,16 @@ def in_our_layout(layer: Layer, array: str, values: np.ndarray,
     return values.transpose(2, 3, 1, 0)
 
 
-def match(
-    modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str], *,
-    in_order: bool,
-) -> list[Module]:
+def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str],
+          in_order: bool) -> list[Module]:
     """The module of each layer, which has arrays, of shapes by name.
 
     Layers of `named` take the modules of these paths, behind a prefix if all have the same, such as
-    `module.`. With `in_order` the modules may be
-    taken in the order in which they come. Else, and where that order shows that they were sorted by
-    name, modules whose names differ in their numbers alone keep the order of these, and shapes must
-    tell the rest. Refused for names of no module, for modules that are missing, left over, of other
-    shapes, or in no order that can be told.
+    `module.`. With `in_order` the modules may be taken in the order in which they come. Else, and
+    where that order shows that they were sorted by name, modules whose names differ in their
+    numbers alone keep the order of these, and shapes must tell the rest. Refused for names of no
+    module, for modules that are missing, left over, of other shapes, or in no order that can be
+    told.
     """
     left, found = list(modules), {}
     prefix = _prefix([m.path for m in left], [str(la.name) for la, _ in layers if la.name in named])
@@ -102,10 +104,8 @@ def match(
             own = next(module for module in left if module.path == f"{prefix}{layer.name}")
             found[i] = _checked(own, layer, arrays)
             left.remove(own)
-    if in_order and _keeps_the_order(left):
-        rows = [left]
-    else:
-        rows = [sorted(row, key=_natural) for row in _alike(left)]
+    sort = not (in_order and _keeps_the_order(left))
+    rows = [sorted(row, key=_natural) for row in _alike(left)] if sort else [left]
     for i, (layer, arrays) in enumerate(layers):
         if i not in found:
             found[i] = _next(rows, layer, arrays)
@@ -142,12 +142,15 @@ def _next(rows: list[list[Module]], layer: Layer, arrays: dict) -> Module:
         raise Refused(f"{paths} both fit layer {_shown(layer, arrays)}, and the order of modules "
                       "is not known (the tensors are sorted by name); name the layers after the "
                       f"modules: name={fitting[0][0].path!r}")
-    return (fitting or heads)[0].pop(0) if fitting else _checked(heads[0][0], layer, arrays)
+    return fitting[0].pop(0) if fitting else _checked(heads[0][0], layer, arrays)
 
 
 def _fits(module: Module, layer: Layer, arrays: dict) -> bool:
-    shapes = {part: t.shape for part, t in module.tensors.items() if part != "num_batches_tracked"}
-    return shapes == {part: shape for part, (_, shape) in wanted_tensors(layer, arrays).items()}
+    return module.shapes == _shapes(layer, arrays)
+
+
+def _shapes(layer: Layer, arrays: dict) -> dict[str, tuple[int, ...]]:
+    return {part: shape for part, (_, shape) in wanted_tensors(layer, arrays).items()}
 
 
 def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
@@ -158,17 +161,14 @@ def _checked(module: Module, layer: Layer, arrays: dict) -> Module:
 
 
 def _shown(layer: Layer, arrays: dict) -> str:
-    shapes = ", ".join(f"{part} {shape}" for part,
-                       (_, shape) in wanted_tensors(layer, arrays).items())
+    shapes = _listed(_shapes(layer, arrays))
     return f"{layer.name!r} ({type(layer).__name__}, which takes {shapes})"
 
 
 def _keeps_the_order(modules: list[Module]) -> bool:
     """Whether the tensors come as torch keeps them: weight before bias, modules by number."""
-    parts = all(
-        list(module.tensors) == [part for part in _PARTS if part in module.tensors]
-        for module in modules
-    )
+    parts = all(list(module.tensors) == [part for part in _PARTS if part in module.tensors]
+                for module in modules)
     return parts and all(row == sorted(row, key=_natural) for row in _alike(modules))
 
 

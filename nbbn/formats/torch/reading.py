@@ -1,4 +1,7 @@
-"""Weights of PyTorch models, for layers that are given: a state dict holds no layers."""
+"""Weights of PyTorch models, for layers that are given: a state dict holds no layers.
+
+Where rows stand for images, features are put in order: PyTorch flattens channels first.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ from nbbn.formats.assembly import assembled, wanted_shapes
 from nbbn.formats.content import Content, of_layers
 from nbbn.formats.files import BROKEN, FileError, PathLike, Refused, one_line
 from nbbn.formats.torch.match import Module, in_our_layout, match, modules_of, wanted_tensors
-from nbbn.formats.torch.order import Order, feature_orders
 from nbbn.formats.torch.parametrized import plain
 from nbbn.formats.torch.tensors import Tensor, read_tensors
-from nbbn.layers import Dense, Layer
+from nbbn.layers import Dense, Flatten, GroupNormalization, Layer, Reshape
+
+# `order[j]` is torch's index of nbbn's feature j; None: they are the same.
+Order = np.ndarray | None
 
 
 def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int], named: Collection[str],
@@ -29,7 +34,7 @@ def read(source: Any, layers: Sequence[Layer], input_shape: Sequence[int], named
     try:
         wanted = wanted_shapes(layers, input_shape)
         with_arrays = [(layer, arrays) for layer, arrays in zip(layers, wanted) if arrays]
-        modules = iter(match(modules_of(plain(tensors)), with_arrays, named, in_order=in_order))
+        modules = iter(match(modules_of(plain(tensors)), with_arrays, named, in_order))
         orders: list[Order] = [None] * (len(layers) + 1)
         if flatten == "channels_first":
             orders = feature_orders(layers, input_shape)
@@ -68,3 +73,67 @@ def _arrays(module: Module, layer: Layer, shapes: dict, before: Order,
             array = array[..., after]
         arrays[name] = array
     return arrays
+
+
+# -- images
+
+
+def feature_orders(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[Order]:
+    """The order of the features before each layer, and after the last.
+
+    Refused where rows stand in torch's order and a layer, or the model's end, depends on it.
+    """
+    before, orders = tuple(input_shape), list[Order]([None])
+    for i, layer in enumerate(layers):
+        after, order = layer.output_shape(before), orders[-1]
+        if isinstance(layer, Flatten | Reshape) and before != after:
+            order = _reshaped(layer, before, after, order)
+        elif isinstance(layer, Dense):
+            order = _of_images(layers[i + 1 :], after)
+        elif isinstance(layer, GroupNormalization) and order is not None:
+            if layer.group_count(before) > 1:
+                raise Refused(f"layer {layer.name!r} normalises groups of features that torch has "
+                              "in another order; use Reshape")
+        orders.append(order)
+        before = after
+    if orders[-1] is not None:
+        raise Refused("the model ends in flattened images, which torch has channels first; "
+                      "end it before the Flatten")
+    return orders
+
+
+def channels_first(shape: Sequence[int]) -> Order:
+    """Torch's index of each value of an image `(height, width, channels)`, in nbbn's order."""
+    height, width, channels = shape
+    image = np.arange(height * width * channels).reshape(channels, height, width)
+    order = image.transpose(1, 2, 0).reshape(-1)
+    return order if (np.diff(order) != 1).any() else None
+
+
+def _reshaped(layer: Layer, before: tuple, after: tuple, order: Order) -> Order:
+    if len(before) == 3 and len(after) == 1:
+        return channels_first(before)
+    if len(before) == 1 and len(after) == 3:
+        wanted = channels_first(after)
+        if wanted is None or order is None:
+            same = wanted is order
+        else:
+            same = np.array_equal(wanted, order)
+        if not same:
+            raise Refused(f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's "
+                          "order")
+        return None
+    images = [shape for shape in (before, after) if len(shape) == 3]
+    if order is not None or any(channels_first(image) is not None for image in images):
+        raise Refused(f"layer {layer.name!r} reshapes rows of shape {before} to {after}, "
+                      "which torch has in another order")
+    return None
+
+
+def _of_images(following: Sequence[Layer], shape: tuple) -> Order:
+    """The order in which a Dense must put its outputs: that of the images made of them later."""
+    if len(shape) != 1:
+        return None
+    ends = next((layer for layer in following if isinstance(layer, Reshape | Dense)), None)
+    image = ends.output_shape(shape) if isinstance(ends, Reshape) else ()
+    return channels_first(image) if len(image) == 3 else None

@@ -7,10 +7,9 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,18 +23,8 @@ _WRAPPERS = (
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8"}
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor whose numbers are fetched once its shape is known to be right.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    double : bool
-        Whether it is of float64.
-    fetch : callable
-        Its numbers as a NumPy array of floats.
-    """
+class Tensor(NamedTuple):
+    """A tensor, whether of float64, and what fetches its floats once its shape is known to fit."""
 
     shape: tuple[int, ...]
     double: bool
@@ -142,9 +131,8 @@ def _of_safetensors(path: PathLike, data: bytes) -> dict[str, Tensor]:
     tensors = {}
     for name, entry in entries:
         if entry["dtype"] not in _SAFETENSORS:
-            raise FileError(
-                f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; only floats are read"
-            )
+            raise FileError(f"{path}: {one_line(name)} is of {one_line(entry['dtype'])}; "
+                            "only floats are read")
         shape, double = tuple(entry["shape"]), entry["dtype"] == "F64"
         tensors[name] = Tensor(shape, double, partial(_decoded, entry))
     return tensors
@@ -153,7 +141,6 @@ def _of_safetensors(path: PathLike, data: bytes) -> dict[str, Tensor]:
 def _decoded(entry: dict[str, Any]) -> np.ndarray:
     count = math.prod(entry["shape"])
     array = np.frombuffer(entry["data"], _SAFETENSORS[entry["dtype"]], count)
-    array = array.reshape(entry["shape"])
     if entry["dtype"] == "BF16":  # the upper half of a float32
         array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array
+    return array.reshape(entry["shape"])

@@ -1,0 +1,273 @@
+"""Models from files of other programs, and models as ONNX files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nbbn import formats
+from nbbn.folded_model import FoldedModel
+from nbbn.formats.files import PathLike
+from nbbn.layers import Layer
+from nbbn.loading import for_inference, model_of
+from nbbn.models.sequential import Sequential
+from nbbn.utils import keras_name
+
+if TYPE_CHECKING:
+    from nbbn.loading import Model
+
+
+def open_model(path: PathLike) -> Model:
+    """Open a model that nbbn, Keras or an ONNX exporter wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        nbbn's own file, a `.keras` or whole-model `.h5` file, or an `.onnx` file; its content tells
+        which.
+
+    Returns
+    -------
+    FoldedModel, Sequential, MLPClassifier, MLPRegressor, SequentialClassifier, SequentialRegressor
+        Ready for `predict`: what was saved for nbbn's own file, else what `from_keras` and
+        `from_onnx` return.
+
+    Raises
+    ------
+    FileError
+        For a missing, broken or foreign file; for one with weights alone (`.pt`, a safetensors file
+        of another program) it says that `from_torch` reads them with the layers.
+    ImportError
+        Where the package that reads such files is not installed; names the extra.
+    """
+    return model_of(formats.reader_of(path).read(path), path)
+
+
+def from_keras(path: PathLike) -> Sequential:
+    """Read a model that Keras saved, with h5py and json; Keras is not needed.
+
+    Parameters
+    ----------
+    path : path-like
+        A `.keras` file, or an HDF5 file (`.h5`) of a whole model; of Keras 3, or of Keras 2 with
+        the same layers. Its content tells which, not its name.
+
+    Returns
+    -------
+    Sequential
+        Built, with the file's weights, running statistics and trainable flags; not compiled.
+
+    Raises
+    ------
+    ImportError
+        Without the package h5py.
+    FileError
+        For a missing, broken or foreign file, and for a model that nbbn cannot hold: several
+        inputs, layers that are no single path, layers that it does not have, custom ones and
+        `Lambda` (no code is run) included. The message names file and layer.
+
+    Notes
+    -----
+    Sequential models and functional ones of one path are read. Weights are found by the layers'
+    names. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are float32,
+    give a model in float32, and float64 gives one in float64. Arguments of `compile` and the
+    optimiser's state are not read: call `compile` before training on. An initializer that nbbn does
+    not have becomes the layer's default one, which only new weights would show.
+
+    No more memory is taken than a small multiple of the file's size, whatever the file promises.
+    h5py reads in a process of its own, since damaged files can make the HDF5 library crash.
+    """
+    from nbbn.formats import keras
+
+    return model_of(keras.read(path), path)
+
+
+def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
+               layers: Sequence[Layer] | Sequential, *,
+               flatten: str = "channels_first") -> Sequential:
+    """Layers of nbbn with the weights of a PyTorch model.
+
+    Parameters
+    ----------
+    state_dict_or_path : mapping or path-like
+        A state dict, of tensors or arrays; or a file of one: `.safetensors`, read without torch, or
+        `.pt`, where torch is installed and reads it with `weights_only=True`. Of a checkpoint the
+        entry `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `params_ema`,
+        `params`, `ema` or the like is taken, the first of these that is there.
+    layers : list of Layer or Sequential
+        The network, as nbbn's layers say it, the first with the shape of its rows (`Input`, or
+        `input_shape=`). Images have their channels last.
+    flatten : {"channels_first", "channels_last"}
+        The order in which the PyTorch model flattens images: its own, or, where the model turns
+        them by `permute(0, 2, 3, 1)` before, nbbn's. A state dict does not say it, and the wrong
+        one gives wrong numbers without a word: compare a few rows.
+
+    Returns
+    -------
+    Sequential
+        New and built, not compiled; what is given stays as it is.
+
+    Raises
+    ------
+    FileError
+        For a missing, broken or foreign file, and for tensors that do not fit the layers: missing,
+        left over, or of other shapes. The message names module and layer.
+    TypeError, ValueError
+        For layers that are none, do not fit each other, or do not say the shape of their rows.
+    ImportError
+        For a `.pt` file where torch is not installed.
+
+    Notes
+    -----
+    A layer with a name takes the module of that path in the state dict (`name="features.0"`),
+    behind a prefix that all have, such as `module.` or `_orig_mod.`; a name of no module is
+    refused. The other layers with weights take the other modules in order, which is that of
+    definition in the PyTorch model: Linear, Conv2d, ConvTranspose2d, BatchNorm, LayerNorm and
+    GroupNorm. Weight norm and spectral norm are computed; other parametrisations are refused. A
+    safetensors file has lost the order: there, modules whose paths differ in their numbers alone
+    keep the order of these, shapes tell the rest, and where they cannot, the error asks for names.
+
+    Kernels are turned into nbbn's layouts: `(out, in)` to `(in, out)`, `(out, in, h, w)` to
+    `(h, w, in, out)`. A Dense after a Flatten of images has its rows put in nbbn's order, as torch
+    flattens channels first; the same goes for norms in between, and for a Dense before a Reshape to
+    images.
+
+    Epsilon and momentum are not in a state dict: they are the given layers'. PyTorch's defaults are
+    `epsilon=1e-5` and `momentum=0.9` here (its own 0.1 weights the new value). Its running variance
+    is the unbiased one; it is kept as it is stored. Padding is the layers', too: torch's
+    `padding=1` with a stride above 1 is `ZeroPadding2D(1)` and `padding="valid"` here.
+
+    The result computes in float64 if the layers say so, or if all tensors are of float64; else in
+    float32.
+    """
+    from nbbn.formats import torch
+
+    if flatten not in ("channels_first", "channels_last"):
+        raise ValueError("flatten must be 'channels_first' or 'channels_last', the order in which "
+                         f"the PyTorch model flattens images, got {flatten!r}")
+    if not isinstance(layers, Sequential | list | tuple):
+        raise TypeError("from_torch takes a list of layers or a Sequential, "
+                        f"got {type(layers).__name__}")
+    own = None if isinstance(layers, Sequential) else [layer.name for layer in layers]
+    model = layers if isinstance(layers, Sequential) else Sequential(layers)
+    if not model.built:
+        raise ValueError("from_torch needs the shape of one row: "
+                         "begin the layers with Input((...)), or give the first input_shape=")
+    network = model.network()
+    if own is None:
+        own = [layer.name for layer in network.layers if not _is_automatic(layer)]
+    named = {name for name in own if name is not None}
+    content = torch.read(state_dict_or_path, network.layers, network.input_shape, named, flatten)
+    return model_of(content, "state_dict")
+
+
+def _is_automatic(layer: Layer) -> bool:
+    """Whether a `Sequential` may have named the layer after its class: no module's name then."""
+    return bool(re.fullmatch(rf"{keras_name(type(layer).__name__)}(_[0-9]+)?", layer.name or ""))
+
+
+def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
+    """Read an ONNX model whose layers stand in a row.
+
+    Parameters
+    ----------
+    path_or_proto : path-like or onnx.ModelProto
+        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of
+        weights beside the model are read where they lie in its folder.
+
+    Returns
+    -------
+    Sequential or FoldedModel
+        A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and
+        `probabilities`, as `to_onnx` writes classifiers; it holds what the file holds, batch norms
+        included. Else a built `Sequential`, not compiled.
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    FileError
+        For a missing, broken or foreign file, and for a graph that nbbn cannot hold. The message
+        names the node and its operator.
+    TypeError
+        For anything but a path or a model.
+
+    Notes
+    -----
+    nbbn has the channels of images last. A graph whose convolutions read its input as it is,
+    channels first, gives a model that takes (n, height, width, channels) and, if it ends in images,
+    returns them so; weights after a flattening are put in order. A graph that transposes its input
+    first, as those of Keras and nbbn do, takes the rows that it declares.
+
+    Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
+    batch norm); Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool,
+    GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros, Resize
+    and Upsample that repeat the nearest number; BatchNormalization, LayerNormalization,
+    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
+    Sigmoid, Tanh, Softplus, Softsign, Mish, Exp, Softmax, Clip and Min on top of a ReLU, and the
+    forms of several nodes that exporters give activations, softmax and norms; Flatten, Reshape,
+    Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+
+    The model computes in float64 if the graph's input is of float64, else in float32. A layer may
+    differ from the one that was written where it computes the same: a depthwise convolution for a
+    grouped one, a batch norm for an affine map.
+    """
+    from nbbn.formats.onnx.read import read
+
+    return model_of(read(path_or_proto), "the ONNX model")
+
+
+def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
+    """Write a model as an ONNX file (needs the extra `onnx`).
+
+    Parameters
+    ----------
+    model : estimator, Sequential or FoldedModel
+        Fitted; it stays as it is.
+    path : path-like or None
+        The file appears whole or not at all. None writes none.
+    fold : bool
+        Fold the batch norms into their neighbours first, which is checked on random rows; else they
+        are nodes of their own.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Opset 13 (17 with a layer norm), checked by `onnx.checker`.
+
+    Raises
+    ------
+    ImportError
+        Without the package onnx.
+    TypeError
+        For anything that is no model, or a `fold` that is no bool.
+    LayerError, ValueError
+        For a model that is not fitted, or that ONNX cannot express.
+    FoldCheckFailed
+        With `fold`, where the outputs differ by more than rounding explains.
+    FileError
+        Where the file cannot be written.
+
+    Notes
+    -----
+    The input `x` has shape (n, features) or (n, height, width, channels) and the dtype that the
+    model computes in: float64 for an estimator that was fitted on float64, else float32. Outputs:
+
+    =============================== ================================================================
+    a classifier                    `label` (n,): int64, strings for classes that are strings, the
+                                    index of the class for any others; `probabilities` (n, classes),
+                                    two columns for a binary one
+    a classifier of several labels  `label` (n, labels) of int64, 0 or 1; `probabilities` (n,
+                                    labels)
+    a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a
+                                    single target
+    =============================== ================================================================
+    """
+    from nbbn.formats.onnx.file import import_onnx
+
+    if not isinstance(fold, bool):
+        raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
+    import_onnx("to_onnx")
+    whole = for_inference(model)
+    return (whole.fold() if fold else whole).to_onnx(path)
