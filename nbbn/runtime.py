@@ -84,19 +84,34 @@ def num_threads(n: int | None) -> Iterator[None]:
 
 def run_parallel(threads: int, function: Callable[..., Any], *args: Any) -> None:
     """Call a parallel function with `threads` of Numba's; its own setting is restored."""
+    with _parallel:
+        _run(threads, function, args)
+
+
+def run_if_free(threads: int, function: Callable[..., Any], *args: Any) -> bool:
+    """`run_parallel`, unless another call's region is running; whether it was run."""
+    if not _parallel.acquire(blocking=False):
+        return False
+    try:
+        _run(threads, function, args)
+    finally:
+        _parallel.release()
+    return True
+
+
+def _run(threads: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     import numba
     global _used_threads
-    with _parallel:
-        _used_threads = True
-        before = numba.get_num_threads()
-        if before == threads:
-            function(*args, threads)
-            return
-        numba.set_num_threads(threads)
-        try:
-            function(*args, threads)
-        finally:
-            numba.set_num_threads(before)
+    _used_threads = True
+    before = numba.get_num_threads()
+    if before == threads:
+        function(*args, threads)
+        return
+    numba.set_num_threads(threads)
+    try:
+        function(*args, threads)
+    finally:
+        numba.set_num_threads(before)
 
 
 def _started() -> bool:

@@ -1,10 +1,16 @@
-"""How many threads train best just now: the one heuristic that looks at the clock."""
+"""How many threads serve best just now: the heuristics that look at the clock.
+
+A team of threads waits for the one that has no core: beside a busy process a call of 50 us takes
+the milliseconds until that thread's next time slice. The bits do not depend on the number.
+"""
 
 from __future__ import annotations
 
-# Most seconds between two returns to Python within an epoch (Ctrl-C and progress), and seconds of
-# the first run.
-CHUNK_SECONDS, FIRST_SECONDS = 0.3, 0.01
+# Most seconds between two trials within an epoch, those of the first run, and most of a run: then
+# Python looks at Ctrl-C, progress and the clock.
+CHUNK_SECONDS, FIRST_SECONDS, RUN_SECONDS = 0.3, 0.01, 0.03
+# How many times slower a step is than the last run's that calls for a trial at once.
+TURN = 1.5
 # Seconds of a trial of the other way, and how much faster it must be to be taken.
 TRIAL_SECONDS, TRIAL_MARGIN = 1e-3, 0.9
 
@@ -41,7 +47,7 @@ class ThreadChoice:
             return way, 1 if way not in self._started else min(
                 left, self._steps(TRIAL_SECONDS, self._best)
             )
-        span = TRIAL_SECONDS if way != self._best else CHUNK_SECONDS if threads == 1 else self._span
+        span = min(self._span, RUN_SECONDS) if way == self._best else TRIAL_SECONDS
         return way, min(left, self._steps(span, way))
 
     def _steps(self, span: float, way: int) -> int:
@@ -55,10 +61,11 @@ class ThreadChoice:
         if threads not in self._started:
             self._started.add(threads)
             return
-        self._seconds[threads] = seconds / steps
+        before, self._seconds[threads] = self._seconds.get(threads), seconds / steps
         if threads == self._best:  # where steps come one by one, many make a run
             self._since += seconds
-            self._trial_is_due = 2 * self._since >= self._span
+            slower = before is not None and seconds / steps > TURN * before
+            self._trial_is_due = slower or 2 * self._since >= self._span
             return
         self._since, self._trial_is_due = 0.0, False
         best = self._seconds[threads if self._best is None else self._best]
@@ -66,3 +73,55 @@ class ThreadChoice:
             self._best, self._span = threads, FIRST_SECONDS
         else:
             self._span = min(2 * self._span, CHUNK_SECONDS)
+
+
+# Calls from a bad one on a team to the next trial of a team: the first distance, and the longest,
+# which keeps trials out of the 99th percentile.
+FIRST_CALLS, MOST_CALLS = 4, 512
+# Calls on a team between two looks at what one thread takes.
+CALLS_TO_LOOK = 256
+# A call on a team that takes so many times what one thread does has waited for a core.
+WAITED = 1.5
+
+
+class CallChoice:
+    """One thread or the team for calls that each take microseconds to milliseconds.
+
+    Calls are on the team while that is no slower than one thread. After one that was, calls are on
+    one thread, and the team is tried after 4 calls, 8, 16 and so on to 512, until it wins again.
+    Several Python threads may ask at once: what they note is of whole calls, in any order.
+    """
+
+    def __init__(self) -> None:
+        # Seconds a row, by the size of a call: of one thread fast to fall and slow to rise, of the
+        # team smoothed.
+        self._alone: dict[int, float] = {}
+        self._team: dict[int, float] = {}
+        self._distance, self._calls = FIRST_CALLS, 0
+        self._on_team = True
+
+    def next(self, rows: int) -> bool:
+        """Whether the next call, of so many rows, is on the team."""
+        self._calls += 1
+        if self._on_team:
+            return rows.bit_length() in self._alone and self._calls < CALLS_TO_LOOK
+        return self._calls >= self._distance
+
+    def note(self, rows: int, team: bool, seconds: float) -> None:
+        """Take the time of a call."""
+        size, seconds = rows.bit_length(), seconds / rows
+        alone, of_team = self._alone.get(size), self._team.get(size, seconds)
+        if not team:
+            known = seconds if alone is None else alone + 0.1 * (seconds - alone)
+            self._alone[size] = min(seconds, known)
+            if self._on_team:  # a look
+                self._calls, self._on_team = 0, of_team <= self._alone[size]
+            return
+        self._team[size] = of_team + 0.1 * (seconds - of_team)
+        if alone is None or seconds <= alone * (WAITED if self._on_team else 1.0):
+            if not self._on_team:
+                self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
+                self._team[size] = seconds
+        else:
+            self._distance = FIRST_CALLS if self._on_team else min(2 * self._distance, MOST_CALLS)
+            self._on_team, self._calls = False, 0

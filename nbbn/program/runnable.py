@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from nbbn import runtime
@@ -11,6 +13,7 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
 from nbbn.program.program import Program, Segment
+from nbbn.thread_choice import CallChoice
 
 
 class TrainingRun:
@@ -79,6 +82,7 @@ class InferenceRun:
         self.outputs, self.block = lowered.outputs, lowered.block
         self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
         self._work = lowered.program.sizes.get(Segment.WORK, 0)
+        self._choice = CallChoice()
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Outputs for numeric rows of any shape, a row each."""
@@ -104,15 +108,19 @@ class InferenceRun:
         if rows * self._work_per_row > _WORTH_A_TEAM:
             threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
         if threads == 1:
-            call = (self.table, self.params, x, out, self._work, self.block)
-            executor.run_blocks_alone(*call)
-        else:
+            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            return
+        began, team = time.perf_counter(), self._choice.next(rows)
+        if team:
             block = -(-rows // threads)
             if self.in_tiles:
                 # Two blocks a thread at least, so that all finish together, in whole tiles.
                 block = max(8, -(-rows // (2 * threads)) // 8 * 8)
             call = (self.table, self.params, x, out, self._work, min(self.block, block))
-            runtime.run_parallel(threads, executor.run_blocks, *call)
+            team = runtime.run_if_free(threads, executor.run_blocks, *call)
+        if not team:
+            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+        self._choice.note(rows, team, time.perf_counter() - began)
 
 
 def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,
