@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils._param_validation import StrOptions
 
 from nbbn.estimators import checks
 from nbbn.estimators.task import Task
@@ -17,6 +18,9 @@ from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
 from nbbn.network import Network
 from nbbn.runtime import num_threads
+
+# scikit-learn's rules for a classifier's `class_weight`.
+CLASS_WEIGHT = [None, dict, list, StrOptions({"balanced"})]
 
 
 def threads(n_jobs: int | None) -> int | None:

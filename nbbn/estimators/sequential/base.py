@@ -16,15 +16,17 @@ from sklearn.utils.validation import check_is_fitted
 from nbbn import losses
 from nbbn.callbacks import EarlyStopping
 from nbbn.estimators import checks
+from nbbn.estimators.base import NetworkEstimator
 from nbbn.estimators.sequential.output_layer import default_loss, output_layer, targets
-from nbbn.estimators.sequential.parameters import Parameters
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.estimators.task import Task
 from nbbn.formats import Content
 from nbbn.formats.labels import labels_to_json
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
+from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network, computation
+from nbbn.optimizers import Optimizer
 from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
@@ -42,8 +44,23 @@ class LayersTask(Task):
     columns: ClassVar[str] = "{name} has {columns} outputs, but {since} {outputs}"
 
 
-class BaseSequential(Parameters):
+class BaseSequential(NetworkEstimator):
     """What both estimators share."""
+
+    layers: Iterable[Any]
+    loss: str | Loss | None
+    optimizer: str | Optimizer
+    batch_size: int
+    epochs: int
+    validation_fraction: float
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    shuffle: bool
+    dtype: str | None
+    verbose: bool | int
+    random_state: Any
+    warm_start: bool
 
     model_: Sequential
     history_: dict[str, list[float]]
