@@ -36,8 +36,7 @@ def threads(n_jobs: int | None) -> int | None:
 class NetworkEstimator(BaseEstimator):
     """A network behind scikit-learn's contract."""
 
-    # Whether targets are classes.
-    _classifies: ClassVar[bool] = False
+    _classifies: ClassVar[bool] = False  # whether targets are classes
 
     n_jobs: int | None
     callbacks: Any

@@ -62,10 +62,8 @@ class Fit(Watcher):
     # Gets `stop_training` from callbacks; told when the trainer's weights are newer than its own.
     model: BaseModel
     loop: Loop
-    # For the model's layers at this moment.
-    make_trainer: Callable[[], Trainer]
-    # The rows with their targets as given.
-    samples: Samples
+    make_trainer: Callable[[], Trainer]  # for the model's layers at this moment
+    samples: Samples  # the rows with their targets as given
     measure: Measure
     callbacks: CallbackList
     history: History

@@ -19,12 +19,9 @@ class Architecture:
     """Layers of an MLP."""
 
     layers: tuple[Layer, ...]
-    # Columns of the input.
-    features: int
-    # Index of each dense layer, the output layer last.
-    dense: tuple[int, ...]
-    # Index of each hidden layer's batch norm.
-    norms: tuple[int | None, ...]
+    features: int  # columns of the input
+    dense: tuple[int, ...]  # index of each dense layer, the output layer last
+    norms: tuple[int | None, ...]  # index of each hidden layer's batch norm
 
     @property
     def computation(self) -> Computation:

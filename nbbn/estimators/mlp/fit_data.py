@@ -41,21 +41,15 @@ class Given:
 class FitData:
     """What is fitted."""
 
-    # Targets encoded, weights of classes included.
-    samples: Samples
-    # Weights of the rows without those of classes.
-    own_weights: np.ndarray | None
-    # Rows that are measured after every epoch; targets encoded.
-    validation: Samples | None
-    # Which of the rows are trained on; None for all.
-    chosen: np.ndarray | None
+    samples: Samples  # targets encoded, weights of classes included
+    own_weights: np.ndarray | None  # weights of the rows without those of classes
+    validation: Samples | None  # rows that are measured after every epoch; targets encoded
+    chosen: np.ndarray | None  # which of the rows are trained on; None for all
     task: MLPTask
-    # What is computed in.
-    dtype: np.dtype
+    dtype: np.dtype  # what is computed in
     architecture: Architecture
     hidden: tuple[Hidden, ...]
-    # Whether weights and statistics are those of an earlier fit.
-    goes_on: bool
+    goes_on: bool  # whether weights and statistics are those of an earlier fit
 
     @classmethod
     def of(cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None,

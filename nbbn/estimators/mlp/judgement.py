@@ -33,8 +33,7 @@ class Course:
     """What is noted of every epoch, or iteration, and who hears of it."""
 
     state: FitState
-    # The most.
-    epochs: int
+    epochs: int  # the most
     report: Silence
     callbacks: FitCallbacks
     # Loss and score of the validation rows at this moment.
@@ -62,22 +61,17 @@ class Judgement(Watcher):
     course: Course
     trainer: Trainer
     rates: Rates
-    # How many are trained on.
-    rows: int
-    # More epochs than `patience` without an improvement by `tol` end the fit.
-    tol: float
+    rows: int  # how many are trained on
+    tol: float  # more epochs than `patience` without an improvement by `tol` end the fit
     patience: float
     # What decides when to stop and, for the latter two, which epoch is kept: the training `loss`,
     # or the validation rows' `val_score` or `val_loss`.
     stop_by: str
-    # Whether hits are counted.
-    classifies: bool
-    # Whether there is one epoch.
-    incremental: bool
+    classifies: bool  # whether hits are counted
+    incremental: bool  # whether there is one epoch
     # For a checkpoint, with the snapshot of the best epoch.
     save: Callable[[np.ndarray | None], None]
-    # Snapshot of the best epoch, where one is kept.
-    best: np.ndarray | None
+    best: np.ndarray | None  # snapshot of the best epoch, where one is kept
 
     def run(self, loop: Loop) -> None:
         """Train until the epochs are over or nothing improves.
@@ -90,11 +84,8 @@ class Judgement(Watcher):
             self.best = self.trainer.snapshot()
         try:
             if not (state.converged or loop.run(state.epochs, most, self)):
-                warn(
-                    f"Stochastic Optimizer: Maximum iterations ({most}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                )
+                warn(f"Stochastic Optimizer: Maximum iterations ({most}) reached and the "
+                     "optimization hasn't converged yet.", ConvergenceWarning)
         except KeyboardInterrupt:
             warn("Training interrupted by user.")
         finally:
@@ -147,10 +138,8 @@ class Judgement(Watcher):
     def _slow_down(self) -> None:
         """Lower the rate of an adaptive schedule, or end the fit."""
         state, say = self.course.state, self.course.report.say
-        message = (
-            f"{_DECIDES[self.stop_by]} did not improve more than tol={self.tol:f} for "
-            f"{self.patience} consecutive epochs."
-        )
+        message = (f"{_DECIDES[self.stop_by]} did not improve more than tol={self.tol:f} for "
+                   f"{self.patience} consecutive epochs.")
         if self.rates.slow_down():
             state.stale = 0
             say(f"{message} Setting learning rate to {state.rate:f}")

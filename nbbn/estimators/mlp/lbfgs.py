@@ -44,12 +44,9 @@ class Objective:
     """The loss of all rows and its gradient, by a vector of kernels, biases, gammas, betas."""
 
     architecture: Architecture
-    # L2 penalty of the kernels.
-    alpha: float
-    # As the trainer reads them.
-    samples: Samples
-    # To start from.
-    weights: Weights
+    alpha: float  # L2 penalty of the kernels
+    samples: Samples  # as the trainer reads them
+    weights: Weights  # to start from
     # The loss of the network's outputs, where the engine's is not scikit-learn's to the last digit.
     measure: Callable[[np.ndarray], float] | None = None
 

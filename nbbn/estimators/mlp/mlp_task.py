@@ -21,10 +21,8 @@ _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cro
 class MLPTask(Task):
     """A task, and the loss that it is trained by."""
 
-    # By the estimators' name.
-    loss: str = "log_loss"
-    # Where the Huber loss turns linear, or the quantile.
-    level: float = 1.0
+    loss: str = "log_loss"  # by the estimators' name
+    level: float = 1.0  # where the Huber loss turns linear, or the quantile
 
     @classmethod
     def of_classes(cls, classes: np.ndarray) -> MLPTask:

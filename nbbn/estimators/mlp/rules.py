@@ -25,8 +25,7 @@ class Hidden:
 
     units: int
     activation: str
-    # `pre`, `post`, or empty without batch norm.
-    norm: str
+    norm: str  # `pre`, `post`, or empty without batch norm
     dropout: float
 
 
