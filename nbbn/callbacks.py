@@ -147,17 +147,11 @@ class CallbackList:
         for callback in self.callbacks:
             getattr(callback, name)(*args)
 
-    def batch_begin(self, batch: int) -> None:
-        """Before a training batch."""
+    def call_batch(self, when: str, batch: int, logs: Logs) -> None:
+        """Call what looks at the `begin` or the `end` of a training batch, by both of its names."""
         for callback in self.callbacks:
-            callback.on_batch_begin(batch, {})
-            callback.on_train_batch_begin(batch, {})
-
-    def batch_end(self, batch: int, logs: Logs) -> None:
-        """After a training batch."""
-        for callback in self.callbacks:
-            callback.on_batch_end(batch, logs)
-            callback.on_train_batch_end(batch, logs)
+            for name in (f"on_batch_{when}", f"on_train_batch_{when}"):
+                getattr(callback, name)(batch, logs)
 
 
 class History(Callback):
@@ -223,11 +217,8 @@ class _Monitor(Callback):
     def _value(self, logs: Logs | None) -> float | None:
         logs = logs or {}
         if self.monitor not in logs:
-            warnings.warn(
-                f"{type(self).__name__}: {self.monitor!r} is not among the figures "
-                f"({', '.join(logs)}); it does nothing",
-                stacklevel=3,
-            )
+            warnings.warn(f"{type(self).__name__}: {self.monitor!r} is not among the figures "
+                          f"({', '.join(logs)}); it does nothing", stacklevel=3)
         return logs.get(self.monitor)
 
 
@@ -363,10 +354,8 @@ class ModelCheckpoint(_Monitor):
         if not self._improves(value, self.best):
             self._say(f"Epoch {epoch + 1}: {self.monitor} did not improve from {best}")
             return False
-        self._say(
-            f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, "
-            f"saving model to {path}"
-        )
+        self._say(f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, "
+                  f"saving model to {path}")
         self.best = value
         return True
 
@@ -498,9 +487,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.on_train_end()
-        self._header = not (
-            self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
-        )
+        held = os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+        self._header = not (self.append and held)
         self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

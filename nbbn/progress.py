@@ -143,8 +143,7 @@ def fit_reporter(verbose: bool | int, epochs: int, rows: int, steps: int = 1,
         return Silence()
     from rich.errors import LiveError
 
-    screen = _screen()
-    if screen is not None:
+    if (screen := _screen()) is not None:
         try:
             return FitBar(epochs, rows, steps, step, screen)
         except LiveError:  # rich before 14.1 draws one bar at a time, and there is one already
@@ -192,12 +191,8 @@ def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
         return Silence()
     if verbose != 2 and (screen := _screen()) is not None:
         return EpochBars(epochs, steps, screen)
-
-
-    def line(epoch: int, seconds: float, logs: dict[str, float]) -> str:
-        return f"Epoch {epoch + 1}/{epochs} - {_line(steps, seconds, logs)}"
-
-    return Lines(line)
+    return Lines(lambda epoch, seconds, logs:
+                 f"Epoch {epoch + 1}/{epochs} - {_line(steps, seconds, logs)}")
 
 
 def steps_line(steps: int, seconds: float, logs: dict[str, float]) -> str:

@@ -68,8 +68,7 @@ class Loop:
     plans: Iterator[tuple[np.ndarray, np.ndarray]]
     # Learning rates and weight decays of these steps, as `Trainer.epoch` takes them.
     rates: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray | None]] = (
-        lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps))
-    )
+        lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps)))
 
     def run(self, first: int, last: int, watcher: Watcher) -> bool:
         """Train epochs `first` to `last`, counted from 0; whether the watcher stopped it."""

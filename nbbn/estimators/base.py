@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -143,11 +143,9 @@ class NetworkEstimator(BaseEstimator):
             self.__dict__ = before
             raise
 
-    @contextmanager
-    def _own_threads(self) -> Iterator[None]:
+    def _own_threads(self) -> AbstractContextManager[None]:
         """Within, as many threads are used as `n_jobs` says."""
-        with num_threads(threads(self.n_jobs)):
-            yield
+        return num_threads(threads(self.n_jobs))
 
     def __sklearn_clone__(self) -> Any:
         """A clone has the same callbacks, not copies: what they record comes together."""

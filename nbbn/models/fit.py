@@ -102,7 +102,7 @@ class Fit(Watcher):
     def part_begins(self, done: int, left: int) -> int:
         by_batch = self.callbacks.by_batch
         if by_batch:
-            self.callbacks.batch_begin(done)
+            self.callbacks.call_batch("begin", done, {})
         self._trainer()
         self.model._trains()
         count = 1 if by_batch else self._pace if self.progress.moves else left
@@ -112,7 +112,7 @@ class Fit(Watcher):
     def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
         logs = self.measure.passing(so_far)
         if self.callbacks.by_batch:
-            self.callbacks.batch_end(done - 1, logs)
+            self.callbacks.call_batch("end", done - 1, logs)
             if self.model.stop_training:
                 return True
         elif self.progress.moves and not self._last:

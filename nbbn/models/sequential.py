@@ -321,10 +321,9 @@ class Sequential(BaseModel):
             yield order, edges
 
     def _trainer(self, samples: Samples, rows: int, *, exactly: bool = True) -> Trainer:
+        weighted = False if samples.row_weights is None else self._weighting
         return self._require_compiled("fit").trainer_for(
-            self._layers, samples.x.dtype, rows, exactly=exactly,
-            weighted=False if samples.row_weights is None else self._weighting,
-        )  # fmt: skip
+            self._layers, samples.x.dtype, rows, exactly=exactly, weighted=weighted)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:

@@ -53,11 +53,9 @@ class Architecture:
 
     def of_whole_batches(self) -> Architecture:
         """The same, its running statistics those of the last batch."""
-        layers = (
+        return replace(self, layers=tuple(
             replace(layer, momentum=0.0) if isinstance(layer, BatchNormalization) else layer
-            for layer in self.layers
-        )
-        return replace(self, layers=tuple(layers))
+            for layer in self.layers))
 
 
 def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
@@ -120,10 +118,8 @@ def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[A
     coefs = [weights[i]["kernel"] for i in architecture.dense]
     zeros = (np.zeros(kernel.shape[1], kernel.dtype) for kernel in coefs)
     biases = [weights[i].get("bias", zero) for i, zero in zip(architecture.dense, zeros)]
-    norms = {
-        attribute: [None if i is None else weights[i][name] for i in architecture.norms]
-        for attribute, name in NORM_ATTRIBUTES.items()
-    }
+    norms = {attribute: [None if i is None else weights[i][name] for i in architecture.norms]
+             for attribute, name in NORM_ATTRIBUTES.items()}
     return {"coefs_": coefs, "intercepts_": biases, **norms}
 
 

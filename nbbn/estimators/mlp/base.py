@@ -288,13 +288,11 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             raise ValueError("its layers are not those that its parameters describe")
         curves = ("loss_curve", "validation_loss_curve", "validation_scores")
         losses, val_losses, scores = ([float(v) for v in meta[name]] for name in curves)
-        state = FitState(
-            losses, val_losses, scores, best_loss=min(losses, default=np.inf),
-            best_score=-np.inf if meta["best_score"] is None else float(meta["best_score"]),
-            best_validation_loss=min(val_losses, default=np.inf),
-            rows_seen=int(meta["rows_seen"]), epochs=int(meta["epochs"]),
-            steps=int(meta["steps"]), seed=int(meta["seed"]),
-        )  # fmt: skip
+        best = -np.inf if meta["best_score"] is None else float(meta["best_score"])
+        names = ("rows_seen", "epochs", "steps", "seed")
+        counts: dict[str, Any] = {name: int(meta[name]) for name in names}
+        state = FitState(losses, val_losses, scores, min(losses, default=np.inf), best,
+                         min(val_losses, default=np.inf), **counts)
         self.__dict__.update(**networks.attributes(architecture, network.weights),
                              **state.attributes(self.solver != "lbfgs" and self.early_stopping),
                              _fit_state=state, _architecture=architecture, _dtype=network.dtype,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,10 +104,8 @@ class Fitting:
         """The estimator's attributes at this moment."""
         estimator, data, trainer = self.estimator, self.data, self.trainer
         self.state.steps = trainer.norm_step
-        weights = [
-            {name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
-            for arrays in trainer.download()
-        ]
+        weights = [{name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
+                   for arrays in trainer.download()]
         early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
         found = {**networks.attributes(data.architecture, weights),
                  **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
@@ -155,7 +154,7 @@ class Fitting:
                 checkpoint.save(trainer, state, best)
 
         samples, task = data.samples, data.task
-        targets = Samples(samples.x, task.targets(samples.y, data.dtype), samples.row_weights)
+        targets = replace(samples, y=task.targets(samples.y, data.dtype))
         shuffled = random_state if estimator.shuffle else None
         orders = plans(targets, data.chosen, edges, shuffled)
         for _ in range(state.epochs):  # a resumed fit has had these
@@ -237,10 +236,8 @@ class Fitting:
             return task.mean_loss(targets, outputs, samples.row_weights)
 
         self.objective = objective = lbfgs.Objective(
-            self.data.architecture, estimator.alpha,
-            Samples(samples.x, targets, samples.row_weights), start,
-            measure if task.engine_differs else None,
-        )  # fmt: skip
+            self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
+            measure if task.engine_differs else None)
         self.trainer = objective.trainer(task.engine_loss, task.level)
         course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 

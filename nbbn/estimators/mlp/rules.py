@@ -8,11 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import (
-    InvalidParameterError,
-    StrOptions,
-    validate_parameter_constraints,
-)
+from sklearn.utils import _param_validation as validation
 
 from nbbn.estimators import suggestions
 from nbbn.estimators.mlp.parameters import ACTIVATIONS, PLANNED_RATES, STOCHASTIC, Parameters
@@ -31,15 +27,15 @@ class Hidden:
 
 def check_each(estimator: Parameters) -> None:
     """Check every parameter by its own rule; scikit-learn's errors, with what may be meant."""
-    rules = estimator._parameter_constraints
+    rules, kind = estimator._parameter_constraints, type(estimator).__name__
     for name, value in estimator.get_params(deep=False).items():
         try:
-            validate_parameter_constraints(rules, {name: value}, type(estimator).__name__)
-        except InvalidParameterError as err:
-            named = [rule.options for rule in rules[name] if isinstance(rule, StrOptions)]
-            known = [option for options in named for option in options]
+            validation.validate_parameter_constraints(rules, {name: value}, kind)
+        except validation.InvalidParameterError as err:
+            named = (rule for rule in rules[name] if isinstance(rule, validation.StrOptions))
+            known = [option for rule in named for option in rule.options]
             hint = suggestions.of_value(name, value, known)
-            raise InvalidParameterError(f"{err}{hint}") from None
+            raise validation.InvalidParameterError(f"{err}{hint}") from None
 
 
 def hidden_sizes(sizes: Any) -> list[int]:
