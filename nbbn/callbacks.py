@@ -92,19 +92,9 @@ _OWNERS_LOCK = threading.Lock()
 class CallbackList:
     """Callbacks called one after the other, in the order given, within a `with`.
 
-    A callback that works in another thread already, as clones share it, stays there: here works a
-    shallow copy, so that neither fit sees the other's state, and lists fill together.
-
-    Parameters
-    ----------
-    callbacks : Callback, list of Callback or None
-    model, params
-        What they get to see.
-
-    Raises
-    ------
-    TypeError
-        For anything that is no callback.
+    They get to see `model` and `params`; TypeError for anything that is no callback. One that works
+    in another thread already, as clones share it, stays there: here works a shallow copy, so that
+    neither fit sees the other's state, and lists fill together.
     """
 
     def __init__(self, callbacks: Callback | Iterable[Callback] | None, model: object,

@@ -465,10 +465,7 @@ class Sequential(BaseModel):
     def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What a fit goes on from: JSON-ready values, and the optimiser's arrays.
 
-        Raises
-        ------
-        ValueError
-            For a learning rate that is a function.
+        ValueError for a learning rate that is a function.
         """
         compiled, layers = self._compiled, self._layers
         meta = {"seed": layers.seed, "made": layers.made, "shuffles": self._shuffles}
@@ -481,18 +478,8 @@ class Sequential(BaseModel):
                 slots: dict[str, np.ndarray] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
-        Parameters
-        ----------
-        network : Network
-        meta : dict or None
-            What `training_state` gave first; None: layers and weights alone.
-        slots : dict of ndarray, optional
-            What it gave second.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            For anything else.
+        `meta` and `slots` are what `training_state` gave; None: layers and weights alone.
+        ValueError, TypeError or KeyError for anything else.
         """
         layers = self._layers
         layers.input_shape = network.input_shape
