@@ -77,13 +77,6 @@ class Callback:
 
 
 _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-
-
-def _overrides(callback: Callback, method: str) -> bool:
-    own = getattr(type(callback), method)
-    return method in callback.__dict__ or own is not getattr(Callback, method)
-
-
 # Callbacks at work and the thread that each works in.
 _OWNERS: dict[int, int] = {}
 _OWNERS_LOCK = threading.Lock()
@@ -130,7 +123,8 @@ class CallbackList:
     @property
     def by_batch(self) -> bool:
         """Whether any wants to be called for every batch."""
-        return any(_overrides(callback, name) for callback in self.callbacks for name in _BY_BATCH)
+        return any(name in vars(given) or getattr(type(given), name) is not getattr(Callback, name)
+                   for given in self.callbacks for name in _BY_BATCH)
 
     def call(self, name: str, *args: object) -> None:
         """Call the method `name` of each."""

@@ -38,11 +38,6 @@ class Architecture:
         """Whether any layer has batch norm."""
         return any(i is not None for i in self.norms)
 
-    @property
-    def has_dropout(self) -> bool:
-        """Whether training draws random numbers."""
-        return any(isinstance(layer, Dropout) for layer in self.layers)
-
     def network(self, weights: Weights, dtype: np.dtype) -> Network:
         """The network with these weights, checked."""
         return Network(self.layers, (self.features,), weights, dtype).check()

@@ -197,7 +197,7 @@ class Fitting:
         """A trainer with these weights, and a fresh optimiser or the last call's."""
         estimator, state, data = self.estimator, self.state, self.data
         architecture, task = data.architecture, data.task
-        if architecture.has_dropout and not (data.goes_on and state.steps):
+        if any(x.dropout for x in data.hidden) and not (data.goes_on and state.steps):
             state.seed = int(random_state.randint(2**31 - 1))
         optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
         self.rates = Rates(estimator, optimizer, state)

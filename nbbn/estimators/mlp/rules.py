@@ -95,7 +95,9 @@ def check_together(estimator: Parameters, hidden: tuple[Hidden, ...], incrementa
         if estimator.batch_size == 1 and estimator.solver != "lbfgs":
             raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, "
                              "or batch_norm=False")
-        _warn_of_other_momentum(estimator.bn_momentum)
+        if (momentum := estimator.bn_momentum) < 0.5:
+            warn(f"bn_momentum={momentum} weights the old running value; PyTorch's momentum "
+                 f"weights the new one: its {momentum} is {1 - momentum:g} here")
     if estimator.solver == "lbfgs":
         _check_lbfgs(estimator, hidden)
     if isinstance(estimator.learning_rate, type):
@@ -122,9 +124,3 @@ def _check_lbfgs(estimator: Parameters, hidden: tuple[Hidden, ...]) -> None:
             raise ValueError("solver='lbfgs' does not support "
                              f"{name}={getattr(estimator, name)!r}: {why}; leave {name} out, or "
                              f"use one of the solvers {', '.join(STOCHASTIC)}")
-
-
-def _warn_of_other_momentum(momentum: float) -> None:
-    if momentum < 0.5:
-        warn(f"bn_momentum={momentum} weights the old running value; "
-             f"PyTorch's momentum weights the new one: its {momentum} is {1 - momentum:g} here")
