@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,11 +149,6 @@ class Fitting:
         trainer = self._make_trainer(start, edges, random_state)
         assert self.rates is not None
         best = None if checkpoint is None else checkpoint.resume(trainer, state)
-
-        def save(best: np.ndarray | None) -> None:
-            if checkpoint is not None:
-                checkpoint.save(trainer, state, best)
-
         samples, task = data.samples, data.task
         targets = replace(samples, y=task.targets(samples.y, data.dtype))
         shuffled = random_state if estimator.shuffle else None
@@ -162,7 +158,7 @@ class Fitting:
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
         Judgement(self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer,
                   self.rates, data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
-                  task.kind != "regressor", self.incremental, save,
+                  task.kind != "regressor", self.incremental, checkpoint,
                   best).run(Loop(trainer, targets, orders, self.rates.of))
         check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
 
@@ -231,10 +227,7 @@ class Fitting:
         start = self._start(check_random_state(estimator.random_state))
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
-
-        def measure(outputs: np.ndarray) -> float:
-            return task.mean_loss(targets, outputs, samples.row_weights)
-
+        measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)
         self.objective = objective = lbfgs.Objective(
             self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
             measure if task.engine_differs else None)

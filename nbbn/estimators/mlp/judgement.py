@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from nbbn.estimators.mlp.callbacks import FitCallbacks
+from nbbn.estimators.mlp.checkpoint import Checkpoint
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.rates import Rates
 from nbbn.progress import Silence
@@ -69,8 +70,7 @@ class Judgement(Watcher):
     stop_by: str
     classifies: bool  # whether hits are counted
     incremental: bool  # whether there is one epoch
-    # For a checkpoint, with the snapshot of the best epoch.
-    save: Callable[[np.ndarray | None], None]
+    checkpoint: Checkpoint | None  # written after every epoch
     best: np.ndarray | None  # snapshot of the best epoch, where one is kept
 
     def run(self, loop: Loop) -> None:
@@ -109,7 +109,8 @@ class Judgement(Watcher):
         self.rates.epoch_ends()
         if state.stale > self.patience:
             self._slow_down()
-        self.save(self.best)
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.trainer, state, self.best)
         stops = self.course.callbacks.epoch_ends(logs)
         return stops or state.converged or self.incremental
 
