@@ -142,6 +142,13 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
     return _as_floats(x, x.dtype if keep else dtype, name, finite=finite)
 
 
+def check_enough(rows: int, norm: bool) -> None:
+    """ValueError for too few rows to train a network with batch `norm` on."""
+    if norm and rows < 2:
+        raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
+                         "its variance would be 0")
+
+
 def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
     if math.prod(found) != math.prod(wanted):
         return ""

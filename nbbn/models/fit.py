@@ -13,7 +13,7 @@ from nbbn.losses import Loss
 from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
 from nbbn.progress import REFRESH_SECONDS, Silence
-from nbbn.trainer import Epoch, Trainer, batches
+from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
 
 
@@ -45,14 +45,6 @@ class Measure:
             figures |= {str(m.name): m(samples.y, found) for m in others}
         # In the order that the metrics were given.
         return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
-
-
-def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:
-    """First row of each batch and the end; with `merge_single` no last batch has one row."""
-    edges = batches(rows, batch_size, merge_tail=False)
-    if merge_single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
-        edges = np.delete(edges, -2)
-    return edges
 
 
 @dataclass

@@ -117,24 +117,21 @@ class Judgement(Watcher):
     def _improved(self) -> bool:
         """Count epochs without improvement; whether this epoch's parameters are to be kept."""
         state, tol = self.course.state, self.tol
+        if self.stop_by == "loss":
+            loss, best = state.losses[-1], state.best_loss
+            state.stale = state.stale + 1 if loss > best - tol else 0
+            state.best_loss = loss if loss < best else best
+            return False
         if self.stop_by == "val_score":
-            score = state.scores[-1]
-            state.stale = state.stale + 1 if score < state.best_score + tol else 0
-            if score > state.best_score:
-                state.best_score = score
-                return True
-            return False
-        if self.stop_by == "val_loss":
-            loss = state.validation_losses[-1]
-            state.stale = 0 if loss <= state.best_validation_loss - tol else state.stale + 1
-            if loss < state.best_validation_loss:
-                state.best_validation_loss, state.best_score = loss, state.scores[-1]
-                return True
-            return False
-        loss = state.losses[-1]
-        state.stale = state.stale + 1 if loss > state.best_loss - tol else 0
-        state.best_loss = loss if loss < state.best_loss else state.best_loss
-        return False
+            score, best = state.scores[-1], state.best_score
+            stale, better = score < best + tol, score > best
+        else:
+            loss, best = state.validation_losses[-1], state.best_validation_loss
+            stale, better = not loss <= best - tol, loss < best
+            state.best_validation_loss = loss if better else best
+        state.stale = state.stale + 1 if stale else 0
+        state.best_score = state.scores[-1] if better else state.best_score
+        return better
 
     def _slow_down(self) -> None:
         """Lower the rate of an adaptive schedule, or end the fit."""
