@@ -77,13 +77,6 @@ class Callback:
 
 
 _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
-
-
-def _overrides(callback: Callback, method: str) -> bool:
-    own = getattr(type(callback), method)
-    return method in callback.__dict__ or own is not getattr(Callback, method)
-
-
 # Callbacks at work and the thread that each works in.
 _OWNERS: dict[int, int] = {}
 _OWNERS_LOCK = threading.Lock()
@@ -92,19 +85,9 @@ _OWNERS_LOCK = threading.Lock()
 class CallbackList:
     """Callbacks called one after the other, in the order given, within a `with`.
 
-    A callback that works in another thread already, as clones share it, stays there: here works a
-    shallow copy, so that neither fit sees the other's state, and lists fill together.
-
-    Parameters
-    ----------
-    callbacks : Callback, list of Callback or None
-    model, params
-        What they get to see.
-
-    Raises
-    ------
-    TypeError
-        For anything that is no callback.
+    They get to see `model` and `params`; TypeError for anything that is no callback. One that works
+    in another thread already, as clones share it, stays there: here works a shallow copy, so that
+    neither fit sees the other's state, and lists fill together.
     """
 
     def __init__(self, callbacks: Callback | Iterable[Callback] | None, model: object,
@@ -140,24 +123,19 @@ class CallbackList:
     @property
     def by_batch(self) -> bool:
         """Whether any wants to be called for every batch."""
-        return any(_overrides(callback, name) for callback in self.callbacks for name in _BY_BATCH)
+        return any(name in vars(given) or getattr(type(given), name) is not getattr(Callback, name)
+                   for given in self.callbacks for name in _BY_BATCH)
 
     def call(self, name: str, *args: object) -> None:
         """Call the method `name` of each."""
         for callback in self.callbacks:
             getattr(callback, name)(*args)
 
-    def batch_begin(self, batch: int) -> None:
-        """Before a training batch."""
+    def call_batch(self, when: str, batch: int, logs: Logs) -> None:
+        """Call what looks at the `begin` or the `end` of a training batch, by both of its names."""
         for callback in self.callbacks:
-            callback.on_batch_begin(batch, {})
-            callback.on_train_batch_begin(batch, {})
-
-    def batch_end(self, batch: int, logs: Logs) -> None:
-        """After a training batch."""
-        for callback in self.callbacks:
-            callback.on_batch_end(batch, logs)
-            callback.on_train_batch_end(batch, logs)
+            for name in (f"on_batch_{when}", f"on_train_batch_{when}"):
+                getattr(callback, name)(batch, logs)
 
 
 class History(Callback):
@@ -223,11 +201,8 @@ class _Monitor(Callback):
     def _value(self, logs: Logs | None) -> float | None:
         logs = logs or {}
         if self.monitor not in logs:
-            warnings.warn(
-                f"{type(self).__name__}: {self.monitor!r} is not among the figures "
-                f"({', '.join(logs)}); it does nothing",
-                stacklevel=3,
-            )
+            warnings.warn(f"{type(self).__name__}: {self.monitor!r} is not among the figures "
+                          f"({', '.join(logs)}); it does nothing", stacklevel=3)
         return logs.get(self.monitor)
 
 
@@ -363,10 +338,8 @@ class ModelCheckpoint(_Monitor):
         if not self._improves(value, self.best):
             self._say(f"Epoch {epoch + 1}: {self.monitor} did not improve from {best}")
             return False
-        self._say(
-            f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, "
-            f"saving model to {path}"
-        )
+        self._say(f"Epoch {epoch + 1}: {self.monitor} improved from {best} to {value:.5f}, "
+                  f"saving model to {path}")
         self.best = value
         return True
 
@@ -498,9 +471,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.on_train_end()
-        self._header = not (
-            self.append and os.path.exists(self.filename) and os.path.getsize(self.filename)
-        )
+        held = os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+        self._header = not (self.append and held)
         self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -24,9 +24,7 @@ _BLOCKS = 256
 
 
 def as_numbers(value: Any, name: str) -> np.ndarray:
-    """`value` as an array of numbers, of one axis or more.
-
-    TypeError or ValueError if it is none."""
+    """`value` as an array of numbers, of one axis or more; TypeError or ValueError if not."""
     if value is None:
         raise ValueError(f"{name} must be given: an array, one row for each row of data")
     if isinstance(value, dict) or hasattr(value, "__next__"):
@@ -53,9 +51,7 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
 
 
 def readable(array: np.ndarray) -> np.ndarray:
-    """The same numbers as the kernels read them.
-
-    Truth values as bytes, in the machine's byte order."""
+    """The same numbers as the kernels read them: truth values as bytes, in native byte order."""
     if array.dtype == bool:
         array = array.view(np.uint8)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -93,11 +89,12 @@ def _scan_table(size: int, dtype: np.dtype) -> np.ndarray:
     return p.table(repeats=False)
 
 
-def _as_floats(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """A C-contiguous array of finite floats of `dtype`."""
+def _as_floats(array: np.ndarray, dtype: np.dtype, name: str, *, finite: bool = True) -> np.ndarray:
+    """A C-contiguous array of floats of `dtype`, all of them `finite`."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(array, dtype=dtype)
-    _check_finite(cast, array, name)
+    if finite:
+        _check_finite(cast, array, name)
     return cast
 
 
@@ -139,14 +136,17 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
                              f"{shape}{_reshaping(name, x.shape[1:], shape)}")
         x = x.reshape(len(x), *shape)
     x = readable(x)
-    if x.dtype.kind == "f":
-        keep = x.dtype.name in SOURCE_DTYPES and x.dtype.itemsize <= dtype.itemsize
-        cast = x.dtype if keep else dtype
-        if finite:
-            return _as_floats(x, cast, name)
-        with np.errstate(over="ignore"):
-            return np.ascontiguousarray(x, dtype=cast)
-    return np.ascontiguousarray(x)
+    if x.dtype.kind != "f":
+        return np.ascontiguousarray(x)
+    keep = x.dtype.name in SOURCE_DTYPES and x.dtype.itemsize <= dtype.itemsize
+    return _as_floats(x, x.dtype if keep else dtype, name, finite=finite)
+
+
+def check_enough(rows: int, norm: bool) -> None:
+    """ValueError for too few rows to train a network with batch `norm` on."""
+    if norm and rows < 2:
+        raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
+                         "its variance would be 0")
 
 
 def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
@@ -181,8 +181,8 @@ def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndar
     if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
         hint = ""
         if y.shape[1:] == shape:
-            hint = "; for one-hot rows use loss='categorical_crossentropy'"
-            hint += f", or give {name}.argmax(1)"
+            hint = ("; for one-hot rows use loss='categorical_crossentropy', or give "
+                    f"{name}.argmax(1)")
         raise ValueError(f"loss {loss.shown!r} takes class indices of shape (n,) or (n, 1), "
                          f"got {name} of shape {y.shape}{hint}")
     y = y.reshape(len(y))
@@ -194,8 +194,7 @@ def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndar
     if least < 0 or most >= shape[0]:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
-        if wrong < 0:
-            advice = "number the classes from 0"
+        advice = "number the classes from 0" if wrong < 0 else advice
         raise ValueError(f"{name} holds the label {wrong}, but the model has {shape[0]} outputs: "
                          f"labels must lie in 0 to {shape[0] - 1}; {advice}")
     return np.ascontiguousarray(y, dtype=np.int64)
@@ -207,10 +206,8 @@ def _check_matrix(y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype,
     if y.shape[1:] != shape and not (units == 1 and y.size == len(y)):
         hint = ""
         if loss.end == "softmax" and y.size == len(y):
-            hint = (
-                "; for class indices use 'sparse_categorical_crossentropy', or "
-                f"nbbn.utils.to_categorical({name}, {units})"
-            )
+            hint = ("; for class indices use 'sparse_categorical_crossentropy', or "
+                    f"nbbn.utils.to_categorical({name}, {units})")
         raise ValueError(f"loss {loss.shown!r} compares targets with the model's outputs of shape "
                          f"{shape} for each row, got {name} of shape {y.shape}{hint}")
     y = _as_floats(y.reshape(len(y), units), dtype, name)
@@ -262,8 +259,7 @@ def _table_of(class_weight: Any, classes: int) -> np.ndarray:
         except (TypeError, ValueError):
             table[int(key)] = np.nan
     if not (np.isfinite(table) & (table >= 0)).all():
-        raise ValueError("class_weight must hold finite numbers of 0 or more, "
-                         f"got {class_weight}")
+        raise ValueError(f"class_weight must hold finite numbers of 0 or more, got {class_weight}")
     return table
 
 
@@ -275,13 +271,12 @@ def _row_weights(weights: Any, rows: int, name: str) -> np.ndarray:
     return _as_floats(weights.reshape(rows), np.dtype(np.float64), name)
 
 
-def split_validation(given: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
+def split_validation(given: Any) -> tuple[Any, Any, Any]:
     """`(x, y, sample_weight or None)` of a tuple of two or three."""
+    rule = "validation_data must be a tuple (x, y) or (x, y, sample_weight), got"
     if not isinstance(given, (tuple, list)):
-        raise TypeError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
-                        f"got {type(given).__name__}")
+        raise TypeError(f"{rule} {type(given).__name__}")
     if len(given) not in (2, 3):
-        raise ValueError(f"{name} must be a tuple (x, y) or (x, y, sample_weight), "
-                         f"got {len(given)} entries")
+        raise ValueError(f"{rule} {len(given)} entries")
     x, y, weights = (*given, None)[:3]
     return x, y, weights

@@ -48,7 +48,7 @@ class Lines(Silence):
         print(message)
 
 
-class Bar:
+class Bar(Silence):
     """A bar, with text beside it.
 
     `columns` names what stands in a row: `title`, `count` (`3/7`), `percent`, `bar`, `figures`,
@@ -99,7 +99,7 @@ class Bar:
 # -- in scikit-learn's words
 
 
-class FitBar(Silence):
+class FitBar(Bar):
     """A bar of all epochs: the last one's loss and score, rows a second, time left.
 
     `rows` and `steps` are those of an epoch; `step` says how many steps are done, so that the bar
@@ -113,7 +113,7 @@ class FitBar(Silence):
             return self._done + min(1.0, (step() - self._from) / steps) * (self._done < epochs)
 
         columns = "title count bar figures left"
-        self._bar = Bar(console, epochs, columns, title="epoch", watch=watch)
+        super().__init__(console, epochs, columns, title="epoch", watch=watch)
 
     def end(self, logs: dict[str, Any]) -> None:
         shown = [f"loss {logs['loss']:.4g}"]
@@ -121,13 +121,7 @@ class FitBar(Silence):
             shown.append(f"validation {logs['val_score']:.4f}")
         shown.append(f"{self._rows / max(logs['seconds'], 1e-9):,.0f} rows/s")
         self._done, self._from = logs["epoch"], self._step()
-        self._bar.move(self._done, ", ".join(shown))
-
-    def say(self, message: str) -> None:
-        self._bar.say(message)
-
-    def close(self) -> None:
-        self._bar.close()
+        self.move(self._done, ", ".join(shown))
 
 
 def iteration_lines(epoch: int, seconds: float, logs: dict[str, Any]) -> str:
@@ -143,8 +137,7 @@ def fit_reporter(verbose: bool | int, epochs: int, rows: int, steps: int = 1,
         return Silence()
     from rich.errors import LiveError
 
-    screen = _screen()
-    if screen is not None:
+    if (screen := _screen()) is not None:
         try:
             return FitBar(epochs, rows, steps, step, screen)
         except LiveError:  # rich before 14.1 draws one bar at a time, and there is one already
@@ -192,12 +185,8 @@ def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
         return Silence()
     if verbose != 2 and (screen := _screen()) is not None:
         return EpochBars(epochs, steps, screen)
-
-
-    def line(epoch: int, seconds: float, logs: dict[str, float]) -> str:
-        return f"Epoch {epoch + 1}/{epochs} - {_line(steps, seconds, logs)}"
-
-    return Lines(line)
+    return Lines(lambda epoch, seconds, logs:
+                 f"Epoch {epoch + 1}/{epochs} - {_line(steps, seconds, logs)}")
 
 
 def steps_line(steps: int, seconds: float, logs: dict[str, float]) -> str:

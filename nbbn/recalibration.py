@@ -13,18 +13,9 @@ _CHUNK = 4096
 
 
 def recalibrated(network: Network, x: np.ndarray) -> dict[int, dict[str, np.ndarray]]:
-    """New `mean` and `var` of each batch norm, by the layer's index.
+    """New `mean` and `var` of each batch norm for checked rows, by the layer's index.
 
     Layer by layer, so that each norm sees rows normalised by the new statistics of those before it.
-
-    Parameters
-    ----------
-    network : Network
-    x : ndarray, shape (n, *network.input_shape)
-        Checked rows.
-
-    Notes
-    -----
     float64; the chunks of rows have a fixed length and are merged in order (Chan, Golub and
     LeVeque, 1983, equation 2.1).
     """
@@ -49,11 +40,8 @@ def _statistics(network: Network, axis: int, x: np.ndarray) -> tuple[np.ndarray,
         part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
         rows, centre = len(part), part.mean(0)
         slip = centre - mean
-        squares = (
-            squares
-            + np.square(part - centre).sum(0)
-            + slip * slip * (count * rows / (count + rows))
-        )
+        within = np.square(part - centre).sum(0)
+        squares = squares + within + slip * slip * (count * rows / (count + rows))
         mean = mean + slip * (rows / (count + rows))
         count += rows
     return mean, squares / count

@@ -15,11 +15,9 @@ from nbbn.trainer import Epoch, Trainer
 class Samples:
     """Rows with their targets and weights."""
 
-    # An array, or an object that gives one for row numbers, `rows_of_a_part` at once.
-    x: Any
+    x: Any  # an array, or an object that gives one for row numbers, `rows_of_a_part` at once
     y: np.ndarray
-    # float64 `(n,)`.
-    row_weights: np.ndarray | None = None
+    row_weights: np.ndarray | None = None  # float64 `(n,)`
 
     def __len__(self) -> int:
         return len(self.x)
@@ -64,16 +62,13 @@ class Watcher:
 class Loop:
     """Training that is ready to run."""
 
-    # The watcher may put another in its place.
-    trainer: Trainer
-    # As the trainer reads them.
-    samples: Samples
+    trainer: Trainer  # the watcher may put another in its place
+    samples: Samples  # as the trainer reads them
     # For each epoch the order of its rows, and the first row of each batch in it with the end.
     plans: Iterator[tuple[np.ndarray, np.ndarray]]
     # Learning rates and weight decays of these steps, as `Trainer.epoch` takes them.
     rates: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray | None]] = (
-        lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps))
-    )
+        lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps)))
 
     def run(self, first: int, last: int, watcher: Watcher) -> bool:
         """Train epochs `first` to `last`, counted from 0; whether the watcher stopped it."""

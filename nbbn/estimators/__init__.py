@@ -1,6 +1,6 @@
 """scikit-learn estimators."""
 
-from nbbn.estimators.mlp import MLPClassifier, MLPRegressor
-from nbbn.estimators.sequential import SequentialClassifier, SequentialRegressor
+from nbbn.estimators.mlp.estimators import MLPClassifier, MLPRegressor
+from nbbn.estimators.sequential.estimators import SequentialClassifier, SequentialRegressor
 
 __all__ = ["MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils._param_validation import StrOptions
 
 from nbbn.estimators import checks
 from nbbn.estimators.task import Task
@@ -17,6 +18,9 @@ from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
 from nbbn.network import Network
 from nbbn.runtime import num_threads
+
+# scikit-learn's rules for a classifier's `class_weight`.
+CLASS_WEIGHT = [None, dict, list, StrOptions({"balanced"})]
 
 
 def threads(n_jobs: int | None) -> int | None:
@@ -32,8 +36,7 @@ def threads(n_jobs: int | None) -> int | None:
 class NetworkEstimator(BaseEstimator):
     """A network behind scikit-learn's contract."""
 
-    # Whether targets are classes.
-    _classifies: ClassVar[bool] = False
+    _classifies: ClassVar[bool] = False  # whether targets are classes
 
     n_jobs: int | None
     callbacks: Any
@@ -140,11 +143,9 @@ class NetworkEstimator(BaseEstimator):
             self.__dict__ = before
             raise
 
-    @contextmanager
-    def _own_threads(self) -> Iterator[None]:
+    def _own_threads(self) -> AbstractContextManager[None]:
         """Within, as many threads are used as `n_jobs` says."""
-        with num_threads(threads(self.n_jobs)):
-            yield
+        return num_threads(threads(self.n_jobs))
 
     def __sklearn_clone__(self) -> Any:
         """A clone has the same callbacks, not copies: what they record comes together."""

@@ -51,7 +51,7 @@ def defined(parameters: dict[str, Parameter], positional: Iterable[str], summary
         f"{name} : {p.type}" + ("" if p.default is REQUIRED else f", default={p.default!r}"): p.text
         for name, p in ordered.items()
     }
-    found = dict(entry.split("\n", 1) for entry in re.split(r"\n(?=\w+ : )", attributes.strip()))
+    found = dict(entry.split("\n", 1) for entry in re.split(r"\n(?=\w)", attributes.strip()))
     sections = [textwrap.dedent(summary).strip(), _section("Parameters", heads, words),
                 _section("Attributes", found, words), textwrap.dedent(rest).strip()]
 

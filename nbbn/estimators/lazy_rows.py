@@ -32,10 +32,6 @@ class LazyRows:
             part = part.toarray()
         return np.ascontiguousarray(part, dtype=self.dtype)
 
-    def only(self, which: np.ndarray) -> LazyRows:
-        """Some of the rows."""
-        return LazyRows(self.source[which], self.dtype)
-
     @property
     def rows_of_a_part(self) -> int:
         """How many rows are made dense at once."""
@@ -47,7 +43,7 @@ Rows = np.ndarray | LazyRows
 
 def select(x: Rows, which: np.ndarray) -> Rows:
     """Some of the rows, as a copy."""
-    return x.only(which) if isinstance(x, LazyRows) else x[which]
+    return LazyRows(x.source[which], x.dtype) if isinstance(x, LazyRows) else x[which]
 
 
 def parts(x: Rows) -> Iterator[np.ndarray]:
@@ -60,9 +56,7 @@ def parts(x: Rows) -> Iterator[np.ndarray]:
 
 
 def outputs_of(run: Callable[[np.ndarray], np.ndarray], x: Rows) -> np.ndarray:
-    """What `run`, which converts thousands of rows at once, makes of them.
-
-    Of wide ones in parts."""
+    """What `run`, converting thousands of rows at once, makes of them; of wide ones in parts."""
     step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
     as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
     if as_they_are or step >= len(x):

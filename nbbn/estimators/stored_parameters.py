@@ -16,23 +16,25 @@ from nbbn.schedules import Schedule
 # layers, which have a place of their own.
 _APART = ("callbacks", "checkpoint", "layers", "random_state")
 
+
+def _class_weight(value: Any) -> Any:
+    """A dict, whose labels may be of any kind, or one for each label of a row."""
+    return [_class_weight(v) for v in value] if isinstance(value, list) else dict(value["items"])
+
+
 # Parameters that stand in a file as a mapping, and what makes them of it.
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "class_weight": lambda value: _class_weight(value),
-    "learning_rate": schedules.from_config,
-    "loss": losses.get,
+    "class_weight": _class_weight, "learning_rate": schedules.from_config, "loss": losses.get,
     "optimizer": optimizers.get,
-}
+}  # fmt: skip
 
 
 def to_json(params: dict[str, Any]) -> dict[str, Any]:
     """Parameters as JSON-ready values; what a file cannot keep is left out."""
     kept = {name: value for name, value in params.items() if name not in _APART}
-    return {name: _plain(value) for name, value in kept.items() if not _is_function(value)}
-
-
-def _is_function(value: Any) -> bool:
-    return callable(value) and not isinstance(value, (Loss, Optimizer, Schedule))
+    described = Loss, Optimizer, Schedule
+    return {name: _plain(value) for name, value in kept.items()
+            if isinstance(value, described) or not callable(value)}
 
 
 def _plain(value: Any) -> Any:
@@ -50,11 +52,6 @@ def _plain(value: Any) -> Any:
 def from_json(values: dict[str, Any]) -> dict[str, Any]:
     """The parameters that `to_json` described; sequences are tuples."""
     return {name: _taken(name, value) for name, value in values.items()}
-
-
-def _class_weight(value: Any) -> Any:
-    """A dict, whose labels may be of any kind, or one for each label of a row."""
-    return [_class_weight(v) for v in value] if isinstance(value, list) else dict(value["items"])
 
 
 def _taken(name: str, value: Any) -> Any:

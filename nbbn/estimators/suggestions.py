@@ -20,24 +20,17 @@ NAMES = {"epochs": "max_iter", "n_epochs": "max_iter", "num_epochs": "max_iter",
          "max_grad_norm": "clip_norm", "nthread": "n_jobs", "num_threads": "n_jobs",
          "precision": "dtype", "criterion": "loss", "delta": "huber_delta", "tau": "quantile"}
 VALUES = {
-    "activation": {
-        "sigmoid": "logistic", "linear": "identity", "swish": "silu", "leakyrelu": "leaky_relu",
-    },
+    "activation": {"sigmoid": "logistic", "linear": "identity", "swish": "silu",
+                   "leakyrelu": "leaky_relu"},
     "solver": {"gd": "sgd", "l-bfgs": "lbfgs", "l-bfgs-b": "lbfgs", "nadam": "adam"},
-    "learning_rate": {
-        "onecycle": "one_cycle", "one-cycle": "one_cycle", "cosine_decay": "cosine",
-        "plateau": "adaptive", "exponential": "invscaling",
-    },
-    "loss": {
-        "mse": "squared_error", "mean_squared_error": "squared_error", "l2": "squared_error",
-        "mae": "absolute_error", "mean_absolute_error": "absolute_error", "l1": "absolute_error",
-        "pinball": "quantile", "smooth_l1": "huber",
-    },
+    "learning_rate": {"onecycle": "one_cycle", "one-cycle": "one_cycle", "cosine_decay": "cosine",
+                      "plateau": "adaptive", "exponential": "invscaling"},
+    "loss": {"mse": "squared_error", "mean_squared_error": "squared_error", "l2": "squared_error",
+             "mae": "absolute_error", "mean_absolute_error": "absolute_error",
+             "l1": "absolute_error", "pinball": "quantile", "smooth_l1": "huber"},
     "early_stopping": {"val_loss": "loss", "accuracy": "score", "val_score": "score"},
-    "dtype": {
-        "float": "float64", "double": "float64", "single": "float32", "f4": "float32",
-        "f8": "float64",
-    },
+    "dtype": {"float": "float64", "double": "float64", "single": "float32", "f4": "float32",
+              "f8": "float64"},
 }  # fmt: skip
 
 

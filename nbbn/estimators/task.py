@@ -16,14 +16,11 @@ from nbbn.estimators import checks
 class Task:
     """Classes, labels or numbers."""
 
-    # `classifier`, `multilabel` or `regressor`.
-    kind: str
+    kind: str  # `classifier`, `multilabel` or `regressor`
     # Numbers in a row of y, labels of an indicator matrix; what a classifier makes of its classes.
     outputs: int
-    # Of a classifier; the label indices of a multilabel one.
-    classes: np.ndarray | None = None
-    # Whether a multilabel target was sparse, so that answers are too.
-    sparse: bool = False
+    classes: np.ndarray | None = None  # of a classifier; the label indices of a multilabel one
+    sparse: bool = False  # whether a multilabel target was sparse, so that answers are too
 
     # In which words targets are refused that are not as at the first fit.
     unknown: ClassVar[str] = (

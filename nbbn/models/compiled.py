@@ -29,10 +29,8 @@ class Compiled:
     counts: tuple[int, int] = (0, 0)
     # The optimiser's state, where no trainer holds it; as `Trainer.optimizer_state` gives it.
     slots: dict[str, np.ndarray] = field(default_factory=dict)
-    # Whether the trainer's weights are newer than the model's.
-    ahead: bool = False
-    # None until one is asked for, and after layers have changed.
-    trainer: Trainer | None = None
+    ahead: bool = False  # whether the trainer's weights are newer than the model's
+    trainer: Trainer | None = None  # None until one is asked for, and after layers have changed
     _made_for: tuple[Any, int] = (None, 0)
 
     @classmethod

@@ -13,7 +13,7 @@ from nbbn.losses import Loss
 from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
 from nbbn.progress import REFRESH_SECONDS, Silence
-from nbbn.trainer import Epoch, Trainer, batches
+from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
 
 
@@ -47,14 +47,6 @@ class Measure:
         return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
 
 
-def batch_edges(rows: int, batch_size: int, *, merge_single: bool) -> np.ndarray:
-    """First row of each batch and the end; with `merge_single` no last batch has one row."""
-    edges = batches(rows, batch_size, merge_tail=False)
-    if merge_single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
-        edges = np.delete(edges, -2)
-    return edges
-
-
 @dataclass
 class Fit(Watcher):
     """A fit that is ready to run."""
@@ -62,10 +54,8 @@ class Fit(Watcher):
     # Gets `stop_training` from callbacks; told when the trainer's weights are newer than its own.
     model: BaseModel
     loop: Loop
-    # For the model's layers at this moment.
-    make_trainer: Callable[[], Trainer]
-    # The rows with their targets as given.
-    samples: Samples
+    make_trainer: Callable[[], Trainer]  # for the model's layers at this moment
+    samples: Samples  # the rows with their targets as given
     measure: Measure
     callbacks: CallbackList
     history: History
@@ -104,7 +94,7 @@ class Fit(Watcher):
     def part_begins(self, done: int, left: int) -> int:
         by_batch = self.callbacks.by_batch
         if by_batch:
-            self.callbacks.batch_begin(done)
+            self.callbacks.call_batch("begin", done, {})
         self._trainer()
         self.model._trains()
         count = 1 if by_batch else self._pace if self.progress.moves else left
@@ -114,7 +104,7 @@ class Fit(Watcher):
     def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
         logs = self.measure.passing(so_far)
         if self.callbacks.by_batch:
-            self.callbacks.batch_end(done - 1, logs)
+            self.callbacks.call_batch("end", done - 1, logs)
             if self.model.stop_training:
                 return True
         elif self.progress.moves and not self._last:

@@ -93,8 +93,8 @@ class LayerList:
         """Put a layer at the end; an `Input` says the shape of the rows instead."""
         if isinstance(layer, type) and issubclass(layer, Layer):
             name = layer.__name__
-            hint = f"make an object of it: {name}(...)"
-            raise TypeError(f"add takes a layer, got the class {name}; {hint}")
+            raise TypeError(f"add takes a layer, got the class {name}; make an object of it: "
+                            f"{name}(...)")
         if not isinstance(layer, Layer):
             raise TypeError(f"add takes a layer of nbbn.layers, got {type(layer).__name__}")
         if isinstance(layer, Input):
@@ -183,9 +183,8 @@ class LayerList:
                 raise LayerError(f"layer {entry.shown} has weights of shapes {found}; "
                                  f"rows of shape {shape} need {wanted}")
             # In the order that the layer declares: a file gives them in another.
-            entry.arrays = {
-                name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted
-            }
+            arrays = {name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted}
+            entry.arrays = arrays
 
     # -- reading
 

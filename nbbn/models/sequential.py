@@ -18,11 +18,11 @@ from nbbn.formats.files import FileError
 from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, refuse, whole
 from nbbn.models.compiled import Compiled, needs_batches
-from nbbn.models.fit import Fit, Measure, batch_edges
+from nbbn.models.fit import Fit, Measure
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
-from nbbn.trainer import Trainer
+from nbbn.trainer import Trainer, batches
 from nbbn.training_loop import Loop, Samples, Watcher
 from nbbn.warning import warn
 
@@ -280,7 +280,7 @@ class Sequential(BaseModel):
         compiled = self._require_compiled("train_on_batch")
         with self._layers.unbuilt_on_error():
             samples = self._samples(x, y, sample_weight, class_weight)
-            self._check_batch(len(samples))
+            inputs.check_enough(len(samples), needs_batches(self._layers.layers))
         measure = Measure(compiled.loss, compiled.metrics(self._units()))
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
         trainer = self._trainer(samples, len(samples), exactly=False)
@@ -290,20 +290,18 @@ class Sequential(BaseModel):
         logs = measure.trained(sums, samples, trainer.outputs)
         return logs if return_dict else _flat(logs)
 
-    def _check_batch(self, rows: int) -> None:
-        if rows == 1 and needs_batches(self._layers.layers):
-            raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
-                             "its variance would be 0")
-
     def _edges(self, rows: int, batch_size: int) -> np.ndarray:
         """First row of each batch of an epoch and, at the end, `rows`."""
         accumulated = self._require_compiled("fit").optimizer.gradient_accumulation_steps or 1
         batch_size = min(batch_size * accumulated, rows)
         single = needs_batches(self._layers.layers)
         if single and batch_size == 1:
-            self._check_batch(rows)
+            inputs.check_enough(rows, single)
             raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch")
-        return batch_edges(rows, batch_size, merge_single=single)
+        edges = batches(rows, batch_size, merge_tail=False)
+        if single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
+            return np.delete(edges, -2)  # no last batch has one row
+        return edges
 
     def _plans(self, edges: np.ndarray, shuffle: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The order of the rows in each epoch, and the edges of its batches.
@@ -321,10 +319,9 @@ class Sequential(BaseModel):
             yield order, edges
 
     def _trainer(self, samples: Samples, rows: int, *, exactly: bool = True) -> Trainer:
+        weighted = False if samples.row_weights is None else self._weighting
         return self._require_compiled("fit").trainer_for(
-            self._layers, samples.x.dtype, rows, exactly=exactly,
-            weighted=False if samples.row_weights is None else self._weighting,
-        )  # fmt: skip
+            self._layers, samples.x.dtype, rows, exactly=exactly, weighted=weighted)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:
@@ -466,10 +463,7 @@ class Sequential(BaseModel):
     def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What a fit goes on from: JSON-ready values, and the optimiser's arrays.
 
-        Raises
-        ------
-        ValueError
-            For a learning rate that is a function.
+        ValueError for a learning rate that is a function.
         """
         compiled, layers = self._compiled, self._layers
         meta = {"seed": layers.seed, "made": layers.made, "shuffles": self._shuffles}
@@ -482,18 +476,8 @@ class Sequential(BaseModel):
                 slots: dict[str, np.ndarray] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
-        Parameters
-        ----------
-        network : Network
-        meta : dict or None
-            What `training_state` gave first; None: layers and weights alone.
-        slots : dict of ndarray, optional
-            What it gave second.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            For anything else.
+        `meta` and `slots` are what `training_state` gave; None: layers and weights alone.
+        ValueError, TypeError or KeyError for anything else.
         """
         layers = self._layers
         layers.input_shape = network.input_shape

@@ -11,17 +11,8 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
                  show_trainable: bool = False, *, color: bool = False) -> str:
     """Layers, output shapes and numbers of parameters, as text that ends with a newline.
 
-    Parameters
-    ----------
-    name : str
-        Of the model.
-    layers : LayerList
-    line_length : int or None
-        Columns; None: what the terminal has, at most 88 (100 with `show_trainable`).
-    show_trainable : bool
-        Add a column that says whether a layer is trained.
-    color : bool
-        Whether control characters may be used.
+    `line_length` None: what the terminal has, at most 88 columns (100 with `show_trainable`, a
+    column that says whether a layer is trained); `color`: whether control characters may be used.
     """
     from rich.console import Console
     from rich.markup import escape

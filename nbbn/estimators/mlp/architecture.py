@@ -19,12 +19,9 @@ class Architecture:
     """Layers of an MLP."""
 
     layers: tuple[Layer, ...]
-    # Columns of the input.
-    features: int
-    # Index of each dense layer, the output layer last.
-    dense: tuple[int, ...]
-    # Index of each hidden layer's batch norm.
-    norms: tuple[int | None, ...]
+    features: int  # columns of the input
+    dense: tuple[int, ...]  # index of each dense layer, the output layer last
+    norms: tuple[int | None, ...]  # index of each hidden layer's batch norm
 
     @property
     def computation(self) -> Computation:
@@ -41,11 +38,6 @@ class Architecture:
         """Whether any layer has batch norm."""
         return any(i is not None for i in self.norms)
 
-    @property
-    def has_dropout(self) -> bool:
-        """Whether training draws random numbers."""
-        return any(isinstance(layer, Dropout) for layer in self.layers)
-
     def network(self, weights: Weights, dtype: np.dtype) -> Network:
         """The network with these weights, checked."""
         return Network(self.layers, (self.features,), weights, dtype).check()
@@ -56,11 +48,9 @@ class Architecture:
 
     def of_whole_batches(self) -> Architecture:
         """The same, its running statistics those of the last batch."""
-        layers = (
+        return replace(self, layers=tuple(
             replace(layer, momentum=0.0) if isinstance(layer, BatchNormalization) else layer
-            for layer in self.layers
-        )
-        return replace(self, layers=tuple(layers))
+            for layer in self.layers))
 
 
 def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,
@@ -123,10 +113,8 @@ def attributes(architecture: Architecture, weights: Weights) -> dict[str, list[A
     coefs = [weights[i]["kernel"] for i in architecture.dense]
     zeros = (np.zeros(kernel.shape[1], kernel.dtype) for kernel in coefs)
     biases = [weights[i].get("bias", zero) for i, zero in zip(architecture.dense, zeros)]
-    norms = {
-        attribute: [None if i is None else weights[i][name] for i in architecture.norms]
-        for attribute, name in NORM_ATTRIBUTES.items()
-    }
+    norms = {attribute: [None if i is None else weights[i][name] for i in architecture.norms]
+             for attribute, name in NORM_ATTRIBUTES.items()}
     return {"coefs_": coefs, "intercepts_": biases, **norms}
 
 

@@ -72,8 +72,9 @@ class FitCallbacks:
     def __init__(self, estimator: Any, functions: list[Callable[..., Any]],
                  publish: Callable[[], None], attributes: Callable[[], dict[str, Any]],
                  given: dict[str, Any]):
-        self._estimator, self._functions = estimator, functions
-        self._publish, self._attributes, self._given = publish, attributes, given
+        self._estimator, self._functions, self._publish = estimator, functions, publish
+        self._told = {"estimator": estimator, **given}
+        self._told_of_epoch = {"reconstruction_attributes": attributes, **self._told}
         self._context: Any = None
         self._of_epoch: Any = None
 
@@ -81,29 +82,24 @@ class FitCallbacks:
         """The fit begins; it has at most so many epochs."""
         if hasattr(self._estimator, "_init_callback_context"):
             self._context = self._estimator._init_callback_context(max_subtasks=most)
-            self._context.call_on_fit_task_begin(estimator=self._estimator, **self._given)
+            self._context.call_on_fit_task_begin(**self._told)
 
     def end(self) -> None:
         """The fit is over, the estimator's attributes are set."""
         if self._context is not None:
-            self._context.call_on_fit_task_end(estimator=self._estimator,
-                                               reconstruction_attributes={}, **self._given)
+            self._context.call_on_fit_task_end(**self._told, reconstruction_attributes={})
 
     def epoch_begins(self) -> None:
         """An epoch begins."""
         if self._context is not None and getattr(self._estimator, "_skl_callbacks", None):
             self._of_epoch = self._context.subcontext(task_name="epoch")
-            self._of_epoch.call_on_fit_task_begin(
-                estimator=self._estimator, reconstruction_attributes=self._attributes, **self._given
-            )
+            self._of_epoch.call_on_fit_task_begin(**self._told_of_epoch)
 
     def epoch_ends(self, logs: dict[str, Any]) -> bool:
         """An epoch is over; whether a callback wants to stop."""
         stop = False
         if self._of_epoch is not None:
-            stop = self._of_epoch.call_on_fit_task_end(
-                estimator=self._estimator, reconstruction_attributes=self._attributes, **self._given
-            )
+            stop = self._of_epoch.call_on_fit_task_end(**self._told_of_epoch)
         if self._functions:
             self._publish()
         for function in self._functions:

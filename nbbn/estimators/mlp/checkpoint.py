@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Checkpoint:
             trainer.restore(last)
         meta = {"version": _VERSION, "fingerprint": self._wanted,
                 "random_state": self._random_state, "has_best": best is not None,
-                "step": trainer.step, "norm_step": trainer.norm_step, "record": state.to_dict()}
+                "step": trainer.step, "norm_step": trainer.norm_step, "record": asdict(state)}
         write_whole(self.path, to_bytes(tensors, {_KEY: json.dumps(meta)}))
 
     def _read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

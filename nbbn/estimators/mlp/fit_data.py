@@ -14,6 +14,7 @@ from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
+from nbbn.inputs import check_enough
 from nbbn.training_loop import Samples
 
 
@@ -41,21 +42,15 @@ class Given:
 class FitData:
     """What is fitted."""
 
-    # Targets encoded, weights of classes included.
-    samples: Samples
-    # Weights of the rows without those of classes.
-    own_weights: np.ndarray | None
-    # Rows that are measured after every epoch; targets encoded.
-    validation: Samples | None
-    # Which of the rows are trained on; None for all.
-    chosen: np.ndarray | None
+    samples: Samples  # targets encoded, weights of classes included
+    own_weights: np.ndarray | None  # weights of the rows without those of classes
+    validation: Samples | None  # rows that are measured after every epoch; targets encoded
+    chosen: np.ndarray | None  # which of the rows are trained on; None for all
     task: MLPTask
-    # What is computed in.
-    dtype: np.dtype
+    dtype: np.dtype  # what is computed in
     architecture: Architecture
     hidden: tuple[Hidden, ...]
-    # Whether weights and statistics are those of an earlier fit.
-    goes_on: bool
+    goes_on: bool  # whether weights and statistics are those of an earlier fit
 
     @classmethod
     def of(cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None,
@@ -64,7 +59,7 @@ class FitData:
         goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
         norm = any(layer.norm for layer in hidden)
         x = checks.check_rows(estimator, given.X, reset=not goes_on)
-        _check_enough(len(x), norm)
+        check_enough(len(x), norm)
         dtype = _computing_dtype(estimator, x, goes_on)
         checks.check_range(x, dtype)
         y = estimator._checked_y(given.y, len(x), dtype, multilabel=True)
@@ -117,7 +112,7 @@ class FitData:
         if weights is not None and not weights.any():
             raise ValueError("The sample weights for validation set are all zero, "
                              "consider using a different random state.")
-        _check_enough(len(train), self.architecture.has_norm)
+        check_enough(len(train), self.architecture.has_norm)
         validation = Samples(select(x, held), np.ascontiguousarray(y[held]), weights)
         return replace(self, validation=validation, chosen=train)
 
@@ -125,12 +120,6 @@ class FitData:
     def rows(self) -> int:
         """How many are trained on."""
         return len(self.samples) if self.chosen is None else len(self.chosen)
-
-
-def _check_enough(rows: int, norm: bool) -> None:
-    if norm and rows < 2:
-        raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
-                         "its variance would be 0")
 
 
 def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:

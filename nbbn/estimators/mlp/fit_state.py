@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,21 +24,16 @@ class FitState:
     best_loss: float = np.inf
     best_score: float = -np.inf
     best_validation_loss: float = np.inf
-    # Epochs without improvement.
-    stale: int = 0
+    stale: int = 0  # epochs without improvement
     rows_seen: int = 0
-    # Of the last fit.
-    epochs: int = 0
+    epochs: int = 0  # of the last fit
     # As `invscaling` and `adaptive` have left it, and the `learning_rate_init` that it comes from;
     # None before the first step of an optimiser.
     rate: float | None = None
     rate_init: float | None = None
-    # Of the running statistics and of dropout, whatever became of the optimiser.
-    steps: int = 0
-    # Of dropout.
-    seed: int = 0
-    # Whether the last fit ended because nothing improved.
-    converged: bool = False
+    steps: int = 0  # of the running statistics and of dropout, whatever became of the optimiser
+    seed: int = 0  # of dropout
+    converged: bool = False  # whether the last fit ended because nothing improved
 
     @classmethod
     def going_on(cls, estimator: Fitted) -> FitState:
@@ -49,10 +44,6 @@ class FitState:
             return cls(losses, rows_seen=getattr(estimator, "t_", 0))
         curves = ("losses", "validation_losses", "scores")
         return replace(held, **{name: [*getattr(held, name)] for name in curves})
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values; `FitState(**values)` reads them."""
-        return asdict(self)
 
     def attributes(self, early_stopping: bool | str) -> dict[str, Any]:
         """The estimator's attributes that say how the fit went."""
@@ -81,8 +72,7 @@ class Fitted(Parameters):
     _dtype: np.dtype
     _fit_state: FitState
     _task: MLPTask
-    # Solver, optimiser's state and steps, for `partial_fit`.
-    _training: dict[str, Any] | None
+    _training: dict[str, Any] | None  # solver, optimiser's state and steps, for `partial_fit`
     # The compiled step of the last `partial_fit`, and what it was compiled for.
     _trainer: tuple[Any, Any] | None
     # Compiled networks up to a layer, with the arrays that they were made from.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -103,10 +105,8 @@ class Fitting:
         """The estimator's attributes at this moment."""
         estimator, data, trainer = self.estimator, self.data, self.trainer
         self.state.steps = trainer.norm_step
-        weights = [
-            {name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
-            for arrays in trainer.download()
-        ]
+        weights = [{name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
+                   for arrays in trainer.download()]
         early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
         found = {**networks.attributes(data.architecture, weights),
                  **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
@@ -149,13 +149,8 @@ class Fitting:
         trainer = self._make_trainer(start, edges, random_state)
         assert self.rates is not None
         best = None if checkpoint is None else checkpoint.resume(trainer, state)
-
-        def save(best: np.ndarray | None) -> None:
-            if checkpoint is not None:
-                checkpoint.save(trainer, state, best)
-
         samples, task = data.samples, data.task
-        targets = Samples(samples.x, task.targets(samples.y, data.dtype), samples.row_weights)
+        targets = replace(samples, y=task.targets(samples.y, data.dtype))
         shuffled = random_state if estimator.shuffle else None
         orders = plans(targets, data.chosen, edges, shuffled)
         for _ in range(state.epochs):  # a resumed fit has had these
@@ -163,7 +158,7 @@ class Fitting:
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
         Judgement(self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer,
                   self.rates, data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
-                  task.kind != "regressor", self.incremental, save,
+                  task.kind != "regressor", self.incremental, checkpoint,
                   best).run(Loop(trainer, targets, orders, self.rates.of))
         check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
 
@@ -198,7 +193,7 @@ class Fitting:
         """A trainer with these weights, and a fresh optimiser or the last call's."""
         estimator, state, data = self.estimator, self.state, self.data
         architecture, task = data.architecture, data.task
-        if architecture.has_dropout and not (data.goes_on and state.steps):
+        if any(x.dropout for x in data.hidden) and not (data.goes_on and state.steps):
             state.seed = int(random_state.randint(2**31 - 1))
         optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
         self.rates = Rates(estimator, optimizer, state)
@@ -232,15 +227,10 @@ class Fitting:
         start = self._start(check_random_state(estimator.random_state))
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
-
-        def measure(outputs: np.ndarray) -> float:
-            return task.mean_loss(targets, outputs, samples.row_weights)
-
+        measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)
         self.objective = objective = lbfgs.Objective(
-            self.data.architecture, estimator.alpha,
-            Samples(samples.x, targets, samples.row_weights), start,
-            measure if task.engine_differs else None,
-        )  # fmt: skip
+            self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
+            measure if task.engine_differs else None)
         self.trainer = objective.trainer(task.engine_loss, task.level)
         course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from nbbn.estimators.mlp.callbacks import FitCallbacks
+from nbbn.estimators.mlp.checkpoint import Checkpoint
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.rates import Rates
 from nbbn.progress import Silence
@@ -33,8 +34,7 @@ class Course:
     """What is noted of every epoch, or iteration, and who hears of it."""
 
     state: FitState
-    # The most.
-    epochs: int
+    epochs: int  # the most
     report: Silence
     callbacks: FitCallbacks
     # Loss and score of the validation rows at this moment.
@@ -62,22 +62,16 @@ class Judgement(Watcher):
     course: Course
     trainer: Trainer
     rates: Rates
-    # How many are trained on.
-    rows: int
-    # More epochs than `patience` without an improvement by `tol` end the fit.
-    tol: float
+    rows: int  # how many are trained on
+    tol: float  # more epochs than `patience` without an improvement by `tol` end the fit
     patience: float
     # What decides when to stop and, for the latter two, which epoch is kept: the training `loss`,
     # or the validation rows' `val_score` or `val_loss`.
     stop_by: str
-    # Whether hits are counted.
-    classifies: bool
-    # Whether there is one epoch.
-    incremental: bool
-    # For a checkpoint, with the snapshot of the best epoch.
-    save: Callable[[np.ndarray | None], None]
-    # Snapshot of the best epoch, where one is kept.
-    best: np.ndarray | None
+    classifies: bool  # whether hits are counted
+    incremental: bool  # whether there is one epoch
+    checkpoint: Checkpoint | None  # written after every epoch
+    best: np.ndarray | None  # snapshot of the best epoch, where one is kept
 
     def run(self, loop: Loop) -> None:
         """Train until the epochs are over or nothing improves.
@@ -90,11 +84,8 @@ class Judgement(Watcher):
             self.best = self.trainer.snapshot()
         try:
             if not (state.converged or loop.run(state.epochs, most, self)):
-                warn(
-                    f"Stochastic Optimizer: Maximum iterations ({most}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                )
+                warn(f"Stochastic Optimizer: Maximum iterations ({most}) reached and the "
+                     "optimization hasn't converged yet.", ConvergenceWarning)
         except KeyboardInterrupt:
             warn("Training interrupted by user.")
         finally:
@@ -118,39 +109,35 @@ class Judgement(Watcher):
         self.rates.epoch_ends()
         if state.stale > self.patience:
             self._slow_down()
-        self.save(self.best)
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.trainer, state, self.best)
         stops = self.course.callbacks.epoch_ends(logs)
         return stops or state.converged or self.incremental
 
     def _improved(self) -> bool:
         """Count epochs without improvement; whether this epoch's parameters are to be kept."""
         state, tol = self.course.state, self.tol
+        if self.stop_by == "loss":
+            loss, best = state.losses[-1], state.best_loss
+            state.stale = state.stale + 1 if loss > best - tol else 0
+            state.best_loss = loss if loss < best else best
+            return False
         if self.stop_by == "val_score":
-            score = state.scores[-1]
-            state.stale = state.stale + 1 if score < state.best_score + tol else 0
-            if score > state.best_score:
-                state.best_score = score
-                return True
-            return False
-        if self.stop_by == "val_loss":
-            loss = state.validation_losses[-1]
-            state.stale = 0 if loss <= state.best_validation_loss - tol else state.stale + 1
-            if loss < state.best_validation_loss:
-                state.best_validation_loss, state.best_score = loss, state.scores[-1]
-                return True
-            return False
-        loss = state.losses[-1]
-        state.stale = state.stale + 1 if loss > state.best_loss - tol else 0
-        state.best_loss = loss if loss < state.best_loss else state.best_loss
-        return False
+            score, best = state.scores[-1], state.best_score
+            stale, better = score < best + tol, score > best
+        else:
+            loss, best = state.validation_losses[-1], state.best_validation_loss
+            stale, better = not loss <= best - tol, loss < best
+            state.best_validation_loss = loss if better else best
+        state.stale = state.stale + 1 if stale else 0
+        state.best_score = state.scores[-1] if better else state.best_score
+        return better
 
     def _slow_down(self) -> None:
         """Lower the rate of an adaptive schedule, or end the fit."""
         state, say = self.course.state, self.course.report.say
-        message = (
-            f"{_DECIDES[self.stop_by]} did not improve more than tol={self.tol:f} for "
-            f"{self.patience} consecutive epochs."
-        )
+        message = (f"{_DECIDES[self.stop_by]} did not improve more than tol={self.tol:f} for "
+                   f"{self.patience} consecutive epochs.")
         if self.rates.slow_down():
             state.stale = 0
             say(f"{message} Setting learning rate to {state.rate:f}")

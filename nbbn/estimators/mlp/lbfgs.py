@@ -13,7 +13,7 @@ from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
-from nbbn.trainer import Epoch, Trainer
+from nbbn.trainer import Trainer
 from nbbn.training_loop import Samples
 
 # Rows whose gradients are computed in one go, and bytes of them in float64, where no batch norm
@@ -44,12 +44,9 @@ class Objective:
     """The loss of all rows and its gradient, by a vector of kernels, biases, gammas, betas."""
 
     architecture: Architecture
-    # L2 penalty of the kernels.
-    alpha: float
-    # As the trainer reads them.
-    samples: Samples
-    # To start from.
-    weights: Weights
+    alpha: float  # L2 penalty of the kernels
+    samples: Samples  # as the trainer reads them
+    weights: Weights  # to start from
     # The loss of the network's outputs, where the engine's is not scikit-learn's to the last digit.
     measure: Callable[[np.ndarray], float] | None = None
 
@@ -106,16 +103,14 @@ class Objective:
             share = float(len(part) if row_weights is None else row_weights[part].sum()) / mass
             if share == 0.0:
                 continue
-            loss += share * self._train(part).mean_loss
+            samples, order = self.samples.as_arrays(part)
+            loss += share * self._trainer.epoch(
+                samples.x, samples.y, order, np.array([0, len(order)]), np.zeros(1),
+                samples.row_weights).mean_loss
             state = self._trainer.optimizer_state()
             for i, name in self.names:
                 grads[i, name] = grads[i, name] + share * state[f"{i}.{name}.0"]
         return loss, grads
-
-    def _train(self, part: np.ndarray) -> Epoch:
-        samples, part = self.samples.as_arrays(part)
-        edges, rates = np.array([0, len(part)]), np.zeros(1)
-        return self._trainer.epoch(samples.x, samples.y, part, edges, rates, samples.row_weights)
 
 
 def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float,

@@ -21,10 +21,8 @@ _CROSS_ENTROPIES = {"softmax": "softmax_cross_entropy", "logistic": "sigmoid_cro
 class MLPTask(Task):
     """A task, and the loss that it is trained by."""
 
-    # By the estimators' name.
-    loss: str = "log_loss"
-    # Where the Huber loss turns linear, or the quantile.
-    level: float = 1.0
+    loss: str = "log_loss"  # by the estimators' name
+    level: float = 1.0  # where the Huber loss turns linear, or the quantile
 
     @classmethod
     def of_classes(cls, classes: np.ndarray) -> MLPTask:
@@ -87,7 +85,10 @@ class MLPTask(Task):
                   row_weights: np.ndarray | None) -> float:
         """The loss of targets as the trainer reads them."""
         with np.errstate(all="ignore"):
-            return float(np.average(self._rows(targets, outputs), weights=row_weights))
+            record = losses.RECORDS[self.engine_loss]
+            rows = record.of_rows(targets, outputs, self.level)
+            rows = rows * self.outputs if record.sklearn_sums else rows
+            return float(np.average(rows, weights=row_weights))
 
     @property
     def engine_differs(self) -> bool:
@@ -95,12 +96,6 @@ class MLPTask(Task):
         # It does not keep probabilities off 0, or divides by units.
         sums = losses.RECORDS[self.engine_loss].sklearn_sums
         return self.kind != "regressor" or (sums and self.outputs > 1)
-
-    def _rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        """Each row's loss, float64."""
-        record = losses.RECORDS[self.engine_loss]
-        rows = record.of_rows(targets, outputs, self.level)
-        return rows * self.outputs if record.sklearn_sums else rows
 
 
 def _level(estimator: Parameters) -> float:

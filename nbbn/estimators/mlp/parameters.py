@@ -137,14 +137,10 @@ coefs_ : list of ndarray of shape (in, out)
     Kernel of each layer, the output layer last.
 intercepts_ : list of ndarray of shape (out,)
     Bias of each layer; zeros for a layer with batch norm.
-gammas_ : list of (ndarray or None)
-    Scale of each hidden layer's batch norm.
-betas_ : list of (ndarray or None)
-    Shift of each hidden layer's batch norm.
-running_means_ : list of (ndarray or None)
-    Running mean of each hidden layer's batch norm.
-running_vars_ : list of (ndarray or None)
-    Running variance of each hidden layer's batch norm, the biased one.
+gammas_, betas_ : list of (ndarray or None)
+    Scale and shift of each hidden layer's batch norm.
+running_means_, running_vars_ : list of (ndarray or None)
+    Running mean and (biased) variance of each hidden layer's batch norm.
 loss_ : float
     The last training loss.
 best_loss_ : float or None
@@ -161,10 +157,8 @@ n_iter_ : int
     Epochs (iterations) of the last fit.
 t_ : int
     Rows seen in training by the stochastic solvers.
-n_layers_ : int
-    Layers, input and output included.
-n_outputs_ : int
-    Outputs.
+n_layers_, n_outputs_ : int
+    Layers, input and output included; outputs.
 out_activation_ : str
     Activation of the output layer.
 n_features_in_ : int

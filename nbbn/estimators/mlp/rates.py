@@ -21,8 +21,7 @@ SMALLEST_RATE = 1e-6
 class OptimizerView:
     """What the fit's optimiser came to, as scikit-learn shows it."""
 
-    # Of the next step; of Adam the last one's, bias corrections included.
-    learning_rate: float
+    learning_rate: float  # of the next step; of Adam the last one's, bias corrections included
 
 
 def optimizer_of(estimator: Parameters, steps: int) -> Optimizer:

@@ -8,11 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import (
-    InvalidParameterError,
-    StrOptions,
-    validate_parameter_constraints,
-)
+from sklearn.utils import _param_validation as validation
 
 from nbbn.estimators import suggestions
 from nbbn.estimators.mlp.parameters import ACTIVATIONS, PLANNED_RATES, STOCHASTIC, Parameters
@@ -25,22 +21,21 @@ class Hidden:
 
     units: int
     activation: str
-    # `pre`, `post`, or empty without batch norm.
-    norm: str
+    norm: str  # `pre`, `post`, or empty without batch norm
     dropout: float
 
 
 def check_each(estimator: Parameters) -> None:
     """Check every parameter by its own rule; scikit-learn's errors, with what may be meant."""
-    rules = estimator._parameter_constraints
+    rules, kind = estimator._parameter_constraints, type(estimator).__name__
     for name, value in estimator.get_params(deep=False).items():
         try:
-            validate_parameter_constraints(rules, {name: value}, type(estimator).__name__)
-        except InvalidParameterError as err:
-            named = [rule.options for rule in rules[name] if isinstance(rule, StrOptions)]
-            known = [option for options in named for option in options]
+            validation.validate_parameter_constraints(rules, {name: value}, kind)
+        except validation.InvalidParameterError as err:
+            named = (rule for rule in rules[name] if isinstance(rule, validation.StrOptions))
+            known = [option for rule in named for option in rule.options]
             hint = suggestions.of_value(name, value, known)
-            raise InvalidParameterError(f"{err}{hint}") from None
+            raise validation.InvalidParameterError(f"{err}{hint}") from None
 
 
 def hidden_sizes(sizes: Any) -> list[int]:
@@ -100,7 +95,9 @@ def check_together(estimator: Parameters, hidden: tuple[Hidden, ...], incrementa
         if estimator.batch_size == 1 and estimator.solver != "lbfgs":
             raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch, "
                              "or batch_norm=False")
-        _warn_of_other_momentum(estimator.bn_momentum)
+        if (momentum := estimator.bn_momentum) < 0.5:
+            warn(f"bn_momentum={momentum} weights the old running value; PyTorch's momentum "
+                 f"weights the new one: its {momentum} is {1 - momentum:g} here")
     if estimator.solver == "lbfgs":
         _check_lbfgs(estimator, hidden)
     if isinstance(estimator.learning_rate, type):
@@ -127,9 +124,3 @@ def _check_lbfgs(estimator: Parameters, hidden: tuple[Hidden, ...]) -> None:
             raise ValueError("solver='lbfgs' does not support "
                              f"{name}={getattr(estimator, name)!r}: {why}; leave {name} out, or "
                              f"use one of the solvers {', '.join(STOCHASTIC)}")
-
-
-def _warn_of_other_momentum(momentum: float) -> None:
-    if momentum < 0.5:
-        warn(f"bn_momentum={momentum} weights the old running value; "
-             f"PyTorch's momentum weights the new one: its {momentum} is {1 - momentum:g} here")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -16,15 +16,16 @@ from sklearn.utils.validation import check_is_fitted
 from nbbn import losses
 from nbbn.callbacks import EarlyStopping
 from nbbn.estimators import checks
-from nbbn.estimators.sequential.output_layer import default_loss, output_layer, targets
-from nbbn.estimators.sequential.parameters import Parameters
+from nbbn.estimators.base import NetworkEstimator
+from nbbn.estimators.sequential.layers_task import LayersTask
 from nbbn.estimators.stored_parameters import from_json, to_json
-from nbbn.estimators.task import Task
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
+from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network, computation
+from nbbn.optimizers import Optimizer
 from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
@@ -34,21 +35,29 @@ _FLOAT = np.dtype("float64")
 _KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
 
-@dataclass(frozen=True)
-class LayersTask(Task):
-    """A task, in the words of these estimators."""
-
-    unknown: ClassVar[str] = "y holds labels that are not among the classes {classes}: {new}"
-    columns: ClassVar[str] = "{name} has {columns} outputs, but {since} {outputs}"
-
-
-class BaseSequential(Parameters):
+class BaseSequential(NetworkEstimator):
     """What both estimators share."""
+
+    layers: Iterable[Any]
+    loss: str | Loss | None
+    optimizer: str | Optimizer
+    batch_size: int
+    epochs: int
+    validation_fraction: float
+    early_stopping: bool
+    n_iter_no_change: int
+    tol: float
+    shuffle: bool
+    dtype: str | None
+    verbose: bool | int
+    random_state: Any
+    warm_start: bool
 
     model_: Sequential
     history_: dict[str, list[float]]
     n_features_in_: int
     _specs: tuple[Layer, ...]
+    _task: LayersTask
     _given_flat: bool
     _row_shape: Shape
 
@@ -136,19 +145,19 @@ class BaseSequential(Parameters):
         self._train(samples, held, 1 if incremental else int(self.epochs))
 
     def _train(self, samples: Samples, held: Samples | None, epochs: int) -> None:
-        validation = None
+        validation, loss = None, self.model_.loss
         if held is not None:
-            validation = (held.x, self._targets(held.y), held.row_weights)
+            validation = (held.x, self._task.targets(loss, held.y), held.row_weights)
         callbacks = [] if self.callbacks is None else self.callbacks
         callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
         if self.early_stopping:
             callbacks.append(EarlyStopping("val_loss", self.tol, self.n_iter_no_change, mode="min",
                                            restore_best_weights=True))
         found = self.model_.fit(
-            samples.x, self._targets(samples.y), batch_size=int(self.batch_size), epochs=epochs,
-            verbose=min(int(self.verbose), 2), callbacks=callbacks, validation_data=validation,
-            shuffle=bool(self.shuffle), sample_weight=samples.row_weights,
-        ).history  # fmt: skip
+            samples.x, self._task.targets(loss, samples.y), batch_size=int(self.batch_size),
+            epochs=epochs, verbose=min(int(self.verbose), 2), callbacks=callbacks,
+            validation_data=validation, shuffle=bool(self.shuffle),
+            sample_weight=samples.row_weights).history
         if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
             raise ValueError("training gave weights that are not finite: lower the learning rate, "
                              "or scale X")
@@ -168,7 +177,7 @@ class BaseSequential(Parameters):
 
     # -- targets
 
-    def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> Task:
+    def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> LayersTask:
         """What targets mean; `classes` are all of them, where they are known."""
         if not self._classifies:
             return LayersTask("regressor", y.shape[1])
@@ -178,15 +187,12 @@ class BaseSequential(Parameters):
                              f"got only one class: {found[0]!r}")
         return LayersTask("classifier", len(found), found)
 
-    def _take_task(self, task: Task) -> None:
+    def _take_task(self, task: LayersTask) -> None:
         self._task = task
         if task.classes is None:
             self.n_outputs_ = task.outputs
         else:
             self.classes_ = task.classes
-
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        return targets(self._task, self.model_.loss, y)
 
     # -- the model
 
@@ -204,11 +210,11 @@ class BaseSequential(Parameters):
             raise ValueError(f"layers end with rows of shape {layers.output_shape}, but the output "
                              "layer needs rows of one axis: end them with Flatten() or "
                              "GlobalAveragePooling2D()")
-        loss = losses.get(default_loss(self._task, layers) if self.loss is None else self.loss)
+        loss = losses.get(self._task.default_loss(layers) if self.loss is None else self.loss)
         if loss.from_logits:
             raise ValueError("loss has from_logits=True, but the output layer has its activation: "
                              "use from_logits=False")
-        output = output_layer(self._task, layers, loss)
+        output = self._task.output_layer(layers, loss)
         if output is not None:
             model.add(output if dtype is None else replace(output, dtype=dtype))
         model.build((None, *X.shape[1:]))
@@ -325,10 +331,9 @@ class BaseSequential(Parameters):
         self._validate_params()
         kept = meta["attributes"]
         self.__dict__.update({name: kept[name] for name in _KEPT if name in kept})
-        if classes is None:
-            self._take_task(LayersTask("regressor", int(kept["n_outputs_"])))
-        else:
-            self._take_task(LayersTask("classifier", len(classes), classes))
+        outputs = int(kept["n_outputs_"]) if classes is None else len(classes)
+        self._take_task(LayersTask("regressor" if classes is None else "classifier", outputs,
+                                   classes))
         model = Sequential()
         model.restore(network, meta["training"], slots)
         self._specs, self._row_shape = specs, tuple(int(n) for n in meta["row_shape"])
