@@ -12,6 +12,7 @@ from nbbn import compiler
 from nbbn.answers import chosen
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
+from nbbn.thread_choice import CallChoice
 
 Shape = tuple[int, ...]
 
@@ -70,12 +71,16 @@ def all_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
+# Whether to scan on all threads just now.
+_SCANS = CallChoice()
+
+
 def scan(flat: np.ndarray) -> bool:
     """As `all_finite`, of a C-contiguous array of one axis, on all threads."""
     from nbbn.program.runnable import call_program
 
     out = np.empty(_BLOCKS, flat.dtype)
-    call_program(_scan_table(flat.size, flat.dtype), flat, flat, out, out, out, out, 0, True)
+    call_program(_scan_table(flat.size, flat.dtype), flat, flat, out, out, out, out, 0, _SCANS)
     return bool(np.isfinite(out).all())
 
 

@@ -89,39 +89,54 @@ class CallChoice:
 
     Calls are on the team while that is no slower than one thread. After one that was, calls are on
     one thread, and the team is tried after 4 calls, 8, 16 and so on to 512, until it wins again.
-    Several Python threads may ask at once: what they note is of whole calls, in any order.
+    Calls of other sizes are judged apart. Several Python threads may ask at once: what they note is
+    of whole calls, in any order.
     """
 
     def __init__(self) -> None:
-        # Seconds a row, by the size of a call: of one thread fast to fall and slow to rise, of the
-        # team smoothed.
-        self._alone: dict[int, float] = {}
-        self._team: dict[int, float] = {}
-        self._distance, self._calls = FIRST_CALLS, 0
-        self._on_team = True
+        self._sizes: dict[int, _Calls] = {}
 
     def next(self, rows: int) -> bool:
         """Whether the next call, of so many rows, is on the team."""
-        self._calls += 1
-        if self._on_team:
-            return rows.bit_length() in self._alone and self._calls < CALLS_TO_LOOK
-        return self._calls >= self._distance
+        return self._of(rows).next()
 
     def note(self, rows: int, team: bool, seconds: float) -> None:
         """Take the time of a call."""
-        size, seconds = rows.bit_length(), seconds / rows
-        alone, of_team = self._alone.get(size), self._team.get(size, seconds)
-        if not team:
-            known = seconds if alone is None else alone + 0.1 * (seconds - alone)
-            self._alone[size] = min(seconds, known)
-            if self._on_team:  # a look
-                self._calls, self._on_team = 0, of_team <= self._alone[size]
-            return
-        self._team[size] = of_team + 0.1 * (seconds - of_team)
-        if alone is None or seconds <= alone * (WAITED if self._on_team else 1.0):
+        (self._of(rows).note_team if team else self._of(rows).note_alone)(seconds / rows)
+
+    def _of(self, rows: int) -> _Calls:
+        return self._sizes.setdefault(rows.bit_length(), _Calls())
+
+
+class _Calls:
+    """Calls of about one size."""
+
+    def __init__(self) -> None:
+        # Seconds a row: of one thread fast to fall and slow to rise, of the team smoothed.
+        self._alone: float | None = None
+        self._team: float | None = None
+        self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
+
+    def next(self) -> bool:
+        self._calls += 1
+        if self._on_team:
+            return self._alone is not None and self._calls < CALLS_TO_LOOK
+        return self._calls >= self._distance
+
+    def note_alone(self, seconds: float) -> None:
+        alone = seconds if self._alone is None else self._alone + 0.1 * (seconds - self._alone)
+        self._alone = min(seconds, alone)
+        if self._on_team:  # a look
+            self._calls = 0
+            self._on_team = self._team is None or self._team <= self._alone
+
+    def note_team(self, seconds: float) -> None:
+        team = seconds if self._team is None else self._team
+        self._team = team + 0.1 * (seconds - team)
+        if self._alone is None or seconds <= self._alone * (WAITED if self._on_team else 1.0):
             if not self._on_team:
                 self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
-                self._team[size] = seconds
+                self._team = seconds
         else:
             self._distance = FIRST_CALLS if self._on_team else min(2 * self._distance, MOST_CALLS)
             self._on_team, self._calls = False, 0

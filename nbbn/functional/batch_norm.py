@@ -13,6 +13,7 @@ from nbbn.kernels import KERNELS, norm_rows
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
+from nbbn.thread_choice import CallChoice
 
 BATCH_NORM_ACTIVATIONS = (None, "relu")
 # A virtual row has at least so many floats: enough independent sums to hide the latency of adding
@@ -82,7 +83,7 @@ class _Plan:
         most = min(_MOST_BLOCKS, max(1, self.virtual_rows // 2))
         self.blocks = max(1, min(most, floats // _BLOCK_FLOATS))
         self.run = max(2, _RUN_FLOATS // self.width)
-        self.parallel = floats > _TEAM_FLOATS
+        self.choice = CallChoice() if floats > _TEAM_FLOATS else None
         self.large = floats * dtype.itemsize > _STREAM_BYTES
         self.state_floats = norm_rows.STATE_ROWS * self.width
         self.work_bytes = norm_rows.PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
@@ -360,4 +361,4 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
           gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
     table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
-    call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.parallel)
+    call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.choice)

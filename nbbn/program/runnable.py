@@ -125,11 +125,18 @@ class InferenceRun:
 
 def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,
                  gamma: np.ndarray, beta: np.ndarray, state: np.ndarray, work_bytes: int,
-                 parallel: bool) -> None:
-    """Run a program once on flat arrays of the caller's; `state` is its parameter segment."""
+                 choice: CallChoice | None) -> None:
+    """Run a program once on flat arrays of the caller's; `state` is its parameter segment.
+
+    On several threads where there is a `choice` to ask.
+    """
     call = (table, x, y, out, gamma, beta, state, work_bytes)
-    threads = runtime.usable_threads(runtime.get_num_threads()) if parallel else 1
-    if threads == 1:
+    threads = 1 if choice is None else runtime.usable_threads(runtime.get_num_threads())
+    if choice is None or threads == 1:
         executor.run_call_alone(*call)
-    else:
-        runtime.run_parallel(threads, executor.run_call, *call)
+        return
+    began, team = time.perf_counter(), choice.next(x.size)
+    team = team and runtime.run_if_free(threads, executor.run_call, *call)
+    if not team:
+        executor.run_call_alone(*call)
+    choice.note(x.size, team, time.perf_counter() - began)
