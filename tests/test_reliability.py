@@ -245,6 +245,40 @@ def test_no_place_for_a_cache(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="root can give files away")
+def test_a_cache_that_can_only_be_read(tmp_path):
+    """As in an image: one user fills it, another reads it, and compiles nothing."""
+    code = """
+        import tempfile
+        from numba.core import event
+
+        def read_only(*args, **kwargs):
+            raise OSError(30, "Read-only file system")
+
+        if READ_ONLY:
+            tempfile.TemporaryFile = read_only
+        with event.install_recorder("numba:compile") as compiled:
+            found = digest(trained())
+        from nbbn.kernels.cache import cache_folder, keeps
+        print(found, len(compiled.buffer), keeps(), cache_folder() is not None)
+    """
+    cache = tmp_path / "cache"
+    first, again = code.replace("READ_ONLY", "False"), code.replace("READ_ONLY", "True")
+    ref, count, kept, there = run_python(first, NUMBA_CACHE_DIR=cache)
+    assert (kept, there) == ("True", "True") and int(count) > 0
+    for path in (cache, *cache.rglob("*")):  # for whom the umask lets in
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
+        os.chown(path, 1234, 1234)
+    files = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    assert run_python(again, NUMBA_CACHE_DIR=cache) == [ref, "0", "False", "True"]
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == files
+    for path in cache.rglob("*"):
+        path.chmod(0o777)  # where anybody may write, nothing is trusted
+    untrusted = run_python(again, NUMBA_CACHE_DIR=cache)
+    assert untrusted[0] == ref and untrusted[1] != "0" and untrusted[3] == "False"
+
+
+@pytest.mark.slow
 def test_truncated_cache(tmp_path):
     """An index or a kernel cut short, by a full disk for one, is compiled again."""
     ref = run_python("print(digest(trained()))", NUMBA_CACHE_DIR=tmp_path)

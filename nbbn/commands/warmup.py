@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn warmup`."""
-    from nbbn.kernels.cache import cache_folder
+    from nbbn.kernels.cache import cache_folder, keeps
 
     start = time.perf_counter()
     folder = cache_folder()
-    if folder is None:
+    if folder is None or not keeps():
         raise WorkFailed("compiled kernels cannot be kept: no folder for them can be written; "
                          "set NUMBA_CACHE_DIR to one")
     dtypes = ("float32", "float64") if args.dtype == "both" else (args.dtype,)

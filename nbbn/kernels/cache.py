@@ -2,8 +2,8 @@
 
 One folder per state of the kernel sources: Numba's own cache watches a function's file alone, and a
 kernel depends on others (`simd.py`, `tile.py`), so the folder's name carries a hash of them all. A
-file that cannot be read is compiled anew; a folder that cannot be written means no cache, and one
-log line.
+file that cannot be read is compiled anew; a folder that cannot be written is read alone, and one
+that cannot be read means no cache, and one log line.
 """
 
 from __future__ import annotations
@@ -50,19 +50,37 @@ def cache_root() -> Path:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """This state's folder, made if need be; None where nothing can be written or trusted."""
-    folder = cache_root() / SOURCES
+    """This state's folder, made if need be; None where nothing can be kept, read or trusted.
+
+    One that can only be read is used as it is: of an image, or of another user who filled it.
+    """
+    folder, chosen = cache_root() / SOURCES, bool(os.environ.get("NUMBA_CACHE_DIR"))
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        tempfile.TemporaryFile(dir=folder).close()
+        # The user's own folder is for nobody else; a chosen one for whom the umask lets in.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o777 if chosen else 0o700)
+        status = folder.stat()
+        os.listdir(folder)
     except OSError as e:
-        log.warning("no kernel cache: %s cannot be written (%s); kernels are compiled in every "
-                    "process", folder, e.strerror)
+        log.warning("no kernel cache: %s cannot be read or made (%s); kernels are compiled in "
+                    "every process", folder, e.strerror)
         return None
-    if hasattr(os, "getuid") and folder.stat().st_uid not in (os.getuid(), 0):
+    others = status.st_mode & 0o022 or not chosen
+    if hasattr(os, "getuid") and status.st_uid not in (os.getuid(), 0) and others:
         log.warning("no kernel cache: %s belongs to another user", folder)
         return None
+    if not keeps():
+        log.info("the kernel cache %s can only be read", folder)
     return folder
+
+
+@functools.cache
+def keeps() -> bool:
+    """Whether kernels compiled now are kept."""
+    try:
+        tempfile.TemporaryFile(dir=cache_root() / SOURCES).close()
+    except OSError:
+        return False
+    return True
 
 
 class _Locator(caching._CacheLocator):
@@ -101,7 +119,10 @@ class KernelCache(caching.FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
+            if found is None:
+                _say_that_it_takes_time()
+            return found
         except Exception as e:  # a truncated pickle can raise nearly anything
             log.warning("a damaged entry of the kernel cache is compiled anew (%s: %s)",
                         type(e).__name__, e)
@@ -109,6 +130,8 @@ class KernelCache(caching.FunctionCache):
             return None
 
     def save_overload(self, sig, data):
+        if not keeps():
+            return
         try:
             super().save_overload(sig, data)
         except OSError as e:
@@ -123,6 +146,17 @@ class KernelCache(caching.FunctionCache):
             pass
 
 
+@functools.cache
+def _say_that_it_takes_time() -> None:
+    """Once a process, to who watches: the first calls on a machine take seconds."""
+    text = "compiling kernels, some 5 s for predictions and 15 s for training"
+    text += ": once on this machine" if keeps() else ""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"nbbn: {text}", file=sys.stderr)
+    else:
+        log.info(text)
+
+
 def kernel_cache(py_func):
-    """The cache for a function; a cache that keeps nothing where no folder can be written."""
+    """The cache for a function; one that keeps nothing where there is no folder."""
     return KernelCache(py_func) if cache_folder() is not None else caching.NullCache()
