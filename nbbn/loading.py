@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import ArrayLike
 
 from nbbn.fold import FoldReport
 from nbbn.folded_model import FoldedModel
-from nbbn.formats import Content, native
+from nbbn.formats import Content, check_own, native
 from nbbn.formats.content import labels_from_json
 from nbbn.formats.files import FileError, PathLike
 from nbbn.models.sequential import Sequential
@@ -74,8 +75,26 @@ def for_inference(model: Any) -> FoldedModel:
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, given = ", ".join(_MODELS), type(model).__name__
-        raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}")
+        raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}"
+                        f"{_way(model)}")
     return model.for_inference()
+
+
+def _way(model: Any) -> str:
+    """How another program's model comes to be folded."""
+    if isinstance(model, str | Path):
+        return "; open the file first, nbbn.load(path), or on the command line: nbbn fold IN OUT"
+    packages = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    return next((f"; {way}" for name, way in _WAYS.items() if name in packages), "")
+
+
+# By the package that a model's class, or one that it derives from, is of.
+_WAYS = {
+    "torch": "give nbbn.interop.from_torch(model.state_dict(), layers), or export it to ONNX",
+    **dict.fromkeys(("keras", "tf_keras", "tensorflow"),
+                    "save it as .keras and give nbbn.interop.from_keras(path)"),
+    "sklearn": "of a pipeline or search fold the network within: model[-1], model.best_estimator_",
+}
 
 
 def load(path: PathLike) -> Model:
@@ -96,6 +115,7 @@ def load(path: PathLike) -> Model:
     FileError
         For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
     """
+    check_own(path)
     return model_of(native.load(path), path)
 
 

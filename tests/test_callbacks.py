@@ -252,6 +252,7 @@ def test_a_figure_that_is_not_there(model, data):
 # -- ModelCheckpoint
 
 
+@pytest.mark.filterwarnings("ignore:.*nbbn's own format:UserWarning")
 def test_checkpoints_of_every_epoch(model, data, tmp_path):
     path = tmp_path / "new" / "{epoch:02d}-{val_loss:.2f}.keras"
     script, _ = run(model, data, [1.5, 0.25], ModelCheckpoint(path))
@@ -260,6 +261,7 @@ def test_checkpoints_of_every_epoch(model, data, tmp_path):
     assert_same(nbbn.load(path.parent / files[0]).get_weights(), script.weights[0])
 
 
+@pytest.mark.filterwarnings("ignore:.*nbbn's own format:UserWarning")
 def test_checkpoint_of_the_best_epoch(model, data, tmp_path, capsys):
     path = tmp_path / "best.keras"
     script, _ = run(model, data, [2, 1, 3], ModelCheckpoint(path, save_best_only=True, verbose=1))

@@ -397,7 +397,8 @@ def test_a_loaded_model_goes_on_bit_for_bit(blobs, tmp_path):
     whole, first = make(), make()
     whole.fit(*blobs, epochs=4, verbose=0)
     first.fit(*blobs, epochs=2, verbose=0)
-    first.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match=r"model.keras holds nbbn's own format, which nbbn.load"):
+        first.save(tmp_path / "model.keras")  # as tutorials call it
     loaded = nbbn.load(tmp_path / "model.keras")
     assert_same(loaded.get_weights(), first.get_weights())
     np.testing.assert_array_equal(loaded.predict(blobs[0]), first.predict(blobs[0]))

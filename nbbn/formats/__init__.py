@@ -7,6 +7,7 @@ A format that can be opened is a row of `READERS`, one that networks are written
 from __future__ import annotations
 
 import io
+import os
 import pkgutil
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 from nbbn.formats.content import Content, of_answers, of_layers
 from nbbn.formats.files import HDF5, ZIP, FileError, PathLike, first_bytes, read_whole
 
-__all__ = ["READERS", "WRITERS", "Content", "of_answers", "of_layers", "reader_of", "shown_names"]
+__all__ = ["READERS", "WRITERS", "Content", "check_own", "of_answers", "of_layers", "reader_of",
+           "shown_names"]
 
 
 class Reader(NamedTuple):
@@ -29,6 +31,8 @@ class Reader(NamedTuple):
     begins: Callable[[bytes, PathLike], bool]
     # `module:function`, from a path to `Content`.
     reads: str
+    # What a file of another program is, and how it is opened.
+    way: str = ""
 
     @property
     def read(self) -> Callable[[PathLike], Content]:
@@ -64,12 +68,16 @@ def _is_state_dict(start: bytes, path: PathLike) -> bool:
 READERS = (
     Reader(("nbbn's own",), ".safetensors", lambda start, _: start[8:9] == b"{",
            "nbbn.formats.native:load"),
-    Reader((), "", _is_state_dict, "nbbn.formats.torch:refuse"),
+    Reader((), "", _is_state_dict, "nbbn.formats.torch:refuse",
+           "is a pickle: PyTorch's weights are read with nbbn.interop.from_torch(path, layers), a "
+           "pickled estimator with what wrote it"),
     Reader((".keras", ".h5"), "", lambda start, _: start.startswith((ZIP, HDF5)),
-           "nbbn.formats.keras:read"),
+           "nbbn.formats.keras:read",
+           "is a Keras file; open it with nbbn.interop.from_keras(path)"),
     # A version comes first in an ONNX file.
     Reader((".onnx",), ".onnx", lambda start, _: start[:1] == b"\x08",
-           "nbbn.formats.onnx.read:read"),
+           "nbbn.formats.onnx.read:read", "is an ONNX file; open it with "
+           "nbbn.interop.from_onnx(path), or fold it: nbbn fold IN OUT"),
 )  # fmt: skip
 
 # By the suffix of their files.
@@ -83,6 +91,17 @@ def shown_names() -> str:
     """What to call files that can be opened, in a sentence."""
     *first, last = [name for reader in READERS for name in reader.names]
     return f"{', '.join(first)} or {last}"
+
+
+def check_own(path: PathLike) -> None:
+    """FileError for a file or folder of another program, which says how it is opened."""
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        raise FileError(f"{path}: is a TensorFlow SavedModel; save the model as .keras in Keras, "
+                        "and open that with nbbn.interop.from_keras(path)")
+    start = first_bytes(path)
+    found = next((reader for reader in READERS if reader.begins(start, path)), None)
+    if found is not None and found.way:
+        raise FileError(f"{path}: {found.way}")
 
 
 def reader_of(path: PathLike) -> Reader:

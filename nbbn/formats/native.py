@@ -14,6 +14,7 @@ from nbbn.formats.content import Content, Slots
 from nbbn.formats.files import BROKEN, FileError, PathLike, one_line, read_whole, write_whole
 from nbbn.layers import layer_from_config
 from nbbn.network import Network, Weights
+from nbbn.warning import warn
 
 SUFFIX = ".safetensors"
 FORMAT = "nbbn-network"
@@ -38,6 +39,7 @@ def save(path: PathLike, network: Network, meta: dict[str, Any],
     """
     from safetensors.numpy import save as to_bytes
 
+    _check_name(path)
     if not isinstance(meta, dict):
         raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
     described, named = network.check().config(), _all_named(network, slots or {})
@@ -63,6 +65,28 @@ def save(path: PathLike, network: Network, meta: dict[str, Any],
                             "the disk or safetensors is at fault")
 
     write_whole(path, to_bytes(tensors, {_KEY: text}), verify)
+
+
+# Names that promise another format, and the way to that.
+_FOREIGN = {
+    ".onnx": "nbbn.interop.to_onnx(model), or fold() and then write(path)",
+    ".c": "fold() and then to_c() or write(path)",
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "joblib.dump(model, path)"),
+    **dict.fromkeys((".pt", ".pth", ".pb", ".tflite", ".npz"), "an export to ONNX"),
+}
+
+
+def _check_name(path: PathLike) -> None:
+    """FileError for a name that promises another format; a warning for Keras's, which tutorials
+    give.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in _FOREIGN:
+        raise FileError(f"{path}: save writes nbbn's own format; call the file .safetensors, or "
+                        f"for {suffix} use {_FOREIGN[suffix]}")
+    if suffix in (".keras", ".h5", ".hdf5") and not str(path).endswith(".weights.h5"):
+        warn(f"{path} holds nbbn's own format, which nbbn.load opens and Keras does not; call it "
+             ".safetensors")
 
 
 def load(path: PathLike) -> Content:
