@@ -44,6 +44,11 @@ COMMANDS = {
 _MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE}
 
 
+# What a light install may lack: the package of a module.
+_PACKAGES = {"rich": "rich", "sklearn": "scikit-learn", "scipy": "scikit-learn", "numba": "numba",
+             "joblib": "scikit-learn", "llvmlite": "numba"}
+
+
 class Interrupted(BaseException):
     """Ctrl-C. Not a KeyboardInterrupt: a fit takes that for the wish to stop training and go on."""
 
@@ -110,6 +115,9 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
+        return f"this needs the package {_PACKAGES[error.name]}, which is not installed; "\
+               f"install it: python -m pip install {_PACKAGES[error.name]}"
     known = (UnusableInput, WorkFailed, ValueError, TypeError, ImportError, OSError)
     if isinstance(error, known):
         return text
@@ -152,7 +160,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    args = build_parser(chosen).parse_args(argv)
+    try:
+        args = build_parser(chosen).parse_args(argv)
+    except ModuleNotFoundError as error:  # of a command that takes more than a light install has
+        if os.environ.get("NBBN_DEBUG"):
+            traceback.print_exc()
+        print(f"{program_name()} {chosen}: {message_of(error)}", file=sys.stderr)
+        return 2
     with warnings.catch_warnings(), _ctrl_c_ends_the_command():
         warnings.showwarning = _one_line_warning
         try:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from nbbn import interop
 from nbbn.commands import models
 from nbbn.fold.report import norm_figures
 from nbbn.formats.files import FileError
 from nbbn.layers import BatchNormalization, Layer
-from nbbn.terminal import console
+from nbbn.terminal import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +29,12 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(facts, indent=2))
         return
-    out = console()
-    out.print(_summary(facts), markup=False, soft_wrap=True)
-    out.print(_layers(facts["layers"]))
+    print(_summary(facts))
+    _print_layers(facts["layers"])
     if facts["batch_norms"]:
-        out.print(_norms(facts["batch_norms"]))
+        _print_norms(facts["batch_norms"])
     else:
-        out.print("no batch norms")
+        print("no batch norms")
 
 
 def _facts(path: Path) -> dict:
@@ -117,31 +115,29 @@ def _shape(shape: list | None) -> str:
     return "?" if shape is None else f"({', '.join('?' if n is None else str(n) for n in shape)})"
 
 
-def _layers(layers: list[dict]) -> Table:
-    table = Table("layer", "kind", "output", "parameters", title="layers", title_justify="left")
-    table.columns[-1].justify = "right"
+def _print_layers(layers: list[dict]) -> None:
+    rows = []
     for layer in layers:
         kind, activation = layer["kind"], layer["activation"]
-        table.add_row(str(layer["index"]), f"{kind} ({activation})" if activation else kind,
-                      _shape(layer["output_shape"]), f"{layer['parameters']:,}")
-    return table
+        shown = f"{kind} ({activation})" if activation else kind
+        rows.append((str(layer["index"]), shown, _shape(layer["output_shape"]),
+                     f"{layer['parameters']:,}"))
+    print_table("layers", ("layer", "kind", "output", "parameters"), rows, right=[3])
 
 
-def _norms(norms: list[dict]) -> Table:
-    table = Table(
-        "layer", "channels", "momentum", "epsilon", "variance", "largest gain", "suspicious",
-        title="batch norms (suspicious: variance below epsilon)", title_justify="left",
-    )  # fmt: skip
+def _print_norms(norms: list[dict]) -> None:
+    columns = ("layer", "channels", "momentum", "epsilon", "variance", "largest gain", "suspicious")
+    rows = []
     for norm in norms:
         momentum = norm.get("momentum", "-")
-        table.add_row(
+        rows.append((
             str(norm["layer"]), str(norm["channels"]),
             momentum if momentum == "-" else "mean" if momentum is None else f"{momentum:g}",
             f"{norm['epsilon']:g}",
             f"{norm['smallest_variance']:.3g} to {norm['largest_variance']:.3g}",
             f"{norm['largest_gain']:.4g}", _suspicious(norm["suspicious_channels"]),
-        )
-    return table
+        ))
+    print_table("batch norms (suspicious: variance below epsilon)", columns, rows)
 
 
 def _suspicious(channels: list[int]) -> str:

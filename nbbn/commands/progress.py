@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from nbbn.progress import Bar
@@ -33,9 +34,8 @@ def fraction_bar(title: str) -> Iterator[Callable[[float], None]]:
 @contextmanager
 def _bar(title: str, total: float, columns: str) -> Iterator[Callable[..., None]]:
     """A bar that goes when it is done; gives the function that moves it."""
-    err = console(sys.stderr)
-    if not err.is_terminal:
+    if not sys.stderr.isatty() or find_spec("rich") is None:
         yield lambda *moved: None
         return
-    with closing(Bar(err, total, columns, title=title, transient=True)) as bar:
+    with closing(Bar(console(sys.stderr), total, columns, title=title, transient=True)) as bar:
         yield bar.move

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from io import StringIO
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from nbbn.terminal import plain_table
 
 _SHOWN_CHANNELS = 5
 _WIDTH = 110
@@ -154,17 +157,19 @@ class FoldReport:
 
 def _table(entries: tuple[FoldEntry, ...]) -> str:
     """One line per batch norm, plain ASCII."""
+    columns = "batch norm", "folded", "direction", "into"
+    rows = [(entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-")
+            for entry in entries]
+    if find_spec("rich") is None:
+        return plain_table(columns, rows)
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    columns = "batch norm", "folded", "direction", "into"
     table = Table(*(Column(column, overflow="fold") for column in columns), box=box.ASCII)
-    for entry in entries:
-        folded = "yes" if entry.folded else "no"
-        cells = entry.name, folded, entry.direction or "-", entry.into or "-"
-        table.add_row(*map(Text, cells))
+    for row in rows:
+        table.add_row(*map(Text, row))
     out = StringIO()
     Console(file=out, width=_WIDTH, color_system=None, force_terminal=False,
             force_jupyter=False).print(table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from numbers import Integral
@@ -209,9 +210,7 @@ class BaseModel:
             for line in summary_text(*given).splitlines():
                 print_fn(line)
             return
-        from nbbn.terminal import console
-
-        print(summary_text(*given, color=console().is_terminal), end="")
+        print(summary_text(*given, color=sys.stdout.isatty()), end="")
 
     def count_params(self) -> int:
         """Numbers in all arrays.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 
 from nbbn.models.layer_list import LayerList
+from nbbn.terminal import plain_table
 
 
 def summary_text(name: str, layers: LayerList, line_length: int | None = None,
@@ -14,6 +16,24 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
     `line_length` None: what the terminal has, at most 88 columns (100 with `show_trainable`, a
     column that says whether a layer is trained); `color`: whether control characters may be used.
     """
+    heads = ["Layer (type)", "Output Shape", "Param #", *(["Trainable"] if show_trainable else [])]
+    rows = []
+    for i, entry in enumerate(layers.entries):
+        known, spec = entry.arrays is not None, entry.spec
+        size = sum(array.size for array in (entry.arrays or {}).values())
+        row = [f"{spec.name} ({type(spec).__name__})",
+               str((None, *layers.shapes[i + 1])) if layers.built else "?",
+               f"{size:,}" if known else "0 (unbuilt)"]
+        if show_trainable:
+            row.append(("Y" if spec.trainable else "N") if size else "-")
+        rows.append(row)
+    counts = {}
+    for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
+        count = layers.count(trained) if layers.built else 0
+        counts[f" {title} params:"] = f"{count:,} ({_bytes(count * layers.dtype.itemsize)})"
+    if find_spec("rich") is None:
+        ends = "\n".join(f"{title} {count}" for title, count in counts.items())
+        return f'Model: "{name}"\n{plain_table(heads, rows)}\n{ends}\n'
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -26,24 +46,15 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
     table.add_column("Param #", ratio=20, justify="right")
     if show_trainable:
         table.add_column("Trainable", justify="center")
-    for i, entry in enumerate(layers.entries):
-        known, spec = entry.arrays is not None, entry.spec
-        size = sum(array.size for array in (entry.arrays or {}).values())
-        row = [f"{spec.name} ({type(spec).__name__})",
-               str((None, *layers.shapes[i + 1])) if layers.built else "?",
-               f"{size:,}" if known else "0 (unbuilt)"]
-        if show_trainable:
-            row.append(("Y" if spec.trainable else "N") if size else "-")
+    for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console = Console(width=max(width, 40), force_terminal=color,
                       color_system="auto" if color else None, highlight=False)
     with console.capture() as capture:
         console.print(f'[bold]Model: "{escape(name)}"[/bold]')
         console.print(table)
-        for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
-            count = layers.count(trained) if layers.built else 0
-            shown = _bytes(count * layers.dtype.itemsize)
-            console.print(f"[bold] {title} params:[/bold] {count:,} ({shown})")
+        for title, shown in counts.items():
+            console.print(f"[bold]{title}[/bold] {shown}")
     return capture.get()
 
 
