@@ -75,22 +75,24 @@ class ThreadChoice:
             self._span = min(2 * self._span, CHUNK_SECONDS)
 
 
-# Calls from a bad one on a team to the next trial of a team: the first distance, and the longest,
-# which keeps trials out of the 99th percentile.
-FIRST_CALLS, MOST_CALLS = 4, 512
+# Calls from a bad one on a team to the next trial of a team: the first distance, and the longest.
+FIRST_CALLS, MOST_CALLS = 4, 1024
+# Trials may cost a tenth of all time, and where they are twice as slow or more, fewer than one call
+# in a hundred.
+TRIAL_SHARE, RARE_CALLS = 0.1, 128
 # Calls on a team between two looks at what one thread takes.
 CALLS_TO_LOOK = 256
 # A call on a team that takes so many times what one thread does has waited for a core.
-WAITED = 1.5
+WAITED = 2.0
 
 
 class CallChoice:
     """One thread or the team for calls that each take microseconds to milliseconds.
 
     Calls are on the team while that is no slower than one thread. After one that was, calls are on
-    one thread, and the team is tried after 4 calls, 8, 16 and so on to 512, until it wins again.
-    Calls of other sizes are judged apart. Several Python threads may ask at once: what they note is
-    of whole calls, in any order.
+    one thread, and the team is tried after 4 calls, 8, 16 and so on, the further apart the slower
+    it was, until it wins again. Calls of other sizes are judged apart. Several Python threads may
+    ask at once: what they note is of whole calls, in any order.
     """
 
     def __init__(self) -> None:
@@ -116,14 +118,19 @@ class _Calls:
         self._alone: float | None = None
         self._team: float | None = None
         self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
+        # The first call of each way compiles and wakes threads: it does not count.
+        self._begun = {True: False, False: False}
 
     def next(self) -> bool:
         self._calls += 1
         if self._on_team:
-            return self._alone is not None and self._calls < CALLS_TO_LOOK
+            return self._calls < (FIRST_CALLS if self._alone is None else CALLS_TO_LOOK)
         return self._calls >= self._distance
 
     def note_alone(self, seconds: float) -> None:
+        if not self._begun[False]:
+            self._begun[False] = True
+            return
         alone = seconds if self._alone is None else self._alone + 0.1 * (seconds - self._alone)
         self._alone = min(seconds, alone)
         if self._on_team:  # a look
@@ -131,12 +138,20 @@ class _Calls:
             self._on_team = self._team is None or self._team <= self._alone
 
     def note_team(self, seconds: float) -> None:
-        team = seconds if self._team is None else self._team
-        self._team = team + 0.1 * (seconds - team)
-        if self._alone is None or seconds <= self._alone * (WAITED if self._on_team else 1.0):
-            if not self._on_team:
-                self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
-                self._team = seconds
-        else:
-            self._distance = FIRST_CALLS if self._on_team else min(2 * self._distance, MOST_CALLS)
-            self._on_team, self._calls = False, 0
+        if not self._begun[True]:
+            self._begun[True] = True
+            return
+        alone = seconds if self._alone is None else self._alone
+        if self._on_team:
+            team = seconds if self._team is None else self._team
+            self._team = team + 0.1 * (seconds - team)
+            if seconds > WAITED * alone:
+                self._on_team, self._distance, self._calls = False, FIRST_CALLS, 0
+        elif seconds <= alone:
+            self._on_team, self._team, self._calls = True, seconds, 0
+        elif self._calls > self._distance or seconds > WAITED * alone:
+            slower = seconds / alone
+            least = RARE_CALLS if slower > WAITED else 0
+            most = min(MOST_CALLS, max(least, 2 * FIRST_CALLS, int((slower - 1) / TRIAL_SHARE)))
+            self._distance, self._calls = min(2 * self._distance, most), 0
+        # else a second call on the team tells, as its threads are awake now

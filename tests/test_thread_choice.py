@@ -31,9 +31,12 @@ def test_calls_stay_on_a_team_that_is_faster():
     assert teams.mean() > 0.99
 
 
-def test_calls_leave_a_team_that_is_no_faster():
-    _, teams = calls(CallChoice(), 10_000, 40e-6, 45e-6)
-    assert teams[1000:].mean() < 0.01
+@pytest.mark.parametrize("team", [45e-6, 60e-6, 90e-6, 1e-3, 4e-3])
+def test_calls_leave_a_team_that_is_no_faster(team):
+    """Trials of it cost a tenth, or where it waits for a core fewer than one call in a hundred."""
+    times, teams = calls(CallChoice(), 20_000, 40e-6, team)
+    assert teams[1000:].mean() < (0.25 if team < 60e-6 else 0.1 if team < 80e-6 else 0.01)
+    assert times[1000:].mean() < (1.2 if team < 80e-6 else 1.5) * 40e-6
 
 
 def test_calls_leave_a_team_that_waits_at_once_and_come_back():
@@ -41,9 +44,22 @@ def test_calls_leave_a_team_that_waits_at_once_and_come_back():
     calls(choice, 1000, 40e-6, 20e-6)
     times, teams = calls(choice, 20_000, 50e-6, 4e-3)
     assert teams[:3].sum() <= 2  # the first that waited was the last
-    assert np.percentile(times[1000:], 99) < 60e-6 and times.mean() < 80e-6
+    assert np.percentile(times[1000:], 99) < 60e-6 and times.mean() < 2 * 50e-6
     _, teams = calls(choice, 5000, 40e-6, 20e-6)
     assert teams[MOST_CALLS + 10 :].mean() > 0.99
+
+
+def test_calls_of_an_unknown_size_are_on_the_team():
+    """One large call in the life of a process is on all threads."""
+    assert CallChoice().next(60_000)
+
+
+def test_calls_come_back_soon_from_a_team_that_was_little_slower():
+    choice = CallChoice()
+    calls(choice, 1000, 40e-6, 20e-6)
+    calls(choice, 2000, 40e-6, 44e-6)
+    _, teams = calls(choice, 300, 40e-6, 20e-6)
+    assert teams[40:].mean() > 0.95
 
 
 def test_one_slow_call_costs_few_others():

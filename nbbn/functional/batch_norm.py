@@ -83,12 +83,13 @@ class _Plan:
         most = min(_MOST_BLOCKS, max(1, self.virtual_rows // 2))
         self.blocks = max(1, min(most, floats // _BLOCK_FLOATS))
         self.run = max(2, _RUN_FLOATS // self.width)
-        self.choice = CallChoice() if floats > _TEAM_FLOATS else None
+        self.parallel = floats > _TEAM_FLOATS
         self.large = floats * dtype.itemsize > _STREAM_BYTES
         self.state_floats = norm_rows.STATE_ROWS * self.width
         self.work_bytes = norm_rows.PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
         self._relu = "_relu" if activation == "relu" else ""
         self._tables: dict[tuple[str, bool], np.ndarray] = {}
+        self.choices = {program: CallChoice() for program in _PROGRAMS}
 
     def row(self, state: np.ndarray, row: int) -> np.ndarray:
         """One number a channel of a state."""
@@ -361,4 +362,5 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
 def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
           gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
     table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
-    call_program(table, *flat, gamma, beta, state, plan.work_bytes, plan.choice)
+    choice = plan.choices[program] if plan.parallel else None
+    call_program(table, *flat, gamma, beta, state, plan.work_bytes, choice)
