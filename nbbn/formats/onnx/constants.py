@@ -24,10 +24,7 @@ _FEW = 64
 def computed(node: OnnxNode, compute: Compute, inputs: Sequence[Constant | None]) -> Constant:
     """The node's result.
 
-    Raises
-    ------
-    Refused
-        For what is neither a shape nor a weight in another form.
+    Raises Refused for what is neither a shape nor a weight in another form.
     """
     from onnx import helper
 
@@ -58,10 +55,7 @@ def _large(constant: Constant) -> bool:
 def literal(node: OnnxNode) -> Constant:
     """What a Constant node gives.
 
-    Raises
-    ------
-    Refused
-        For a constant of another kind than numbers.
+    Raises Refused for a constant of another kind than numbers.
     """
     from onnx import numpy_helper
 

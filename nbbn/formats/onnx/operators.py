@@ -170,10 +170,7 @@ def constant_of(
 ) -> Constant:
     """What a node makes of constants alone, or of the shape of rows.
 
-    Raises
-    ------
-    Refused
-        For a node that does not follow from these, or computes what is no shape.
+    Raises Refused for a node that does not follow from these, or computes what is no shape.
     """
     if node.operator == "Constant" and not node.domain:
         return of_constants.literal(node)
