@@ -81,18 +81,6 @@ def sizes(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
     return np.array(shape, np.int64)[start:end]
 
 
-def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return sizes(node, array.shape)
-
-
-def transposed(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return array.transpose(node.attributes.get("perm"))
-
-
-def reshaped(node: OnnxNode, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    return array.reshape(shape.tolist())
-
-
 def squeezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:
     return array.squeeze(_axes(node, axes) or None)
 
