@@ -171,10 +171,7 @@ class NetworkBuilder:
     def spread(self, constant: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
         """The row's axes along which a constant varies, and its numbers there, as nbbn has them.
 
-        Raises
-        ------
-        Refused
-            For a constant that would change the rows' shape, or differs from row to row.
+        Raises Refused for a constant that would change the rows' shape, or differs from row to row.
         """
         rank, shape = len(self.shape) + 1, self.graph_shape
         whole = constant.reshape((1,) * max(0, rank - constant.ndim) + constant.shape)
@@ -209,10 +206,7 @@ class NetworkBuilder:
     def limited(self, count: int) -> int:
         """A number of numbers that follow from a shape alone, and not from what the file holds.
 
-        Raises
-        ------
-        Refused
-            For so many that a short file would take all memory.
+        Raises Refused for so many that a short file would take all memory.
         """
         if count > _MAX_MADE:
             raise Refused(f"rows of shape {self.graph_shape} are too large; "

@@ -24,10 +24,7 @@ _FEW = 64
 def computed(node: OnnxNode, compute: Compute, inputs: Sequence[Constant | None]) -> Constant:
     """The node's result.
 
-    Raises
-    ------
-    Refused
-        For what is neither a shape nor a weight in another form.
+    Raises Refused for what is neither a shape nor a weight in another form.
     """
     from onnx import helper
 
@@ -58,10 +55,7 @@ def _large(constant: Constant) -> bool:
 def literal(node: OnnxNode) -> Constant:
     """What a Constant node gives.
 
-    Raises
-    ------
-    Refused
-        For a constant of another kind than numbers.
+    Raises Refused for a constant of another kind than numbers.
     """
     from onnx import numpy_helper
 
@@ -85,18 +79,6 @@ def sizes(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
     """The sizes that a Shape node picks."""
     start, end = node.attributes.get("start", 0), node.attributes.get("end")
     return np.array(shape, np.int64)[start:end]
-
-
-def shape_of(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return sizes(node, array.shape)
-
-
-def transposed(node: OnnxNode, array: np.ndarray) -> np.ndarray:
-    return array.transpose(node.attributes.get("perm"))
-
-
-def reshaped(node: OnnxNode, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    return array.reshape(shape.tolist())
 
 
 def squeezed(node: OnnxNode, array: np.ndarray, axes: np.ndarray | None = None) -> np.ndarray:

@@ -47,10 +47,7 @@ def _evaluated(graph: OnnxGraph, node: OnnxNode, name: str, shape: tuple[int, ..
                kind: int) -> np.ndarray:
     """A value of a shape and a data type that follows from constants.
 
-    Raises
-    ------
-    Refused
-        Where the evaluator cannot compute it.
+    Raises Refused where the evaluator cannot compute it.
     """
     from onnx import helper
     from onnx.reference import ReferenceEvaluator

@@ -30,10 +30,7 @@ class Model(NamedTuple):
 def import_onnx(who: str) -> ModuleType:
     """The package onnx, for a function of this name.
 
-    Raises
-    ------
-    ImportError
-        That names the extra to install.
+    Raises ImportError that names the extra to install.
     """
     try:
         import onnx
@@ -45,10 +42,7 @@ def import_onnx(who: str) -> ModuleType:
 def from_proto(model: Any) -> Model:
     """Take apart a `ModelProto`, which is not written.
 
-    Raises
-    ------
-    ValueError
-        For tensors that do not fit their shape, or are in another file.
+    Raises ValueError for tensors that do not fit their shape, or are in another file.
     """
     data = model.SerializeToString()
     return _taken_apart(io.BytesIO(data), data, None)
@@ -57,11 +51,8 @@ def from_proto(model: Any) -> Model:
 def from_file(path: Path) -> Model:
     """Take apart a file; its tensors are read when they are needed.
 
-    Raises
-    ------
-    FileError
-        For a file that cannot be read, is damaged or is no ONNX model, or points to data outside
-        its folder.
+    Raises FileError for a file that cannot be read, is damaged or is no ONNX model, or points to
+    data outside its folder.
     """
     from google.protobuf.message import DecodeError
 
@@ -120,10 +111,7 @@ def stand_in(model: Model) -> Any:
 def write(model: Model, file: BinaryIO) -> None:
     """Write a model to a file, one tensor after the other.
 
-    Raises
-    ------
-    ValueError
-        For more bytes than a protobuf file holds.
+    Raises ValueError for more bytes than a protobuf file holds.
     """
     graph = model.skeleton.graph.SerializeToString()
     tensors = model.tensors.values()

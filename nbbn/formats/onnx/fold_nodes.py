@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,9 @@ from nbbn.fold import passes
 from nbbn.fold.arithmetic import affine_of
 from nbbn.fold.graph import Linear, Node, Norm, Pass
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
+from nbbn.formats.onnx.read_images import scales_of
 from nbbn.formats.onnx.read_norms import statistics
-from nbbn.formats.onnx.read_resize import scales_of
 from nbbn.formats.onnx.tensors import DTYPES
-
-Make = Callable[[], np.ndarray]
 
 
 def _a(operator: str) -> str:
@@ -81,14 +79,8 @@ def _training(node: OnnxNode, graph: OnnxGraph) -> str:
 
 
 def conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
-    return _conv(node, name, graph, transposed=False)
-
-
-def transposed_conv(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
-    return _conv(node, name, graph, transposed=True)
-
-
-def _conv(node: OnnxNode, name: str, graph: OnnxGraph, *, transposed: bool) -> Linear:
+    """A Conv or ConvTranspose."""
+    transposed = node.operator == "ConvTranspose"
     kernel = _weight(graph, node.inputs[1], f"the kernel of {name}")
     if isinstance(kernel, str):
         return Linear(name, obstacle=kernel)
@@ -120,7 +112,8 @@ def gemm(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear:
         return whole if alpha == 1 else whole.astype(np.float64) * alpha
 
     axis, dims = 0 if given.get("transA", 0) else 1, kernel.dims[::-1] if turned else kernel.dims
-    linear = _dense(name, axis, 1, dims, scaled)
+    linear = Linear(name, axis_in=axis, axis_out=1, channels_in=dims[0], channels_out=dims[1],
+                    kernel=scaled)
     return _with_bias(linear, node, graph, given.get("beta", 1.0))
 
 
@@ -132,16 +125,9 @@ def matmul(node: OnnxNode, name: str, graph: OnnxGraph) -> Linear | None:
         return None
     rank = graph.rank(node.inputs[0])
     axis = None if rank is None else rank - 1
-    return replace(_dense(name, axis, axis, kernel.dims, kernel.array), bias_costs=True)
-
-
-def _dense(name: str, axis_in: int | None, axis_out: int | None, dims: Sequence[int],
-           kernel: Make) -> Linear:
-    inputs, outputs = dims
-    return Linear(
-        name, axis_in=axis_in, axis_out=axis_out, channels_in=inputs, channels_out=outputs,
-        kernel=kernel,
-    )  # fmt: skip
+    inputs, outputs = kernel.dims
+    return Linear(name, axis_in=axis, axis_out=axis, channels_in=inputs, channels_out=outputs,
+                  kernel=kernel.array, bias_costs=True)
 
 
 def with_addition(linear: Linear, constant: Constant, rank: int) -> Linear | None:
@@ -210,8 +196,8 @@ def _pads(given: dict[str, Any], window: tuple[int, ...]) -> bool:
 
 def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
     given = node.attributes
-    over_border = _pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)
-    if given.get("count_include_pad", 0) and over_border:
+    counted = given.get("count_include_pad", 0)  # which one of whole images has not
+    if counted and (_pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)):
         what = "counts zeros over the border, which the batch norm would have shifted"
         return Node(name, what=what)
     return _per_image(name, passes.mean_of_values)
@@ -219,10 +205,6 @@ def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
 
 def max_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
     return None if any(node.outputs[1:]) else _per_image(name, passes.largest_value(name))
-
-
-def global_average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass:
-    return _per_image(name, passes.mean_of_values)
 
 
 def resize(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
@@ -242,15 +224,10 @@ def _per_image(name: str, carry: passes.Carry) -> Pass:
     return Pass(name, carry=carry, back=carry)
 
 
-def mean(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    return _reduce(node, name, graph, passes.mean_of_values)
-
-
-def largest(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
-    return _reduce(node, name, graph, passes.largest_value(name))
-
-
-def _reduce(node: OnnxNode, name: str, graph: OnnxGraph, carry: passes.Carry) -> Pass | None:
+def reduced(node: OnnxNode, name: str, graph: OnnxGraph) -> Pass | None:
+    """A ReduceMean or ReduceMax."""
+    average = node.operator == "ReduceMean"
+    carry = passes.mean_of_values if average else passes.largest_value(name)
     given, rank = node.attributes, graph.rank(node.inputs[0])
     axes = _integers(node, graph, 1, "axes")
     if rank is None or not axes:

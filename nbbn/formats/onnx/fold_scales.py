@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,26 +24,14 @@ class _Step(NamedTuple):
     affine: Affine
 
 
-def _product(numbers: np.ndarray) -> Affine:
-    return Affine(numbers, np.zeros_like(numbers), np.zeros_like(numbers))
-
-
-def _quotient(numbers: np.ndarray) -> Affine:
+def _affine(operator: str, numbers: np.ndarray) -> Affine:
+    """What Mul, Div, Add or Sub do with constants."""
+    gain, zeros = np.ones_like(numbers), np.zeros_like(numbers)
     with np.errstate(divide="ignore"):
-        return _product(1 / numbers)
-
-
-def _sum(numbers: np.ndarray) -> Affine:
-    return Affine(np.ones_like(numbers), np.zeros_like(numbers), numbers)
-
-
-def _difference(numbers: np.ndarray) -> Affine:
-    return Affine(np.ones_like(numbers), numbers, np.zeros_like(numbers))
-
-
-_OPERATORS: dict[str, Callable[[np.ndarray], Affine]] = {
-    "Mul": _product, "Div": _quotient, "Add": _sum, "Sub": _difference,
-}  # fmt: skip
+        if operator in ("Mul", "Div"):
+            gain = numbers if operator == "Mul" else 1 / numbers
+    return Affine(gain, numbers if operator == "Sub" else zeros,
+                  numbers if operator == "Add" else zeros)
 
 
 def scale_from(at: int, graph: OnnxGraph, name: str) -> tuple[Norm, tuple[int, ...]] | None:
@@ -108,8 +95,8 @@ def _only_reader(graph: OnnxGraph, value: str) -> int | None:
 
 def _step(node: OnnxNode, graph: OnnxGraph) -> _Step | None:
     """What a node does, if it combines a value with numbers along one of its axes."""
-    make = None if node.domain else _OPERATORS.get(node.operator)
-    if make is None or len(node.inputs) != 2:
+    known = not node.domain and node.operator in ("Mul", "Div", "Add", "Sub")
+    if not known or len(node.inputs) != 2:
         return None
     first, second = (graph.constant(value) for value in node.inputs)
     if (first is None) == (second is None) or (first and node.operator in ("Sub", "Div")):
@@ -127,7 +114,7 @@ def _step(node: OnnxNode, graph: OnnxGraph) -> _Step | None:
     if math.prod(dims) == 0 or along == [0]:
         return None
     numbers = constant.array().astype(np.float64).reshape(-1)
-    return _Step(value, along[0] if along else None, make(numbers))
+    return _Step(value, along[0] if along else None, _affine(node.operator, numbers))
 
 
 def _axis_of_giver(graph: OnnxGraph, step: _Step) -> int | None:

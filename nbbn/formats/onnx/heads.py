@@ -31,10 +31,8 @@ class Head(NamedTuple):
 def split_head(graph: OnnxGraph, nodes: Sequence[OnnxNode], outputs: Sequence[str]) -> Head:
     """The head of a graph, whose nodes are not the network's.
 
-    Raises
-    ------
-    Refused
-        For outputs that are not one, or a label and probabilities as `to_onnx` writes them.
+    Raises Refused for outputs that are not one, or a label and probabilities as `to_onnx` writes
+    them.
     """
     if len(outputs) == 1:
         return Head(outputs[0])

@@ -14,7 +14,6 @@ from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
 from nbbn.formats.onnx import read_norms as norms
-from nbbn.formats.onnx import read_resize as resizing
 from nbbn.formats.onnx import read_shapes as shapes
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
@@ -88,16 +87,16 @@ OPERATORS: dict[str, Operator] = {
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
     "Conv": _on_images(images.conv, fold.conv, weighted=True),
-    "ConvTranspose": _on_images(images.transposed_conv, fold.transposed_conv, weighted=True),
+    "ConvTranspose": _on_images(images.transposed_conv, fold.conv, weighted=True),
     "AveragePool": _on_images(images.average_pool, fold.average_pool),
     "MaxPool": _on_images(images.max_pool, fold.max_pool),
-    "GlobalAveragePool": _on_images(images.global_average_pool, fold.global_average_pool),
-    "GlobalMaxPool": _on_images(images.global_max_pool, fold.max_pool),
-    "ReduceMean": Operator(images.mean, fold.mean),
-    "ReduceMax": Operator(images.largest, fold.largest),
+    "GlobalAveragePool": _on_images(images.global_pool, fold.average_pool),
+    "GlobalMaxPool": _on_images(images.global_pool, fold.max_pool),
+    "ReduceMean": Operator(images.reduced, fold.reduced),
+    "ReduceMax": Operator(images.reduced, fold.reduced),
     "Pad": Operator(images.pad, fold.pad),
-    "Resize": _on_images(resizing.resize, fold.resize),
-    "Upsample": _on_images(resizing.resize, fold.resize),
+    "Resize": _on_images(images.resize, fold.resize),
+    "Upsample": _on_images(images.resize, fold.resize),
     # Norms
     "BatchNormalization": Operator(norms.batch_norm, fold.batch_norm, weighted=True),
     "LayerNormalization": Operator(norms.layer_norm, weighted=True),
@@ -133,11 +132,12 @@ OPERATORS: dict[str, Operator] = {
     "Erf": Operator(expression="erf"),
     # Shapes
     "Flatten": _reshaping(shapes.flatten),
-    "Reshape": _reshaping(shapes.reshape, of_constants.reshaped),
+    "Reshape": _reshaping(shapes.reshape, lambda node, array, shape: array.reshape(shape.tolist())),
     "Squeeze": _reshaping(shapes.squeeze, of_constants.squeezed),
     "Unsqueeze": _reshaping(shapes.unsqueeze, of_constants.unsqueezed),
-    "Transpose": Operator(shapes.transpose, fold.transpose, of_constants.transposed),
-    "Shape": Operator(compute=of_constants.shape_of),
+    "Transpose": Operator(shapes.transpose, fold.transpose,
+                          lambda node, array: array.transpose(node.attributes.get("perm"))),
+    "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
     "Concat": Operator(compute=of_constants.concat),
@@ -170,10 +170,7 @@ def constant_of(
 ) -> Constant:
     """What a node makes of constants alone, or of the shape of rows.
 
-    Raises
-    ------
-    Refused
-        For a node that does not follow from these, or computes what is no shape.
+    Raises Refused for a node that does not follow from these, or computes what is no shape.
     """
     if node.operator == "Constant" and not node.domain:
         return of_constants.literal(node)

@@ -39,14 +39,8 @@ _OF_CONSTANTS = (1, 6, 7, 8, 9, 11)  # float32, int32, int64, texts, bool, float
 def read(path_or_proto: Any) -> Content:
     """What a file or a `ModelProto` of layers in a row holds; `nbbn.interop.from_onnx` says more.
 
-    Raises
-    ------
-    ImportError
-        Without the package onnx.
-    FileError
-        For a missing, broken or foreign file, and for a graph that nbbn cannot hold.
-    TypeError
-        For anything but a path or a model.
+    Raises ImportError without the package onnx; FileError for a missing, broken or foreign file,
+    and for a graph that nbbn cannot hold; TypeError for anything but a path or a model.
     """
     onnx = file.import_onnx("from_onnx")
     of_file = isinstance(path_or_proto, str | os.PathLike)

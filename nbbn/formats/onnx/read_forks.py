@@ -276,10 +276,7 @@ _FORMS: list[tuple[Any, Build]] = [
 def read_fork(net: NetworkBuilder, term: Term) -> None:
     """Add the layer that a term of several nodes is.
 
-    Raises
-    ------
-    Refused
-        For a form that is not known.
+    Raises Refused for a form that is not known.
     """
     for pattern, build in _FORMS:
         found = match(pattern, term, {})

@@ -16,12 +16,7 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 def summary(path: Path) -> dict[str, Any]:
     """Inputs, outputs, parameters, layers and batch norms of an ONNX file of any form, JSON-ready.
 
-    Weights are read one at a time.
-
-    Raises
-    ------
-    FileError
-        For a missing, damaged or foreign file.
+    Weights are read one at a time. Raises FileError for a missing, damaged or foreign file.
     """
     try:
         source = looked_through(from_file(Path(path)))

@@ -103,14 +103,9 @@ def made(name: str, dims: tuple[int, ...], data_type: int,
 def tensor_at(file: BinaryIO, place: Place, folder: Path | None) -> Tensor:
     """The tensor whose message stands at a place of an open file.
 
-    Data in other files are read from `folder` alone, and where there is none not at all.
-
-    Raises
-    ------
-    DamagedError
-        For other bytes.
-    Refused
-        For data that do not fit the tensor's shape, are not there, or may not be read.
+    Data in other files are read from `folder` alone, and where there is none not at all. Raises
+    DamagedError for other bytes; Refused for data that do not fit the tensor's shape, are not
+    there, or may not be read.
     """
     import onnx
 
@@ -132,10 +127,7 @@ def tensor_at(file: BinaryIO, place: Place, folder: Path | None) -> Tensor:
 def embed(tensor: Any, folder: Path | None) -> None:
     """Check an `onnx.TensorProto`, and read its data into it where they are in another file.
 
-    Raises
-    ------
-    Refused
-        As `tensor_at`.
+    Raises Refused as `tensor_at` does.
     """
     if tensor.data_location == tensor.EXTERNAL:
         place = _external(tensor, folder)

@@ -32,19 +32,10 @@ def write(network: Network, path: str | os.PathLike | None = None, *,
     from the first layer that works on them to the last: one transposition before and, where they
     are flattened for a dense layer, none after, as that layer's kernel takes the pixels in their
     new order. In float64 all models are valid, but ONNX Runtime has no float64 kernels for
-    convolutions, `AveragePooling2D` and the activation gelu.
-
-    Raises
-    ------
-    ImportError
-        Without the package onnx.
-    LayerError
-        For a layer that this cannot express, and for a network whose arrays do not fit its layers.
-    ValueError
-        For an unknown kind, classes or a kind that do not fit the outputs, or a model that is too
-        large for a file.
-    FileError
-        Where the file cannot be written.
+    convolutions, `AveragePooling2D` and the activation gelu. Raises ImportError without the package
+    onnx; LayerError for a layer that this cannot express, and for a network whose arrays do not fit
+    its layers; ValueError for an unknown kind, classes or a kind that do not fit the outputs, or a
+    model that is too large for a file; FileError where the file cannot be written.
     """
     onnx = import_onnx("to_onnx")
     if kind not in HEADS:

@@ -121,18 +121,10 @@ def _repeated(graph: GraphWriter, x: Value, axis: int, times: int) -> Value:
     return Value(name, (*dims[:at], times, *dims[at:]), tuple(moved))
 
 
-def _permute(graph: GraphWriter, step: Step[op.Permute], arrays: Arrays, x: Value) -> Value:
-    return x.permuted(step.operation.order)
-
-
 def _reshape(graph: GraphWriter, step: Step[op.Reshape], arrays: Arrays, x: Value) -> Value:
     shape = step.output_shape
     y = x.regrouped(shape)
     return Value.ordered(graph.reshape(graph.plain(x).name, shape), shape) if y is None else y
-
-
-def _nothing(graph: GraphWriter, step: Step[op.Disturb], arrays: Arrays, x: Value) -> Value:
-    return x
 
 
 # -- norms
@@ -173,11 +165,15 @@ def _row_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Val
     return _group_norm(graph, step, arrays, x, channels // operation.channels)
 
 
-def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value) -> Value:
+def _last_apart(graph: GraphWriter, x: Value) -> Value:
+    """Rows of a contiguous last axis: runtimes would transpose others by themselves."""
     if len(x.shape) == 1:
-        x = graph.features(x)
-    elif x.flat or len(x.groups[-1]) < 2:
-        x = graph.plain(x)
+        return graph.features(x)
+    return graph.plain(x) if x.flat or len(x.groups[-1]) < 2 else x
+
+
+def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value) -> Value:
+    x = _last_apart(graph, x)
     axes = [0] if x.flat else sorted(x.groups[-1])
     first, epsilon = axes[0], step.operation.epsilon
     gamma, beta = (arrays[name].ravel() if name in arrays else None for name in ("gamma", "beta"))
@@ -233,10 +229,7 @@ def _scaled(
 
 
 def _softmax(graph: GraphWriter, step: Step[op.Softmax], arrays: Arrays, x: Value) -> Value:
-    if len(x.shape) == 1:
-        x = graph.features(x)
-    elif x.flat or len(x.groups[-1]) < 2:
-        x = graph.plain(x)  # contiguous: runtimes would transpose by themselves
+    x = _last_apart(graph, x)
     if x.flat or len(x.groups[-1]) == 1:
         return x.called(graph.add("Softmax", x.name, axis=1 if x.flat else len(x.dims)))
     axes = [a + 1 for a in sorted(x.groups[-1])]
@@ -320,6 +313,8 @@ def _value(e: Expression, named: Mapping[str, float]) -> float:
 WRITE: dict[type[Operation], Callable[..., Value]] = {
     op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _convolve,
     op.ConvolveDepthwise: _convolve, op.Pool: _pool, op.BatchNorm: _batch_norm,
-    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax, op.Permute: _permute,
-    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat, op.Disturb: _nothing,
+    op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax,
+    op.Permute: lambda graph, step, arrays, x: x.permuted(step.operation.order),
+    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat,
+    op.Disturb: lambda graph, step, arrays, x: x,
 }
