@@ -1,7 +1,7 @@
 """The command line: which commands there are, and what becomes of their errors.
 
 Exit status: 0 done, 1 the work failed (a check did not hold), 2 unusable arguments or input, 130
-after Ctrl-C.
+after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ _PACKAGES = {"rich": "rich", "sklearn": "scikit-learn", "scipy": "scikit-learn",
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt: a fit takes that for the wish to stop training and go on."""
+    """Ctrl-C or SIGTERM.
+
+    Not a KeyboardInterrupt: a fit takes that for the wish to stop training and go on.
+    """
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,7 +100,7 @@ def _add_command(parser: argparse.ArgumentParser, module: ModuleType, program: s
 def status_of(error: BaseException) -> int:
     """The exit status that an error means."""
     if isinstance(error, (KeyboardInterrupt, Interrupted)):
-        return 130
+        return 128 + (_interrupts or [signal.SIGINT])[0]
     if isinstance(error, (WorkFailed, FoldRefused, FoldCheckFailed)):
         return 1
     system = error.__cause__ if isinstance(error, FileError) else error
@@ -129,25 +132,28 @@ def _one_line_warning(message: Warning | str, category: type[Warning], filename:
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
+# What ends a command, with what it had begun to write taken away.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _interrupts: list[int] = []
 
 
 @contextmanager
-def _ctrl_c_ends_the_command() -> Iterator[None]:
+def _signals_end_the_command() -> Iterator[None]:
     def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
         _interrupts.append(signum)
         raise Interrupted
 
     _interrupts.clear()
     try:
-        before = signal.signal(signal.SIGINT, interrupt)
+        before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     except ValueError:  # not the main thread, which alone gets signals
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,13 +173,13 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"{program_name()} {chosen}: {message_of(error)}", file=sys.stderr)
         return 2
-    with warnings.catch_warnings(), _ctrl_c_ends_the_command():
+    with warnings.catch_warnings(), _signals_end_the_command():
         warnings.showwarning = _one_line_warning
         try:
             status = args.run(args) or 0
             sys.stdout.flush()
             # A callback from C code drops an exception raised in it: the signal alone is left.
-            return 130 if _interrupts else status
+            return 128 + _interrupts[0] if _interrupts else status
         except BrokenPipeError:
             # The reader of our output left, as `| head` does. What is still buffered goes nowhere,
             # so that Python's own flush at exit does not complain; 141 is a shell's for SIGPIPE.

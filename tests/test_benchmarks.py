@@ -173,6 +173,7 @@ def test_different_answers_are_not_timed():
         versus.agree(lambda: a, lambda: a[0], 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", sorted(inference.DENSE))
 def test_dense_peers_answer_alike(peer):
     available(peer)

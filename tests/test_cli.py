@@ -150,12 +150,15 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch, ctrl_c):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_command_with_one_line(
+    number, tmp_path, capsys, digits, monkeypatch, ctrl_c
+):
     @contextmanager
     def bar(title, epochs):
         yield (
             lambda estimator, logs: (
-                os.kill(os.getpid(), signal.SIGINT) if logs["epoch"] == 2 else None
+                os.kill(os.getpid(), number) if logs["epoch"] == 2 else None
             )
         )
 
@@ -163,7 +166,7 @@ def test_ctrl_c_ends_with_130_and_one_line(tmp_path, capsys, digits, monkeypatch
     X, y = digits
     np.savez(tmp_path / "d.npz", X=X, y=y)
     line = fails(
-        capsys, 130, "train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000"
+        capsys, 128 + number, "train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "1000000"
     )
     assert line == "nbbn train: interrupted"
     assert not (tmp_path / "m.safetensors").exists()

@@ -416,6 +416,7 @@ def test_verify_refuses_graphs(models, tmp_path, capsys, name):
     assert message in line
 
 
+@pytest.mark.slow
 def test_fold_bn_in_a_clone(models, tmp_path):
     """The script needs nbbn's dependencies, not nbbn: no PYTHONPATH, and another folder."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -126,6 +126,7 @@ def test_without_matplotlib_everything_else_is_written(tmp_path, capsys, quick, 
     ]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits(tmp_path, capsys, quick):
     for name, threads in (("a", 1), ("b", 2)):
         demo(

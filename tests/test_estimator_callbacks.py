@@ -126,6 +126,7 @@ def test_progress_bar():
     assert not [t for t in threading.enumerate() if "RichProgress" in type(t).__name__]
 
 
+@pytest.mark.slow
 def test_callbacks_within_a_search():
     X, y = data()
     monitor = callback.ScoringMonitor(scoring="accuracy")

@@ -47,6 +47,7 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 @newest
 def test_the_check_that_is_skipped_here():
     """Of arrays of other libraries.

@@ -188,6 +188,7 @@ def test_requests(kind):
 # Across processes
 
 
+@pytest.mark.slow
 def test_from_another_process(tmp_path):
     """Fitted, pickled and dumped there.
 

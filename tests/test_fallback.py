@@ -171,6 +171,7 @@ def folder(tmp_path_factory, digits):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_process_without_a_compiler(folder, way):
     variables, before, message = WAYS[way]

@@ -695,6 +695,7 @@ def random_layers(data):
     ]
 
 
+@pytest.mark.slow
 def test_random_networks():
     """The function stays, reasons are given for what stays, and a second fold finds nothing more."""
     from hypothesis import assume, given, settings

@@ -1303,6 +1303,7 @@ def random_graph(data):
     return g.model()
 
 
+@pytest.mark.slow
 def test_random_graphs():
     """Whatever folds leaves the function as it was, and a second fold finds nothing more."""
     from hypothesis import given, settings

@@ -312,6 +312,7 @@ def test_truncated_files(saved):
     assert os.listdir(saved.parent) == ["model.onnx"]
 
 
+@pytest.mark.slow
 def test_files_with_wrong_bytes(saved):
     """Each fold either is checked as any other, or is refused in one line."""
     data, rng = saved.read_bytes(), np.random.default_rng(0)
@@ -435,6 +436,7 @@ MEMORY = r"""
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 def test_memory_is_bounded(tmp_path, saved):
     """A file of 21 MB in twenty kernels.

@@ -679,6 +679,7 @@ def test_a_file_without_end_is_an_error(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_groups_of_many_entries(tmp_path):
     """A group's names stand in a tree: of several levels where there are many."""
     shape, layers = (3,), [describe("Dense", units=3) for _ in range(400)]

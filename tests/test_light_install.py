@@ -13,7 +13,10 @@ import pytest
 
 import nbbn
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = ("numba", "llvmlite", "sklearn", "scipy", "joblib", "rich", "pandas", "onnx")
 # A module that hides packages, as if they were not installed.

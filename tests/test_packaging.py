@@ -114,6 +114,7 @@ def test_scripts_compile(script, tmp_path):
     py_compile.compile(str(script), cfile=str(tmp_path / "out.pyc"), doraise=True)
 
 
+@pytest.mark.slow
 def test_fold_bn_is_nbbn_fold(tmp_path, digits):
     X, y = digits
     import warnings
@@ -275,6 +276,7 @@ def test_ci_script_is_executable_and_well_formed():
         assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
 
 
+@pytest.mark.slow
 def test_what_serves_a_folded_model_imports_no_scikit_learn(tmp_path):
     """Its import takes longer, and more memory, than all the rest."""
     model = nbbn.Sequential(

@@ -83,6 +83,7 @@ def array_at(start, like):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "forward, backward", [(0, 16), (0, None), (16, 0), (None, 16), (None, None)]
 )
@@ -411,6 +412,7 @@ def test_partial_fit_stays_in_its_dtype():
     assert model.predict_proba(X.astype(np.float64)).dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_after_the_users_own_threads():
     """Threads started by a user's own parallel function did not count.

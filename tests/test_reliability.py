@@ -155,6 +155,7 @@ def test_thread_count_is_the_callers():
         assert nbbn.get_num_threads() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_grid_search_under_joblib(backend):
     X, y = make_data(300, 10, 3)
@@ -168,6 +169,7 @@ def test_grid_search_under_joblib(backend):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_after_fit():
     """The child of a process that has run parallel kernels predicts and trains, with the parent's

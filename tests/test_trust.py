@@ -1,0 +1,36 @@
+"""Short runs of what scripts/trust runs for an hour."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="/proc, limits and signals are Linux's"),
+]
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = {
+    "kills": (["--kills", "4"], "4 kills over"),
+    "calls": (["--minutes", "0.1"], "no wrong row"),
+    "fuzz": (["--files", "300"], "300 damaged files"),
+    "stops": (["--stops", "8"], "8 commands stopped or out of disk"),
+}
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_script(script):
+    if script in ("fuzz", "stops") and find_spec("onnx") is None:
+        pytest.skip("onnx is not installed: pip install 'nbbn[onnx]'")
+    arguments, shown = RUNS[script]
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "trust" / f"{script}.py", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shown in done.stdout
