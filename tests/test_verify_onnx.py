@@ -74,6 +74,17 @@ def test_several_inputs_and_free_sizes(pair, capsys):
     fails(capsys, 1, "verify", *pair(model(1.0), model(1.001)))
 
 
+def test_inputs_by_their_names(pair, capsys):
+    def model(*names):
+        g = Builder()
+        for name in names:
+            g.input(name, "n", 3)
+        g.output(g.add("Sub", "p", "q"), "n", 3)
+        return g.model()
+
+    works(capsys, "verify", *pair(model("p", "q"), model("q", "p")))
+
+
 def test_data_in_other_files(pair, capsys, monkeypatch, tmp_path):
     paths = pair(two_outputs(), two_outputs())
     for path in paths:

@@ -67,11 +67,14 @@ def compare(first: Path, second: Path, rows: Any, count: int, folder: Path) -> l
     paths = (first, second)
     models = [file.from_file(path) for path in paths]
     inputs = [_inputs(model) for model in models]
-    merged = _merged(inputs[0], inputs[1])
+    by_name = {value.name: value for value in inputs[1]}
+    if by_name.keys() == {value.name for value in inputs[0]}:  # else in their order
+        inputs[1] = [by_name[value.name] for value in inputs[0]]
+    merged = _merged(*inputs)
     moments = {**moments_of(models[1]), **moments_of(models[0])}
     labels_apart = False
     try:
-        outputs = _compared(paths, models, merged, inputs, rows, moments, count, folder)
+        outputs = _compared(paths, merged, inputs[1], rows, moments, count, folder)
         labels_apart = any(o.bound is None and o.differences.any() for o in outputs)
     except FoldCheckFailed as err:  # perhaps for operators that nobody runs
         values = [shown(OnnxGraph(model), frozenset()) for model in models]
@@ -81,7 +84,7 @@ def compare(first: Path, second: Path, rows: Any, count: int, folder: Path) -> l
     if labels_apart:
         before = _before_labels(models, folder)
         if before is not None:
-            numbers = _compared(before, models, merged, inputs, rows, moments, count, folder)
+            numbers = _compared(before, merged, inputs[1], rows, moments, count, folder)
             outputs = [o for o in outputs if o.bound is not None] + numbers
     return outputs
 
@@ -129,12 +132,12 @@ def _before_labels(models: Sequence[file.Model], folder: Path) -> tuple[Path, Pa
     return copies
 
 
-def _compared(paths: Sequence[Path], models: Sequence[file.Model], merged: Sequence[Any],
-              inputs: Sequence[Sequence[Any]], rows: Any, moments: Moments, count: int,
-              folder: Path) -> list[Output]:
+def _compared(paths: Sequence[Path], merged: Sequence[Any], inputs: Sequence[Any], rows: Any,
+              moments: Moments, count: int, folder: Path) -> list[Output]:
+    """All outputs of both; `inputs` are the second's, in the order of the merged ones."""
     opened = [engine(path) for path in paths]
     runs = [run for _, run in opened]
-    names = dict(zip((v.name for v in merged), (v.name for v in inputs[1])))
+    names = dict(zip((v.name for v in merged), (v.name for v in inputs)))
 
     def both(feed: Feed) -> Outputs:
         return runs[0](feed) + runs[1]({names[name]: array for name, array in feed.items()})
