@@ -7,13 +7,15 @@ is first called with zeros of that shape: the weight itself is read when it is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from nbbn.formats.files import BROKEN
-from nbbn.formats.onnx.graph import Constant, OnnxNode
+from nbbn.formats.files import BROKEN, one_line
+from nbbn.formats.onnx.file import graphs_within
+from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode, needed
 
 Compute = Callable[..., np.ndarray]
 
@@ -69,10 +71,8 @@ def literal(node: OnnxNode) -> Constant:
     return Constant(array.shape, 1 if array.dtype == np.float32 else 7, lambda: array)
 
 
-_LITERALS = {
-    "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
-    "value_ints": np.int64,
-}  # fmt: skip
+_LITERALS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64,
+             "value_ints": np.int64}
 
 
 def sizes(node: OnnxNode, shape: Sequence[int]) -> np.ndarray:
@@ -106,10 +106,9 @@ def concat(node: OnnxNode, *arrays: np.ndarray) -> np.ndarray:
     return np.concatenate(arrays)
 
 
-def slices(
-    node: OnnxNode, array: np.ndarray, starts: np.ndarray | None = None,
-    ends: np.ndarray | None = None, axes: np.ndarray | None = None, steps: np.ndarray | None = None,
-) -> np.ndarray:  # fmt: skip
+def slices(node: OnnxNode, array: np.ndarray, starts: np.ndarray | None = None,
+           ends: np.ndarray | None = None, axes: np.ndarray | None = None,
+           steps: np.ndarray | None = None) -> np.ndarray:
     if array.size > _FEW or starts is None or ends is None:
         raise node.refuse("cuts a constant that is no shape")
     where = [slice(None)] * array.ndim
@@ -147,3 +146,62 @@ def cast(node: OnnxNode, array: np.ndarray) -> np.ndarray:
     if array.dtype != target and array.size > _FEW:
         raise node.refuse("casts weights to another type; simplify the model before")
     return array.astype(target, copy=False)
+
+
+# -- weights that a graph computes of others: expanded, multiplied by a norm
+
+# Not the same in every run; or weights that are kept small on purpose.
+_LEFT = frozenset((
+    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
+    "Multinomial", "Dropout", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
+))  # fmt: skip
+# Bytes of a result, or those of all weights together where they are more: none is made larger.
+_MOST_BYTES = 1 << 16
+
+
+def evaluated(node: OnnxNode, graph: OnnxGraph) -> Iterator[tuple[str, Constant]]:
+    """The outputs of a node that reads constants alone, each made by onnx's evaluator when needed.
+
+    None where they are not of known and bounded size, or not the same in every run.
+    """
+    if node.domain or node.operator in _LEFT or any(graphs_within(node.proto)):
+        return
+    if not node.inputs or any(name and graph.constant(name) is None for name in node.inputs):
+        return
+    most = max(_MOST_BYTES, sum(tensor.size for tensor in graph.tensors.values()))
+    found = []
+    for name in filter(None, node.outputs):
+        sizes, kind = graph.shape(name), graph.kind(name)
+        shape = tuple(n for n in sizes or () if n is not None)
+        if sizes is None or len(shape) < len(sizes) or not kind or math.prod(shape) * 8 > most:
+            return
+        made = partial(_evaluated, graph, node, name, shape, kind)
+        found.append((name, Constant(shape, kind, made)))
+    yield from found
+
+
+def _evaluated(graph: OnnxGraph, node: OnnxNode, name: str, shape: tuple[int, ...],
+               kind: int) -> np.ndarray:
+    """A value of a shape and a data type that follows from constants.
+
+    Raises Refused where the evaluator cannot compute it.
+    """
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    nodes = [other.proto for other in reversed(needed(graph, [name]))]
+    read = {value for proto in nodes for value in proto.input}
+    tensors = [tensor.load() for key, tensor in graph.tensors.items() if key in read]
+    output = helper.make_tensor_value_info(name, kind, shape)
+    part = helper.make_graph(nodes, "constants", [], [output], tensors)
+    imports = [helper.make_opsetid("", graph.opset)]
+    try:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run = ReferenceEvaluator(helper.make_model(part, opset_imports=imports)).run
+            array = np.asarray(next(iter(run(None, {}))))
+    except Exception as err:  # the evaluator's exceptions have no common class
+        raise node.refuse(f"cannot be computed ({one_line(err, 200)})") from err
+    if array.shape != shape:
+        raise node.refuse(f"gives shape {array.shape} where {shape} was declared")
+    return array

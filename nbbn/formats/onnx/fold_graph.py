@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from nbbn.fold.graph import Graph, Linear, Node
 from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
-from nbbn.formats.onnx.expressions import constants_of
+from nbbn.formats.onnx.constants import evaluated
 from nbbn.formats.onnx.file import Model, graphs_within
 from nbbn.formats.onnx.fold_nodes import opaque, with_addition
 from nbbn.formats.onnx.fold_scales import scale_from, scale_within
@@ -59,7 +59,7 @@ def looked_through(model: Model) -> OnnxGraph:
             graph.define(node.output, constant_of(node, graph, {}))
             graph.transparent.add(i)
         except BROKEN:  # no shape, and no weight in another order
-            for name, constant in constants_of(node, graph):
+            for name, constant in evaluated(node, graph):
                 graph.define(name, constant)
                 graph.transparent.add(i)
     return graph
@@ -134,10 +134,10 @@ def _with_addition(made: Node, node: OnnxNode, graph: OnnxGraph) -> tuple[Node, 
     """A linear node with the constant that its only reader adds, and the index of that reader."""
     if not isinstance(made, Linear) or made.obstacle or node.operator == "Gemm":
         return made, None
-    readers = graph.readers.get(node.output, [])
-    if len(readers) != 1 or node.output in {output.name for output in graph.proto.output}:
+    reader = graph.only_reader(node.output)
+    if reader is None:
         return made, None
-    adder = graph.nodes[readers[0]]
+    adder = graph.nodes[reader]
     if adder.operator != "Add" or adder.domain or adder.inputs.count(node.output) != 1:
         return made, None
     constant = graph.constant(next(name for name in adder.inputs if name != node.output))
@@ -147,7 +147,7 @@ def _with_addition(made: Node, node: OnnxNode, graph: OnnxGraph) -> tuple[Node, 
     dense = made.kind == "dense"
     rank = graph.rank(node.output) or 1 if dense else len(graph.known(node.inputs[1]).dims)
     biased = with_addition(made, constant, rank)
-    return (made, None) if biased is None else (biased, readers[0])
+    return (made, None) if biased is None else (biased, reader)
 
 
 def norms_within(model: Any) -> list[FoldEntry]:

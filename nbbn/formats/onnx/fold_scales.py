@@ -41,7 +41,7 @@ def scale_from(at: int, graph: OnnxGraph, name: str) -> tuple[Norm, tuple[int, .
     """
     steps, members = [_step(graph.nodes[at], graph)], [at]
     while steps[-1] is not None:
-        following = _only_reader(graph, graph.nodes[members[-1]].output)
+        following = graph.only_reader(graph.nodes[members[-1]].output)
         step = None if following is None else _step(graph.nodes[following], graph)
         if following is None or step is None or not _fits(steps, step):
             break
@@ -85,12 +85,6 @@ def _fits(steps: list[_Step | None], step: _Step) -> bool:
     """Whether a step is along the axis of those before it."""
     axes = {s.axis for s in (*steps, step) if s is not None and s.axis is not None}
     return len(axes) <= 1
-
-
-def _only_reader(graph: OnnxGraph, value: str) -> int | None:
-    readers = graph.readers.get(value, [])
-    given = value in {output.name for output in graph.proto.output}
-    return readers[0] if len(readers) == 1 and not given else None
 
 
 def _step(node: OnnxNode, graph: OnnxGraph) -> _Step | None:

@@ -130,6 +130,12 @@ class OnnxGraph:
                 readers.setdefault(name, []).append(i)
         return readers
 
+    def only_reader(self, value: str) -> int | None:
+        """The index of the node that alone reads a value which is no output; else None."""
+        readers = self.readers.get(value, [])
+        given = any(output.name == value for output in self.proto.output)
+        return readers[0] if len(readers) == 1 and not given else None
+
     @cached_property
     def givers(self) -> dict[str, OnnxNode]:
         """The node that gives a value."""

@@ -165,9 +165,8 @@ def operator_of(node: OnnxNode) -> Operator:
     return UNKNOWN if node.domain else OPERATORS.get(node.operator, UNKNOWN)
 
 
-def constant_of(
-    node: OnnxNode, graph: OnnxGraph, shapes_of_rows: Mapping[str, Sequence[int]]
-) -> Constant:
+def constant_of(node: OnnxNode, graph: OnnxGraph,
+                shapes_of_rows: Mapping[str, Sequence[int]]) -> Constant:
     """What a node makes of constants alone, or of the shape of rows.
 
     Raises Refused for a node that does not follow from these, or computes what is no shape.

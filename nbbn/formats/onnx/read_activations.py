@@ -14,15 +14,12 @@ from nbbn.layers import ELU, Activation, Layer, LeakyReLU, ReLU, Softmax
 
 # Of a parameter of a function: the operator's attribute, and its default.
 Attributes = Mapping[str, tuple[str, float]]
-
-
 # The layers of functions with parameters.
 _LAYERS: dict[str, Callable[..., Layer]] = {
     "leaky_relu": LeakyReLU,
     "elu": lambda alpha: Activation("elu") if alpha == 1 else ELU(alpha),
-    "clipped_relu": lambda slope, top, threshold: ReLU(
-        None if top == math.inf else top, slope, threshold
-    ),
+    "clipped_relu": lambda slope, top, threshold: ReLU(None if top == math.inf else top, slope,
+                                                       threshold),
 }
 
 
@@ -88,10 +85,8 @@ def softmax(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 def clip(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """A ReLU, or the bound of one."""
-    low, high = (
-        args[at] if len(args) > at else node.attributes.get(name)
-        for at, name in ((1, "min"), (2, "max"))
-    )
+    low, high = (args[at] if len(args) > at else node.attributes.get(name)
+                 for at, name in ((1, "min"), (2, "max")))
     least = -math.inf if low is None else one_number(node, low)
     most = math.inf if high is None else one_number(node, high)
     if least != 0 and least > -3e38:
@@ -102,11 +97,16 @@ def clip(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
         _bound(net, node, most)
 
 
-def minimum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+def _only_constant(args: Args) -> np.ndarray | None:
     constants = [array for array in args if array is not None]
-    if len(args) != 2 or len(constants) != 1:
+    return constants[0] if len(args) == 2 and len(constants) == 1 else None
+
+
+def minimum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    bound = _only_constant(args)
+    if bound is None:
         raise node.refuse("is no bound of a ReLU")
-    _bound(net, node, one_number(node, constants[0]))
+    _bound(net, node, one_number(node, bound))
 
 
 def _bound(net: NetworkBuilder, node: OnnxNode, high: float) -> None:
@@ -121,8 +121,8 @@ def _bound(net: NetworkBuilder, node: OnnxNode, high: float) -> None:
 
 
 def maximum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    constants = [array for array in args if array is not None]
-    if len(args) != 2 or len(constants) != 1 or one_number(node, constants[0]) != 0:
+    bound = _only_constant(args)
+    if bound is None or one_number(node, bound) != 0:
         raise node.refuse("is no ReLU: max(x, 0)")
     net.add(Activation("relu"))
 

@@ -147,10 +147,8 @@ class _Rebuild:
         _without(proto, "epsilon")
         proto.attribute.append(helper.make_attribute("epsilon", epsilon))
 
-    def _put(
-        self, old: str, name: str, dims: Sequence[int], data_type: int,
-        make: Callable[[], np.ndarray],
-    ) -> str:  # fmt: skip
+    def _put(self, old: str, name: str, dims: Sequence[int], data_type: int,
+             make: Callable[[], np.ndarray]) -> str:
         """A new tensor, under the name of the old one if that has no other reader."""
         from onnx import helper
 

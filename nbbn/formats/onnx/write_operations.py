@@ -188,9 +188,8 @@ def _layer_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: V
     return x.called(graph.add("LayerNormalization", x.name, *weights, **options))
 
 
-def _group_norm(
-    graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value, groups: int
-) -> Value:
+def _group_norm(graph: GraphWriter, step: Step[op.RowNorm], arrays: Arrays, x: Value,
+                groups: int) -> Value:
     x = _with_channels(graph, x)
     (at,), epsilon = x.groups[-1], step.operation.epsilon
     if at == 0 and graph.single:
@@ -215,9 +214,8 @@ def _standardise(graph: GraphWriter, x: str, axes: Sequence[int], epsilon: float
     return graph.add("Div", centred, deviation)
 
 
-def _scaled(
-    graph: GraphWriter, x: Value, gamma: np.ndarray | None, beta: np.ndarray | None
-) -> Value:
+def _scaled(graph: GraphWriter, x: Value, gamma: np.ndarray | None,
+            beta: np.ndarray | None) -> Value:
     """`gamma * x + beta` along the row's last axis."""
     for array, operator in ((gamma, "Mul"), (beta, "Add")):
         if array is not None:
