@@ -81,7 +81,7 @@ def main() -> None:
             try:
                 reads(file)
                 read += 1
-            except (nbbn.FileError, ValueError, TypeError) as error:
+            except (nbbn.FileError, ValueError, TypeError, ImportError) as error:
                 refused += 1
                 if "\n" in str(error):
                     raise SystemExit(f"file {i}: a message of several lines: {error}") from error
