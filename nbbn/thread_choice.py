@@ -76,7 +76,7 @@ class ThreadChoice:
 
 
 # Calls from a bad one on a team to the next trial of a team: the first distance, and the longest.
-FIRST_CALLS, MOST_CALLS = 4, 1024
+FIRST_CALLS, MOST_CALLS = 4, 4096
 # Trials may cost a tenth of all time, and where they are twice as slow or more, fewer than one call
 # in a hundred.
 TRIAL_SHARE, RARE_CALLS = 0.1, 128
@@ -90,7 +90,7 @@ class CallChoice:
     """One thread or the team for calls that each take microseconds to milliseconds.
 
     Calls are on the team while that is no slower than one thread. After one that was, calls are on
-    one thread, and the team is tried after 4 calls, 8, 16 and so on, the further apart the slower
+    one thread, and the team is tried after 4 calls, 16, 64 and so on, the further apart the slower
     it was, until it wins again. Calls of other sizes are judged apart. Several Python threads may
     ask at once: what they note is of whole calls, in any order.
     """
@@ -118,6 +118,9 @@ class _Calls:
         self._alone: float | None = None
         self._team: float | None = None
         self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
+        # Calls on the team since it won: beside busy processes it is fast between two time slices,
+        # so that a trial that wins says little, and the next bad call comes soon.
+        self._stayed = MOST_CALLS
         # The first call of each way compiles and wakes threads: it does not count.
         self._begun = {True: False, False: False}
 
@@ -144,14 +147,16 @@ class _Calls:
         alone = seconds if self._alone is None else self._alone
         if self._on_team:
             team = seconds if self._team is None else self._team
-            self._team = team + 0.1 * (seconds - team)
+            self._team, self._stayed = team + 0.1 * (seconds - team), self._stayed + 1
             if seconds > WAITED * alone:
-                self._on_team, self._distance, self._calls = False, FIRST_CALLS, 0
+                longer = min(4 * self._distance, MOST_CALLS)
+                self._distance = FIRST_CALLS if self._stayed >= MOST_CALLS else longer
+                self._on_team, self._calls = False, 0
         elif seconds <= alone:
-            self._on_team, self._team, self._calls = True, seconds, 0
+            self._on_team, self._team, self._calls, self._stayed = True, seconds, 0, 0
         elif self._calls > self._distance or seconds > WAITED * alone:
             slower = seconds / alone
             least = RARE_CALLS if slower > WAITED else 0
             most = min(MOST_CALLS, max(least, 2 * FIRST_CALLS, int((slower - 1) / TRIAL_SHARE)))
-            self._distance, self._calls = min(2 * self._distance, most), 0
+            self._distance, self._calls = max(self._distance, min(4 * self._distance, most)), 0
         # else a second call on the team tells, as its threads are awake now

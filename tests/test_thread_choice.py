@@ -45,8 +45,18 @@ def test_calls_leave_a_team_that_waits_at_once_and_come_back():
     times, teams = calls(choice, 20_000, 50e-6, 4e-3)
     assert teams[:3].sum() <= 2  # the first that waited was the last
     assert np.percentile(times[1000:], 99) < 60e-6 and times.mean() < 2 * 50e-6
-    _, teams = calls(choice, 5000, 40e-6, 20e-6)
+    _, teams = calls(choice, 20_000, 40e-6, 20e-6)
     assert teams[MOST_CALLS + 10 :].mean() > 0.99
+
+
+def test_a_team_that_waits_between_fast_calls_is_left_for_long():
+    """Beside busy processes a team is fast until its time slice ends, every hundred calls or so."""
+    choice = CallChoice()
+    calls(choice, 3000, 40e-6, 20e-6)
+    times, _ = calls(choice, 20_000, 45e-6, lambda i: 4e-3 if i % 60 == 0 else 22e-6)
+    assert np.percentile(times, 99) < 60e-6 and times.mean() < 1.5 * 45e-6
+    _, teams = calls(choice, 20_000, 40e-6, 20e-6)
+    assert teams[2 * MOST_CALLS :].mean() > 0.99
 
 
 def test_calls_of_an_unknown_size_are_on_the_team():
