@@ -694,6 +694,20 @@ def test_weights_that_are_computed(which):
     assert f"{what}, is not a constant" in report.entries[0].reason and NORM in ops(folded)
 
 
+def test_a_first_output_that_is_left_out():
+    """As recurrent nodes have where the last state alone is read; empty inputs stay empty."""
+    g = Builder()
+    x = g.norm(g.conv(g.input("x", "n", 4, 5), 4, 6, 1), 6)
+    x = g.add("Transpose", x, perm=[2, 0, 1])
+    weights = g.weights(1, 16, 6), g.weights(1, 16, 4)
+    start = g.tensor(g.rng.normal(size=(1, 3, 4)))
+    inputs = [x, *weights, "", "", start]
+    g.nodes.append(helper.make_node("LSTM", inputs, ["", "h"], hidden_size=4, name="lstm"))
+    g.output("h", 1, 3, 4)
+    node = assert_folds(g.model()).graph.node[-1]
+    assert list(node.output) == ["", "h"] and list(node.input)[3:5] == ["", ""]
+
+
 # Batch norms that are written as products and sums
 
 

@@ -84,10 +84,11 @@ class _Jumps:
 
     def __init__(self, graph: OnnxGraph, folded: Set[str]):
         self._graph = graph
-        # Whole numbers that follow from the inputs, and from no other numbers; those others; what
-        # jumps with these; what cannot be run, and what follows from that.
-        self._whole = {value.name for value in graph.proto.input} - set(graph.tensors)
-        self._numbers = {name for name in self._whole if graph.kind(name) in (None, *DTYPES)}
+        # Floating-point numbers that follow from the inputs; whole ones that follow from no such;
+        # what jumps with these; what cannot be run, and what follows from that.
+        inputs = {value.name for value in graph.proto.input} - set(graph.tensors)
+        self._numbers = {name for name in inputs if graph.kind(name) in (None, *DTYPES)}
+        self._whole = inputs - self._numbers
         self._jumping: set[str] = set()
         self._foreign: set[str] = set()
         known = {function.domain for function in graph.functions}

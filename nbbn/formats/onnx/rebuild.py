@@ -78,11 +78,11 @@ class _Rebuild:
         if new in self._inner:
             return
         at = place.node if place.addition is None else place.addition
-        proto = self._graph.node[at]
-        old = proto.output[0]
-        if old != new:
+        outputs = self._graph.node[at].output
+        first = next(k for k, name in enumerate(outputs) if name)  # those before are left out
+        if outputs[first] != new:
             self._renamed.pop(new, None)
-            self._renamed[old] = proto.output[0] = new
+            self._renamed[outputs[first]] = outputs[first] = new
 
     def _linear(self, linear: Linear) -> None:
         place, name = self._places[linear.name], linear.name
