@@ -697,7 +697,7 @@ def test_weights_that_are_computed(which):
 def test_a_first_output_that_is_left_out():
     """As recurrent nodes have where the last state alone is read; empty inputs stay empty."""
     g = Builder()
-    x = g.norm(g.conv(g.input("x", "n", 4, 5), 4, 6, 1), 6)
+    x = g.norm(g.conv(g.input("x", 3, 4, 5), 4, 6, 1), 6)
     x = g.add("Transpose", x, perm=[2, 0, 1])
     weights = g.weights(1, 16, 6), g.weights(1, 16, 4)
     start = g.tensor(g.rng.normal(size=(1, 3, 4)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,20 +175,30 @@ def _distance(ref: Outputs, got: Outputs) -> float:
 def moves_of(opened: Callable[[Path], Run], path: Path, feed: Feed, outputs: Outputs,
              folder: Path) -> list[float]:
     """How far each output moves when each weight moves by the roundings it takes part in."""
+    spreads = [0.0] * len(outputs)
+    for run in moved_runs(opened, path, folder):
+        for i, (out, moved) in enumerate(zip(outputs, run(feed))):
+            spreads[i] = max(spreads[i], move_of(out, moved))
+    return spreads
+
+
+def moved_runs(opened: Callable[[Path], Run], path: Path, folder: Path) -> Iterator[Run]:
+    """A model with each weight moved by the roundings it takes part in, a few times, one by one."""
     rng = np.random.default_rng(SEED)
     moved_file = folder / "moved.onnx"
-    spreads = [0.0] * len(outputs)
     for _ in range(PERTURBATIONS if path.stat().st_size < _LARGE else _FEW_PERTURBATIONS):
         with open(moved_file, "wb") as written:
             file.write(_perturbed(file.from_file(path), rng), written)
-        run = _open(opened, moved_file, "perturbed")
-        for i, (out, moved) in enumerate(zip(outputs, _run(run, feed, "perturbed"))):
-            if _comparable(out) and out.shape == moved.shape:
-                with np.errstate(invalid="ignore"):  # infinity, which does not move
-                    move = np.abs(_wide(moved) - _wide(out))
-                spreads[i] = max(spreads[i], float(move[np.isfinite(move)].max(initial=0.0)))
-        del run
-    return spreads
+        yield partial(_run, _open(opened, moved_file, "perturbed"), which="perturbed")
+
+
+def move_of(output: Any, moved: Any) -> float:
+    """How far an output moved, 0 for what is no array of floating-point numbers."""
+    if not _comparable(output) or output.shape != moved.shape:
+        return 0.0
+    with np.errstate(invalid="ignore"):  # infinity, which does not move
+        move = np.abs(_wide(moved) - _wide(output))
+    return float(move[np.isfinite(move)].max(initial=0.0))
 
 
 def _perturbed(model: file.Model, rng: np.random.Generator) -> file.Model:

@@ -12,8 +12,8 @@ import numpy as np
 from nbbn.fold.check import FACTOR, FLOOR, FoldCheckFailed
 from nbbn.formats.files import Refused, one_line
 from nbbn.formats.onnx import file
-from nbbn.formats.onnx.check import moves_of
-from nbbn.formats.onnx.comparable import showing, shown
+from nbbn.formats.onnx.check import move_of, moved_runs
+from nbbn.formats.onnx.comparable import runs_whole, showing, shown
 from nbbn.formats.onnx.feeds import Feed, Moments, Outputs, feeds_of
 from nbbn.formats.onnx.fold import moments_of
 from nbbn.formats.onnx.graph import OnnxGraph
@@ -30,20 +30,31 @@ class Output:
         Of the first model's.
     ref, got : ndarray
         Of the same shape.
-    bound : float or None
-        None for what is no floating-point number, which is the same or is not.
+    bound : float
+        Of the differences; 0 for what is no floating-point number.
+    turned : ndarray
+        Rows of labels and the like that rounding explains: weights moved by it turn them too.
     """
 
     name: str
     ref: np.ndarray
     got: np.ndarray
-    bound: float | None
+    bound: float
+    turned: np.ndarray
+
+    @property
+    def numbers(self) -> bool:
+        """Whether both are floating-point numbers."""
+        return self.ref.dtype.kind == self.got.dtype.kind == "f"
 
     @property
     def differences(self) -> np.ndarray:
-        """The largest difference of each row, NaN where only one has a finite number."""
-        if self.bound is None:
-            return (self.ref != self.got).reshape(len(self.ref), -1).any(axis=1).astype(float)
+        """The largest difference of each row, NaN where only one has a finite number.
+
+        Of what is no number 1 where a row differs and rounding does not explain it.
+        """
+        if not self.numbers:
+            return (_rows_apart(self.ref, self.got) & ~self.turned).astype(float)
         ref, got = self.ref.astype(np.float64), self.got.astype(np.float64)
         same = (ref == got) | (np.isnan(ref) & np.isnan(got))
         with np.errstate(invalid="ignore"):
@@ -52,10 +63,14 @@ class Output:
         return apart.reshape(len(ref), -1).max(axis=1, initial=0.0)
 
 
+def _rows_apart(ref: np.ndarray, got: np.ndarray) -> np.ndarray:
+    return (ref != got).reshape(len(ref), -1).any(axis=1)
+
+
 def compare(first: Path, second: Path, rows: Any, count: int, folder: Path) -> list[Output]:
     """Run two files on `count` random rows, or fewer of large ones, and on the rows given.
 
-    Where labels differ, the last numbers before them are compared instead, if both have such.
+    Of operators that cannot be run the last numbers before them are compared, if both have such.
 
     Raises
     ------
@@ -64,7 +79,7 @@ def compare(first: Path, second: Path, rows: Any, count: int, folder: Path) -> l
     FileError, TypeError, ValueError
         For other files, and rows that do not fit.
     """
-    paths = (first, second)
+    paths: Sequence[Path] = (first, second)
     models = [file.from_file(path) for path in paths]
     inputs = [_inputs(model) for model in models]
     by_name = {value.name: value for value in inputs[1]}
@@ -72,21 +87,12 @@ def compare(first: Path, second: Path, rows: Any, count: int, folder: Path) -> l
         inputs[1] = [by_name[value.name] for value in inputs[0]]
     merged = _merged(*inputs)
     moments = {**moments_of(models[1]), **moments_of(models[0])}
-    labels_apart = False
+    if not all(runs_whole(OnnxGraph(model)) for model in models):
+        paths = _before_foreign(models, folder)
     try:
-        outputs = _compared(paths, merged, inputs[1], rows, moments, count, folder)
-        labels_apart = any(o.bound is None and o.differences.any() for o in outputs)
-    except FoldCheckFailed as err:  # perhaps for operators that nobody runs
-        values = [shown(OnnxGraph(model), frozenset()) for model in models]
-        if not all(values) or len(values[0]) != len(values[1]):
-            raise Refused(str(err)) from None
-        outputs, labels_apart = [], True
-    if labels_apart:
-        before = _before_labels(models, folder)
-        if before is not None:
-            numbers = _compared(before, merged, inputs[1], rows, moments, count, folder)
-            outputs = [o for o in outputs if o.bound is not None] + numbers
-    return outputs
+        return _compared(paths, merged, inputs[1], rows, moments, count, folder)
+    except FoldCheckFailed as err:
+        raise Refused(str(err)) from None
 
 
 def _inputs(model: file.Model) -> list[Any]:
@@ -120,11 +126,12 @@ def _shown(value: Any) -> str:
     return f"{one_line(value.name)!r} of shape ({sizes})"
 
 
-def _before_labels(models: Sequence[file.Model], folder: Path) -> tuple[Path, Path] | None:
-    """Copies of both that show the last numbers before labels; None where these do not pair."""
+def _before_foreign(models: Sequence[file.Model], folder: Path) -> tuple[Path, Path]:
+    """Copies of both that show the last numbers before operators that cannot be run."""
     values = [[v.value for v in shown(OnnxGraph(model), frozenset())] for model in models]
     if not values[0] or len(values[0]) != len(values[1]):
-        return None
+        raise Refused("operators of others cannot be run, and there are no numbers before them "
+                      "that both have")
     copies = folder / "first_shown.onnx", folder / "second_shown.onnx"
     for copy, model, names in zip(copies, models, values):
         with open(copy, "wb") as out:
@@ -148,24 +155,30 @@ def _compared(paths: Sequence[Path], merged: Sequence[Any], inputs: Sequence[Any
     if len(found[0]) % 2 or half != len(titles):
         counts = f"{len(titles)} and {len(found[0]) - len(titles)}"
         raise Refused(f"they differ in their outputs: {counts}")
-    pairs = [(_joined(found, k), _joined(found, half + k)) for k in range(half)]
-    feed, out = feeds[0], found[0]
-    other = {names[name]: array for name, array in feed.items()}
-    moved = [
-        sum(moves) for moves in zip(moves_of(opened[0][0], paths[0], feed, out[:half], folder),
-                                    moves_of(opened[1][0], paths[1], other, out[half:], folder))
-    ]
+    outputs = [_joined(found, k) for k in range(2 * half)]
+    moves, turned = np.zeros((2, half)), [np.zeros(len(output), bool) for output in outputs[:half]]
+    for which, (path, (open_file, _)) in enumerate(zip(paths, opened)):
+        own = [feed if which == 0 else {names[n]: a for n, a in feed.items()} for feed in feeds]
+        for run in moved_runs(open_file, path, folder):
+            ran = [run(feed) for feed in own]
+            for k in range(half):
+                ref, moved = outputs[which * half + k], _joined(ran, k)
+                moves[which, k] = max(moves[which, k], move_of(ref, moved))
+                if len(ref) == len(turned[k]) and ref.shape == moved.shape:
+                    turned[k] |= _rows_apart(ref, moved)
     made = []
-    for title, (ref, got), spread in zip(titles, pairs, moved):
+    for title, ref, got, spread, rows_turned in zip(
+        titles, outputs[:half], outputs[half:], moves.sum(axis=0), turned
+    ):
         if ref.shape != got.shape:
             raise Refused(f"they differ in their outputs: {title!r} has shape {ref.shape} "
                           f"and {got.shape} on the same rows")
-        bound = None
+        bound = 0.0
         if ref.dtype.kind == got.dtype.kind == "f":
             eps = max(float(np.finfo(a.dtype).eps) for a in (ref, got))
             largest = float(np.abs(ref[np.isfinite(ref)]).max(initial=0.0))
-            bound = FACTOR * spread + FLOOR * eps * largest
-        made.append(Output(title, ref, got, bound))
+            bound = FACTOR * float(spread) + FLOOR * eps * largest
+        made.append(Output(title, ref, got, bound, rows_turned))
     return made
 
 
