@@ -9,7 +9,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 
-from onnx import helper, numpy_helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx_graphs import Builder, ops, run  # noqa: E402
 
 import nbbn  # noqa: E402
@@ -930,6 +930,23 @@ def test_backward_through_a_max_pool_with_gains_above_zero():
             assert ops(assert_folds(g.model())) == ["Conv", "MaxPool"]
         else:
             assert_stays(g.model(), "would make them minima")
+
+
+@pytest.mark.parametrize("free", ["starts", "ends", "axes", "steps"])
+def test_a_slice_whose_place_is_not_known(free):
+    """Which channels it takes, or along which axis, only the caller knows."""
+    g = Builder()
+    x = g.conv(g.input("x", "n", 4, 9, 9), 4, 9, 1, 1)
+    given = {"starts": [2], "ends": [9], "axes": [2], "steps": [1]}
+    values = [
+        g.input(name, 1, element=TensorProto.INT64) if name == free else integers(g, *given[name])
+        for name in given
+    ]
+    g.add("Relu", g.norm(g.add("Slice", x, *values), 9))
+    g.output(g.nodes[-1].output[0], "n", "c", "h", "w")
+    check = {"x": np.random.default_rng(0).normal(size=(3, 4, 9, 9)), free: np.array(given[free])}
+    folded, report = fold_onnx(g.model(), check=check)
+    assert report.n_folded == 0 and "is a Slice" in report.entries[0].reason
 
 
 def test_shapes_may_be_read_beside():

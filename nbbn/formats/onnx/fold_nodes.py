@@ -257,6 +257,8 @@ def reshape(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
 def cut(node: OnnxNode, name: str, graph: OnnxGraph) -> Node | None:
     """A Slice along one axis."""
     shape = graph.shape(node.inputs[0])
+    if any(name and graph.constant(name) is None for name in node.inputs[1:]):
+        return None
     names = "starts", "ends", "axes", "steps"
     starts, ends, axes, steps = (_integers(node, graph, at + 1, n) for at, n in enumerate(names))
     if shape is None or starts is None or ends is None or len(starts) != 1:
