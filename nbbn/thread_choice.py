@@ -118,9 +118,9 @@ class _Calls:
         self._alone: float | None = None
         self._team: float | None = None
         self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
-        # Calls on the team since it won: beside busy processes it is fast between two time slices,
-        # so that a trial that wins says little, and the next bad call comes soon.
-        self._stayed = MOST_CALLS
+        # Calls on the team since it won, and their seconds a row together: beside busy processes it
+        # is fast between two time slices, so that a trial that wins says little.
+        self._stayed, self._spent = 0, 0.0
         # The first call of each way compiles and wakes threads: it does not count.
         self._begun = {True: False, False: False}
 
@@ -147,13 +147,17 @@ class _Calls:
         alone = seconds if self._alone is None else self._alone
         if self._on_team:
             team = seconds if self._team is None else self._team
-            self._team, self._stayed = team + 0.1 * (seconds - team), self._stayed + 1
+            self._team = team + 0.1 * (seconds - team)
+            self._stayed, self._spent = self._stayed + 1, self._spent + seconds
             if seconds > WAITED * alone:
+                # It came seldom, and the team was worth it all the same; or it did not.
+                worth = self._stayed >= RARE_CALLS and self._spent <= self._stayed * alone
                 longer = min(4 * self._distance, MOST_CALLS)
-                self._distance = FIRST_CALLS if self._stayed >= MOST_CALLS else longer
+                self._distance = FIRST_CALLS if worth else longer
                 self._on_team, self._calls = False, 0
         elif seconds <= alone:
-            self._on_team, self._team, self._calls, self._stayed = True, seconds, 0, 0
+            self._on_team, self._team, self._calls = True, seconds, 0
+            self._stayed, self._spent = 0, 0.0
         elif self._calls > self._distance or seconds > WAITED * alone:
             slower = seconds / alone
             least = RARE_CALLS if slower > WAITED else 0

@@ -59,6 +59,13 @@ def test_a_team_that_waits_between_fast_calls_is_left_for_long():
     assert teams[2 * MOST_CALLS :].mean() > 0.99
 
 
+@pytest.mark.parametrize("every, slow", [(200, 200e-6), (150, 400e-6), (1000, 4e-3)])
+def test_calls_that_are_slow_now_and_then_do_not_end_a_team_that_is_worth_it(every, slow):
+    """As a machine's own noise is: seldom, and cheaper than one thread would be."""
+    times, teams = calls(CallChoice(), 20_000, 40e-6, lambda i: slow if i % every == 0 else 20e-6)
+    assert teams[1000:].mean() > 0.9 and times[1000:].mean() < 32e-6
+
+
 def test_calls_of_an_unknown_size_are_on_the_team():
     """One large call in the life of a process is on all threads."""
     assert CallChoice().next(60_000)

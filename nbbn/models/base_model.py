@@ -16,6 +16,7 @@ from nbbn.folded_model import FoldedModel
 from nbbn.layers import Layer
 from nbbn.models.compiled import Compiled
 from nbbn.models.layer_list import Entry, LayerList
+from nbbn.models.layer_view import LayerView
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
 from nbbn.predictor import Predictor
@@ -430,90 +431,6 @@ class BaseModel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {', '.join(map(repr, self._layers.layers))}>"
-
-
-class LayerView:
-    """A layer of a model: reads as its specification, `isinstance` included, and has arrays.
-
-    `trainable` may be set; it counts from the next step on. Added to another model it brings a copy
-    of its arrays along.
-    """
-
-    _model: BaseModel
-    _entry: Entry
-
-    def __init__(self, model: BaseModel, entry: Entry):
-        self.__dict__.update(_model=model, _entry=entry)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        return type(self._entry.spec)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._entry.spec, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "trainable":
-            raise AttributeError(f"{self._entry.shown}: only trainable can be set; "
-                                 "make a new layer instead")
-        self._model._replace(self._entry, replace(self._entry.spec, trainable=value))
-
-    def __repr__(self) -> str:
-        return repr(self._entry.spec)
-
-    def __reduce__(self) -> tuple[Callable[[Layer], Layer], tuple[Layer]]:
-        return _itself, (self._entry.spec,)
-
-    @property
-    def built(self) -> bool:
-        """Whether its arrays are there."""
-        return self._entry.arrays is not None
-
-    @property
-    def specification(self) -> Layer:
-        """The layer itself, apart from any model."""
-        return self._entry.spec
-
-    def copies(self) -> dict[str, np.ndarray] | None:
-        """Copies of its arrays by name; None before the model is built."""
-        self._model._pull()
-        arrays = self._entry.arrays
-        return None if arrays is None else {name: array.copy() for name, array in arrays.items()}
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of its arrays in Keras's order; empty before the model is built."""
-        return list((self.copies() or {}).values())
-
-    def set_weights(self, weights: Iterable[Any]) -> None:
-        """Take arrays in the order and of the shapes of `get_weights`.
-
-        Parameters
-        ----------
-        weights : list of array-like
-
-        Raises
-        ------
-        ValueError
-            For other shapes, another number of arrays, a variance below 0, and before the model is
-            built.
-        """
-        self._model._take([(self._entry, weights)])
-
-    def count_params(self) -> int:
-        """Numbers in its arrays.
-
-        Raises
-        ------
-        ValueError
-            Before the model is built.
-        """
-        return sum(array.size for array in self._entry.known_arrays().values())
-
-
-def _itself(spec: Layer) -> Layer:
-    return spec
 
 
 def refuse(**given: Any) -> None:
