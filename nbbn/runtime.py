@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn import compiler
+from nbbn import compiler, quota
 from nbbn.version import __version__
 
 _local = threading.local()
@@ -60,15 +60,23 @@ def set_num_threads(n: int) -> None:
     _default = _positive(n)
 
 
+@functools.cache
+def _cores() -> int:
+    """Threads where nobody says how many: no more than a CPU quota gives cores."""
+    return min(_limit(), quota.cores() or _limit())
+
+
 def get_num_threads() -> int:
     """How many threads a call from this thread uses."""
     wanted = getattr(_local, "threads", None) or _default
-    if wanted is None and not _serial_only and _started():
+    if wanted is not None:
+        return min(wanted, _limit())
+    if _serial_only or not _started():
         # Asking Numba starts its threads, and so does changing their number: before either there is
         # nothing to ask.
-        from numba import get_num_threads as numbas_own
-        wanted = numbas_own()
-    return min(wanted or _limit(), _limit())
+        return _cores()
+    from numba import get_num_threads as numbas_own
+    return min(numbas_own(), _cores())
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ ROOMS = (
     ("version", "terminal", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
-    ("kernels", "runtime", "thread_choice"), ("program", "fallback"),
+    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
     ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),

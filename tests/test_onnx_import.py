@@ -41,6 +41,10 @@ onnxruntime = pytest.importorskip(
     "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
 )
 
+from onnx_graphs import Builder  # noqa: E402
+from test_fold_onnx import IMAGE as IMAGE_AND_BATCH  # noqa: E402
+from test_fold_onnx import KERNELS, VECTORS  # noqa: E402
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
@@ -1192,23 +1196,6 @@ def test_refuses_too_many_nodes_and_layers(monkeypatch):
 
 CONSTANTS = [
     (
-        lambda w: w.add("Concat", w.constant(60), w.constant(60), axis=0),
-        r"\(Concat\): joins constants that are no shapes",
-    ),
-    (
-        lambda w: w.add("Gather", w.constant(3, 3), w.ints(0)),
-        r"\(Gather\): picks from a constant that is no shape",
-    ),
-    (
-        lambda w: w.add("Gather", w.constant(65), w.ints(3)),
-        r"\(Gather\): picks from a constant that is no shape",
-    ),
-    (lambda w: w.add("Mul", w.constant(65), w.numbers(2)), r"\(Mul\): computes with weights alone"),
-    (
-        lambda w: w.add("Slice", w.constant(65), w.ints(0), w.ints(1)),
-        r"\(Slice\): cuts a constant that is no shape",
-    ),
-    (
         lambda w: w.add("ConstantOfShape", w.ints(2**40)),
         r"\(ConstantOfShape\): makes a constant that is no shape",
     ),
@@ -1217,11 +1204,11 @@ CONSTANTS = [
         r"\(Tile\): computes with constants alone in a way",
     ),
     (lambda w: w.add("Cast", w.constant(5), to=8), r"\(Cast\): casts a constant to another type"),
-    (
-        lambda w: w.add("Cast", w.constant(65), to=11),
-        r"\(Cast\): casts weights to another type; simplify the model",
-    ),
     (lambda w: w.add("Constant", value_string="a"), r"\(Constant\): is a constant of another kind"),
+    (
+        lambda w: w.add("RandomNormalLike", w.constant(5)),
+        r"\(RandomNormalLike\): computes with constants alone in a way",
+    ),
 ]
 
 
@@ -1232,6 +1219,26 @@ def test_refuses_constants(make, message):
 
     with pytest.raises(nbbn.FileError, match=message):
         from_onnx(written((5,), steps))
+
+
+@pytest.mark.parametrize("form", KERNELS)
+def test_a_kernel_that_is_a_constant_expression(form):
+    g = Builder()
+    y = g.add("Conv", g.input("x", *IMAGE_AND_BATCH), KERNELS[form](g), g.weights(6))
+    g.add("Relu", g.norm(y, 6))
+    check(g.model(), [Conv2D, BatchNormalization, Activation])
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("form", VECTORS)
+def test_a_vector_that_is_a_constant_expression(form, which):
+    """A bias, or the scale, shift, mean or variance of the batch norm."""
+    g = Builder()
+    arrays = [g.tensor(g.rng.uniform(0.5, 1.5, 6)) for _ in range(5)]
+    arrays[which] = VECTORS[form](g, g.rng.uniform(0.5, 1.5, 6))
+    y = g.add("Conv", g.input("x", *IMAGE_AND_BATCH), g.weights(6, 4, 2, 2), arrays[0])
+    g.add("BatchNormalization", y, *arrays[1:])
+    check(g.model(), [Conv2D, BatchNormalization])
 
 
 def test_refuses_heads():

@@ -31,7 +31,9 @@ from nbbn.kernels.window import (
     bordered,
     clear,
     clear_border,
+    lines_of,
     out_at,
+    runs_of,
 )
 
 
@@ -39,18 +41,18 @@ from nbbn.kernels.window import (
 def _convolve(w, source, weights, weight_depth, bias, relu, z, panels):
     """One bordered image."""
     v = lanes(source)
-    pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
-    step, out_row = w[STRIDE_W] * pixel, w[OUT_W] * w[OUT_PIXEL]
-    run, height = w[KERNEL_W] * pixel, best_height(w[OUT_W])
-    for i in range(w[OUT_H]):
-        at, out = shift(source, i * w[STRIDE_H] * row), shift(z, i * out_row)
+    row, panel = w[BORDERED_W] * w[PIXEL], weight_depth * v
+    (lines, pixels, line, step), (runs, run) = lines_of(w), runs_of(w)
+    out_line, height = pixels * w[OUT_PIXEL], best_height(pixels)
+    for i in range(lines):
+        at, out = shift(source, i * line), shift(z, i * out_line)
         if w[DILATION_W] == 1:
-            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v,
-                   run * v, bias, out, w[OUT_PIXEL], v, w[OUT_W], panels)
+            strips(height, at, step, 1, w[DILATION_H] * row, runs, run, weights, panel, v, run * v,
+                   bias, out, w[OUT_PIXEL], v, pixels, panels)
         else:
-            _convolve_by_cells(w, at, weights, panel, bias, out, panels)
+            _convolve_by_cells(w, at, step, weights, panel, bias, out, pixels, panels)
         if relu != 0:
-            rectify(out, out_row)
+            rectify(out, out_line)
 
 
 @inline
@@ -62,19 +64,19 @@ def rectify(x, count):
 
 
 @inline
-def _convolve_by_cells(w, at, weights, panel, bias, out, panels):
-    """One output row where a kernel row is no single run: cell by cell."""
+def _convolve_by_cells(w, at, step, weights, panel, bias, out, pixels, panels):
+    """One line of the output where a kernel row is no single run: cell by cell."""
     v = lanes(at)
     pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
-    for j in range(w[OUT_W]):
+    for j in range(pixels):
         for p in range(panels):
             store(out, j * w[OUT_PIXEL] + p * v, load(bias, p * v))
     for k in range(w[KERNEL_H]):
         for m in range(w[KERNEL_W]):
             a = shift(at, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
             b = shift(weights, (k * w[KERNEL_W] + m) * pixel * v)
-            strips_onto(a, w[STRIDE_W] * pixel, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL],
-                        v, w[OUT_W], panels)
+            strips_onto(a, step, 1, 0, 1, pixel, b, panel, v, 0, out, w[OUT_PIXEL], v, pixels,
+                        panels)
 
 
 @kernel(inference=True)
@@ -110,41 +112,46 @@ def conv_pool_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.AL
 def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, panels, strip):
     """One bordered image."""
     v = lanes(source)
-    pixel, row, panel = w[PIXEL], w[BORDERED_W] * w[PIXEL], weight_depth * v
+    row, panel = w[BORDERED_W] * w[PIXEL], weight_depth * v
     tall, wide, floor = pool[KERNEL_H], pool[KERNEL_W], splat(y, 0.0)
-    columns = pool[OUT_W] * wide
-    step, line = w[STRIDE_W] * pixel, columns * w[OUT_PIXEL]
-    run, height = w[KERNEL_W] * pixel, best_height(columns)
-    for i in range(pool[OUT_H]):
+    out_lines, out_pixels = pool[OUT_H], pool[OUT_W]
+    (_, _, line, step), (runs, run) = lines_of(w), runs_of(w)
+    if w[OUT_W] == 1:
+        tall, wide, out_lines, out_pixels = wide, tall, out_pixels, out_lines
+    pixels = out_pixels * wide
+    strip_line, height = pixels * w[OUT_PIXEL], best_height(pixels)
+    for i in range(out_lines):
         for k in range(tall):
-            at = shift(source, (i * tall + k) * w[STRIDE_H] * row)
-            strips(height, at, step, 1, w[DILATION_H] * row, w[KERNEL_H], run, weights, panel, v,
-                   run * v, bias, shift(strip, k * line), w[OUT_PIXEL], v, columns, panels)
-        for j in range(pool[OUT_W]):
+            at = shift(source, (i * tall + k) * line)
+            strips(height, at, step, 1, w[DILATION_H] * row, runs, run, weights, panel, v, run * v,
+                   bias, shift(strip, k * strip_line), w[OUT_PIXEL], v, pixels, panels)
+        for j in range(out_pixels):
             for p in range(panels):
                 at = j * wide * w[OUT_PIXEL] + p * v
                 best = load(strip, at)
                 for k in range(tall):
                     for m in range(wide):
-                        best = maximum(best, load(strip, k * line + m * w[OUT_PIXEL] + at))
+                        best = maximum(best, load(strip, k * strip_line + m * w[OUT_PIXEL] + at))
                 if relu != 0:
                     best = maximum(best, floor)
-                store(y, (i * pool[OUT_W] + j) * pool[OUT_PIXEL] + p * v, best)
+                store(y, (i * out_pixels + j) * pool[OUT_PIXEL] + p * v, best)
 
 
 @inline
 def _add_gradient(w, source, dz, partial, weight_depth, panels):
-    """`partial += x.T @ dz` of one bordered image, one row of the kernel at a time."""
+    """`partial += x.T @ dz` of one bordered image, one run of the kernel at a time."""
     v = lanes(source)
     pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
-    cells = 1 if w[DILATION_W] == 1 else w[KERNEL_W]  # runs in a kernel row
-    run = w[KERNEL_W] * pixel // cells
-    for k in range(w[KERNEL_H]):
+    (lines, pixels, line, step), (runs, run) = lines_of(w), runs_of(w)
+    cells = 1  # runs in a kernel row
+    if w[DILATION_W] != 1:
+        runs, cells, run = w[KERNEL_H], w[KERNEL_W], pixel
+    for k in range(runs):
         for m in range(cells):
             a = shift(source, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)
-            c = shift(partial, (k * w[KERNEL_W] * pixel + m * run) * v)
-            strips_onto(a, 1, w[STRIDE_W] * pixel, w[STRIDE_H] * row, w[OUT_H], w[OUT_W], dz, v,
-                        w[OUT_PIXEL], w[OUT_W] * w[OUT_PIXEL], c, v, weight_depth * v, run, panels)
+            c = shift(partial, (k * cells + m) * run * v)
+            strips_onto(a, 1, step, line, lines, pixels, dz, v, w[OUT_PIXEL],
+                        pixels * w[OUT_PIXEL], c, v, weight_depth * v, run, panels)
 
 
 @kernel
@@ -196,21 +203,27 @@ def conv_input_gradient(dz: Read.IMAGES, dz_image, window: INDICES, weights: Rea
 def _add_input_gradient(w, dz, weights, weight_depth, dx, panels):
     """One image; `w` is the forward window, of an image that was not spread."""
     v = lanes(dz)
-    step, pixel, out_pixel = w[STRIDE_W], w[PIXEL], w[OUT_PIXEL]
-    for i in range(w[OUT_H]):
+    pixel, out_pixel, width = w[PIXEL], w[OUT_PIXEL], w[WIDTH]
+    lines, pixels, _, _ = lines_of(w)
+    downwards = w[OUT_W] == 1
+    for i in range(lines):
         for k in range(w[KERNEL_H]):
-            row = i * w[STRIDE_H] + k * w[DILATION_H] - w[TOP]
-            if 0 <= row < w[HEIGHT]:
-                for m in range(w[KERNEL_W]):
-                    start = m * w[DILATION_W] - w[LEFT]  # where output column 0 reads
+            for m in range(w[KERNEL_W]):
+                # Where the line's first pixel reads, and how the others follow.
+                row = i * w[STRIDE_H] + k * w[DILATION_H] - w[TOP]
+                column = m * w[DILATION_W] - w[LEFT]
+                start, size, step, apart, hits = column, width, w[STRIDE_W], 1, row
+                if downwards:
+                    start, size, step, apart, hits = row, w[HEIGHT], w[STRIDE_H], width, column
+                if 0 <= hits < (width if downwards else w[HEIGHT]):
                     first = max(0, (step - 1 - start) // step) if start < 0 else 0
-                    last = min(w[OUT_W], (w[WIDTH] - 1 - start) // step + 1)
+                    last = min(pixels, (size - 1 - start) // step + 1)
                     if first < last:
-                        a = shift(dz, (i * w[OUT_W] + first) * out_pixel)
-                        c = shift(dx, (row * w[WIDTH] + start + first * step) * pixel)
+                        a = shift(dz, (i * pixels + first) * out_pixel)
+                        c = shift(dx, (row * width + column + first * step * apart) * pixel)
                         b = shift(weights, (k * w[KERNEL_W] + m) * out_pixel * v)
                         strips_onto(a, out_pixel, 1, 0, 1, out_pixel, b, weight_depth * v, v, 0, c,
-                                    step * pixel, v, last - first, panels)
+                                    step * apart * pixel, v, last - first, panels)
 
 
 @inline

@@ -21,6 +21,31 @@ WINDOW_WORDS = 19
 
 
 @inline
+def lines_of(w):
+    """The output as lines of pixels: how many, pixels of one, and floats of the bordered image from
+    line to line and from pixel to pixel.
+
+    Its rows; an output one pixel wide is one line downwards.
+    """
+    down, right = w[STRIDE_H] * w[BORDERED_W] * w[PIXEL], w[STRIDE_W] * w[PIXEL]
+    if w[OUT_W] == 1:
+        return 1, w[OUT_H], right, down
+    return w[OUT_H], w[OUT_W], down, right
+
+
+@inline
+def runs_of(w):
+    """Runs of floats that a kernel of undilated rows reads: how many, and floats of one.
+
+    Its rows; those as wide as the bordered image follow one another.
+    """
+    run = w[KERNEL_W] * w[PIXEL]
+    if w[BORDERED_W] * w[DILATION_H] == w[KERNEL_W]:
+        return 1, w[KERNEL_H] * run
+    return w[KERNEL_H], run
+
+
+@inline
 def pixel_at(w, i, j):
     """Where pixel (i, j) of an image begins."""
     return (i * w[WIDTH] + j) * w[PIXEL]

@@ -76,7 +76,8 @@ def _convolve_and_pool(low: Lowering, node: Node, x: Tensor, window: Buffer, wei
     pixel = padded(pixel, low.dtype)
     pool = node.pool.operation.window
     words = window_words.pool(pool, node.pool.input_shape, node.output_shape, pixel, y.pixel)
-    room = pool.size[0] * node.step.output_shape[1] * pixel
+    height, width, _ = window_words.image_shape(node.step.output_shape)
+    room = (height if width == 1 else pool.size[0] * width) * pixel
     low.add("conv_pool_forward", x=x, window=window, weights=weights,
             weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias,
             relu=int(node.relu), pool=low.constant(f"pool{node.index}", words), y=y,

@@ -157,12 +157,13 @@ _LEFT = frozenset((
 ))  # fmt: skip
 # Bytes of a result, or those of all weights together where they are more: none is made larger.
 _MOST_BYTES = 1 << 16
+_TEXT = 8  # of `onnx.TensorProto`
 
 
 def evaluated(node: OnnxNode, graph: OnnxGraph) -> Iterator[tuple[str, Constant]]:
     """The outputs of a node that reads constants alone, each made by onnx's evaluator when needed.
 
-    None where they are not of known and bounded size, or not the same in every run.
+    None where they are not numbers of known and bounded size, or not the same in every run.
     """
     if node.domain or node.operator in _LEFT or any(graphs_within(node.proto)):
         return
@@ -173,7 +174,9 @@ def evaluated(node: OnnxNode, graph: OnnxGraph) -> Iterator[tuple[str, Constant]
     for name in filter(None, node.outputs):
         sizes, kind = graph.shape(name), graph.kind(name)
         shape = tuple(n for n in sizes or () if n is not None)
-        if sizes is None or len(shape) < len(sizes) or not kind or math.prod(shape) * 8 > most:
+        if sizes is None or len(shape) < len(sizes) or math.prod(shape) * 8 > most:
+            return
+        if not kind or kind == _TEXT:
             return
         made = partial(_evaluated, graph, node, name, shape, kind)
         found.append((name, Constant(shape, kind, made)))

@@ -16,6 +16,7 @@ from nbbn.formats.content import Content, of_answers, of_layers
 from nbbn.formats.files import BROKEN, FileError, Refused, one_line
 from nbbn.formats.onnx import file
 from nbbn.formats.onnx.builder import CHANNELS_FIRST, Affine, Args, Centred, NetworkBuilder
+from nbbn.formats.onnx.constants import evaluated
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.heads import Head, split_head
 from nbbn.formats.onnx.operators import OPERATORS, channel_axis, constant_of, operator_of
@@ -165,7 +166,7 @@ class _Walk:
         count = 0
         for node, wanted in zip(nodes, on_rows):
             if not wanted:
-                self._graph.define(node.output, constant_of(node, self._graph, self._rows))
+                self._define(node)
                 continue
             count += 1
             self._net.following = ahead = there[count : count + _AHEAD]
@@ -178,6 +179,17 @@ class _Walk:
             raise Refused(f"its output {end!r} does not follow from its input by layers in a row")
         if self._net.dtype not in (np.float32, np.float64):
             raise Refused(f"computes in {self._net.dtype}; float32 and float64 are read")
+
+    def _define(self, node: OnnxNode) -> None:
+        """What a node makes of constants alone, or of the shape of rows."""
+        try:
+            self._graph.define(node.output, constant_of(node, self._graph, self._rows))
+        except Refused:
+            found = list(evaluated(node, self._graph))
+            if not found:
+                raise
+            for name, constant in found:
+                self._graph.define(name, constant)
 
     def _constant(self, name: str) -> np.ndarray | None:
         """The numbers or texts of a constant."""
