@@ -6,10 +6,18 @@ columns of the output.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import Read, Write, inline, kernel
-from nbbn.kernels.simd import lanes, load, shift, store
+from nbbn.kernels.registry import BYTES, INDICES, Read, Write, inline, kernel
+from nbbn.kernels.simd import (
+    ROWS_AHEAD,
+    lanes,
+    load,
+    multiply_tile_ahead,
+    shift,
+    stack,
+    store,
+)
 from nbbn.kernels.team import share, share_rows
-from nbbn.kernels.tile import product, product_relu
+from nbbn.kernels.tile import HEIGHT, product, product_relu
 
 
 @inline
@@ -38,6 +46,47 @@ def dense_relu_forward(x: Read.ALL, x_stride, depth, weights: Read.COLUMNS, weig
     """`z = max(x @ weights + bias, 0)`, split by columns."""
     columns_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
                     panels, rows, thread, threads)
+
+
+def _ahead(name: str, relu: bool) -> None:
+    """Register the product of the step's first layer, which reads rows in panels."""
+    rest = product_relu if relu else product
+
+    @kernel(name=name)
+    def ahead(x: Read.ALL, x_panel, weights: Read.COLUMNS, weight_depth, bias: Read.COLUMNS,
+              z: Write.COLUMNS, z_stride, panels, source: BYTES, order: INDICES, row_bytes, first,
+              rows, ahead, thread, threads):
+        """`z = x @ weights + bias`, with ReLU where named so, split by columns.
+
+        Meanwhile the caller's rows of the step after it are asked for, a few lines at a time, so
+        that they are there when they are gathered.
+        """
+        v = lanes(x)
+        begin, end = share(panels, thread, threads)
+        panel, runs = weight_depth * v, weight_depth // v
+        places = stack(order, 1)
+        pairs, tall = (end - begin) // 2, rows // HEIGHT * HEIGHT
+        tiles, done, asked = max(1, tall // HEIGHT * pairs), 0, 0
+        for row in range(0, tall, HEIGHT):
+            a, c = shift(x, row * v), shift(z, row * z_stride)
+            for p in range(begin, begin + 2 * pairs, 2):
+                done += 1
+                last = min(asked + ROWS_AHEAD, ahead * done // tiles)
+                for k in range(ROWS_AHEAD):
+                    at = first + rows + min(asked + k, max(asked, last - 1))
+                    places[k] = order[min(at, first + rows + ahead - 1)] * row_bytes
+                asked = last
+                multiply_tile_ahead(HEIGHT, 2, relu, a, v, 1, x_panel, runs, v,
+                                    shift(weights, p * panel), panel, v, v * v, shift(bias, p * v),
+                                    shift(c, p * v), z_stride, v, source, places, row_bytes // runs)
+        w, b, c = shift(weights, begin * panel), shift(bias, begin * v), shift(z, begin * v)
+        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, tall, rows, end - begin)
+        w, b, c = shift(w, 2 * pairs * panel), shift(b, 2 * pairs * v), shift(c, 2 * pairs * v)
+        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, 0, tall, (end - begin) % 2)
+
+
+_ahead("dense_forward_ahead", False)
+_ahead("dense_relu_forward_ahead", True)
 
 
 @kernel

@@ -4,7 +4,8 @@ A kernel is a function whose parameters are, told apart by annotation and name:
 
 - buffers: `x: Read.ALL`, `z: Write.COLUMNS`...; a pointer, and how the threads share it. From this,
   and nothing else, the program knows where a barrier is due.
-- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`, and
+  `ahead`, the rows of the step after it.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
 All compiled kernels share the signature `void (row, context)`: a row of the program holds one
@@ -33,9 +34,9 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass")
+_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass", "ahead")
 CONTEXT = {name: at for at, name in enumerate(_WORDS)}
-BASES = 8  # first of the segments' base addresses in the context
+BASES = len(_WORDS)  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
 OPERANDS = 2  # first operand of a row, after the kernel's address and the barrier flag
 SEGMENT_SHIFT = 48
@@ -77,6 +78,7 @@ class Write:
 
 
 INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
+BYTES = Access(False, "all", "uint8")
 
 
 def named_apart(function):
@@ -168,7 +170,7 @@ class Kernel:
         name = self.name if source is None else f"{self.name}_{source}"
         text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
         names = {"__name__": self.function.__module__, "body": self.body}
-        names |= {"int64": numba.int64, "float64": numba.float64}
+        names |= {"int64": numba.int64, "float64": numba.float64, "uint8": numba.uint8}
         names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
         if source is not None:
             names[source] = getattr(numba, source)

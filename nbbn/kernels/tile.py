@@ -26,12 +26,12 @@ def _columns(height: int, width: int, relu: bool):
         while p + width <= panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
             multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
-                          b_step, 0, start, cp, c_row, v)
+                          b_step, depth * b_step, start, cp, c_row, v)
             p += width
         while p < panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
             multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
-                          b_step, 0, start, cp, c_row, v)
+                          b_step, depth * b_step, start, cp, c_row, v)
             p += 1
     return columns
 
@@ -42,7 +42,10 @@ def _product(relu: bool):
     @inline
     def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first,
                 end, panels):
-        """Rows `first` to `end` of `c = a @ b + bias`; the pointers stand at row 0, panel 0."""
+        """Rows `first` to `end` of `c = a @ b + bias`; the pointers stand at row 0, panel 0.
+
+        A row of `a` is read in `runs` of `depth`, which `b` has one behind the other.
+        """
         row = first
         while row + HEIGHT <= end:
             at, ct = shift(a, row * a_row), shift(c, row * c_row)

@@ -11,6 +11,7 @@ import math
 
 from nbbn.kernels.registry import Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import (
+    VECTOR_BYTES,
     fma,
     lanes,
     load,
@@ -27,9 +28,11 @@ from nbbn.kernels.simd import (
     where_positive,
 )
 from nbbn.kernels.team import share
-from nbbn.kernels.tile import HEIGHT
+from nbbn.kernels.window import clear
 
-TILE_VECTORS = 2 * HEIGHT
+# Columns of `x` whose gradients are summed at once, against two panels: they divide a vector.
+UPDATE_HEIGHT = 8 if VECTOR_BYTES == 64 else 4
+TILE_VECTORS = 2 * UPDATE_HEIGHT
 
 
 # -- gradients in memory: partial sums merged in block order, penalties, clipping
@@ -141,60 +144,74 @@ def shrink_columns(param: Write.COLUMNS, panels, shrink, thread, threads):
 
 
 @inline
-def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
-                 squares, panels, rows, rate, mass, thread, threads):
+def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slots, gradient,
+                 constants, decay, squares, panels, chunk, rows, rate, mass, thread, threads):
     """`step(weights, x.T @ dz + decay * weights / mass)`, own columns.
 
-    The gradient never leaves the registers' tile. `mass` is the number of rows, or the sum of their
-    weights. The padding of the weights' depth stays 0: that of `x` need not be (a sigmoid makes it
-    0.5). Adds the sum of squares of the weights before the step, times `rows / mass`, to `squares`,
-    one number a panel.
+    Rows are taken in chunks of `chunk`, each small enough to stay in the cache; between two of them
+    the gradient stands in `gradient`, of the weights' layout, else it never leaves the registers'
+    tile. `mass` is the number of rows, or the sum of their weights. The padding of the weights'
+    depth stays 0: that of `x` need not be (a sigmoid makes it 0.5). Adds the sum of squares of the
+    weights before the step, times `rows / mass`, to `squares`, one number a panel.
     """
     v = lanes(x)
     first, end = share(panels, thread, threads)
     padded = (depth + v - 1) // v * v
     size = panels * padded * v
-    grad = stack(x, TILE_VECTORS)
-    nothing = stack(x, 2)
-    for q in range(2):
-        store(nothing, q * v, splat(x, 0.0))
+    row, apart = (x_stride, v) if x_panel == 0 else (v, x_panel)
+    tile, zeros = stack(x, TILE_VECTORS), stack(x, 2)
+    clear(zeros, 2 * v)
     decays = splat(x, scalar(x, decay) / mass)
-    panel = first
-    while panel < end:
-        width = min(2, end - panel)
-        squares_0 = splat(x, 0.0)
-        squares_1 = splat(x, 0.0)
-        k = 0
-        while k < depth:
-            tall = min(HEIGHT, padded - k)
-            b = shift(dz, panel * v)
-            if tall == HEIGHT and width == 2:
-                multiply_tile(HEIGHT, 2, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                              dz_stride, 0, nothing, grad, 2 * v, v)
-            elif tall == HEIGHT:
-                multiply_tile(HEIGHT, 1, False, shift(x, k), 1, x_stride, 0, 1, rows, b, v,
-                              dz_stride, 0, nothing, grad, 2 * v, v)
-            else:
-                tall = min(tall, 2)
-                for q in range(width):
-                    multiply_tile(2, 1, False, shift(x, k), 1, x_stride, 0, 1, rows,
-                                  shift(b, q * v), v, dz_stride, 0, nothing,
-                                  shift(grad, q * v), 2 * v, v)
+    for start in range(0, rows, chunk):
+        count = min(chunk, rows - start)
+        begins, ends = start == 0, start + count == rows
+        for panel in range(first, end, 2):
+            width = min(2, end - panel)
+            b = shift(dz, start * dz_stride + panel * v)
+            squares_0, squares_1 = splat(x, 0.0), splat(x, 0.0)
+            for k in range(0, depth, UPDATE_HEIGHT):
+                tall = min(UPDATE_HEIGHT, padded - k)
+                at = panel * padded * v + k * v
+                out, out_panel = shift(gradient, at), padded * v
+                if begins and ends:
+                    out, out_panel = tile, UPDATE_HEIGHT * v
+                a = shift(x, start * row + k // v * apart + k % v)
+                if begins:
+                    gradient_tile(a, row, count, b, dz_stride, zeros, out, out_panel, tall, width)
+                else:
+                    gradient_tile(a, row, count, b, dz_stride, None, out, out_panel, tall, width)
+                if ends:
+                    for q in range(width):
+                        for t in range(min(tall, depth - k)):
+                            i = at + (q * padded + t) * v
+                            p = load(weights, i)
+                            g = fma(decays, p, load(out, q * out_panel + t * v))
+                            if q == 0:
+                                squares_0 = fma(p, p, squares_0)
+                            else:
+                                squares_1 = fma(p, p, squares_1)
+                            step(p, g, weights, slots, i, size, constants, rate)
+            if ends:
+                squares[panel] += total(squares_0) * (rows / mass)
+                if width == 2:
+                    squares[panel + 1] += total(squares_1) * (rows / mass)
+
+
+@inline
+def gradient_tile(x, x_row, rows, dz, dz_stride, start, out, out_panel, tall, width):
+    """`out = start + x.T @ dz`, or `+=` without `start`, of `tall` columns and `width` panels."""
+    v = lanes(x)
+    if tall == UPDATE_HEIGHT and width == 2:
+        multiply_tile(UPDATE_HEIGHT, 2, False, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
+                      out, v, out_panel)
+    elif tall == UPDATE_HEIGHT:
+        multiply_tile(UPDATE_HEIGHT, 1, False, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
+                      out, v, out_panel)
+    else:
+        for t in range(0, tall, 2):
             for q in range(width):
-                for t in range(min(tall, depth - k)):
-                    i = ((panel + q) * padded + k + t) * v
-                    p = load(weights, i)
-                    g = fma(decays, p, load(grad, (2 * t + q) * v))
-                    if q == 0:
-                        squares_0 = fma(p, p, squares_0)
-                    else:
-                        squares_1 = fma(p, p, squares_1)
-                    step(p, g, weights, slots, i, size, constants, rate)
-            k += tall
-        squares[panel] += total(squares_0) * (rows / mass)
-        if width == 2:
-            squares[panel + 1] += total(squares_1) * (rows / mass)
-        panel += width
+                multiply_tile(2, 1, False, shift(x, t), 1, x_row, 0, 1, rows, shift(dz, q * v), v,
+                              dz_stride, 0, start, shift(out, q * out_panel + t * v), v, out_panel)
 
 
 def optimizer(function):
@@ -211,12 +228,13 @@ def optimizer(function):
             step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
 
     @kernel(name=f"dense_update_{step.__name__}")
-    def dense(x: Read.ALL, x_stride, depth, dz: Read.COLUMNS, dz_stride, weights: Write.COLUMNS,
-              slots: Write.COLUMNS, constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64,
-              panels, rows, rate, mass, thread, threads):
+    def dense(x: Read.ALL, x_stride, x_panel, depth, dz: Read.COLUMNS, dz_stride,
+              weights: Write.COLUMNS, slots: Write.COLUMNS, gradient: Write.COLUMNS,
+              constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64, panels, chunk, rows,
+              rate, mass, thread, threads):
         """A dense kernel's gradient and one step on it."""
-        dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
-                     squares, panels, rows, rate, mass, thread, threads)
+        dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slots, gradient,
+                     constants, decay, squares, panels, chunk, rows, rate, mass, thread, threads)
 
     return step
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
@@ -32,13 +33,20 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
         return convolve(low, node, x)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
     panels = low.panels(z.width)
+    common: dict[str, Any] = {
+        "x": x, "weights": low.block(node, "kernel"), "weight_depth": padded(x.width, low.dtype),
+        "bias": low.block(node, "bias"), "z": z, "panels": panels,
+    }
     kernel = "dense_relu_forward" if node.relu else "dense_forward"
     last = node.index == len(low.nodes) - 1
-    if low.training and last and panels <= FEW_PANELS and not node.relu:
-        kernel = "dense_forward_by_rows"
-    low.add(kernel, x=x, depth=x.width, weights=low.block(node, "kernel"),
-            weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"), z=z,
-            panels=panels)
+    if x.panel:
+        low.add(f"{kernel}_ahead", source=Buffer("X", Segment.X),
+                order=Buffer("order", Segment.ORDER), row_bytes=x.width * low.dtype.itemsize,
+                **common)
+    elif low.training and last and panels <= FEW_PANELS and not node.relu:
+        low.add("dense_forward_by_rows", depth=x.width, **common)
+    else:
+        low.add(kernel, depth=x.width, **common)
     return Result(z, x)
 
 

@@ -21,6 +21,7 @@ BLOCKS, PARTIAL_BYTES = 32, 16 << 20
 # Operands that follow from the tensor they belong to: `x` brings `x_stride` and so on.
 _OF_A_TENSOR = {
     "stride": "stride", "image": "stride", "pixel": "pixel", "channels": "channels",
+    "panel": "panel",
 }  # fmt: skip
 
 

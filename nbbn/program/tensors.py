@@ -28,6 +28,9 @@ class Tensor:
         the stride.
     kept : bool
         Whether the backward pass needs the contents as they are.
+    panel : int
+        Floats from panel to panel where rows stand in panels, `[panels][rows][lanes]`; 0 where
+        each is one run.
     """
 
     buffer: Buffer
@@ -35,6 +38,7 @@ class Tensor:
     shape: Shape
     pixel: int
     kept: bool = False
+    panel: int = 0
 
     @property
     def width(self) -> int:

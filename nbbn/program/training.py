@@ -13,7 +13,7 @@ from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.backward import BACKWARD, turn_kernels
 from nbbn.program.fusion import Node, fuse
-from nbbn.program.layout import stride_of
+from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
@@ -145,6 +145,26 @@ def _gather(low: TrainingLowering, name: str, source: Buffer, width: int, *,
     return x
 
 
+def _gather_panels(low: TrainingLowering, width: int) -> Tensor:
+    """The step's rows in panels, a copy for each thread."""
+    panel = (low.rows + 1) * lanes(low.dtype)  # off powers of two, as strides are
+    buffer = low.program.buffer("x", Segment.PRIVATE, low.panels(width) * panel)
+    x = Tensor(buffer, lanes(low.dtype), (width,), width, panel=panel)
+    low.add("gather_all_panels", x=_X, order=_ORDER, out=x, width=width)
+    return x
+
+
+# Rows of more bytes than this, all together, stand in panels: down their columns, as a kernel's
+# gradient reads them, the caches would not keep up.
+_PANEL_BYTES = 1 << 18
+
+
+def _in_panels(low: TrainingLowering, width: int) -> bool:
+    """Whether rows for a dense layer stand in panels: many, and of few numbers of padding."""
+    large = low.rows * width * low.dtype.itemsize > _PANEL_BYTES
+    return large and len(low.nodes) > 1 and 10 * (padded(width, low.dtype) - width) <= width
+
+
 def _gather_input(low: TrainingLowering) -> Tensor:
     """The step's rows as the first node takes them."""
     first = low.nodes[0]
@@ -152,6 +172,8 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     if len(shape) == 1:
         # A norm writes over its input, column by column, and its threads must meet over one copy.
         private = isinstance(first.operation, op.Dense)
+        if private and _in_panels(low, width):
+            return _gather_panels(low, width)
         return _gather(low, "x", _X, width, private=private)
     stride = stride_of(width, low.dtype)
     buffer = low.program.buffer("x", Segment.WORK, low.rows * stride)

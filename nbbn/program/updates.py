@@ -16,6 +16,16 @@ from nbbn.program.parameters import Block
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
 
+# Bytes of a dense layer's rows that are multiplied at a time for its kernel's gradient, half of a
+# small L2; and fewest rows.
+_CHUNK_BYTES, _LEAST_CHUNK = 1 << 20, 64
+
+
+def _chunk(rows: int, row_bytes: int) -> int:
+    """Rows of a chunk: as even chunks as fit, in groups of eight."""
+    chunks = -(-rows // max(_LEAST_CHUNK, _CHUNK_BYTES // row_bytes))
+    return -(-rows // (8 * chunks)) * 8
+
 
 class Updates:
     """Emits steps on parameters, each as late as every thread has used the old values.
@@ -69,17 +79,21 @@ class Updates:
     def dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
+        chunk = _chunk(low.rows, x.width * low.dtype.itemsize)
+        bounded = self._clips or self._array(node, "kernel").penalised
+        gradient = low.block(node, "kernel")  # which is not read where there is one chunk
+        if bounded or low.rows > chunk:
+            gradient = self._gradient_of(node, "kernel")
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, panels, itemsize=8)
         common: dict[str, Any] = {
             "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
             "squares": squares, "panels": panels, "constants": self._constants,
-            "decay": self._decay,
+            "decay": self._decay, "chunk": chunk, "gradient": gradient,
         }
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
             self.squares.append((squares, panels))
-            if self._clips or self._array(node, "kernel").penalised:
-                gradient = self._gradient_of(node, "kernel")
+            if bounded:
                 low.add("dense_update_gradient", slots=gradient, **common)
                 self.train(node, "kernel", gradient, vectors)
             else:
