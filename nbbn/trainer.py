@@ -96,7 +96,7 @@ class Trainer:
                                       debias=debias, seed=seed, loss_parameter=loss_parameter,
                                       weighted=weighted)
         self.params = self.lowered.parameters.memory()
-        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params)
+        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params, rows)
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._choice = ThreadChoice()
@@ -184,7 +184,7 @@ class Trainer:
         squares, penalties = self._sums(self.lowered.squares), self._sums(self.lowered.penalties)
         for sums in (*squares, *penalties):
             sums[:] = 0
-        done, limit = 0, min(get_num_threads(), self._steps.parallelism)
+        done, limit = 0, self._steps.worth(get_num_threads())
         while done < len(steps):
             threads, chunk = self._choice.next(limit, len(steps) - done)
             began = time.perf_counter()

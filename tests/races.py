@@ -11,6 +11,8 @@ of the split that its kernel declares:
 - `columns`: its share of the panels; `rows`: its share of the rows, in groups of eight, or of the kernel's own blocks; `images`:
   its share of the blocks of images, that is certain rows, and as many partial results;
 - `alone`: all of it in the first thread, nothing in the others;
+- `grid`: certain rows (of a batch, or of a kernel) of certain panels, by the operand that says how
+  many parts of the rows there are; `grid rows` and `grid columns`: the rows or the panels of these;
 - `all` and `steps`: any of it.
 
 Parts that are cut in different ways have numbers in common, whatever these are.
@@ -51,6 +53,8 @@ def _part(split, pieces, rows, thread, threads):
     """
     if split == "alone":
         return "all", (0, int(thread == 0))
+    if isinstance(pieces, tuple):
+        return _cell(split, *pieces, rows, thread, threads)
     if split == "columns":
         return ("columns", pieces), _share(pieces, thread, threads)
     if split == "rows" and pieces:
@@ -63,6 +67,24 @@ def _part(split, pieces, rows, thread, threads):
         return ("images", pieces), (first, end), (rows * first // pieces, rows * end // pieces)
     assert split in ("all", "steps"), split
     return "all", (0, 1)
+
+
+def _cell(split, grid, parts, panels, rows, thread, threads):
+    """A thread's part in a grid of threads; threads left over have none."""
+    parts = min(parts, threads)
+    columns = _share(panels, thread // parts, threads // parts)
+    if thread // parts >= threads // parts:
+        columns = (0, 0)
+    own = _part("rows", 0, rows, thread % parts, parts)[1]
+    if split == "grid columns":
+        return ("columns", panels) if parts == 1 else ("all",), columns
+    if split == "grid rows":
+        return ("rows" if parts == threads else "all"), own
+    if grid == "row_parts" and parts == threads:
+        return "rows", own
+    if parts == 1:
+        return ("columns", panels), columns
+    return ("grid", grid, parts, panels), (thread % parts, thread % parts + 1), columns
 
 
 @functools.cache
@@ -96,8 +118,12 @@ def _meet(one, other, threads):
             its_cut, *its = _touched(*other, b, threads)
             if a == b or all(first >= end for first, end in its):
                 continue
-            # An image's numbers or a block's results: the parts are apart only where both are.
-            if cut != its_cut or any(max(p, r) < min(q, s) for (p, q), (r, s) in zip(mine, its)):
+            if cut != its_cut:
+                return True
+            shared = [max(p, r) < min(q, s) for (p, q), (r, s) in zip(mine, its)]
+            # Two cells of a grid are apart where their rows or columns are. An image's numbers or a
+            # block's results: the parts are apart only where both are.
+            if all(shared) if cut[0] == "grid" else any(shared):
                 return True
     return False
 
@@ -109,11 +135,12 @@ def _accesses(op, rows, blocks):
     for name, access in KERNELS[op.kernel].buffers().items():
         buffer = op.operands[name]
         if buffer.segment != Segment.PRIVATE:
-            pieces = (
-                op.operands[PIECES[access.split]]
-                if access.split in PIECES
-                else op.operands.get("blocks", 0)
-            )
+            if access.split.startswith("grid"):
+                pieces = (op.grid, op.operands[op.grid], op.operands["panels"])
+            elif access.split in PIECES:
+                pieces = op.operands[PIECES[access.split]]
+            else:
+                pieces = op.operands.get("blocks", 0)
             yield buffer.name, access.writes, (access.split, pieces, rows, blocks)
 
 

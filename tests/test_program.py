@@ -29,7 +29,7 @@ def buffer(name, segment=Segment.WORK):
 def dense(program, x, z, weights="w", panels=2):
     program.add(
         "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights),
-        weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels,
+        weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels, row_parts=1,
     )
 
 
@@ -79,7 +79,7 @@ def test_private_buffers_never_need_one():
     )
     p.add(
         "dense_forward", x=own, x_stride=32, depth=30, weights=buffer("w"), weight_depth=32,
-        bias=buffer("b"), z=buffer("z"), z_stride=32, panels=2,
+        bias=buffer("b"), z=buffer("z"), z_stride=32, panels=2, row_parts=1,
     )
     assert p.barriers() == [False, False]
 
@@ -137,7 +137,8 @@ def test_weights_are_updated_after_every_thread_has_used_them():
 
 
 def test_parallelism_is_that_of_the_widest_layer():
-    assert small_training().program.parallelism == -(-100 // lanes(F32))
+    """A cell of eight rows, of a batch or of a kernel, and a panel is the least for a thread."""
+    assert small_training().program.parallelism(40) == -(-100 // lanes(F32)) * 5
 
 
 def test_loss_and_output_must_fit():

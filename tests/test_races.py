@@ -17,8 +17,10 @@ from nbbn.layers import LayerError
 from nbbn.losses import RECORDS
 from nbbn.network import computation
 from nbbn.optimizers import SGD, Adam, AdamW, RMSprop
+from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.splits import split
 from nbbn.program.training import lower_training
 
 F32 = np.dtype("float32")
@@ -86,6 +88,10 @@ def test_training(name):
         if program is not None:  # not every network takes weights
             made += 1
             assert races(program) == [], label
+            for threads in (4, 16):
+                shared = split(program, 41, threads)
+                assert races(shared, teams=(3, threads)) == [], label
+                assert 0 < step_seconds(shared, 41, threads) < 1
     assert made >= 4
 
 

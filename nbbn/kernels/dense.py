@@ -1,7 +1,8 @@
 """Dense layers: forward (also the input's gradient, with the transposed kernel), bias gradients.
 
-Kernels are stored panel-major, `[panels][depth][lanes]`: a thread owns whole panels, that is
-columns of the output.
+Kernels are stored panel-major, `[panels][depth][lanes]`. A thread computes a block of the output:
+certain rows and whole panels of columns, in a grid whose form the program chooses. The bits do not
+depend on it.
 """
 
 from __future__ import annotations
@@ -16,36 +17,39 @@ from nbbn.kernels.simd import (
     stack,
     store,
 )
-from nbbn.kernels.team import share, share_rows
+from nbbn.kernels.team import grid_part, share, share_grid, share_rows
 from nbbn.kernels.tile import HEIGHT, product, product_relu
 
 
 @inline
-def columns_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
-                    rows, thread, threads):
-    """`z[:, own] = x @ weights[:, own] + bias[own]`."""
+def block_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
+                  row_parts, rows, thread, threads):
+    """`z = x @ weights + bias` of own rows and columns."""
     v = lanes(x)
-    first, end = share(panels, thread, threads)
+    part, parts, _, _ = grid_part(row_parts, thread, threads)
+    top, bottom = share_rows(rows, part, parts)
+    first, end = share_grid(panels, row_parts, thread, threads)
     panel = weight_depth * v
     w, b, c = shift(weights, first * panel), shift(bias, first * v), shift(z, first * v)
-    multiply(x, x_stride, 1, 0, 1, depth, w, panel, v, b, c, z_stride, 0, rows, end - first)
+    multiply(x, x_stride, 1, 0, 1, depth, w, panel, v, b, c, z_stride, top, bottom, end - first)
 
 
 @kernel(inference=True)
-def dense_forward(x: Read.ALL, x_stride, depth, weights: Read.COLUMNS, weight_depth,
-                  bias: Read.COLUMNS, z: Write.COLUMNS, z_stride, panels, rows, thread, threads):
-    """`z = x @ weights + bias`, split by columns."""
-    columns_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
-                    rows, thread, threads)
+def dense_forward(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
+                  bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows, thread,
+                  threads):
+    """`z = x @ weights + bias`."""
+    block_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
+                  row_parts, rows, thread, threads)
 
 
 @kernel(inference=True)
-def dense_relu_forward(x: Read.ALL, x_stride, depth, weights: Read.COLUMNS, weight_depth,
-                       bias: Read.COLUMNS, z: Write.COLUMNS, z_stride, panels, rows, thread,
-                       threads):
-    """`z = max(x @ weights + bias, 0)`, split by columns."""
-    columns_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
-                    panels, rows, thread, threads)
+def dense_relu_forward(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
+                       bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows,
+                       thread, threads):
+    """`z = max(x @ weights + bias, 0)`."""
+    block_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
+                  panels, row_parts, rows, thread, threads)
 
 
 def _ahead(name: str, relu: bool) -> None:
@@ -53,21 +57,23 @@ def _ahead(name: str, relu: bool) -> None:
     rest = product_relu if relu else product
 
     @kernel(name=name)
-    def ahead(x: Read.ALL, x_panel, weights: Read.COLUMNS, weight_depth, bias: Read.COLUMNS,
-              z: Write.COLUMNS, z_stride, panels, source: BYTES, order: INDICES, row_bytes, first,
-              rows, ahead, thread, threads):
-        """`z = x @ weights + bias`, with ReLU where named so, split by columns.
+    def ahead(x: Read.ALL, x_panel, depth, weights: Read.GRID_COLUMNS, weight_depth,
+              bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, source: BYTES,
+              order: INDICES, row_bytes, first, rows, ahead, thread, threads):
+        """`z = x @ weights + bias`, with ReLU where named so.
 
         Meanwhile the caller's rows of the step after it are asked for, a few lines at a time, so
         that they are there when they are gathered.
         """
         v = lanes(x)
-        begin, end = share(panels, thread, threads)
+        part, parts, _, _ = grid_part(row_parts, thread, threads)
+        top, bottom = share_rows(rows, part, parts)
+        begin, end = share_grid(panels, row_parts, thread, threads)
         panel, runs = weight_depth * v, weight_depth // v
         places = stack(order, 1)
-        pairs, tall = (end - begin) // 2, rows // HEIGHT * HEIGHT
-        tiles, done, asked = max(1, tall // HEIGHT * pairs), 0, 0
-        for row in range(0, tall, HEIGHT):
+        pairs, tall = (end - begin) // 2, top + (bottom - top) // HEIGHT * HEIGHT
+        tiles, done, asked = max(1, (tall - top) // HEIGHT * pairs), 0, 0
+        for row in range(top, tall, HEIGHT):
             a, c = shift(x, row * v), shift(z, row * z_stride)
             for p in range(begin, begin + 2 * pairs, 2):
                 done += 1
@@ -80,23 +86,13 @@ def _ahead(name: str, relu: bool) -> None:
                                     shift(weights, p * panel), panel, v, v * v, shift(bias, p * v),
                                     shift(c, p * v), z_stride, v, source, places, row_bytes // runs)
         w, b, c = shift(weights, begin * panel), shift(bias, begin * v), shift(z, begin * v)
-        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, tall, rows, end - begin)
+        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, tall, bottom, end - begin)
         w, b, c = shift(w, 2 * pairs * panel), shift(b, 2 * pairs * v), shift(c, 2 * pairs * v)
-        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, 0, tall, (end - begin) % 2)
+        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, top, tall, (end - begin) % 2)
 
 
 _ahead("dense_forward_ahead", False)
 _ahead("dense_relu_forward_ahead", True)
-
-
-@kernel
-def dense_forward_by_rows(x: Read.ROWS, x_stride, depth, weights: Read.ALL, weight_depth,
-                          bias: Read.ALL, z: Write.ROWS, z_stride, panels, rows, thread, threads):
-    """`z = x @ weights + bias`, split by rows: for few columns."""
-    v = lanes(x)
-    first, end = share_rows(rows, thread, threads)
-    product(x, x_stride, 1, 0, 1, depth, weights, weight_depth * v, v, bias, z, z_stride, first,
-            end, panels)
 
 
 @kernel

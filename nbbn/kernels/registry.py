@@ -48,8 +48,10 @@ class Access:
     """How a kernel uses a buffer.
 
     `split` says which part a thread touches: its `columns`, `rows` or `images` (whole ones, in
-    blocks), `steps` (whole depth steps of every panel), or `all`; `alone` is the first thread's.
-    `dtype` is None for the program's own.
+    blocks), `steps` (whole depth steps of every panel), or `all`; `alone` is the first thread's. In
+    a `grid` of row parts and column parts (the operand `row_parts`; of a kernel's gradient
+    `depth_parts`) it is one cell, or all of the columns or rows that the cell is in. `dtype` is
+    None for the program's own.
     """
 
     writes: bool
@@ -65,6 +67,7 @@ class Read:
     """Annotations of buffers that a kernel reads."""
 
     ALL, COLUMNS, ROWS, IMAGES = (Access(False, s) for s in ("all", "columns", "rows", "images"))
+    GRID_ROWS, GRID_COLUMNS = Access(False, "grid rows"), Access(False, "grid columns")
     ALL_F64 = Access(False, "all", "float64")
 
 
@@ -72,7 +75,8 @@ class Write:
     """Annotations of buffers that a kernel writes, or reads and writes."""
 
     ALL, COLUMNS, ROWS, IMAGES = (Access(True, s) for s in ("all", "columns", "rows", "images"))
-    STEPS, ALONE = Access(True, "steps"), Access(True, "alone")
+    STEPS, ALONE, GRID = Access(True, "steps"), Access(True, "alone"), Access(True, "grid")
+    GRID_F64 = Access(True, "grid", "float64")
     COLUMNS_F64, ROWS_F64 = Access(True, "columns", "float64"), Access(True, "rows", "float64")
     ALONE_F64 = Access(True, "alone", "float64")
 

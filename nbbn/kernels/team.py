@@ -79,6 +79,29 @@ def share_rows(rows, thread, threads):
     return min(first * ROW_GROUP, rows), min(end * ROW_GROUP, rows)
 
 
+# Parts of the rows of a grid that leave its columns whole, however many threads there are.
+BY_ROWS = 1 << 20
+
+
+@inline
+def grid_part(parts, thread, threads):
+    """A thread's place in a grid of `parts` parts of the rows, and as many of the columns as go.
+
+    Part of the rows, number of these; part of the columns, number of these. Threads that are left
+    over get one beyond the last.
+    """
+    parts = min(parts, threads)
+    return thread % parts, parts, thread // parts, threads // parts
+
+
+@inline
+def share_grid(columns, parts, thread, threads):
+    """First and last-plus-one of a thread's columns in a grid; none for threads left over."""
+    _, _, part, whole = grid_part(parts, thread, threads)
+    first, end = share(columns, part, whole)
+    return min(first, columns), min(end, columns)
+
+
 @inline
 def share_images(images, blocks, thread, threads):
     """First and last-plus-one of a thread's images: whole blocks, as many for any team."""

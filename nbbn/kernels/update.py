@@ -27,7 +27,7 @@ from nbbn.kernels.simd import (
     total,
     where_positive,
 )
-from nbbn.kernels.team import share
+from nbbn.kernels.team import grid_part, share, share_grid
 from nbbn.kernels.window import clear
 
 # Columns of `x` whose gradients are summed at once, against two panels: they divide a vector.
@@ -145,18 +145,23 @@ def shrink_columns(param: Write.COLUMNS, panels, shrink, thread, threads):
 
 @inline
 def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slots, gradient,
-                 constants, decay, squares, panels, chunk, rows, rate, mass, thread, threads):
-    """`step(weights, x.T @ dz + decay * weights / mass)`, own columns.
+                 constants, decay, squares, panels, depth_parts, chunk, rows, rate, mass, thread,
+                 threads):
+    """`step(weights, x.T @ dz + decay * weights / mass)`, own depth and columns.
 
     Rows are taken in chunks of `chunk`, each small enough to stay in the cache; between two of them
     the gradient stands in `gradient`, of the weights' layout, else it never leaves the registers'
     tile. `mass` is the number of rows, or the sum of their weights. The padding of the weights'
-    depth stays 0: that of `x` need not be (a sigmoid makes it 0.5). Adds the sum of squares of the
-    weights before the step, times `rows / mass`, to `squares`, one number a panel.
+    depth stays 0: that of `x` need not be (a sigmoid makes it 0.5). With `decay`, adds the sum of
+    squares of the weights before the step, times `rows / mass`, to `squares`, a number for each
+    vector of the depth and panel.
     """
     v = lanes(x)
-    first, end = share(panels, thread, threads)
+    part, parts, _, _ = grid_part(depth_parts, thread, threads)
+    first, end = share_grid(panels, depth_parts, thread, threads)
     padded = (depth + v - 1) // v * v
+    unit = max(v, UPDATE_HEIGHT)
+    begin, stop = share((padded + unit - 1) // unit, part, parts)
     size = panels * padded * v
     row, apart = (x_stride, v) if x_panel == 0 else (v, x_panel)
     tile, zeros = stack(x, TILE_VECTORS), stack(x, 2)
@@ -168,8 +173,7 @@ def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slot
         for panel in range(first, end, 2):
             width = min(2, end - panel)
             b = shift(dz, start * dz_stride + panel * v)
-            squares_0, squares_1 = splat(x, 0.0), splat(x, 0.0)
-            for k in range(0, depth, UPDATE_HEIGHT):
+            for k in range(begin * unit, min(stop * unit, depth), UPDATE_HEIGHT):
                 tall = min(UPDATE_HEIGHT, padded - k)
                 at = panel * padded * v + k * v
                 out, out_panel = shift(gradient, at), padded * v
@@ -182,19 +186,15 @@ def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slot
                     gradient_tile(a, row, count, b, dz_stride, None, out, out_panel, tall, width)
                 if ends:
                     for q in range(width):
+                        squared = splat(x, 0.0)
                         for t in range(min(tall, depth - k)):
                             i = at + (q * padded + t) * v
                             p = load(weights, i)
+                            squared = fma(p, p, squared)
                             g = fma(decays, p, load(out, q * out_panel + t * v))
-                            if q == 0:
-                                squares_0 = fma(p, p, squares_0)
-                            else:
-                                squares_1 = fma(p, p, squares_1)
                             step(p, g, weights, slots, i, size, constants, rate)
-            if ends:
-                squares[panel] += total(squares_0) * (rows / mass)
-                if width == 2:
-                    squares[panel + 1] += total(squares_1) * (rows / mass)
+                        if decay != 0:
+                            squares[k // v * panels + panel + q] += total(squared) * (rows / mass)
 
 
 @inline
@@ -228,13 +228,14 @@ def optimizer(function):
             step(load(param, i), load(grad, i), param, slots, i, panels * v, constants, rate)
 
     @kernel(name=f"dense_update_{step.__name__}")
-    def dense(x: Read.ALL, x_stride, x_panel, depth, dz: Read.COLUMNS, dz_stride,
-              weights: Write.COLUMNS, slots: Write.COLUMNS, gradient: Write.COLUMNS,
-              constants: Read.ALL, decay: Real, squares: Write.COLUMNS_F64, panels, chunk, rows,
-              rate, mass, thread, threads):
+    def dense(x: Read.ALL, x_stride, x_panel, depth, dz: Read.GRID_COLUMNS, dz_stride,
+              weights: Write.GRID, slots: Write.GRID, gradient: Write.GRID, constants: Read.ALL,
+              decay: Real, squares: Write.GRID_F64, panels, depth_parts, chunk, rows, rate, mass,
+              thread, threads):
         """A dense kernel's gradient and one step on it."""
         dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slots, gradient,
-                     constants, decay, squares, panels, chunk, rows, rate, mass, thread, threads)
+                     constants, decay, squares, panels, depth_parts, chunk, rows, rate, mass,
+                     thread, threads)
 
     return step
 

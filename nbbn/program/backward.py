@@ -51,7 +51,8 @@ def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tenso
         low.add("dense_forward", x=d, depth=node.width,
                 weights=low.parameters.add_transposed(node.layer).buffer,
                 weight_depth=padded(node.width, low.dtype),
-                bias=low.zeros(padded(x.width, low.dtype)), z=dx, panels=low.panels(x.width))
+                bias=low.zeros(padded(x.width, low.dtype)), z=dx, panels=low.panels(x.width),
+                row_parts=1)
     low.updates.later(lambda: low.updates.dense(node, x, d))
     return dx
 

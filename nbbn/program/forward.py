@@ -20,9 +20,6 @@ from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor, as_view
 
-# An output layer of at most so many vectors is split by rows: its columns would occupy one or two
-# threads.
-FEW_PANELS = 4
 # Kinds of pools -> their kernels.
 POOLS = {"max": "max_pool", "mean": "average_pool"}
 
@@ -32,21 +29,18 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     if node.is_convolution:
         return convolve(low, node, x)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
-    panels = low.panels(z.width)
     common: dict[str, Any] = {
         "x": x, "weights": low.block(node, "kernel"), "weight_depth": padded(x.width, low.dtype),
-        "bias": low.block(node, "bias"), "z": z, "panels": panels,
+        "bias": low.block(node, "bias"), "z": z, "panels": low.panels(z.width), "depth": x.width,
+        "row_parts": 1,
     }
     kernel = "dense_relu_forward" if node.relu else "dense_forward"
-    last = node.index == len(low.nodes) - 1
     if x.panel:
         low.add(f"{kernel}_ahead", source=Buffer("X", Segment.X),
                 order=Buffer("order", Segment.ORDER), row_bytes=x.width * low.dtype.itemsize,
                 **common)
-    elif low.training and last and panels <= FEW_PANELS and not node.relu:
-        low.add("dense_forward_by_rows", depth=x.width, **common)
     else:
-        low.add(kernel, depth=x.width, **common)
+        low.add(kernel, **common)
     return Result(z, x)
 
 

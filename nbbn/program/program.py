@@ -6,7 +6,7 @@ Barriers stand where the kernels' own declarations demand them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from nbbn.kernels import KERNELS
 from nbbn.kernels.executor import BLOCKS_SHIFT, GROUP_SHIFT
 from nbbn.kernels.registry import OPERANDS, SEGMENT_SHIFT, Access, Real
+from nbbn.kernels.team import BY_ROWS, ROW_GROUP
 
 ALIGNMENT = 64  # bytes: a cache line and the widest vector
 
@@ -65,12 +66,37 @@ class Operation:
         """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
+                access = replace(access, split=self._split(access.split))
                 yield self.operands[name].name, access, self.operands.get("panels")
+
+    @property
+    def grid(self) -> str | None:
+        """The operand that says how the threads stand in a grid, of an operation with one."""
+        return next((name for name in GRIDS if name in self.operands), None)
+
+    def _split(self, split: str) -> str:
+        """What a split in a grid comes to: with one part of the rows, columns; with all, rows."""
+        if self.grid is None or not split.startswith("grid"):
+            return split
+        parts = self.operands[self.grid]
+        if parts == 1:
+            return {"grid": "columns", "grid rows": "all", "grid columns": "columns"}[split]
+        if parts == BY_ROWS and self.grid == "row_parts":
+            return {"grid": "rows", "grid rows": "rows", "grid columns": "all"}[split]
+        return f"{self.grid} {parts}" if split == "grid" else "all"
 
     def by_image(self) -> bool:
         """Whether threads share it out by blocks of images, and by nothing else."""
         splits = {access.split for _, access, _ in self.accesses() if access.writes}
         return "blocks" in self.operands and splits == {"images"}
+
+    def parallelism(self, rows: int) -> int:
+        """The most threads that it has work for: a panel each, or a cell of a grid."""
+        panels = self.operands.get("panels", 1)
+        if self.grid is None:
+            return panels
+        long = rows if self.grid == "row_parts" else self.operands["depth"]
+        return panels * -(-long // ROW_GROUP)
 
     def __str__(self) -> str:
         shown = []
@@ -81,6 +107,8 @@ class Operation:
         return f"{self.kernel}({', '.join(shown)})"
 
 
+# Operands that say in how many parts the rows of a grid are cut, those of a batch or of a kernel.
+GRIDS = ("row_parts", "depth_parts")
 # An access of an operation: buffer name, how, panels.
 _Access = tuple[str, Access, int | None]
 
@@ -92,9 +120,11 @@ def _conflict(a: _Access, b: _Access, *, same_step: bool) -> bool:
     """
     if a[0] != b[0] or not (a[1].writes or b[1].writes):
         return False
-    kept = ("columns", "alone", "rows", "images") if same_step else ("columns", "alone")
-    same_owner = a[1].split == b[1].split and a[1].split in kept
-    return not (same_owner and (a[1].split != "columns" or a[2] == b[2]))
+    split = a[1].split
+    kept = split in ("columns", "alone") or split.startswith("depth_parts")
+    kept = kept or (same_step and (split in ("rows", "images") or split.startswith("row_parts")))
+    same_columns = split in ("alone", "rows", "images") or a[2] == b[2]
+    return not (split == b[1].split and kept and same_columns)
 
 
 @dataclass
@@ -163,11 +193,10 @@ class Program:
                     uses[value.name] = min(start, value.offset), begin, i
         return uses
 
-    @property
-    def parallelism(self) -> int:
+    def parallelism(self, rows: int) -> int:
         """The most threads that any operation has work for; more would only wait."""
         blocks = max(op.operands.get("blocks", 0) for op in self.operations)
-        return blocks or max(op.operands.get("panels", 1) for op in self.operations)
+        return blocks or max(op.parallelism(rows) for op in self.operations)
 
     def barriers(self, *, repeats: bool = True) -> list[bool]:
         """After which operations all threads must meet.

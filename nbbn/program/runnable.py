@@ -10,18 +10,33 @@ from nbbn import runtime
 from nbbn.kernels import executor
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
+from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
 from nbbn.program.program import Program, Segment
+from nbbn.program.splits import split
 from nbbn.thread_choice import CallChoice
 
 
 class TrainingRun:
-    """A training program ready to run: its table, its working memory, a context for each thread."""
+    """A training program ready to run: its table, its working memory, a context for each thread.
 
-    def __init__(self, program: Program, source: np.dtype, params: np.ndarray):
-        self.table = program.table(source)
-        self.parallelism = program.parallelism
+    Parameters
+    ----------
+    program : Program
+    source : numpy.dtype
+        Of the caller's rows.
+    params : ndarray of uint8
+        Its parameter segment.
+    rows : int
+        The largest batch.
+    """
+
+    def __init__(self, program: Program, source: np.dtype, params: np.ndarray, rows: int):
+        self._program, self._source, self._rows = program, source, rows
+        # By number of threads: each splits matrix products in its own way.
+        self._tables: dict[int, np.ndarray] = {}
+        self._worth: dict[int, int] = {}
         self.params = params
         self.work = aligned_bytes(program.sizes.get(Segment.WORK, 0))
         self._private_bytes = program.sizes.get(Segment.PRIVATE, 0)
@@ -50,13 +65,35 @@ class TrainingRun:
         contexts[:, BASES + Segment.PRIVATE] = [
             piece.ctypes.data for piece in self._private[:threads]
         ]
-        team = aligned_bytes(TEAM_BYTES)
-        call = (self.table.ctypes.data, *self.table.shape, steps.ctypes.data, len(steps),
+        team, table = aligned_bytes(TEAM_BYTES), self.table(threads)
+        call = (table.ctypes.data, *table.shape, steps.ctypes.data, len(steps),
                 contexts.ctypes.data, team.ctypes.data)
         if threads == 1:
             executor.run_alone(*call)
         else:
             runtime.run_parallel(threads, executor.run_team, *call)
+
+
+    def table(self, threads: int) -> np.ndarray:
+        """The program as the executor reads it on a team of threads."""
+        if threads not in self._tables:
+            program = split(self._program, self._rows, threads)
+            self._tables[threads] = program.table(self._source)
+        return self._tables[threads]
+
+    def worth(self, threads: int) -> int:
+        """As many of `threads` as make a step fast: they, half of them, a quarter and so on."""
+        if threads not in self._worth:
+            teams = [min(threads, self._program.parallelism(self._rows))]
+            while teams[-1] > 3:
+                teams.append(teams[-1] // 2)
+            self._worth[threads] = min(teams, key=self._predicted) if teams[1:] else teams[0]
+        return self._worth[threads]
+
+    def _predicted(self, threads: int) -> float:
+        """Seconds of a step, as far as the costs tell."""
+        program = split(self._program, self._rows, threads)
+        return step_seconds(program, self._rows, threads)
 
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).

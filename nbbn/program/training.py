@@ -8,6 +8,7 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.errors import LayerError
+from nbbn.kernels.update import UPDATE_HEIGHT
 from nbbn.losses import RECORDS, LossRecord
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -161,8 +162,10 @@ _PANEL_BYTES = 1 << 18
 
 def _in_panels(low: TrainingLowering, width: int) -> bool:
     """Whether rows for a dense layer stand in panels: many, and of few numbers of padding."""
+    if lanes(low.dtype) < UPDATE_HEIGHT:
+        return False
     large = low.rows * width * low.dtype.itemsize > _PANEL_BYTES
-    return large and len(low.nodes) > 1 and 10 * (padded(width, low.dtype) - width) <= width
+    return large and 10 * (padded(width, low.dtype) - width) <= width
 
 
 def _gather_input(low: TrainingLowering) -> Tensor:

@@ -84,15 +84,17 @@ class Updates:
         gradient = low.block(node, "kernel")  # which is not read where there is one chunk
         if bounded or low.rows > chunk:
             gradient = self._gradient_of(node, "kernel")
-        squares = low.program.buffer(f"squares{node.index}", Segment.WORK, panels, itemsize=8)
+        count = low.panels(x.width) * panels
+        squares = low.program.buffer(f"squares{node.index}", Segment.WORK, count, itemsize=8)
         common: dict[str, Any] = {
             "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
             "squares": squares, "panels": panels, "constants": self._constants,
             "decay": self._decay, "chunk": chunk, "gradient": gradient,
+            "depth_parts": 1,
         }
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
-            self.squares.append((squares, panels))
+            self.squares.append((squares, count))
             if bounded:
                 low.add("dense_update_gradient", slots=gradient, **common)
                 self.train(node, "kernel", gradient, vectors)
