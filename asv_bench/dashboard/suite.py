@@ -44,7 +44,10 @@ QUICK_LEAVES_OUT = (
     r"scaling\.Threads",  # the speed-ups stay
     r"scaling\..*batch (1024|2048)",
     r"versus\.(Taps|ConvolutionalTraining.*JAX)",
-    r"versus\.(WithinRows|Convolution|MaxPool)\..*\(\((1|256|8192|65536), ",
+    r"versus\.(WithinRows|Convolution|MaxPool)\..*\(\((1|32, 28|256|8192|65536), ",
+    r"versus\.Convolution\..*valid",
+    r"versus\.MaxPool\..*\), 3, ",
+    r"versus\.BatchNorm\..*\(\((256|65536|32, 28), ",
     r"versus\.SparseRows.*fit",
 )
 PROFILES = {
