@@ -274,7 +274,7 @@ def test_what_is_left_out_is_left_out():
         ("repeated.Iris.time_fit('lbfgs')", True),
     ],
 )
-def test_quick_profile_keeps_something_of_every_topic(benchmark, kept):
+def test_quick_profile_chooses_by_name_and_parameters(benchmark, kept):
     (_, pattern) = suite.selection(None, suite.PROFILES["quick"].left_out)
     assert bool(re.search(pattern, benchmark)) == kept
 
