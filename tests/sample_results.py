@@ -1,6 +1,6 @@
 """Results in asv's stored layout, made up.
 
-Three commits of a small repository, two benchmarks against peers, one of its own.
+Three commits of a small repository, two benchmarks against peers, four of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ BENCHMARKS = {
     ),
     "norm.Forward.time_nbbn": ("time", "seconds", ["shape"], [["(32, 128)", "(256, 512)"]]),
     "start.Import.track_import": ("track", "s", ["module"], [["'nbbn'"]]),
+    "load.Predict.track_mean": ("track", "us", ["busy processes"], [["2"]]),
+    "load.Predict.track_99th_percentile": ("track", "us", ["busy processes"], [["2"]]),
 }
 # Of the three commits, oldest first; NaN: skipped, None: failed.
 NAN = float("nan")
@@ -32,6 +34,8 @@ RESULTS = {
     "versus.ConvolutionalTraining.track_ratio": ([3.0], [2.5], [None]),
     "norm.Forward.time_nbbn": ([8e-6, 4e-5], [6e-6, 3e-5], [5e-6, 3e-5]),
     "start.Import.track_import": ([0.75], None, None),
+    "load.Predict.track_mean": (None, None, [150.0]),
+    "load.Predict.track_99th_percentile": (None, None, [900.0]),
 }
 
 

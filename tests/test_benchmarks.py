@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from asv_bench import benchmarks  # noqa: E402
-from asv_bench.benchmarks import contest, dense, norm, versus  # noqa: E402
-from asv_bench.benchmarks.peers import availability, inference  # noqa: E402
+from asv_bench.benchmarks import contest, dense, images, norm, scaling, versus, workloads  # noqa: E402
+from asv_bench.benchmarks.peers import availability, inference, training  # noqa: E402
 from asv_bench.benchmarks.timed import Timed, calls_a_sample  # noqa: E402
+from asv_bench.dashboard import suite, summary  # noqa: E402
 
 MEASURES = re.compile("^(time|track|peakmem|mem|timeraw)_")
 
@@ -50,6 +53,30 @@ def test_each_benchmark_is_well_formed(name):
     assert all(isinstance(axis, list) and axis for axis in axes)
     if any(MEASURES.match(n) and n.startswith("track_") for n in dir(each)):
         assert each.unit
+
+
+def test_every_topic_has_a_text_and_stands_in_the_readme():
+    texts = summary.documentation(ROOT / "asv_bench")
+    readme = (ROOT / "asv_bench" / "README.md").read_text()
+    for name in suites():
+        module = name.split(".")[0]
+        assert texts[module], module
+        assert re.search(rf"[`/ ]{module}\.py\b", readme), f"asv_bench/README.md lacks {module}.py"
+
+
+def test_the_quick_profile_measures_something_of_every_topic():
+    (_, pattern) = suite.selection(None, suite.PROFILES["quick"].left_out)
+    missing = {name.split(".")[0] for name in suites()}
+    for name, each in suites().items():
+        params = getattr(each, "params", ())
+        axes = params if isinstance(params, tuple) else (params,)
+        for values in itertools.product(*axes):
+            given = f"({', '.join(map(repr, values))})" if values else ""
+            if any(
+                re.search(pattern, f"{name}.{n}{given}") for n in dir(each) if MEASURES.match(n)
+            ):
+                missing.discard(name.split(".")[0])
+    assert not missing
 
 
 def test_peers_are_not_imported_before_they_are_asked_for():
@@ -186,12 +213,75 @@ def test_image_peers_answer_alike(peer):
     versus.ConvolutionalInference().prepare(32, peer)
 
 
+@pytest.mark.parametrize("peer", sorted(training.IMAGES))
+def test_image_peers_train_the_same_network(peer):
+    """From the same weights, the same losses in steps on all rows at once."""
+    available(peer)
+    (x, y), model = workloads.pictures(64), workloads.cnn()
+    step = training.IMAGES[peer](x, y, model.network(), len(x))
+    theirs = [step() for _ in range(3)]
+    ours = [model.fit(x, y, len(x), verbose=0).history["loss"][0] for _ in range(3)]
+    np.testing.assert_allclose(theirs, ours, rtol=2e-3)
+
+
 @pytest.mark.parametrize("peer", ["PyTorch", "JAX"])
 @pytest.mark.parametrize("direction", ["forward", "forward, backward", "inference"])
 @pytest.mark.parametrize("shape", [(32, 128), (4, 5, 6, 7)])
 def test_norm_peers_answer_alike(shape, direction, peer):
     available(peer)
     versus.BatchNorm().prepare(shape, direction, peer)
+
+
+@pytest.mark.parametrize("taps", list(images.TAPS))
+def test_convolution_peers_answer_alike(taps):
+    available("PyTorch")
+    versus.Taps().prepare(taps, "PyTorch")
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_padded_convolution_peers_answer_alike(padding):
+    available("PyTorch")
+    versus.Convolution().prepare((2, 9, 8, 5), padding, "PyTorch")
+
+
+@pytest.mark.parametrize("window", [2, 3])
+def test_pool_peers_answer_alike(window):
+    available("PyTorch")
+    versus.MaxPool().prepare((2, 9, 8, 5), window, "PyTorch")
+
+
+@pytest.mark.parametrize("name", norm.WITHIN_ROWS)
+@pytest.mark.parametrize("shape", [(32, 128), (4, 5, 6, 16)])
+def test_peers_of_norms_within_rows_answer_alike(shape, name):
+    available("PyTorch")
+    versus.WithinRows().prepare(shape, name, "PyTorch")
+
+
+# -- workloads
+
+
+def test_sparse_rows_are_what_they_say():
+    x, y = workloads.sparse_rows(50, 6000, 80)
+    assert (x.shape, x.format, x.dtype, x.has_canonical_format) == ((50, 6000), "csr", "f4", True)
+    assert np.all(np.diff(x.indptr) == 80)
+    assert len(np.unique(y)) > 5
+
+
+@pytest.mark.parametrize(("own", "all_threads"), [(1, False), (2, False), (4, True)])
+def test_scaling_measures_no_number_of_threads_twice(monkeypatch, own, all_threads):
+    monkeypatch.setattr(scaling.nbbn, "get_num_threads", lambda: own)
+    seen = []
+    monkeypatch.setattr(scaling.nbbn, "num_threads", lambda n: seen.append(n) or nullcontext())
+    measured = []
+    for threads in [1, 2, "all"]:
+        try:
+            scaling.on(threads, lambda: None)()
+        except NotImplementedError as error:
+            assert "threads" in str(error)
+        else:
+            measured.append(threads)
+    assert seen == [1, 2, 4][: {1: 1, 2: 2, 4: 3}[own]]
+    assert ("all" in measured) == all_threads
 
 
 def available(peer):

@@ -49,7 +49,7 @@ def test_records_expand_parameters(sample):
     assert failed.value is None
     assert not failed.measured
     assert found[hashes[1], "norm.Forward.time_nbbn", ("(32, 128)",)].value == 6e-6
-    assert len(found) == 3 * (4 + 1 + 2) + 1
+    assert len(found) == 3 * (4 + 1 + 2) + 1 + 2
 
 
 def test_records_of_another_version_are_not_read(sample, tmp_path):
@@ -194,6 +194,17 @@ def test_page_says_what_was_measured(sample, tmp_path):
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
 
 
+def test_own_figures_stand_under_their_topic(sample, tmp_path):
+    data, repository, _ = sample
+    text = page.write_page(data, tmp_path, "main", repo=repository).read_text()
+    assert re.findall('<h3 id="([a-z]+)">', text) == ["load", "norm", "start"]
+    load = text.split('<h3 id="load">')[1].split("<h3")[0]
+    assert "Latency under load" in load
+    for name, figure in (("track_mean", "150 us"), ("track_99th_percentile", "900 us")):
+        section = load.split(f'<details id="load.Predict.{name}">')[1].split("</details>")[0]
+        assert figure in section
+
+
 def test_page_warns_of_other_load(sample):
     assert "do not trust" in page.load_text(1.5)
     assert page.load_text(None) == ""
@@ -239,6 +250,33 @@ def test_what_is_left_out_is_left_out():
     assert not re.search(pattern, "versus.Norm.track_ratio((32, 128), 'float64')")
     assert suite.selection(None, None) == []
     assert suite.selection("norm", None) == ["--bench", "(?:norm)"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "kept"),
+    [
+        ("load.Predict.track_99th_percentile(2, 4)", True),
+        ("load.Predict.track_99th_percentile(6, 4)", False),
+        ("load.Predict.track_mean(0, 16)", False),
+        ("load.OneThread.track_mean(0, 1)", False),
+        ("scaling.Speedup.track_speedup('folded, one image', 'all')", True),
+        ("scaling.Speedup.track_speedup('step of 1000-1024-1024-10, batch 256', 2)", True),
+        ("scaling.Speedup.track_speedup('step of 1000-1024-1024-10, batch 2048', 2)", False),
+        ("training.OverPlain.track_ratio_to_plain(1024, 'dropout')", True),
+        ("training.OverPlain.track_ratio_to_plain(32, 'dropout')", False),
+        ("versus.ConvolutionalTraining.track_ratio('PyTorch')", True),
+        ("versus.ConvolutionalTraining.track_ratio('JAX')", False),
+        ("versus.MaxPool.track_ratio((64, 28, 28, 32), 2, 'PyTorch')", True),
+        ("versus.MaxPool.track_ratio((1, 28, 28, 32), 2, 'PyTorch')", False),
+        ("versus.BatchNorm.track_ratio((8192, 256), 'inference', 'JAX')", True),
+        ("versus.SparseRows.track_ratio('predict_proba', 'scikit-learn')", True),
+        ("versus.SparseRows.track_ratio('fit', 'scikit-learn')", False),
+        ("repeated.Iris.time_fit('lbfgs')", True),
+    ],
+)
+def test_quick_profile_chooses_by_name_and_parameters(benchmark, kept):
+    (_, pattern) = suite.selection(None, suite.PROFILES["quick"].left_out)
+    assert bool(re.search(pattern, benchmark)) == kept
 
 
 def test_asvs_remarks_on_setup_are_not_shown():

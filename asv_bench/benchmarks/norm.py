@@ -21,6 +21,7 @@ from .timed import Call, Timed
 
 SHAPES = [(32, 128), (256, 512), (8192, 256), (65536, 256), (32, 28, 28, 32), (64, 14, 14, 256)]
 DTYPES = ["float32", "float64"]
+WITHIN_ROWS, GROUPS = ["layer_norm", "group_norm"], 8
 
 
 class Inputs:
@@ -45,6 +46,12 @@ class Inputs:
     def inference(self, activation: str | None) -> np.ndarray:
         own = (self.x, self.gamma, self.beta, self.mean, self.var)
         return batch_norm_inference(*own, activation=activation, out=self.out)
+
+    def within_rows(self, name: str) -> np.ndarray:
+        own = (self.x, self.gamma, self.beta)
+        if name == "layer_norm":
+            return layer_norm(*own, activation="relu", out=self.out)
+        return group_norm(*own, groups=GROUPS, activation="relu", out=self.out)
 
 
 class Forward(Timed):
@@ -94,17 +101,15 @@ class Inference(Timed):
 
 
 class WithinRows(Timed):
-    """Layer norm, and group norm of eight groups, with ReLU; float32."""
+    """Layer norm, and group norm of eight groups, with ReLU."""
 
-    params = (SHAPES, ["layer_norm", "group_norm"])
-    param_names = ("shape", "norm")
-    version = "1"
+    params = (SHAPES, WITHIN_ROWS, DTYPES)
+    param_names = ("shape", "norm", "dtype")
+    version = "2"
 
-    def prepare(self, shape: tuple[int, ...], name: str) -> Call:
-        i, more = Inputs(shape, "float32"), {"activation": "relu"}
-        if name == "layer_norm":
-            return lambda: layer_norm(i.x, i.gamma, i.beta, out=i.out, **more)
-        return lambda: group_norm(i.x, i.gamma, i.beta, groups=8, out=i.out, **more)
+    def prepare(self, shape: tuple[int, ...], name: str, dtype: str) -> Call:
+        inputs = Inputs(shape, dtype)
+        return lambda: inputs.within_rows(name)
 
     def time_nbbn(self, *_: object) -> None:
         self.call()

@@ -11,11 +11,26 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbbn.functional import max_pool2d
+
 from .contest import ratio
-from .norm import SHAPES, Inputs
-from .peers import inference, norm, training
+from .images import IMAGES, TAPS, pixels
+from .images import Inputs as ImageInputs
+from .norm import SHAPES, WITHIN_ROWS, Inputs
+from .peers import functions, inference, norm, training
 from .timed import Call
-from .workloads import CNN_BATCH, FILTERS, HIDDEN, cnn, cnn_fit, fit, make_images, pictures
+from .workloads import (
+    CNN_BATCH,
+    HIDDEN,
+    SPARSE_BATCH,
+    SPARSE_HIDDEN,
+    cnn,
+    cnn_fit,
+    fit,
+    make_images,
+    pictures,
+    sparse_rows,
+)
 
 Pair = tuple[Call, Call]
 
@@ -79,7 +94,8 @@ class ConvolutionalTraining(_Ratio):
 
     def prepare(self, peer: str) -> Pair:
         x, y = pictures(25 * CNN_BATCH)
-        theirs, model = training.IMAGES[peer](x, y, FILTERS, CNN_BATCH), cnn()
+        model = cnn()
+        theirs = training.IMAGES[peer](x, y, model.network(), CNN_BATCH)
         return lambda: cnn_fit(model, x, y), theirs
 
 
@@ -128,3 +144,72 @@ class BatchNorm(_Ratio):
             return y if direction == "forward" else inputs.backward(cache)[0]
 
         return agree(own, norm.NORM[peer](inputs, direction), 1e-3)
+
+
+class WithinRows(_Ratio):
+    """Layer norm, and group norm of eight groups, with ReLU, float32, channels last."""
+
+    params = (SHAPES, WITHIN_ROWS, list(functions.WITHIN_ROWS))
+    param_names = ("shape", "norm", "peer")
+    version = "1"
+
+    def prepare(self, shape: tuple[int, ...], name: str, peer: str) -> Pair:
+        inputs = Inputs(shape, "float32")
+        theirs = functions.WITHIN_ROWS[peer](inputs, name)
+        return agree(lambda: inputs.within_rows(name), theirs, 1e-4)
+
+
+class Convolution(_Ratio):
+    """A convolution of 3 x 3 taps and 64 filters with bias and ReLU, float32, channels last."""
+
+    params = (IMAGES, ["valid", "same"], list(functions.CONVOLUTION))
+    param_names = ("images", "padding", "peer")
+    version = "1"
+
+    def prepare(self, shape: tuple[int, ...], padding: str, peer: str) -> Pair:
+        inputs = ImageInputs(shape, "float32", padding=padding)
+        return agree(inputs.nbbn, functions.CONVOLUTION[peer](inputs), 1e-3)
+
+
+class Taps(_Ratio):
+    """Other windows and groups on 64 images of 28 x 28 x 32, 64 filters, bias and ReLU, float32."""
+
+    params = (list(TAPS), list(functions.CONVOLUTION))
+    param_names = ("taps", "peer")
+    version = "1"
+
+    def prepare(self, taps: str, peer: str) -> Pair:
+        inputs = ImageInputs(IMAGES[2], "float32", **TAPS[taps])
+        return agree(inputs.nbbn, functions.CONVOLUTION[peer](inputs), 1e-3)
+
+
+class MaxPool(_Ratio):
+    """Maximum pools of 2 x 2 side by side, and of 3 x 3 that overlap, float32, channels last."""
+
+    params = (IMAGES, [2, 3], list(functions.POOL))
+    param_names = ("images", "window", "peer")
+    version = "1"
+
+    def prepare(self, shape: tuple[int, ...], window: int, peer: str) -> Pair:
+        x = pixels(shape)
+        return agree(lambda: max_pool2d(x, window, strides=2), functions.POOL[peer](x, window), 0)
+
+
+class SparseRows(_Ratio):
+    """An epoch on, and answers to, 2,000 CSR rows of 60,000 features, 80 stored in each.
+
+    100 hidden units; scikit-learn's without batch norm, which it has not.
+    """
+
+    params = (["fit", "predict_proba"], list(training.SPARSE))
+    param_names = ("work", "peer")
+    version = "1"
+
+    def prepare(self, work: str, peer: str) -> Pair:
+        x, y = sparse_rows()
+        theirs = training.SPARSE[peer](x, y, SPARSE_HIDDEN, SPARSE_BATCH)
+        if work == "fit":
+            return lambda: fit(x, y, SPARSE_BATCH, hidden=SPARSE_HIDDEN), theirs
+        own = fit(x, y, SPARSE_BATCH, hidden=SPARSE_HIDDEN)
+        fitted = theirs()
+        return lambda: own.predict_proba(x), lambda: fitted.predict_proba(x)

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 import nbbn
 
@@ -13,6 +14,7 @@ ROWS, FEATURES, CLASSES = 60_000, 784, 10
 HIDDEN = (128, 64, 32)
 FILTERS = (32, 64)
 CNN_BATCH = 128
+SPARSE_BATCH, SPARSE_HIDDEN = 200, (100,)
 
 
 def make_images(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +31,19 @@ def make_rows(rows: int, features: int) -> tuple[np.ndarray, np.ndarray]:
     return x, x[:, :CLASSES].argmax(1)
 
 
+def sparse_rows(
+    rows: int = 2000, features: int = 60_000, stored: int = 80
+) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+    """CSR rows as of texts, float32, with labels that depend on them."""
+    rng = np.random.default_rng(7)
+    columns = rng.integers(0, features // stored, (rows, stored))
+    columns += np.arange(stored) * (features // stored)  # no column twice in a row
+    values = rng.random((rows, stored), dtype=np.float32)
+    edges = np.arange(rows + 1) * stored
+    x = scipy.sparse.csr_matrix((values.ravel(), columns.ravel(), edges), (rows, features))
+    return x, values[:, :CLASSES].argmax(1)
+
+
 def classifier(
     batch_size: int, epochs: int = 1, hidden: tuple[int, ...] = HIDDEN, **params: Any
 ) -> nbbn.MLPClassifier:
@@ -38,7 +53,7 @@ def classifier(
 
 
 def fit(
-    x: np.ndarray,
+    x: np.ndarray | scipy.sparse.csr_matrix,
     y: np.ndarray,
     batch_size: int,
     epochs: int = 1,
@@ -63,13 +78,26 @@ def cnn(filters: tuple[int, ...] = FILTERS) -> nbbn.Sequential:
             layers.Activation("relu"),
             layers.MaxPooling2D((2, 2)),
         ]
-    stack += [
-        layers.Flatten(),
-        layers.Dense(64),
-        layers.BatchNormalization(),
-        layers.Activation("relu"),
-    ]
-    model = nbbn.Sequential([*stack, layers.Dense(CLASSES, activation="softmax")])
+    return compiled([*stack, layers.Flatten(), *hidden_layer(64)])
+
+
+def mlp(features: int, hidden: tuple[int, ...]) -> nbbn.Sequential:
+    """A dense network with batch norm as a `Sequential`, compiled for training."""
+    stack: list[nbbn.layers.Layer] = [nbbn.layers.Input((features,))]
+    for units in hidden:
+        stack += hidden_layer(units)
+    return compiled(stack)
+
+
+def hidden_layer(units: int) -> list[nbbn.layers.Layer]:
+    """Dense, batch norm, ReLU."""
+    layers = nbbn.layers
+    return [layers.Dense(units), layers.BatchNormalization(), layers.Activation("relu")]
+
+
+def compiled(stack: list[nbbn.layers.Layer]) -> nbbn.Sequential:
+    """The layers and a softmax over the classes, compiled for training."""
+    model = nbbn.Sequential([*stack, nbbn.layers.Dense(CLASSES, activation="softmax")])
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     return model
 

@@ -6,6 +6,8 @@ Also what they were measured with. One static file.
 from __future__ import annotations
 
 import datetime
+import itertools
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
@@ -41,7 +43,8 @@ def write_page(
     """Write `index.html` into `output` from what the data folder holds; its path."""
     records, names = selected(load_records(data.results), machine, branch, repo)
     machine = records[0].machine
-    topics = summarize(records, load_benchmarks(data.results), names, documentation(SUITE))
+    texts = documentation(SUITE)
+    topics = summarize(records, load_benchmarks(data.results), names, texts)
     dates = {r.commit: r.date for r in records}
     labels = [f"{commit[:8]}, {day(dates[commit])}" for commit in names]
     newest = names[-1]
@@ -56,7 +59,7 @@ def write_page(
         *(ratio_section(t, labels) for t in ratios if any(t.rows.values())),
         '<h2 id="own">nbbn\'s own figures</h2><p class="lead">The latest figure, its change since '
         "the figure before, its history. Less is better, except for shares and speed-ups.</p>",
-        *(own_section(t, labels) for t in own),
+        *own_sections(own, labels, texts),
     ]
     path = output / "index.html"
     path.write_text(document("".join(parts), STYLE.read_text()))
@@ -239,6 +242,13 @@ def stale(row: Row, labels: list[str]) -> str:
     index = row.points[-1][0]
     why = f"<strong>{row.missing}</strong>; " if row.missing else ""
     return "" if index == len(labels) - 1 else f" <small>{why}at {escape(labels[index])}</small>"
+
+
+def own_sections(topics: list[Topic], labels: list[str], texts: dict[str, str]) -> Iterator[str]:
+    """nbbn's own figures, those of a module under its name and what it says of itself."""
+    for module, own in itertools.groupby(topics, lambda topic: topic.name.split(".")[0]):
+        yield f'<h3 id="{module}">{escape(module)}</h3><p>{escape(texts.get(module, ""))}</p>'
+        yield from (own_section(topic, labels) for topic in own)
 
 
 def own_section(topic: Topic, labels: list[str]) -> str:

@@ -31,12 +31,31 @@ class Effort:
     left_out: str | None = None
 
 
+# What the quick profile does without, by name and parameters: the full one measures all.
+QUICK_LEAVES_OUT = (
+    r"torch\.compile",
+    "float64",
+    "Solvers",
+    r"OverPlain.*\((32|256), ",
+    r"growth\..*\((80000|512|8)\)",
+    r"load\.OneThread",
+    r"load\..*\((1|6), ",
+    r"load\..*, 16\)",
+    r"scaling\.Threads",  # the speed-ups stay
+    r"scaling\..*batch (1024|2048)",
+    r"versus\.(Taps|ConvolutionalTraining.*JAX)",
+    r"versus\.(WithinRows|Convolution|MaxPool)\..*\(\((1|32, 28|256|8192|65536), ",
+    r"versus\.Convolution\..*valid",
+    r"versus\.MaxPool\..*\), 3, ",
+    r"versus\.BatchNorm\..*\(\((256|65536|32, 28), ",
+    r"versus\.SparseRows.*fit",
+)
 PROFILES = {
     "quick": Effort(
         {"rounds": "1", "repeat": "(2,5,0.3)"},
         rounds=5,
         seconds=2,
-        left_out=r"torch\.compile|float64|Solvers",
+        left_out="|".join(QUICK_LEAVES_OUT),
     ),
     "full": Effort(),
 }

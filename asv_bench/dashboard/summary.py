@@ -59,10 +59,12 @@ def label_of(names: list[str], values: tuple[str, ...], without: str | None = No
 
 
 def documentation(suite: Path) -> dict[str, str]:
-    """What each class of the suite says of itself, by module and class."""
+    """What each module of the suite and each of its classes says of itself, by name."""
     found = {}
-    for path in sorted((suite / "benchmarks").rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+    for path in sorted((suite / "benchmarks").glob("*.py")):
+        module = ast.parse(path.read_text())
+        found[path.stem] = " ".join((ast.get_docstring(module) or "").split())
+        for node in module.body:
             if isinstance(node, ast.ClassDef):
                 found[f"{path.stem}.{node.name}"] = " ".join(
                     (ast.get_docstring(node) or "").split()

@@ -16,6 +16,7 @@ import nbbn
 
 from ..timed import Call
 from .availability import THREADS, require
+from .images import jax_function, linear, torch_modules
 
 
 def onnx_runtime(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
@@ -46,16 +47,6 @@ def frozen(torch: Any, network: Any, example: Any) -> Any:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         return torch.jit.freeze(torch.jit.trace(network, example))
-
-
-def linear(kernel: np.ndarray, bias: np.ndarray) -> Any:
-    """A dense layer of PyTorch's."""
-    import torch
-
-    layer = torch.nn.Linear(*kernel.shape)
-    layer.weight.data = torch.from_numpy(kernel.T.copy())
-    layer.bias.data = torch.from_numpy(bias.copy())
-    return layer
 
 
 def pytorch(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
@@ -108,27 +99,22 @@ def scikit_learn(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
 def pytorch_images(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
     """Convolutions with their batch norms folded in, channels last, in inference mode."""
     torch = require("PyTorch")
-    from torch import nn
-
-    kernels = arrays(folded)
-    layers: list[Any] = []
-    for kernel, bias in kernels[:-2]:
-        conv = nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2])
-        conv.weight.data = torch.from_numpy(np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)))
-        conv.bias.data = torch.from_numpy(bias.copy())
-        layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
-    dense: list[Any] = []
-    for kernel, bias in kernels[-2:]:
-        dense += [linear(kernel, bias), nn.ReLU()]
-    body = nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
-    head = nn.Sequential(*dense[:-1], nn.Softmax(1)).eval()
+    network = torch.nn.Sequential(torch_modules(folded.network), torch.nn.Softmax(1)).eval()
     images = torch.from_numpy(x).permute(0, 3, 1, 2)  # the strides of channels last
 
     def predict() -> np.ndarray:
         with torch.inference_mode():
-            return head(body(images).permute(0, 2, 3, 1).flatten(1)).numpy()
+            return network(images).numpy()
 
     return predict
+
+
+def jax_images(folded: nbbn.FoldedModel, x: np.ndarray) -> Call:
+    """One compiled function, its weights constants; the answer comes back as a NumPy array."""
+    jax = require("JAX")
+    apply, arrays = jax_function(folded.network)
+    network = jax.jit(lambda images: jax.nn.softmax(apply(arrays, images)))
+    return lambda: np.asarray(network(x))
 
 
 DENSE = {
@@ -137,4 +123,4 @@ DENSE = {
     "JAX": jax_compiled,
     "scikit-learn": scikit_learn,
 }
-IMAGES = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch_images}
+IMAGES = {"ONNX Runtime": onnx_runtime, "PyTorch": pytorch_images, "JAX": jax_images}

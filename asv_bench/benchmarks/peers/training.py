@@ -1,33 +1,38 @@
 """Epochs of the same networks in the peers' own words.
 
 Adam, batch norm before ReLU, no penalty, the same batches. Each function returns a call that trains
-one epoch. scikit-learn has no batch norm and does without.
+one epoch; those on images give the last batch's loss. scikit-learn has no batch norm and does
+without.
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nbbn.network import Network
+
 from ..timed import Call
 from .availability import require
+from .images import jax_function, torch_modules
 
 Hidden = tuple[int, ...]
 
 
 def scikit_learn(x: np.ndarray, y: np.ndarray, hidden: Hidden, batch_size: int) -> Call:
-    """Its estimator, a whole fit."""
+    """Its estimator, a whole fit; the call gives it."""
     require("scikit-learn")
     from sklearn.neural_network import MLPClassifier
 
-    def fit() -> None:
+    def fit() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             settings = {"batch_size": batch_size, "max_iter": 1, "alpha": 0, "random_state": 0}
-            MLPClassifier(hidden, **settings).fit(x, y)
+            return MLPClassifier(hidden, **settings).fit(x, y)
 
     return fit
 
@@ -60,14 +65,16 @@ def torch_epoch(
 
     loss = torch.compile(loss_of) if compiled else loss_of
 
-    def epoch() -> None:
+    def epoch() -> float:
         network.train()
         order = torch.randperm(len(x))
         for start in range(0, len(x) - len(x) % batch_size, batch_size):
             batch = order[start : start + batch_size]
             optimizer.zero_grad()
-            loss(inputs[batch], targets[batch]).backward()
+            last = loss(inputs[batch], targets[batch])
+            last.backward()
             optimizer.step()
+        return float(last.detach())
 
     return epoch
 
@@ -97,7 +104,7 @@ def jax_epoch(x: np.ndarray, y: np.ndarray, hidden: Hidden, batch_size: int) -> 
     import jax.numpy as jnp
 
     sizes, count = (x.shape[1], *hidden, int(y.max()) + 1), len(x) - len(x) % batch_size
-    rng, tree = np.random.default_rng(0), jax.tree_util.tree_map
+    rng = np.random.default_rng(0)
     weights = [
         (rng.standard_normal((a, b)) * np.sqrt(2 / a)).astype("f4")
         for a, b in itertools.pairwise(sizes)
@@ -107,33 +114,20 @@ def jax_epoch(x: np.ndarray, y: np.ndarray, hidden: Hidden, batch_size: int) -> 
         for w in weights
     ]
 
-    def loss_of(layers: Any, rows: Any, labels: Any) -> Any:
+    def network(layers: Any, rows: Any) -> Any:
         for i, layer in enumerate(layers):
             rows = rows @ layer["kernel"]
             if i == len(layers) - 1:
-                rows = rows + layer["beta"]
-            else:
-                scale = jax.lax.rsqrt(rows.var(0) + 1e-5) * layer["gamma"]
-                rows = jax.nn.relu((rows - rows.mean(0)) * scale + layer["beta"])
-        return -jnp.take_along_axis(jax.nn.log_softmax(rows), labels[:, None], 1).mean()
+                return rows + layer["beta"]
+            scale = jax.lax.rsqrt(rows.var(0) + 1e-5) * layer["gamma"]
+            rows = jax.nn.relu((rows - rows.mean(0)) * scale + layer["beta"])
+
+    step = jax_step(network)
 
     def run(state: Any, x: Any, y: Any, order: Any) -> Any:
-        def step(state: Any, batch: Any) -> tuple[Any, None]:
-            layers, first, second, t = state
-            gradient = jax.grad(loss_of)(layers, x[batch], y[batch])
-            t = t + 1
-            first = tree(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
-            second = tree(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
-            rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-            layers = tree(
-                lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), layers, first, second
-            )
-            return (layers, first, second, t), None
+        return jax.lax.scan(lambda state, batch: step(state, x[batch], y[batch]), state, order)[0]
 
-        return jax.lax.scan(step, state, order)[0]
-
-    compiled = jax.jit(run, donate_argnums=0)
-    state = (layers, tree(jnp.zeros_like, layers), tree(jnp.zeros_like, layers), jnp.float32(0))
+    compiled, state = jax.jit(run, donate_argnums=0), jax_state(layers)
     inputs, targets = jnp.asarray(x), jnp.asarray(y.astype("i4"))
 
     def epoch() -> None:
@@ -144,21 +138,65 @@ def jax_epoch(x: np.ndarray, y: np.ndarray, hidden: Hidden, batch_size: int) -> 
     return epoch
 
 
-def pytorch_images(x: np.ndarray, y: np.ndarray, filters: Hidden, batch_size: int) -> Call:
-    """The README's convolutional network, channels last."""
-    torch = require("PyTorch")
-    from torch import nn
+def jax_state(arrays: Any) -> tuple[Any, ...]:
+    """The arrays, Adam's two moments of each, and the number of steps."""
+    import jax
+    import jax.numpy as jnp
 
-    layers, side, deep = list[Any](), x.shape[1], x.shape[3]
-    for wide in filters:
-        layers += [nn.Conv2d(deep, wide, 3), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
-        deep, side = wide, (side - 2) // 2
-    layers += [nn.Flatten(), nn.Linear(deep * side * side, 64), nn.BatchNorm1d(64), nn.ReLU()]
-    network = nn.Sequential(*layers, nn.Linear(64, int(y.max()) + 1)).to(
-        memory_format=torch.channels_last
-    )
+    zeros = (jax.tree_util.tree_map(jnp.zeros_like, arrays) for _ in range(2))
+    return (arrays, *zeros, jnp.float32(0))
+
+
+def jax_step(network: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
+    """A step of Adam as a function of state, rows and labels: the state after it, the loss."""
+    import jax
+    import jax.numpy as jnp
+
+    tree = jax.tree_util.tree_map
+
+    def loss_of(arrays: Any, rows: Any, labels: Any) -> Any:
+        logits = jax.nn.log_softmax(network(arrays, rows))
+        return -jnp.take_along_axis(logits, labels[:, None], 1).mean()
+
+    def step(state: Any, rows: Any, labels: Any) -> tuple[Any, Any]:
+        arrays, first, second, t = state
+        loss, gradient = jax.value_and_grad(loss_of)(arrays, rows, labels)
+        t = t + 1
+        first = tree(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+        second = tree(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+        rate = 1e-3 * jnp.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        arrays = tree(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-8), arrays, first, second)
+        return (arrays, first, second, t), loss
+
+    return step
+
+
+def pytorch_images(x: np.ndarray, y: np.ndarray, network: Network, batch_size: int) -> Call:
+    """The network in eager mode, channels last."""
+    require("PyTorch")
     channels_first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
-    return torch_epoch(network, channels_first, y, batch_size)
+    return torch_epoch(torch_modules(network), channels_first, y, batch_size)
+
+
+def jax_images(x: np.ndarray, y: np.ndarray, network: Network, batch_size: int) -> Call:
+    """A compiled call a step, its state donated: in a scan convolutions run far slower."""
+    jax = require("JAX")
+    import jax.numpy as jnp
+
+    apply, arrays = jax_function(network)
+    step, rng = jax_step(apply), np.random.default_rng(0)
+    compiled = jax.jit(lambda state, x, y, batch: step(state, x[batch], y[batch]), donate_argnums=0)
+    inputs, targets, state = jnp.asarray(x), jnp.asarray(y.astype("i4")), jax_state(arrays)
+
+    def epoch() -> float:
+        nonlocal state
+        order = rng.permutation(len(x))
+        for start in range(0, len(x) - len(x) % batch_size, batch_size):
+            batch = jnp.asarray(order[start : start + batch_size])
+            state, last = compiled(state, inputs, targets, batch)
+        return float(last)
+
+    return epoch
 
 
 DENSE = {
@@ -167,4 +205,5 @@ DENSE = {
     "torch.compile": pytorch_compiled,
     "JAX": jax_epoch,
 }
-IMAGES = {"PyTorch": pytorch_images}
+SPARSE = {"scikit-learn": scikit_learn}
+IMAGES = {"PyTorch": pytorch_images, "JAX": jax_images}
