@@ -19,20 +19,22 @@ from nbbn.program.inference import InferenceProgram
 from nbbn.program.training import TrainingProgram, lower_training
 
 # Programs that are kept; those asked for least lately go first.
-_KEPT = 256
+_KEPT = 64
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class _Wanted:
     """A program as text. The text tells 1 from 1.0 and 0.0 from -0.0, which are equal."""
 
     text: str
-    make: Callable[[], Any] = field(compare=False)
+    make: Callable[[], Any] | None = field(compare=False)
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _made(wanted: _Wanted) -> Any:
-    return wanted.make()
+    make, wanted.make = wanted.make, None  # it may hold a user's function of the learning rate
+    assert make is not None
+    return make()
 
 
 def training_program(computation: Computation, dtype: np.dtype, rows: int, loss: str,
