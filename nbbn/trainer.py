@@ -185,13 +185,13 @@ class Trainer:
         from nbbn.kernels.executor import STEP_WORDS
         from nbbn.program.program import Segment
 
-        start = time.perf_counter()
+        start, sizes = time.perf_counter(), np.diff(edges)
         steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
-        steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
+        steps[:, 0], steps[:, 1] = sizes, edges[:-1]
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
-        steps[:, 5] = self._masses(weights, order, edges).view(np.int64)
+        steps[:, 5] = self._masses(weights, order, edges, sizes).view(np.int64)
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {
             Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses,
@@ -203,7 +203,7 @@ class Trainer:
         for sums in (*squares, *penalties):
             sums[:] = 0
         done, limit = 0, min(get_num_threads(), self._steps.parallelism)
-        if self._work(int(np.diff(edges).max())) < _WORTH_A_TEAM:
+        if self._work(int(sizes.max(initial=0))) < _WORTH_A_TEAM:
             limit = 1
         while done < len(steps):
             threads, chunk = self._choice.next(limit, len(steps) - done)
@@ -222,11 +222,11 @@ class Trainer:
         """Multiply-adds of so many rows on their way forward."""
         return rows * self.lowered.work_per_row
 
-    def _masses(self, weights: np.ndarray | None, order: np.ndarray,
-                edges: np.ndarray) -> np.ndarray:
+    def _masses(self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray,
+                sizes: np.ndarray) -> np.ndarray:
         """What each batch's losses are divided by: its rows, or the sum of their weights."""
         if weights is None or self._weighted != "mean":
-            return np.diff(edges).astype(np.float64)
+            return sizes.astype(np.float64)
         masses = np.add.reduceat(weights[order], edges[:-1])
         return np.where(masses > 0, masses, 1.0)
 
