@@ -44,10 +44,10 @@ class Predictor:
 def _compiled(network: Network) -> Callable[[Weights], InferenceRun]:
     """What makes the network, lowered once, ready to run with any weights."""
     # Here, not above: these import numba.
-    from nbbn.program.inference import InferenceProgram
+    from nbbn.program.kept import inference_program
     from nbbn.program.runnable import InferenceRun
 
-    lowered = InferenceProgram(network.computation(), network.dtype)
+    lowered = inference_program(network.computation(), network.dtype)
     ready, parameters = InferenceRun(lowered, np.empty(0, np.uint8)), lowered.parameters
 
     def load(weights: Weights) -> InferenceRun:

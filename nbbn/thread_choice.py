@@ -25,13 +25,19 @@ class ThreadChoice:
     process on two cores). The bits do not depend on it.
 
     Runs of one way alternate with short trials of the other; they grow longer while no trial wins,
-    and begin short again when one does, since a machine may be busy for a moment only."""
+    and begin short again when one does, since a machine may be busy for a moment only.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    alone : bool
+        Whether to begin on one thread: for steps that are over before a team has woken.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
         # Of a step, by number of threads; none until a second run.
         self._seconds: dict[int, float] = {}
         self._started: set[int] = set()
-        self._best: int | None = None
+        self._best: int | None = 1 if alone else None
         self._span = FIRST_SECONDS
         self._since = 0.0  # seconds of the best way since the last trial
         self._trial_is_due = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,23 @@ def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
     if merge_tail and len(edges) > 1 and (tail == 1 or 4 * tail < batch_size):
         edges = edges[:-1]
     return np.append(edges, rows)
+
+
+# Multiply-adds of a batch on its way forward below which a step is on one thread, since all of its
+# barriers take longer (it lasts about 15 us), and below which steps begin on one thread.
+_WORTH_A_TEAM, _STARTS_A_TEAM = 1 << 16, 1 << 20
+# Rows that a trainer has room for at least, and the numbers of an activation that may take.
+_LEAST_ROWS, _LEAST_NUMBERS = 32, 1 << 16
+
+
+def _room(rows: int, computation: Computation) -> int:
+    """Rows to make room for, so that other numbers of rows need no other trainer: up to a quarter
+    more than asked, and a default batch at least where that is little memory."""
+    widths = [math.prod(step.output_shape) for step in computation.steps]
+    widest = max(math.prod(computation.input_shape), *widths, 1)
+    rows = max(rows, min(_LEAST_ROWS, _LEAST_NUMBERS // widest))
+    step = 1 << max(0, (rows - 1).bit_length() - 3)
+    return -(-rows // step) * step
 
 
 @dataclass
@@ -65,7 +83,7 @@ class Trainer:
     source : numpy.dtype
         Dtype of the rows that `epoch` gets; converted batch by batch.
     rows : int
-        The largest batch.
+        The largest batch; `self.rows` is what there is room for, as many or some more.
     loss : str
         A key of `nbbn.losses.RECORDS`.
     optimizer : Optimizer
@@ -87,19 +105,20 @@ class Trainer:
                  loss: str, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
                  seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False):
         # These import numba: here and below, so that only those who train need it.
+        from nbbn.program.kept import training_program
         from nbbn.program.runnable import TrainingRun
-        from nbbn.program.training import lower_training
 
         self.computation, self.dtype = computation, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
-        self.lowered = lower_training(computation, self.dtype, rows, loss, optimizer, decay=decay,
-                                      debias=debias, seed=seed, loss_parameter=loss_parameter,
-                                      weighted=weighted)
+        self.rows = _room(rows, computation)
+        self.lowered = training_program(computation, self.dtype, self.rows, loss, optimizer,
+                                        decay=decay, debias=debias, seed=seed,
+                                        loss_parameter=loss_parameter, weighted=weighted)
         self.params = self.lowered.parameters.memory()
-        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params, rows)
+        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params, self.rows)
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
-        self._choice = ThreadChoice()
+        self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
         self.step = 0  # of the optimiser
         self.norm_step = 0  # of the running statistics
 
@@ -166,14 +185,14 @@ class Trainer:
         from nbbn.kernels.executor import STEP_WORDS
         from nbbn.program.program import Segment
 
-        start = time.perf_counter()
+        start, sizes = time.perf_counter(), np.diff(edges)
         steps = np.zeros((len(edges) - 1, STEP_WORDS), np.int64)
-        steps[:, 0], steps[:, 1] = np.diff(edges), edges[:-1]
+        steps[:, 0], steps[:, 1] = sizes, edges[:-1]
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
-        steps[:, 5] = self._masses(weights, order, edges).view(np.int64)
-        steps[:-1, 6] = steps[1:, 0]
+        steps[:, 5] = self._masses(weights, order, edges, sizes).view(np.int64)
+        steps[:-1, 6] = sizes[1:]
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {
             Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses,
@@ -185,6 +204,8 @@ class Trainer:
         for sums in (*squares, *penalties):
             sums[:] = 0
         done, limit = 0, self._steps.worth(get_num_threads())
+        if self._work(int(sizes.max(initial=0))) < _WORTH_A_TEAM:
+            limit = 1
         while done < len(steps):
             threads, chunk = self._choice.next(limit, len(steps) - done)
             began = time.perf_counter()
@@ -198,11 +219,15 @@ class Trainer:
         return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()),
                      time.perf_counter() - start)
 
-    def _masses(self, weights: np.ndarray | None, order: np.ndarray,
-                edges: np.ndarray) -> np.ndarray:
+    def _work(self, rows: int) -> int:
+        """Multiply-adds of so many rows on their way forward."""
+        return rows * self.lowered.work_per_row
+
+    def _masses(self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray,
+                sizes: np.ndarray) -> np.ndarray:
         """What each batch's losses are divided by: its rows, or the sum of their weights."""
         if weights is None or self._weighted != "mean":
-            return np.diff(edges).astype(np.float64)
+            return sizes.astype(np.float64)
         masses = np.add.reduceat(weights[order], edges[:-1])
         return np.where(masses > 0, masses, 1.0)
 
@@ -223,13 +248,10 @@ class Trainer:
 
         On the trained parameters, or on a copy with constants of its own.
         """
-        from nbbn.program.inference import InferenceProgram
         from nbbn.program.runnable import InferenceRun
 
-        computation = self.computation.inference
-        if all(len(node.input_shape) == 1 for node in self.lowered.nodes):
-            lowered = InferenceProgram(computation, self.dtype, self.lowered.parameters)
+        lowered = self.lowered.inference
+        if lowered.parameters is self.lowered.parameters:
             return InferenceRun(lowered, self.params)
-        lowered = InferenceProgram(computation, self.dtype)
         self._own = lowered.parameters
         return InferenceRun(lowered, lowered.parameters.memory())

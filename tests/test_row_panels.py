@@ -9,7 +9,7 @@ from nbbn.layers import BatchNormalization, Dense, ReLU
 from nbbn.losses import RECORDS
 from nbbn.network import computation
 from nbbn.optimizers import SGD, Adam
-from nbbn.program import training, updates
+from nbbn.program import kept, training, updates
 from nbbn.program.training import lower_training
 from nbbn.trainer import Trainer, batches
 
@@ -53,6 +53,7 @@ def test_bits_of_panels_and_chunks(layers, optimizer, dtype, source, monkeypatch
         monkeypatch.setattr(training, "_PANEL_BYTES", panel_bytes)
         monkeypatch.setattr(updates, "_CHUNK_BYTES", chunk_bytes)
         monkeypatch.setattr(updates, "_LEAST_CHUNK", 24)
+        kept._made.cache_clear()
         loss, arrays, names = trained(layers, OPTIMIZERS[optimizer], dtype, source, threads)
         assert ("gather_all_panels" in names) == (panel_bytes == 0)
         found.append((loss, *arrays))

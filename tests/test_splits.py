@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from nbbn.kernels.team import BY_ROWS
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, ReLU
 from nbbn.network import computation
 from nbbn.optimizers import Adam
-from nbbn.program import runnable, training
+from nbbn.program import kept, runnable, training
 from nbbn.program.costs import Machine, cost, step_seconds
-from nbbn.program.program import GRIDS
+from nbbn.program.program import GRIDS, Program
 from nbbn.program.splits import split
 from nbbn.program.training import lower_training
 from nbbn.trainer import Trainer, batches
@@ -42,7 +43,7 @@ def forced(program, parts):
         op if op.grid is None else replace(op, operands={**op.operands, op.grid: parts})
         for op in program.operations
     ]
-    return replace(program, operations=operations)
+    return Program(program.dtype, operations, program.sizes)
 
 
 def lowered(layers, width=WIDTH, rows=BATCH, **more):
@@ -58,7 +59,9 @@ def trained(layers, dtype, threads):
                           "softmax_cross_entropy", Adam(0.01), decay=0.01)
         trainer.upload([{name: (0.2 * rng.normal(size=array.shape)).astype(dtype) ** 2
                          for name, array in arrays.items()} for arrays in trainer.download()])
-        trainer._choice.next = lambda most, left: (threads, left)  # no trial on one thread
+        # No trial on one thread.
+        trainer._choice = SimpleNamespace(next=lambda most, left: (threads, left),
+                                          note=lambda *_: None)
         trainer._steps.worth = lambda most: threads
         edges = batches(ROWS, BATCH, merge_tail=False)
         rates = np.full(len(edges) - 1, 0.01)
@@ -70,6 +73,7 @@ def same_bits(name):
     """Whether a network is trained to the bits of one thread by every split and team."""
     for dtype, panel_bytes in itertools.product(("float32", "float64"), (0, 1 << 40)):
         training._PANEL_BYTES = panel_bytes
+        kept._made.cache_clear()
         expected = trained(NETWORKS[name], dtype, 1)
         assert np.isfinite(expected[-1]).all()
         for parts, threads in itertools.product(EVERY, TEAMS):

@@ -43,7 +43,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     dtype = None if hasattr(X, "dtype") or hasattr(X, "dtypes") else np.float64
     accepted = "csr" if lazy else False
     X = validate_data(estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
-                      ensure_all_finite=False)
+                      ensure_all_finite=False, skip_check_array=_are_plain_rows(X))
     if scipy.sparse.issparse(X):
         name = "uint8" if X.dtype == bool else X.dtype.name
         _check_finite(estimator, X.data)
@@ -56,6 +56,12 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     X = readable(X)
     _check_finite(estimator, X)
     return X
+
+
+def _are_plain_rows(X: Any) -> bool:
+    """Whether scikit-learn's `check_array` has nothing to do, which takes it some 0.1 ms."""
+    return (type(X) is np.ndarray and X.ndim == 2 and X.dtype.name in SOURCE_DTYPES
+            and X.size > 0 and X.flags.c_contiguous)
 
 
 def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
@@ -93,6 +99,8 @@ def check_y(estimator: BaseEstimator, y: Any, rows: int) -> np.ndarray:
 
 def check_labels(estimator: BaseEstimator, y: Any, rows: int, *, multilabel: bool) -> np.ndarray:
     """Class labels `(n,)`, or with `multilabel` an indicator matrix `(n, labels)`, too."""
+    if _are_plain_labels(y, rows):
+        return y
     y = y.toarray() if multilabel and hasattr(y, "toarray") else y
     y = check_y(estimator, y, rows)
     if not multilabel:
@@ -111,6 +119,15 @@ def check_labels(estimator: BaseEstimator, y: Any, rows: int, *, multilabel: boo
                      "expects discrete classes on a regression target with continuous values.")
 
 
+def _are_plain_labels(y: Any, rows: int) -> bool:
+    """Whether there is nothing to find fault with, as scikit-learn takes 0.5 ms to find out."""
+    return type(y) is np.ndarray and y.shape == (rows,) and _are_whole(y.dtype)
+
+
+def _are_whole(dtype: np.dtype) -> bool:
+    return dtype.kind in "iu" and dtype.isnative
+
+
 def check_numbers(estimator: BaseEstimator, y: Any, rows: int, dtype: np.dtype) -> np.ndarray:
     """Numeric targets as `(n, outputs)`, C-contiguous, of `dtype`."""
     y = check_y(estimator, y, rows)
@@ -126,6 +143,8 @@ def check_numbers(estimator: BaseEstimator, y: Any, rows: int, dtype: np.dtype) 
 
 def classes_of(y: np.ndarray) -> np.ndarray:
     """Sorted distinct classes; the label indices of an indicator matrix."""
+    if y.ndim == 1 and _are_whole(y.dtype):
+        return np.unique(y)
     return unique_labels(y) if y.ndim == 1 else np.arange(y.shape[1])
 
 

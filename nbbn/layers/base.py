@@ -3,6 +3,7 @@
 Its weights' shapes, its output's shape, how it is written to a file.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar
@@ -55,11 +56,9 @@ class Layer:
     statistics: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            if rule := _rule(f):
-                value = rule.apply(f"{type(self).__name__}: {f.name}", getattr(self, f.name),
-                                   f.default)
-                object.__setattr__(self, f.name, value)
+        kind: Any = type(self)
+        for where, name, rule, default in _rules(kind):
+            object.__setattr__(self, name, rule.apply(where, getattr(self, name), default))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
@@ -221,6 +220,13 @@ class Layer:
 
 def _rule(f: Field) -> Rule | None:
     return next((m for m in getattr(f.type, "__metadata__", ()) if isinstance(m, Rule)), None)
+
+
+@functools.cache
+def _rules(cls: Any) -> list[tuple[str, str, Rule, Any]]:
+    """Of each argument with a rule: what errors call it, its name, the rule, the default."""
+    pairs = ((f, _rule(f)) for f in fields(cls))
+    return [(f"{cls.__name__}: {f.name}", f.name, rule, f.default) for f, rule in pairs if rule]
 
 
 def _json_ready(value: Any) -> Any:

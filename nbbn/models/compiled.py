@@ -31,7 +31,7 @@ class Compiled:
     slots: dict[str, np.ndarray] = field(default_factory=dict)
     ahead: bool = False  # whether the trainer's weights are newer than the model's
     trainer: Trainer | None = None  # None until one is asked for, and after layers have changed
-    _made_for: tuple[Any, int] = (None, 0)
+    _made_for: Any = None
 
     @classmethod
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
@@ -80,19 +80,16 @@ class Compiled:
         return Network(network.layers + tail, network.input_shape,
                        network.weights + [{}] * len(tail), network.dtype)
 
-    def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *, weighted: bool | str,
-                    exactly: bool) -> Trainer:
+    def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
+                    weighted: bool | str) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
 
-        It takes rows of dtype `source`, at most `rows` in a batch, or `exactly` so many in the
-        largest; `weighted` is `Trainer`'s. The weights of `layers` must be the newest, unless a
-        trainer is `ahead`.
+        It takes rows of dtype `source`, `rows` and maybe more in a batch; `weighted` is
+        `Trainer`'s. The weights of `layers` must be the newest, unless a trainer is `ahead`.
         """
         wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted)
-        made_for, most = self._made_for
-        if self.trainer is not None and made_for == wanted:
-            if most == rows or (most > rows and not exactly):
-                return self.trainer
+        if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
+            return self.trainer
         self.pull(layers)
         self.release()
         network = self.with_tail(layers)
@@ -103,7 +100,7 @@ class Compiled:
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})
         trainer.step, trainer.norm_step = self.counts
-        self.trainer, self._made_for = trainer, (wanted, rows)
+        self.trainer, self._made_for = trainer, wanted
         return trainer
 
     def pull(self, layers: LayerList) -> None:

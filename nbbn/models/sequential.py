@@ -283,7 +283,7 @@ class Sequential(BaseModel):
             inputs.check_enough(len(samples), needs_batches(self._layers.layers))
         measure = Measure(compiled.loss, compiled.metrics(self._units()))
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        trainer = self._trainer(samples, len(samples), exactly=False)
+        trainer = self._trainer(samples, len(samples))
         self._trains()
         edges = np.array([0, len(samples)])
         sums = Loop(trainer, targets, self._plans(edges, shuffle=False)).epoch(Watcher())
@@ -318,10 +318,10 @@ class Sequential(BaseModel):
                 order = rng.permutation(rows)
             yield order, edges
 
-    def _trainer(self, samples: Samples, rows: int, *, exactly: bool = True) -> Trainer:
+    def _trainer(self, samples: Samples, rows: int) -> Trainer:
         weighted = False if samples.row_weights is None else self._weighting
         return self._require_compiled("fit").trainer_for(
-            self._layers, samples.x.dtype, rows, exactly=exactly, weighted=weighted)
+            self._layers, samples.x.dtype, rows, weighted=weighted)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:

@@ -89,6 +89,20 @@ class Node:
         """Whether it multiplies by a kernel."""
         return "kernel" in self.operation.arrays
 
+    @property
+    def work(self) -> int:
+        """Multiply-adds of a row."""
+        if not self.has_kernel:
+            return self.width
+        operation, image = self.operation, math.prod(self.step.output_shape[:-1])
+        if isinstance(operation, op.Dense):
+            return image * self.input_shape[-1] * operation.units
+        taps = image * math.prod(operation.window.size)
+        if isinstance(operation, op.ConvolveDepthwise):
+            return taps * self.step.output_shape[-1]
+        groups = getattr(operation, "groups", 1)
+        return taps * self.input_shape[-1] * operation.filters // groups
+
 
 def fuse(computation: Computation, *, training: bool) -> list[Node]:
     """The nodes of a computation, in its order."""

@@ -63,7 +63,7 @@ class InferenceProgram:
         nodes = fuse(computation, training=False)
         self.features = math.prod(computation.input_shape)
         self.outputs = math.prod(computation.output_shape)
-        self.work_per_row = sum(map(_work, nodes)) + 16 * self.features
+        self.work_per_row = sum(node.work for node in nodes) + 16 * self.features
         # Rows that are multiplied several at a time.
         self.in_tiles = all(len(node.input_shape) == 1 for node in nodes)
         self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(nodes)
@@ -98,21 +98,6 @@ class InferenceProgram:
             low.add("copy_rows", x=x, width=self.outputs, out=out)
         else:
             low.repack(x, out)
-
-
-def _work(node: Node) -> int:
-    """Multiply-adds of a row."""
-    if not node.has_kernel:
-        return node.width
-    operation, image = node.operation, math.prod(node.step.output_shape[:-1])
-    if isinstance(operation, op.Dense):
-        return image * node.input_shape[-1] * operation.units
-    taps = math.prod(operation.window.size)
-    if isinstance(operation, op.ConvolveDepthwise):
-        return image * taps * node.step.output_shape[-1]
-    return (
-        image * taps * node.input_shape[-1] * operation.filters // getattr(operation, "groups", 1)
-    )
 
 
 def _block_of_images(nodes: list[Node]) -> int:

@@ -58,8 +58,9 @@ def unpack_kernel(panels: np.ndarray, depth: int, units: int) -> np.ndarray:
 # Memory that fills a good part of an L2 is taken in huge pages, where the system has them (NumPy
 # asks for them from 4 MB on): scattered small pages collide in the cache, differently in each
 # process. A fit of two epochs of 784-128-64-32-10 at batch 256 took 0.160 to 0.172 s in nine
-# processes out of ten, against 0.201 to 0.211 s in four out of five.
-_HUGE, _ASKED, _LARGE = 2 << 20, 4 << 20, 1 << 17
+# processes out of ten, against 0.201 to 0.211 s in four out of five. To clear a huge page takes 0.4
+# ms, so a fit of a small network does without.
+_HUGE, _ASKED, _LARGE = 2 << 20, 4 << 20, 1 << 19
 
 
 def aligned_bytes(size: int) -> np.ndarray:

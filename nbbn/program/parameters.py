@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ _STATE_ROW = {"gamma": GAMMA, "beta": BETA, "mean": RUNNING_MEAN, "var": RUNNING
 Weights = list[dict[str, np.ndarray]]
 
 
+@functools.lru_cache(maxsize=1024)
+def _bytes(layout: WeightLayout, dtype: np.dtype) -> int:
+    return layout.items(dtype) * dtype.itemsize
+
+
 @dataclass(frozen=True)
 class Block:
     """Where an array of a layer stands, and in which layout."""
@@ -35,7 +41,7 @@ class Block:
     def view(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The block within the segment's bytes, flat."""
         start = self.buffer.offset
-        return memory[start : start + self.layout.items(dtype) * dtype.itemsize].view(dtype)
+        return memory[start : start + _bytes(self.layout, dtype)].view(dtype)
 
     def read(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy in the user's layout."""

@@ -138,11 +138,15 @@ class Program:
     operations : list of Operation
     sizes : dict
         Bytes of the segments that the program lays out itself.
+    splits : dict
+        What `nbbn.program.splits` has made of the program, once it is whole.
     """
 
     dtype: np.dtype
     operations: list[Operation] = field(default_factory=list)
     sizes: dict[Segment, int] = field(default_factory=dict)
+    splits: dict[Any, Program] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,
                itemsize: int | None = None) -> Buffer:
@@ -158,12 +162,14 @@ class Program:
         if set(wanted) != set(operands):
             raise TypeError(f"{kernel} takes {wanted}, got {sorted(operands)}")
         self.operations.append(Operation(kernel, {name: operands[name] for name in wanted}))
+        self._tables.clear()
 
     def share_memory(self, segment: Segment) -> None:
         """Give the buffers of a segment memory by lifetime, first fit: from first use to last.
 
         For a program whose operations run in order on one thread, and that leaves nothing behind.
         """
+        self._tables.clear()
         uses = self._uses(segment)
         ends = [*sorted(first for first, _, _ in uses.values()), self.sizes.get(segment, 0)]
         size = {name: ends[ends.index(first) + 1] - first for name, (first, _, _) in uses.items()}
@@ -234,7 +240,7 @@ class Program:
     def table(self, source: np.dtype | None = None, *, repeats: bool = True) -> np.ndarray:
         """The rows as the executor reads them: int64, address, barrier flag, operands.
 
-        Compiles the kernels it names.
+        Compiles the kernels it names. Made once, and not to be changed.
 
         Parameters
         ----------
@@ -243,6 +249,12 @@ class Program:
         repeats : bool
             Whether the program runs step after step.
         """
+        key = np.dtype(source or self.dtype).name, repeats
+        if key not in self._tables:
+            self._tables[key] = self._table(source, repeats)
+        return self._tables[key]
+
+    def _table(self, source: np.dtype | None, repeats: bool) -> np.ndarray:
         width = OPERANDS + max(len(op.operands) for op in self.operations)
         table = np.zeros((len(self.operations), width), np.int64)
         barriers = self.barriers(repeats=repeats)

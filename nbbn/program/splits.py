@@ -20,7 +20,7 @@ WORTH_IT = 0.85
 
 
 def split(program: Program, rows: int, threads: int, machine: Machine = HERE) -> Program:
-    """The program with the splits that cost least on a team of threads.
+    """The program with the splits that cost least on a team of threads; found once.
 
     Parameters
     ----------
@@ -30,10 +30,18 @@ def split(program: Program, rows: int, threads: int, machine: Machine = HERE) ->
     threads : int
     machine : Machine
     """
+    if threads == 1:
+        return program
+    if (rows, threads, machine) not in program.splits:
+        program.splits[rows, threads, machine] = _split(program, rows, threads, machine)
+    return program.splits[rows, threads, machine]
+
+
+def _split(program: Program, rows: int, threads: int, machine: Machine) -> Program:
     chosen = list(program.operations)
-    whole = replace(program, operations=chosen)
+    whole = Program(program.dtype, chosen, program.sizes)
     for i, operation in enumerate(chosen):
-        if operation.grid is None or threads == 1:
+        if operation.grid is None:
             continue
         ways = [_with_parts(operation, parts) for parts in _parts(operation, threads)]
         seconds = [_seconds(whole, i, way, rows, threads, machine) for way in ways]

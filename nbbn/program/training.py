@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.backward import BACKWARD, turn_kernels
 from nbbn.program.fusion import Node, fuse
+from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
@@ -30,6 +32,7 @@ class TrainingProgram:
 
     Attributes
     ----------
+    computation : Computation
     program : Program
     parameters : Parameters
     nodes : list of Node
@@ -44,6 +47,7 @@ class TrainingProgram:
         Columns of the target matrix; 0 where labels are used.
     """
 
+    computation: Computation
     program: Program
     parameters: Parameters
     nodes: list[Node]
@@ -51,6 +55,18 @@ class TrainingProgram:
     squares: list[tuple[Buffer, int]]
     penalties: list[tuple[Buffer, int]]
     targets: int
+
+    @functools.cached_property
+    def inference(self) -> InferenceProgram:
+        """The network in inference, on the trained parameters or with constants of its own."""
+        of_rows = all(len(node.input_shape) == 1 for node in self.nodes)
+        return InferenceProgram(self.computation.inference, self.program.dtype,
+                                self.parameters if of_rows else None)
+
+    @functools.cached_property
+    def work_per_row(self) -> int:
+        """Multiply-adds of a row on its way forward."""
+        return sum(node.work for node in self.nodes)
 
 
 def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: str,
@@ -105,8 +121,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
     _backward(low, results, d)
     updates = low.updates
     return TrainingProgram(
-        low.program, low.parameters, nodes, updates.slots, updates.squares, updates.penalties,
-        targets.width if targets else 0,
+        computation, low.program, low.parameters, nodes, updates.slots, updates.squares,
+        updates.penalties, targets.width if targets else 0,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ A layout takes an array of the user's and gives it back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +128,7 @@ class RowsLayout:
 
     @property
     def _width(self) -> int:
-        return int(np.prod(self.shape)) // self.rows
+        return math.prod(self.shape) // self.rows
 
     def items(self, dtype: DTypeLike) -> int:
         """Items in memory."""

@@ -11,7 +11,7 @@ import numpy as np
 from nbbn.estimators.mlp.rules import Hidden
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
 from nbbn.network import Network, Weights, computation
-from nbbn.operations import Computation
+from nbbn.operations import BatchNorm, Computation
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Architecture:
         """How many of the layers lead to MLP layer `layer`: 0 the input, 1 the first hidden one."""
         return 0 if layer == 0 else (*self.dense, len(self.layers))[layer]
 
-    def of_whole_batches(self) -> Architecture:
-        """The same, its running statistics those of the last batch."""
-        return replace(self, layers=tuple(
-            replace(layer, momentum=0.0) if isinstance(layer, BatchNormalization) else layer
-            for layer in self.layers))
+    @property
+    def of_whole_batches(self) -> Computation:
+        """What is computed in training, the running statistics those of the last batch."""
+        whole = self.computation
+        return replace(whole, steps=tuple(
+            replace(step, operation=replace(step.operation, momentum=0.0))
+            if isinstance(step.operation, BatchNorm) else step for step in whole.steps))
 
 
 def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float, epsilon: float,

@@ -200,12 +200,11 @@ class Fitting:
         rows, source = int(np.diff(edges).max()), data.samples.x.dtype
         decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
         weighted = False if data.samples.row_weights is None else "mean"
-        kind = (architecture, data.dtype, source, rows, task.engine_loss, decay, state.seed,
+        kind = (architecture, data.dtype, source, task.engine_loss, decay, state.seed,
                 task.level, weighted, type(optimizer), optimizer.constants(),
                 optimizer.global_clipnorm)
         held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
-        if held is not None and held[0] == kind:
-            # Another call of partial_fit: lowering anew would take most of its time.
+        if held is not None and held[0] == kind and rows <= held[1].rows:
             self.trainer = held[1]
             self.trainer.optimizer = optimizer
         else:

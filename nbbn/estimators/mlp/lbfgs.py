@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,12 +56,16 @@ class Objective:
         names = [(i, name) for i, arrays in enumerate(self.weights) for name in arrays]
         order = ("kernel", "bias", "gamma", "beta")
         self.names = [(i, name) for which in order for i, name in names if name == which]
+        shapes = [self.weights[i][name].shape for i, name in self.names]
+        ends = np.cumsum([0, *map(math.prod, shapes)]).tolist()
+        # Of each array of the vector its key, its place and its shape.
+        self._parts = list(zip(self.names, map(slice, ends, ends[1:]), shapes))
         self.weights = [{n: a.astype(np.float64) for n, a in x.items()} for x in self.weights]
-        self.loss = np.inf
+        self.loss, self._at = np.inf, np.empty(0)
 
     def trainer(self, loss: str, level: float) -> Trainer:
         """A trainer in float64, whose batch norms' statistics are those of the last vector."""
-        whole, x = self.architecture.of_whole_batches().computation, self.samples.x
+        whole, x = self.architecture.of_whole_batches, self.samples.x
         self._part = len(x)
         if not self.architecture.has_norm:
             self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
@@ -76,12 +81,10 @@ class Objective:
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         """Loss and gradient."""
-        first = 0
-        for i, name in self.names:
-            shape = self.weights[i][name].shape
-            self.weights[i][name] = vector[first : first + np.prod(shape, dtype=int)].reshape(shape)
-            first += np.prod(shape, dtype=int)
-        trained = [{n: a for n, a in x.items() if n not in ("mean", "var")} for x in self.weights]
+        began = self._trainer.norm_step
+        trained: Weights = [{} for _ in self.weights]
+        for (i, name), place, shape in self._parts:
+            trained[i][name] = vector[place].reshape(shape)
         self._trainer.upload(trained)
         row_weights = self.samples.row_weights
         mass = float(len(self.samples) if row_weights is None else row_weights.sum())
@@ -89,11 +92,19 @@ class Objective:
         if self.measure is not None:
             loss = self.measure(outputs_of(self._trainer.outputs, self.samples.x))
         for i in self.architecture.dense:
-            kernel = self.weights[i]["kernel"]
+            kernel = trained[i]["kernel"]
             grads[i, "kernel"] += self.alpha * kernel / mass
             loss += 0.5 * self.alpha * float(np.dot(kernel.ravel(), kernel.ravel())) / mass
-        self.loss = loss
+        self.loss, self._at = loss, vector.copy()
+        self._steps = self._trainer.norm_step - began
         return loss, np.concatenate([grads[key].ravel() for key in self.names])
+
+    def go_to(self, vector: np.ndarray) -> None:
+        """Leave trainer and loss as they are at a vector, where they may be already."""
+        if vector.tobytes() == self._at.tobytes():
+            self._trainer.norm_step += self._steps
+        else:
+            self(vector)
 
     def _data_term(self, mass: float) -> tuple[float, dict[tuple[int, str], np.ndarray]]:
         loss, row_weights = 0.0, self.samples.row_weights
@@ -136,5 +147,5 @@ def minimize(objective: Objective, *, max_iter: int, max_fun: int, tol: float,
         pass
     else:
         count, at = _check_optimize_result("lbfgs", result, max_iter), result.x
-    objective(at)
+    objective.go_to(at)
     return count

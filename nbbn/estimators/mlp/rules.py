@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -27,8 +28,11 @@ class Hidden:
 
 def check_each(estimator: Parameters) -> None:
     """Check every parameter by its own rule; scikit-learn's errors, with what may be meant."""
-    rules, kind = estimator._parameter_constraints, type(estimator).__name__
+    cls: Any = type(estimator)
+    rules, kind, made = estimator._parameter_constraints, cls.__name__, _constraints(cls)
     for name, value in estimator.get_params(deep=False).items():
+        if any(rule.is_satisfied_by(value) for rule in made.get(name, ())):
+            continue
         try:
             validation.validate_parameter_constraints(rules, {name: value}, kind)
         except validation.InvalidParameterError as err:
@@ -36,6 +40,13 @@ def check_each(estimator: Parameters) -> None:
             known = [option for rule in named for option in rule.options]
             hint = suggestions.of_value(name, value, known)
             raise validation.InvalidParameterError(f"{err}{hint}") from None
+
+
+@functools.cache
+def _constraints(cls: Any) -> dict[str, list[Any]]:
+    """Its rules as scikit-learn's objects, which it makes anew for every value that it checks."""
+    return {name: [validation.make_constraint(rule) for rule in rules]
+            for name, rules in cls._parameter_constraints.items() if isinstance(rules, list)}
 
 
 def hidden_sizes(sizes: Any) -> list[int]:
