@@ -11,6 +11,7 @@ import numpy as np
 from nbbn import compiler
 from nbbn.fallback import NumpyBlocks
 from nbbn.network import Network, Weights
+from nbbn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
     from nbbn.program.runnable import InferenceRun
@@ -32,11 +33,11 @@ class Predictor:
         other._blocks = self._load(weights)
         return other
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Outputs, `(rows, numbers of an output)` of the network's dtype, for numeric rows.
 
         Others than writeable C-contiguous ones of that dtype are converted a few thousand at a
-        time.
+        time. Rows of stored elements never become dense where a dense layer begins the network.
         """
         return self._blocks.run(x)
 

@@ -73,10 +73,12 @@ class Write:
     ALL, COLUMNS, ROWS, IMAGES = (Access(True, s) for s in ("all", "columns", "rows", "images"))
     STEPS, ALONE = Access(True, "steps"), Access(True, "alone")
     COLUMNS_F64, ROWS_F64 = Access(True, "columns", "float64"), Access(True, "rows", "float64")
-    ALONE_F64 = Access(True, "alone", "float64")
+    ALONE_F64, ALONE_I64, ALONE_I32 = (Access(True, "alone", d)
+                                       for d in ("float64", "int64", "int32"))
 
 
-INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
+INDICES, INDICES_32 = Access(False, "all", "int64"), Access(False, "all", "int32")
+SOURCE = Access(False, "all", "source")
 
 
 def named_apart(function):
@@ -168,7 +170,7 @@ class Kernel:
         name = self.name if source is None else f"{self.name}_{source}"
         text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
         names = {"__name__": self.function.__module__, "body": self.body}
-        names |= {"int64": numba.int64, "float64": numba.float64}
+        names |= {name: getattr(numba, name) for name in ("int32", "int64", "float64")}
         names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
         if source is not None:
             names[source] = getattr(numba, source)

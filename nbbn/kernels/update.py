@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from nbbn.kernels.registry import Read, Real, Write, inline, kernel
+from nbbn.kernels.registry import INDICES, INDICES_32, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import (
     fma,
     lanes,
@@ -26,6 +26,7 @@ from nbbn.kernels.simd import (
     total,
     where_positive,
 )
+from nbbn.kernels.sparse import sparse_update
 from nbbn.kernels.team import share
 from nbbn.kernels.tile import HEIGHT
 
@@ -198,7 +199,7 @@ def dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, consta
 
 
 def optimizer(function):
-    """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
+    """Register `update_NAME`, `dense_update_NAME` and `sparse_update_NAME` of one optimiser."""
     step = inline(function)
 
     @kernel(name=f"update_{step.__name__}")
@@ -217,6 +218,14 @@ def optimizer(function):
         """A dense kernel's gradient and one step on it."""
         dense_update(step, x, x_stride, depth, dz, dz_stride, weights, slots, constants, decay,
                      squares, panels, rows, rate, mass, thread, threads)
+
+    @kernel(name=f"sparse_update_{step.__name__}")
+    def sparse(ends: INDICES, entry_rows: INDICES_32, entries: Read.ALL, depth, dz: Read.COLUMNS,
+               dz_stride, weights: Write.COLUMNS, slots: Write.COLUMNS, constants: Read.ALL,
+               decay: Real, squares: Write.COLUMNS_F64, panels, rows, rate, mass, thread, threads):
+        """The same on rows of stored elements."""
+        sparse_update(step, ends, entry_rows, entries, depth, dz, dz_stride, weights, slots,
+                      constants, decay, squares, panels, rows, rate, mass, thread, threads)
 
     return step
 

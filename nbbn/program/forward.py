@@ -17,6 +17,7 @@ from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.sparse import SparseTensor, sparse_dense
 from nbbn.program.tensors import Tensor, as_view
 
 # An output layer of at most so many vectors is split by rows: its columns would occupy one or two
@@ -30,6 +31,8 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     """`z = x @ kernel + bias`; on rows of several axes a convolution of single pixels."""
     if node.is_convolution:
         return convolve(low, node, x)
+    if isinstance(x, SparseTensor):
+        return sparse_dense(low, node, x)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
     panels = low.panels(z.width)
     kernel = "dense_relu_forward" if node.relu else "dense_forward"

@@ -14,6 +14,7 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Lowering
 from nbbn.program.parameters import Block
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.sparse import kernel_update
 from nbbn.program.tensors import Tensor
 
 
@@ -70,22 +71,22 @@ class Updates:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, panels, itemsize=8)
+        update, source = kernel_update(x)
         common: dict[str, Any] = {
-            "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
-            "squares": squares, "panels": panels, "constants": self._constants,
-            "decay": self._decay,
+            **source, "dz": dz, "weights": low.block(node, "kernel"), "squares": squares,
+            "panels": panels, "constants": self._constants, "decay": self._decay,
         }
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
             self.squares.append((squares, panels))
             if self._clips or self._array(node, "kernel").penalised:
                 gradient = self._gradient_of(node, "kernel")
-                low.add("dense_update_gradient", slots=gradient, **common)
+                low.add(f"{update}_gradient", slots=gradient, **common)
                 self.train(node, "kernel", gradient, vectors)
             else:
                 self._shrink(low.block(node, "kernel"), vectors)
                 slots = self._slots(node, "kernel")
-                low.add(f"dense_update_{self._optimizer.kernel}", slots=slots, **common)
+                low.add(f"{update}_{self._optimizer.kernel}", slots=slots, **common)
         if self.trains_bias(node):
             items = panels * lanes(low.dtype)
             gradient = low.program.buffer(f"dbias{node.index}", Segment.WORK, items)

@@ -26,6 +26,7 @@ from nbbn.formats.content import labels_to_json
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
+from nbbn.sparse_rows import SparseRows
 
 
 class _OfLayer:
@@ -39,6 +40,11 @@ class _OfLayer:
 
     def get_feature_names_out(self) -> np.ndarray:
         return self._estimator.get_feature_names_out(layer=self._layer)
+
+
+def _copied(x: np.ndarray | SparseRows, dtype: np.dtype) -> np.ndarray:
+    """The rows themselves, which are the activations of the input."""
+    return np.array(x.toarray() if isinstance(x, SparseRows) else x, dtype, order="C")
 
 
 class Activations(Fitted):
@@ -67,7 +73,7 @@ class Activations(Fitted):
                 end = self._architecture.until(layer)
                 layers, weights = network.layers[:end], network.weights[:end]
                 network = Network(layers, network.input_shape, weights, network.dtype)
-            copies = partial(np.array, dtype=network.dtype, order="C")
+            copies = partial(_copied, dtype=network.dtype)
             predictor = Predictor(network) if network.layers else copies
             self._predictors[layer] = arrays, predictor
         return predictor

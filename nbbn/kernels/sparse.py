@@ -1,0 +1,119 @@
+"""Dense layers on rows of stored elements (CSR): forward, and the kernel's gradient.
+
+Sums run over a row's elements by column, and over a column's by row: the order of the dense
+kernels, which add the zeros in between as well. So the bits are theirs, for finite weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nbbn.kernels.registry import INDICES, INDICES_32, Read, Write, inline, kernel
+from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, total
+from nbbn.kernels.team import share
+
+# Panels whose sums are in registers at once.
+WIDTH = 4
+
+
+@inline
+def multiply_four(values, columns, begin, end, weights, weight_panel, bias, floor, z):
+    """Four panels of one row of `z = max(x @ weights + bias, floor)`."""
+    v = lanes(z)
+    a, b, c, d = load(bias, 0), load(bias, v), load(bias, 2 * v), load(bias, 3 * v)
+    for e in range(begin, end):
+        x, w = splat(z, values[e]), shift(weights, columns[e] * v)
+        a, b = fma(x, load(w, 0), a), fma(x, load(w, weight_panel), b)
+        c, d = fma(x, load(w, 2 * weight_panel), c), fma(x, load(w, 3 * weight_panel), d)
+    store(z, 0, maximum(a, floor))
+    store(z, v, maximum(b, floor))
+    store(z, 2 * v, maximum(c, floor))
+    store(z, 3 * v, maximum(d, floor))
+
+
+@inline
+def multiply_one(values, columns, begin, end, weights, bias, floor, z):
+    """One panel."""
+    v = lanes(z)
+    a = load(bias, 0)
+    for e in range(begin, end):
+        a = fma(splat(z, values[e]), load(weights, columns[e] * v), a)
+    store(z, 0, maximum(a, floor))
+
+
+@kernel(inference=True)
+def sparse_dense_forward(values: Read.ALL, columns: INDICES_32, starts: INDICES, order: INDICES,
+                         weights: Read.COLUMNS, weight_depth, bias: Read.COLUMNS, relu,
+                         z: Write.COLUMNS, z_stride, panels, first, rows, thread, threads):
+    """`z = x @ weights + bias`, then ReLU if asked, split by columns."""
+    v = lanes(z)
+    begin_panel, end_panel = share(panels, thread, threads)
+    floor = splat(z, 0.0 if relu != 0 else -math.inf)
+    panel = weight_depth * v
+    for r in range(rows):
+        row = order[first + r]
+        begin, end = starts[row], starts[row + 1]
+        p = begin_panel
+        while p < end_panel:
+            w, b, c = shift(weights, p * panel), shift(bias, p * v), shift(z, r * z_stride + p * v)
+            if p + WIDTH <= end_panel:
+                multiply_four(values, columns, begin, end, w, panel, b, floor, c)
+                p += WIDTH
+            else:
+                multiply_one(values, columns, begin, end, w, b, floor, c)
+                p += 1
+
+
+@kernel
+def sort_by_column(values: Read.ALL, columns: INDICES_32, starts: INDICES, order: INDICES, depth,
+                   ends: Write.ALONE_I64, entry_rows: Write.ALONE_I32, entries: Write.ALONE, first,
+                   rows, thread):
+    """The step's elements by column, within one by row; `ends[c]` is where column `c` ends.
+
+    By the first thread: it is little work beside the step on the kernel that follows.
+    """
+    if thread != 0:
+        return
+    for c in range(depth + 1):
+        ends[c] = 0
+    for r in range(rows):
+        row = order[first + r]
+        for e in range(starts[row], starts[row + 1]):
+            ends[columns[e] + 1] += 1
+    for c in range(depth):
+        ends[c + 1] += ends[c]
+    for r in range(rows):
+        row = order[first + r]
+        for e in range(starts[row], starts[row + 1]):
+            c = columns[e]
+            at = ends[c]  # where it begins, until its elements are in place
+            ends[c] = at + 1
+            entry_rows[at] = r
+            entries[at] = values[e]
+
+
+@inline
+def sparse_update(step, ends, entry_rows, entries, depth, dz, dz_stride, weights, slots, constants,
+                  decay, squares, panels, rows, rate, mass, thread, threads):
+    """`step(weights, x.T @ dz + decay * weights / mass)`, own columns; as `dense_update`.
+
+    One pass over the weights: each row's gradient is summed as its weights are at hand.
+    """
+    v = lanes(dz)
+    first, end = share(panels, thread, threads)
+    padded = (depth + v - 1) // v * v
+    size = panels * padded * v
+    decays = splat(dz, scalar(dz, decay) / mass)
+    for panel in range(first, end):
+        d, e = shift(dz, panel * v), 0
+        sums = splat(dz, 0.0)
+        for k in range(depth):
+            g = splat(dz, 0.0)
+            while e < ends[k]:
+                g = fma(splat(dz, entries[e]), load(d, entry_rows[e] * dz_stride), g)
+                e += 1
+            i = (panel * padded + k) * v
+            p = load(weights, i)
+            sums = fma(p, p, sums)
+            step(p, fma(decays, p, g), weights, slots, i, size, constants, rate)
+        squares[panel] += total(sums) * (rows / mass)
