@@ -71,7 +71,8 @@ def _sparse_rows(X: Any) -> SparseRows:
     except ValueError as err:
         raise ValueError(f"X is no valid sparse matrix: {err}") from None
     if not own.has_canonical_format:
-        own = own.copy()
+        # By way of columns: sorting row by row takes several times as long.
+        own = own.tocsc().tocsr() if own.nnz > own.shape[1] else own.copy()
         own.sum_duplicates()
     name = "uint8" if own.dtype == bool else own.dtype.name
     return SparseRows(

@@ -1,4 +1,4 @@
-"""Rows of a dtype that the kernels do not read, sparse rows, and arrays: what all have in common."""
+"""Rows of any kind: arrays, sparse ones, and those of a dtype that the kernels do not read."""
 
 from __future__ import annotations
 
