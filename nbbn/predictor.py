@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -13,18 +13,17 @@ from nbbn.fallback import NumpyBlocks
 from nbbn.network import Network, Weights
 from nbbn.sparse_rows import SparseRows
 
-if TYPE_CHECKING:
-    from nbbn.program.runnable import InferenceRun
-
 
 class Predictor:
     """A network ready for inference; callable on rows, safe from many threads at once.
 
-    On compiled kernels, or on NumPy where there is no compiler.
+    On compiled kernels, or on NumPy where there is no compiler. With `sparse` it takes `SparseRows`
+    alone.
     """
 
-    def __init__(self, network: Network):
-        load = _compiled(network) if compiler.available() else NumpyBlocks(network).with_weights
+    def __init__(self, network: Network, *, sparse: bool = False):
+        compiled = compiler.available()
+        load = _compiled(network, sparse) if compiled else NumpyBlocks(network).with_weights
         self._load, self._blocks = load, load(network.weights)
 
     def with_weights(self, weights: Weights) -> Predictor:
@@ -42,16 +41,21 @@ class Predictor:
         return self._blocks.run(x)
 
 
-def _compiled(network: Network) -> Callable[[Weights], InferenceRun]:
+def _compiled(network: Network, sparse: bool) -> Callable[[Weights], Any]:
     """What makes the network, lowered once, ready to run with any weights."""
     # Here, not above: these import numba.
     from nbbn.program.inference import InferenceProgram
-    from nbbn.program.runnable import InferenceRun
+    from nbbn.program.runnable import InferenceRun, SparseInferenceRun
 
-    lowered = InferenceProgram(network.computation(), network.dtype)
-    ready, parameters = InferenceRun(lowered, np.empty(0, np.uint8)), lowered.parameters
+    lowered, none = InferenceProgram(network.computation(), network.dtype), np.empty(0, np.uint8)
+    if sparse and lowered.may_be_sparse:
+        lowered = InferenceProgram(network.computation(), network.dtype, sparse=True)
+        ready: Any = SparseInferenceRun(lowered, none)
+    else:
+        ready = InferenceRun(lowered, none)
+    parameters = lowered.parameters
 
-    def load(weights: Weights) -> InferenceRun:
+    def load(weights: Weights) -> Any:
         run = copy.copy(ready)
         run.params = parameters.memory()
         parameters.upload(run.params, weights)

@@ -9,22 +9,41 @@ from __future__ import annotations
 import math
 
 from nbbn.kernels.registry import INDICES, INDICES_32, Read, Write, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, scalar, shift, splat, store, total
+from nbbn.kernels.simd import (
+    fma,
+    lanes,
+    load,
+    maximum,
+    prefetch,
+    scalar,
+    shift,
+    splat,
+    store,
+    total,
+)
 from nbbn.kernels.team import share
 
 # Panels whose sums are in registers at once.
 WIDTH = 4
+# Elements whose weights are asked for before they are used: 160,000 of them, in any of 60,000
+# columns, against 96 units took 6 ms instead of 7.5; where panels are far apart, 10 instead of 12.
+AHEAD = 12
 
 
 @inline
-def multiply_four(values, columns, begin, end, weights, weight_panel, bias, floor, z):
+def multiply_four(values, columns, begin, end, weights, step, panel, bias, floor, z):
     """Four panels of one row of `z = max(x @ weights + bias, floor)`."""
     v = lanes(z)
     a, b, c, d = load(bias, 0), load(bias, v), load(bias, 2 * v), load(bias, 3 * v)
     for e in range(begin, end):
-        x, w = splat(z, values[e]), shift(weights, columns[e] * v)
-        a, b = fma(x, load(w, 0), a), fma(x, load(w, weight_panel), b)
-        c, d = fma(x, load(w, 2 * weight_panel), c), fma(x, load(w, 3 * weight_panel), d)
+        later = shift(weights, columns[min(e + AHEAD, end - 1)] * step)
+        prefetch(later, 0)
+        prefetch(later, panel)
+        prefetch(later, 2 * panel)
+        prefetch(later, 3 * panel)
+        x, w = splat(z, values[e]), shift(weights, columns[e] * step)
+        a, b = fma(x, load(w, 0), a), fma(x, load(w, panel), b)
+        c, d = fma(x, load(w, 2 * panel), c), fma(x, load(w, 3 * panel), d)
     store(z, 0, maximum(a, floor))
     store(z, v, maximum(b, floor))
     store(z, 2 * v, maximum(c, floor))
@@ -32,35 +51,38 @@ def multiply_four(values, columns, begin, end, weights, weight_panel, bias, floo
 
 
 @inline
-def multiply_one(values, columns, begin, end, weights, bias, floor, z):
+def multiply_one(values, columns, begin, end, weights, step, bias, floor, z):
     """One panel."""
-    v = lanes(z)
     a = load(bias, 0)
     for e in range(begin, end):
-        a = fma(splat(z, values[e]), load(weights, columns[e] * v), a)
+        a = fma(splat(z, values[e]), load(weights, columns[e] * step), a)
     store(z, 0, maximum(a, floor))
 
 
 @kernel(inference=True)
 def sparse_dense_forward(values: Read.ALL, columns: INDICES_32, starts: INDICES, order: INDICES,
-                         weights: Read.COLUMNS, weight_depth, bias: Read.COLUMNS, relu,
-                         z: Write.COLUMNS, z_stride, panels, first, rows, thread, threads):
-    """`z = x @ weights + bias`, then ReLU if asked, split by columns."""
+                         weights: Read.COLUMNS, weight_step, weight_panel, bias: Read.COLUMNS,
+                         relu, z: Write.COLUMNS, z_stride, panels, first, rows, thread, threads):
+    """`z = x @ weights + bias`, then ReLU if asked, split by columns.
+
+    The weights of a column stand `weight_step` apart, its panels `weight_panel`.
+    """
     v = lanes(z)
     begin_panel, end_panel = share(panels, thread, threads)
     floor = splat(z, 0.0 if relu != 0 else -math.inf)
-    panel = weight_depth * v
     for r in range(rows):
         row = order[first + r]
         begin, end = starts[row], starts[row + 1]
         p = begin_panel
         while p < end_panel:
-            w, b, c = shift(weights, p * panel), shift(bias, p * v), shift(z, r * z_stride + p * v)
+            w, at = shift(weights, p * weight_panel), p * v
+            b, c = shift(bias, at), shift(z, r * z_stride + at)
             if p + WIDTH <= end_panel:
-                multiply_four(values, columns, begin, end, w, panel, b, floor, c)
+                multiply_four(values, columns, begin, end, w, weight_step, weight_panel, b, floor,
+                              c)
                 p += WIDTH
             else:
-                multiply_one(values, columns, begin, end, w, b, floor, c)
+                multiply_one(values, columns, begin, end, w, weight_step, b, floor, c)
                 p += 1
 
 

@@ -58,7 +58,8 @@ class InferenceProgram:
     parameters : Parameters, optional
         Where the arrays stand; laid out anew by default.
     sparse : bool
-        Whether rows come as stored elements, which the first layer, a dense one, reads.
+        Whether rows come as stored elements, which the first layer, a dense one, reads; its kernel
+        stands row by row where it is laid out anew.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype,
@@ -72,10 +73,10 @@ class InferenceProgram:
                              sum(map(_work, nodes)) + 16 * self.features)
         # Rows that are multiplied several at a time.
         self.in_tiles = all(len(node.input_shape) == 1 for node in nodes)
-        self._may_be_sparse = bool(nodes) and self.in_tiles and reads_stored_elements(nodes)
+        self.may_be_sparse = bool(nodes) and self.in_tiles and reads_stored_elements(nodes)
         self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(nodes)
         low = Lowering(computation, nodes, dtype, rows=self.block, training=False,
-                       parameters=parameters)
+                       parameters=parameters, by_rows=sparse)
         self.program, self.parameters = low.program, low.parameters
         values = {-1: sparse_input(low) if sparse else self._input(low)}
         for node in nodes:
@@ -86,7 +87,7 @@ class InferenceProgram:
 
     def of_stored_elements(self) -> InferenceProgram | None:
         """The same on rows of stored elements, with the same parameters, if the network can."""
-        if not self._may_be_sparse:
+        if not self.may_be_sparse:
             return None
         return InferenceProgram(self._computation, self.program.dtype, self.parameters, sparse=True)
 

@@ -105,9 +105,9 @@ class InferenceRun:
 
     def _run_sparse(self, x: SparseRows) -> np.ndarray:
         if self._sparse is None and (lowered := self._lowered.of_stored_elements()):
-            self._sparse = SparseInferenceRun(lowered)
+            self._sparse = SparseInferenceRun(lowered, self.params)
         if self._sparse is not None:
-            return self._sparse.run(x, self.params)
+            return self._sparse.run(x)
         return np.concatenate([np.empty((0, self.outputs), self.dtype),
                                *(self.run(part) for part in x.dense_parts())])
 
@@ -139,15 +139,16 @@ class InferenceRun:
 class SparseInferenceRun:
     """An inference program of rows of stored elements, ready as `InferenceRun`."""
 
-    def __init__(self, lowered: InferenceProgram):
+    def __init__(self, lowered: InferenceProgram, params: np.ndarray):
+        self.params = params
         self._table, self._dtype = lowered.program.table(), lowered.program.dtype
         self._outputs, self._block = lowered.outputs, lowered.block
         self._work_per_row, self._work_per_element = lowered.work_per_row, lowered.work_per_element
         self._work = -(-lowered.program.sizes.get(Segment.WORK, 0) // ALIGNMENT) * ALIGNMENT
         self._choice = CallChoice()
 
-    def run(self, x: SparseRows, params: np.ndarray) -> np.ndarray:
-        """Outputs for rows, by the numbers in the parameter segment."""
+    def run(self, x: SparseRows) -> np.ndarray:
+        """Outputs for rows."""
         rows, x = len(x), x.astype(self._dtype)
         out = np.empty((rows, self._outputs), self._dtype)
         threads = 1
@@ -161,7 +162,7 @@ class SparseInferenceRun:
         work = aligned_bytes(threads * self._work)
         # Two blocks a thread at least, so that all finish together.
         block = max(1, min(self._block, -(-rows // (2 * threads))))
-        call = (self._table.ctypes.data, *self._table.shape, params.ctypes.data,
+        call = (self._table.ctypes.data, *self._table.shape, self.params.ctypes.data,
                 x.values.ctypes.data, out.ctypes.data, out.strides[0], rows, block,
                 work.ctypes.data, self._work, contexts.ctypes.data, counter.ctypes.data)
         began, team = time.perf_counter(), threads > 1 and self._choice.next(rows)

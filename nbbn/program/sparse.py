@@ -8,10 +8,11 @@ from typing import Any
 from nbbn import operations as op
 from nbbn.errors import LayerError
 from nbbn.program.fusion import Node
-from nbbn.program.layout import padded
+from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
+from nbbn.program.weight_layouts import RowsLayout
 
 _X = Buffer("X", Segment.X)
 # The caller's `SparseRows`, and which of them the step takes.
@@ -58,9 +59,17 @@ def sparse_dense(low: Lowering, node: Node, x: SparseTensor) -> Result:
     """`z = x @ kernel + bias`."""
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
     low.add("sparse_dense_forward", **_ROWS, weights=low.block(node, "kernel"),
-            weight_depth=padded(x.width, low.dtype), bias=low.block(node, "bias"),
-            relu=int(node.relu), z=z, panels=low.panels(z.width))
+            bias=low.block(node, "bias"), relu=int(node.relu), z=z, panels=low.panels(z.width),
+            **_weight_steps(low, node))
     return Result(z, x)
+
+
+def _weight_steps(low: Lowering, node: Node) -> dict[str, int]:
+    """How far apart the weights of two columns stand, and of two panels."""
+    vector = lanes(low.dtype)
+    if isinstance(low.parameters.blocks[node.layer, "kernel"].layout, RowsLayout):
+        return {"weight_step": padded(node.width, low.dtype), "weight_panel": vector}
+    return {"weight_step": vector, "weight_panel": padded(node.input_width, low.dtype) * vector}
 
 
 def kernel_update(x: Tensor) -> tuple[str, dict[str, Any]]:
