@@ -36,7 +36,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
                contiguous: bool = True) -> Rows:
     """Rows of a numeric dtype, all finite, by scikit-learn's `validate_data`.
 
-    With `lazy` rows may be sparse, or of half precision and become an array a part at a time;
+    With `lazy` rows may be sparse, or of half precision, which become an array a part at a time;
     `contiguous` arrays are in C order.
     """
     order = "C" if contiguous else None

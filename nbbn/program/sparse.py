@@ -37,8 +37,7 @@ class SparseTensor(Tensor):
 
 
 def reads_stored_elements(nodes: list[Node]) -> bool:
-    """Whether rows of stored elements will do: where a dense layer, and nothing else, reads them.
-    """
+    """Whether rows of stored elements will do: a dense layer reads them, and nothing else."""
     readers = [node for node in nodes if -1 in node.sources]
     return (len(readers) == 1 and readers[0] is nodes[0] and not nodes[0].is_convolution
             and isinstance(nodes[0].operation, op.Dense))
