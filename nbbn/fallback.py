@@ -15,6 +15,7 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.network import Network, Weights
 from nbbn.operations import Operation, Pair, Sides, Step, Window
+from nbbn.sparse_rows import SparseRows
 
 # Numbers of the largest activation of a block: what is in memory does not grow with the rows.
 _BLOCK_NUMBERS, _BLOCK_ROWS = 1 << 21, 4096
@@ -37,14 +38,16 @@ class NumpyBlocks:
         other._weights = weights
         return other
 
-    def run(self, x: np.ndarray) -> np.ndarray:
+    def run(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Outputs `(rows, numbers of an output)` for numeric rows."""
         out = np.empty((len(x), math.prod(self._computation.output_shape)), self._dtype)
         # As the kernels do, without a word on what overflows.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             for first in range(0, len(x), self._block):
                 part = slice(first, first + self._block)
-                out[part] = self._outputs(x[part]).reshape(len(out[part]), -1)
+                rows = x[part]
+                rows = rows.toarray() if isinstance(rows, SparseRows) else rows
+                out[part] = self._outputs(rows).reshape(len(rows), -1)
         return out
 
     def _outputs(self, x: np.ndarray) -> np.ndarray:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nbbn.layers import BatchNormalization
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.sparse_rows import SparseRows
 
 # Rows whose inputs to a batch norm are in memory at once.
 _CHUNK = 4096
 
 
-def recalibrated(network: Network, x: np.ndarray) -> dict[int, dict[str, np.ndarray]]:
+def recalibrated(network: Network, x: np.ndarray | SparseRows) -> dict[int, dict[str, np.ndarray]]:
     """New `mean` and `var` of each batch norm for checked rows, by the layer's index.
 
     Layer by layer, so that each norm sees rows normalised by the new statistics of those before it.
@@ -30,10 +33,12 @@ def recalibrated(network: Network, x: np.ndarray) -> dict[int, dict[str, np.ndar
     return found
 
 
-def _statistics(network: Network, axis: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(network: Network, axis: int,
+                x: np.ndarray | SparseRows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance over all axes but `axis` of what the network makes of the rows."""
     shape = network.output_shape
-    predict = Predictor(network) if network.layers else np.asarray
+    sparse = isinstance(x, SparseRows)
+    predict: Any = Predictor(network, sparse=sparse) if network.layers else np.asarray
     count, mean, squares = 0, np.zeros(()), np.zeros(())
     for first in range(0, len(x), _CHUNK):
         outputs = np.asarray(predict(x[first : first + _CHUNK]), np.float64).reshape(-1, *shape)

@@ -13,6 +13,7 @@ from nbbn.network import Weights
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.runtime import get_num_threads
+from nbbn.sparse_rows import SparseRows
 from nbbn.thread_choice import ThreadChoice
 
 if TYPE_CHECKING:  # these import numba: only those who train need it
@@ -99,11 +100,14 @@ class Trainer:
         Whether `epoch` gets weights of rows. True: a batch's loss is the sum of its weighted losses
         over its rows, as Keras does. "mean": over the sum of its weights, and batch norms'
         statistics are weighted, as if rows were repeated.
+    sparse : bool
+        Whether `epoch` gets rows of stored elements; the network begins with a dense layer then.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
                  loss: str, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
-                 seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False):
+                 seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False,
+                 sparse: bool = False):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.kept import training_program
         from nbbn.program.runnable import TrainingRun
@@ -113,9 +117,11 @@ class Trainer:
         self.rows = _room(rows, computation)
         self.lowered = training_program(computation, self.dtype, self.rows, loss, optimizer,
                                         decay=decay, debias=debias, seed=seed,
-                                        loss_parameter=loss_parameter, weighted=weighted)
+                                        loss_parameter=loss_parameter, weighted=weighted,
+                                        sparse=sparse)
         self.params = self.lowered.parameters.memory()
-        self._steps = TrainingRun(self.lowered.program, np.dtype(source), self.params, self.rows)
+        source = self.dtype if sparse else np.dtype(source)
+        self._steps = TrainingRun(self.lowered.program, source, self.params, self.rows)
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
@@ -161,14 +167,14 @@ class Trainer:
 
     # -- work
 
-    def epoch(self, x: np.ndarray, y: np.ndarray, order: np.ndarray, edges: np.ndarray,
+    def epoch(self, x: np.ndarray | SparseRows, y: np.ndarray, order: np.ndarray, edges: np.ndarray,
               rates: np.ndarray, weights: np.ndarray | None = None,
               shrink: np.ndarray | None = None) -> Epoch:
         """Train on the rows `order` of `x` and `y`, batch by batch.
 
         Parameters
         ----------
-        x : ndarray, shape (n, ...)
+        x : ndarray, shape (n, ...), or SparseRows
             C-contiguous, of the source dtype.
         y : ndarray
             int64 labels `(n,)`, or targets of the computing dtype `(n, outputs)`; C-contiguous.
@@ -195,9 +201,15 @@ class Trainer:
         steps[:-1, 6] = sizes[1:]
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {
-            Segment.X: x, Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses,
-            Segment.HITS: hits,
+            Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits,
         }
+        if isinstance(x, SparseRows):
+            x, most = x.astype(self.dtype), x.most_stored(order, edges)
+            arrays |= {Segment.X: x.values, Segment.X_COLUMNS: x.columns,
+                       Segment.X_STARTS: x.starts, Segment.ENTRY_ROWS: np.empty(most, np.int32),
+                       Segment.ENTRIES: np.empty(most, self.dtype)}
+        else:
+            arrays[Segment.X] = x
         if weights is not None:
             arrays[Segment.WEIGHTS] = weights
         squares, penalties = self._sums(self.lowered.squares), self._sums(self.lowered.penalties)
@@ -235,7 +247,7 @@ class Trainer:
         work = self._steps.work
         return [work[b.offset : b.offset + 8 * count].view(np.float64) for b, count in buffers]
 
-    def outputs(self, x: np.ndarray) -> np.ndarray:
+    def outputs(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
         if self._predictor is None:
             self._predictor = self._inference()

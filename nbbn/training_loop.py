@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Epoch, Trainer
 
 
@@ -15,7 +16,9 @@ from nbbn.trainer import Epoch, Trainer
 class Samples:
     """Rows with their targets and weights."""
 
-    x: Any  # an array, or an object that gives one for row numbers, `rows_of_a_part` at once
+    # An array, `SparseRows`, or an object that gives an array for row numbers, `rows_of_a_part` at
+    # once.
+    x: Any
     y: np.ndarray
     row_weights: np.ndarray | None = None  # float64 `(n,)`
 
@@ -26,15 +29,19 @@ class Samples:
         weights = self.row_weights
         return Samples(self.x[which], self.y[which], None if weights is None else weights[which])
 
+    @property
+    def _are_read_as_they_are(self) -> bool:
+        return isinstance(self.x, np.ndarray | SparseRows)
+
     def as_arrays(self, order: np.ndarray) -> tuple[Samples, np.ndarray]:
         """What the kernels read some rows from, and the numbers of the rows in it."""
-        if isinstance(self.x, np.ndarray):
+        if self._are_read_as_they_are:
             return self, order
         return self[order], np.arange(len(order))
 
     def steps_of_a_part(self, edges: np.ndarray) -> int:
         """How many of the steps between the edges may be taken at once."""
-        if isinstance(self.x, np.ndarray):
+        if self._are_read_as_they_are:
             return len(edges) - 1
         return max(1, self.x.rows_of_a_part // int(np.diff(edges).max(initial=1)))
 

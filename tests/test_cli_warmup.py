@@ -21,8 +21,9 @@ pytestmark = pytest.mark.usefixtures("command_name")
 
 def kernels_of(network):
     """Names of the kernels that a network in inference is lowered to."""
-    program = InferenceProgram(network.computation(), network.dtype).program
-    return {operation.kernel for operation in program.operations}
+    lowered = InferenceProgram(network.computation(), network.dtype)
+    programs = [lowered, lowered.of_stored_elements() or lowered]
+    return {operation.kernel for one in programs for operation in one.program.operations}
 
 
 def test_inference_is_what_networks_are_lowered_to():

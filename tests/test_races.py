@@ -106,6 +106,34 @@ def test_training_with_every_loss(loss):
         assert races(program) == []
 
 
+# On rows of stored elements.
+SPARSE = {
+    "dense": [nbbn.layers.Dense(41, "relu"), nbbn.layers.Dense(3, "softmax")],
+    "norm": [
+        nbbn.layers.Dense(41), nbbn.layers.BatchNormalization(), nbbn.layers.Activation("relu"),
+        nbbn.layers.Dense(3, "softmax"),
+    ],
+    "logits alone": [nbbn.layers.Dense(3, "softmax")],
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_training_on_stored_elements(name):
+    for label, (optimizer, settings, _) in SETTINGS.items():
+        program = lowered(
+            SPARSE[name], (50,), "softmax_cross_entropy", optimizer, sparse=True, **settings
+        )
+        names = [op.kernel for op in program.operations]
+        assert {"sort_by_column", "sparse_dense_forward"} <= set(names)
+        assert any(kernel.startswith("sparse_update_") for kernel in names)
+        assert races(program) == [], label
+        table = table_of(program)
+        for i in np.flatnonzero(table[:, 1] & BARRIER):
+            changed = table.copy()
+            changed[i, 1] &= ~BARRIER
+            assert races(program, changed), (label, i, str(program.operations[i]))
+
+
 NOISE = [
     nbbn.layers.Dense(9), nbbn.layers.Dropout(0.3), nbbn.layers.GaussianNoise(0.1),
     nbbn.layers.Dense(3, "softmax"),
@@ -134,14 +162,15 @@ def test_inference(name):
     own and to its outputs only.
     """
     for shape, layers in INFERENCE[name]:
-        program = InferenceProgram(computation(layers, shape).inference, F32).program
-        assert races(program, rows=ROWS[:1], own_places=False) == []
-        for op in program.operations:
-            for operand, access in KERNELS[op.kernel].buffers().items():
-                if access.writes:
-                    assert op.operands[operand].segment in (
-                        Segment.WORK, Segment.OUT, Segment.PRIVATE,
-                    ), str(op)
+        whole = InferenceProgram(computation(layers, shape).inference, F32)
+        for program in (whole.program, (whole.of_stored_elements() or whole).program):
+            assert races(program, rows=ROWS[:1], own_places=False) == []
+            for op in program.operations:
+                for operand, access in KERNELS[op.kernel].buffers().items():
+                    if access.writes:
+                        assert op.operands[operand].segment in (
+                            Segment.WORK, Segment.OUT, Segment.PRIVATE,
+                        ), str(op)
 
 
 def test_functions_of_arrays(monkeypatch, rng):

@@ -16,6 +16,8 @@ from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.folded_model import FoldedModel
 from nbbn.layers import Dense
 from nbbn.network import Network
+from nbbn.predictor import Predictor
+from nbbn.sparse_rows import SparseRows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,9 +80,13 @@ def _run_once(purpose: str, dtype: np.dtype) -> None:
 
     x = np.random.default_rng(0).standard_normal((1000, 256)).astype(dtype)
     weights = {"kernel": np.zeros((256, 256), dtype), "bias": np.zeros(256, dtype)}
-    folded = FoldedModel(Network((Dense(256),), (256,), [weights], dtype))
-    folded.predict(x[:1])
-    folded.predict(x)
+    network = Network((Dense(256),), (256,), [weights], dtype)
+    folded, of_elements = FoldedModel(network), Predictor(network, sparse=True)
+    columns = np.tile(np.arange(256, dtype=np.int32), len(x))
+    stored = SparseRows(x.reshape(-1), columns, np.arange(0, x.size + 1, 256), 256)
+    for count in (1, len(x)):
+        folded.predict(x[:count])
+        of_elements(stored[:count])
     if purpose != "inference":
         model = MLPClassifier((256,), max_iter=1, batch_size=500, random_state=0)
         model.fit(x, np.arange(1000) % 3).predict(x)

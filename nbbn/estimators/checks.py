@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.estimators.lazy_rows import LazyRows, Rows
 from nbbn.inputs import all_finite, readable
+from nbbn.sparse_rows import MOST_COLUMNS, SparseRows
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
                contiguous: bool = True) -> Rows:
     """Rows of a numeric dtype, all finite, by scikit-learn's `validate_data`.
 
-    With `lazy` rows may be sparse, or of half precision, and become an array a part at a time;
+    With `lazy` rows may be sparse, or of half precision, which become an array a part at a time;
     `contiguous` arrays are in C order.
     """
     order = "C" if contiguous else None
@@ -45,9 +46,9 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     X = validate_data(estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
                       ensure_all_finite=False, skip_check_array=_are_plain_rows(X))
     if scipy.sparse.issparse(X):
-        name = "uint8" if X.dtype == bool else X.dtype.name
-        _check_finite(estimator, X.data)
-        return LazyRows(X, name if name in SOURCE_DTYPES else "float64")
+        rows = _sparse_rows(X)
+        _check_finite(estimator, rows.values)
+        return rows
     if lazy and X.dtype == np.float16:
         _check_finite(estimator, X)
         return LazyRows(X, "float64")
@@ -64,6 +65,29 @@ def _are_plain_rows(X: Any) -> bool:
             and X.size > 0 and X.flags.c_contiguous)
 
 
+def _sparse_rows(X: Any) -> SparseRows:
+    """A CSR matrix as the kernels read it; ValueError where its arrays do not fit each other."""
+    if X.shape[1] > MOST_COLUMNS:
+        raise ValueError(f"X has {X.shape[1]} columns: sparse rows may have {MOST_COLUMNS}; "
+                         "hash them into fewer")
+    # An object of our own: what it finds out about its arrays the caller may have changed since.
+    own = scipy.sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
+    try:
+        own.check_format(full_check=True)
+    except ValueError as err:
+        raise ValueError(f"X is no valid sparse matrix: {err}") from None
+    if not own.has_canonical_format:
+        # By way of columns: sorting row by row takes several times as long.
+        own = own.tocsc().tocsr() if own.nnz > own.shape[1] else own.copy()
+        own.sum_duplicates()
+    name = "uint8" if own.dtype == bool else own.dtype.name
+    return SparseRows(
+        np.ascontiguousarray(own.data, name if name in SOURCE_DTYPES else "float64"),
+        np.ascontiguousarray(own.indices, np.int32), np.ascontiguousarray(own.indptr, np.int64),
+        own.shape[1],
+    )  # fmt: skip
+
+
 def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
     if not all_finite(values):  # scikit-learn's slow look finds out what is wrong
         assert_all_finite(values, estimator_name=type(estimator).__name__, input_name="X")
@@ -71,8 +95,8 @@ def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
 
 def check_range(x: Rows, dtype: np.dtype) -> None:
     """ValueError for numbers that are finite, but not in the dtype that is computed in."""
-    values: Any = x.source if isinstance(x, LazyRows) else x
-    values = values.data if scipy.sparse.issparse(values) else values
+    values = x.source if isinstance(x, LazyRows) else x
+    values = values.values if isinstance(values, SparseRows) else values
     if values.dtype.kind != "f" or values.dtype.itemsize <= dtype.itemsize or not values.size:
         return
     largest = max(values.max(), -values.min())

@@ -1,4 +1,4 @@
-"""Rows that are not an array as the kernels read it: they become one a part at a time."""
+"""Rows of any kind: arrays, sparse ones, and those of a dtype that the kernels do not read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-# Bytes of rows that are dense at once.
-PART_BYTES = 8 << 20
+from nbbn.sparse_rows import DENSE_BYTES, SparseRows
+
+# Bytes of rows that are arrays at once.
+PART_BYTES = DENSE_BYTES
 # Parts of so many rows end where the kernels' tiles do, so that they have the bits of the whole.
 WHOLE_TILES = 64
 
 
 class LazyRows:
-    """CSR rows, or rows of a dtype that the kernels do not read.
+    """Rows of a dtype that the kernels do not read; they become arrays a part at a time.
 
     Indexed by a slice or by row numbers they give a C-contiguous array of `dtype`.
     """
@@ -27,18 +29,15 @@ class LazyRows:
         return self.shape[0]
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        part = self.source[which]
-        if hasattr(part, "toarray"):
-            part = part.toarray()
-        return np.ascontiguousarray(part, dtype=self.dtype)
+        return np.ascontiguousarray(self.source[which], dtype=self.dtype)
 
     @property
     def rows_of_a_part(self) -> int:
-        """How many rows are made dense at once."""
+        """How many rows become arrays at once."""
         return max(1, PART_BYTES // max(1, self.shape[1] * self.dtype.itemsize))
 
 
-Rows = np.ndarray | LazyRows
+Rows = np.ndarray | LazyRows | SparseRows
 
 
 def select(x: Rows, which: np.ndarray) -> Rows:
@@ -48,6 +47,9 @@ def select(x: Rows, which: np.ndarray) -> Rows:
 
 def parts(x: Rows) -> Iterator[np.ndarray]:
     """All rows, as arrays that the kernels read."""
+    if isinstance(x, SparseRows):
+        yield from x.dense_parts()
+        return
     if not isinstance(x, LazyRows):
         yield x
         return
@@ -55,8 +57,10 @@ def parts(x: Rows) -> Iterator[np.ndarray]:
         yield x[first : first + x.rows_of_a_part]
 
 
-def outputs_of(run: Callable[[np.ndarray], np.ndarray], x: Rows) -> np.ndarray:
+def outputs_of(run: Callable[[Any], np.ndarray], x: Rows) -> np.ndarray:
     """What `run`, converting thousands of rows at once, makes of them; of wide ones in parts."""
+    if isinstance(x, SparseRows):
+        return run(x)
     step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
     as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
     if as_they_are or step >= len(x):

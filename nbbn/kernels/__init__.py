@@ -20,6 +20,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_images,
     norm_rows,
     pool,
+    sparse,
     update,
 )
 from nbbn.kernels.registry import KERNELS  # noqa: E402

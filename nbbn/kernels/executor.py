@@ -178,6 +178,25 @@ def run_blocks_alone(table, params, x, out, work_bytes, block):
     keep(memory, counter)
 
 
+# On rows of stored elements, whose arrays the contexts name beforehand; all arguments are integers.
+
+
+@functools.partial(_Lazy, parallel=True)
+def run_sparse_blocks(program, operations, width, params, x, out, out_stride, rows, block, work,
+                      work_bytes, contexts, counter, threads):
+    for t in prange(threads):
+        run_some_blocks(program, operations, width, params, x, 0, out, out_stride, rows,
+                        work + int64(t) * work_bytes, block, contexts + int64(t) * CONTEXT_BYTES,
+                        counter)
+
+
+@_Lazy
+def run_sparse_blocks_alone(program, operations, width, params, x, out, out_stride, rows, block,
+                            work, work_bytes, contexts, counter, threads):
+    run_some_blocks(program, operations, width, params, x, 0, out, out_stride, rows, work, block,
+                    contexts, counter)
+
+
 @inline
 def bind(context, x, y, out, gamma, beta, state, work):
     """Base addresses of a call on the caller's arrays."""

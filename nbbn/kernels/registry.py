@@ -78,11 +78,12 @@ class Write:
     STEPS, ALONE, GRID = Access(True, "steps"), Access(True, "alone"), Access(True, "grid")
     GRID_F64 = Access(True, "grid", "float64")
     COLUMNS_F64, ROWS_F64 = Access(True, "columns", "float64"), Access(True, "rows", "float64")
-    ALONE_F64 = Access(True, "alone", "float64")
+    ALONE_F64, ALONE_I64, ALONE_I32 = (Access(True, "alone", d)
+                                       for d in ("float64", "int64", "int32"))
 
 
-INDICES, SOURCE = Access(False, "all", "int64"), Access(False, "all", "source")
-BYTES = Access(False, "all", "uint8")
+INDICES, INDICES_32 = Access(False, "all", "int64"), Access(False, "all", "int32")
+SOURCE, BYTES = Access(False, "all", "source"), Access(False, "all", "uint8")
 
 
 def named_apart(function):
@@ -174,7 +175,7 @@ class Kernel:
         name = self.name if source is None else f"{self.name}_{source}"
         text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
         names = {"__name__": self.function.__module__, "body": self.body}
-        names |= {"int64": numba.int64, "float64": numba.float64, "uint8": numba.uint8}
+        names |= {name: getattr(numba, name) for name in ("int32", "int64", "float64", "uint8")}
         names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
         if source is not None:
             names[source] = getattr(numba, source)

@@ -8,11 +8,13 @@ tile computes it: the bits do not depend on the split.
 from __future__ import annotations
 
 from nbbn.kernels.registry import inline
-from nbbn.kernels.simd import REGISTERS, lanes, multiply_strip, multiply_tile, shift
+from nbbn.kernels.simd import REGISTERS, VECTOR_BYTES, lanes, multiply_strip, multiply_tile, shift
 
 # Rows of the main tile, two panels wide. 32 registers: 16 accumulators, 239 GFLOP/s on a Zen 5 core
 # where 14 x 2 gives 248 but divides fewer sizes. 16 registers: 12 accumulators.
 HEIGHT = 8 if REGISTERS == 32 else 6
+# Columns of `x` whose gradients are summed at once, against two panels: they divide a vector.
+UPDATE_HEIGHT = 8 if VECTOR_BYTES == 64 else 4
 # Panels of a one-row tile: as many accumulators as hide the latency of an FMA.
 WIDTH = 8
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 
-from nbbn.kernels.registry import Read, Real, Write, inline, kernel
+from nbbn.kernels.registry import INDICES, INDICES_32, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import (
-    VECTOR_BYTES,
     fma,
     lanes,
     load,
@@ -27,11 +26,11 @@ from nbbn.kernels.simd import (
     total,
     where_positive,
 )
+from nbbn.kernels.sparse import sparse_update
 from nbbn.kernels.team import grid_part, share, share_grid
+from nbbn.kernels.tile import UPDATE_HEIGHT
 from nbbn.kernels.window import clear
 
-# Columns of `x` whose gradients are summed at once, against two panels: they divide a vector.
-UPDATE_HEIGHT = 8 if VECTOR_BYTES == 64 else 4
 TILE_VECTORS = 2 * UPDATE_HEIGHT
 
 
@@ -215,7 +214,7 @@ def gradient_tile(x, x_row, rows, dz, dz_stride, start, out, out_panel, tall, wi
 
 
 def optimizer(function):
-    """Register `update_NAME` and `dense_update_NAME` of one optimiser."""
+    """Register `update_NAME`, `dense_update_NAME` and `sparse_update_NAME` of one optimiser."""
     step = inline(function)
 
     @kernel(name=f"update_{step.__name__}")
@@ -236,6 +235,14 @@ def optimizer(function):
         dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slots, gradient,
                      constants, decay, squares, panels, depth_parts, chunk, rows, rate, mass,
                      thread, threads)
+
+    @kernel(name=f"sparse_update_{step.__name__}")
+    def sparse(ends: INDICES, entry_rows: INDICES_32, entries: Read.ALL, depth, dz: Read.COLUMNS,
+               dz_stride, weights: Write.COLUMNS, slots: Write.COLUMNS, constants: Read.ALL,
+               decay: Real, squares: Write.COLUMNS_F64, panels, rows, rate, mass, thread, threads):
+        """The same on rows of stored elements."""
+        sparse_update(step, ends, entry_rows, entries, depth, dz, dz_stride, weights, slots,
+                      constants, decay, squares, panels, rows, rate, mass, thread, threads)
 
     return step
 

@@ -18,6 +18,7 @@ from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.sparse import SparseTensor, sparse_dense
 from nbbn.program.tensors import Tensor, as_view
 
 # Kinds of pools -> their kernels.
@@ -28,6 +29,8 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     """`z = x @ kernel + bias`; on rows of several axes a convolution of single pixels."""
     if node.is_convolution:
         return convolve(low, node, x)
+    if isinstance(x, SparseTensor):
+        return sparse_dense(low, node, x)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
     common: dict[str, Any] = {
         "x": x, "weights": low.block(node, "kernel"), "weight_depth": padded(x.width, low.dtype),

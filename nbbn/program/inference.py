@@ -16,6 +16,7 @@ from nbbn.program.fusion import Node, fuse
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.parameters import Parameters
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.sparse import reads_stored_elements, sparse_input
 from nbbn.program.tensors import Tensor
 
 # Rows of a block: its activations stay in a core's own caches, its weights are read once a block.
@@ -56,26 +57,39 @@ class InferenceProgram:
         float32 or float64.
     parameters : Parameters, optional
         Where the arrays stand; laid out anew by default.
+    sparse : bool
+        Whether rows come as stored elements, which the first layer, a dense one, reads; its kernel
+        stands row by row where it is laid out anew.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype,
-                 parameters: Parameters | None = None):
+                 parameters: Parameters | None = None, *, sparse: bool = False):
         nodes = fuse(computation, training=False)
+        self._computation = computation
         self.features = math.prod(computation.input_shape)
         self.outputs = math.prod(computation.output_shape)
-        self.work_per_row = sum(node.work for node in nodes) + 16 * self.features
+        self.work_per_element = nodes[0].width if sparse else 0
+        self.work_per_row = (sum(node.work for node in nodes[1:]) if sparse else
+                             sum(node.work for node in nodes) + 16 * self.features)
         # Rows that are multiplied several at a time.
         self.in_tiles = all(len(node.input_shape) == 1 for node in nodes)
+        self.may_be_sparse = bool(nodes) and self.in_tiles and reads_stored_elements(nodes)
         self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(nodes)
         low = Lowering(computation, nodes, dtype, rows=self.block, training=False,
-                       parameters=parameters)
+                       parameters=parameters, by_rows=sparse)
         self.program, self.parameters = low.program, low.parameters
-        values = {-1: self._input(low)}
+        values = {-1: sparse_input(low) if sparse else self._input(low)}
         for node in nodes:
             (x,) = (values[source] for source in node.sources)
             values[node.index] = FORWARD[type(node.operation)](low, node, x).y
         self._output(low, values[len(nodes) - 1])
         self.program.share_memory(Segment.WORK)
+
+    def of_stored_elements(self) -> InferenceProgram | None:
+        """The same on rows of stored elements, with the same parameters, if the network can."""
+        if not self.may_be_sparse:
+            return None
+        return InferenceProgram(self._computation, self.program.dtype, self.parameters, sparse=True)
 
     def _input(self, low: Lowering) -> Tensor:
         """The caller's rows: dense layers and convolutions read them where they are."""

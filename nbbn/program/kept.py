@@ -48,7 +48,8 @@ def training_program(computation: Computation, dtype: np.dtype, rows: int, loss:
                                                         **settings)))
 
 
-def inference_program(computation: Computation, dtype: np.dtype) -> InferenceProgram:
+def inference_program(computation: Computation, dtype: np.dtype, *,
+                      sparse: bool = False) -> InferenceProgram:
     """`InferenceProgram` of these arguments, not to be changed."""
-    wanted = f"inference {(computation, dtype.name)}"
-    return _made(_Wanted(wanted, lambda: InferenceProgram(computation, dtype)))
+    wanted = f"inference {(computation, dtype.name, sparse)}"
+    return _made(_Wanted(wanted, lambda: InferenceProgram(computation, dtype, sparse=sparse)))

@@ -51,8 +51,12 @@ def pack_kernel(kernel: np.ndarray, out: np.ndarray) -> None:
 
 def unpack_kernel(panels: np.ndarray, depth: int, units: int) -> np.ndarray:
     """The inverse of `pack_kernel`: a new C-contiguous array of shape `(depth, units)`."""
-    whole = panels.transpose(1, 0, 2).reshape(panels.shape[1], -1)
-    return np.ascontiguousarray(whole[:depth, :units])
+    kernel = np.empty((depth, units), panels.dtype)
+    v = panels.shape[2]
+    for panel in range(panels.shape[0]):
+        columns = kernel[:, panel * v : (panel + 1) * v]
+        columns[:] = panels[panel, :depth, : columns.shape[1]]
+    return kernel
 
 
 # Memory that fills a good part of an L2 is taken in huge pages, where the system has them (NumPy

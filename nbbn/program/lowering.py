@@ -63,14 +63,15 @@ class Lowering:
         Whether a backward pass follows: then values stay, working memory begins as zeros, and
         threads share rows in blocks.
     parameters : Parameters, optional
-        Where the arrays stand; laid out anew by default.
+        Where the arrays stand; laid out anew by default, `by_rows` if so wished.
     """
 
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
-                 training: bool, parameters: Parameters | None = None):
+                 training: bool, parameters: Parameters | None = None, by_rows: bool = False):
         self.computation, self.nodes = computation, nodes
         self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
-        self.parameters = parameters or Parameters(self.program, computation.arrays, self.nodes)
+        self.parameters = parameters or Parameters(self.program, computation.arrays, self.nodes,
+                                                   by_rows=by_rows)
         self.blocks = self._training_blocks() if training else 1
         self.scratch = self._scratch()
 

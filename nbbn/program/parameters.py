@@ -77,10 +77,14 @@ class Parameters:
     arrays : tuple of dict
         What each layer declares.
     nodes : list of Node
+    by_rows : bool
+        Whether the first dense kernel stands row by row, as it does in the user's array: where few
+        of its rows are read, and nothing but that is done with them.
     """
 
-    def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node]):
-        self.dtype = program.dtype
+    def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
+                 *, by_rows: bool = False):
+        self.dtype, self._by_rows = program.dtype, by_rows
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[int, Block] = {}
         self._program, self._arrays = program, arrays
@@ -98,6 +102,8 @@ class Parameters:
         size = window_of(operation).size
         if isinstance(operation, op.ConvolveDepthwise):
             return RowsLayout((*size, channels, operation.multiplier), size[0] * size[1])
+        if not node.is_convolution and self._by_rows and node.index == 0:
+            return RowsLayout((channels, units), channels)
         if not node.is_convolution:
             return MatrixLayout(channels, units)
         return ConvLayout(

@@ -35,6 +35,11 @@ class Segment(IntEnum):
     BETA = 9
     PRIVATE = 10  # working memory that each thread has for itself
     WEIGHTS = 11  # of the caller's rows
+    # Of rows of stored elements, whose values are X, and of a step's elements sorted by column.
+    X_COLUMNS = 12
+    X_STARTS = 13
+    ENTRY_ROWS = 14
+    ENTRIES = 15
 
 
 @dataclass(frozen=True)

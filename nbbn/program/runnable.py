@@ -13,8 +13,9 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
-from nbbn.program.program import Program, Segment
+from nbbn.program.program import ALIGNMENT, Program, Segment
 from nbbn.program.splits import split
+from nbbn.sparse_rows import SparseRows
 from nbbn.thread_choice import CallChoice
 
 
@@ -120,9 +121,13 @@ class InferenceRun:
         self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
         self._work = lowered.program.sizes.get(Segment.WORK, 0)
         self._choice = CallChoice()
+        self._lowered = lowered
+        self._sparse: SparseInferenceRun | None = None  # made when first asked for
 
-    def run(self, x: np.ndarray) -> np.ndarray:
+    def run(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Outputs for numeric rows of any shape, a row each."""
+        if isinstance(x, SparseRows):
+            return self._run_sparse(x)
         rows = len(x)
         if x.ndim != 2:
             x = x.reshape(rows, -1)
@@ -134,6 +139,14 @@ class InferenceRun:
             part = slice(first, first + _CONVERTED_ROWS)
             self._fill(np.array(x[part], self.dtype, order="C"), out[part])
         return out
+
+    def _run_sparse(self, x: SparseRows) -> np.ndarray:
+        if self._sparse is None and (lowered := self._lowered.of_stored_elements()):
+            self._sparse = SparseInferenceRun(lowered, self.params)
+        if self._sparse is not None:
+            return self._sparse.run(x)
+        return np.concatenate([np.empty((0, self.outputs), self.dtype),
+                               *(self.run(part) for part in x.dense_parts())])
 
     def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
         """Outputs into `out`; both of the program's dtype.
@@ -158,6 +171,45 @@ class InferenceRun:
         if not team:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
         self._choice.note(rows, team, time.perf_counter() - began)
+
+
+class SparseInferenceRun:
+    """An inference program of rows of stored elements, ready as `InferenceRun`."""
+
+    def __init__(self, lowered: InferenceProgram, params: np.ndarray):
+        self.params = params
+        self._table, self._dtype = lowered.program.table(), lowered.program.dtype
+        self._outputs, self._block = lowered.outputs, lowered.block
+        self._work_per_row, self._work_per_element = lowered.work_per_row, lowered.work_per_element
+        self._work = -(-lowered.program.sizes.get(Segment.WORK, 0) // ALIGNMENT) * ALIGNMENT
+        self._choice = CallChoice()
+
+    def run(self, x: SparseRows) -> np.ndarray:
+        """Outputs for rows."""
+        rows, x = len(x), x.astype(self._dtype)
+        out = np.empty((rows, self._outputs), self._dtype)
+        threads = 1
+        if rows * self._work_per_row + x.stored * self._work_per_element > _WORTH_A_TEAM:
+            threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
+        order, counter = np.arange(rows), np.zeros(1, np.int64)
+        contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
+        for segment, array in ((Segment.X_COLUMNS, x.columns), (Segment.X_STARTS, x.starts),
+                               (Segment.ORDER, order)):
+            contexts[:, BASES + segment] = array.ctypes.data
+        work = aligned_bytes(threads * self._work)
+        # Two blocks a thread at least, so that all finish together.
+        block = max(1, min(self._block, -(-rows // (2 * threads))))
+        call = (self._table.ctypes.data, *self._table.shape, self.params.ctypes.data,
+                x.values.ctypes.data, out.ctypes.data, out.strides[0], rows, block,
+                work.ctypes.data, self._work, contexts.ctypes.data, counter.ctypes.data)
+        began, team = time.perf_counter(), threads > 1 and self._choice.next(rows)
+        if team:
+            team = runtime.run_if_free(threads, executor.run_sparse_blocks, *call)
+        if not team:
+            executor.run_sparse_blocks_alone(*call, 1)
+        if threads > 1:
+            self._choice.note(rows, team, time.perf_counter() - began)
+        return out
 
 
 def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.errors import LayerError
-from nbbn.kernels.update import UPDATE_HEIGHT
+from nbbn.kernels.tile import UPDATE_HEIGHT
 from nbbn.losses import RECORDS, LossRecord
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -21,6 +21,7 @@ from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.sparse import sparse_input
 from nbbn.program.tensors import Tensor
 from nbbn.program.training_forward import FORWARD
 from nbbn.program.training_lowering import TrainingLowering
@@ -71,7 +72,8 @@ class TrainingProgram:
 
 def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: str,
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
-                   loss_parameter: float = 1.0, weighted: bool | str = False) -> TrainingProgram:
+                   loss_parameter: float = 1.0, weighted: bool | str = False,
+                   sparse: bool = False) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -95,11 +97,13 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         Read by losses that have one, such as Huber's `delta`.
     weighted : bool or "mean"
         Whether rows have weights; with "mean" batch norms' statistics are weighted too.
+    sparse : bool
+        Whether rows come as stored elements, which the first layer, a dense one, reads.
 
     Raises
     ------
     LayerError
-        For a network that cannot be trained by this loss.
+        For a network that cannot be trained by this loss, or on such rows.
     """
     record = RECORDS[loss]
     nodes = _up_to_the_loss(computation, record)
@@ -107,7 +111,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         computation, nodes, dtype, rows=rows, optimizer=optimizer, decay=decay, debias=debias,
         seed=seed, weighted=weighted,
     )  # fmt: skip
-    x = _gather_input(low)
+    x = sparse_input(low) if sparse else _gather_input(low)
     if weighted:
         low.shares = low.program.buffer("shares", Segment.WORK, rows)
         low.add("gather_shares", weights=_WEIGHTS, order=_ORDER, shares=low.shares)

@@ -14,6 +14,7 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Lowering
 from nbbn.program.parameters import Block
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.sparse import SparseTensor, kernel_update
 from nbbn.program.tensors import Tensor
 
 # Bytes of a dense layer's rows that are multiplied at a time for its kernel's gradient, half of a
@@ -21,9 +22,9 @@ from nbbn.program.tensors import Tensor
 _CHUNK_BYTES, _LEAST_CHUNK = 1 << 20, 64
 
 
-def _chunk(rows: int, row_bytes: int) -> int:
+def _chunk(rows: int, x: Tensor, dtype: np.dtype) -> int:
     """Rows of a chunk: as even chunks as fit, in groups of eight."""
-    chunks = -(-rows // max(_LEAST_CHUNK, _CHUNK_BYTES // row_bytes))
+    chunks = -(-rows // max(_LEAST_CHUNK, _CHUNK_BYTES // (x.width * dtype.itemsize)))
     return -(-rows // (8 * chunks)) * 8
 
 
@@ -79,29 +80,30 @@ class Updates:
     def dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
-        chunk = _chunk(low.rows, x.width * low.dtype.itemsize)
         bounded = self._clips or self._array(node, "kernel").penalised
-        gradient = low.block(node, "kernel")  # which is not read where there is one chunk
-        if bounded or low.rows > chunk:
-            gradient = self._gradient_of(node, "kernel")
         count = low.panels(x.width) * panels
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, count, itemsize=8)
+        update, source = kernel_update(x)
         common: dict[str, Any] = {
-            "x": x, "depth": x.width, "dz": dz, "weights": low.block(node, "kernel"),
-            "squares": squares, "panels": panels, "constants": self._constants,
-            "decay": self._decay, "chunk": chunk, "gradient": gradient,
-            "depth_parts": 1,
+            **source, "dz": dz, "weights": low.block(node, "kernel"), "squares": squares,
+            "panels": panels, "constants": self._constants, "decay": self._decay,
         }
+        gradient = low.block(node, "kernel")  # which is not read where there is one chunk
+        chunk = low.rows if isinstance(x, SparseTensor) else _chunk(low.rows, x, low.dtype)
+        if bounded or low.rows > chunk:
+            gradient = self._gradient_of(node, "kernel")
+        if not isinstance(x, SparseTensor):
+            common |= {"chunk": chunk, "gradient": gradient, "depth_parts": 1}
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
             self.squares.append((squares, count))
             if bounded:
-                low.add("dense_update_gradient", slots=gradient, **common)
+                low.add(f"{update}_gradient", slots=gradient, **common)
                 self.train(node, "kernel", gradient, vectors)
             else:
                 self._shrink(low.block(node, "kernel"), vectors)
                 slots = self._slots(node, "kernel")
-                low.add(f"dense_update_{self._optimizer.kernel}", slots=slots, **common)
+                low.add(f"{update}_{self._optimizer.kernel}", slots=slots, **common)
         if self.trains_bias(node):
             items = panels * lanes(low.dtype)
             gradient = low.program.buffer(f"dbias{node.index}", Segment.WORK, items)

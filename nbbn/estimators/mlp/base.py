@@ -26,6 +26,7 @@ from nbbn.formats.content import labels_to_json
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
+from nbbn.sparse_rows import SparseRows
 
 
 class _OfLayer:
@@ -41,6 +42,13 @@ class _OfLayer:
         return self._estimator.get_feature_names_out(layer=self._layer)
 
 
+def _copied(x: np.ndarray | SparseRows, dtype: np.dtype) -> np.ndarray:
+    """The rows themselves, which are the activations of the input."""
+    if isinstance(x, SparseRows):
+        return x.astype(dtype).toarray()
+    return np.array(x, dtype, order="C")
+
+
 class Activations(Fitted):
     """What the layers of a fitted MLP make of rows.
 
@@ -54,22 +62,22 @@ class Activations(Fitted):
         with self._own_threads():
             X = checks.check_rows(self, X, reset=False, contiguous=False)
             checks.check_range(X, self._dtype)
-            return outputs_of(self._predictor(layer), X)
+            return outputs_of(self._predictor(layer, isinstance(X, SparseRows)), X)
 
-    def _predictor(self, layer: int) -> Any:
+    def _predictor(self, layer: int, sparse: bool) -> Any:
         """The compiled network up to a layer; anew when an attribute holds another array."""
         held_norms = (a for name in networks.NORM_ATTRIBUTES for a in getattr(self, name))
         arrays = [*(a for a in held_norms if a is not None), *self.coefs_, *self.intercepts_]
-        held, predictor = self._predictors.get(layer, ([], None))
+        held, predictor = self._predictors.get((layer, sparse), ([], None))
         if len(held) != len(arrays) or any(a is not b for a, b in zip(held, arrays)):
             network = self.network()
             if layer != -1:
                 end = self._architecture.until(layer)
                 layers, weights = network.layers[:end], network.weights[:end]
                 network = Network(layers, network.input_shape, weights, network.dtype)
-            copies = partial(np.array, dtype=network.dtype, order="C")
-            predictor = Predictor(network) if network.layers else copies
-            self._predictors[layer] = arrays, predictor
+            copies = partial(_copied, dtype=network.dtype)
+            predictor = Predictor(network, sparse=sparse) if network.layers else copies
+            self._predictors[layer, sparse] = arrays, predictor
         return predictor
 
     def transform(self, X: Any, layer: int = -2) -> Any:
@@ -148,8 +156,9 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The input data. float32 rows are computed in float32, all others in float64, unless
-            `dtype` says otherwise; integers are converted batch by batch, sparse rows become dense
-            a few thousand at a time.
+            `dtype` says otherwise; integers are converted batch by batch, sparse rows (of any
+            format; sorted CSR is not copied) are read by their stored elements and never become
+            dense.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The target values: class labels or an indicator matrix in classification, real numbers
             in regression.

@@ -75,5 +75,5 @@ class Fitted(Parameters):
     _training: dict[str, Any] | None  # solver, optimiser's state and steps, for `partial_fit`
     # The compiled step of the last `partial_fit`, and what it was compiled for.
     _trainer: tuple[Any, Any] | None
-    # Compiled networks up to a layer, with the arrays that they were made from.
-    _predictors: dict[int, tuple[list[np.ndarray], Any]]
+    # Compiled networks up to a layer, for sparse rows or not, with the arrays they were made from.
+    _predictors: dict[tuple[int, bool], tuple[list[np.ndarray], Any]]

@@ -24,6 +24,7 @@ from nbbn.estimators.mlp.rates import Rates, optimizer_of
 from nbbn.estimators.mlp.rules import hidden_sizes
 from nbbn.network import Weights
 from nbbn.progress import fit_reporter
+from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Trainer, batches
 from nbbn.training_loop import Loop, Samples
 from nbbn.warning import warn
@@ -200,7 +201,8 @@ class Fitting:
         rows, source = int(np.diff(edges).max()), data.samples.x.dtype
         decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
         weighted = False if data.samples.row_weights is None else "mean"
-        kind = (architecture, data.dtype, source, task.engine_loss, decay, state.seed,
+        sparse = isinstance(data.samples.x, SparseRows)
+        kind = (architecture, data.dtype, source, sparse, task.engine_loss, decay, state.seed,
                 task.level, weighted, type(optimizer), optimizer.constants(),
                 optimizer.global_clipnorm)
         held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
@@ -210,7 +212,8 @@ class Fitting:
         else:
             self.trainer = Trainer(architecture.computation, data.dtype, source, rows,
                                    task.engine_loss, optimizer, decay=decay, debias=True,
-                                   seed=state.seed, loss_parameter=task.level, weighted=weighted)
+                                   seed=state.seed, loss_parameter=task.level, weighted=weighted,
+                                   sparse=sparse)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps

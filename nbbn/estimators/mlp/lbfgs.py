@@ -14,6 +14,7 @@ from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
+from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Trainer
 from nbbn.training_loop import Samples
 
@@ -66,12 +67,14 @@ class Objective:
     def trainer(self, loss: str, level: float) -> Trainer:
         """A trainer in float64, whose batch norms' statistics are those of the last vector."""
         whole, x = self.architecture.of_whole_batches, self.samples.x
-        self._part = len(x)
+        self._part, sparse = len(x), isinstance(x, SparseRows)
         if not self.architecture.has_norm:
-            self._part = max(1, min(self._part, _PART, _PART_BYTES // (8 * x.shape[1])))
+            dense = len(x) if sparse else _PART_BYTES // (8 * x.shape[1])
+            self._part = max(1, min(self._part, _PART, dense))
         self._trainer = Trainer(whole, np.dtype("float64"), x.dtype, self._part, loss, Gradients(),
                                 loss_parameter=level,
-                                weighted=False if self.samples.row_weights is None else "mean")
+                                weighted=False if self.samples.row_weights is None else "mean",
+                                sparse=sparse)
         self._trainer.upload(self.weights)
         return self._trainer
 
