@@ -192,13 +192,12 @@ class Trainer:
         from nbbn.program.program import Segment
 
         start, sizes = time.perf_counter(), np.diff(edges)
-        steps = np.zeros((len(edges) - 1, STEP_WORDS), np.int64)
+        steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
         steps[:, 0], steps[:, 1] = sizes, edges[:-1]
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
         steps[:, 5] = self._masses(weights, order, edges, sizes).view(np.int64)
-        steps[:-1, 6] = sizes[1:]
         losses, hits = np.empty(len(order)), np.zeros(len(order))
         arrays = {
             Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits,

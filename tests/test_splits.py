@@ -132,7 +132,7 @@ def test_sixteen_threads_have_work_where_there_are_eight_panels():
     program = lowered(MNIST, 784, 256).program
     by_columns, chosen = program, split(program, 256, 16)
     parts = parts_of(chosen)
-    assert parts[0][0] == "dense_forward_ahead" and parts[0][1] > 1
+    assert parts[0][0] == "dense_forward_panels" and parts[0][1] > 1
     assert parts[-1][0] == "dense_update_adam" and parts[-1][1] > 1
     assert step_seconds(chosen, 256, 16) < 0.7 * step_seconds(by_columns, 256, 16)
 

@@ -7,92 +7,47 @@ depend on it.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import BYTES, INDICES, Read, Write, inline, kernel
-from nbbn.kernels.simd import (
-    ROWS_AHEAD,
-    lanes,
-    load,
-    multiply_tile_ahead,
-    shift,
-    stack,
-    store,
-)
+from nbbn.kernels.registry import Read, Write, inline, kernel
+from nbbn.kernels.simd import lanes, load, shift, store
 from nbbn.kernels.team import grid_part, share, share_grid, share_rows
-from nbbn.kernels.tile import HEIGHT, product, product_relu
+from nbbn.kernels.tile import product, product_relu
 
 
 @inline
-def block_forward(multiply, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
-                  row_parts, rows, thread, threads):
-    """`z = x @ weights + bias` of own rows and columns."""
+def block_forward(multiply, x, x_row, x_run, runs, run, weights, weight_depth, bias, z, z_stride,
+                  panels, row_parts, rows, thread, threads):
+    """`z = x @ weights + bias` of own rows and columns; a row of `x` is read in `runs` of `run`."""
     v = lanes(x)
     part, parts, _, _ = grid_part(row_parts, thread, threads)
     top, bottom = share_rows(rows, part, parts)
     first, end = share_grid(panels, row_parts, thread, threads)
     panel = weight_depth * v
     w, b, c = shift(weights, first * panel), shift(bias, first * v), shift(z, first * v)
-    multiply(x, x_stride, 1, 0, 1, depth, w, panel, v, b, c, z_stride, top, bottom, end - first)
+    multiply(x, x_row, 1, x_run, runs, run, w, panel, v, b, c, z_stride, top, bottom, end - first)
 
 
-@kernel(inference=True)
-def dense_forward(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
+def _forward(prefix: str, multiply) -> None:
+    """Register the two kernels of a product: on rows that are runs, and on rows in panels."""
+    @kernel(inference=True, name=f"{prefix}_forward")
+    def of_runs(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
+                bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows, thread,
+                threads):
+        """`z = x @ weights + bias`, with ReLU where named so."""
+        block_forward(multiply, x, x_stride, 0, 1, depth, weights, weight_depth, bias, z, z_stride,
+                      panels, row_parts, rows, thread, threads)
+
+    @kernel(name=f"{prefix}_forward_panels")
+    def of_panels(x: Read.GRID_ROWS, x_panel, depth, weights: Read.GRID_COLUMNS, weight_depth,
                   bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows, thread,
                   threads):
-    """`z = x @ weights + bias`."""
-    block_forward(product, x, x_stride, depth, weights, weight_depth, bias, z, z_stride, panels,
-                  row_parts, rows, thread, threads)
-
-
-@kernel(inference=True)
-def dense_relu_forward(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
-                       bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows,
-                       thread, threads):
-    """`z = max(x @ weights + bias, 0)`."""
-    block_forward(product_relu, x, x_stride, depth, weights, weight_depth, bias, z, z_stride,
-                  panels, row_parts, rows, thread, threads)
-
-
-def _ahead(name: str, relu: bool) -> None:
-    """Register the product of the step's first layer, which reads rows in panels."""
-    rest = product_relu if relu else product
-
-    @kernel(name=name)
-    def ahead(x: Read.ALL, x_panel, depth, weights: Read.GRID_COLUMNS, weight_depth,
-              bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, source: BYTES,
-              order: INDICES, row_bytes, first, rows, ahead, thread, threads):
-        """`z = x @ weights + bias`, with ReLU where named so.
-
-        Meanwhile the caller's rows of the step after it are asked for, a few lines at a time, so
-        that they are there when they are gathered.
-        """
+        """The same of `x` in panels, the padding of the last of which is 0."""
         v = lanes(x)
-        part, parts, _, _ = grid_part(row_parts, thread, threads)
-        top, bottom = share_rows(rows, part, parts)
-        begin, end = share_grid(panels, row_parts, thread, threads)
-        panel, runs = weight_depth * v, weight_depth // v
-        places = stack(order, 1)
-        pairs, tall = (end - begin) // 2, top + (bottom - top) // HEIGHT * HEIGHT
-        tiles, done, asked = max(1, (tall - top) // HEIGHT * pairs), 0, 0
-        for row in range(top, tall, HEIGHT):
-            a, c = shift(x, row * v), shift(z, row * z_stride)
-            for p in range(begin, begin + 2 * pairs, 2):
-                done += 1
-                last = min(asked + ROWS_AHEAD, ahead * done // tiles)
-                for k in range(ROWS_AHEAD):
-                    at = first + rows + min(asked + k, max(asked, last - 1))
-                    places[k] = order[min(at, first + rows + ahead - 1)] * row_bytes
-                asked = last
-                multiply_tile_ahead(HEIGHT, 2, relu, a, v, 1, x_panel, runs, v,
-                                    shift(weights, p * panel), panel, v, v * v, shift(bias, p * v),
-                                    shift(c, p * v), z_stride, v, source, places, row_bytes // runs)
-        w, b, c = shift(weights, begin * panel), shift(bias, begin * v), shift(z, begin * v)
-        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, tall, bottom, end - begin)
-        w, b, c = shift(w, 2 * pairs * panel), shift(b, 2 * pairs * v), shift(c, 2 * pairs * v)
-        rest(x, v, 1, x_panel, runs, v, w, panel, v, b, c, z_stride, top, tall, (end - begin) % 2)
+        block_forward(multiply, x, v, x_panel, weight_depth // v, v, weights, weight_depth, bias, z,
+                      z_stride, panels, row_parts, rows, thread, threads)
 
 
-_ahead("dense_forward_ahead", False)
-_ahead("dense_relu_forward_ahead", True)
+_forward("dense", product)
+_forward("dense_relu", product_relu)
 
 
 @kernel

@@ -4,8 +4,7 @@ A kernel is a function whose parameters are, told apart by annotation and name:
 
 - buffers: `x: Read.ALL`, `z: Write.COLUMNS`...; a pointer, and how the threads share it. From this,
   and nothing else, the program knows where a barrier is due.
-- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`, and
-  `ahead`, the rows of the step after it.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
 All compiled kernels share the signature `void (row, context)`: a row of the program holds one
@@ -34,7 +33,7 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass", "ahead")
+_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass")
 CONTEXT = {name: at for at, name in enumerate(_WORDS)}
 BASES = len(_WORDS)  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
@@ -83,7 +82,7 @@ class Write:
 
 
 INDICES, INDICES_32 = Access(False, "all", "int64"), Access(False, "all", "int32")
-SOURCE, BYTES = Access(False, "all", "source"), Access(False, "all", "uint8")
+SOURCE = Access(False, "all", "source")
 
 
 def named_apart(function):
@@ -175,7 +174,7 @@ class Kernel:
         name = self.name if source is None else f"{self.name}_{source}"
         text = f"def {name}(row, ctx):\n    body({', '.join(arguments)})\n"
         names = {"__name__": self.function.__module__, "body": self.body}
-        names |= {name: getattr(numba, name) for name in ("int32", "int64", "float64", "uint8")}
+        names |= {name: getattr(numba, name) for name in ("int32", "int64", "float64")}
         names.update({n: getattr(simd, n) for n in ("pointer", "pointer_to", "word", "real")})
         if source is not None:
             names[source] = getattr(numba, source)

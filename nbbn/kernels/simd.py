@@ -105,13 +105,6 @@ def _store(builder, value, pointer, index, vector: Vector):
     builder.store(value, address, align=vector.dtype.bitwidth // 8)
 
 
-def _prefetch(builder, place):
-    i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
-    fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
-    builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
-                 [builder.bitcast(place, i8p), i32(0), i32(3), i32(1)])
-
-
 # -- pointers
 
 
@@ -227,7 +220,12 @@ def stream(tyctx, pointer, index, value):
 def prefetch(tyctx, pointer, index):
     """Ask for the cache line of `pointer[index]`; the address need not be valid."""
     def gen(ctx, builder, sig, args):
-        _prefetch(builder, _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype)))
+        i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
+        place = _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype))
+        address = builder.bitcast(place, i8p)
+        fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
+        builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
+                     [address, i32(0), i32(3), i32(1)])
         return ctx.get_dummy_value()
     return types.void(pointer, types.int64), gen
 
@@ -338,12 +336,8 @@ for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul
 # -- matrix tile
 
 
-def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, operands,
-               begin_run=None) -> None:
-    """The loops of one register tile; the builder stands behind them afterwards.
-
-    `begin_run(r)` emits what is done besides at the beginning of run `r`.
-    """
+def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, operands) -> None:
+    """The loops of one register tile; the builder stands behind them afterwards."""
     i64 = ir.IntType(64)
     pa, row, step, run, n_runs, n, pb, b_pan, b_st, b_next, start, pc, out, out_pan = operands
     scale = lambda stride, k: builder.mul(stride, ir.Constant(i64, k))  # noqa: E731
@@ -367,8 +361,6 @@ def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, ope
     r = builder.phi(i64)
     a0, b0 = builder.phi(pa.type), builder.phi(pb.type)
     acc0 = [builder.phi(vector.llvm) for _ in range(height * width)]
-    if begin_run is not None:
-        begin_run(r)
     builder.branch(inner)
 
     builder.position_at_end(inner)
@@ -445,35 +437,6 @@ def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, dept
                    _operands(args[3:], bias))
         return ctx.get_dummy_value()
     return types.void(rows, panels, relu, *_tile_types(a, b, bias, c)), gen
-
-
-# Rows that `multiply_tile_ahead` asks for.
-ROWS_AHEAD = 8
-
-
-@intrinsic(prefer_literal=True)
-def multiply_tile_ahead(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel,
-                        b_step, b_run, bias, c, c_row, c_panel, source, places, source_run):
-    """`multiply_tile` that asks for other memory as it goes, a few lines a run.
-
-    Of each of `ROWS_AHEAD` rows, which begin at the bytes `places` of `source`, what stands
-    `source_run` bytes further with every run.
-    """
-    if not all(isinstance(t, types.Literal) for t in (rows, panels, relu)):
-        return None
-    vector = Vector(a.dtype)
-    def gen(ctx, builder, sig, args):
-        *_, source, places, source_run = args
-        def ask(r):
-            run = builder.mul(r, source_run)
-            for k in range(ROWS_AHEAD):
-                place = builder.load(builder.gep(places, [ir.Constant(ir.IntType(64), k)]))
-                _prefetch(builder, builder.gep(source, [builder.add(place, run)]))
-        _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value,
-                   args[3:17], ask)
-        return ctx.get_dummy_value()
-    return types.void(rows, panels, relu, *_tile_types(a, b, bias, c), source, places,
-                      types.int64), gen
 
 
 @intrinsic(prefer_literal=True)

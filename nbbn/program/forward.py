@@ -38,12 +38,7 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
         "row_parts": 1,
     }
     kernel = "dense_relu_forward" if node.relu else "dense_forward"
-    if x.panel:
-        low.add(f"{kernel}_ahead", source=Buffer("X", Segment.X),
-                order=Buffer("order", Segment.ORDER), row_bytes=x.width * low.dtype.itemsize,
-                **common)
-    else:
-        low.add(kernel, **common)
+    low.add(f"{kernel}_panels" if x.panel else kernel, **common)
     return Result(z, x)
 
 
