@@ -100,8 +100,9 @@ class _Plan:
 
         Stores past the caches need an address aligned to the vector.
         """
-        whole_lines = self.width * self.dtype.itemsize % 64 == 0 and target.ctypes.data % 64 == 0
-        streamed = self.large and whole_lines
+        # The address is asked for last: that takes as long as the rest of a small call.
+        streamed = (self.large and self.width * self.dtype.itemsize % 64 == 0
+                    and target.ctypes.data % 64 == 0)
         if (program, streamed) not in self._tables:
             suffix = "_streamed" if streamed else ""
             kernels = [k.format(relu=self._relu, streamed=suffix) for k in _PROGRAMS[program]]
@@ -178,7 +179,7 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
                          "its variance is not defined; use 2 or more")
     plan, gamma, beta, target = _prepare(x, axis, channels, gamma, beta, epsilon, activation, out)
     rows_first = _channels_last(x, axis)
-    if out is not None and np.may_share_memory(rows_first, out):
+    if out is not None and _may_share_memory(rows_first, out):
         rows_first = rows_first.copy()
     state = np.empty(plan.state_floats, x.dtype)
     _call(plan, "forward", rows_first, rows_first, target, gamma, beta, state)
@@ -325,6 +326,13 @@ def _constant(value: float, channels: int, dtype: np.dtype) -> np.ndarray:
     return np.full(channels, value, dtype)
 
 
+def _may_share_memory(x: np.ndarray, out: np.ndarray) -> bool:
+    """`numpy.may_share_memory`, which takes a while for two arrays that each own their memory."""
+    if x.base is None and out.base is None:
+        return x is out
+    return np.may_share_memory(x, out)
+
+
 def _channels_last(x: np.ndarray, axis: int) -> np.ndarray:
     """`x` itself, or an aligned, C-contiguous copy with the channels last."""
     if axis == x.ndim - 1 and x.flags.c_contiguous and x.flags.aligned:
@@ -361,6 +369,6 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
           gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
-    table, flat = plan.table(program, out), (x.reshape(-1), y.reshape(-1), out.reshape(-1))
+    table, flat = plan.table(program, out), (x.ravel(), y.ravel(), out.ravel())
     choice = plan.choices[program] if plan.parallel else None
     call_program(table, *flat, gamma, beta, state, plan.work_bytes, choice)

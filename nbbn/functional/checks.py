@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+_FLOATS = frozenset((np.dtype("float32"), np.dtype("float64")))
+
 
 def check_x(x: ArrayLike, axis: int) -> tuple[np.ndarray, int]:
     """`x` as an array of float32 or float64, not empty, and `axis` counted from the front."""
     x = np.asarray(x)
-    if x.dtype not in (np.float32, np.float64):
+    if x.dtype not in _FLOATS:
         raise TypeError(f"x must be float32 or float64, got {x.dtype}; convert it")
     if x.ndim < 2:
         raise ValueError(f"x must have 2 dimensions or more, got shape {x.shape}")
