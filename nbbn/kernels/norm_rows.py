@@ -20,6 +20,7 @@ from nbbn.kernels.simd import (
     lanes,
     load,
     maximum,
+    minimum,
     scalar,
     shift,
     splat,
@@ -124,14 +125,15 @@ def block_moments(x: Read.ROWS, channels, width, rows_total, run, blocks, partia
     Runs of `run` rows, which are read twice, stay in the cache.
     """
     first_block, end_block = share(blocks, thread, threads)
+    origin = shift(partial, (PARTIAL_ROWS * first_block + 4) * width)
+    if first_block < end_block:
+        _origins(x, channels, width // channels * rows_total, origin)
+        repeat_row(origin, channels, width)
     for block in range(first_block, end_block):
         first, end = share(rows_total, block, blocks)
         mean = shift(partial, PARTIAL_ROWS * block * width)
         m2, new_mean = shift(mean, width), shift(mean, 2 * width)
-        new_m2, origin = shift(mean, 3 * width), shift(mean, 4 * width)
-        for at in range(0, width, channels):
-            for c in range(channels):
-                origin[at + c] = _origin(x, channels, c, width // channels * rows_total)
+        new_m2 = shift(mean, 3 * width)
         for start in range(first, end, run):
             stop = min(start + run, end)
             if start == first:
@@ -162,9 +164,9 @@ def merge_moments(x: Read.ALL, channels, width, rows_total, tail, blocks, partia
     else:
         _merge_columns(x, channels, width, rows_total, tail, mean, m2, center, var)
     v = lanes(x)
-    for c in range(channels):
-        state[ORIGIN * width + c] = _origin(x, channels, c, width // channels * rows_total)
-        state[GAIN * width + c], state[BETA * width + c] = gamma[c], beta[c]
+    _origins(x, channels, width // channels * rows_total, shift(state, ORIGIN * width))
+    copy_numbers(gamma, shift(state, GAIN * width), channels)
+    copy_numbers(beta, shift(state, BETA * width), channels)
     one = splat(x, 1.0)
     for j in range(0, channels, v):  # a row of the state is whole vectors
         invstd = one / sqrt(load(var, j) + splat(x, epsilon))
@@ -184,11 +186,34 @@ def _origin(x, channels, channel, rows):
 
 
 @inline
+def _origins(x, channels, rows, origins):
+    """`_origin` of every channel."""
+    v = lanes(x)
+    whole = channels // v * v if rows > 1 else 0
+    middle, last = rows // 2 * channels, max(0, rows - 1) * channels
+    for j in range(0, whole, v):
+        a, b, c = load(x, j), load(x, middle + j), load(x, last + j)
+        store(origins, j, maximum(minimum(a, b), minimum(maximum(a, b), c)))
+    for c in range(whole, channels):
+        origins[c] = _origin(x, channels, c, rows)
+
+
+@inline
+def copy_numbers(source, target, count):
+    """`target[:count] = source[:count]`, which need not be whole vectors."""
+    v = lanes(source)
+    whole = count // v * v
+    for j in range(0, whole, v):
+        store(target, j, load(source, j))
+    for c in range(whole, count):
+        target[c] = source[c]
+
+
+@inline
 def repeat_row(row, channels, width):
     """Repeat the first `channels` numbers of a row over its virtual columns."""
     for at in range(channels, width, channels):
-        for c in range(channels):
-            row[at + c] = row[c]
+        copy_numbers(row, shift(row, at), channels)
 
 
 @inline
