@@ -120,7 +120,7 @@ class _Calls:
     """Calls of about one size."""
 
     def __init__(self) -> None:
-        # Seconds a row: of one thread fast to fall and slow to rise, of the team smoothed.
+        # Seconds a row, smoothed; what took long by chance counts as twice as much.
         self._alone: float | None = None
         self._team: float | None = None
         self._on_team, self._distance, self._calls = True, FIRST_CALLS, 0
@@ -140,8 +140,7 @@ class _Calls:
         if not self._begun[False]:
             self._begun[False] = True
             return
-        alone = seconds if self._alone is None else self._alone + 0.1 * (seconds - self._alone)
-        self._alone = min(seconds, alone)
+        self._alone = _smoothed(self._alone, seconds)
         if self._on_team:  # a look
             self._calls = 0
             self._on_team = self._team is None or self._team <= self._alone
@@ -152,8 +151,7 @@ class _Calls:
             return
         alone = seconds if self._alone is None else self._alone
         if self._on_team:
-            team = seconds if self._team is None else self._team
-            self._team = team + 0.1 * (seconds - team)
+            self._team = _smoothed(self._team, seconds)
             self._stayed, self._spent = self._stayed + 1, self._spent + seconds
             if seconds > WAITED * alone:
                 # It came seldom, and the team was worth it all the same; or it did not.
@@ -170,3 +168,10 @@ class _Calls:
             most = min(MOST_CALLS, max(least, 2 * FIRST_CALLS, int((slower - 1) / TRIAL_SHARE)))
             self._distance, self._calls = max(self._distance, min(4 * self._distance, most)), 0
         # else a second call on the team tells, as its threads are awake now
+
+
+def _smoothed(before: float | None, seconds: float) -> float:
+    """A mean of the last calls, some ten of them."""
+    if before is None:
+        return seconds
+    return before + 0.1 * (min(seconds, WAITED * before) - before)
