@@ -9,7 +9,7 @@ summed by block of images and merged in block order.
 from __future__ import annotations
 
 from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store
+from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store, transpose
 from nbbn.kernels.team import share, share_images
 from nbbn.kernels.tile import best_height, strips, strips_onto
 from nbbn.kernels.window import (
@@ -180,12 +180,10 @@ def transpose_cells(weights: Read.ALL, weight_depth, cells, turned, pixel, units
     for cell in range(first, end):
         source = cells - 1 - cell if turned != 0 else cell
         for panel in range(panels):
-            for channel in range(pixel):
+            for channel in range(0, pixel, v):  # the pixels of what is trained are whole vectors
                 at = shift(weights, (panel * weight_depth + source * pixel + channel) * v)
                 step = channel // v * out_depth + cell * units_pixel + panel * v
-                to = shift(out, step * v + channel % v)
-                for j in range(v):
-                    to[j * v] = at[j]
+                transpose(at, v, shift(out, step * v), v)
 
 
 @kernel

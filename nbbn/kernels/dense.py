@@ -8,7 +8,7 @@ depend on it.
 from __future__ import annotations
 
 from nbbn.kernels.registry import Read, Write, inline, kernel
-from nbbn.kernels.simd import lanes, load, shift, store
+from nbbn.kernels.simd import lanes, load, shift, store, transpose
 from nbbn.kernels.team import grid_part, share, share_grid, share_rows
 from nbbn.kernels.tile import product, product_relu
 
@@ -64,10 +64,7 @@ def transpose_weights(weights: Read.COLUMNS, weight_depth, out: Write.STEPS, out
         source = shift(weights, panel * weight_depth * v)
         for block in range(weight_depth // v):
             target = shift(out, (block * out_depth + panel * v) * v)
-            corner = shift(source, block * v * v)
-            for i in range(v):
-                for j in range(v):
-                    target[i * v + j] = corner[j * v + i]
+            transpose(shift(source, block * v * v), v, target, v)
 
 
 @kernel

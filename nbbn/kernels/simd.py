@@ -333,6 +333,32 @@ for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul
     _operator(_op, _name)
 
 
+@intrinsic
+def transpose(tyctx, source, source_step, target, target_step):
+    """`target = source.T` of as many vectors as one has lanes, so many floats apart."""
+    vector = Vector(source.dtype)
+    def gen(ctx, builder, sig, args):
+        source, source_step, target, target_step = args
+        count, i32 = vector.lanes, ir.IntType(32)
+        at = lambda step, k: builder.mul(step, ir.Constant(step.type, k))  # noqa: E731
+        rows = [_load(builder, source, at(source_step, k), vector) for k in range(count)]
+        apart = 1
+        while apart < count:  # exchange blocks of `apart` lanes between rows as far apart
+            low = [k if not k & apart else count + k - apart for k in range(count)]
+            high = [k + apart if not k & apart else count + k for k in range(count)]
+            low, high = (ir.Constant(ir.VectorType(i32, count), lanes) for lanes in (low, high))
+            for k in range(count):
+                if not k & apart:
+                    pair = rows[k], rows[k + apart]
+                    rows[k] = builder.shuffle_vector(*pair, low)
+                    rows[k + apart] = builder.shuffle_vector(*pair, high)
+            apart *= 2
+        for k, row in enumerate(rows):
+            _store(builder, row, target, at(target_step, k), vector)
+        return ctx.get_dummy_value()
+    return types.void(source, types.int64, target, types.int64), gen
+
+
 # -- matrix tile
 
 
