@@ -7,8 +7,9 @@
 
 For each batch and team of threads: multiply-adds, bytes that the busiest thread reads of what other
 cores have written, barriers, and the seconds that follow from them (`nbbn.program.costs`). What a
-core multiplies and what a barrier costs is measured on this machine first. `--measure` times the
-step where this machine has the threads; `--page` writes the tables and a plot beside them.
+core multiplies, what a barrier costs and how fast cores read each other's writes is measured on
+this machine first. `--measure` times the step where this machine has the threads; `--page` writes
+the tables and a plot beside them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nbbn.layers import BatchNormalization, Dense, Layer, ReLU
 from nbbn.network import computation
 from nbbn.optimizers import Adam
 from nbbn.program.costs import HERE, Cost, Machine, cost, step_seconds
+from nbbn.program.layout import lanes
 from nbbn.program.program import Program, Segment
 from nbbn.program.runnable import TrainingRun
 from nbbn.program.splits import split
@@ -88,13 +90,19 @@ def timed(run: TrainingRun, words: np.ndarray, arrays: dict[Segment, np.ndarray]
     return statistics.median(found)
 
 
-def one_operation(kernel: str, rows: int, repeats: int, threads: int, **operands: int) -> float:
-    """Median seconds of a call of a kernel, on memory of its own, with a barrier behind it."""
+def seconds_of(operations: list[tuple[str, dict[str, int]]], rows: int, repeats: int,
+               threads: int) -> float:
+    """Median seconds of kernels in a row, on memory of their own, a barrier behind each.
+
+    Operands that are no numbers are buffers of their name; `x` begins at `x_from` of it.
+    """
     program = Program(F32)
-    buffers = {name: program.buffer(name, Segment.WORK, 1 << 20)
+    buffers = {name: program.buffer(name, Segment.WORK, 1 << 18)
                for name in ("x", "z", "out", "weights", "bias")}
-    program.add(kernel, **{name: buffers.get(name, operands.get(name))
-                           for name in KERNELS[kernel].operands})
+    for kernel, numbers in operations:
+        places = {**buffers, "x": buffers["x"].at(numbers.get("x_from", 0), F32.itemsize)}
+        program.add(kernel, **{name: numbers.get(name, places.get(name))
+                               for name in KERNELS[kernel].operands})
     run = TrainingRun(program, F32, np.zeros(64, np.uint8), rows)
     table = run.table(threads).copy()
     table[:, 1] |= BARRIER
@@ -105,17 +113,26 @@ def one_operation(kernel: str, rows: int, repeats: int, threads: int, **operands
 
 
 def this_machine() -> Machine:
-    """What a core multiplies here, and what two threads' meeting costs."""
-    depth, panels, rows = 512, 4, 256
-    seconds = one_operation("dense_forward", rows, 50, 1, x_stride=depth + 16, depth=depth,
-                            weight_depth=depth, z_stride=panels * 16, panels=panels, row_parts=1)
-    vectors = rows * depth * panels / seconds
-    machine = replace(HERE, products=vectors / HERE.cycles)
-    if nbbn.get_num_threads() > 1:
-        sizes = {"x_stride": 16, "panels": 1}
-        alone, both = (one_operation("column_sum", 1, 5000, n, **sizes) for n in (1, 2))
-        machine = replace(machine, barrier=max(both - alone, 5e-8))
-    return machine
+    """What a core multiplies here, what two threads' meeting costs, and their way to each other."""
+    rows, depth, panels, v = 256, 512, 8, lanes(F32)
+    product = {"x_stride": depth + v, "depth": depth, "weight_depth": depth,
+               "z_stride": panels * v, "panels": panels, "row_parts": 1}
+    seconds = seconds_of([("dense_forward", product)], rows, 50, 1)
+    machine = replace(HERE, products=rows * depth * panels / seconds / HERE.cycles)
+    if nbbn.get_num_threads() < 2:
+        return machine
+    alone, both = (seconds_of([("column_sum", {"x_stride": v, "panels": 1})], 1, 5000, n)
+                   for n in (1, 2))
+    # Columns that the thread itself has written, and as many that the other one has.
+    stride = (panels + panels // 2 + 1) * v
+    written = ("relu_forward", {"x_stride": stride, "panels": panels})
+    own, others = (
+        seconds_of([written, ("column_sum", {"x_stride": stride, "panels": panels, "x_from": at})],
+                   rows, 200, 2)
+        for at in (0, panels // 2 * v)
+    )
+    link = rows * panels // 2 * v * F32.itemsize / max(others - own, 1e-7)
+    return replace(machine, barrier=max(both - alone, 5e-8), link=link)
 
 
 def table(case: Case, teams: list[int], machine: Machine, measure: bool) -> list[list[str]]:
@@ -185,20 +202,24 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def facts(machine: Machine) -> str:
+    """What was measured of the machine."""
+    speed, link = machine.products * machine.cycles / 1e9, machine.link / 1e9
+    return (f"{os.cpu_count()} cores; one multiplies and adds {speed:.2f} billion vectors a "
+            f"second, two threads meet in {machine.barrier * 1e6:.2f} us, and one reads what the "
+            f"other has written at {link:.0f} GB/s.")
+
+
 def main() -> int:
     given = arguments().parse_args()
-    machine = this_machine()
-    speed = machine.products * machine.cycles / 1e9
-    facts = (f"{os.cpu_count()} cores; one multiplies and adds {speed:.2f} billion vectors a "
-             f"second, two threads meet in {machine.barrier * 1e6:.2f} us.")
-    print(facts)
-    tables, page = {}, [facts]
+    tables, page = {}, []
     for batch in given.batch:
+        machine = this_machine()  # anew: a shared machine is now faster, now slower
         case = Case(given.features, given.hidden, given.outputs, batch)
         sizes = "-".join(map(str, [given.features, *given.hidden, given.outputs]))
         title = f"## {sizes}, batch {batch}"
         tables[batch] = table(case, given.threads, machine, given.measure)
-        part = [title, markdown(HEADINGS, tables[batch])]
+        part = [title, facts(machine), markdown(HEADINGS, tables[batch])]
         if given.operations:
             part += [f"On {n} threads:\n\n{by_operation(case, n, machine)}" for n in given.threads]
         print("\n\n".join(["", *part]))

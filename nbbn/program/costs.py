@@ -28,9 +28,12 @@ class Machine:
     odd_panel : float
         How many times slower a tile of one panel is.
     vectors : float
-        Vectors a cycle of what is no matrix product, for each number that an operation handles.
+        Vectors a cycle of what is no matrix product: norms, losses, steps of an optimiser, rows
+        that are gathered.
     link : float
         Bytes a second that one core reads of what another has written.
+    memory : float
+        Bytes a second that a core reads of the caller's rows, which stand in memory at random.
     barrier : float
         Seconds of a meeting of two threads.
     arrival : float
@@ -40,8 +43,9 @@ class Machine:
     cycles: float = 3e9
     products: float = 1.8 if REGISTERS == 32 else 1.5
     odd_panel: float = 1.2
-    vectors: float = 0.12
+    vectors: float = 0.05
     link: float = 5e9
+    memory: float = 10e9
     barrier: float = 0.4e-6
     arrival: float = 0.05e-6
 
@@ -151,6 +155,8 @@ def _other(operation: Operation, rows: int, threads: int, v: int, size: int,
     width = of.get("width") or of.get("panels", 1) * v
     numbers = (rows if touches_rows or "labels" in of else 1) * of.get("pixels", 1) * width
     seconds = numbers / v * share / (machine.vectors * machine.cycles)
+    if operation.kernel.startswith("gather_"):
+        seconds = max(seconds, numbers * share * size / machine.memory)
     return Cost(0, numbers, 0, seconds)
 
 
