@@ -8,7 +8,15 @@ tile computes it: the bits do not depend on the split.
 from __future__ import annotations
 
 from nbbn.kernels.registry import inline
-from nbbn.kernels.simd import REGISTERS, VECTOR_BYTES, lanes, multiply_strip, multiply_tile, shift
+from nbbn.kernels.simd import (
+    REGISTERS,
+    VECTOR_BYTES,
+    lanes,
+    multiply_strip,
+    multiply_tile,
+    prefetch,
+    shift,
+)
 
 # Rows of the main tile, two panels wide. 32 registers: 16 accumulators, 239 GFLOP/s on a Zen 5 core
 # where 14 x 2 gives 248 but divides fewer sizes. 16 registers: 12 accumulators.
@@ -43,13 +51,18 @@ def _product(relu: bool):
 
     @inline
     def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first,
-                end, panels):
+                end, panels, ahead):
         """Rows `first` to `end` of `c = a @ b + bias`; the pointers stand at row 0, panel 0.
 
-        A row of `a` is read in `runs` of `depth`, which `b` has one behind the other.
+        A row of `a` is read in `runs` of `depth`, which `b` has one behind the other. With `ahead`
+        the rows of the next tile are asked for: another core has written them.
         """
         row = first
         while row + HEIGHT <= end:
+            if ahead != 0:
+                for r in range(row + HEIGHT, min(row + 2 * HEIGHT, end)):
+                    for k in range(0, depth, lanes(a)):
+                        prefetch(a, r * a_row + k)
             at, ct = shift(a, row * a_row), shift(c, row * c_row)
             main(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels)
             row += HEIGHT

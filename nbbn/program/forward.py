@@ -38,7 +38,10 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
         "row_parts": 1,
     }
     kernel = "dense_relu_forward" if node.relu else "dense_forward"
-    low.add(f"{kernel}_panels" if x.panel else kernel, **common)
+    if x.panel:
+        low.add(f"{kernel}_panels", **common)
+    else:
+        low.add(kernel, shared=int(x.buffer.segment == Segment.WORK), **common)
     return Result(z, x)
 
 
