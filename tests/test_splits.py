@@ -16,9 +16,9 @@ from nbbn.kernels.team import BY_ROWS
 from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, ReLU
 from nbbn.network import computation
 from nbbn.optimizers import Adam
-from nbbn.program import kept, runnable, training
+from nbbn.program import kept, runnable, splits, training
 from nbbn.program.costs import Machine, cost, step_seconds
-from nbbn.program.program import GRIDS, Program
+from nbbn.program.program import GRIDS, Program, Segment
 from nbbn.program.splits import split
 from nbbn.program.training import lower_training
 from nbbn.trainer import Trainer, batches
@@ -38,7 +38,8 @@ EVERY, TEAMS = (1, 2, 3, 4, 8, BY_ROWS), (2, 3, 4, 8, 16)
 
 
 def forced(program, parts):
-    """The program with so many row parts wherever there is a choice."""
+    """The program with so many row parts wherever there is a choice; odd ones share their rows."""
+    program = splits._with_shared_rows(program) if parts % 2 and program.shared else program
     operations = [
         op if op.grid is None else replace(op, operands={**op.operands, op.grid: parts})
         for op in program.operations
@@ -135,6 +136,15 @@ def test_sixteen_threads_have_work_where_there_are_eight_panels():
     assert parts[0][0] == "dense_forward_panels" and parts[0][1] > 1
     assert parts[-1][0] == "dense_update_adam" and parts[-1][1] > 1
     assert step_seconds(chosen, 256, 16) < 0.7 * step_seconds(by_columns, 256, 16)
+
+
+def test_many_threads_share_the_rows_that_they_gather():
+    """Two of them fill a copy each: what another core has written is slow to read."""
+    program = lowered(MNIST, 784, 256).program
+    first = {n: split(program, 256, n).operations[0] for n in (2, 64)}
+    assert {n: op.kernel for n, op in first.items()} == {
+        2: "gather_all_panels", 64: "gather_panels"}
+    assert first[64].operands["out"].segment == Segment.WORK
 
 
 def test_a_dear_barrier_leaves_columns_alone():

@@ -52,23 +52,23 @@ def gather_all_rows(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_strid
     """All of the step's rows, by every thread for itself.
 
     The caller's array is clean in every cache; rows that another thread has gathered are dirty in
-    its own.
+    its own. Two threads take less time for a step this way, many take more.
     """
     gather(x, order, out, width, out_stride, first, 0, rows)
 
 
-@kernel
-def gather_all_panels(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_panel, first, rows):
-    """`gather_all_rows` in panels, `[panels][rows][lanes]`.
+@inline
+def gather_in_panels(x, order, out, width, out_panel, first, begin, end):
+    """`gather` into panels, `[panels][rows][lanes]`.
 
     A matrix product that goes down the rows, as a kernel's gradient does, then reads memory in its
     order.
     """
     v = lanes(out)
     whole = width // v * v
-    for r in range(rows):
+    for r in range(begin, end):
         source = shift(x, order[first + r] * width)
-        later = shift(x, order[first + min(r + AHEAD, rows - 1)] * width)
+        later = shift(x, order[first + min(r + AHEAD, end - 1)] * width)
         for j in range(0, whole, v):
             prefetch(later, j)
             target = shift(out, j // v * out_panel + r * v)
@@ -78,6 +78,20 @@ def gather_all_panels(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_pan
             target = shift(out, whole // v * out_panel + r * v)
             for k in range(v):
                 target[k] = scalar(out, source[whole + k] if whole + k < width else 0)
+
+
+@kernel
+def gather_panels(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_panel, first, rows, thread,
+                  threads):
+    """The step's rows in panels, split by rows."""
+    begin, end = share_rows(rows, thread, threads)
+    gather_in_panels(x, order, out, width, out_panel, first, begin, end)
+
+
+@kernel
+def gather_all_panels(x: SOURCE, order: INDICES, out: Write.ROWS, width, out_panel, first, rows):
+    """All of the step's rows in panels, by every thread for itself."""
+    gather_in_panels(x, order, out, width, out_panel, first, 0, rows)
 
 
 @kernel(inference=True)

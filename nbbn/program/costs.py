@@ -134,6 +134,10 @@ def _update(of: dict[str, Any], rows: int, threads: int, v: int, size: int,
     return Cost(rows * of["depth"] * of["panels"] * v, numbers, x + others, seconds)
 
 
+# How operands end that say where a row's numbers are.
+_OF_ROWS = ("_stride", "_panel", "_image", "_pixel", "pixels")
+
+
 def _other(operation: Operation, rows: int, threads: int, v: int, size: int,
            machine: Machine) -> Cost:
     """Of what is split in one way: by columns, rows or blocks of images."""
@@ -151,7 +155,7 @@ def _other(operation: Operation, rows: int, threads: int, v: int, size: int,
         products = rows * of["dz_image"] * of["weight_depth"]
         seconds = products / v * share / (machine.products * machine.cycles)
         return Cost(products, 0, 0, seconds)
-    touches_rows = any(name.endswith(("_stride", "_image", "_pixel", "pixels")) for name in of)
+    touches_rows = any(name.endswith(_OF_ROWS) for name in of)
     width = of.get("width") or of.get("panels", 1) * v
     numbers = (rows if touches_rows or "labels" in of else 1) * of.get("pixels", 1) * width
     seconds = numbers / v * share / (machine.vectors * machine.cycles)

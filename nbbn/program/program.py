@@ -143,6 +143,8 @@ class Program:
     operations : list of Operation
     sizes : dict
         Bytes of the segments that the program lays out itself.
+    shared : dict
+        Of what each thread may have for itself, the place where threads could share one.
     splits : dict
         What `nbbn.program.splits` has made of the program, once it is whole.
     """
@@ -150,6 +152,7 @@ class Program:
     dtype: np.dtype
     operations: list[Operation] = field(default_factory=list)
     sizes: dict[Segment, int] = field(default_factory=dict)
+    shared: dict[Buffer, Buffer] = field(default_factory=dict, repr=False)
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from nbbn.kernels.registry import Access
 from nbbn.kernels.team import BY_ROWS
-from nbbn.program.costs import HERE, Machine, cost, result_bytes
-from nbbn.program.program import Operation, Program
+from nbbn.program.costs import HERE, Machine, cost, result_bytes, step_seconds
+from nbbn.program.program import Buffer, Operation, Program
 
 # A split other than by columns must take less than this share of the time of that one, which moves
 # least and whose costs are known best.
@@ -38,6 +38,28 @@ def split(program: Program, rows: int, threads: int, machine: Machine = HERE) ->
 
 
 def _split(program: Program, rows: int, threads: int, machine: Machine) -> Program:
+    """The cheaper of two: each thread gathers all rows for itself, or all threads share them."""
+    whole = _in_grids(program, rows, threads, machine)
+    if not program.shared:
+        return whole
+    shared = _in_grids(_with_shared_rows(program), rows, threads, machine)
+    return min(whole, shared, key=lambda way: step_seconds(way, rows, threads, machine))
+
+
+# Kernels that gather for one thread, and those that do it for all.
+_SHARING = {"gather_all_rows": "gather_rows", "gather_all_panels": "gather_panels"}
+
+
+def _with_shared_rows(program: Program) -> Program:
+    operations = []
+    for op in program.operations:
+        operands = {name: program.shared.get(value, value) if isinstance(value, Buffer) else value
+                    for name, value in op.operands.items()}
+        operations.append(Operation(_SHARING.get(op.kernel, op.kernel), operands))
+    return Program(program.dtype, operations, program.sizes)
+
+
+def _in_grids(program: Program, rows: int, threads: int, machine: Machine) -> Program:
     chosen = list(program.operations)
     whole = Program(program.dtype, chosen, program.sizes)
     for i, operation in enumerate(chosen):

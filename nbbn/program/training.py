@@ -157,21 +157,25 @@ def _gives_logits(node: Node) -> bool:
     return isinstance(node.operation, op.Dense) and len(node.input_shape) == 1 and not node.relu
 
 
-def _gather(low: TrainingLowering, name: str, source: Buffer, width: int, *,
-            private: bool = False) -> Tensor:
-    """The step's rows of an array of the caller's; `private` gives each thread a copy."""
-    x = low.tensor(name, (width,), Segment.PRIVATE if private else Segment.WORK)
-    kernel = "gather_all_rows" if private else "gather_rows"
-    low.add(kernel, x=source, order=_ORDER, out=x, width=width)
+def _gather(low: TrainingLowering, name: str, source: Buffer, width: int) -> Tensor:
+    """The step's rows of an array of the caller's."""
+    x = low.tensor(name, (width,))
+    low.add("gather_rows", x=source, order=_ORDER, out=x, width=width)
     return x
 
 
-def _gather_panels(low: TrainingLowering, width: int) -> Tensor:
-    """The step's rows in panels, a copy for each thread."""
-    panel = (low.rows + 1) * lanes(low.dtype)  # off powers of two, as strides are
-    buffer = low.program.buffer("x", Segment.PRIVATE, low.panels(width) * panel)
-    x = Tensor(buffer, lanes(low.dtype), (width,), width, panel=panel)
-    low.add("gather_all_panels", x=_X, order=_ORDER, out=x, width=width)
+def _gather_for_products(low: TrainingLowering, width: int) -> Tensor:
+    """The step's rows for a dense layer: a copy for each thread, or one that all fill and share."""
+    stride, panel, in_panels = stride_of(width, low.dtype), 0, _in_panels(low, width)
+    items = low.rows * stride
+    if in_panels:
+        stride, panel = lanes(low.dtype), (low.rows + 1) * lanes(low.dtype)  # off powers of two
+        items = low.panels(width) * panel
+    own = low.program.buffer("x", Segment.PRIVATE, items)
+    low.program.shared[own] = low.program.buffer("x", Segment.WORK, items)
+    x = Tensor(own, stride, (width,), stride, panel=panel)
+    kernel = "gather_all_panels" if in_panels else "gather_all_rows"
+    low.add(kernel, x=_X, order=_ORDER, out=x, width=width)
     return x
 
 
@@ -194,10 +198,9 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     shape, width = first.input_shape, first.input_width
     if len(shape) == 1:
         # A norm writes over its input, column by column, and its threads must meet over one copy.
-        private = isinstance(first.operation, op.Dense)
-        if private and _in_panels(low, width):
-            return _gather_panels(low, width)
-        return _gather(low, "x", _X, width, private=private)
+        if isinstance(first.operation, op.Dense):
+            return _gather_for_products(low, width)
+        return _gather(low, "x", _X, width)
     stride = stride_of(width, low.dtype)
     buffer = low.program.buffer("x", Segment.WORK, low.rows * stride)
     raw = Tensor(buffer, stride, shape, shape[-1])
