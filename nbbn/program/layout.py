@@ -10,6 +10,8 @@ from numpy.typing import DTypeLike
 
 from nbbn.kernels.simd import lanes_of
 
+ALIGNMENT = 64  # bytes: a cache line and the widest vector
+
 
 def lanes(dtype: DTypeLike) -> int:
     """Floats of `dtype` in one vector."""
@@ -27,13 +29,15 @@ def padded(width: int, dtype: DTypeLike) -> int:
 
 
 def stride_of(width: int, dtype: DTypeLike) -> int:
-    """Items from row to row of a buffer.
+    """Items from row to row of a buffer: whole vectors, and an odd number of cache lines.
 
-    Whole vectors, and off multiples of 1 KiB, whose rows would share cache sets.
+    Down a column every set of a cache is used then: of 8 lines from row to row 256 rows find room
+    in an eighth of the first cache, of 9 in all of it.
     """
-    items = padded(width, dtype)
-    if items * np.dtype(dtype).itemsize % 1024 == 0:
-        items += lanes(dtype)
+    items, line = padded(width, dtype), ALIGNMENT // np.dtype(dtype).itemsize
+    lines = -(-items // line)
+    if lines > 1 and lines % 2 == 0:
+        items = (lines + 1) * line
     return items
 
 

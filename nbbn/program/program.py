@@ -16,8 +16,7 @@ from nbbn.kernels import KERNELS
 from nbbn.kernels.executor import BLOCKS_SHIFT, GROUP_SHIFT
 from nbbn.kernels.registry import OPERANDS, SEGMENT_SHIFT, Access, Real
 from nbbn.kernels.team import BY_ROWS, ROW_GROUP
-
-ALIGNMENT = 64  # bytes: a cache line and the widest vector
+from nbbn.program.layout import ALIGNMENT
 
 
 class Segment(IntEnum):
