@@ -15,6 +15,7 @@ from nbbn.formats import native
 from nbbn.formats.files import PathLike
 from nbbn.network import Network
 from nbbn.predictor import Predictor
+from nbbn.sparse_rows import SparseRows, stored_elements
 
 KINDS = (None, "classifier", "multilabel", "regressor")
 
@@ -57,7 +58,8 @@ class FoldedModel:
             raise ValueError(f"a classifier with {outputs[0]} outputs needs a class for each (2 "
                              f"for one), got {classes!r}")
         self._row, self._dtype, self._out = network.input_shape, network.dtype, outputs
-        self._predictor: Predictor | None = None
+        # By whether they take rows of stored elements.
+        self._predictors: dict[bool, Predictor] = {}
 
     @classmethod
     def of(cls, network: Network, kind: str | None = None, classes: ArrayLike | None = None, *,
@@ -107,13 +109,15 @@ class FoldedModel:
         """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
         if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape[1:] == self._row):
             x = self._checked(x)
-        if self._predictor is None:
-            self._predictor = Predictor(self.network)
-        outputs = self._predictor(x)
+        sparse = isinstance(x, SparseRows)
+        if sparse not in self._predictors:
+            self._predictors[sparse] = Predictor(self.network, sparse=sparse)
+        outputs = self._predictors[sparse](x)
         return outputs if len(self._out) == 1 else outputs.reshape(len(x), *self._out)
 
-    def _checked(self, x: Any) -> np.ndarray:
-        x = np.asarray(x)
+    def _checked(self, x: Any) -> np.ndarray | SparseRows:
+        sparse = hasattr(x, "tocsr")  # scipy's
+        x = x.tocsr() if sparse else np.asarray(x)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
         if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
@@ -122,7 +126,7 @@ class FoldedModel:
         if x.shape[1:] != self._row or x.ndim == 0:
             wanted = ", ".join(map(str, self._row))
             raise ValueError(f"X must have shape (rows, {wanted}), got {x.shape}; reshape it")
-        return x
+        return stored_elements(x) if sparse else x
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Classes `(rows,)`, an indicator matrix of a multilabel model, or any other's outputs.
@@ -131,7 +135,7 @@ class FoldedModel:
         ----------
         X : array-like of shape (rows, features) or (rows, height, width, channels)
             A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives
-            NaN, or the first class.
+            NaN, or the first class. Sparse matrices of scipy's are read by their stored elements.
 
         Returns
         -------
@@ -291,7 +295,7 @@ class FoldedModel:
         return write(self.network, path, kind=self.kind, classes=classes, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_predictor": None}
+        return {**self.__dict__, "_predictors": {}}
 
     def __repr__(self) -> str:
         layers = self.network.layers

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from nbbn.dtypes import SOURCE_DTYPES
+
 MOST_COLUMNS = np.iinfo(np.int32).max
 # Bytes of rows that are dense at once, where what reads them knows no other.
 DENSE_BYTES = 8 << 20
@@ -88,3 +90,31 @@ class SparseRows:
     def most_stored(self, order: np.ndarray, edges: np.ndarray) -> int:
         """The most elements of a batch of the rows `order`, whose batches begin at `edges`."""
         return int(np.add.reduceat(np.diff(self.starts)[order], edges[:-1]).max(initial=0))
+
+
+def stored_elements(X: Any) -> SparseRows:
+    """A CSR matrix of scipy's as the kernels read it; the caller's arrays stay as they are.
+
+    Raises ValueError where its arrays do not fit each other, or for too many columns.
+    """
+    import scipy.sparse
+
+    if X.shape[1] > MOST_COLUMNS:
+        raise ValueError(f"X has {X.shape[1]} columns: sparse rows may have {MOST_COLUMNS}; "
+                         "hash them into fewer")
+    # An object of our own: what it finds out about its arrays the caller may have changed since.
+    own = scipy.sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
+    try:
+        own.check_format(full_check=True)
+    except ValueError as err:
+        raise ValueError(f"X is no valid sparse matrix: {err}") from None
+    if not own.has_canonical_format:
+        # By way of columns: sorting row by row takes several times as long.
+        own = own.tocsc().tocsr() if own.nnz > own.shape[1] else own.copy()
+        own.sum_duplicates()
+    name = "uint8" if own.dtype == bool else own.dtype.name
+    return SparseRows(
+        np.ascontiguousarray(own.data, name if name in SOURCE_DTYPES else "float64"),
+        np.ascontiguousarray(own.indices, np.int32), np.ascontiguousarray(own.indptr, np.int64),
+        own.shape[1],
+    )  # fmt: skip

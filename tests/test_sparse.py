@@ -12,12 +12,12 @@ from estimator_helpers import assert_same_bits, assert_same_fit
 import nbbn
 from nbbn import layers
 from nbbn.errors import LayerError
-from nbbn.estimators.checks import _sparse_rows
 from nbbn.fallback import NumpyBlocks
 from nbbn.network import Network, computation
 from nbbn.optimizers import SGD
 from nbbn.predictor import Predictor
 from nbbn.program.training import lower_training
+from nbbn.sparse_rows import stored_elements
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -137,7 +137,7 @@ def test_the_same_bits_at_any_number_of_threads(dtype, batch_norm):
     for threads in (1, 2, 3, 8):
         with nbbn.num_threads(threads):
             model = fitted(sparse, y, dtype=dtype, batch_norm=batch_norm, batch_size=90)
-            rows = _sparse_rows(sparse)
+            rows = stored_elements(sparse)
             predictor = Predictor(model.network(), sparse=True)
             predictor._blocks._work_per_row = 1 << 20  # as if it were worth a team
             found.append((model, predictor(rows), model.predict_proba(sparse)))
@@ -245,7 +245,7 @@ def test_rows_too_large_for_float32():
 
 def test_rows_by_slice_and_by_number():
     X, _ = data()
-    rows = _sparse_rows(scipy.sparse.csr_matrix(X))
+    rows = stored_elements(scipy.sparse.csr_matrix(X))
     for which in (slice(5, 20), slice(0, 0), slice(50, 99), np.array([7, 0, 7, 50]), np.array([9])):
         np.testing.assert_array_equal(rows[which].toarray(), X[which])
         np.testing.assert_array_equal(rows[3:][which].toarray(), X[3:][which])
@@ -277,7 +277,7 @@ NETWORKS = {
 @pytest.mark.parametrize("sparse", [True, False])
 def test_networks_that_read_elements_and_others(name, sparse):
     X, _ = data()
-    rows = _sparse_rows(scipy.sparse.csr_array(X))
+    rows = stored_elements(scipy.sparse.csr_array(X))
     ref = Predictor(NETWORKS[name])(X)
     np.testing.assert_array_equal(Predictor(NETWORKS[name], sparse=sparse)(rows), ref)
     assert Predictor(NETWORKS[name], sparse=sparse)(rows[:0]).shape == ref[:0].shape
@@ -323,3 +323,30 @@ def test_no_block_of_rows_becomes_dense(params):
         tracemalloc.stop()
     assert of_fit < 120 << 20
     assert after < 60 << 20
+
+
+# Folded models
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "array"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_folded_model_reads_stored_elements(form, dtype):
+    X, y = data()
+    model = fitted(X, y, dtype=dtype).fold()
+    rows = {
+        "csr": scipy.sparse.csr_matrix, "csc": scipy.sparse.csc_matrix,
+        "coo": scipy.sparse.coo_matrix, "array": scipy.sparse.csr_array,
+    }[form](X.astype(dtype))
+    dense = model.predict_proba(X.astype(dtype))
+    np.testing.assert_array_equal(model.predict_proba(rows), dense)
+    np.testing.assert_array_equal(model.predict(rows), model.predict(X.astype(dtype)))
+    assert model.predict_proba(rows[:0] if form != "coo" else rows.tocsr()[:0]).shape == (0, 3)
+
+
+def test_a_folded_model_refuses_sparse_rows_of_another_width():
+    X, y = data()
+    model = fitted(X, y).fold()
+    with pytest.raises(ValueError, match="X has 36 features, but the model expects 37"):
+        model.predict(scipy.sparse.csr_matrix(X[:, 1:]))
+    with pytest.raises(TypeError, match="X must be numeric, got dtype complex128"):
+        model.predict(scipy.sparse.csr_matrix(X * 1j))

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.estimators.lazy_rows import LazyRows, Rows
 from nbbn.inputs import all_finite, readable
-from nbbn.sparse_rows import MOST_COLUMNS, SparseRows
+from nbbn.sparse_rows import SparseRows, stored_elements
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, reset: bool, lazy: bool = Tr
     X = validate_data(estimator, X, reset=reset, accept_sparse=accepted, dtype=dtype, order=order,
                       ensure_all_finite=False, skip_check_array=_are_plain_rows(X))
     if scipy.sparse.issparse(X):
-        rows = _sparse_rows(X)
+        rows = stored_elements(X)
         _check_finite(estimator, rows.values)
         return rows
     if lazy and X.dtype == np.float16:
@@ -63,29 +63,6 @@ def _are_plain_rows(X: Any) -> bool:
     """Whether scikit-learn's `check_array` has nothing to do, which takes it some 0.1 ms."""
     return (type(X) is np.ndarray and X.ndim == 2 and X.dtype.name in SOURCE_DTYPES
             and X.size > 0 and X.flags.c_contiguous)
-
-
-def _sparse_rows(X: Any) -> SparseRows:
-    """A CSR matrix as the kernels read it; ValueError where its arrays do not fit each other."""
-    if X.shape[1] > MOST_COLUMNS:
-        raise ValueError(f"X has {X.shape[1]} columns: sparse rows may have {MOST_COLUMNS}; "
-                         "hash them into fewer")
-    # An object of our own: what it finds out about its arrays the caller may have changed since.
-    own = scipy.sparse.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
-    try:
-        own.check_format(full_check=True)
-    except ValueError as err:
-        raise ValueError(f"X is no valid sparse matrix: {err}") from None
-    if not own.has_canonical_format:
-        # By way of columns: sorting row by row takes several times as long.
-        own = own.tocsc().tocsr() if own.nnz > own.shape[1] else own.copy()
-        own.sum_duplicates()
-    name = "uint8" if own.dtype == bool else own.dtype.name
-    return SparseRows(
-        np.ascontiguousarray(own.data, name if name in SOURCE_DTYPES else "float64"),
-        np.ascontiguousarray(own.indices, np.int32), np.ascontiguousarray(own.indptr, np.int64),
-        own.shape[1],
-    )  # fmt: skip
 
 
 def _check_finite(estimator: BaseEstimator, values: np.ndarray) -> None:
