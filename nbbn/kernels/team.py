@@ -1,6 +1,7 @@
 """A team of threads that walk one program together: joining, splitting work, waiting.
 
-A team is three int64 words, each on a cache line of its own: arrivals, size, barrier count.
+A team is four int64 words, each on a cache line of its own: arrivals, size, arrivals at barriers,
+and how many of these a barrier has let pass.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from nbbn.kernels.registry import inline
 from nbbn.kernels.simd import atomic_add, atomic_load, atomic_store, pause, yield_core
 
 LINE = 64  # bytes of a cache line
-ARRIVED, SIZE, WAITING = 0, LINE, 2 * LINE
-TEAM_BYTES = 3 * LINE
+ARRIVED, SIZE, WAITING, PASSED = 0, LINE, 2 * LINE, 3 * LINE
+TEAM_BYTES = 4 * LINE
 CLOSED = 1 << 40
 # Pauses before a waiting thread yields its core: 25 us, so that short waits never enter the kernel.
 SPINS = 1000
@@ -55,9 +56,13 @@ def barrier(team, threads, passed):
     """Wait until every thread is here; return the count to hand in next time (0 at first)."""
     passed += threads
     if threads > 1:
-        atomic_add(team + WAITING, 1)
+        arrived, gate = atomic_add(team + WAITING, 1) + 1, team + WAITING
+        if threads > 2:  # those who wait would keep the counter's line from those to come
+            gate = team + PASSED
+            if arrived == passed:
+                atomic_store(gate, passed)
         spins = 0
-        while atomic_load(team + WAITING) < passed:
+        while atomic_load(gate) < passed:
             spins = wait_a_little(spins)
     return passed
 
