@@ -117,7 +117,8 @@ def this_machine() -> Machine:
     """What a core multiplies here, what two threads' meeting costs, and their way to each other."""
     rows, depth, panels, v = 256, 512, 8, lanes(F32)
     product = {"x_stride": depth + v, "depth": depth, "weight_depth": depth,
-               "z_stride": panels * v, "panels": panels, "row_parts": 1, "shared": 0}
+               "z_stride": panels * v, "panels": panels, "row_parts": 1, "shared": 0,
+               "relu": 0}
     seconds = seconds_of([("dense_forward", product)], rows, 50, 1)
     machine = replace(HERE, products=rows * depth * panels / seconds / HERE.cycles)
     if nbbn.get_num_threads() < 2:

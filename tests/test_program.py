@@ -30,7 +30,7 @@ def dense(program, x, z, weights="w", panels=2):
     program.add(
         "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights),
         weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels, row_parts=1,
-        shared=1,
+        shared=1, relu=0,
     )
 
 
@@ -81,7 +81,7 @@ def test_private_buffers_never_need_one():
     p.add(
         "dense_forward", x=own, x_stride=32, depth=30, weights=buffer("w"), weight_depth=32,
         bias=buffer("b"), z=buffer("z"), z_stride=32, panels=2, row_parts=1,
-        shared=1,
+        shared=1, relu=0,
     )
     assert p.barriers() == [False, False]
 

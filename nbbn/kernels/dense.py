@@ -7,53 +7,50 @@ depend on it.
 
 from __future__ import annotations
 
+import math
+
 from nbbn.kernels.registry import Read, Write, inline, kernel
-from nbbn.kernels.simd import lanes, load, shift, store, transpose
+from nbbn.kernels.simd import lanes, load, shift, splat, store, transpose
 from nbbn.kernels.team import grid_part, share, share_grid, share_rows
-from nbbn.kernels.tile import product, product_relu
+from nbbn.kernels.tile import product
 
 
 @inline
-def block_forward(multiply, x, x_row, x_run, runs, run, weights, weight_depth, bias, z, z_stride,
+def block_forward(x, x_row, x_run, runs, run, weights, weight_depth, bias, relu, z, z_stride,
                   panels, row_parts, ahead, rows, thread, threads):
     """`z = x @ weights + bias` of own rows and columns; a row of `x` is read in `runs` of `run`.
 
-    With `ahead` rows are asked for before they are needed: other threads have written them.
+    With `relu` its positive part. With `ahead` rows are asked for before they are needed: other
+    threads have written them.
     """
     v = lanes(x)
     part, parts, _, _ = grid_part(row_parts, thread, threads)
     top, bottom = share_rows(rows, part, parts)
     first, end = share_grid(panels, row_parts, thread, threads)
-    panel = weight_depth * v
+    panel, floor = weight_depth * v, splat(x, 0.0 if relu != 0 else -math.inf)
     w, b, c = shift(weights, first * panel), shift(bias, first * v), shift(z, first * v)
-    multiply(x, x_row, 1, x_run, runs, run, w, panel, v, b, c, z_stride, top, bottom, end - first,
-             ahead)
+    product(x, x_row, 1, x_run, runs, run, w, panel, v, b, c, z_stride, top, bottom, end - first,
+            floor, ahead)
 
 
-def _forward(prefix: str, multiply) -> None:
-    """Register the two kernels of a product: on rows that are runs, and on rows in panels."""
-    @kernel(inference=True, name=f"{prefix}_forward")
-    def of_runs(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
-                bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, shared, rows,
-                thread, threads):
-        """`z = x @ weights + bias`, with ReLU where named so; `shared` if others have written `x`.
-        """
-        ahead = shared if threads > 1 else 0
-        block_forward(multiply, x, x_stride, 0, 1, depth, weights, weight_depth, bias, z, z_stride,
-                      panels, row_parts, ahead, rows, thread, threads)
-
-    @kernel(name=f"{prefix}_forward_panels")
-    def of_panels(x: Read.GRID_ROWS, x_panel, depth, weights: Read.GRID_COLUMNS, weight_depth,
-                  bias: Read.GRID_COLUMNS, z: Write.GRID, z_stride, panels, row_parts, rows, thread,
-                  threads):
-        """The same of `x` in panels, the padding of the last of which is 0."""
-        v = lanes(x)
-        block_forward(multiply, x, v, x_panel, weight_depth // v, v, weights, weight_depth, bias, z,
-                      z_stride, panels, row_parts, 0, rows, thread, threads)
+@kernel(inference=True)
+def dense_forward(x: Read.GRID_ROWS, x_stride, depth, weights: Read.GRID_COLUMNS, weight_depth,
+                  bias: Read.GRID_COLUMNS, relu, z: Write.GRID, z_stride, panels, row_parts, shared,
+                  rows, thread, threads):
+    """`z = x @ weights + bias`, with `relu` clipped at 0; `shared` if others have written `x`."""
+    ahead = shared if threads > 1 else 0
+    block_forward(x, x_stride, 0, 1, depth, weights, weight_depth, bias, relu, z, z_stride, panels,
+                  row_parts, ahead, rows, thread, threads)
 
 
-_forward("dense", product)
-_forward("dense_relu", product_relu)
+@kernel
+def dense_forward_panels(x: Read.GRID_ROWS, x_panel, depth, weights: Read.GRID_COLUMNS,
+                         weight_depth, bias: Read.GRID_COLUMNS, relu, z: Write.GRID, z_stride,
+                         panels, row_parts, rows, thread, threads):
+    """`dense_forward` of `x` in panels, the padding of the last of which is 0."""
+    v = lanes(x)
+    block_forward(x, v, x_panel, weight_depth // v, v, weights, weight_depth, bias, relu, z,
+                  z_stride, panels, row_parts, 0, rows, thread, threads)
 
 
 @kernel

@@ -362,7 +362,7 @@ def transpose(tyctx, source, source_step, target, target_step):
 # -- matrix tile
 
 
-def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, operands) -> None:
+def _emit_tile(builder, vector: Vector, height: int, width: int, operands, floor=None) -> None:
     """The loops of one register tile; the builder stands behind them afterwards."""
     i64 = ir.IntType(64)
     pa, row, step, run, n_runs, n, pb, b_pan, b_st, b_next, start, pc, out, out_pan = operands
@@ -424,9 +424,8 @@ def _emit_tile(builder, vector: Vector, height: int, width: int, clip: bool, ope
 
     builder.position_at_end(done)
     for i, value in enumerate(acc2):
-        if clip:
-            zero = _splat(0.0, vector)
-            value = builder.select(builder.fcmp_ordered("<", value, zero), zero, value)
+        if floor is not None:
+            value = builder.select(builder.fcmp_ordered("<", value, floor), floor, value)
         _store(builder, value, pc, places[i], vector)
 
 
@@ -445,24 +444,25 @@ def _tile_types(a, b, bias, c) -> tuple:
 
 
 @intrinsic(prefer_literal=True)
-def multiply_tile(tyctx, rows, panels, relu, a, a_row, a_step, a_run, runs, depth, b, b_panel,
-                  b_step, b_run, bias, c, c_row, c_panel):
-    """`c = a @ b + bias`, then ReLU if asked: a register tile of `rows` x `panels` vectors.
+def multiply_tile(tyctx, rows, panels, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step,
+                  b_run, bias, c, c_row, c_panel, floor):
+    """`c = max(a @ b + bias, floor)`: a register tile of `rows` x `panels` vectors.
 
     `a` is read as `runs` runs of `depth` scalars, `a_step` apart, the runs `a_run` apart (a dense
     layer has one run, a convolution one a kernel row); its rows are `a_row` apart. `b` holds one
     vector a step, `b_step` apart, its runs `b_run` and its panels `b_panel` apart. `c` has rows
-    `c_row` and panels `c_panel` apart. `rows`, `panels` and `relu` are literals; `bias` is a
-    pointer to `panels` vectors, or None: then the product is added to `c`.
+    `c_row` and panels `c_panel` apart. `rows` and `panels` are literals; `bias` is a pointer to
+    `panels` vectors, or None: then the product is added to `c`. `floor` is a vector, or None.
     """
-    if not all(isinstance(t, types.Literal) for t in (rows, panels, relu)):
+    if not all(isinstance(t, types.Literal) for t in (rows, panels)):
         return None
     vector = Vector(a.dtype)
     def gen(ctx, builder, sig, args):
-        _emit_tile(builder, vector, rows.literal_value, panels.literal_value, relu.literal_value,
-                   _operands(args[3:], bias))
+        least = args[-1] if isinstance(floor, Vector) else None
+        _emit_tile(builder, vector, rows.literal_value, panels.literal_value,
+                   _operands(args[2:-1], bias), least)
         return ctx.get_dummy_value()
-    return types.void(rows, panels, relu, *_tile_types(a, b, bias, c)), gen
+    return types.void(rows, panels, *_tile_types(a, b, bias, c), floor), gen
 
 
 @intrinsic(prefer_literal=True)
@@ -482,7 +482,7 @@ def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs
             block = builder.append_basic_block(f"height_{choice}")
             switch.add_case(ir.Constant(ir.IntType(64), choice), block)
             builder.position_at_end(block)
-            _emit_tile(builder, vector, choice, panels.literal_value, False, operands)
+            _emit_tile(builder, vector, choice, panels.literal_value, operands)
             builder.branch(end)
         builder.position_at_end(end)
         return ctx.get_dummy_value()

@@ -27,59 +27,57 @@ UPDATE_HEIGHT = 8 if VECTOR_BYTES == 64 else 4
 WIDTH = 8
 
 
-def _columns(height: int, width: int, relu: bool):
+def _columns(height: int, width: int):
     """A strip of `height` rows against `panels` panels: tiles of `width`, then single ones."""
     @inline
-    def columns(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, panels):
+    def columns(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, panels,
+                floor):
         v = lanes(a)
         p = 0
         while p + width <= panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, width, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
-                          b_step, depth * b_step, start, cp, c_row, v)
+            multiply_tile(height, width, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step,
+                          depth * b_step, start, cp, c_row, v, floor)
             p += width
         while p < panels:
             bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, 1, relu, a, a_row, a_step, a_run, runs, depth, bp, b_panel,
-                          b_step, depth * b_step, start, cp, c_row, v)
+            multiply_tile(height, 1, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step,
+                          depth * b_step, start, cp, c_row, v, floor)
             p += 1
     return columns
 
 
-def _product(relu: bool):
-    main, half, single = _columns(HEIGHT, 2, relu), _columns(4, 2, relu), _columns(1, WIDTH, relu)
-
-    @inline
-    def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first,
-                end, panels, ahead):
-        """Rows `first` to `end` of `c = a @ b + bias`; the pointers stand at row 0, panel 0.
-
-        A row of `a` is read in `runs` of `depth`, which `b` has one behind the other. With `ahead`
-        the rows of the next tile are asked for: another core has written them.
-        """
-        row = first
-        while row + HEIGHT <= end:
-            if ahead != 0:
-                for r in range(row + HEIGHT, min(row + 2 * HEIGHT, end)):
-                    for k in range(0, depth, lanes(a)):
-                        prefetch(a, r * a_row + k)
-            at, ct = shift(a, row * a_row), shift(c, row * c_row)
-            main(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels)
-            row += HEIGHT
-        while row + 4 <= end:
-            at, ct = shift(a, row * a_row), shift(c, row * c_row)
-            half(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels)
-            row += 4
-        while row < end:
-            at, ct = shift(a, row * a_row), shift(c, row * c_row)
-            single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row,
-                   panels)
-            row += 1
-    return product
+_main, _half, _single = _columns(HEIGHT, 2), _columns(4, 2), _columns(1, WIDTH)
 
 
-product = _product(False)
-product_relu = _product(True)
+@inline
+def product(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, first, end,
+            panels, floor, ahead):
+    """Rows `first` to `end` of `c = max(a @ b + bias, floor)`; pointers stand at row 0, panel 0.
+
+    A row of `a` is read in `runs` of `depth`, which `b` has one behind the other. With `ahead` the
+    rows of the next tile are asked for: another core has written them.
+    """
+    row = first
+    while row + HEIGHT <= end:
+        if ahead != 0:
+            for r in range(row + HEIGHT, min(row + 2 * HEIGHT, end)):
+                for k in range(0, depth, lanes(a)):
+                    prefetch(a, r * a_row + k)
+        at, ct = shift(a, row * a_row), shift(c, row * c_row)
+        _main(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels,
+              floor)
+        row += HEIGHT
+    while row + 4 <= end:
+        at, ct = shift(a, row * a_row), shift(c, row * c_row)
+        _half(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels,
+              floor)
+        row += 4
+    while row < end:
+        at, ct = shift(a, row * a_row), shift(c, row * c_row)
+        _single(at, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, ct, c_row, panels,
+                floor)
+        row += 1
 
 
 # Heights of the tiles that images' rows are cut into, all two panels wide, the tallest with as many

@@ -201,16 +201,17 @@ def gradient_tile(x, x_row, rows, dz, dz_stride, start, out, out_panel, tall, wi
     """`out = start + x.T @ dz`, or `+=` without `start`, of `tall` columns and `width` panels."""
     v = lanes(x)
     if tall == UPDATE_HEIGHT and width == 2:
-        multiply_tile(UPDATE_HEIGHT, 2, False, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
-                      out, v, out_panel)
+        multiply_tile(UPDATE_HEIGHT, 2, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
+                      out, v, out_panel, None)
     elif tall == UPDATE_HEIGHT:
-        multiply_tile(UPDATE_HEIGHT, 1, False, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
-                      out, v, out_panel)
+        multiply_tile(UPDATE_HEIGHT, 1, x, 1, x_row, 0, 1, rows, dz, v, dz_stride, 0, start,
+                      out, v, out_panel, None)
     else:
         for t in range(0, tall, 2):
             for q in range(width):
-                multiply_tile(2, 1, False, shift(x, t), 1, x_row, 0, 1, rows, shift(dz, q * v), v,
-                              dz_stride, 0, start, shift(out, q * out_panel + t * v), v, out_panel)
+                multiply_tile(2, 1, shift(x, t), 1, x_row, 0, 1, rows, shift(dz, q * v), v,
+                              dz_stride, 0, start, shift(out, q * out_panel + t * v), v, out_panel,
+                              None)
 
 
 def optimizer(function):

@@ -52,7 +52,7 @@ def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tenso
                 weights=low.parameters.add_transposed(node.layer).buffer,
                 weight_depth=padded(node.width, low.dtype),
                 bias=low.zeros(padded(x.width, low.dtype)), z=dx, panels=low.panels(x.width),
-                row_parts=1, shared=1)
+                row_parts=1, shared=1, relu=0)
     low.updates.later(lambda: low.updates.dense(node, x, d))
     return dx
 

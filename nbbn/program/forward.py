@@ -35,13 +35,12 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     common: dict[str, Any] = {
         "x": x, "weights": low.block(node, "kernel"), "weight_depth": padded(x.width, low.dtype),
         "bias": low.block(node, "bias"), "z": z, "panels": low.panels(z.width), "depth": x.width,
-        "row_parts": 1,
+        "row_parts": 1, "relu": int(node.relu),
     }
-    kernel = "dense_relu_forward" if node.relu else "dense_forward"
     if x.panel:
-        low.add(f"{kernel}_panels", **common)
+        low.add("dense_forward_panels", **common)
     else:
-        low.add(kernel, shared=int(x.buffer.segment == Segment.WORK), **common)
+        low.add("dense_forward", shared=int(x.buffer.segment == Segment.WORK), **common)
     return Result(z, x)
 
 
