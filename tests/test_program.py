@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nbbn.kernels import KERNELS
+from nbbn.kernels.team import BY_ROWS
 from nbbn.layers import Activation, BatchNormalization, Dense, LayerError
 from nbbn.losses import RECORDS
 from nbbn.network import computation
@@ -26,10 +27,11 @@ def buffer(name, segment=Segment.WORK):
     return Buffer(name, segment)
 
 
-def dense(program, x, z, weights="w", panels=2):
+def dense(program, x, z, weights="w", panels=2, row_parts=1):
     program.add(
         "dense_forward", x=buffer(x), x_stride=32, depth=32, weights=buffer(weights),
-        weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels, row_parts=1,
+        weight_depth=32, bias=buffer("b"), z=buffer(z), z_stride=32, panels=panels,
+        row_parts=row_parts,
         shared=1, relu=0,
     )
 
@@ -69,6 +71,23 @@ def test_the_next_step_counts():
     dense(p, "z", "x")
     assert p.barriers(repeats=False) == [True, False]
     assert p.barriers() == [True, True]
+
+
+@pytest.mark.parametrize("row_parts, due", [(1, False), (2, True), (BY_ROWS, True)])
+def test_rows_have_other_owners_in_the_next_step(row_parts, due):
+    """It may be shorter: what a thread has written another one writes over. Columns stay."""
+    p = Program(F32)
+    dense(p, "x", "z", row_parts=row_parts)
+    assert p.barriers() == [due]
+    assert p.barriers(repeats=False) == [False]
+
+
+@pytest.mark.parametrize("other, due", [(2, False), (3, True), (1, True), (BY_ROWS, True)])
+def test_cells_of_one_grid_need_none_of_another_one(other, due):
+    p = Program(F32)
+    dense(p, "x", "z", row_parts=2)
+    dense(p, "y", "z", row_parts=other)
+    assert p.barriers(repeats=False) == [due, False]
 
 
 def test_private_buffers_never_need_one():

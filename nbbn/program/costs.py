@@ -147,14 +147,10 @@ def _other(operation: Operation, rows: int, threads: int, v: int, size: int,
     share = _ceil(most, min(threads, most)) / most
     if "x" in of and of.get("out") is not None and of["out"].segment == Segment.PRIVATE:
         share = 1.0  # each thread gathers for itself
-    if "weight_depth" in of and "z_image" in of:
-        products = rows * of["z_image"] * of["weight_depth"]
-        seconds = products / v * share / (machine.products * machine.cycles)
-        return Cost(products, 0, 0, seconds)
-    if "weight_depth" in of and "dz_image" in of:
-        products = rows * of["dz_image"] * of["weight_depth"]
-        seconds = products / v * share / (machine.products * machine.cycles)
-        return Cost(products, 0, 0, seconds)
+    image = of.get("z_image") or of.get("dz_image")
+    if image and "weight_depth" in of:
+        products = rows * image * of["weight_depth"]
+        return Cost(products, 0, 0, products / v * share / (machine.products * machine.cycles))
     touches_rows = any(name.endswith(_OF_ROWS) for name in of)
     width = of.get("width") or of.get("panels", 1) * v
     numbers = (rows if touches_rows or "labels" in of else 1) * of.get("pixels", 1) * width
