@@ -107,8 +107,36 @@ def share_grid(columns, parts, thread, threads):
     return min(first, columns), min(end, columns)
 
 
+# In the place of a number of blocks: threads share images, and where they can the lines of each.
+BY_LINES = 0
+
+
 @inline
 def share_images(images, blocks, thread, threads):
     """First and last-plus-one of a thread's images: whole blocks, as many for any team."""
+    if blocks == BY_LINES:
+        return share(images, thread, threads)
     first, end = share(blocks, thread, threads)
     return images * first // blocks, images * end // blocks
+
+
+@inline
+def share_lines(images, lines, blocks, thread, threads):
+    """First and last-plus-one of a thread's lines, counted over all images."""
+    if blocks == BY_LINES:
+        return share(images * lines, thread, threads)
+    first, end = share_images(images, blocks, thread, threads)
+    return first * lines, end * lines
+
+
+@inline
+def images_of(first, end, lines):
+    """First and last-plus-one of the images that lines, counted over all, are of."""
+    return first // lines, (end + lines - 1) // lines
+
+
+@inline
+def lines_within(image, first, end, lines):
+    """Which lines of an image are among those from `first` to `end`, counted over all."""
+    start = image * lines
+    return max(first - start, 0), min(end - start, lines)

@@ -146,6 +146,8 @@ class Program:
         Of what each thread may have for itself, the place where threads could share one.
     splits : dict
         What `nbbn.program.splits` has made of the program, once it is whole.
+    in_step : bool
+        Whether all threads meet after every operation, as they must where buffers share memory.
     """
 
     dtype: np.dtype
@@ -153,6 +155,7 @@ class Program:
     sizes: dict[Segment, int] = field(default_factory=dict)
     shared: dict[Buffer, Buffer] = field(default_factory=dict, repr=False)
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
+    in_step: bool = False
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,
@@ -216,7 +219,7 @@ class Program:
 
         `repeats` for steps that follow each other without end.
         """
-        due = [False] * len(self.operations)
+        due = [self.in_step] * len(self.operations)
         unmet: list[tuple[int, _Access]] = []
         # The second step sees what the first one's end leaves for the next one's beginning.
         for step in range(2 if repeats else 1):
