@@ -17,7 +17,7 @@ from numba import int64, njit, prange
 from nbbn.kernels.cache import kernel_cache
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
-from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join, share
+from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, arrive, atomic_load, join, share, wait
 
 # Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass
 # (a float64's bits). They go into the context behind thread and threads.
@@ -27,9 +27,10 @@ CONTEXT_BYTES = 8 * CONTEXT_WORDS
 PARAMS, WORK, X, Y, OUT, GAMMA, BETA, PRIVATE = 0, 1, 2, 3, 7, 8, 9, 10
 
 
-# What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row
-# of a group of operations that go image by image, their number and that of the blocks of images.
-BARRIER, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 8, 0xFFFF, 32
+# What stands in a row behind the kernel's address: whether a barrier follows (threads wait here for
+# each other) and whether they arrive at the next one here; and, in the first row of a group of
+# operations that go image by image, their number and that of the blocks of images.
+BARRIER, ARRIVAL, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 2, 8, 0xFFFF, 32
 
 
 class _Lazy:
@@ -59,8 +60,10 @@ def walk(program, operations, width, context, team, threads, passed):
             words = pointer_to(row, int64)
         else:
             call_kernel(words[0], words, pointer_to(context, int64))
+        if words[1] & ARRIVAL != 0:
+            passed = arrive(team, threads, passed)
         if words[1] & BARRIER != 0:
-            passed = barrier(team, threads, passed)
+            wait(team, threads, passed)
         row += 8 * width
     return passed
 

@@ -51,20 +51,30 @@ def wait_a_little(spins):
     return spins + 1
 
 
+# A barrier in two parts: a thread says that it has come where others need what it has done, and
+# waits for them only where it needs what they have done. In between it works on.
+
+
 @inline
-def barrier(team, threads, passed):
-    """Wait until every thread is here; return the count to hand in next time (0 at first)."""
+def arrive(team, threads, passed):
+    """Tell the others; return the count to wait for, and to hand in next time (0 at first)."""
     passed += threads
     if threads > 1:
-        arrived, gate = atomic_add(team + WAITING, 1) + 1, team + WAITING
-        if threads > 2:  # those who wait would keep the counter's line from those to come
-            gate = team + PASSED
-            if arrived == passed:
-                atomic_store(gate, passed)
+        arrived = atomic_add(team + WAITING, 1) + 1
+        if threads > 2 and arrived == passed:
+            atomic_store(team + PASSED, passed)
+    return passed
+
+
+@inline
+def wait(team, threads, passed):
+    """Wait until every thread has arrived."""
+    if threads > 1:
+        # Many who wait at the counter would keep its line from those to come.
+        gate = team + (PASSED if threads > 2 else WAITING)
         spins = 0
         while atomic_load(gate) < passed:
             spins = wait_a_little(spins)
-    return passed
 
 
 @inline
