@@ -6,7 +6,7 @@ and how many of these a barrier has let pass.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import inline
+from nbbn.kernels.registry import inline, kernel
 from nbbn.kernels.simd import atomic_add, atomic_load, atomic_store, pause, yield_core
 
 LINE = 64  # bytes of a cache line
@@ -75,6 +75,11 @@ def wait(team, threads, passed):
         spins = 0
         while atomic_load(gate) < passed:
             spins = wait_a_little(spins)
+
+
+@kernel
+def meet(thread):
+    """Nothing, for threads that only meet."""
 
 
 @inline

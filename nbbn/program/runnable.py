@@ -14,6 +14,7 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
+from nbbn.program.measured import machine
 from nbbn.program.program import ALIGNMENT, Program, Segment
 from nbbn.program.splits import split
 from nbbn.sparse_rows import SparseRows
@@ -79,7 +80,7 @@ class TrainingRun:
     def table(self, threads: int) -> np.ndarray:
         """The program as the executor reads it on a team of threads."""
         if threads not in self._tables:
-            program = split(self._program, self._rows, threads)
+            program = split(self._program, self._rows, threads, machine(threads))
             self._tables[threads] = program.table(self._source)
         return self._tables[threads]
 
@@ -94,8 +95,9 @@ class TrainingRun:
 
     def _predicted(self, threads: int) -> float:
         """Seconds of a step, as far as the costs tell."""
-        program = split(self._program, self._rows, threads)
-        return step_seconds(program, self._rows, threads)
+        here = machine(threads)
+        program = split(self._program, self._rows, threads, here)
+        return step_seconds(program, self._rows, threads, here)
 
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
