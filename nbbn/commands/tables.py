@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import parquet
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
+from nbbn.partitions import parquet
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npy", *DELIMITERS, ".parquet")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import parquet, tables
+from nbbn.commands import tables
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
 from nbbn.formats.files import read_npz
+from nbbn.partitions import parquet
 
 _PARQUET_ROWS = 1 << 16
 # Lines of a text table, with their numbers.

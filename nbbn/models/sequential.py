@@ -23,7 +23,7 @@ from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher
+from nbbn.training_loop import Loop, Samples, Watcher, in_memory
 from nbbn.warning import warn
 
 _BATCH_SIZE = 32
@@ -244,7 +244,7 @@ class Sequential(BaseModel):
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
         self.stop_training = False
         with CallbackList(callbacks, self, params) as called:
-            fit = Fit(self, Loop(trainer, targets, self._plans(edges, shuffle)),
+            fit = Fit(self, Loop(trainer, in_memory(targets, self._plans(edges, shuffle))),
                       lambda: self._trainer(samples, largest), samples,
                       Measure(compiled.loss, compiled.metrics(self._units())), called, history,
                       epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency)
@@ -286,7 +286,8 @@ class Sequential(BaseModel):
         trainer = self._trainer(samples, len(samples))
         self._trains()
         edges = np.array([0, len(samples)])
-        sums = Loop(trainer, targets, self._plans(edges, shuffle=False)).epoch(Watcher())
+        plans = in_memory(targets, self._plans(edges, shuffle=False))
+        sums = Loop(trainer, plans).epoch(Watcher())
         logs = measure.trained(sums, samples, trainer.outputs)
         return logs if return_dict else _flat(logs)
 
