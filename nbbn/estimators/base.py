@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 
 from nbbn.estimators import checks
-from nbbn.estimators.partitions import answers_and_targets, of_each
+from nbbn.estimators.partitions import answers_and_targets, hold_targets, of_each
 from nbbn.estimators.task import Task
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
@@ -203,7 +203,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         with np.errstate(divide="ignore"):
             return np.log(p, out=p)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    @hold_targets
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy of what `predict` gives.
 
         Parameters

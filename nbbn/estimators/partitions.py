@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,19 @@ def named(name: str) -> Iterator[None]:
             raise
         error = TypeError if isinstance(err, TypeError) else ValueError
         raise error(f"{name}: {err}") from err
+
+
+def hold_targets(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of X and y that takes partitions in place of both."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        X = args[0] if args else kwargs.get("X")
+        if isinstance(X, Partitions) and len(args) < 2:
+            kwargs.setdefault("y", None)
+        return method(self, *args, **kwargs)
+
+    return call
 
 
 # -- columns
@@ -143,7 +157,8 @@ def _each(estimator: Any, partitions: Partitions,
     model, seen = nameless(estimator), False
     for number, header, part in partitions.with_headers():
         with named(partitions.name(number)):
-            check_columns(estimator, header, reset=False)
+            if len(header.shape) == 1:
+                check_columns(estimator, header, reset=False)
             found = function(model, part._replace(X=plain(part.X))) if header.rows else None
         if header.rows:
             seen = True

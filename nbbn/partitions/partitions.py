@@ -357,12 +357,20 @@ class Partitions:
         """All partitions as one."""
         found = []
         for i, arrays in enumerate(zip(*parts)):
-            there = [array for array in arrays if array is not None]
-            if there and len(there) < len(parts):
-                number = next(n for n, array in enumerate(arrays) if array is None)
-                raise ValueError(f"{self.name(number)}: has no {Part._fields[i]}, which others "
-                                 "have; give all of them or none")
-            found.append(joined(there) if there else None)
+            what, first = Part._fields[i], arrays[0]
+            for number, array in enumerate(arrays):
+                if (array is None) != (first is None):
+                    has = "has no" if array is None else "has a"
+                    raise ValueError(f"{self.name(number)}: {has} {what}, unlike the partitions "
+                                     "before; give all of them or none")
+                if array is not None and np.shape(array)[1:] != np.shape(first)[1:]:
+                    raise ValueError(f"{self.name(number)}: {what} has entries of shape "
+                                     f"{np.shape(array)[1:]}, those of the partitions before have "
+                                     f"{np.shape(first)[1:]}")
+                if array is not None and _is_text(array) != _is_text(first):
+                    raise ValueError(f"{self.name(number)}: {what} mixes numbers with text, "
+                                     "together with the partitions before")
+            found.append(None if first is None else joined(list(arrays)))
         return Part(*found)
 
 
@@ -429,6 +437,10 @@ def _same_columns(sources: list[Source]) -> list[Source]:
             source = replace(source, head=replace(own, columns=head.columns))  # type: ignore
         found.append(source)
     return found
+
+
+def _is_text(array: Any) -> bool:
+    return np.asarray(array[:1]).dtype.kind in "US"
 
 
 def _features(shape: tuple[int, ...]) -> str:

@@ -37,8 +37,8 @@ class Header:
         shape = tuple(int(n) for n in np.shape(X))
         if not shape:
             raise ValueError("holds no rows, but a single value")
-        kinds = getattr(X, "dtypes", None) if names else [np.asarray(X[:0]).dtype]
-        dtypes = [d if isinstance(d, np.dtype) else np.dtype(object) for d in kinds or ()]
+        kinds = list(X.dtypes) if names else [np.asarray(X[:0]).dtype]
+        dtypes = [d if isinstance(d, np.dtype) else np.dtype(object) for d in kinds]
         known = bool(names) and all(isinstance(name, str) for name in names)
         return cls(shape[0], shape[1:], common_dtype(dtypes), names if known else None)
 

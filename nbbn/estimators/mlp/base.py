@@ -152,7 +152,8 @@ class Activations(Fitted):
 class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     """An estimator around a trainer and a predictor."""
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, X_val: Any = None,
+    @partitions.hold_targets
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None,
             y_val: Any = None, sample_weight_val: Any = None) -> Any:
         """Fit the model to data matrix X and target(s) y.
 

@@ -17,7 +17,7 @@ from nbbn.estimators.mlp.base import BaseMLP
 from nbbn.estimators.mlp.fit_data import Given
 from nbbn.estimators.mlp.mlp_task import REGRESSION_LOSSES, MLPTask
 from nbbn.estimators.mlp.parameters import ATTRIBUTES, PARAMETERS, POSITIONAL
-from nbbn.estimators.partitions import answers_and_targets
+from nbbn.estimators.partitions import answers_and_targets, hold_targets
 from nbbn.partitions.partitions import Partitions
 
 
@@ -60,7 +60,8 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
     loss = "log_loss"
 
     @available_if(lambda estimator: estimator._is_stochastic())
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None,
+    @hold_targets
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None,
                     classes: Any = None) -> MLPClassifier:
         """Update the model with a single iteration over the given data.
 
@@ -140,7 +141,8 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
 )
 class MLPRegressor(RegressorMixin, BaseMLP):
     @available_if(lambda estimator: estimator._is_stochastic())
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MLPRegressor:
+    @hold_targets
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Update the model with a single iteration over the given data.
 
         Optimiser state, learning rate and running statistics go on from the last call.
@@ -161,7 +163,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         """
         return self._fit(Given(X, y, sample_weight), incremental=True)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    @hold_targets
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The coefficient of determination R^2 of what `predict` gives.
 
         Parameters

@@ -140,9 +140,9 @@ class StreamedData:
             with partitions.named(parts.name(number)):
                 partitions.check_columns(estimator, header, reset=not goes_on)
         rows = sum(header.rows for header in headers)
-        check_enough(rows, norm)
         if glance.example is None:
             raise ValueError("the partitions hold no rows")
+        check_enough(rows, norm)
         source = common_dtype([header.dtype for header in headers])
         dtype = computing_dtype(estimator, source, goes_on)
         if task is None and goes_on and hasattr(estimator, "_task"):
