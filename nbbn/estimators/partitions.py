@@ -117,7 +117,7 @@ def column(y: Any) -> Any:
 
 def together(estimator: Any, partitions: Partitions, *, reset: bool) -> tuple[Header, Part]:
     """Partitions as one, in memory, and what is known of it; NaN is refused by the partition."""
-    check, found = nameless(estimator), []
+    check, found = nameless(estimator), {}
     first: Header | None = None
     for number, header, part in partitions.with_headers():
         with named(partitions.name(number)):
@@ -126,14 +126,15 @@ def together(estimator: Any, partitions: Partitions, *, reset: bool) -> tuple[He
                 check_columns(check, header, reset=reset)
                 check = nameless(check)
             X = check_rows(check, part.X)
-        found.append(Part(X, column(part.y), part.sample_weight))
+        found[number] = Part(X, column(part.y), part.sample_weight)
     assert first is not None
     return first, partitions.joined(found)
 
 
 def of_each(estimator: Any, partitions: Partitions, function: Callable[[Any, Any], Any]) -> Any:
     """What a function makes of a fitted estimator and each partition's rows, put together."""
-    found = list(_each(estimator, partitions, lambda model, part: function(model, part.X)))
+    answers = _each(estimator, partitions, lambda model, part: function(model, part.X))
+    found = [answer for _, answer in answers]
     return scipy.sparse.vstack(found) if scipy.sparse.issparse(found[0]) else joined(found)
 
 
@@ -146,14 +147,14 @@ def answers_and_targets(estimator: Any, partitions: Partitions) -> tuple[Any, An
                              "(X, y), or name the column of the targets")
         return model.predict(part.X), Part(None, column(part.y), part.sample_weight)
 
-    answers, targets = zip(*_each(estimator, partitions, both))
-    _, y, weights = partitions.joined(targets)
-    return joined(list(answers)), y, weights
+    found = dict(_each(estimator, partitions, both))
+    _, y, weights = partitions.joined({number: targets for number, (_, targets) in found.items()})
+    return joined([answers for answers, _ in found.values()]), y, weights
 
 
 def _each(estimator: Any, partitions: Partitions,
-          function: Callable[[Any, Part], Any]) -> Iterator[Any]:
-    """What a function makes of a fitted estimator and each partition that has rows."""
+          function: Callable[[Any, Part], Any]) -> Iterator[tuple[int, Any]]:
+    """What a function makes of a fitted estimator and each partition that has rows, by number."""
     model, seen = nameless(estimator), False
     for number, header, part in partitions.with_headers():
         with named(partitions.name(number)):
@@ -162,7 +163,7 @@ def _each(estimator: Any, partitions: Partitions,
             found = function(model, part._replace(X=plain(part.X))) if header.rows else None
         if header.rows:
             seen = True
-            yield found
+            yield number, found
     if not seen:
         raise ValueError("the partitions hold no rows")
 

@@ -160,12 +160,12 @@ class Streamed:
 
 def loaded(parts: list[tuple[int, Header, Part]], given: Partitions, rules: Rules) -> Part:
     """Partitions in one, in memory; what does not fit is refused by the partition."""
-    found = []
+    found = {}
     for number, header, part in parts:
         if header.rows:
             rules.targets(given.name(number), part,
                           len(rules.rows(given.name(number), part.X)))
-            found.append(part._replace(X=np.asarray(part.X)))
+            found[number] = part._replace(X=np.asarray(part.X))
     if not found:
         raise ValueError("the partitions hold no rows")
     return given.joined(found)

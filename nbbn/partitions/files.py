@@ -27,7 +27,7 @@ _BROKEN = (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """What the system says of a file as a FileError that names it."""
     try:
         yield
@@ -95,7 +95,7 @@ class _Parquet:
         return self.head
 
     def read(self) -> Part:
-        with _named(self.path):
+        with named(self.path):
             x = np.empty((self.head.rows, *self.head.shape), self.head.dtype)
             apart, at = self._apart(), 0
             kept: dict[str, list[np.ndarray]] = {name: [] for name in apart}
@@ -110,7 +110,7 @@ class _Parquet:
             return self._part(x, kept)
 
     def read_targets(self) -> Part:
-        with _named(self.path):
+        with named(self.path):
             apart = self._apart()
             kept: dict[str, list[np.ndarray]] = {name: [] for name in apart}
             for batch in self._batches(apart) if apart else ():
@@ -133,7 +133,7 @@ class _Parquet:
 
 
 def _parquet_sources(path: Path, target: Any, weight: Any) -> list[Source]:
-    with _named(path), parquet.open_table(path) as table:
+    with named(path), parquet.open_table(path) as table:
         schema, metadata = table.schema_arrow, table.metadata
         rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     for what, name in (("target", target), ("sample_weight", weight)):
@@ -202,7 +202,7 @@ class _Archive:
         return self._arrays(Part._fields[1:])
 
     def _arrays(self, names: tuple[str, ...]) -> Part:
-        with _named(self.path):
+        with named(self.path):
             try:
                 with np.load(self.path, allow_pickle=False) as archive:
                     found = {name: archive[name] for name in names if name in self.held}
@@ -215,7 +215,7 @@ class _Archive:
 
 def _archive_sources(path: Path, target: Any, weight: Any) -> list[Source]:
     _refuse_columns(path, target, weight, "an .npz holds arrays X, y and sample_weight")
-    with _named(path):
+    with named(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -286,7 +286,7 @@ class _Arrays:
         return self.read()
 
     def _rows(self, path: Path) -> np.ndarray:
-        with _named(path):
+        with named(path):
             array = _mapped(path)
             if len(array) < self.first + self.head.rows:
                 raise FileError(f"{path}: holds {len(array)} rows, and had more when it was opened")
@@ -308,10 +308,10 @@ def _array_sources(paths: tuple[Path, ...], target: Any, weight: Any) -> list[So
     elif target is not None and not isinstance(target, (int, np.integer)):
         raise FileError(f"{path}: target={target!r} names a column of a Parquet table; a .npy has "
                         "none: give the column's number, or pairs of files (X, y)")
-    with _named(path):
+    with named(path):
         arrays = []
         for each in paths:
-            with _named(each):
+            with named(each):
                 arrays.append(_mapped(each))
     x = arrays[0]
     if x.ndim < 1 or x.dtype.kind not in "fiub":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
@@ -21,6 +21,7 @@ from nbbn.partitions.sources import (
     Source,
     as_part,
     check_lengths,
+    count,
     header_of,
 )
 
@@ -185,7 +186,11 @@ class Partitions:
         >>> nbbn.MLPRegressor((4,), max_iter=200, random_state=0).fit(parts).score(parts) > 0.9
         True
         """
-        sources = sources_of(files, target, sample_weight)
+        return cls.of_sources(sources_of(files, target, sample_weight), window=window)
+
+    @classmethod
+    def of_sources(cls, sources: list[Source], *, window: int) -> Partitions:
+        """Partitions that know how they are read; FileError for tables of other columns."""
         self = cls(sources, window=window)
         self._sources = _same_columns(sources)
         return self
@@ -353,25 +358,27 @@ class Partitions:
         if first is None:
             raise ValueError("partitions is empty: the iterable gave none")
 
-    def joined(self, parts: Sequence[Part]) -> Part:
-        """All partitions as one."""
-        found = []
-        for i, arrays in enumerate(zip(*parts)):
-            what, first = Part._fields[i], arrays[0]
-            for number, array in enumerate(arrays):
-                if (array is None) != (first is None):
+    def joined(self, parts: Mapping[int, Part]) -> Part:
+        """Partitions, by their numbers, as one; of empty ones nothing is known."""
+        full = {number: part for number, part in parts.items() if _rows(part)} or parts
+        first = next(iter(full.values()))
+        for number, part in full.items():
+            for what, array, other in zip(Part._fields, part, first):
+                if (array is None) != (other is None):
                     has = "has no" if array is None else "has a"
                     raise ValueError(f"{self.name(number)}: {has} {what}, unlike the partitions "
                                      "before; give all of them or none")
-                if array is not None and np.shape(array)[1:] != np.shape(first)[1:]:
+                if array is None:
+                    continue
+                if np.shape(array)[1:] != np.shape(other)[1:]:
                     raise ValueError(f"{self.name(number)}: {what} has entries of shape "
                                      f"{np.shape(array)[1:]}, those of the partitions before have "
-                                     f"{np.shape(first)[1:]}")
-                if array is not None and _is_text(array) != _is_text(first):
+                                     f"{np.shape(other)[1:]}")
+                if _is_text(array) != _is_text(other):
                     raise ValueError(f"{self.name(number)}: {what} mixes numbers with text, "
                                      "together with the partitions before")
-            found.append(None if first is None else joined(list(arrays)))
-        return Part(*found)
+        return Part(*(None if arrays[0] is None else joined(list(arrays))
+                      for arrays in zip(*full.values())))
 
 
 class EndOfPartitions(Exception):
@@ -437,6 +444,10 @@ def _same_columns(sources: list[Source]) -> list[Source]:
             source = replace(source, head=replace(own, columns=head.columns))  # type: ignore
         found.append(source)
     return found
+
+
+def _rows(part: Part) -> int:
+    return next((count(array) for array in part if array is not None), 0)
 
 
 def _is_text(array: Any) -> bool:
