@@ -12,6 +12,10 @@ import numpy as np
 from nbbn.formats.files import FileError, one_line
 
 
+# Bytes that are read of a column at once, where a row group is not.
+_BUFFER_BYTES = 1 << 17
+
+
 def pyarrow_for(path: Path) -> ModuleType:
     """The package; ImportError, which names the file that needs it, where it is not installed."""
     try:
@@ -23,11 +27,11 @@ def pyarrow_for(path: Path) -> ModuleType:
     return pyarrow
 
 
-def open_table(path: Path) -> Any:
+def open_table(path: Path, **options: Any) -> Any:
     """A Parquet file, of which nothing but the description is read; raises for any other file."""
     pyarrow = pyarrow_for(path)
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path, **options)
     except (pyarrow.ArrowException, ValueError) as err:
         reason = one_line(err, 100)
         raise FileError(f"{path} is not a Parquet file, or broken ({reason})") from None
@@ -36,10 +40,12 @@ def open_table(path: Path) -> Any:
 def read_batches(path: Path, rows: int, columns: Sequence[str] | None = None,
                  groups: Sequence[int] | None = None, *,
                  threads: bool = True) -> Iterator[dict[str, np.ndarray]]:
-    """Columns by name, up to `rows` rows at a time; of all columns and row groups, or some."""
+    """Columns by name, up to `rows` rows at a time; of all columns and row groups, or some.
+
+    Without `threads` a row group is read bit by bit, too.
+    """
     pyarrow = pyarrow_for(path)
-    table = open_table(path)
-    with table:
+    with open_table(path, **({} if threads else {"buffer_size": _BUFFER_BYTES})) as table:
         try:
             for batch in table.iter_batches(rows, columns=columns, row_groups=groups,
                                             use_threads=threads):
