@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import threading
 import time
 from itertools import chain, islice, pairwise
@@ -394,5 +395,11 @@ def test_a_file_that_vanishes(kind, tmp_path):
     assert alive() == []
 
 
-def test_public_name():
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_examples():
     assert nbbn.Partitions is Partitions
+    finder = doctest.DocTestFinder(recurse=True)
+    tests = [test for test in finder.find(Partitions, "Partitions") if test.examples]
+    assert len(tests) == 2
+    for test in tests:
+        assert doctest.DocTestRunner(verbose=False).run(test).failed == 0

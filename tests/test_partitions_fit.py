@@ -419,6 +419,9 @@ def test_refused_before_any_training():
         make(dtype="float32").fit(cut(np.where(np.arange(230)[:, None] == 150, 1e99, X), y))
     with pytest.raises(ValueError, match="partial_fit, which does not know all rows"):
         make(class_weight="balanced").partial_fit(cut(X, y), classes=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"partition 4: Some value\(s\) of y are out of the valid"):
+        counts = np.where(np.arange(230) == 100, -1, 1)
+        make("MLPRegressor", loss="poisson").fit(cut(X, counts))
     with pytest.raises(ValueError, match="classes not in"):
         make().partial_fit(cut(X, y), classes=[0, 1])
     assert calls == [] and no_threads()

@@ -11,7 +11,6 @@ import numpy as np
 
 from nbbn.formats.files import FileError, one_line
 
-
 # Bytes that are read of a column at once, where a row group is not.
 _BUFFER_BYTES = 1 << 17
 

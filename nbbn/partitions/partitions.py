@@ -85,6 +85,8 @@ class Partitions:
     Attributes
     ----------
     window : int
+    rows : list of (int or None)
+        Rows of each partition, None for one that has to be read to know.
 
     See Also
     --------
@@ -183,7 +185,9 @@ class Partitions:
         >>> parts = nbbn.Partitions.from_files(f"{folder}/*.npz", window=2)
         >>> len(parts), parts.rows[:2]
         (6, [100, 100])
-        >>> nbbn.MLPRegressor((4,), max_iter=200, random_state=0).fit(parts).score(parts) > 0.9
+        >>> model = nbbn.MLPRegressor(
+        ...     hidden_layer_sizes=(8,), batch_size=32, learning_rate_init=0.01, random_state=0)
+        >>> model.fit(parts).score(parts) > 0.9
         True
         """
         return cls.of_sources(sources_of(files, target, sample_weight), window=window)

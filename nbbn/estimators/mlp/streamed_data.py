@@ -42,6 +42,7 @@ class Glance:
     estimator: Fitted
     positive: bool  # whether weights must not be below 0
     incremental: bool
+    task: MLPTask | None  # where it is known before targets are seen
     example: np.ndarray | None = None  # targets of the first partition that has rows
     weighted: bool | None = None
     some_weight: bool = False
@@ -57,6 +58,8 @@ class Glance:
             if rows == 0:
                 return
             y = partitions.checked_targets(self.estimator, part.y, rows, np.dtype(np.float64))
+            if self.task is not None:
+                self.task.encode(y)
             self._see_targets(y)
             self._see_weights(part.sample_weight, rows)
 
@@ -67,6 +70,9 @@ class Glance:
                              f"before have {self.example.shape[1:]}")
         if first:
             self.example = y[:1]
+        if self.task is None and not self.estimator._classifies:
+            self.task = MLPTask.of(self.estimator, y, sparse=False)
+            self.task.encode(y)
         class_weight = getattr(self.estimator, "class_weight", None)
         if class_weight != "balanced" or (first and self.incremental):
             checks.weights_by_class(class_weight, y, incremental=self.incremental)
@@ -134,7 +140,9 @@ class StreamedData:
         if estimator.solver == "lbfgs":
             raise ValueError("solver='lbfgs' needs all rows in memory: use one of the other "
                              "solvers, or a window of all partitions")
-        glance = Glance(estimator, norm, incremental)
+        if task is None and goes_on and hasattr(estimator, "_task"):
+            task = estimator._task.going_on(estimator)
+        glance = Glance(estimator, norm, incremental, task if incremental else None)
         headers = parts.headers(glance.see)
         for number, header in enumerate(headers[:1] if not goes_on else headers):
             with partitions.named(parts.name(number)):
@@ -145,8 +153,6 @@ class StreamedData:
         check_enough(rows, norm)
         source = common_dtype([header.dtype for header in headers])
         dtype = computing_dtype(estimator, source, goes_on)
-        if task is None and goes_on and hasattr(estimator, "_task"):
-            task = estimator._task.going_on(estimator)
         if task is None:
             task = _task_of(estimator, glance)
         if goes_on and not incremental:
