@@ -274,7 +274,7 @@ class Partitions:
         if see is None and self._sources is not None:
             known = [source.header() for source in self._sources]
             if all(header is not None for header in known):
-                return self._checked([header for header in known if header is not None])
+                return self._checked(self.chosen([h for h in known if h is not None]))
         found: list[Header] = []
         with ReadAhead(self._glances(see is not None)) as glances:
             for number, header, part in glances:
@@ -306,9 +306,13 @@ class Partitions:
         assert self._choice is not None
         return replace(header, rows=self._choice.count(number, header.rows))
 
+    def chosen(self, headers: list[Header]) -> list[Header]:
+        """Headers of whole partitions, with the rows that are chosen of them."""
+        if self._choice is None:
+            return headers
+        return [self._chosen(number, header) for number, header in enumerate(headers)]
+
     def _checked(self, headers: list[Header]) -> list[Header]:
-        if self._choice is not None:
-            headers = [self._chosen(i, header) for i, header in enumerate(headers)]
         for number, header in enumerate(headers):
             self._check(number, header, headers[0])
         return headers
@@ -329,8 +333,9 @@ class Partitions:
               most: int) -> tuple[Partitions, Partitions]:
         """Partitions without a share of their rows, `most` in all, and those rows alone.
 
-        The same share of each partition, drawn by `key`.
+        The same share of each partition, drawn by `key`. Partitions are split once.
         """
+        assert self._choice is None
         if self._sources is None:
             raise ValueError("rows of an iterable cannot be held out: give rows to validate on, or "
                              "a list of partitions")

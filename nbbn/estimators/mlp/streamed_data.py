@@ -225,7 +225,7 @@ class StreamedData:
         if weights is not None and not weights.any():
             raise ValueError("The sample weights for validation set are all zero, "
                              "consider using a different random state.")
-        data = replace(self, given=kept, headers=kept.headers(), validation=validation)
+        data = replace(self, given=kept, headers=kept.chosen(self.headers), validation=validation)
         check_enough(data.rows, self.architecture.has_norm)
         return data
 
