@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import threading
 import time
+import zipfile
 from itertools import chain, islice, pairwise
 
 import numpy as np
@@ -357,6 +358,10 @@ def test_files_that_are_refused(tmp_path):
     np.savez(tmp_path / "c.npz", X=np.array(["a", "b"]))
     refused(tmp_path / "c.npz", "rows and columns of numbers")
     refused(tmp_path / "c.npz", "target='y' names a column of a table", target="y")
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive, archive.open("X.npy", "w") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 4)}
+        np.lib.format.write_array_header_1_0(file, header)
+    refused(tmp_path / "d.npz", "d.npz: cannot be read: it is no readable .npz")
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     np.save(tmp_path / "y.npy", np.ones(2))
     refused([(tmp_path / "x.npy", tmp_path / "y.npy")], "y.npy: holds an array of shape")

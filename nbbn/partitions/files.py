@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.formats.files import FileError, PathLike, one_line
+from nbbn.formats.files import BROKEN_NPZ, FileError, PathLike, one_line
 from nbbn.partitions import parquet
 from nbbn.partitions.sources import Header, Part, Source, check_lengths, common_dtype
 
@@ -23,9 +24,6 @@ PIECE_BYTES = 64 << 20
 # Rows of a Parquet file that are decoded at once: 100 columns of 65,536 rows leave the cache before
 # they stand in rows, which takes three times as long.
 _DECODED_ROWS = 1 << 13
-
-_BROKEN = (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile)
-
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
@@ -207,7 +205,7 @@ class _Archive:
             try:
                 with np.load(self.path, allow_pickle=False) as archive:
                     found = {name: archive[name] for name in names if name in self.held}
-            except _BROKEN as err:
+            except BROKEN_NPZ as err:
                 raise FileError(f"{self.path}: cannot be read: it is no readable .npz file, "
                                 "or holds more than plain numbers; give another") from err
         part = Part(found.get("X"), found.get("y"), found.get("sample_weight"))
@@ -224,8 +222,9 @@ def _archive_sources(path: Path, target: Any, weight: Any) -> list[Source]:
                 for name in Part._fields:
                     if name in names:
                         with archive.open(f"{name}.npy") as file:
-                            held[name] = _npy_header(file)
-        except _BROKEN as err:
+                            size = archive.getinfo(f"{name}.npy").file_size
+                            held[name] = _npy_header(file, size)
+        except BROKEN_NPZ as err:
             raise FileError(f"{path}: cannot be read: it is no readable .npz file, "
                             "or holds more than plain numbers; give another") from err
     if "X" not in held:
@@ -235,7 +234,8 @@ def _archive_sources(path: Path, target: Any, weight: Any) -> list[Source]:
     return [_Archive(path, str(path), held)]
 
 
-def _npy_header(file: Any) -> Header:
+def _npy_header(file: Any, size: int) -> Header:
+    """What a `.npy` file of so many bytes begins with; ValueError where it promises more."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0}.get(version)
@@ -244,6 +244,8 @@ def _npy_header(file: Any) -> Header:
     shape, _, dtype = read(file)
     if not shape:
         raise ValueError("holds no rows, but a single value")
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"promises an array of shape {shape} in {size} bytes")
     numeric = dtype.kind in "fiub"
     return Header(shape[0], shape[1:], common_dtype([dtype]) if numeric else dtype)
 
@@ -297,7 +299,7 @@ class _Arrays:
 def _mapped(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except _BROKEN as err:
+    except BROKEN_NPZ as err:
         raise FileError(f"{path} is not a NumPy array file, "
                         "or holds more than plain numbers") from err
 
