@@ -351,8 +351,9 @@ def test_files_that_are_refused(tmp_path):
     (tmp_path / "t.csv").write_text("1,2\n")
     refused(tmp_path / "t.csv", "other files are read by functions")
     for name in ("b.npz", "b.npy", "b.parquet"):
-        (tmp_path / name).write_bytes(b"nothing")
-        refused(tmp_path / name, name)
+        for content in (b"nothing", b""):
+            (tmp_path / name).write_bytes(content)
+            refused(tmp_path / name, name)
     np.savez(tmp_path / "c.npz", x=np.ones((2, 2)))
     refused(tmp_path / "c.npz", "must hold an array X, and y for targets; it holds x")
     np.savez(tmp_path / "c.npz", X=np.array(["a", "b"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 import warnings
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -352,6 +354,31 @@ def test_tables(tmp_path):
     assert got.score(parts) == ref.score(X, labels)
     got.save(tmp_path / "m.safetensors")
     assert nbbn.load(tmp_path / "m.safetensors").predict(parts).tolist() == ref.predict(X).tolist()
+
+
+# -- memory
+
+
+def test_memory_does_not_grow_with_the_partitions():
+    """Of 30 partitions of a megabyte two windows of two are there, and the one that is read."""
+
+    def part(i):
+        X = np.random.default_rng(i).normal(size=(4096, 32))
+        return X, (X[:, 0] > 0).astype(int)
+
+    def peak(count):
+        parts = Partitions([partial(part, i) for i in range(count)], window=2)
+        tracemalloc.start()
+        try:
+            model = make(max_iter=1, batch_size=256, early_stopping=True, validation_fraction=0.01)
+            model.fit(parts).predict(parts)
+            return tracemalloc.get_traced_memory()[1] / 2**20
+        finally:
+            tracemalloc.stop()
+
+    peak(6)  # compiles
+    few, many = peak(6), peak(30)
+    assert few < 14 and many < few + 3
 
 
 # -- errors
