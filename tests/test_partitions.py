@@ -222,6 +222,11 @@ def test_two_items_are_there_at_a_time():
     assert alive() == []
 
 
+def test_the_thread_is_one():
+    with ReadAhead(nbbn.get_num_threads() for _ in range(1)) as ahead:
+        assert list(ahead) == [1]
+
+
 def test_errors_of_the_thread_come_out():
     def fails():
         yield 1

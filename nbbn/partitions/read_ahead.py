@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from nbbn.runtime import num_threads
+
 T = TypeVar("T")
 
 # Seconds after which a wait looks whether Ctrl-C was pressed, where a wait cannot be interrupted.
@@ -34,11 +36,12 @@ class ReadAhead(Generic[T]):
 
     def _work(self) -> None:
         try:
-            while True:
-                self._free.acquire()
-                if self._stopped:
-                    return
-                self._made.put(next(self._items))
+            with num_threads(1):  # the others belong to those who use the items
+                while True:
+                    self._free.acquire()
+                    if self._stopped:
+                        return
+                    self._made.put(next(self._items))
         except BaseException as error:
             self._made.put(_Raised(error))
 
