@@ -289,19 +289,19 @@ class _Arrays:
         return self.read()
 
     def _rows(self, path: Path) -> np.ndarray:
-        with named(path):
-            array = _mapped(path)
-            if len(array) < self.first + self.head.rows:
-                raise FileError(f"{path}: holds {len(array)} rows, and had more when it was opened")
-            return np.array(array[self.first : self.first + self.head.rows])
+        array = _mapped(path)
+        if len(array) < self.first + self.head.rows:
+            raise FileError(f"{path}: holds {len(array)} rows, and had more when it was opened")
+        return np.array(array[self.first : self.first + self.head.rows])
 
 
 def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except BROKEN_NPZ as err:
-        raise FileError(f"{path} is not a NumPy array file, "
-                        "or holds more than plain numbers") from err
+    with named(path):
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except BROKEN_NPZ as err:
+            raise FileError(f"{path} is not a NumPy array file, "
+                            "or holds more than plain numbers") from err
 
 
 def _array_sources(paths: tuple[Path, ...], target: Any, weight: Any) -> list[Source]:
@@ -311,17 +311,12 @@ def _array_sources(paths: tuple[Path, ...], target: Any, weight: Any) -> list[So
     elif target is not None and not isinstance(target, (int, np.integer)):
         raise FileError(f"{path}: target={target!r} names a column of a Parquet table; a .npy has "
                         "none: give the column's number, or pairs of files (X, y)")
-    with named(path):
-        arrays = []
-        for each in paths:
-            with named(each):
-                arrays.append(_mapped(each))
-    x = arrays[0]
+    x, *beside = [_mapped(each) for each in paths]
     if x.ndim < 1 or x.dtype.kind not in "fiub":
         raise FileError(f"{path} holds {x.dtype} of shape {x.shape}; give rows of real numbers")
     head = Header(len(x), x.shape[1:], common_dtype([x.dtype]))
     _check_rows(path, head)
-    for other, array in zip(others, arrays[1:]):
+    for other, array in zip(others, beside):
         if array.ndim < 1 or len(array) != len(x):
             raise FileError(f"{other}: holds an array of shape {array.shape}, but {path} has "
                             f"{len(x)} rows; give one entry for each row")
