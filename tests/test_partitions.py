@@ -367,7 +367,10 @@ def test_files_that_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive, archive.open("X.npy", "w") as file:
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 4)}
         np.lib.format.write_array_header_1_0(file, header)
+    np.savez(tmp_path / "e.npz", X=np.ones((2, 2)))
     refused(tmp_path / "d.npz", "d.npz: cannot be read: it is no readable .npz")
+    (tmp_path / "e.npz").rename(tmp_path / "e.npy")
+    refused(tmp_path / "e.npy", "e.npy is not a NumPy array file")
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     np.save(tmp_path / "y.npy", np.ones(2))
     refused([(tmp_path / "x.npy", tmp_path / "y.npy")], "y.npy: holds an array of shape")

@@ -298,7 +298,10 @@ class _Arrays:
 def _mapped(path: Path) -> np.ndarray:
     with named(path):
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError("an archive")
+            return array
         except BROKEN_NPZ as err:
             raise FileError(f"{path} is not a NumPy array file, "
                             "or holds more than plain numbers") from err
