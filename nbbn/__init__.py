@@ -3,9 +3,10 @@
 Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
 `SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
 `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
-`models`, `utils`), other programs' files (`interop`), folding of batch norm (`fold`, `fold_dense`,
-`fold_conv`, `FoldedModel`, `load`), kernels as NumPy functions (`functional`), threads
-(`set_num_threads`, `num_threads`, `show_config`).
+`models`, `utils`), rows that do not fit into memory (`Partitions`), other programs' files
+(`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
+kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`,
+`show_config`).
 """
 
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from nbbn.layers import Input
 from nbbn.loading import fold, load  # the function `fold` stands over the package, imported above
 from nbbn.models import Sequential
 from nbbn.network import Network
+from nbbn.partitions import Partitions
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
 from nbbn.utils import set_random_seed
 from nbbn.version import __version__
@@ -46,11 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
-    "MLPClassifier", "MLPRegressor", "Network", "Sequential", "SequentialClassifier",
-    "SequentialRegressor", "__version__", "callbacks", "datasets", "fold", "fold_conv",
-    "fold_dense", "functional", "get_num_threads", "initializers", "interop", "layers", "load",
-    "losses", "metrics", "models", "num_threads", "optimizers", "regularizers", "schedules",
-    "set_num_threads", "set_random_seed", "show_config", "utils",
+    "MLPClassifier", "MLPRegressor", "Network", "Partitions", "Sequential",
+    "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets", "fold",
+    "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers", "interop",
+    "layers", "load", "losses", "metrics", "models", "num_threads", "optimizers", "regularizers",
+    "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 
 

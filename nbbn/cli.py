@@ -175,6 +175,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     with warnings.catch_warnings(), _signals_end_the_command():
         warnings.showwarning = _one_line_warning
+        # Rows of files reach models as arrays.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
         try:
             status = args.run(args) or 0
             sys.stdout.flush()

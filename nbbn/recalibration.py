@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nbbn.layers import BatchNormalization
 from nbbn.network import Network
+from nbbn.partitions.many_parts import ManyParts
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows
 
@@ -15,7 +17,10 @@ from nbbn.sparse_rows import SparseRows
 _CHUNK = 4096
 
 
-def recalibrated(network: Network, x: np.ndarray | SparseRows) -> dict[int, dict[str, np.ndarray]]:
+Rows = np.ndarray | SparseRows | ManyParts
+
+
+def recalibrated(network: Network, x: Rows) -> dict[int, dict[str, np.ndarray]]:
     """New `mean` and `var` of each batch norm for checked rows, by the layer's index.
 
     Layer by layer, so that each norm sees rows normalised by the new statistics of those before it.
@@ -33,15 +38,22 @@ def recalibrated(network: Network, x: np.ndarray | SparseRows) -> dict[int, dict
     return found
 
 
-def _statistics(network: Network, axis: int,
-                x: np.ndarray | SparseRows) -> tuple[np.ndarray, np.ndarray]:
+def _chunks(x: Rows) -> Iterator[np.ndarray | SparseRows]:
+    if isinstance(x, ManyParts):
+        yield from x.chunks(_CHUNK)
+        return
+    for first in range(0, len(x), _CHUNK):
+        yield x[first : first + _CHUNK]
+
+
+def _statistics(network: Network, axis: int, x: Rows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance over all axes but `axis` of what the network makes of the rows."""
     shape = network.output_shape
     sparse = isinstance(x, SparseRows)
     predict: Any = Predictor(network, sparse=sparse) if network.layers else np.asarray
     count, mean, squares = 0, np.zeros(()), np.zeros(())
-    for first in range(0, len(x), _CHUNK):
-        outputs = np.asarray(predict(x[first : first + _CHUNK]), np.float64).reshape(-1, *shape)
+    for chunk in _chunks(x):
+        outputs = np.asarray(predict(chunk), np.float64).reshape(-1, *shape)
         part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
         rows, centre = len(part), part.mean(0)
         slip = centre - mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +65,39 @@ class Watcher:
         return False
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Rows in memory, with the order in which they are trained on.
+
+    `edges` are the first row of each batch in the order, with the end.
+    """
+
+    samples: Samples  # as the trainer reads them
+    order: np.ndarray
+    edges: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An epoch: stretch after stretch."""
+
+    steps: int
+    stretches: Iterable[Stretch]
+
+
+def in_memory(samples: Samples,
+              orders: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Plan]:
+    """Epochs over the same rows, of each the order and the batches' edges."""
+    for order, edges in orders:
+        yield Plan(len(edges) - 1, (Stretch(samples, order, edges),))
+
+
 @dataclass
 class Loop:
     """Training that is ready to run."""
 
     trainer: Trainer  # the watcher may put another in its place
-    samples: Samples  # as the trainer reads them
-    # For each epoch the order of its rows, and the first row of each batch in it with the end.
-    plans: Iterator[tuple[np.ndarray, np.ndarray]]
+    plans: Iterator[Plan]  # one for each epoch
     # Learning rates and weight decays of these steps, as `Trainer.epoch` takes them.
     rates: Callable[[Any, np.ndarray], tuple[np.ndarray, np.ndarray | None]] = (
         lambda optimizer, steps: (optimizer.rates(steps), optimizer.shrinks(steps)))
@@ -87,23 +112,25 @@ class Loop:
 
     def epoch(self, watcher: Watcher) -> Epoch:
         """Train one epoch; sums over its rows."""
-        order, edges = next(self.plans)
-        most, done, steps = self.samples.steps_of_a_part(edges), 0, len(edges) - 1
-        whole = Epoch(0, 0.0, 0.0, 0.0)
-        while done < steps:
-            count = min(most, watcher.part_begins(done, steps - done), steps - done)
-            part = self.part(order, edges[done : done + count + 1])
-            whole = Epoch(whole.rows + part.rows, whole.loss + part.loss, whole.hits + part.hits,
-                          whole.seconds + part.seconds)
-            done += count
-            if watcher.part_ends(done, part, whole):
-                break
+        plan = next(self.plans)
+        done, whole = 0, Epoch(0, 0.0, 0.0, 0.0)
+        for stretch in plan.stretches:
+            edges = stretch.edges
+            most, at, steps = stretch.samples.steps_of_a_part(edges), 0, len(edges) - 1
+            while at < steps:
+                count = min(most, watcher.part_begins(done, plan.steps - done), steps - at)
+                part = self.part(stretch, at, at + count)
+                whole = Epoch(whole.rows + part.rows, whole.loss + part.loss,
+                              whole.hits + part.hits, whole.seconds + part.seconds)
+                at, done = at + count, done + count
+                if watcher.part_ends(done, part, whole):
+                    return whole
         return whole
 
-    def part(self, order: np.ndarray, edges: np.ndarray) -> Epoch:
-        """Train on the batches between some edges; sums over their rows."""
-        trainer = self.trainer
-        samples, order = self.samples.as_arrays(order[edges[0] : edges[-1]])
+    def part(self, stretch: Stretch, first: int, last: int) -> Epoch:
+        """Train on some batches of a stretch; sums over their rows."""
+        trainer, edges = self.trainer, stretch.edges[first : last + 1]
+        samples, order = stretch.samples.as_arrays(stretch.order[edges[0] : edges[-1]])
         steps = np.arange(trainer.step, trainer.step + len(edges) - 1)
         rates, shrinks = self.rates(trainer.optimizer, steps)
         return trainer.epoch(samples.x, samples.y, order, edges - edges[0], rates,

@@ -20,7 +20,8 @@ ROOMS = (
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("trainer", "predictor", "functional"), ("fold",), ("formats",),
-    ("folded_model",), ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
+    ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
+    ("recalibration",),
     ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),
     ("cli", "__main__"),
 )

@@ -20,6 +20,10 @@ RUNS = {
     "calls": (["--minutes", "0.1"], "no wrong row"),
     "fuzz": (["--files", "300"], "300 damaged files"),
     "stops": (["--stops", "8"], "8 commands stopped or out of disk"),
+    "stream_memory": (
+        ["--gigabytes", "0.3", "--megabytes", "5", "--kind", "npz", "--limit", "1"],
+        "memory does not grow with the rows",
+    ),
 }
 
 

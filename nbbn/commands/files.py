@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbbn.commands.errors import UnusableInput
+from nbbn.partitions.files import matching
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
@@ -23,6 +24,11 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> None:
         if path.exists() and source.exists() and path.samefile(source):
             raise UnusableInput(f"{path} is the input itself; name another file to write")
     check_folder(path.parent)
+
+
+def input_files(given: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
+    """The files that names, folders and quoted patterns stand for."""
+    return [Path(path) for path in matching(given, suffixes)]
 
 
 def check_folder(folder: Path) -> None:

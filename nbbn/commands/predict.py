@@ -1,4 +1,4 @@
-"""Predict for the rows of a file, in chunks: memory does not grow with the file."""
+"""Predict for the rows of files, in chunks: memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nbbn import interop
 from nbbn.commands import models, tables, writers
 from nbbn.commands.arguments import add_threads, threads_of
 from nbbn.commands.errors import UnusableInput
-from nbbn.commands.files import check_output, check_suffix, with_folder
+from nbbn.commands.files import check_output, check_suffix, input_files, with_folder
 from nbbn.commands.parquet import ParquetWriter
 from nbbn.commands.progress import fraction_bar
 from nbbn.formats.files import whole_file
@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn predict`."""
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help=models.HELP)
-    add("rows", type=Path, metavar="IN",
-        help="rows: .npy, .csv, .tsv (a line of names may come first) or .parquet")  # fmt: skip
+    add("rows", nargs="+", metavar="IN",
+        help="rows: .npy, .csv, .tsv (a line of names may come first) or .parquet; several files, "
+             "a folder or a quoted pattern: all of them, in this order")  # fmt: skip
     add("out", metavar="OUT",
         help="predictions, in any of these formats; - writes CSV to standard output")  # fmt: skip
     add("--proba", action="store_true", help="probabilities of the classes instead of the class")
@@ -35,9 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn predict`."""
+    files = input_files(args.rows, tables.SUFFIXES)
     if args.out != "-":
         check_suffix(Path(args.out), tables.SUFFIXES)
-        check_output(Path(args.out), inputs=[args.model, args.rows])
+        check_output(Path(args.out), inputs=[args.model, *files])
     model: Any = interop.open_model(args.model)
     shape = models.network_of(model).input_shape
     classes = getattr(model, "classes_", None)
@@ -46,15 +48,20 @@ def run(args: argparse.Namespace) -> None:
                             "it has no classes to give probabilities of")
     own = model.predict_proba if args.proba else model.predict
 
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return own(models.rows_for(shape, rows))
+    def predict(path: Path, rows: np.ndarray) -> np.ndarray:
+        try:
+            return own(models.rows_for(shape, rows))
+        except ValueError as err:
+            if len(files) == 1:
+                raise
+            raise UnusableInput(f"{path}: {err}") from err
 
-    chunks = tables.read_chunks(args.rows)
+    chunks = tables.read_many(files, list(getattr(model, "feature_names_in_", [])) or None)
     with threads_of(args), fraction_bar("predicting") as show:
         # The first chunk is predicted before OUT is opened: a file that does not fit the model
         # leaves no folder behind.
-        first, fraction = next(chunks)
-        predictions = predict(first)
+        path, first, fraction = next(chunks)
+        predictions = predict(path, first)
         names = _names(classes, predictions, args.proba)
         # Labels of Python objects are written as text, as wide as the longest of them.
         text = predictions.dtype == object
@@ -68,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
                 chunk = next(chunks, None)
                 if chunk is None:
                     break
-                predictions, fraction = predict(chunk[0]), chunk[1]
+                predictions, fraction = predict(*chunk[:2]), chunk[2]
     if args.out != "-":
         print(f"{rows} rows predicted, written to {args.out}")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import parquet
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
+from nbbn.partitions import parquet
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npy", *DELIMITERS, ".parquet")
@@ -25,15 +25,38 @@ def read_chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
 
     UnusableInput says which line or row cannot be used, and why.
     """
-    check_suffix(path, SUFFIXES)
-    chunks = _CHUNKS.get(path.suffix.lower(), _text_chunks)(path)
-    first = 0
-    for rows, line, fraction in chunks:
-        _check_finite(path, rows, first, line)
+    for _, rows, fraction in read_many([path]):
         yield rows, fraction
-        first += len(rows)
-    if first == 0:
-        raise UnusableInput(f"{path} holds no rows")
+
+
+def read_many(paths: Sequence[Path],
+              columns: Sequence[str] | None = None) -> Iterator[tuple[Path, np.ndarray, float]]:
+    """As `read_chunks`, of one file after the other, with the file's path.
+
+    A file of several may be empty. `columns` are those that are read of Parquet tables; all
+    without.
+    """
+    for path in paths:
+        check_suffix(path, SUFFIXES)
+    sizes = [max(1, path.stat().st_size) for path in paths]
+    before, some = 0, False
+    for path, size in zip(paths, sizes):
+        first = 0
+        for rows, line, fraction in _chunks(path, columns):
+            _check_finite(path, rows, first, line)
+            yield path, rows, (before + fraction * size) / sum(sizes)
+            first += len(rows)
+        before, some = before + size, some or first > 0
+    if not some:
+        what = f"{paths[0]} holds" if len(paths) == 1 else f"{len(paths)} files hold"
+        raise UnusableInput(f"{what} no rows")
+
+
+def _chunks(path: Path, columns: Sequence[str] | None) -> Iterator[_Chunk]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_chunks(path, columns)
+    return _npy_chunks(path) if suffix == ".npy" else _text_chunks(path)
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -66,12 +89,15 @@ def _npy_chunks(path: Path) -> Iterator[_Chunk]:
         yield rows, None, (first + len(rows)) / len(array)
 
 
-def _parquet_chunks(path: Path) -> Iterator[_Chunk]:
+def _parquet_chunks(path: Path, columns: Sequence[str] | None) -> Iterator[_Chunk]:
     table = parquet.open_table(path)
     with table:
-        rows, columns = table.metadata.num_rows, table.metadata.num_columns
-    done = 0
-    for batch in parquet.read_batches(path, max(1, _CHUNK_BYTES // (8 * max(1, columns)))):
+        rows, names = table.metadata.num_rows, table.schema_arrow.names
+    if missing := [name for name in columns or () if name not in names]:
+        raise UnusableInput(f"{path} has no column {missing[0]!r}, which the model was fitted on")
+    width, done = len(columns or names), 0
+    for batch in parquet.read_batches(path, max(1, _CHUNK_BYTES // (8 * max(1, width))), columns):
+        batch = {name: batch[name] for name in columns or batch}
         done += len(next(iter(batch.values())))
         yield parquet.as_rows(path, batch), None, done / rows
 
@@ -93,9 +119,6 @@ def _text_chunks(path: Path) -> Iterator[_Chunk]:
             if len(rows):
                 yield rows, number, min(1.0, done / size)
             number += len(block)
-
-
-_CHUNKS = {".npy": _npy_chunks, ".parquet": _parquet_chunks}
 
 
 def split_line(path: Path, line: bytes, number: int, delimiter: str) -> list[str]:

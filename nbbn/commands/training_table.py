@@ -7,21 +7,29 @@ from pathlib import Path
 
 import numpy as np
 
-from nbbn.commands import parquet, tables
+from nbbn.commands import tables
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
 from nbbn.formats.files import read_npz
+from nbbn.partitions import parquet
 
 _PARQUET_ROWS = 1 << 16
 # Lines of a text table, with their numbers.
 _Lines = list[tuple[int, bytes]]
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say what to train on."""
+SUFFIXES = (*tables.DELIMITERS, ".parquet", ".npz")
+
+
+def add_data(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the arguments that say what to train on: a file, or `several`."""
     add = parser.add_argument
-    add("data", type=Path, metavar="DATA",
-        help="a .csv, .tsv or .parquet table, or an .npz with arrays X and y")  # fmt: skip
+    text = "a .csv, .tsv or .parquet table, or an .npz with arrays X and y"
+    if several:
+        add("data", nargs="+", metavar="DATA",
+            help=f"{text}; several files, a folder or a quoted pattern: read a few at a time")
+    else:
+        add("data", type=Path, metavar="DATA", help=text)
     add("--target", metavar="COLUMN",
         help="name of the table's column to predict (default: the last)")  # fmt: skip
     add("--regression", action="store_true", help="predict a number instead of a class")
@@ -33,7 +41,7 @@ def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     UnusableInput says which file, column or line cannot be used, and why.
     """
     path, target = args.data, args.target
-    check_suffix(path, (*tables.DELIMITERS, ".parquet", ".npz"))
+    check_suffix(path, SUFFIXES)
     if path.suffix.lower() == ".parquet":
         return read_parquet(path, target, float if args.regression else str)
     if path.suffix.lower() != ".npz":

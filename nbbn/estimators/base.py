@@ -10,13 +10,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 
 from nbbn.estimators import checks
+from nbbn.estimators.partitions import answers_and_targets, hold_targets, of_each
 from nbbn.estimators.task import Task
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
 from nbbn.network import Network
+from nbbn.partitions.partitions import Partitions
 from nbbn.runtime import num_threads
 
 # scikit-learn's rules for a classifier's `class_weight`.
@@ -56,8 +59,9 @@ class NetworkEstimator(BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, ...)
-            Rows like those of the fit.
+        X : {array-like, sparse matrix} of shape (n_samples, ...), or Partitions
+            Rows like those of the fit. Of partitions, a few are in memory at a time, and their
+            answers are put together.
 
         Returns
         -------
@@ -65,6 +69,8 @@ class NetworkEstimator(BaseEstimator):
             Of a classifier the most probable class of each row, or an indicator matrix where it was
             fitted on one; of a regressor the outputs.
         """
+        if isinstance(X, Partitions):
+            return of_each(self, X, lambda model, rows: model.predict(rows))
         outputs = self._outputs(X)
         return self._task.answers(outputs)
 
@@ -167,7 +173,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, ...)
+        X : {array-like, sparse matrix} of shape (n_samples, ...), or Partitions
             Rows like those of the fit.
 
         Returns
@@ -175,6 +181,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         p : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
+        if isinstance(X, Partitions):
+            return of_each(self, X, lambda model, rows: model.predict_proba(rows))
         outputs = self._outputs(X)
         return self._task.probabilities(outputs)
 
@@ -183,7 +191,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, ...)
+        X : {array-like, sparse matrix} of shape (n_samples, ...), or Partitions
             Rows like those of the fit.
 
         Returns
@@ -194,6 +202,31 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         p = self.predict_proba(X)
         with np.errstate(divide="ignore"):
             return np.log(p, out=p)
+
+    @hold_targets
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy of what `predict` gives.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, ...), or Partitions
+            Rows like those of the fit; partitions hold targets and weights, too.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            True labels; None with partitions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+        """
+        if not isinstance(X, Partitions):
+            return super().score(X, y, sample_weight)
+        if y is not None or sample_weight is not None:
+            raise ValueError("y or sample_weight is given beside X, which is Partitions: targets "
+                             "and weights are inside; leave them out")
+        answers, y, sample_weight = answers_and_targets(self, X)
+        return float(accuracy_score(y, answers, sample_weight=sample_weight))
 
     def _check_classes(self, given: Any) -> np.ndarray | None:
         """The classes that `partial_fit` is given: in a further call the known ones."""

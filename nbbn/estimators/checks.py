@@ -169,14 +169,32 @@ def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarra
     """Weights of the rows as float64 `(n,)`, not all 0, with `positive` none below it; or None."""
     if sample_weight is None:
         return None
+    weights = _checked_weights(sample_weight, rows, positive=positive)
+    check_some_weight(bool(weights.any()))
+    return weights
+
+
+def check_weights_of_part(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray:
+    """As `check_weights`, of some of the rows, whose weights may all be 0."""
+    given = np.asarray(sample_weight)
+    if given.shape == (rows,) and given.dtype.kind in "fiub" and not given.any():
+        return np.zeros(rows)  # which scikit-learn refuses
+    return _checked_weights(sample_weight, rows, positive=positive)
+
+
+def _checked_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray:
     weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64)
     if positive and (weights < 0).any():
         raise ValueError("Negative values in sample_weight: "
                          "the statistics of batch norm need weights of 0 or more")
-    if not weights.any():
+    return np.ascontiguousarray(weights)
+
+
+def check_some_weight(some: bool) -> None:
+    """ValueError where no row has a weight."""
+    if not some:
         raise ValueError("sample_weight is zero for every row: "
                          "at least one weight must be above zero")
-    return np.ascontiguousarray(weights)
 
 
 def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> np.ndarray | None:

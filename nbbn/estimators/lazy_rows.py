@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.partitions.many_parts import ManyParts
 from nbbn.sparse_rows import DENSE_BYTES, SparseRows
 
 # Bytes of rows that are arrays at once.
@@ -45,10 +46,13 @@ def select(x: Rows, which: np.ndarray) -> Rows:
     return LazyRows(x.source[which], x.dtype) if isinstance(x, LazyRows) else x[which]
 
 
-def parts(x: Rows) -> Iterator[np.ndarray]:
+def parts(x: Rows | ManyParts) -> Iterator[np.ndarray]:
     """All rows, as arrays that the kernels read."""
     if isinstance(x, SparseRows):
         yield from x.dense_parts()
+        return
+    if isinstance(x, ManyParts):
+        yield from x.read()
         return
     if not isinstance(x, LazyRows):
         yield x
@@ -57,10 +61,12 @@ def parts(x: Rows) -> Iterator[np.ndarray]:
         yield x[first : first + x.rows_of_a_part]
 
 
-def outputs_of(run: Callable[[Any], np.ndarray], x: Rows) -> np.ndarray:
+def outputs_of(run: Callable[[Any], np.ndarray], x: Rows | ManyParts) -> np.ndarray:
     """What `run`, converting thousands of rows at once, makes of them; of wide ones in parts."""
     if isinstance(x, SparseRows):
         return run(x)
+    if isinstance(x, ManyParts):
+        return np.concatenate([outputs_of(run, part) for part in x.read()])
     step = PART_BYTES // (8 * max(1, x.shape[1])) // WHOLE_TILES * WHOLE_TILES
     as_they_are = isinstance(x, LazyRows) or (x.dtype.kind == "f" and x.flags.c_contiguous)
     if as_they_are or step >= len(x):

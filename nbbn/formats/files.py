@@ -35,7 +35,7 @@ BROKEN = (
     RecursionError, MemoryError,
 )  # fmt: skip
 # What NumPy raises of a broken archive. A single array has no names: TypeError or AttributeError.
-_BROKEN_NPZ = (
+BROKEN_NPZ = (
     ValueError, EOFError, TypeError, AttributeError, KeyError, NotImplementedError, RuntimeError,
     MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -96,7 +96,7 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        except _BROKEN_NPZ as err:
+        except BROKEN_NPZ as err:
             raise FileError(f"{path}: cannot be read: it is no readable .npz file, "
                             "or holds more than plain numbers; give another") from err
 

@@ -15,10 +15,12 @@ from nbbn import inputs, utils
 from nbbn.folded_model import FoldedModel
 from nbbn.layers import Layer
 from nbbn.models.compiled import Compiled
+from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.summary import summary_text
 from nbbn.network import Network
+from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
 from nbbn.progress import check_verbose
 from nbbn.recalibration import recalibrated
@@ -327,8 +329,8 @@ class BaseModel:
 
         Parameters
         ----------
-        x : array-like of shape (n, ...)
-            A NaN gives NaN.
+        x : array-like of shape (n, ...), or Partitions
+            A NaN gives NaN. Of partitions a few are in memory at a time.
         batch_size, verbose, callbacks
             Keras's; without effect, and nothing is printed.
         steps : None
@@ -347,6 +349,10 @@ class BaseModel:
         check_verbose(verbose)
         if batch_size is not None:
             whole("batch_size", batch_size, 1)
+        if isinstance(x, Partitions):
+            shapes = self._shapes("predict")
+            many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False)
+            return outputs_of(self._outputs, many).reshape(-1, *shapes[-1])
         if not self.built:
             self._layers.build(inputs.row_shape(x))
         shapes = self._layers.shapes
@@ -391,7 +397,7 @@ class BaseModel:
 
         Parameters
         ----------
-        x : array-like of shape (n, ...)
+        x : array-like of shape (n, ...), or Partitions
             As in `fit`: the rows that the model was trained on.
 
         Raises
@@ -404,7 +410,11 @@ class BaseModel:
         Layer by layer, so that each sees rows normalised by the new statistics of those before it;
         sums in float64, the variance about the mean, chunks of rows merged in order.
         """
-        x = inputs.check_rows(x, self._shapes("recalibrate")[0], self._layers.dtype)
+        shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
+        if isinstance(x, Partitions):
+            x = many_rows(x, x.headers(), shape, dtype)
+        else:
+            x = inputs.check_rows(x, shape, dtype)
         self._pull()
         entries, found = self._layers.entries, recalibrated(self._layers.network(), x)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from nbbn.callbacks import CallbackList, History
 from nbbn.losses import Loss
 from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
+from nbbn.models.fit_data import outputs_of
 from nbbn.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
@@ -37,7 +39,7 @@ class Measure:
         names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
         return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}
 
-    def trained(self, sums: Epoch, samples: Samples, outputs: Callable) -> dict[str, float]:
+    def trained(self, sums: Epoch, samples: Any, outputs: Callable) -> dict[str, float]:
         """The figures of an epoch: what was not counted is measured by `outputs`, in inference."""
         figures = self.passing(sums)
         if others := [m for m in self.metrics if m.name not in figures]:
@@ -55,7 +57,8 @@ class Fit(Watcher):
     model: BaseModel
     loop: Loop
     make_trainer: Callable[[], Trainer]  # for the model's layers at this moment
-    samples: Samples  # the rows with their targets as given
+    # The rows with their targets as given: `Samples`, or those of partitions, read when asked for.
+    samples: Any
     measure: Measure
     callbacks: CallbackList
     history: History
@@ -82,8 +85,8 @@ class Fit(Watcher):
             self.loop.trainer = self.make_trainer()
         return self.loop.trainer
 
-    def _outputs(self, x: np.ndarray) -> np.ndarray:
-        return self._trainer().outputs(x)
+    def _outputs(self, x: Any) -> np.ndarray:
+        return outputs_of(self._trainer().outputs, x)
 
     # -- the rungs
 

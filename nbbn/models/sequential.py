@@ -19,11 +19,22 @@ from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, refuse, whole
 from nbbn.models.compiled import Compiled, needs_batches
 from nbbn.models.fit import Fit, Measure
+from nbbn.models.fit_data import (
+    InMemory,
+    Rules,
+    Streamed,
+    loaded,
+    many_rows,
+    outputs_of,
+    targets_of,
+)
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
+from nbbn.partitions.partitions import Partitions
+from nbbn.partitions.sources import Header
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher
+from nbbn.training_loop import Loop, Samples, Watcher, in_memory
 from nbbn.warning import warn
 
 _BATCH_SIZE = 32
@@ -165,12 +176,13 @@ class Sequential(BaseModel):
 
         Parameters
         ----------
-        x : array-like of shape (n, ...)
+        x : array-like of shape (n, ...), or Partitions
             Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32
-            where the model computes in it.
+            where the model computes in it. `nbbn.Partitions` hold targets and weights, too, and
+            are read again every epoch.
         y : array-like
             Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like
-            the outputs.
+            the outputs. None with partitions.
         batch_size : int
             Rows of a batch, 32 by default; the last one has what is left.
         epochs : int
@@ -181,7 +193,7 @@ class Sequential(BaseModel):
             Of `nbbn.callbacks`.
         validation_split : float
             Share of the rows, the last ones before any shuffle, to validate on instead of training.
-        validation_data : tuple
+        validation_data : tuple or Partitions
             `(x, y)` or `(x, y, sample_weight)` to validate on after every epoch.
         shuffle : bool
             Whether every epoch takes the rows in an order of its own.
@@ -226,28 +238,27 @@ class Sequential(BaseModel):
             raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
         frequency = _frequency(validation_freq)
         with self._layers.unbuilt_on_error():
-            samples, validation = self._samples(x, y, sample_weight, class_weight), None
+            data, validation = self._fit_data(x, y, sample_weight, class_weight), None
             if validation_data is not None:
-                given = inputs.split_validation(validation_data)
-                validation = self._samples(*given, prefix="validation ")
+                validation = self._validation(validation_data)
             elif validation_split:
-                samples, validation = _split(samples, validation_split)
+                data, validation = _split(data, validation_split)
                 if class_weight is not None:
                     validation = replace(validation, row_weights=None)
-            edges = self._edges(len(samples), batch_size)
+            edges = self._edges(data.rows, batch_size)
             largest = int(np.diff(edges).max())
-            trainer = self._trainer(samples, largest)
+            trainer = self._trainer(data, largest)
         params = {"verbose": verbose, "epochs": epochs, "steps": len(edges) - 1}
         history = History()
         history.set_model(self)
         history.set_params(params)
-        targets = replace(samples, y=compiled.loss.prepare(samples.y))
         self.stop_training = False
-        with CallbackList(callbacks, self, params) as called:
-            fit = Fit(self, Loop(trainer, targets, self._plans(edges, shuffle)),
-                      lambda: self._trainer(samples, largest), samples,
-                      Measure(compiled.loss, compiled.metrics(self._units())), called, history,
-                      epoch_reporter(verbose, epochs, len(edges) - 1), validation, frequency)
+        plans = data.plans(self, compiled.loss, edges, shuffle, max(0, epochs - initial_epoch))
+        with CallbackList(callbacks, self, params) as called, plans as planned:
+            fit = Fit(self, Loop(trainer, planned), lambda: self._trainer(data, largest),
+                      data.samples, Measure(compiled.loss, compiled.metrics(self._units())),
+                      called, history, epoch_reporter(verbose, epochs, len(edges) - 1), validation,
+                      frequency)
             fit.run(initial_epoch, epochs)
         return history
 
@@ -283,10 +294,11 @@ class Sequential(BaseModel):
             inputs.check_enough(len(samples), needs_batches(self._layers.layers))
         measure = Measure(compiled.loss, compiled.metrics(self._units()))
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        trainer = self._trainer(samples, len(samples))
+        trainer = self._trainer(InMemory(samples), len(samples))
         self._trains()
         edges = np.array([0, len(samples)])
-        sums = Loop(trainer, targets, self._plans(edges, shuffle=False)).epoch(Watcher())
+        plans = in_memory(targets, self._plans(edges, shuffle=False))
+        sums = Loop(trainer, plans).epoch(Watcher())
         logs = measure.trained(sums, samples, trainer.outputs)
         return logs if return_dict else _flat(logs)
 
@@ -318,10 +330,46 @@ class Sequential(BaseModel):
                 order = rng.permutation(rows)
             yield order, edges
 
-    def _trainer(self, samples: Samples, rows: int) -> Trainer:
-        weighted = False if samples.row_weights is None else self._weighting
+    def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
+        weighted = self._weighting if data.weighted else False
         return self._require_compiled("fit").trainer_for(
-            self._layers, samples.x.dtype, rows, weighted=weighted)
+            self._layers, data.source, rows, weighted=weighted)
+
+    def _fit_data(self, x: Any, y: Any, sample_weight: Any,
+                  class_weight: Any) -> InMemory | Streamed:
+        """Checked data, in memory or in partitions; builds the model where these tell its shape."""
+        if not isinstance(x, Partitions):
+            return InMemory(self._samples(x, y, sample_weight, class_weight))
+        _refuse_beside_partitions(y, sample_weight)
+        if not x.fit_into_window:
+            headers = x.headers()
+            if not any(header.rows for header in headers):
+                raise ValueError("the partitions hold no rows")
+            return Streamed(x, headers, self._rules(headers[0], class_weight))
+        parts = list(x.with_headers())
+        whole = loaded(parts, x, self._rules(parts[0][1], class_weight))
+        return InMemory(self._samples(*whole, class_weight))
+
+    def _rules(self, header: Header, class_weight: Any = None) -> Rules:
+        """How partitions are checked; builds the model where it has no weights yet."""
+        compiled, layers = self._require_compiled("fit"), self._layers
+        if not self.built:
+            layers.build(header.shape or (1,))
+        compiled.tail(layers)
+        return Rules(compiled.loss, layers.shapes[0], layers.shapes[-1], layers.dtype, class_weight)
+
+    def _many_samples(self, given: Partitions) -> Samples:
+        """Partitions whose targets and weights are in memory, and whose rows are read anew."""
+        first = next(given.with_headers())[1]
+        rules = self._rules(first)
+        headers, y, weights = targets_of(given, rules)
+        many: Any = many_rows(given, headers, rules.shape, rules.dtype)
+        return Samples(many, y, weights)
+
+    def _validation(self, given: Any) -> Samples:
+        if isinstance(given, Partitions):
+            return self._many_samples(given)
+        return self._samples(*inputs.split_validation(given), prefix="validation ")
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:
@@ -349,7 +397,7 @@ class Sequential(BaseModel):
         Parameters
         ----------
         x, y, sample_weight
-            As in `fit`; the weights count in the loss alone.
+            As in `fit`, partitions included; the weights count in the loss alone.
         batch_size
             Keras's; without effect on the figures.
         verbose : {"auto", 0, 1, 2}
@@ -375,12 +423,17 @@ class Sequential(BaseModel):
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
         with self._layers.unbuilt_on_error():
-            samples = self._samples(x, y, sample_weight)
+            if isinstance(x, Partitions):
+                _refuse_beside_partitions(y, sample_weight)
+                samples = self._many_samples(x)
+            else:
+                samples = self._samples(x, y, sample_weight)
         with CallbackList(callbacks, self, {"verbose": verbose}) as called:
             called.call("on_test_begin", {})
             start = time.perf_counter()
             measure = Measure(compiled.loss, compiled.metrics(self._units()))
-            logs = measure(samples, self._outputs(samples.x, for_loss=True), self._penalty())
+            outputs = outputs_of(lambda rows: self._outputs(rows, for_loss=True), samples.x)
+            logs = measure(samples, outputs, self._penalty())
             called.call("on_test_end", logs)
         if verbose:
             seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
@@ -512,8 +565,19 @@ def _frequency(value: Any) -> int | frozenset[int]:
                      f"got {value!r}")
 
 
-def _split(samples: Samples, share: float) -> tuple[Samples, Samples]:
+def _refuse_beside_partitions(y: Any, sample_weight: Any) -> None:
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(f"{name} is given beside x, which is Partitions: targets and weights "
+                             "are inside; leave it out")
+
+
+def _split(data: InMemory | Streamed, share: float) -> tuple[InMemory, Samples]:
     """The rows to train on, and the last ones, to validate on."""
+    if isinstance(data, Streamed):
+        raise ValueError("validation_split is only supported for arrays, and for partitions that "
+                         "fit into one window: give validation_data")
+    samples = data.samples
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
         raise ValueError(f"validation_split must be a number between 0 and 1, got {share!r}")
     rows = len(samples)
@@ -521,7 +585,7 @@ def _split(samples: Samples, share: float) -> tuple[Samples, Samples]:
     if not 0 < at < rows:
         raise ValueError(f"validation_split={share} of {rows} rows leaves {at} to train on, "
                          f"{rows - at} to validate on")
-    return samples[:at], samples[at:]
+    return InMemory(samples[:at]), samples[at:]
 
 
 def _may_write(path: Path, overwrite: bool) -> None:

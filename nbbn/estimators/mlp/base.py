@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from nbbn.estimators import checks
+from nbbn.estimators import checks, partitions
 from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp import callbacks, rules
@@ -20,10 +20,12 @@ from nbbn.estimators.mlp.fit_data import FitData, Given
 from nbbn.estimators.mlp.fit_state import FitState, Fitted
 from nbbn.estimators.mlp.fitting import Fitting, task_attributes
 from nbbn.estimators.mlp.mlp_task import MLPTask
+from nbbn.estimators.mlp.streamed_data import StreamedData
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
 from nbbn.network import Network
+from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
 from nbbn.sparse_rows import SparseRows
@@ -85,7 +87,7 @@ class Activations(Fitted):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
             The input data.
         layer : int, default=-2
             0 is the input, 1 the first hidden layer; -1 is the output layer, -2 the last hidden
@@ -102,6 +104,8 @@ class Activations(Fitted):
         ValueError
             For a layer that the network does not have.
         """
+        if isinstance(X, Partitions):
+            return partitions.of_each(self, X, lambda model, rows: model.transform(rows, layer))
         at = self._layer_number(layer)
         activations = self._outputs(X, -1 if at == self.n_layers_ - 1 else at)
         return _wrap_data_with_container("transform", activations, X, _OfLayer(self, at))
@@ -148,26 +152,29 @@ class Activations(Fitted):
 class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     """An estimator around a trainer and a predictor."""
 
+    @partitions.hold_targets
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None,
             y_val: Any = None, sample_weight_val: Any = None) -> Any:
         """Fit the model to data matrix X and target(s) y.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
             The input data. float32 rows are computed in float32, all others in float64, unless
             `dtype` says otherwise; integers are converted batch by batch, sparse rows (of any
             format; sorted CSR is not copied) are read by their stored elements and never become
-            dense.
+            dense. `nbbn.Partitions` hold targets and weights, too, and are read again every epoch;
+            a first pass over their targets finds the classes.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The target values: class labels or an indicator matrix in classification, real numbers
-            in regression.
+            in regression. None with partitions.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights. A batch's loss is the weighted mean over its rows, and batch norms'
             statistics are weighted, as if rows were repeated.
-        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features) or Partitions, default=None
             Rows that are evaluated after every epoch; with `early_stopping` they take the place of
-            the rows held out.
+            the rows held out. Of partitions `validation_fraction` holds out that share of each, as
+            drawn by `random_state`, but 64 MB of rows in all at most, which stay in memory.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             Their targets.
         sample_weight_val : array-like of shape (n_val,), default=None
@@ -206,7 +213,9 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         given.check()
         callbacks.register(self, objects)
         with self._own_threads():
-            data = FitData.of(self, given, hidden, task, incremental=incremental)
+            streams = isinstance(given.X, Partitions) and not given.X.fit_into_window
+            kind = StreamedData if streams else FitData
+            data = kind.of(self, given, hidden, task, incremental=incremental)
             Fitting(self, data, incremental=incremental).run(given, functions)
 
     def _is_stochastic(self) -> bool:
@@ -226,8 +235,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Usually the training rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
+            Usually the training rows. Partitions are read once for each batch norm.
 
         Returns
         -------
@@ -240,8 +249,11 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         """
         network, norms = self.network(), self._architecture.norms
         with self._own_threads():
-            x: Any = checks.check_rows(self, X, reset=False)
-            checks.check_range(x, self._dtype)
+            if isinstance(X, Partitions):
+                x: Any = partitions.many_rows(self, X, X.headers(), self._dtype)
+            else:
+                x = checks.check_rows(self, X, reset=False)
+                checks.check_range(x, self._dtype)
             if self._architecture.has_norm and len(x) < 2:
                 raise ValueError("recalibrate needs at least 2 rows, got 1 sample: "
                                  "its variance would be 0")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.estimators.lazy_rows import Rows, parts
+from nbbn.estimators.lazy_rows import parts
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.parameters import PLANNED_RATES, Parameters
 from nbbn.formats.files import FileError, write_whole
@@ -25,7 +25,7 @@ _FREE = ("verbose", "n_jobs", "callbacks", "checkpoint", "warm_start")
 
 
 def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
-                data: dict[str, Rows | None], start: Weights | None) -> dict[str, str]:
+                data: dict[str, str], start: Weights | None) -> dict[str, str]:
     """What must be the same for a fit to go on: parameters, data, what it started from, by name.
 
     `random_state` before its first draw; `start` are the weights of a warm start.
@@ -36,11 +36,15 @@ def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
     if isinstance(estimator.random_state, np.random.RandomState):
         state: Any = random_state.get_state()
         found["random_state"] = _digest([state[1]])
-    for name, array in data.items():
-        found[name] = "none" if array is None else f"{array.shape} {_digest(parts(array))}"
+    found |= data
     if start is not None:
         found["weights to start from"] = _digest(a for arrays in start for a in arrays.values())
     return found
+
+
+def shown_rows(array: Any) -> str:
+    """What tells rows, targets or weights from others."""
+    return "none" if array is None else f"{array.shape} {_digest(parts(array))}"
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
@@ -16,6 +17,8 @@ from nbbn.estimators.mlp.base import BaseMLP
 from nbbn.estimators.mlp.fit_data import Given
 from nbbn.estimators.mlp.mlp_task import REGRESSION_LOSSES, MLPTask
 from nbbn.estimators.mlp.parameters import ATTRIBUTES, PARAMETERS, POSITIONAL
+from nbbn.estimators.partitions import answers_and_targets, hold_targets
+from nbbn.partitions.partitions import Partitions
 
 
 @defined(
@@ -57,6 +60,7 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
     loss = "log_loss"
 
     @available_if(lambda estimator: estimator._is_stochastic())
+    @hold_targets
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None,
                     classes: Any = None) -> MLPClassifier:
         """Update the model with a single iteration over the given data.
@@ -65,10 +69,10 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The input data.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
+            The input data; partitions hold targets and weights, too.
         y : array-like of shape (n_samples,)
-            The target values.
+            The target values; None with partitions.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
         classes : array of shape (n_classes,), default=None
@@ -137,6 +141,7 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
 )
 class MLPRegressor(RegressorMixin, BaseMLP):
     @available_if(lambda estimator: estimator._is_stochastic())
+    @hold_targets
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Update the model with a single iteration over the given data.
 
@@ -144,10 +149,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            The input data.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
+            The input data; partitions hold targets and weights, too.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The target values.
+            The target values; None with partitions.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights.
 
@@ -157,6 +162,29 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             The trained estimator.
         """
         return self._fit(Given(X, y, sample_weight), incremental=True)
+
+    @hold_targets
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The coefficient of determination R^2 of what `predict` gives.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or Partitions
+            The input data; partitions hold targets and weights, too.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The true values; None with partitions.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Sample weights.
+
+        Returns
+        -------
+        score : float
+        """
+        if not isinstance(X, Partitions):
+            return super().score(X, y, sample_weight)
+        Given(X, y, sample_weight).check()
+        answers, y, sample_weight = answers_and_targets(self, X)
+        return float(r2_score(y, answers, sample_weight=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

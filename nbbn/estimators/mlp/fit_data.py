@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nbbn.estimators import checks
+from nbbn.estimators import checks, partitions
 from nbbn.estimators.lazy_rows import Rows, select
 from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp.architecture import Architecture
+from nbbn.estimators.mlp.checkpoint import shown_rows
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
 from nbbn.inputs import check_enough
-from nbbn.training_loop import Samples
+from nbbn.partitions.partitions import Partitions
+from nbbn.partitions.sources import Header
+from nbbn.partitions.stream import without_weightless
+from nbbn.sparse_rows import SparseRows
+from nbbn.training_loop import Plan, Samples, in_memory
 
 
 @dataclass(frozen=True)
@@ -28,14 +35,37 @@ class Given:
     X_val: Any = None
     y_val: Any = None
     sample_weight_val: Any = None
+    header: Header | None = None  # of rows that came as partitions
 
     def check(self) -> None:
-        """ValueError where one comes without another."""
+        """ValueError where one comes without another, or beside partitions that hold it."""
+        for x, others in (("X", ("y", "sample_weight")), ("X_val", ("y_val", "sample_weight_val"))):
+            if isinstance(getattr(self, x), Partitions):
+                for name in others:
+                    if getattr(self, name) is not None:
+                        raise ValueError(f"{name} is given beside {x}, which is Partitions: "
+                                         "targets and weights are inside; leave it out")
+        if isinstance(self.X_val, Partitions):
+            return
         if (self.X_val is None) != (self.y_val is None):
             missing = "X_val" if self.X_val is None else "y_val"
             raise ValueError(f"X_val and y_val go together: {missing} is missing")
         if self.sample_weight_val is not None and self.X_val is None:
             raise ValueError("sample_weight_val goes with X_val and y_val, which are missing")
+
+    def in_memory(self, estimator: Fitted, *, reset: bool) -> Given:
+        """With arrays in place of partitions."""
+        if not isinstance(self.X, Partitions):
+            return self
+        header, part = partitions.together(estimator, self.X, reset=reset)
+        return replace(self, X=part.X, y=part.y, sample_weight=part.sample_weight, header=header)
+
+    def checked_rows(self, estimator: Fitted, *, reset: bool) -> Rows:
+        """The rows."""
+        if self.header is None:
+            return checks.check_rows(estimator, self.X, reset=reset)
+        partitions.check_columns(estimator, self.header, reset=reset)
+        return checks.check_rows(partitions.nameless(estimator), self.X, reset=False)
 
 
 @dataclass(frozen=True)
@@ -58,9 +88,10 @@ class FitData:
         """The checked arguments of a fit; `task` where it is known before targets are seen."""
         goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
         norm = any(layer.norm for layer in hidden)
-        x = checks.check_rows(estimator, given.X, reset=not goes_on)
+        given = given.in_memory(estimator, reset=not goes_on)
+        x = given.checked_rows(estimator, reset=not goes_on)
         check_enough(len(x), norm)
-        dtype = _computing_dtype(estimator, x, goes_on)
+        dtype = computing_dtype(estimator, x.dtype, goes_on)
         checks.check_range(x, dtype)
         y = estimator._checked_y(given.y, len(x), dtype, multilabel=True)
         if task is None and goes_on and hasattr(estimator, "_task"):
@@ -68,30 +99,18 @@ class FitData:
         if task is None:
             task = MLPTask.of(estimator, y, sparse=hasattr(given.y, "toarray"))
         if goes_on and not incremental:
-            _check_same_classes(estimator, y)
+            check_same_classes(estimator, y)
         own, weights = estimator._row_weights(given.sample_weight, y, positive=norm,
                                               incremental=incremental)
         samples = Samples(x, task.encode(y), weights)
         architecture = networks.mlp(x.shape[1], hidden, task.outputs, estimator.bn_momentum,
                                     estimator.bn_epsilon, task.activation)
         if goes_on:
-            _check_same_network(estimator, architecture)
+            check_same_network(estimator, architecture)
         data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on)
         if given.X_val is None:
             return data
-        return replace(data, validation=data._held(estimator, given))
-
-    def _held(self, estimator: Fitted, given: Given) -> Samples:
-        """The rows to validate on that the user gave."""
-        with checks.named("X_val"):
-            x = checks.check_rows(estimator, given.X_val, reset=False)
-            checks.check_range(x, self.dtype)
-        with checks.named("y_val"):
-            y = estimator._checked_y(given.y_val, len(x), self.dtype, multilabel=True)
-            y = self.task.encode(y)
-        with checks.named("sample_weight_val"):
-            weights = checks.check_weights(given.sample_weight_val, len(x), positive=False)
-        return Samples(x, y, weights)
+        return replace(data, validation=held_rows(estimator, given, task, dtype))
 
     def split(self, share: float, random_state: np.random.RandomState) -> FitData:
         """With a share of the rows held out, stratified for two classes, as scikit-learn does."""
@@ -121,14 +140,80 @@ class FitData:
         """How many are trained on."""
         return len(self.samples) if self.chosen is None else len(self.chosen)
 
+    @property
+    def source(self) -> np.dtype:
+        """Dtype of the rows."""
+        return self.samples.x.dtype
 
-def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:
+    @property
+    def sparse(self) -> bool:
+        """Whether rows are read by their stored elements."""
+        return isinstance(self.samples.x, SparseRows)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights, those of their classes included."""
+        return self.samples.row_weights is not None
+
+    def told(self) -> dict[str, str]:
+        """What tells these rows from others, by the arguments' names."""
+        found = {"X": self.samples.x, "y": self.samples.y, "sample_weight": self.own_weights}
+        if (held := self.validation) is not None:
+            found |= {"X_val": held.x, "y_val": held.y, "sample_weight_val": held.row_weights}
+        return {name: shown_rows(array) for name, array in found.items()}
+
+    def some_rows(self) -> np.ndarray | SparseRows:
+        """The first few."""
+        return self.samples.x[:64]
+
+    @contextmanager
+    def plans(self, edges: np.ndarray, random_state: np.random.RandomState | None,
+              epochs: Sequence[int]) -> Iterator[Iterator[Plan]]:
+        """Some epochs of batches; `random_state` shuffles."""
+        targets = replace(self.samples, y=self.task.targets(self.samples.y, self.dtype))
+        orders = _orders(targets, self.chosen, edges, random_state)
+        for _ in range(epochs[0] if epochs else 0):  # a resumed fit has had these
+            next(orders)
+        yield in_memory(targets, orders)
+
+
+def _orders(samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
+            random_state: np.random.RandomState | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
+
+    Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
+    """
+    order, weights = np.arange(edges[-1]), samples.row_weights
+    while True:
+        if random_state is not None:  # as sklearn.utils.shuffle does, without its 0.2 ms of checks
+            moved = np.arange(len(order))
+            random_state.shuffle(moved)
+            order = order[moved]
+        rows = order if chosen is None else chosen[order]
+        yield (rows, edges) if weights is None else without_weightless(rows, edges, weights)
+
+
+def held_rows(estimator: Fitted, given: Given, task: MLPTask, dtype: np.dtype) -> Samples:
+    """The rows to validate on that the user gave."""
+    with checks.named("X_val"):
+        if isinstance(given.X_val, Partitions):
+            return partitions.held(estimator, given.X_val, task, dtype)
+        x = checks.check_rows(estimator, given.X_val, reset=False)
+        checks.check_range(x, dtype)
+    with checks.named("y_val"):
+        y = task.encode(estimator._checked_y(given.y_val, len(x), dtype, multilabel=True))
+    with checks.named("sample_weight_val"):
+        weights = checks.check_weights(given.sample_weight_val, len(x), positive=False)
+    return Samples(x, y, weights)
+
+
+def computing_dtype(estimator: Fitted, rows: np.dtype, goes_on: bool) -> np.dtype:
     """float32 for float32 rows (of the first fit), float64 for all others, unless it is given."""
-    given = (estimator.coefs_[0] if goes_on else x).dtype
+    given = estimator.coefs_[0].dtype if goes_on else rows
     return np.dtype(estimator.dtype or ("float32" if given == np.float32 else "float64"))
 
 
-def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
+def check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
     """A warm start needs the classes of the last fit, all of them."""
     known = getattr(estimator, "classes_", None)
     if known is not None and set((classes := checks.classes_of(y)).tolist()) != set(known.tolist()):
@@ -136,7 +221,7 @@ def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
                          f"previous call to fit. Previously got {known}, `y` has {classes}")
 
 
-def _check_same_network(estimator: Fitted, architecture: Architecture) -> None:
+def check_same_network(estimator: Fitted, architecture: Architecture) -> None:
     """What goes on must be the network that was fitted."""
     held = getattr(estimator, "_architecture", None)
     if held is not None and architecture.layers != held.layers:

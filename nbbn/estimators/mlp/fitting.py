@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,11 +22,11 @@ from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
 from nbbn.estimators.mlp.rules import hidden_sizes
+from nbbn.estimators.mlp.streamed_data import StreamedData
 from nbbn.network import Weights
 from nbbn.progress import fit_reporter
-from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples
+from nbbn.training_loop import Loop
 from nbbn.warning import warn
 
 
@@ -37,31 +37,10 @@ def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
     return found if task.classes is None else {**found, "classes_": task.classes}
 
 
-def plans(samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
-          random_state: np.random.RandomState | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
-
-    Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
-    """
-    order, weights = np.arange(edges[-1]), samples.row_weights
-    while True:
-        if random_state is not None:  # as sklearn.utils.shuffle does, without its 0.2 ms of checks
-            moved = np.arange(len(order))
-            random_state.shuffle(moved)
-            order = order[moved]
-        rows = order if chosen is None else chosen[order]
-        full = None if weights is None else np.add.reduceat(weights[rows], edges[:-1]) != 0
-        if full is None or full.all():
-            yield rows, edges
-        else:
-            sizes = np.diff(edges)
-            yield rows[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
-
-
 class Fitting:
     """A fit in the making; `incremental`: one epoch that goes on from the last call."""
 
-    def __init__(self, estimator: Fitted, data: FitData, *, incremental: bool):
+    def __init__(self, estimator: Fitted, data: FitData | StreamedData, *, incremental: bool):
         self.estimator, self.data, self.incremental = estimator, data, incremental
         self.state = FitState.going_on(estimator) if data.goes_on else FitState()
         self.state.epochs, self.state.converged = 0, False
@@ -150,18 +129,16 @@ class Fitting:
         trainer = self._make_trainer(start, edges, random_state)
         assert self.rates is not None
         best = None if checkpoint is None else checkpoint.resume(trainer, state)
-        samples, task = data.samples, data.task
-        targets = replace(samples, y=task.targets(samples.y, data.dtype))
         shuffled = random_state if estimator.shuffle else None
-        orders = plans(targets, data.chosen, edges, shuffled)
-        for _ in range(state.epochs):  # a resumed fit has had these
-            next(orders)
+        last = 1 if self.incremental else estimator.max_iter
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
-        Judgement(self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer,
-                  self.rates, data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
-                  task.kind != "regressor", self.incremental, checkpoint,
-                  best).run(Loop(trainer, targets, orders, self.rates.of))
-        check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
+        judgement = Judgement(
+            self._course(callbacks, len(edges) - 1, lambda: trainer.step), trainer, self.rates,
+            data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
+            data.task.kind != "regressor", self.incremental, checkpoint, best)
+        with data.plans(edges, shuffled, range(state.epochs, last)) as plans:
+            judgement.run(Loop(trainer, plans, self.rates.of))
+        check_finite(bool(np.isfinite(trainer.outputs(data.some_rows())).all()))
 
     def _random_state(self) -> np.random.RandomState:
         given = self.estimator.random_state
@@ -171,13 +148,10 @@ class Fitting:
 
     def _checkpoint(self, random_state: np.random.RandomState) -> Checkpoint:
         estimator, data, start = self.estimator, self.data, None
-        found = {"X": data.samples.x, "y": data.samples.y, "sample_weight": data.own_weights}
-        if (held := data.validation) is not None:
-            found |= {"X_val": held.x, "y_val": held.y, "sample_weight_val": held.row_weights}
         if data.goes_on:
             start = networks.collect(estimator, data.architecture, data.dtype)
         assert estimator.checkpoint is not None
-        wanted = fingerprint(estimator, random_state, found, start)
+        wanted = fingerprint(estimator, random_state, data.told(), start)
         return Checkpoint(estimator.checkpoint, wanted, random_state)
 
     def _batch_size(self, rows: int) -> int:
@@ -198,10 +172,10 @@ class Fitting:
             state.seed = int(random_state.randint(2**31 - 1))
         optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
         self.rates = Rates(estimator, optimizer, state)
-        rows, source = int(np.diff(edges).max()), data.samples.x.dtype
+        rows, source = int(np.diff(edges).max()), data.source
         decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
-        weighted = False if data.samples.row_weights is None else "mean"
-        sparse = isinstance(data.samples.x, SparseRows)
+        weighted: bool | str = "mean" if data.weighted else False
+        sparse = data.sparse
         kind = (architecture, data.dtype, source, sparse, task.engine_loss, decay, state.seed,
                 task.level, weighted, type(optimizer), optimizer.constants(),
                 optimizer.global_clipnorm)
@@ -227,6 +201,7 @@ class Fitting:
     def _minimize(self, callbacks: FitCallbacks) -> None:
         estimator, state, task = self.estimator, self.state, self.data.task
         start = self._start(check_random_state(estimator.random_state))
+        assert isinstance(self.data, FitData)
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
         measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)

@@ -17,6 +17,7 @@ from nbbn import losses
 from nbbn.callbacks import EarlyStopping
 from nbbn.estimators import checks
 from nbbn.estimators.base import NetworkEstimator
+from nbbn.estimators.partitions import hold_targets
 from nbbn.estimators.sequential.layers_task import LayersTask
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
@@ -26,6 +27,7 @@ from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
 from nbbn.network import Network, computation
 from nbbn.optimizers import Optimizer
+from nbbn.partitions.partitions import Partitions
 from nbbn.training_loop import Samples
 
 Shape = tuple[int, ...]
@@ -63,6 +65,7 @@ class BaseSequential(NetworkEstimator):
 
     # -- training
 
+    @hold_targets
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None,
             y_val: Any = None) -> Any:
         """Train from the start, or go on where `warm_start` says so.
@@ -92,13 +95,16 @@ class BaseSequential(NetworkEstimator):
             For NaN or infinity, shapes that do not fit, a single class, parameters that do not go
             together, one sample with batch norm, and weights that became infinite.
         TypeError
-            For sparse rows, and for layers that are none.
+            For sparse rows, partitions, and for layers that are none.
         """
         return self._fit(X, y, sample_weight, X_val, y_val)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
              incremental: bool = False, classes: np.ndarray | None = None) -> Any:
         with self._unchanged_on_error():
+            if isinstance(X, Partitions) or isinstance(X_val, Partitions):
+                raise TypeError(f"Partitions are not supported by {type(self).__name__}'s fit; use "
+                                "nbbn.Sequential, or an MLPClassifier or MLPRegressor")
             self._validate_params()
             self._check_together(X_val, y_val, incremental)
             with self._own_threads():

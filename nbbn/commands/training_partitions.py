@@ -1,0 +1,132 @@
+"""Rows to train on in several files, or in one that is large: partitions."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nbbn.commands import tables, training_table
+from nbbn.commands.errors import UnusableInput
+from nbbn.partitions import Partitions, parquet
+from nbbn.partitions.files import named, sources_of
+from nbbn.partitions.sources import Header, Made, Part, Source
+
+# A Parquet file is read a few pieces at a time where its numbers take this share of memory.
+_SHARE = 0.25
+# Bytes of rows that are kept aside, at most: they stay in memory.
+_ASIDE_BYTES = 64 << 20
+_WINDOW = 4
+
+
+@dataclass(frozen=True)
+class Data:
+    """What `fit` gets."""
+
+    x: Any
+    y: Any
+    rows: int  # to train on
+    aside: dict[str, Any] = field(default_factory=dict)  # rows kept aside, as keyword arguments
+    kept_aside: int = 0
+    where: str = ""  # of the rows, in words
+
+
+def streams(files: list[Path], window: int | None) -> bool:
+    """Whether to read files a few at a time."""
+    if len(files) > 1 or window is not None:
+        return True
+    return files[0].suffix.lower() == ".parquet" and _bytes(files[0]) > _SHARE * _memory()
+
+
+def _memory() -> float:
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _bytes(path: Path) -> int:
+    """Of the numbers of a Parquet file."""
+    with parquet.open_table(path) as table:
+        return 8 * table.metadata.num_rows * table.metadata.num_columns
+
+
+def read(files: list[Path], args: argparse.Namespace, model: Any) -> Data:
+    """Partitions to train on, and rows kept aside; `model` says how rows are checked."""
+    from nbbn.estimators import partitions as checked
+
+    parts = _partitions(files, args)
+    headers = parts.headers()
+    rows = sum(header.rows for header in headers)
+    if rows == 0:
+        raise UnusableInput(f"{len(files)} files hold no rows")
+    where = f", {len(parts)} partitions of which {min(parts.window, len(parts))} at a time,"
+    if args.validation == 0:
+        return Data(parts, None, rows, where=where)
+    row_bytes = headers[0].dtype.itemsize * math.prod(headers[0].shape)
+    kept, held = parts.split(args.validation, args.seed, headers, _ASIDE_BYTES // max(1, row_bytes))
+    _, aside = checked.together(model, held, reset=True)
+    count = len(aside.X)
+    if count == 0:
+        raise UnusableInput(f"no rows can be kept aside of {rows}; use more rows, "
+                            "or another share")
+    # As partitions: their columns have no names, in whatever files they were.
+    x_val = Partitions([(aside.X, aside.y)])
+    return Data(kept, None, rows - count, {"X_val": x_val, "y_val": None}, count, where)
+
+
+def _partitions(files: list[Path], args: argparse.Namespace) -> Partitions:
+    target, kind = args.target, float if args.regression else str
+    found: list[Source] = []
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix in tables.DELIMITERS:
+            read = functools.partial(training_table.read_table, path, args.target, kind)
+            found.append(Made(str(path), read))
+        elif suffix == ".npz":
+            found += [_Flat(source) for source in sources_of([path], args.target, None)]
+        else:
+            target = _last_column(path) if target is None else target
+            found += sources_of([path], target, None)
+    return Partitions.of_sources(found, window=args.window or _WINDOW)
+
+
+def _last_column(path: Path) -> str:
+    with named(path), parquet.open_table(path) as table:
+        names = table.schema_arrow.names
+    if len(names) < 2:
+        raise UnusableInput(f"{path} must hold rows of at least two columns, "
+                            "one of them the target")
+    return str(names[-1])
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """A partition with its rows flattened."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def size(self) -> int | None:
+        return self.source.size
+
+    def header(self) -> Header | None:
+        head = self.source.header()
+        return None if head is None else replace(head, shape=(math.prod(head.shape),))
+
+    def read(self) -> Part:
+        part = self.source.read()
+        return part._replace(X=np.reshape(part.X, (len(part.X), math.prod(part.X.shape[1:]))))
+
+    def read_targets(self) -> Part:
+        return self.source.read_targets()

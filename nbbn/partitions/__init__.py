@@ -1,0 +1,5 @@
+"""Rows that are read a part at a time: partitions, their files, and epochs over them."""
+
+from nbbn.partitions.partitions import Partitions
+
+__all__ = ["Partitions"]
