@@ -19,7 +19,7 @@ ROOMS = (
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
-    ("trainer", "predictor", "functional"), ("fold",), ("formats",),
+    ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
     ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),
     ("cli", "__main__"),

@@ -8,6 +8,7 @@ import numpy as np
 
 from nbbn import runtime
 from nbbn.kernels import executor
+from nbbn.kernels.executor import STEP_WORDS
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
@@ -49,8 +50,9 @@ class TrainingRun:
 
         Parameters
         ----------
-        steps : ndarray of int64, shape (n, 6)
-            Rows, first row, step number; rate, shrink and mass as a float64's bits.
+        steps : ndarray of int64, shape (n, 7)
+            Rows, first row, step number; rate, shrink and mass as a float64's bits; rows of the
+            whole batch.
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int
@@ -74,6 +76,9 @@ class TrainingRun:
         else:
             runtime.run_parallel(threads, executor.run_team, *call)
 
+    def compile(self) -> None:
+        """Compile what one thread's run takes, which is all but the team's executor."""
+        self.run(np.empty((0, STEP_WORDS), np.int64), {}, 1)
 
     def table(self, threads: int) -> np.ndarray:
         """The program as the executor reads it on a team of threads."""
