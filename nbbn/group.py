@@ -51,7 +51,7 @@ class Group:
     """A group of one process, which has all rows."""
 
     rank, ranks = 0, 1
-    # How a training program is shared out.
+    # How a training program is shared out; None for a group of one without shards.
     world: World | None = None
 
     # -- what all have to say
@@ -77,6 +77,13 @@ class Group:
         """Whether it is true of every process."""
         return flag
 
+    def measured(self, function: Callable[..., T], *arrays: Any) -> T:
+        """What a function makes of the rows of all processes; None stays None."""
+        return function(*arrays)
+
+    def check_same(self, params: np.ndarray) -> None:
+        """RuntimeError where processes have not the same bytes."""
+
     # -- rows
 
     def count(self, rows: int) -> int:
@@ -90,6 +97,10 @@ class Group:
     def own(self, chosen: np.ndarray) -> np.ndarray:
         """Of row numbers of the whole those that this process has, counted from its first."""
         return chosen
+
+    def narrowed(self, chosen: np.ndarray) -> Group:
+        """The same processes with some of their rows alone: row numbers of the whole, ascending."""
+        return self
 
     def share(self, order: np.ndarray, edges: np.ndarray) -> Share:
         """This process's part of batches of the rows `order`, which begin at `edges`."""

@@ -240,6 +240,7 @@ class Trainer:
             done += chunk
             self.step += chunk
             self.norm_step += chunk
+        group.check_same(self.params)
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties))
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),

@@ -21,7 +21,7 @@ ROOMS = (
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("recalibration", "training_loop", "progress", "inputs", "callbacks"),
-    ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),
+    ("models",), ("estimators",), ("distributed",), ("loading", "interop"), ("datasets", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

@@ -7,6 +7,7 @@ those that it has, shard by shard.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -75,8 +76,8 @@ def owners(rows: list[int], shards: int) -> np.ndarray:
     """The rank that has most of each shard, by the rows that each rank has."""
     ends = np.append(0, np.cumsum(rows))
     edges = shard_edges(int(ends[-1]), shards)
-    found = []
-    for first, end in zip(edges, edges[1:]):
+    found: list[int] = []
+    for first, end in pairwise(edges.tolist()):
         held = np.minimum(ends[1:], end) - np.maximum(ends[:-1], first)
         found.append(int(np.argmax(held)) if end > first else (found[-1] if found else 0))
     return np.array(found)

@@ -50,6 +50,15 @@ class Ranks(Group):
         """Ranks of this machine."""
         return int(self._host.size)
 
+    def on_host_gathered(self, value: T) -> list[T]:
+        """What each rank of this machine gives."""
+        return self._host.allgather(value)
+
+    def free(self) -> None:
+        """Give the communicators back."""
+        self._host.Free()
+        self.comm.Free()
+
     # -- what all have to say
 
     def gathered(self, value: T) -> list[T]:
@@ -65,9 +74,9 @@ class Ranks(Group):
                 found = function(), None
             except (Exception, KeyboardInterrupt) as error:
                 found = None, _sendable(error)
-        value, error = self.comm.bcast(found)
-        if error is not None:
-            raise error
+        value, refused = self.comm.bcast(found)
+        if refused is not None:
+            raise refused
         return value
 
     @contextmanager
@@ -151,7 +160,7 @@ class Ranks(Group):
 
     def check_same(self, params: np.ndarray) -> None:
         """RuntimeError where ranks have other weights than the first."""
-        found = self.comm.allgather(zlib.crc32(params))
+        found = self.comm.allgather(zlib.crc32(params.data))
         others = [rank for rank, value in enumerate(found) if value != found[0]]
         if others:
             raise RuntimeError(f"ranks {', '.join(map(str, others))} have other weights than rank "

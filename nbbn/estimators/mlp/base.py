@@ -23,6 +23,7 @@ from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
+from nbbn.group import Group
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
@@ -187,6 +188,11 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         """
         return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
+    def fit_in_group(self, group: Group, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any,
+                     **given: Any) -> Any:
+        """`fit` on the rows of all processes of a group; `nbbn.distributed.fit` calls it."""
+        return self._fit(Given(X, y, sample_weight, X_val, y_val, group=group, **given))
+
     def _fit(self, given: Given, *, incremental: bool = False, task: MLPTask | None = None) -> Any:
         held = self.__dict__.get("_skl_callbacks")
         with self._unchanged_on_error():
@@ -199,12 +205,13 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     @with_callbacks
     def _fit_checked(self, given: Given, incremental: bool, task: MLPTask | None) -> None:
         """Check the parameters, then fit."""
-        rules.check_each(self)
-        hidden = rules.hidden_layers(self)
-        functions, objects = callbacks.split(self.callbacks)
-        rules.check_together(self, hidden, incremental)
-        given.check()
-        callbacks.register(self, objects)
+        with given.group.together():
+            rules.check_each(self)
+            hidden = rules.hidden_layers(self)
+            functions, objects = callbacks.split(self.callbacks)
+            rules.check_together(self, hidden, incremental)
+            given.check()
+            callbacks.register(self, objects)
         with self._own_threads():
             data = FitData.of(self, given, hidden, task, incremental=incremental)
             Fitting(self, data, incremental=incremental).run(given, functions)

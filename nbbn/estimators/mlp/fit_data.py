@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.lazy_rows import Rows, select
 from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp.architecture import Architecture
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
+from nbbn.group import ALONE, Group
 from nbbn.inputs import check_enough
 from nbbn.training_loop import Samples
 
@@ -28,9 +29,12 @@ class Given:
     X_val: Any = None
     y_val: Any = None
     sample_weight_val: Any = None
+    group: Group = ALONE  # whose process these rows are; None for X says that it has none
 
     def check(self) -> None:
         """ValueError where one comes without another."""
+        if self.group.world is not None:
+            return  # a process may have no rows to validate on
         if (self.X_val is None) != (self.y_val is None):
             missing = "X_val" if self.X_val is None else "y_val"
             raise ValueError(f"X_val and y_val go together: {missing} is missing")
@@ -51,87 +55,111 @@ class FitData:
     architecture: Architecture
     hidden: tuple[Hidden, ...]
     goes_on: bool  # whether weights and statistics are those of an earlier fit
+    group: Group  # whose process has these rows; `chosen` counts those of all
+    rows: int  # how many are trained on, in all processes
 
     @classmethod
     def of(cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None,
            *, incremental: bool) -> FitData:
         """The checked arguments of a fit; `task` where it is known before targets are seen."""
         goes_on = hasattr(estimator, "coefs_") and (estimator.warm_start or incremental)
-        norm = any(layer.norm for layer in hidden)
-        x = checks.check_rows(estimator, given.X, reset=not goes_on)
-        check_enough(len(x), norm)
-        dtype = _computing_dtype(estimator, x, goes_on)
-        checks.check_range(x, dtype)
-        y = estimator._checked_y(given.y, len(x), dtype, multilabel=True)
+        norm, group = any(layer.norm for layer in hidden), given.group
+        x = _checked_rows(estimator, given.X, group, reset=not goes_on)
+        rows = group.count(len(x))
+        check_enough(rows, norm)
+        dtype = _computing_dtype(estimator, x, goes_on, group)
+        y = _checked_targets(estimator, given.y, x, dtype, group)
         if task is None and goes_on and hasattr(estimator, "_task"):
             task = estimator._task.going_on(estimator)
         if task is None:
-            task = MLPTask.of(estimator, y, sparse=hasattr(given.y, "toarray"))
+            sparse = of_group.any_of(group, hasattr(given.y, "toarray"))
+            task = MLPTask.of(estimator, y, sparse=sparse, group=group)
         if goes_on and not incremental:
-            _check_same_classes(estimator, y)
+            _check_same_classes(estimator, y, group)
         own, weights = estimator._row_weights(given.sample_weight, y, positive=norm,
-                                              incremental=incremental)
-        samples = Samples(x, task.encode(y), weights)
+                                              incremental=incremental, group=group)
+        with group.together():
+            samples = Samples(x, task.encode(y), weights)
         architecture = networks.mlp(x.shape[1], hidden, task.outputs, estimator.bn_momentum,
                                     estimator.bn_epsilon, task.activation)
         if goes_on:
             _check_same_network(estimator, architecture)
-        data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on)
-        if given.X_val is None:
+        data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on, group,
+                   rows)
+        if not of_group.any_of(group, given.X_val is not None):
             return data
         return replace(data, validation=data._held(estimator, given))
 
     def _held(self, estimator: Fitted, given: Given) -> Samples:
         """The rows to validate on that the user gave."""
         with checks.named("X_val"):
-            x = checks.check_rows(estimator, given.X_val, reset=False)
-            checks.check_range(x, self.dtype)
+            x = _checked_rows(estimator, given.X_val, self.group, reset=False)
         with checks.named("y_val"):
-            y = estimator._checked_y(given.y_val, len(x), self.dtype, multilabel=True)
-            y = self.task.encode(y)
-        with checks.named("sample_weight_val"):
-            weights = checks.check_weights(given.sample_weight_val, len(x), positive=False)
-        return Samples(x, y, weights)
+            y = _checked_targets(estimator, given.y_val, x, self.dtype, self.group)
+            with self.group.together():
+                y = self.task.encode(y)
+        with checks.named("sample_weight_val"), self.group.together():
+            weights = checks.check_weights(given.sample_weight_val, len(x), positive=False,
+                                           whole=self.group.world is None)
+        return Samples(x, y, of_group.weights_of(self.group, "sample_weight_val", weights, len(x)))
 
     def split(self, share: float, random_state: np.random.RandomState) -> FitData:
         """With a share of the rows held out, stratified for two classes, as scikit-learn does."""
         if share == 0:
             raise ValueError("validation_fraction=0 leaves no rows to decide by with "
                              "early_stopping: give a share above 0, or X_val and y_val")
-        x, y, stratify = self.samples.x, self.samples.y, None
+        x, y, stratify, group = self.samples.x, self.samples.y, None, self.group
         if self.task.kind == "classifier" and self.task.outputs == 1:
-            stratify = np.where(y == 1, "True", "False")
+            stratify = np.where(group.whole(y == 1), "True", "False")
         from sklearn.model_selection import train_test_split  # a twentieth of a second
 
-        train, held = train_test_split(np.arange(len(x)), random_state=random_state,
+        train, held = train_test_split(np.arange(self.rows), random_state=random_state,
                                        stratify=stratify, test_size=share)
         if len(held) < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or "
                              "the size of your dataset.")
+        if group.world is not None:
+            held = group.own(np.sort(held))
         weights = None if self.own_weights is None else self.own_weights[held]
-        if weights is not None and not weights.any():
+        if weights is not None and not of_group.any_of(group, bool(weights.any())):
             raise ValueError("The sample weights for validation set are all zero, "
                              "consider using a different random state.")
         check_enough(len(train), self.architecture.has_norm)
         validation = Samples(select(x, held), np.ascontiguousarray(y[held]), weights)
-        return replace(self, validation=validation, chosen=train)
-
-    @property
-    def rows(self) -> int:
-        """How many are trained on."""
-        return len(self.samples) if self.chosen is None else len(self.chosen)
+        return replace(self, validation=validation, chosen=train, rows=len(train))
 
 
-def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool) -> np.dtype:
+def _checked_rows(estimator: Fitted, X: Any, group: Group, *, reset: bool) -> Rows:
+    """This process's rows, of the kind that all have."""
+    x = None
+    with group.together():
+        if X is not None or group.world is None:
+            x = checks.check_rows(estimator, X, reset=reset)
+    return of_group.rows_of(group, estimator, x)
+
+
+def _checked_targets(estimator: Fitted, y: Any, x: Rows, dtype: np.dtype,
+                     group: Group) -> np.ndarray:
+    """Their targets, where the rows' numbers are within what is computed in."""
+    found = None
+    with group.together():
+        checks.check_range(x, dtype)
+        if len(x):
+            found = estimator._checked_y(y, len(x), dtype, multilabel=True)
+    return of_group.targets_of(group, found)
+
+
+def _computing_dtype(estimator: Fitted, x: Rows, goes_on: bool, group: Group) -> np.dtype:
     """float32 for float32 rows (of the first fit), float64 for all others, unless it is given."""
     given = (estimator.coefs_[0] if goes_on else x).dtype
-    return np.dtype(estimator.dtype or ("float32" if given == np.float32 else "float64"))
+    single = group.all_true(given == np.float32)
+    return np.dtype(estimator.dtype or ("float32" if single else "float64"))
 
 
-def _check_same_classes(estimator: Fitted, y: np.ndarray) -> None:
+def _check_same_classes(estimator: Fitted, y: np.ndarray, group: Group) -> None:
     """A warm start needs the classes of the last fit, all of them."""
-    known = getattr(estimator, "classes_", None)
-    if known is not None and set((classes := checks.classes_of(y)).tolist()) != set(known.tolist()):
+    known, classes = getattr(estimator, "classes_", None), of_group.classes_of(group, y)
+    if known is not None and set(classes.tolist()) != set(known.tolist()):
         raise ValueError("warm_start can only be used where `y` has the same classes as in the "
                          f"previous call to fit. Previously got {known}, `y` has {classes}")
 

@@ -22,6 +22,7 @@ from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
 from nbbn.estimators.mlp.rules import hidden_sizes
+from nbbn.group import Group
 from nbbn.network import Weights
 from nbbn.progress import fit_reporter
 from nbbn.sparse_rows import SparseRows
@@ -38,7 +39,8 @@ def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
 
 
 def plans(samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
-          random_state: np.random.RandomState | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+          random_state: np.random.RandomState | None,
+          group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
 
     Batches whose weights sum to 0 are left out, since they have no mean. `random_state` shuffles.
@@ -50,7 +52,7 @@ def plans(samples: Samples, chosen: np.ndarray | None, edges: np.ndarray,
             random_state.shuffle(moved)
             order = order[moved]
         rows = order if chosen is None else chosen[order]
-        full = None if weights is None else np.add.reduceat(weights[rows], edges[:-1]) != 0
+        full = None if weights is None else group.masses(weights, rows, edges) != 0
         if full is None or full.all():
             yield rows, edges
         else:
@@ -63,6 +65,7 @@ class Fitting:
 
     def __init__(self, estimator: Fitted, data: FitData, *, incremental: bool):
         self.estimator, self.data, self.incremental = estimator, data, incremental
+        self.group = data.group
         self.state = FitState.going_on(estimator) if data.goes_on else FitState()
         self.state.epochs, self.state.converged = 0, False
         held = getattr(estimator, "_training", None) if data.goes_on and incremental else None
@@ -80,7 +83,8 @@ class Fitting:
         metadata = None if weights is None else {"sample_weight": weights}
         seen = {"X": given.X, "y": given.y, "metadata": metadata}
         # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive.
-        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen)
+        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen,
+                                 self.group)
         if not self.incremental:
             callbacks.begin(self.estimator.max_iter)
         if self.estimator.solver == "lbfgs":
@@ -97,7 +101,7 @@ class Fitting:
         architecture, dtype = self.data.architecture, self.data.dtype
         if self.data.goes_on:
             weights = networks.collect(self.estimator, architecture, dtype)
-            return architecture.network(weights, dtype).weights
+            return self.group.from_first(architecture.network(weights, dtype).weights)
         names, given = [layer.activation for layer in self.data.hidden], self.estimator.activation
         names.append(names[-1] if names else given if isinstance(given, str) else "identity")
         return networks.initial_weights(architecture, names, random_state, dtype)
@@ -130,10 +134,10 @@ class Fitting:
         def validate() -> tuple[float, float]:
             assert held is not None
             outputs = outputs_of(self.trainer.outputs, held.x)
-            return task.loss_and_score(held.y, outputs, held.row_weights)
+            return self.group.measured(task.loss_and_score, held.y, outputs, held.row_weights)
 
-        most = estimator.max_iter
-        report = fit_reporter(estimator.verbose, most, self.data.rows, steps, step)
+        most, verbose = estimator.max_iter, self.group.rank == 0 and estimator.verbose
+        report = fit_reporter(verbose, most, self.data.rows, steps, step)
         return Course(self.state, most, report, callbacks, None if held is None else validate)
 
     # -- stochastic solvers
@@ -153,7 +157,7 @@ class Fitting:
         samples, task = data.samples, data.task
         targets = replace(samples, y=task.targets(samples.y, data.dtype))
         shuffled = random_state if estimator.shuffle else None
-        orders = plans(targets, data.chosen, edges, shuffled)
+        orders = plans(targets, data.chosen, edges, shuffled, self.group)
         for _ in range(state.epochs):  # a resumed fit has had these
             next(orders)
         stop_by = {False: "loss", "loss": "val_loss"}.get(estimator.early_stopping, "val_score")
@@ -161,13 +165,15 @@ class Fitting:
                   self.rates, data.rows, estimator.tol, estimator.n_iter_no_change, stop_by,
                   task.kind != "regressor", self.incremental, checkpoint,
                   best).run(Loop(trainer, targets, orders, self.rates.of))
-        check_finite(bool(np.isfinite(trainer.outputs(samples.x[:64])).all()))
+        finite = bool(np.isfinite(trainer.outputs(samples.x[:64])).all())
+        check_finite(self.group.all_true(finite))
 
     def _random_state(self) -> np.random.RandomState:
         given = self.estimator.random_state
         if given is None and self.estimator.checkpoint is not None:  # one whose state can be kept
-            return np.random.RandomState(check_random_state(None).randint(2**31 - 1))
-        return check_random_state(given)
+            seed = self.group.from_first(check_random_state(None).randint(2**31 - 1))
+            return np.random.RandomState(seed)
+        return self.group.from_first(check_random_state(given))
 
     def _checkpoint(self, random_state: np.random.RandomState) -> Checkpoint:
         estimator, data, start = self.estimator, self.data, None
@@ -213,7 +219,7 @@ class Fitting:
             self.trainer = Trainer(architecture.computation, data.dtype, source, rows,
                                    task.engine_loss, optimizer, decay=decay, debias=True,
                                    seed=state.seed, loss_parameter=task.level, weighted=weighted,
-                                   sparse=sparse)
+                                   sparse=sparse, group=self.group)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps
@@ -226,7 +232,7 @@ class Fitting:
 
     def _minimize(self, callbacks: FitCallbacks) -> None:
         estimator, state, task = self.estimator, self.state, self.data.task
-        start = self._start(check_random_state(estimator.random_state))
+        start = self._start(self.group.from_first(check_random_state(estimator.random_state)))
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
         measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)

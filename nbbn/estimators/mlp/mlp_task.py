@@ -8,9 +8,10 @@ import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.mlp.parameters import Parameters
 from nbbn.estimators.task import Task
+from nbbn.group import ALONE, Group
 
 # What is minimised, by the estimators' name: the engine's.
 REGRESSION_LOSSES = {r.sklearn: r.engine for r in losses.RECORDS.values() if r.sklearn}
@@ -30,12 +31,13 @@ class MLPTask(Task):
         return cls("classifier", 1 if len(classes) <= 2 else len(classes), classes)
 
     @classmethod
-    def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool) -> MLPTask:
+    def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool,
+           group: Group = ALONE) -> MLPTask:
         """That of checked targets."""
         if not estimator._classifies:
             return cls("regressor", y.shape[1], loss=estimator.loss, level=_level(estimator))
         if y.ndim == 1:
-            return cls.of_classes(checks.classes_of(y))
+            return cls.of_classes(of_group.classes_of(group, y))
         return cls("multilabel", y.shape[1], checks.classes_of(y), sparse)
 
     def going_on(self, estimator: Parameters) -> MLPTask:
