@@ -235,10 +235,10 @@ class Fitting:
         start = self._start(self.group.from_first(check_random_state(estimator.random_state)))
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
-        measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)
+        measure = partial(task.losses, targets)
         self.objective = objective = lbfgs.Objective(
             self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
-            measure if task.engine_differs else None)
+            measure if task.engine_differs else None, self.group)
         self.trainer = objective.trainer(task.engine_loss, task.level)
         course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 

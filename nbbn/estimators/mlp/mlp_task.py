@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -72,7 +73,7 @@ class MLPTask(Task):
         """Encoded targets as the trainer reads them: labels of a softmax, else a matrix."""
         if self.activation == "softmax":
             return y
-        return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        return np.ascontiguousarray(y.reshape(len(y), math.prod(y.shape[1:])), dtype=dtype)
 
     def loss_and_score(self, y: np.ndarray, outputs: np.ndarray,
                        row_weights: np.ndarray | None) -> tuple[float, float]:
@@ -87,10 +88,13 @@ class MLPTask(Task):
                   row_weights: np.ndarray | None) -> float:
         """The loss of targets as the trainer reads them."""
         with np.errstate(all="ignore"):
-            record = losses.RECORDS[self.engine_loss]
-            rows = record.of_rows(targets, outputs, self.level)
-            rows = rows * self.outputs if record.sklearn_sums else rows
-            return float(np.average(rows, weights=row_weights))
+            return float(np.average(self.losses(targets, outputs), weights=row_weights))
+
+    def losses(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """The loss of each row."""
+        record = losses.RECORDS[self.engine_loss]
+        rows = record.of_rows(targets, outputs, self.level)
+        return rows * self.outputs if record.sklearn_sums else rows
 
     @property
     def engine_differs(self) -> bool:
