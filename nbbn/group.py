@@ -81,8 +81,8 @@ class Group:
         """What a function makes of the rows of all processes; None stays None."""
         return function(*arrays)
 
-    def check_same(self, params: np.ndarray) -> None:
-        """RuntimeError where processes have not the same bytes."""
+    def check_same(self, arrays: list[np.ndarray]) -> None:
+        """RuntimeError where processes have not the same bits."""
 
     # -- rows
 

@@ -240,7 +240,9 @@ class Trainer:
             done += chunk
             self.step += chunk
             self.norm_step += chunk
-        group.check_same(self.params)
+        if group.world is not None:
+            blocks = [*self.lowered.parameters.blocks.values(), *self.lowered.slots.values()]
+            group.check_same([block.view(self.params, self.dtype) for block in blocks])
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties))
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),

@@ -172,6 +172,8 @@ def _laid_out(group: Ranks, rows: list[int], shards: int | None, arrays: tuple) 
     owned = np.bincount(of_rank, minlength=group.ranks).tolist()
     before = np.append(0, np.cumsum(owned))
     own = edges[before[group.rank] : before[group.rank + 1] + 1]
+    if len(own) == 1:  # no shards: one without rows
+        own = np.append(own, own)
     group.lay_out(Layout(int(own[0]), own - own[0], total), owned)
     return settled(group, arrays, ends, edges[before])
 

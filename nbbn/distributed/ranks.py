@@ -158,9 +158,11 @@ class Ranks(Group):
             raise KeyboardInterrupt
         return int(found[0])
 
-    def check_same(self, params: np.ndarray) -> None:
-        """RuntimeError where ranks have other weights than the first."""
-        found = self.comm.allgather(zlib.crc32(params.data))
+    def check_same(self, arrays: list[np.ndarray]) -> None:
+        sums = 0
+        for array in arrays:
+            sums = zlib.crc32(array.data, sums)
+        found = self.comm.allgather(sums)
         others = [rank for rank, value in enumerate(found) if value != found[0]]
         if others:
             raise RuntimeError(f"ranks {', '.join(map(str, others))} have other weights than rank "
