@@ -77,6 +77,22 @@ class Group:
         """Whether it is true of every process."""
         return flag
 
+    def any_true(self, flag: bool) -> bool:
+        """Whether it is true of a process."""
+        return any(self.gathered(flag))
+
+    def agreed(self, what: str, own: Any) -> Any:
+        """What all processes have that have any; ValueError where they differ."""
+        given = {rank: value for rank, value in enumerate(self.gathered(own)) if value is not None}
+        if not given:
+            raise ValueError(f"no rank has any rows to take {what} from")
+        (first, value), *others = given.items()
+        for rank, other in others:
+            if other != value:
+                raise ValueError(f"rank {rank} has {what} {other}, rank {first} has {value}: "
+                                 "all ranks need the same")
+        return value
+
     def measured(self, function: Callable[..., T], *arrays: Any) -> T:
         """What a function makes of the rows of all processes; None stays None."""
         return function(*arrays)

@@ -17,19 +17,6 @@ from nbbn.group import Group
 from nbbn.sparse_rows import SparseRows
 
 
-def agreed(group: Group, what: str, own: Any) -> Any:
-    """What all processes have that have any; ValueError where they differ."""
-    given = {rank: value for rank, value in enumerate(group.gathered(own)) if value is not None}
-    if not given:
-        raise ValueError(f"no rank has any rows to take {what} from")
-    (first, value), *others = given.items()
-    for rank, other in others:
-        if other != value:
-            raise ValueError(f"rank {rank} has {what} {other}, rank {first} has {value}: "
-                             "all ranks need the same")
-    return value
-
-
 def rows_of(group: Group, estimator: Any, x: Rows | None) -> Rows:
     """Checked rows, or none of the kind that the others have; None: this process has none."""
     if group.world is None:
@@ -39,9 +26,9 @@ def rows_of(group: Group, estimator: Any, x: Rows | None) -> Rows:
         x = x[:]
     names = getattr(estimator, "feature_names_in_", None)
     kind = None if x is None else (x.shape[1], isinstance(x, SparseRows))
-    width, sparse = agreed(group, "X with (columns, whether sparse)", kind)
+    width, sparse = group.agreed("X with (columns, whether sparse)", kind)
     shown = None if x is None else None if names is None else [str(name) for name in names]
-    names = agreed(group, "feature names", None if x is None else (shown,))[0]
+    names = group.agreed("feature names", None if x is None else (shown,))[0]
     dtype = np.result_type(*(d for d in group.gathered(None if x is None else x.dtype.name) if d))
     if x is not None:
         return x
@@ -53,17 +40,12 @@ def rows_of(group: Group, estimator: Any, x: Rows | None) -> Rows:
     return np.empty((0, width), dtype)
 
 
-def any_of(group: Group, flag: bool) -> bool:
-    """Whether it is true of a process."""
-    return any(group.gathered(flag))
-
-
 def targets_of(group: Group, y: np.ndarray | None) -> np.ndarray:
     """Checked targets in the dtype that holds those of all processes."""
     if group.world is None:
         assert y is not None
         return y
-    agreed(group, "y of shape (n, ...)", None if y is None else y.shape[1:])
+    group.agreed("y of shape (n, ...)", None if y is None else y.shape[1:])
     kinds = [found for found in group.gathered(None if y is None else (y.dtype, y.shape[1:]))
              if found]
     words = {dtype.kind in "USO" for dtype, _ in kinds}
@@ -86,10 +68,10 @@ def weights_of(group: Group, name: str, weights: np.ndarray | None, rows: int) -
     if group.world is None:
         return weights
     given = None if rows == 0 else weights is not None
-    if not agreed(group, f"{name} given", given):
+    if not group.agreed(f"{name} given", given):
         return None
     weights = np.empty(0) if weights is None else weights
-    if not any_of(group, bool(weights.any())):
+    if not group.any_true(bool(weights.any())):
         raise ValueError(f"{name} is zero for every row: at least one weight must be above zero")
     return weights
 

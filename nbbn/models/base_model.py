@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -384,7 +385,7 @@ class BaseModel:
             if for_loss and self._compiled is not None:
                 network = self._compiled.with_tail(self._layers)
             predictor = self._predictors[for_loss] = Predictor(network)
-        return predictor(x).reshape(len(x), -1)
+        return predictor(x).reshape(len(x), math.prod(self._layers.shapes[-1]))
 
     def recalibrate(self, x: Any) -> None:
         """Give every batch norm the exact statistics of these rows, all of them in inference.

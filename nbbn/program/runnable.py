@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -135,7 +136,7 @@ class InferenceRun:
             return self._run_sparse(x)
         rows = len(x)
         if x.ndim != 2:
-            x = x.reshape(rows, -1)
+            x = x.reshape(rows, math.prod(x.shape[1:]))
         out = np.empty((rows, self.outputs), self.dtype)
         if x.dtype == self.dtype and x.flags.carray:
             self._fill(x, out)

@@ -72,7 +72,7 @@ class FitData:
         if task is None and goes_on and hasattr(estimator, "_task"):
             task = estimator._task.going_on(estimator)
         if task is None:
-            sparse = of_group.any_of(group, hasattr(given.y, "toarray"))
+            sparse = group.any_true(hasattr(given.y, "toarray"))
             task = MLPTask.of(estimator, y, sparse=sparse, group=group)
         if goes_on and not incremental:
             _check_same_classes(estimator, y, group)
@@ -86,7 +86,7 @@ class FitData:
             _check_same_network(estimator, architecture)
         data = cls(samples, own, None, None, task, dtype, architecture, hidden, goes_on, group,
                    rows)
-        if not of_group.any_of(group, given.X_val is not None):
+        if not group.any_true(given.X_val is not None):
             return data
         return replace(data, validation=data._held(estimator, given))
 
@@ -121,7 +121,7 @@ class FitData:
         if group.world is not None:
             held = group.own(np.sort(held))
         weights = None if self.own_weights is None else self.own_weights[held]
-        if weights is not None and not of_group.any_of(group, bool(weights.any())):
+        if weights is not None and not group.any_true(bool(weights.any())):
             raise ValueError("The sample weights for validation set are all zero, "
                              "consider using a different random state.")
         check_enough(len(train), self.architecture.has_norm)
