@@ -53,6 +53,8 @@ class Group:
     rank, ranks = 0, 1
     # How a training program is shared out; None for a group of one without shards.
     world: World | None = None
+    # Into how many parts all rows fall, whoever has them; None where each process's are one.
+    fixed_shards: int | None = None
 
     # -- what all have to say
 

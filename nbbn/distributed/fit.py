@@ -105,6 +105,8 @@ def recalibrate(model: Any, X: Any, *, comm: Any = None) -> Any:
     """
     with _group(comm, model) as group:
         rows = group.gathered(count_of(X))
+        if sum(rows) == 0:
+            raise ValueError("no rank has any rows; give each rank its own part")
         (X,) = _laid_out(group, rows, None, (X,))
         return model.recalibrate_in_group(group, X)
 
@@ -174,7 +176,7 @@ def _laid_out(group: Ranks, rows: list[int], shards: int | None, arrays: tuple) 
     own = edges[before[group.rank] : before[group.rank + 1] + 1]
     if len(own) == 1:  # no shards: one without rows
         own = np.append(own, own)
-    group.lay_out(Layout(int(own[0]), own - own[0], total), owned)
+    group.lay_out(Layout(int(own[0]), own - own[0], total), owned, shards)
     return settled(group, arrays, ends, edges[before])
 
 

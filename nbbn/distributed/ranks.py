@@ -40,8 +40,9 @@ class Ranks(Group):
         self._interrupted = False
         self._host = comm.Split_type(words.mpi().COMM_TYPE_SHARED)
 
-    def lay_out(self, layout: Layout, owned: list[int]) -> None:
+    def lay_out(self, layout: Layout, owned: list[int], fixed_shards: int | None = None) -> None:
         """Say which rows this rank has, and how many shards each has."""
+        self.fixed_shards = fixed_shards
         calls = words.calls(self.comm) if self.ranks > 1 else None
         self.layout, self.world = layout, World(self.rank, tuple(owned), calls)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbbn import inputs, utils
 from nbbn.folded_model import FoldedModel
+from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
 from nbbn.models.compiled import Compiled
 from nbbn.models.layer_list import Entry, LayerList
@@ -405,9 +406,18 @@ class BaseModel:
         Layer by layer, so that each sees rows normalised by the new statistics of those before it;
         sums in float64, the variance about the mean, chunks of rows merged in order.
         """
-        x = inputs.check_rows(x, self._shapes("recalibrate")[0], self._layers.dtype)
+        self.recalibrate_in_group(ALONE, x)
+
+    def recalibrate_in_group(self, group: Group, x: Any) -> None:
+        """`recalibrate` on the rows of all processes of a group; None for `x`: it has none."""
+        with group.together():
+            shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
+            if x is None and group.world is not None:
+                x = np.empty((0, *shape), dtype)
+            else:
+                x = inputs.check_rows(x, shape, dtype)
         self._pull()
-        entries, found = self._layers.entries, recalibrated(self._layers.network(), x)
+        entries, found = self._layers.entries, recalibrated(self._layers.network(), x, group)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
         self._take([(entry, arrays.values()) for entry, arrays in new])
 

@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp import callbacks, rules
@@ -23,7 +23,7 @@ from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
-from nbbn.group import Group
+from nbbn.group import ALONE, Group
 from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
@@ -245,14 +245,22 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         ValueError
             For rows as `predict` refuses them, or a single one.
         """
+        return self.recalibrate_in_group(ALONE, X)
+
+    def recalibrate_in_group(self, group: Group, X: Any) -> Any:
+        """`recalibrate` on the rows of all processes of a group; None for `X`: it has none."""
         network, norms = self.network(), self._architecture.norms
         with self._own_threads():
-            x: Any = checks.check_rows(self, X, reset=False)
-            checks.check_range(x, self._dtype)
-            if self._architecture.has_norm and len(x) < 2:
+            x: Any = None
+            with group.together():
+                if X is not None or group.world is None:
+                    x = checks.check_rows(self, X, reset=False)
+                    checks.check_range(x, self._dtype)
+            x = of_group.rows_of(group, self, x)
+            if self._architecture.has_norm and group.count(len(x)) < 2:
                 raise ValueError("recalibrate needs at least 2 rows, got 1 sample: "
                                  "its variance would be 0")
-            found = recalibrated(network, x)
+            found = recalibrated(network, x, group)
         for attribute, name in (("running_means_", "mean"), ("running_vars_", "var")):
             setattr(self, attribute, [None if i is None else found[i][name] for i in norms])
         return self

@@ -183,8 +183,8 @@ class Fitting:
         if data.goes_on:
             start = networks.collect(estimator, data.architecture, data.dtype)
         assert estimator.checkpoint is not None
-        wanted = fingerprint(estimator, random_state, found, start)
-        return Checkpoint(estimator.checkpoint, wanted, random_state)
+        wanted = fingerprint(estimator, random_state, found, start, self.group)
+        return Checkpoint(estimator.checkpoint, wanted, random_state, self.group)
 
     def _batch_size(self, rows: int) -> int:
         given = self.estimator.batch_size

@@ -346,9 +346,15 @@ class BaseSequential(NetworkEstimator):
         -------
         self : object
         """
+        return self.recalibrate_in_group(ALONE, X)
+
+    def recalibrate_in_group(self, group: Group, X: Any) -> Any:
+        """`recalibrate` on the rows of all processes of a group; None for `X`: it has none."""
         check_is_fitted(self)
         with self._own_threads():
-            self.model_.recalibrate(self._rows(X))
+            with group.together():
+                x = self._rows(X) if X is not None or group.world is None else None
+            self.model_.recalibrate_in_group(group, x)
         return self
 
     def network(self) -> Network:
