@@ -59,15 +59,14 @@ def mpiexec(kind):
     return (launcher, "") if launcher else (None, "there is no mpiexec")
 
 
-def start(kind, ranks, job, *arguments, env=None):
-    """Start a job of `rank_jobs.py`; skips the test where there is no such MPI."""
+def start(kind, ranks, *arguments, env=None):
+    """Start Python on several ranks; skips the test where there is no such MPI."""
     launcher, why = mpiexec(kind)
     if launcher is None:
         pytest.skip(why)
     if kind == "mpich" and ranks > (os.cpu_count() or 1):
         pytest.skip(f"MPICH's ranks spin: {ranks} of them need as many cores")
-    command = [launcher, *FLAGS[kind], "-n", str(ranks), PYTHONS[kind], str(HERE / "rank_jobs.py"),
-               job, *map(json.dumps, arguments)]
+    command = [launcher, *FLAGS[kind], "-n", str(ranks), PYTHONS[kind], *map(str, arguments)]
     # The sources under test, also where the interpreter has others.
     path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, **(env or {})},
@@ -75,11 +74,21 @@ def start(kind, ranks, job, *arguments, env=None):
 
 
 def run(kind, ranks, job, *arguments, env=None):
-    """Run a job to its end."""
-    process = start(kind, ranks, job, *arguments, env=env)
+    """Run a job of `rank_jobs.py` to its end."""
+    words = map(json.dumps, arguments)
+    return ended(start(kind, ranks, HERE / "rank_jobs.py", job, *words, env=env))
+
+
+def run_command(kind, ranks, *arguments):
+    """Run a command of nbbn on several ranks to its end."""
+    return ended(start(kind, ranks, "-m", "nbbn", *arguments))
+
+
+def ended(process):
+    """What a job has left."""
     try:
         text, errors = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         process.kill()
-        raise AssertionError(f"the job {job} hangs: {process.communicate()}") from None
+        raise AssertionError(f"the job hangs: {process.args} {process.communicate()}") from None
     return Done(process.returncode, text, errors)

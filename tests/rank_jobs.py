@@ -133,7 +133,8 @@ def sequential(comm, counts):
     x, y = rows("images")
     seen, extra = [], []
     model = nbbn.Sequential([*CNN, L.Dense(4, activation="softmax")])
-    model.compile(nbbn.optimizers.SGD(0.05), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(nbbn.optimizers.SGD(0.05), "sparse_categorical_crossentropy",
+                  metrics=["accuracy"])
     model._layers.seed = 5 if comm.rank == 0 else 6  # the first rank's weights are everybody's
     if comm.rank == 0:
         note = nbbn.callbacks.LambdaCallback(
@@ -214,8 +215,8 @@ def refused(comm, what):
     return ["nothing"]
 
 
-def stumbles(estimator, logs):
-    """A callback."""
+def stumbles(*arguments, **more):
+    """A callback, or a method in the place of another."""
     raise OSError("the disk is full")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rank_jobs
 
-import nbbn
+import nbbn.cli
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -165,3 +165,22 @@ def test_without_mpi4py(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match="needs mpi4py and an MPI: pip install mpi4py mpich"):
         nbbn.distributed.fit(nbbn.MLPClassifier(), np.zeros((2, 2)), [0, 1])
+
+
+def test_train_by_mpirun(tmp_path, rng):
+    x = rng.normal(size=(300, 3))
+    table = tmp_path / "table.csv"
+    lines = [",".join(map(str, [*row, "yes" if row[0] + row[1] > 0 else "no"])) for row in x]
+    table.write_text("\n".join(["a,b,c,answer", *lines]) + "\n")
+    options = ["--hidden", "8", "--epochs", "3"]
+    done = mpi.run_command("mpich", 2, "train", table, tmp_path / "two.safetensors", *options)
+    assert done.status == 0, done.errors
+    assert "3 epochs on 270 rows of 3 columns on 2 ranks" in done.text
+    assert done.text.count("written to") == 1
+    assert nbbn.cli.main(["train", str(table), str(tmp_path / "one.safetensors"), *options]) == 0
+    one, two = (nbbn.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    np.testing.assert_allclose(two.loss_curve_, one.loss_curve_, rtol=1e-12)
+    done = mpi.run_command("mpich", 2, "train", tmp_path / "no.csv", tmp_path / "m.safetensors")
+    assert done.status == 2
+    assert [line for line in done.errors.splitlines() if "no.csv" in line] == [
+        f"python -m nbbn train: {tmp_path / 'no.csv'}: No such file or directory"]

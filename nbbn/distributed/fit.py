@@ -74,7 +74,7 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = N
         rows = group.gathered(own)
         if sum(rows) == 0:
             raise ValueError("no rank has any rows; give each rank its own part")
-        check_alike(group, "nbbn.distributed.fit", {"shards": shards, **_options(options)})
+        check_alike(group, "fit", {"shards": shards, **_options(options)})
         X, y, sample_weight = _laid_out(group, rows, shards, (X, y, sample_weight))
         if not count_of(X_val):
             X_val = y_val = None
@@ -118,7 +118,7 @@ def _group(comm: Any, model: Any) -> Iterator[Ranks]:
     own.Set_errhandler(words.mpi().ERRORS_ARE_FATAL)
     group = Ranks(own)
     with group.running(), _quiet(group.rank > 0):
-        check_alike(group, "nbbn.distributed", environment())
+        check_alike(group, "this machine", environment())
         with group.together():
             if not hasattr(model, "fit_in_group"):
                 raise TypeError("model must be an estimator or a Sequential of nbbn, got "

@@ -38,6 +38,7 @@ class Ranks(Group):
     def __init__(self, comm: Any):
         self.comm, self.rank, self.ranks = comm, comm.rank, comm.size
         self._interrupted = False
+        self._interrupt: Callable[[int, Any], Any] = signal.default_int_handler
         self._host = comm.Split_type(words.mpi().COMM_TYPE_SHARED)
 
     def lay_out(self, layout: Layout, owned: list[int], fixed_shards: int | None = None) -> None:
@@ -156,6 +157,7 @@ class Ranks(Group):
         self.comm.Allreduce(words.mpi().IN_PLACE, found)
         if found[1]:
             self._interrupted = False
+            self._interrupt(signal.SIGINT, None)  # on all ranks, before the same step
             raise KeyboardInterrupt
         return int(found[0])
 
@@ -187,12 +189,14 @@ class Ranks(Group):
             yield
             return
 
-        def note(*_: Any) -> None:
+        def note(number: int, frame: Any) -> None:
             if self._interrupted:  # nothing came of the last one
-                raise KeyboardInterrupt
+                self._interrupt(number, frame)
             self._interrupted = True
 
         before = signal.signal(signal.SIGINT, note)
+        if callable(before):
+            self._interrupt = before
         try:
             yield
         finally:

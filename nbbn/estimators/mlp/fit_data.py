@@ -68,6 +68,8 @@ class FitData:
         rows = group.count(len(x))
         check_enough(rows, norm)
         dtype = _computing_dtype(estimator, x, goes_on, group)
+        with group.together():
+            checks.check_range(x, dtype)
         y = _checked_targets(estimator, given.y, x, dtype, group)
         if task is None and goes_on and hasattr(estimator, "_task"):
             task = estimator._task.going_on(estimator)
@@ -94,6 +96,8 @@ class FitData:
         """The rows to validate on that the user gave."""
         with checks.named("X_val"):
             x = _checked_rows(estimator, given.X_val, self.group, reset=False)
+            with self.group.together():
+                checks.check_range(x, self.dtype)
         with checks.named("y_val"):
             y = _checked_targets(estimator, given.y_val, x, self.dtype, self.group)
             with self.group.together():
@@ -140,11 +144,10 @@ def _checked_rows(estimator: Fitted, X: Any, group: Group, *, reset: bool) -> Ro
 
 def _checked_targets(estimator: Fitted, y: Any, x: Rows, dtype: np.dtype,
                      group: Group) -> np.ndarray:
-    """Their targets, where the rows' numbers are within what is computed in."""
+    """Their targets."""
     found = None
     with group.together():
-        checks.check_range(x, dtype)
-        if len(x):
+        if len(x) or group.world is None:
             found = estimator._checked_y(y, len(x), dtype, multilabel=True)
     return of_group.targets_of(group, found)
 
