@@ -207,6 +207,9 @@ def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slot
                             step(p, g, weights, slots, i, size, constants, rate)
                         if decay != 0:
                             squares[k // v * panels + panel + q] += total(squared) * (rows / mass)
+                        # Between chunks the sums of the padding of `x` stand there, too.
+                        for t in range(min(tall, depth - k), 0 if begins else tall):
+                            store(gradient, at + (q * padded + t) * v, splat(x, 0.0))
 
 
 @inline
