@@ -10,6 +10,7 @@ import sys
 import warnings
 
 import numpy as np
+import scipy.sparse
 
 import nbbn
 
@@ -28,6 +29,10 @@ def rows(kind, n=N):
         return x, np.array(["a", "bb", "ccc", "dddd"])[y]
     if kind == "images":
         return x.reshape(n, 3, 2, 2), y
+    if kind == "stored":
+        return scipy.sparse.csr_array(np.where(x < 31, 0, x)), y
+    if kind == "indicators":
+        return x, np.stack([y == 0, y == 1, y > 1], 1).astype(int)
     return x, y
 
 
@@ -51,6 +56,8 @@ CASES = {
     "lbfgs": ("MLPClassifier", {**MLP, "solver": "lbfgs"}, "labels", False, False),
     "lbfgs, no norm": ("MLPRegressor", {**MLP, "solver": "lbfgs", "batch_norm": False}, "numbers",
                        True, False),
+    "stored elements": ("MLPClassifier", {**MLP, "shuffle": False}, "stored", False, False),
+    "labels": ("MLPClassifier", {**MLP, "class_weight": "balanced"}, "indicators", False, False),
     "images": ("SequentialClassifier", {"layers": CNN, "epochs": 2, "batch_size": 64,
                                         "random_state": 0, "validation_fraction": 0.2}, "images",
                True, False),
@@ -65,7 +72,7 @@ def model_and_data(name, dtype="float64", **changed):
     kind, params, of, weighted, validated = CASES[name]
     x, y = rows(of)
     x = x.astype(dtype)
-    weights = np.random.default_rng(1).random(len(x)) if weighted else None
+    weights = np.random.default_rng(1).random(len(y)) if weighted else None
     held = (x[::5], y[::5]) if validated else (None, None)
     return getattr(nbbn, kind)(**{**params, **changed}), (x, y, weights, *held)
 
@@ -105,7 +112,7 @@ def part(array, counts, rank):
     """A rank's part of an array whose rows are shared out in proportion to `counts`."""
     if array is None:
         return None
-    ends = np.append(0, np.cumsum(counts)) * len(array) // sum(counts)
+    ends = np.append(0, np.cumsum(counts)) * array.shape[0] // sum(counts)
     return array[ends[rank] : ends[rank + 1]]
 
 

@@ -62,7 +62,7 @@ def test_the_same_bits_by_any_mpi(name):
     assert cases("mpich", counts)[0][name] == cases("openmpi", counts)[0][name]
 
 
-SHARDED = ("weights", "early stopping", "dropout", "images")
+SHARDED = ("weights", "early stopping", "dropout", "stored elements", "images")
 
 
 @pytest.mark.parametrize("kind, counts", [

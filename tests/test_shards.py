@@ -12,7 +12,6 @@ from test_races import SETTINGS, SPARSE, layers_of, losses_of, lowered
 
 import nbbn
 from nbbn.distributed.order import Layout, owners, shard_edges
-from nbbn.errors import LayerError
 from nbbn.group import ALONE, Group
 from nbbn.kernels.executor import BARRIER
 from nbbn.optimizers import SGD
@@ -112,17 +111,11 @@ def test_one_machine_exchanges_nothing():
         assert ("take_shard" in kernels) == (world is not None)
 
 
-def test_stored_elements_are_one_shard():
-    optimizer = SETTINGS["sgd"][0]
-    loss = "softmax_cross_entropy"
-    program = lowered(SPARSE["norm"], (50,), loss, optimizer, sparse=True,
-                      world=WORLDS["one shard a rank"])
-    assert races(program) == []
-    assert lowered(SPARSE["norm"], (50,), loss, optimizer, sparse=True,
-                   world=WORLDS["shards"]) is None
-    with pytest.raises(LayerError, match="leave shards out"):
-        from nbbn.program.sharded import check_sharded
-        check_sharded(WORLDS["shards"], sparse=True)
+@pytest.mark.parametrize("world", WORLDS)
+def test_stored_elements_race_no_more(world):
+    for layers in SPARSE.values():
+        program = lowered(layers, (50,), "softmax_cross_entropy", sparse=True, world=WORLDS[world])
+        assert races(program) == []
 
 
 def words(pairs, values):

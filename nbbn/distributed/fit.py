@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from nbbn.distributed.agree import check_alike, environment
 from nbbn.distributed.order import Layout, owners, shard_edges
 from nbbn.distributed.ranks import Ranks
 from nbbn.distributed.rows import count_of, settled
+from nbbn.group import ALONE
 from nbbn.runtime import get_num_threads, num_threads
 
 
@@ -75,6 +77,8 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = N
         if sum(rows) == 0:
             raise ValueError("no rank has any rows; give each rank its own part")
         check_alike(group, "fit", {"shards": shards, **_options(options)})
+        if group.ranks == 1 and shards is None:
+            return model.fit_in_group(ALONE, X, y, sample_weight, X_val, y_val, **options)
         X, y, sample_weight = _laid_out(group, rows, shards, (X, y, sample_weight))
         if not count_of(X_val):
             X_val = y_val = None
@@ -148,9 +152,7 @@ def _options(options: dict[str, Any]) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     """Words that are the same on every rank for what is the same."""
-    if callable(value) and " at 0x" in repr(value):
-        return getattr(value, "__qualname__", type(value).__qualname__)
-    return repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _check_shards(shards: int | None, group: Ranks) -> None:

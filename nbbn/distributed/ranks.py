@@ -37,8 +37,8 @@ class Ranks(Group):
 
     def __init__(self, comm: Any):
         self.comm, self.rank, self.ranks = comm, comm.rank, comm.size
-        self._interrupted = False
-        self._interrupt: Callable[[int, Any], Any] = signal.default_int_handler
+        # Whether Ctrl-C was heard, and what it did before; the group of some rows shares it.
+        self._signals: dict[str, Any] = {"heard": False, "handler": signal.default_int_handler}
         self._host = comm.Split_type(words.mpi().COMM_TYPE_SHARED)
 
     def lay_out(self, layout: Layout, owned: list[int], fixed_shards: int | None = None) -> None:
@@ -153,11 +153,11 @@ class Ranks(Group):
         self.comm.Barrier()
 
     def steps(self, wanted: int) -> int:
-        found = np.array([wanted if self.rank == 0 else 0, self._interrupted], np.int64)
+        found = np.array([wanted if self.rank == 0 else 0, self._signals["heard"]], np.int64)
         self.comm.Allreduce(words.mpi().IN_PLACE, found)
         if found[1]:
-            self._interrupted = False
-            self._interrupt(signal.SIGINT, None)  # on all ranks, before the same step
+            self._signals["heard"] = False
+            self._signals["handler"](signal.SIGINT, None)  # on all ranks, before the same step
             raise KeyboardInterrupt
         return int(found[0])
 
@@ -190,13 +190,13 @@ class Ranks(Group):
             return
 
         def note(number: int, frame: Any) -> None:
-            if self._interrupted:  # nothing came of the last one
-                self._interrupt(number, frame)
-            self._interrupted = True
+            if self._signals["heard"]:  # nothing came of the last one
+                self._signals["handler"](number, frame)
+            self._signals["heard"] = True
 
         before = signal.signal(signal.SIGINT, note)
         if callable(before):
-            self._interrupt = before
+            self._signals["handler"] = before
         try:
             yield
         finally:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from nbbn import operations as op
-from nbbn.errors import LayerError
 from nbbn.kernels.norm_shards import MOMENT_ROWS
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -21,7 +20,7 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.shards import Pairs, World, additions
-from nbbn.program.sparse import SparseTensor, kernel_update
+from nbbn.program.sparse import SparseTensor, kernel_update, sort_elements
 from nbbn.program.tensors import Tensor
 from nbbn.program.training_forward import momentum_operands, norm_and_pool, norm_pool_operands
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
@@ -267,7 +266,10 @@ class ShardedUpdates(Updates):
             operands = {**source, "dz": dz, "weights": low.block(node, "kernel"),
                         "squares": squares, "panels": panels, "constants": self._constants,
                         "decay": 0.0, "slots": gradient}
-            if not isinstance(x, SparseTensor):
+            if isinstance(x, SparseTensor):
+                if self._world.here > 1:  # those of the last shard stand there
+                    sort_elements(low, x)
+            else:
                 length = padded(x.width, low.dtype) * lanes(low.dtype)
                 low.add("clear_if_empty", x=gradient, length=length, panels=panels)
                 operands |= {"chunk": chunk_of(low.rows, x, low.dtype), "gradient": gradient,
@@ -334,9 +336,3 @@ class ShardedUpdates(Updates):
             low.add("add_in_order", x=x, pairs=words, count=len(pairs), apart=apart,
                     panels=apart // lanes(low.dtype))
 
-
-def check_sharded(world: World, *, sparse: bool) -> None:
-    """LayerError for what several shards of one rank cannot do."""
-    if sparse and world.here > 1:
-        raise LayerError("shards are not supported on rows of stored elements: leave shards out, "
-                         "or give dense rows")

@@ -22,7 +22,7 @@ from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
-from nbbn.program.sharded import ShardedLowering, check_sharded
+from nbbn.program.sharded import ShardedLowering
 from nbbn.program.shards import World
 from nbbn.program.sparse import sparse_input
 from nbbn.program.tensors import Tensor
@@ -118,7 +118,6 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
     if world is None:
         low = TrainingLowering(computation, nodes, dtype, **settings)
     else:
-        check_sharded(world, sparse=sparse)
         low = ShardedLowering(computation, nodes, dtype, world=world, **settings)
     width = 0 if record.takes_labels else nodes[-1].width
     inputs, targets = [], []
