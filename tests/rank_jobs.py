@@ -180,9 +180,15 @@ def recalibrated(comm, counts):
     return found
 
 
-def refused(comm, what):
+def refused(comm, whats):
     """What each rank raises where one of them, or all, are in the wrong."""
+    return {what: refusal(comm, what) for what in whats}
+
+
+def refusal(comm, what):
+    """Kind and words of an error, and whether the model is fitted now."""
     import nbbn.distributed as nd
+    from nbbn.kernels import cache
 
     bad, counts, more = comm.rank == 1, [1] * comm.size, {}
     model, (x, y, *_) = model_and_data("adam")
@@ -211,15 +217,17 @@ def refused(comm, what):
     elif what == "model":
         model = "a model"
     elif what == "kernels" and bad:
-        from nbbn.kernels import cache
-        cache.SOURCES = "other"
+        sources, cache.SOURCES = cache.SOURCES, "other"
     elif what == "callback":
         model.set_params(callbacks=stumbles)
     try:
         nd.fit(model, x, y, **more)
     except Exception as error:
         return [type(error).__name__, str(error), hasattr(model, "coefs_")]
-    return ["nothing"]
+    finally:
+        if what == "kernels" and bad:
+            cache.SOURCES = sources
+    return ["nothing", "", True]
 
 
 def stumbles(*arguments, **more):
@@ -250,7 +258,7 @@ class AtEpoch:
 
 def checkpointed(comm, path, counts, shards, killed=None):
     """A fit with a checkpoint; `killed`: a rank that dies after the second epoch."""
-    model, data = model_and_data("weights", "float32", checkpoint=path, max_iter=5)
+    model, data = model_and_data("weights", "float32", checkpoint=path, max_iter=4)
     processes = comm.allgather(os.getpid())
     if killed is not None:
         model.set_params(callbacks=AtEpoch(2, signal.SIGKILL, processes[killed]))
