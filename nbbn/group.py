@@ -134,8 +134,9 @@ class Group:
 
     # -- steps
 
-    def warm_up(self, function: Callable[[], object]) -> None:
-        """Call what compiles kernels: one process of a machine first, for all of them."""
+    def compiled(self, function: Callable[[], T]) -> T:
+        """What a function gives that compiles kernels: one process of a machine calls it first."""
+        return function()
 
     def steps(self, wanted: int) -> int:
         """How many steps all take next; KeyboardInterrupt where one was interrupted."""

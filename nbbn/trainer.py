@@ -132,7 +132,8 @@ class Trainer:
         self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
         self.step = 0  # of the optimiser
         self.norm_step = 0  # of the running statistics
-        group.warm_up(self._steps.compile)
+        if group.world is not None:
+            group.compiled(self._steps.compile)
 
     # -- state
 
@@ -267,7 +268,7 @@ class Trainer:
     def outputs(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
         if self._predictor is None:
-            self._predictor = self._inference()
+            self._predictor = self._group.compiled(self._inference)
         if self._own is not None:
             self._own.upload(self._predictor.params, self.download())
         return self._predictor.run(x)

@@ -144,13 +144,13 @@ class Ranks(Group):
 
     # -- steps
 
-    def warm_up(self, function: Callable[[], object]) -> None:
+    def compiled(self, function: Callable[[], T]) -> T:
         if self._host.rank == 0:
-            function()
+            found = function()
         self._host.Barrier()
         if self._host.rank != 0:
-            function()
-        self.comm.Barrier()
+            found = function()
+        return found
 
     def steps(self, wanted: int) -> int:
         found = np.array([wanted if self.rank == 0 else 0, self._signals["heard"]], np.int64)
