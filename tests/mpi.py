@@ -22,7 +22,8 @@ PYTHONS = {
                               str(HERE.parent / ".venv-openmpi" / "bin" / "python")),
 }
 LIBRARIES = {"mpich": "MPICH", "openmpi": "Open MPI"}
-FLAGS = {"mpich": [], "openmpi": ["--oversubscribe", "--allow-run-as-root"]}
+FLAGS = {"mpich": [], "openmpi": ["--oversubscribe", "--bind-to", "none",
+                                "--allow-run-as-root"]}
 # Seconds that no job takes: it hangs.
 LIMIT = 120
 

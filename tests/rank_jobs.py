@@ -277,6 +277,20 @@ def interrupted(comm, counts):
     return [model.n_iter_, [str(w.message) for w in caught], digest(model)]
 
 
+def cases_of_teams(comm, names, counts):
+    """`cases`, each rank on two threads, for however small a step."""
+    from test_shards import Team
+
+    from nbbn import trainer
+    from nbbn.program import runnable
+
+    trainer.ThreadChoice, trainer._WORTH_A_TEAM = Team, 0
+    runnable.TrainingRun.worth = lambda self, most: most
+    for name in names:
+        CASES[name][1]["n_jobs"] = 2
+    return cases(comm, names, counts)
+
+
 def main():
     """Run a job and report what it gives."""
     from mpi4py import MPI

@@ -121,16 +121,18 @@ def _group(comm: Any, model: Any) -> Iterator[Ranks]:
     own = (words.mpi().COMM_WORLD if comm is None else comm).Dup()
     own.Set_errhandler(words.mpi().ERRORS_ARE_FATAL)
     group = Ranks(own)
-    with group.running(), _quiet(group.rank > 0):
-        check_alike(group, "this machine", environment())
-        with group.together():
-            if not hasattr(model, "fit_in_group"):
-                raise TypeError("model must be an estimator or a Sequential of nbbn, got "
-                                f"{type(model).__name__}")
-        check_alike(group, type(model).__name__, _facts(model))
-        with num_threads(_threads(group)):
-            yield group
-    group.free()
+    try:
+        with group.running(), _quiet(group.rank > 0):
+            check_alike(group, "this machine", environment())
+            with group.together():
+                if not hasattr(model, "fit_in_group"):
+                    raise TypeError("model must be an estimator or a Sequential of nbbn, got "
+                                    f"{type(model).__name__}")
+            check_alike(group, type(model).__name__, _facts(model))
+            with num_threads(_threads(group)):
+                yield group
+    finally:  # all ranks are here
+        group.free()
 
 
 def _facts(model: Any) -> dict[str, Any]:
