@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nbbn.group import ALONE, Group, Share
 from nbbn.network import Weights
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -102,31 +103,37 @@ class Trainer:
         statistics are weighted, as if rows were repeated.
     sparse : bool
         Whether `epoch` gets rows of stored elements; the network begins with a dense layer then.
+    group : Group
+        The processes that share each batch. `epoch` gets the process's own rows, and orders that
+        count the rows of all.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
                  loss: str, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
                  seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False,
-                 sparse: bool = False):
+                 sparse: bool = False, group: Group = ALONE):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.kept import training_program
         from nbbn.program.runnable import TrainingRun
 
         self.computation, self.dtype = computation, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
-        self.rows = _room(rows, computation)
+        self.rows, self._group = _room(rows, computation), group
         self.lowered = training_program(computation, self.dtype, self.rows, loss, optimizer,
                                         decay=decay, debias=debias, seed=seed,
                                         loss_parameter=loss_parameter, weighted=weighted,
-                                        sparse=sparse)
+                                        sparse=sparse, world=group.world)
         self.params = self.lowered.parameters.memory()
         source = self.dtype if sparse else np.dtype(source)
-        self._steps = TrainingRun(self.lowered.program, source, self.params, self.rows)
+        self._steps = TrainingRun(self.lowered.program, source, self.params,
+                                  -(-self.rows // group.ranks))
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
         self.step = 0  # of the optimiser
         self.norm_step = 0  # of the running statistics
+        if group.world is not None:
+            group.compiled(self._steps.compile)
 
     # -- state
 
@@ -179,6 +186,7 @@ class Trainer:
         y : ndarray
             int64 labels `(n,)`, or targets of the computing dtype `(n, outputs)`; C-contiguous.
         order : ndarray of int64
+            Numbers of rows, of the whole group's.
         edges : ndarray
             Of `batches`.
         rates : ndarray of float64
@@ -191,19 +199,26 @@ class Trainer:
         from nbbn.kernels.executor import STEP_WORDS
         from nbbn.program.program import Segment
 
-        start, sizes = time.perf_counter(), np.diff(edges)
+        start, group = time.perf_counter(), self._group
+        share = group.share(order, edges)
+        sizes = np.diff(share.edges)
         steps = np.empty((len(edges) - 1, STEP_WORDS), np.int64)
-        steps[:, 0], steps[:, 1] = sizes, edges[:-1]
+        steps[:, 0], steps[:, 1] = sizes, share.edges[:-1]
         steps[:, 2] = np.arange(self.norm_step, self.norm_step + len(steps))
         steps[:, 3] = np.asarray(rates, np.float64).view(np.int64)
         steps[:, 4] = 0 if shrink is None else np.asarray(shrink, np.float64).view(np.int64)
-        steps[:, 5] = self._masses(weights, order, edges, sizes).view(np.int64)
-        losses, hits = np.empty(len(order)), np.zeros(len(order))
+        steps[:, 5] = self._masses(weights, order, edges, share).view(np.int64)
+        steps[:, 6] = share.rows
+        losses, hits = np.empty(len(share.order)), np.zeros(len(share.order))
         arrays = {
-            Segment.Y: y, Segment.ORDER: order, Segment.LOSSES: losses, Segment.HITS: hits,
+            Segment.Y: y, Segment.ORDER: share.order, Segment.LOSSES: losses, Segment.HITS: hits,
         }
+        if share.places is not None:
+            arrays[Segment.PLACES] = share.places
+        if share.shards is not None:
+            arrays[Segment.SHARDS] = np.append(self.norm_step, share.shards)
         if isinstance(x, SparseRows):
-            x, most = x.astype(self.dtype), x.most_stored(order, edges)
+            x, most = x.astype(self.dtype), x.most_stored(share.order, share.edges)
             arrays |= {Segment.X: x.values, Segment.X_COLUMNS: x.columns,
                        Segment.X_STARTS: x.starts, Segment.ENTRY_ROWS: np.empty(most, np.int32),
                        Segment.ENTRIES: np.empty(most, self.dtype)}
@@ -219,15 +234,19 @@ class Trainer:
             limit = 1
         while done < len(steps):
             threads, chunk = self._choice.next(limit, len(steps) - done)
+            chunk = group.steps(chunk)
             began = time.perf_counter()
             self._steps.run(steps[done : done + chunk], arrays, threads)
             self._choice.note(threads, chunk, time.perf_counter() - began)
             done += chunk
             self.step += chunk
             self.norm_step += chunk
+        if group.world is not None:
+            blocks = [*self.lowered.parameters.blocks.values(), *self.lowered.slots.values()]
+            group.check_same([block.view(self.params, self.dtype) for block in blocks])
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties))
-        return Epoch(len(order), float(losses.sum()) + penalty, float(hits.sum()),
+        return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
                      time.perf_counter() - start)
 
     def _work(self, rows: int) -> int:
@@ -235,11 +254,11 @@ class Trainer:
         return rows * self.lowered.work_per_row
 
     def _masses(self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray,
-                sizes: np.ndarray) -> np.ndarray:
+                share: Share) -> np.ndarray:
         """What each batch's losses are divided by: its rows, or the sum of their weights."""
         if weights is None or self._weighted != "mean":
-            return sizes.astype(np.float64)
-        masses = np.add.reduceat(weights[order], edges[:-1])
+            return share.rows.astype(np.float64)
+        masses = self._group.masses(weights, order, edges)
         return np.where(masses > 0, masses, 1.0)
 
     def _sums(self, buffers: list[tuple[Buffer, int]]) -> list[np.ndarray]:
@@ -249,7 +268,7 @@ class Trainer:
     def outputs(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Inference with the parameters as they are now and the running statistics."""
         if self._predictor is None:
-            self._predictor = self._inference()
+            self._predictor = self._group.compiled(self._inference)
         if self._own is not None:
             self._own.upload(self._predictor.params, self.download())
         return self._predictor.run(x)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.group import ALONE, Group
 from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Epoch, Trainer
 
@@ -90,6 +91,20 @@ def in_memory(samples: Samples,
     """Epochs over the same rows, of each the order and the batches' edges."""
     for order, edges in orders:
         yield Plan(len(edges) - 1, (Stretch(samples, order, edges),))
+
+
+def without_weightless(order: np.ndarray, edges: np.ndarray,
+                       weights: np.ndarray,
+                       group: Group = ALONE) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in batches, without the batches whose weights sum to 0, which have no mean.
+
+    `order` counts the rows of the whole group, `weights` are of the process's own.
+    """
+    full = group.masses(weights, order, edges) != 0
+    if full.all():
+        return order, edges
+    sizes = np.diff(edges)
+    return order[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
 
 
 @dataclass

@@ -76,6 +76,7 @@ class Case:
         words = np.zeros((steps, STEP_WORDS), np.int64)
         words[:, 0], words[:, 1] = self.batch, np.arange(0, rows, self.batch)
         words[:, 3:6] = np.array([1e-3, 0.0, float(self.batch)]).view(np.int64)
+        words[:, 6] = self.batch
         return timed(self.trainer._steps, words, arrays, threads) / steps
 
 

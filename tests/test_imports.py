@@ -19,10 +19,10 @@ ROOMS = (
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
-    ("trainer", "predictor", "functional"), ("fold",), ("formats",),
+    ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
-    ("recalibration",),
-    ("models",), ("estimators",), ("loading", "interop"), ("datasets", "commands"),
+    ("recalibration",), ("models",), ("estimators",), ("distributed",), ("loading", "interop"),
+    ("datasets", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

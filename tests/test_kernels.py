@@ -28,7 +28,7 @@ def run(kernel, dtype, rows, threads=1, **operands):
     ):
         arrays[segment], operands[name] = value, Buffer(name, segment)
     program.add(kernel, **operands)
-    step = np.array([[rows, 0, 0, 0, 0, np.float64(rows).view(np.int64)]])
+    step = np.array([[rows, 0, 0, 0, 0, np.float64(rows).view(np.int64), rows]])
     TrainingRun(program, np.dtype(dtype), np.empty(0, np.uint8), 1).run(step, arrays, threads)
 
 

@@ -152,3 +152,18 @@ def test_softmax_knows_its_units():
         model = compiled([layer], SGD(0.0), loss)
         history = model.fit(x, targets, verbose=0, shuffle=False).history
         assert history["loss"][0] == pytest.approx(np.log(5), abs=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softplus"])
+def test_padding_stays_zero_where_rows_come_in_chunks(activation, rng):
+    """A clipped gradient of many rows is summed in chunks, in memory."""
+    units, rows = 300, 2000
+    model = compiled([L.Dense(units, activation), L.Dense(5, "softmax")],
+                     SGD(0.1, global_clipnorm=1.0), "sparse_categorical_crossentropy", (7,))
+    model.train_on_batch(rng.normal(size=(rows, 7)), rng.integers(0, 5, rows))
+    trainer = model._compiled.trainer
+    chunks = [op.operands["chunk"] for op in trainer.lowered.program.operations
+              if "chunk" in op.operands]
+    assert min(chunks) < rows
+    block = trainer.lowered.parameters.blocks[1, "kernel"]
+    assert not padding_of(block, trainer.params, trainer.dtype).any()

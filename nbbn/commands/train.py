@@ -1,8 +1,12 @@
-"""Train a classifier or regressor on tables, score it on rows kept aside, and save it."""
+"""Train a classifier or regressor on tables, score it on rows kept aside, and save it.
+
+Started as several processes, by `mpirun -n 8 nbbn train DATA OUT`, they train on a part each.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 import warnings
 from pathlib import Path
@@ -12,8 +16,10 @@ import numpy as np
 
 from nbbn.commands import training_partitions, training_table
 from nbbn.commands.arguments import add_network, count, share, threads_of
+from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_output, check_suffix, input_files, with_folder
 from nbbn.commands.progress import epoch_bar
+from nbbn.group import ALONE, Group
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,21 +37,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Carry out `nbbn train`."""
+    group = _group()
+    try:
+        _run(args, group)
+    except Exception as error:
+        if group.rank == 0:
+            raise
+        # The first rank says what is wrong.
+        unusable = isinstance(error, (UnusableInput, ValueError, TypeError, OSError))
+        raise SystemExit(2 if unusable else 1) from None
+
+
+def _group() -> Group:
+    """The processes that `mpirun` has started, or this one alone."""
+    if not any(name.startswith(_LAUNCHERS) for name in os.environ):
+        return ALONE
+    from nbbn.distributed.job import ranks_of_job
+
+    return ranks_of_job() or ALONE
+
+
+# How variables begin that the launchers of ranks set.
+_LAUNCHERS = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_STEP_")
+
+
+def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
-    check_suffix(args.out, (".safetensors",))
-    files = input_files(args.data, training_table.SUFFIXES)
-    for path in files:
-        check_suffix(path, training_table.SUFFIXES)
-    check_output(args.out, inputs=files)
-    epochs = args.epochs or 20
     kind = MLPRegressor if args.regression else MLPClassifier
-    streams = training_partitions.streams(files, args.window)
-    if streams:
-        data = training_partitions.read(files, args, kind())
-    else:
-        args.data = files[0]
-        data = _keep_aside(*training_table.read(args), args)
+    with group.together():
+        data = _read(_files(args), args, kind(), group)
+    epochs = args.epochs or 20
     start = time.perf_counter()
     with threads_of(args), epoch_bar("training", epochs) as show, warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
@@ -55,13 +77,56 @@ def run(args: argparse.Namespace) -> None:
             batch_size=min(args.batch_size, data.rows), max_iter=epochs,
             learning_rate_init=args.learning_rate, random_state=args.seed,
             batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
-        ).fit(data.x, data.y, **data.aside)  # fmt: skip
+        )  # fmt: skip
+        if group.ranks == 1:
+            model.fit(data.x, data.y, **data.aside)
+        else:
+            _fit_parts(model, group, data)
+    if group.rank > 0:
+        return
     model.save(with_folder(args.out))
     seconds = time.perf_counter() - start
+    ranks = f" on {group.ranks} ranks" if group.ranks > 1 else ""
     print(f"{epochs} epochs on {data.rows:,} rows of {model.n_features_in_} columns"
-          f"{data.where} in {seconds:.1f} s")
+          f"{data.where}{ranks} in {seconds:.1f} s")
     print(f"training loss {model.loss_:.6g}{_score(model, data, args.regression)}")
     print(f"written to {args.out}")
+
+
+def _files(args: argparse.Namespace) -> list[Path]:
+    """The files to read, which are such as can be, and none of them the one to write."""
+    check_suffix(args.out, (".safetensors",))
+    files = input_files(args.data, training_table.SUFFIXES)
+    for path in files:
+        check_suffix(path, training_table.SUFFIXES)
+    check_output(args.out, inputs=files)
+    return files
+
+
+def _read(files: list[Path], args: argparse.Namespace, model: Any,
+          group: Group) -> training_partitions.Data:
+    """What to train on, and what is kept aside; several processes all read the whole."""
+    if group.ranks > 1 and (len(files) > 1 or args.window is not None):
+        given = f"{len(files)} files" if len(files) > 1 else f"--window {args.window}"
+        raise UnusableInput(f"{group.ranks} ranks train on one file, which each of them reads "
+                            f"whole, got {given}: start nbbn train without mpirun, or let each "
+                            "rank give its own rows to nbbn.distributed.fit, in Python")
+    if group.ranks == 1 and training_partitions.streams(files, args.window):
+        return training_partitions.read(files, args, model)
+    args.data = files[0]
+    return _keep_aside(*training_table.read(args), args)
+
+
+def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None:
+    """Fit on this rank's part of the rows, which all have read."""
+    from nbbn.distributed import fit
+
+    def part(array: np.ndarray) -> np.ndarray:
+        first, end = (len(array) * (group.rank + k) // group.ranks for k in range(2))
+        return array[first:end]
+
+    parts: dict[str, Any] = {name: part(array) for name, array in data.aside.items()}
+    fit(model, part(data.x), part(data.y), **parts)
 
 
 def _keep_aside(x: np.ndarray, y: np.ndarray,

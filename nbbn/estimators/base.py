@@ -13,11 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.partitions import answers_and_targets, hold_targets, of_each
 from nbbn.estimators.task import Task
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, PathLike, native
+from nbbn.group import ALONE, Group
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.runtime import num_threads
@@ -131,13 +132,18 @@ class NetworkEstimator(BaseEstimator):
             return checks.check_labels(self, y, rows, multilabel=multilabel)
         return checks.check_numbers(self, y, rows, dtype)
 
-    def _row_weights(self, sample_weight: Any, y: np.ndarray, *, positive: bool,
-                     incremental: bool) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _row_weights(self, sample_weight: Any, y: np.ndarray, *, positive: bool, incremental: bool,
+                     group: Group = ALONE) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Weights of rows with checked targets, without and with those of their classes."""
-        own = checks.check_weights(sample_weight, len(y), positive=positive)
-        class_weight = getattr(self, "class_weight", None)
-        by_class = checks.weights_by_class(class_weight, y, incremental=incremental)
-        return own, checks.product(own, by_class)
+        whole, class_weight = group.world is None, getattr(self, "class_weight", None)
+        with group.together():
+            own = checks.check_weights(sample_weight, len(y), positive=positive, whole=whole)
+        own = of_group.weights_of(group, "sample_weight", own, len(y))
+        class_weight = of_group.class_weight_of(group, class_weight, y)
+        with group.together():
+            by_class = checks.weights_by_class(class_weight, y, incremental=incremental)
+            found = checks.product(own, by_class, whole=whole)
+        return own, of_group.weights_of(group, "sample_weight times class_weight", found, len(y))
 
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:

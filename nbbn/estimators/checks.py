@@ -165,42 +165,38 @@ def indices(y: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
 # -- weights of rows
 
 
-def check_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray | None:
-    """Weights of the rows as float64 `(n,)`, not all 0, with `positive` none below it; or None."""
+def check_weights(sample_weight: Any, rows: int, *, positive: bool,
+                  whole: bool = True) -> np.ndarray | None:
+    """Weights of the rows as float64 `(n,)`, with `positive` none below 0; or None.
+
+    Not all 0, if they are the `whole` and not those of some rows among others.
+    """
     if sample_weight is None:
         return None
-    weights = _checked_weights(sample_weight, rows, positive=positive)
-    check_some_weight(bool(weights.any()))
-    return weights
-
-
-def check_weights_of_part(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray:
-    """As `check_weights`, of some of the rows, whose weights may all be 0."""
     given = np.asarray(sample_weight)
-    if given.shape == (rows,) and given.dtype.kind in "fiub" and not given.any():
+    if not whole and given.shape == (rows,) and given.dtype.kind in "fiub" and not given.any():
         return np.zeros(rows)  # which scikit-learn refuses
-    return _checked_weights(sample_weight, rows, positive=positive)
-
-
-def _checked_weights(sample_weight: Any, rows: int, *, positive: bool) -> np.ndarray:
     weights = _check_sample_weight(sample_weight, np.empty((rows, 0)), dtype=np.float64)
     if positive and (weights < 0).any():
         raise ValueError("Negative values in sample_weight: "
                          "the statistics of batch norm need weights of 0 or more")
+    if whole:
+        check_some_weight("sample_weight", bool(weights.any()))
     return np.ascontiguousarray(weights)
 
 
-def check_some_weight(some: bool) -> None:
+def check_some_weight(name: str, some: bool) -> None:
     """ValueError where no row has a weight."""
     if not some:
-        raise ValueError("sample_weight is zero for every row: "
-                         "at least one weight must be above zero")
+        raise ValueError(f"{name} is zero for every row: at least one weight must be above zero")
 
 
 def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> np.ndarray | None:
     """The weight of each row by its label; None where `class_weight` is."""
     if class_weight is None:
         return None
+    if not len(y):  # of a process without rows
+        return np.empty(0)
     if isinstance(class_weight, dict) and y.ndim == 2:
         raise ValueError("class_weight as a dict needs one label a row; for a multilabel target "
                          f"give a list of {y.shape[1]} dicts, one for each label")
@@ -220,13 +216,13 @@ def weights_by_class(class_weight: Any, y: np.ndarray, *, incremental: bool) -> 
     return weights
 
 
-def product(*weights: np.ndarray | None) -> np.ndarray | None:
-    """The product of weights, None counting as 1; None where all are."""
+def product(*weights: np.ndarray | None, whole: bool = True) -> np.ndarray | None:
+    """The product of weights, None counting as 1; None where all are; not all 0 if the `whole`."""
     given = [w for w in weights if w is not None]
     if not given:
         return None
     found = np.ascontiguousarray(np.prod(given, axis=0))
-    if not found.any():
+    if whole and not found.any():
         raise ValueError("sample_weight times class_weight is zero for every row: "
                          "at least one row must count")
     return found

@@ -197,8 +197,8 @@ def held(estimator: Any, partitions: Partitions, task: Task, dtype: np.dtype) ->
             rows = 0 if part.y is None else count(part.y)
             y = checked_targets(estimator, part.y, rows, dtype) if rows or part.y is None else None
             own = None
-            if part.sample_weight is not None and rows:
-                own = checks.check_weights_of_part(part.sample_weight, rows, positive=False)
+            if rows:
+                own = checks.check_weights(part.sample_weight, rows, positive=False, whole=False)
         if y is not None:
             targets.append(task.encode(y))
             weights.append(own)

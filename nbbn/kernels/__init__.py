@@ -9,6 +9,7 @@ compiler.require()  # before anything below imports numba
 
 from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     activation,
+    collective,
     conv,
     dense,
     gather,
@@ -19,6 +20,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_groups,
     norm_images,
     norm_rows,
+    norm_shards,
     pool,
     sparse,
     update,

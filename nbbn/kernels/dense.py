@@ -77,7 +77,7 @@ def column_sum(x: Read.COLUMNS, x_stride, out: Write.COLUMNS, panels, rows, thre
     first, end = share(panels, thread, threads)
     for panel in range(first, end):
         at = panel * v
-        total = load(x, at)
+        total = load(x, at) if rows > 0 else splat(x, 0.0)
         for r in range(1, rows):
             total = total + load(x, r * x_stride + at)
         store(out, at, total)

@@ -20,7 +20,8 @@ from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
 from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, arrive, atomic_load, join, share, wait
 
 # Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass
-# (a float64's bits). They go into the context behind thread and threads.
+# (a float64's bits); rows of the whole batch, which other processes may have too. They go into the
+# context behind thread and threads.
 STEP_WORDS = BASES - 2
 CONTEXT_BYTES = 8 * CONTEXT_WORDS
 # Segments by number (program.Segment) that the functions below bind.

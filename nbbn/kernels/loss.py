@@ -1,5 +1,7 @@
 """Losses, split by rows: each row's loss, and the gradient by the logits over the logits.
 
+The gradient is that of the mean over the whole batch, of which `rows` are here.
+
 The gradient of lanes beyond the last unit is exactly 0.
 """
 
@@ -23,9 +25,9 @@ def clear_padding(row, units, panels):
 
 @kernel
 def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
-                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
-                          threads):
-    """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / rows`.
+                          losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, batch_rows,
+                          thread, threads):
+    """`-log softmax(z)[label]` and, over `z`, `(softmax(z) - onehot) / batch_rows`.
 
     `labels` and `order` index the whole set; `losses` and `hits` (is the largest logit the
     label's?) are indexed by the row's place in the epoch.
@@ -39,10 +41,10 @@ def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICE
         top, denominator = softmax_row(row, units, panels)
         losses[first + r] = math.log(denominator) + (top - logit)
         hits[first + r] = 1.0 if logit >= top else 0.0
-        scale = splat(z, 1.0 / (denominator * rows))
+        scale = splat(z, 1.0 / (denominator * batch_rows))
         for panel in range(panels):
             store(row, panel * v, load(row, panel * v) * scale)
-        row[label] -= scalar(z, 1.0 / rows)
+        row[label] -= scalar(z, 1.0 / batch_rows)
 
 
 def _binary(name: str, mean: bool) -> None:
@@ -52,11 +54,12 @@ def _binary(name: str, mean: bool) -> None:
     """
     @kernel(name=name)
     def cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-                      losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread, threads):
-        """`max(z, 0) - z * t + log(1 + exp(-|z|))` and, over `z`, `(sigmoid(z) - t) / rows`."""
+                      losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, batch_rows, thread,
+                      threads):
+        """`max(z, 0) - z * t + log(1 + exp(-|z|))`; over `z`, `(sigmoid(z) - t) / batch_rows`."""
         v = lanes(z)
         begin, end = share_rows(rows, thread, threads)
-        part = splat(z, 1.0 / (rows * units if mean else rows))
+        part = splat(z, 1.0 / (batch_rows * units if mean else batch_rows))
         for r in range(begin, end):
             row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
             loss, right = 0.0, 0.0
@@ -80,11 +83,11 @@ _binary("binary_cross_entropy", mean=True)
 
 @kernel
 def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-                  losses: Write.ROWS_F64, first, rows, thread, threads):
-    """`mean((z - t)^2) / 2` and, over `z`, `(z - t) / rows`: scikit-learn's scaling."""
+                  losses: Write.ROWS_F64, first, rows, batch_rows, thread, threads):
+    """`mean((z - t)^2) / 2` and, over `z`, `(z - t) / batch_rows`: scikit-learn's scaling."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
-    share_of_row = splat(z, 1.0 / rows)
+    share_of_row = splat(z, 1.0 / batch_rows)
     for r in range(begin, end):
         row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
         loss = 0.0
@@ -98,8 +101,8 @@ def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_
 
 @kernel
 def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-                              losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, thread,
-                              threads):
+                              losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, batch_rows,
+                              thread, threads):
     """`-sum(t * log softmax(z))` and, over `z`, the mean loss's gradient.
 
     A hit is a row whose largest target and largest logit stand in one place.
@@ -121,7 +124,7 @@ def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: R
         top, denominator = softmax_row(row, units, panels)
         losses[first + r] = mass * (math.log(denominator) + top) - cross
         hits[first + r] = 1.0 if best == wanted else 0.0
-        scale, part = splat(z, mass / (denominator * rows)), splat(z, 1.0 / rows)
+        scale, part = splat(z, mass / (denominator * batch_rows)), splat(z, 1.0 / batch_rows)
         for panel in range(panels):
             at = panel * v
             store(row, at, load(row, at) * scale - load(target, at) * part)
@@ -166,7 +169,8 @@ def _regression(name: str, function) -> None:
     """Register a loss that is a mean over the units of a function of `y - t`."""
     @kernel(name=name)
     def loss(y: Read.ROWS, y_stride, units, targets: Read.ROWS, t_stride, parameter: Real,
-             dy: Write.ROWS, dy_stride, losses: Write.ROWS_F64, first, rows, thread, threads):
+             dy: Write.ROWS, dy_stride, losses: Write.ROWS_F64, first, rows, batch_rows, thread,
+             threads):
         """Each row's loss, and the gradient of the batch's mean by the outputs."""
         begin, end = share_rows(rows, thread, threads)
         for r in range(begin, end):
@@ -176,7 +180,7 @@ def _regression(name: str, function) -> None:
             for j in range(units):
                 value, slope = function(float(row[j]) - float(target[j]), parameter)
                 mean += value
-                grad[j] = scalar(dy, slope / (units * rows))
+                grad[j] = scalar(dy, slope / (units * batch_rows))
             losses[first + r] = mean / units
 
 
@@ -187,11 +191,11 @@ for _name, _function in (("mean_squared_error", squared), ("mean_absolute_error"
 
 @kernel
 def poisson(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
-            losses: Write.ROWS_F64, first, rows, thread, threads):
-    """Half the mean Poisson deviance of `exp(z)` and, over `z`, `(exp(z) - t) / rows`."""
+            losses: Write.ROWS_F64, first, rows, batch_rows, thread, threads):
+    """Half the mean Poisson deviance of `exp(z)` and, over `z`, `(exp(z) - t) / batch_rows`."""
     v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
-    part = splat(z, 1.0 / rows)
+    part = splat(z, 1.0 / batch_rows)
     for r in range(begin, end):
         row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
         loss = 0.0
@@ -218,12 +222,12 @@ def gather_shares(weights: Read.ALL_F64, order: INDICES, shares: Write.ROWS, fir
 
 @kernel
 def weigh_rows(dz: Write.ROWS, dz_stride, panels, shares: Read.ROWS, losses: Write.ROWS_F64, first,
-               rows, thread, threads):
+               rows, batch_rows, thread, threads):
     """Each row's loss and gradient times its part of the mass, relative to an equal part."""
     v = lanes(dz)
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
-        weight = float(shares[r]) * rows
+        weight = float(shares[r]) * batch_rows
         losses[first + r] *= weight
         for panel in range(panels):
             at = r * dz_stride + panel * v

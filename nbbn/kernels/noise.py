@@ -9,7 +9,7 @@ import math
 
 from numba import uint64
 
-from nbbn.kernels.registry import Read, Real, Write, inline, kernel
+from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, scalar, stack
 from nbbn.kernels.team import share_images
 
@@ -33,6 +33,29 @@ def uniform(seed, counter):
     return float(mix(seed, counter) >> uint64(11)) * (1.0 / 9007199254740992.0)
 
 
+@inline
+def drop_image(x, y, n, row, image, pixel, channels, rate_of_loss, key, factors):
+    """Image `n`, which is row `row` of the batch.
+
+    Factors first, in a buffer of their own: their loop becomes vectors also where `y` is `x`, as
+    for the gradient. In one loop with the product it would not: the compiler then fears that a
+    number is read after its neighbour was written.
+    """
+    keep = scalar(x, 1.0 / (1.0 - rate_of_loss))
+    bound = uint64(rate_of_loss * 9007199254740992.0)
+    pixels, most = image // pixel, _FACTORS * lanes(x)
+    for p in range(pixels):
+        number = (row * pixels + p) * channels
+        for start in range(0, channels, most):
+            count = min(most, channels - start)
+            for c in range(count):
+                lost = (mix(key, number + start + c) >> uint64(11)) < bound
+                factors[c] = scalar(x, 0.0) if lost else keep
+            at = n * image + p * pixel + start
+            for c in range(count):
+                y[at + c] = x[at + c] * factors[c]
+
+
 @kernel
 def dropout(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, rate_of_loss: Real, seed,
             blocks, rows, step, thread, threads):
@@ -41,25 +64,32 @@ def dropout(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, rate_of_los
     Run again on `dy` it gives the gradient.
     """
     first, end = share_images(rows, blocks, thread, threads)
-    key = mix(seed, step)
-    keep = scalar(x, 1.0 / (1.0 - rate_of_loss))
-    bound = uint64(rate_of_loss * 9007199254740992.0)
-    pixels = image // pixel
-    # Factors first, in a buffer of their own: their loop becomes vectors also where `y` is `x`, as
-    # for the gradient. In one loop with the product it would not: the compiler then fears that a
-    # number is read after its neighbour was written.
-    factors, most = stack(x, _FACTORS), _FACTORS * lanes(x)
+    key, factors = mix(seed, step), stack(x, _FACTORS)
     for n in range(first, end):
-        for p in range(pixels):
-            number = (n * pixels + p) * channels
-            for start in range(0, channels, most):
-                count = min(most, channels - start)
-                for c in range(count):
-                    lost = (mix(key, number + start + c) >> uint64(11)) < bound
-                    factors[c] = scalar(x, 0.0) if lost else keep
-                at = n * image + p * pixel + start
-                for c in range(count):
-                    y[at + c] = x[at + c] * factors[c]
+        drop_image(x, y, n, n, image, pixel, channels, rate_of_loss, key, factors)
+
+
+@kernel
+def placed_dropout(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, rate_of_loss: Real,
+                   seed, places: INDICES, first, blocks, rows, step, thread, threads):
+    """`dropout` of some of a batch's rows, which have these places in it."""
+    begin, end = share_images(rows, blocks, thread, threads)
+    key, factors = mix(seed, step), stack(x, _FACTORS)
+    for n in range(begin, end):
+        drop_image(x, y, n, places[first + n], image, pixel, channels, rate_of_loss, key, factors)
+
+
+@inline
+def disturb_image(x, y, n, row, image, pixel, channels, stddev, key):
+    """Image `n`, which is row `row` of the batch."""
+    pixels = image // pixel
+    for p in range(pixels):
+        at = n * image + p * pixel
+        for c in range(channels):
+            number = 2 * ((row * pixels + p) * channels + c)
+            radius = math.sqrt(-2.0 * math.log(1.0 - uniform(key, number)))
+            angle = 2.0 * math.pi * uniform(key, number + 1)
+            y[at + c] = scalar(x, x[at + c] + stddev * (radius * math.cos(angle)))
 
 
 @kernel
@@ -68,12 +98,15 @@ def gaussian_noise(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, stdd
     """`y = x + stddev * normal` (Box and Muller, 1958)."""
     first, end = share_images(rows, blocks, thread, threads)
     key = mix(seed, step)
-    pixels = image // pixel
     for n in range(first, end):
-        for p in range(pixels):
-            at = n * image + p * pixel
-            for c in range(channels):
-                number = 2 * ((n * pixels + p) * channels + c)
-                radius = math.sqrt(-2.0 * math.log(1.0 - uniform(key, number)))
-                angle = 2.0 * math.pi * uniform(key, number + 1)
-                y[at + c] = scalar(x, x[at + c] + stddev * (radius * math.cos(angle)))
+        disturb_image(x, y, n, n, image, pixel, channels, stddev, key)
+
+
+@kernel
+def placed_gaussian_noise(x: Read.IMAGES, y: Write.IMAGES, image, pixel, channels, stddev: Real,
+                          seed, places: INDICES, first, blocks, rows, step, thread, threads):
+    """`gaussian_noise` of some of a batch's rows, which have these places in it."""
+    begin, end = share_images(rows, blocks, thread, threads)
+    key = mix(seed, step)
+    for n in range(begin, end):
+        disturb_image(x, y, n, places[first + n], image, pixel, channels, stddev, key)

@@ -139,13 +139,13 @@ def frozen_norm_statistics(batch: Write.COLUMNS, state: Read.COLUMNS, panels, ep
 
 @kernel
 def image_norm_backward(dy: Write.IMAGES, xhat: Read.IMAGES, batch: Read.ALL, state: Read.ALL,
-                        dstate: Read.ALL, pixel, pixels, panels, frozen, blocks, rows, thread,
-                        threads):
+                        dstate: Read.ALL, pixel, pixels, panels, frozen, blocks, rows, batch_rows,
+                        thread, threads):
     """`dx` over `dy` from dgamma and dbeta in `dstate` (Ioffe and Szegedy, 2015, section 3)."""
     v = lanes(dy)
     width = panels * v
     first, end = share_images(rows, blocks, thread, threads)
-    n = splat(dy, 0.0 if frozen != 0 else 1.0 / (rows * pixels))
+    n = splat(dy, 0.0 if frozen != 0 else 1.0 / (batch_rows * pixels))
     for image in range(first, end):
         for panel in range(panels):
             d, s, b = shift(dstate, panel * v), shift(state, panel * v), shift(batch, panel * v)
@@ -305,11 +305,11 @@ def norm_pool_sums(z: Read.IMAGES, z_image, window: INDICES, batch: Read.ALL, st
 @kernel
 def norm_pool_backward(z: Write.IMAGES, z_image, window: INDICES, batch: Read.ALL, state: Read.ALL,
                        relu, dy: Read.IMAGES, dy_image, dstate: Read.ALL, frozen, panels, blocks,
-                       rows, thread, threads):
+                       rows, batch_rows, thread, threads):
     """`dz` over `z`, from the merged dgamma and dbeta in `dstate`."""
     w, v = window, lanes(z)
     width, zero = panels * v, splat(z, 0.0)
-    part = splat(z, 0.0 if frozen != 0 else 1.0 / (rows * w[HEIGHT] * w[WIDTH]))
+    part = splat(z, 0.0 if frozen != 0 else 1.0 / (batch_rows * w[HEIGHT] * w[WIDTH]))
     first, end = share_images(rows, blocks, thread, threads)
     for n in range(first, end):
         for panel in range(panels):

@@ -4,7 +4,8 @@ A kernel is a function whose parameters are, told apart by annotation and name:
 
 - buffers: `x: Read.ALL`, `z: Write.COLUMNS`...; a pointer, and how the threads share it. From this,
   and nothing else, the program knows where a barrier is due.
-- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass`.
+- the words of the running step (`CONTEXT`): `thread threads rows first step rate shrink mass
+  batch_rows`; `context` is a pointer to them.
 - `Real` numbers and, without annotation, integers: constants of the program row.
 
 All compiled kernels share the signature `void (row, context)`: a row of the program holds one
@@ -33,7 +34,7 @@ from nbbn.kernels.cache import kernel_cache
 FAST = {"contract", "nsz"}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "boundscheck": False}
 
-_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass")
+_WORDS = ("thread", "threads", "rows", "first", "step", "rate", "shrink", "mass", "batch_rows")
 CONTEXT = {name: at for at, name in enumerate(_WORDS)}
 BASES = len(_WORDS)  # first of the segments' base addresses in the context
 CONTEXT_WORDS = 32
@@ -123,7 +124,7 @@ class Kernel:
         annotations = inspect.get_annotations(function, eval_str=True)
         named = [p for p in inspect.signature(function).parameters if p != "numbers"]
         self.parameters = {p: annotations.get(p, int) for p in named} | dict.fromkeys(numbers, Real)
-        self.operands = [p for p in self.parameters if p not in CONTEXT]
+        self.operands = [p for p in self.parameters if p not in (*CONTEXT, "context")]
         self._compiled: dict[tuple, CFunc] = {}
 
     def buffers(self) -> dict[str, Access]:
@@ -155,6 +156,9 @@ class Kernel:
         """`def NAME(row, ctx)`, which unpacks a row and calls the body."""
         arguments = []
         for parameter, kind in self.parameters.items():
+            if parameter == "context":
+                arguments.append("ctx")
+                continue
             own = parameter in self.operands
             at = OPERANDS + self.operands.index(parameter) if own else CONTEXT[parameter]
             if parameter in ("rate", "shrink", "mass"):

@@ -129,6 +129,14 @@ def pointer_to(tyctx, address, dtype):
 
 
 @intrinsic
+def address_of(tyctx, pointer):
+    """The pointer as an integer."""
+    def gen(ctx, builder, sig, args):
+        return builder.ptrtoint(args[0], ir.IntType(64))
+    return types.int64(pointer), gen
+
+
+@intrinsic
 def shift(tyctx, pointer, count):
     """`pointer + count` items."""
     def gen(ctx, builder, sig, args):
@@ -500,6 +508,21 @@ def call_kernel(tyctx, address, row, context):
         builder.call(builder.inttoptr(args[0], fnty.as_pointer()), args[1:])
         return ctx.get_dummy_value()
     return types.void(types.int64, row, context), gen
+
+
+@intrinsic
+def call_seven(tyctx, function, a, b, c, d, e, f, g):
+    """Call `int (seven words)` at the address `function`.
+
+    Arguments that are `int` in C may be handed over as whole words on x86-64 and aarch64, where
+    the callee reads their lower half.
+    """
+    word = ir.IntType(64)
+    def gen(ctx, builder, sig, args):
+        kind = ir.FunctionType(ir.IntType(32), [word] * 7).as_pointer()
+        found = builder.call(builder.inttoptr(args[0], kind), args[1:])
+        return builder.sext(found, word)
+    return types.int64(*[types.int64] * 8), gen
 
 
 @intrinsic

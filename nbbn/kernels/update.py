@@ -75,10 +75,10 @@ def image_column_sums(x: Read.IMAGES, x_pixel, pixels, partial: Write.IMAGES, pa
 
 @kernel
 def add_penalty(grad: Write.COLUMNS, param: Read.COLUMNS, l1: Real, l2: Real,
-                penalties: Write.COLUMNS_F64, panels, rows, thread, threads):
+                penalties: Write.COLUMNS_F64, panels, batch_rows, thread, threads):
     """`grad += 2 * l2 * param + l1 * sign(param)`.
 
-    `penalties[i] += rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
+    `penalties[i] += batch_rows * (l2 * sum(param**2) + l1 * sum(abs(param)))` of each vector.
     """
     v = lanes(grad)
     first, end = share(panels, thread, threads)
@@ -88,7 +88,20 @@ def add_penalty(grad: Write.COLUMNS, param: Read.COLUMNS, l1: Real, l2: Real,
         slope = where_positive(p, one, where_positive(zero - p, zero - one, zero))
         store(grad, i * v, g + fma(two, p, slope))
         size = where_positive(p, p, zero - p)
-        penalties[i] += rows * (l2 * total(p * p) + l1 * total(size))
+        penalties[i] += batch_rows * (l2 * total(p * p) + l1 * total(size))
+
+
+@kernel
+def add_decay(grad: Write.COLUMNS, param: Read.COLUMNS, decay: Real, squares: Write.COLUMNS_F64,
+              panels, batch_rows, mass, thread, threads):
+    """`grad += decay * param / mass`, and the sums of squares as `dense_update` adds them up."""
+    v = lanes(grad)
+    first, end = share(panels, thread, threads)
+    decays = splat(grad, scalar(grad, decay) / mass)
+    for i in range(first, end):
+        p = load(param, i * v)
+        store(grad, i * v, fma(decays, p, load(grad, i * v)))
+        squares[i] += total(p * p) * (batch_rows / mass)
 
 
 @kernel
@@ -194,6 +207,9 @@ def dense_update(step, x, x_stride, x_panel, depth, dz, dz_stride, weights, slot
                             step(p, g, weights, slots, i, size, constants, rate)
                         if decay != 0:
                             squares[k // v * panels + panel + q] += total(squared) * (rows / mass)
+                        # Between chunks the sums of the padding of `x` stand there, too.
+                        for t in range(min(tall, depth - k), 0 if begins else tall):
+                            store(gradient, at + (q * padded + t) * v, splat(x, 0.0))
 
 
 @inline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 
 from nbbn import inputs, utils
 from nbbn.folded_model import FoldedModel
+from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
 from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
@@ -390,7 +392,7 @@ class BaseModel:
             if for_loss and self._compiled is not None:
                 network = self._compiled.with_tail(self._layers)
             predictor = self._predictors[for_loss] = Predictor(network)
-        return predictor(x).reshape(len(x), -1)
+        return predictor(x).reshape(len(x), math.prod(self._layers.shapes[-1]))
 
     def recalibrate(self, x: Any) -> None:
         """Give every batch norm the exact statistics of these rows, all of them in inference.
@@ -410,13 +412,20 @@ class BaseModel:
         Layer by layer, so that each sees rows normalised by the new statistics of those before it;
         sums in float64, the variance about the mean, chunks of rows merged in order.
         """
-        shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
-        if isinstance(x, Partitions):
-            x = many_rows(x, x.headers(), shape, dtype)
-        else:
-            x = inputs.check_rows(x, shape, dtype)
+        self.recalibrate_in_group(ALONE, x)
+
+    def recalibrate_in_group(self, group: Group, x: Any) -> None:
+        """`recalibrate` on the rows of all processes of a group; None for `x`: it has none."""
+        with group.together():
+            shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
+            if isinstance(x, Partitions):
+                x = many_rows(x, x.headers(), shape, dtype)
+            elif x is None and group.world is not None:
+                x = np.empty((0, *shape), dtype)
+            else:
+                x = inputs.check_rows(x, shape, dtype)
         self._pull()
-        entries, found = self._layers.entries, recalibrated(self._layers.network(), x)
+        entries, found = self._layers.entries, recalibrated(self._layers.network(), x, group)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
         self._take([(entry, arrays.values()) for entry, arrays in new])
 

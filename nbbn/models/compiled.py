@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbbn import losses, metrics, optimizers
+from nbbn.group import ALONE, Group
 from nbbn.layers import Activation, BatchNormalization, Layer, LayerError
 from nbbn.losses import Loss
 from nbbn.metrics import Metric
@@ -81,13 +82,14 @@ class Compiled:
                        network.weights + [{}] * len(tail), network.dtype)
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
-                    weighted: bool | str) -> Trainer:
+                    weighted: bool | str, group: Group = ALONE) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
 
         It takes rows of dtype `source`, `rows` and maybe more in a batch; `weighted` is
-        `Trainer`'s. The weights of `layers` must be the newest, unless a trainer is `ahead`.
+        `Trainer`'s, and so is `group`. The weights of `layers` must be the newest, unless a trainer
+        is `ahead`.
         """
-        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted)
+        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group)
         if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
             return self.trainer
         self.pull(layers)
@@ -95,7 +97,7 @@ class Compiled:
         network = self.with_tail(layers)
         trainer = Trainer(network.computation(training=True), network.dtype, np.dtype(source), rows,
                           self.loss.engine, self.optimizer, seed=layers.seed,
-                          loss_parameter=self.loss.parameter, weighted=weighted)
+                          loss_parameter=self.loss.parameter, weighted=weighted, group=group)
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbbn import losses
 from nbbn.callbacks import CallbackList, History
+from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
@@ -39,12 +40,15 @@ class Measure:
         names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
         return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}
 
-    def trained(self, sums: Epoch, samples: Any, outputs: Callable) -> dict[str, float]:
+    def trained(self, sums: Epoch, samples: Any, outputs: Callable,
+                group: Group = ALONE) -> dict[str, float]:
         """The figures of an epoch: what was not counted is measured by `outputs`, in inference."""
         figures = self.passing(sums)
         if others := [m for m in self.metrics if m.name not in figures]:
-            found = outputs(samples.x)
-            figures |= {str(m.name): m(samples.y, found) for m in others}
+            def measure(y: np.ndarray, found: np.ndarray) -> dict[str, float]:
+                return {str(m.name): m(y, found) for m in others}
+
+            figures |= group.measured(measure, samples.y, outputs(samples.x))
         # In the order that the metrics were given.
         return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
 
@@ -66,18 +70,50 @@ class Fit(Watcher):
     validation: Samples | None
     # Validate after every so many epochs, or after these, counted from 1.
     validation_epochs: int | Collection[int]
+    group: Group  # whose process this is; its first one's callbacks are called
 
     def run(self, first: int, last: int) -> None:
         """Train epochs `first` to `last`; an exception leaves the weights so far in the model."""
         self._pace, self._last = 1, False  # steps between two movements of the bar
         self._logs: dict[str, float] = {}
-        self.callbacks.call("on_train_begin", {})
+        self._by_batch = self.group.from_first(self.callbacks.by_batch)
+        self._moves = self.group.from_first(self.progress.moves)
+        self._call(self.callbacks.call, "on_train_begin", {})
         self.history.on_train_begin()
         try:
             self.loop.run(first, last, self)
         finally:
             self.progress.close()
-        self.callbacks.call("on_train_end", self._logs)
+        self._call(self.callbacks.call, "on_train_end", self._logs)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        """Call the callbacks; what the first process's have changed is everybody's."""
+        group, model = self.group, self.model
+        if group.world is None:
+            function(*args)
+            return
+
+        def call() -> tuple[Any, ...]:
+            trainer = self.loop.trainer
+            before = trainer.params.copy()
+            function(*args)
+            if model._trainer_in_use is not trainer:
+                raise RuntimeError("a callback has changed layers, or trained by itself: callbacks "
+                                   "of a fit on several ranks must not")
+            weights = None if np.array_equal(before, trainer.params) else model.get_weights()
+            rate = getattr(trainer.optimizer, "learning_rate", None)
+            logs = args[-1] if args and isinstance(args[-1], dict) else None
+            return model.stop_training, rate if isinstance(rate, float) else None, weights, logs
+
+        model.stop_training, rate, weights, logs = group.at_first(call)
+        if group.rank == 0:
+            return
+        if weights is not None:
+            model.set_weights(weights)
+        if rate is not None:
+            self.loop.trainer.optimizer.learning_rate = rate
+        if logs is not None:
+            args[-1].update(logs)
 
     def _trainer(self) -> Trainer:
         """The loop's; a new one where a callback has changed layers, or taken steps by another."""
@@ -91,36 +127,36 @@ class Fit(Watcher):
     # -- the rungs
 
     def epoch_begins(self, epoch: int) -> None:
-        self.callbacks.call("on_epoch_begin", epoch, {})
+        self._call(self.callbacks.call, "on_epoch_begin", epoch, {})
         self.progress.begin(epoch)
 
     def part_begins(self, done: int, left: int) -> int:
-        by_batch = self.callbacks.by_batch
-        if by_batch:
-            self.callbacks.call_batch("begin", done, {})
+        if self._by_batch:
+            self._call(self.callbacks.call_batch, "begin", done, {})
         self._trainer()
         self.model._trains()
-        count = 1 if by_batch else self._pace if self.progress.moves else left
+        count = 1 if self._by_batch else self._pace if self._moves else left
+        count = self.group.from_first(count)
         self._last = count >= left
         return min(count, left)
 
     def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
         logs = self.measure.passing(so_far)
-        if self.callbacks.by_batch:
-            self.callbacks.call_batch("end", done - 1, logs)
+        if self._by_batch:
+            self._call(self.callbacks.call_batch, "end", done - 1, logs)
             if self.model.stop_training:
                 return True
-        elif self.progress.moves and not self._last:
+        elif self._moves and not self._last:
             faster = min(REFRESH_SECONDS / max(part.seconds, 1e-9), 8)
             self._pace = max(1, int(self._pace * faster))
         self.progress.advance(done, logs)
         return False
 
     def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
-        logs = self._logs = self.measure.trained(whole, self.samples, self._outputs)
+        logs = self._logs = self.measure.trained(whole, self.samples, self._outputs, self.group)
         if self._validates(epoch):
             logs.update({f"val_{name}": value for name, value in self._validate().items()})
-        self.callbacks.call("on_epoch_end", epoch, logs)
+        self._call(self.callbacks.call, "on_epoch_end", epoch, logs)
         self.progress.end(logs)
         self.history.on_epoch_end(epoch, logs)
         return self.model.stop_training
@@ -134,8 +170,13 @@ class Fit(Watcher):
 
     def _validate(self) -> dict[str, float]:
         assert self.validation is not None
-        self.callbacks.call("on_test_begin", {})
-        outputs = self._outputs(self.validation.x)
-        figures = self.measure(self.validation, outputs, self.model._penalty())
-        self.callbacks.call("on_test_end", figures)
+        self._call(self.callbacks.call, "on_test_begin", {})
+        held, penalty = self.validation, self.model._penalty()
+
+        def measure(y: np.ndarray, weights: np.ndarray | None,
+                    outputs: np.ndarray) -> dict[str, float]:
+            return self.measure(Samples(y, y, weights), outputs, penalty)
+
+        figures = self.group.measured(measure, held.y, held.row_weights, self._outputs(held.x))
+        self._call(self.callbacks.call, "on_test_end", figures)
         return figures

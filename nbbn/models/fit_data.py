@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbbn import inputs
+from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
@@ -20,16 +21,14 @@ from nbbn.training_loop import Plan, Samples, in_memory
 
 Shape = tuple[int, ...]
 
+
 @dataclass(frozen=True)
 class InMemory:
     """Rows with targets and weights, checked."""
 
     samples: Samples  # targets as given
-
-    @property
-    def rows(self) -> int:
-        """How many are trained on."""
-        return len(self.samples)
+    rows: int  # how many are trained on, in all processes
+    group: Group = ALONE  # whose process has these rows
 
     @property
     def source(self) -> np.dtype:
@@ -81,6 +80,8 @@ class Streamed:
     given: Partitions
     headers: list[Header]
     rules: Rules
+
+    group = ALONE
 
     @property
     def rows(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -15,6 +16,7 @@ from nbbn import inputs
 from nbbn.callbacks import CallbackList, History
 from nbbn.formats import native, of_layers
 from nbbn.formats.files import FileError
+from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, refuse, whole
 from nbbn.models.compiled import Compiled, needs_batches
@@ -228,6 +230,48 @@ class Sequential(BaseModel):
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
         penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. """
+        return self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
+                         validation_data, shuffle, class_weight, sample_weight, initial_epoch,
+                         steps_per_epoch, validation_steps, validation_freq)
+
+    def fit_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any, x_val: Any, y_val: Any,
+                     **given: Any) -> History:
+        """`fit` on the rows of all processes of a group; `nbbn.distributed.fit` calls it."""
+        if "validation_data" in given:
+            raise TypeError("give each rank's part of validation_data as X_val and y_val")
+        held = (x_val, y_val) if group.any_true(x_val is not None) else None
+        with self._own_trainer_after(group):
+            return self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
+                             **given)
+
+    def train_in_group(self, group: Group, samples: Samples, y: np.ndarray, validation: Any,
+                       **given: Any) -> History:
+        """`fit` on checked rows with the targets `y`; what estimators around it call."""
+        x, held = samples.x, validation
+        if group.world is not None:
+            x = x if len(x) else None
+            held = validation and (validation[0] if len(validation[0]) else None, *validation[1:])
+        with self._own_trainer_after(group):
+            return self._fit(group, x, y, sample_weight=samples.row_weights, validation_data=held,
+                             **given)
+
+    @contextmanager
+    def _own_trainer_after(self, group: Group) -> Iterator[None]:
+        """Behind it a trainer of several processes is no more."""
+        try:
+            yield
+        finally:
+            if self._compiled is not None and group.world is not None:
+                self._pull()
+                self._compiled.release()
+
+    def _fit(self, group: Group, x: Any, y: Any, batch_size: int | None = None, epochs: int = 1,
+             verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
+             validation_data: Any = None, shuffle: bool = True,
+             class_weight: dict[int, float] | None = None, sample_weight: Any = None,
+             initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
+             validation_freq: int | Collection[int] = 1) -> History:
+        """`fit` on a process's rows; None for `x` says that it has none."""
         compiled = self._require_compiled("fit")
         refuse(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
         verbose = check_verbose(verbose)
@@ -238,9 +282,10 @@ class Sequential(BaseModel):
             raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
         frequency = _frequency(validation_freq)
         with self._layers.unbuilt_on_error():
-            data, validation = self._fit_data(x, y, sample_weight, class_weight), None
+            self._build_in_group(group, x)
+            data, validation = self._fit_data(group, x, y, sample_weight, class_weight), None
             if validation_data is not None:
-                validation = self._validation(validation_data)
+                validation = self._validation(group, validation_data)
             elif validation_split:
                 data, validation = _split(data, validation_split)
                 if class_weight is not None:
@@ -253,14 +298,57 @@ class Sequential(BaseModel):
         history.set_model(self)
         history.set_params(params)
         self.stop_training = False
+        first = group.rank == 0
         plans = data.plans(self, compiled.loss, edges, shuffle, max(0, epochs - initial_epoch))
-        with CallbackList(callbacks, self, params) as called, plans as planned:
+        with CallbackList(callbacks if first else None, self, params) as called, plans as planned:
             fit = Fit(self, Loop(trainer, planned), lambda: self._trainer(data, largest),
                       data.samples, Measure(compiled.loss, compiled.metrics(self._units())),
-                      called, history, epoch_reporter(verbose, epochs, len(edges) - 1), validation,
-                      frequency)
+                      called, history,
+                      epoch_reporter(verbose if first else 0, epochs, len(edges) - 1), validation,
+                      frequency, group)
             fit.run(initial_epoch, epochs)
         return history
+
+    def _build_in_group(self, group: Group, x: Any) -> None:
+        """The weights of the group's first process, in all of them."""
+        if group.world is None:
+            return
+        with group.together():
+            shape = None if x is None else inputs.row_shape(x)
+        if not self.built:
+            self._layers.build(group.agreed("rows of shape", shape))
+        self._pull()
+        compiled, layers = self._require_compiled("fit"), self._layers
+        weights, (layers.seed, self._shuffles), training = group.from_first(
+            (self.network().weights, (layers.seed, self._shuffles),
+             (compiled.state(), compiled.step, compiled.norm_step)))
+        if group.rank > 0:
+            for entry, arrays in zip(layers.entries, weights):
+                entry.arrays = {name: arrays[name] for name in entry.known_arrays()}
+            self._predictors.clear()
+            compiled.release()
+            compiled.resume(*training)
+
+    def _samples_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any = None,
+                          class_weight: Any = None, prefix: str = "") -> Samples:
+        """As `_samples`; without rows where a process has none."""
+        if group.world is None:
+            return self._samples(x, y, sample_weight, class_weight, prefix)
+        samples = None
+        with group.together():
+            if x is not None:
+                samples = self._samples(x, y, sample_weight, class_weight, prefix)
+        weighted = group.agreed(f"{prefix}sample_weight given", None if samples is None
+                                   else samples.row_weights is not None)
+        if samples is not None:
+            return samples
+        compiled, layers = self._require_compiled("fit"), self._layers
+        (before, *_, after), labels = layers.shapes, compiled.loss.takes_labels
+        compiled.tail(layers)
+        targets = np.empty(0, np.int64) if labels else np.empty((0, int(np.prod(after))),
+                                                                layers.dtype)
+        return Samples(np.empty((0, *before), layers.dtype), targets,
+                       np.empty(0) if weighted else None)
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
                        class_weight: dict[int, float] | None = None,
@@ -294,7 +382,7 @@ class Sequential(BaseModel):
             inputs.check_enough(len(samples), needs_batches(self._layers.layers))
         measure = Measure(compiled.loss, compiled.metrics(self._units()))
         targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        trainer = self._trainer(InMemory(samples), len(samples))
+        trainer = self._trainer(InMemory(samples, len(samples)), len(samples))
         self._trains()
         edges = np.array([0, len(samples)])
         plans = in_memory(targets, self._plans(edges, shuffle=False))
@@ -333,13 +421,14 @@ class Sequential(BaseModel):
     def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
         weighted = self._weighting if data.weighted else False
         return self._require_compiled("fit").trainer_for(
-            self._layers, data.source, rows, weighted=weighted)
+            self._layers, data.source, rows, weighted=weighted, group=data.group)
 
-    def _fit_data(self, x: Any, y: Any, sample_weight: Any,
+    def _fit_data(self, group: Group, x: Any, y: Any, sample_weight: Any,
                   class_weight: Any) -> InMemory | Streamed:
         """Checked data, in memory or in partitions; builds the model where these tell its shape."""
         if not isinstance(x, Partitions):
-            return InMemory(self._samples(x, y, sample_weight, class_weight))
+            samples = self._samples_in_group(group, x, y, sample_weight, class_weight)
+            return InMemory(samples, group.count(len(samples)), group)
         _refuse_beside_partitions(y, sample_weight)
         if not x.fit_into_window:
             headers = x.headers()
@@ -348,7 +437,8 @@ class Sequential(BaseModel):
             return Streamed(x, headers, self._rules(headers[0], class_weight))
         parts = list(x.with_headers())
         whole = loaded(parts, x, self._rules(parts[0][1], class_weight))
-        return InMemory(self._samples(*whole, class_weight))
+        samples = self._samples(*whole, class_weight)
+        return InMemory(samples, len(samples))
 
     def _rules(self, header: Header, class_weight: Any = None) -> Rules:
         """How partitions are checked; builds the model where it has no weights yet."""
@@ -366,10 +456,10 @@ class Sequential(BaseModel):
         many: Any = many_rows(given, headers, rules.shape, rules.dtype)
         return Samples(many, y, weights)
 
-    def _validation(self, given: Any) -> Samples:
+    def _validation(self, group: Group, given: Any) -> Samples:
         if isinstance(given, Partitions):
             return self._many_samples(given)
-        return self._samples(*inputs.split_validation(given), prefix="validation ")
+        return self._samples_in_group(group, *inputs.split_validation(given), prefix="validation ")
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:
@@ -577,15 +667,15 @@ def _split(data: InMemory | Streamed, share: float) -> tuple[InMemory, Samples]:
     if isinstance(data, Streamed):
         raise ValueError("validation_split is only supported for arrays, and for partitions that "
                          "fit into one window: give validation_data")
-    samples = data.samples
+    samples, rows, group = data.samples, data.rows, data.group
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
         raise ValueError(f"validation_split must be a number between 0 and 1, got {share!r}")
-    rows = len(samples)
     at = int(rows * (1 - share))
     if not 0 < at < rows:
         raise ValueError(f"validation_split={share} of {rows} rows leaves {at} to train on, "
                          f"{rows - at} to validate on")
-    return InMemory(samples[:at]), samples[at:]
+    cut = len(group.own(np.arange(at)))
+    return InMemory(samples[:cut], at, group), samples[cut:]
 
 
 def _may_write(path: Path, overwrite: bool) -> None:

@@ -470,7 +470,7 @@ def _features(shape: tuple[int, ...]) -> str:
 def joined(arrays: list[Any]) -> Any:
     """Arrays or frames, one after the other; empty ones do not count."""
     if all(hasattr(array, "iloc") for array in arrays):
-        import pandas  # type: ignore[import-untyped]
+        import pandas
 
         return pandas.concat(arrays, ignore_index=True)
     arrays = [np.asarray(array) for array in arrays]

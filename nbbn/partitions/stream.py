@@ -10,7 +10,7 @@ import numpy as np
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.read_ahead import ReadAhead
 from nbbn.partitions.sources import Header, Part
-from nbbn.training_loop import Plan, Samples, Stretch
+from nbbn.training_loop import Plan, Samples, Stretch, without_weightless
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,6 @@ class Stream:
             return samples
 
         return checked
-
-
-def without_weightless(order: np.ndarray, edges: np.ndarray,
-                       weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows in batches, without the batches whose weights sum to 0."""
-    full = np.add.reduceat(weights[order], edges[:-1]) != 0
-    if full.all():
-        return order, edges
-    sizes = np.diff(edges)
-    return order[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
 
 
 def rows_of(headers: Sequence[Header]) -> tuple[int, ...]:

@@ -40,6 +40,8 @@ def _made(wanted: _Wanted) -> Any:
 def training_program(computation: Computation, dtype: np.dtype, rows: int, loss: str,
                      optimizer: Optimizer, **settings: Any) -> TrainingProgram:
     """`lower_training` of these arguments, not to be changed."""
+    if settings.get("world") is None:
+        settings.pop("world", None)
     clips = optimizer.clipnorm, optimizer.clipvalue, optimizer.global_clipnorm
     rule = (optimizer.kernel, optimizer.slots, optimizer.constants(), clips,
             bool(optimizer.weight_decay))

@@ -138,6 +138,8 @@ class Parameters:
 
     def add_transposed(self, layer: int) -> Block:
         """Room for the transpose of a dense kernel, kept up to date by the program."""
+        if layer in self.transposed:
+            return self.transposed[layer]
         kernel = self.blocks[layer, "kernel"].layout
         assert isinstance(kernel, MatrixLayout)
         layout = MatrixLayout(kernel.units, kernel.depth)

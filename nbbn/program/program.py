@@ -39,6 +39,9 @@ class Segment(IntEnum):
     X_STARTS = 13
     ENTRY_ROWS = 14
     ENTRIES = 15
+    # Of a batch that several processes share: each row's place in it, and where each shard begins.
+    PLACES = 16
+    SHARDS = 17
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class Program:
         What `nbbn.program.splits` has made of the program, once it is whole.
     in_step : bool
         Whether all threads meet after every operation, as they must where buffers share memory.
+    tag : str
+        Joins the names of new buffers, which tell barriers apart.
     """
 
     dtype: np.dtype
@@ -156,6 +161,7 @@ class Program:
     shared: dict[Buffer, Buffer] = field(default_factory=dict, repr=False)
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
     in_step: bool = False
+    tag: str = ""
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,
@@ -164,7 +170,7 @@ class Program:
         offset = self.sizes.get(segment, 0)
         size = items * (itemsize or self.dtype.itemsize)
         self.sizes[segment] = offset + -(-size // ALIGNMENT) * ALIGNMENT
-        return Buffer(name, segment, offset)
+        return Buffer(f"{name}{self.tag}", segment, offset)
 
     def add(self, kernel: str, **operands: Any) -> None:
         """Append a kernel call; every operand of the kernel must be named."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 
 import numpy as np
 
 from nbbn import runtime
 from nbbn.kernels import executor
+from nbbn.kernels.executor import STEP_WORDS
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS
 from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
@@ -51,8 +53,9 @@ class TrainingRun:
 
         Parameters
         ----------
-        steps : ndarray of int64, shape (n, 6)
-            Rows, first row, step number; rate, shrink and mass as a float64's bits.
+        steps : ndarray of int64, shape (n, 7)
+            Rows, first row, step number; rate, shrink and mass as a float64's bits; rows of the
+            whole batch.
         arrays : dict
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int
@@ -76,6 +79,9 @@ class TrainingRun:
         else:
             runtime.run_parallel(threads, executor.run_team, *call)
 
+    def compile(self) -> None:
+        """Compile what one thread's run takes, which is all but the team's executor."""
+        self.run(np.empty((0, STEP_WORDS), np.int64), {}, 1)
 
     def table(self, threads: int) -> np.ndarray:
         """The program as the executor reads it on a team of threads."""
@@ -135,7 +141,7 @@ class InferenceRun:
             return self._run_sparse(x)
         rows = len(x)
         if x.ndim != 2:
-            x = x.reshape(rows, -1)
+            x = x.reshape(rows, math.prod(x.shape[1:]))
         out = np.empty((rows, self.outputs), self.dtype)
         if x.dtype == self.dtype and x.flags.carray:
             self._fill(x, out)

@@ -50,8 +50,15 @@ def sparse_input(low: Lowering) -> SparseTensor:
     depth, ends = low.nodes[0].input_width, None
     if low.training:
         ends = low.program.buffer("column_ends", Segment.WORK, depth + 1, itemsize=8)
-        low.add("sort_by_column", **_ROWS, depth=depth, ends=ends, **_ENTRIES)
-    return SparseTensor(_X, 0, (depth,), depth, ends=ends)
+    x = SparseTensor(_X, 0, (depth,), depth, ends=ends)
+    if low.training:
+        sort_elements(low, x)
+    return x
+
+
+def sort_elements(low: Lowering, x: SparseTensor) -> None:
+    """The elements of the rows at hand in the place of those of others, by column."""
+    low.add("sort_by_column", **_ROWS, depth=x.width, ends=x.ends, **_ENTRIES)
 
 
 def sparse_dense(low: Lowering, node: Node, x: SparseTensor) -> Result:

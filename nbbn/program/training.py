@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from nbbn.program.losses import add_loss, weigh_rows
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
+from nbbn.program.sharded import ShardedLowering
+from nbbn.program.shards import World
 from nbbn.program.sparse import sparse_input
 from nbbn.program.tensors import Tensor
 from nbbn.program.training_forward import FORWARD
@@ -73,7 +76,7 @@ class TrainingProgram:
 def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: str,
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
-                   sparse: bool = False) -> TrainingProgram:
+                   sparse: bool = False, world: World | None = None) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -99,6 +102,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         Whether rows have weights; with "mean" batch norms' statistics are weighted too.
     sparse : bool
         Whether rows come as stored elements, which the first layer, a dense one, reads.
+    world : World, optional
+        Where several processes share each batch: who has which part of it.
 
     Raises
     ------
@@ -107,27 +112,32 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
     """
     record = RECORDS[loss]
     nodes = _up_to_the_loss(computation, record)
-    low = TrainingLowering(
-        computation, nodes, dtype, rows=rows, optimizer=optimizer, decay=decay, debias=debias,
-        seed=seed, weighted=weighted,
-    )  # fmt: skip
-    x = sparse_input(low) if sparse else _gather_input(low)
-    if weighted:
-        low.shares = low.program.buffer("shares", Segment.WORK, rows)
-        low.add("gather_shares", weights=_WEIGHTS, order=_ORDER, shares=low.shares)
-    targets = None if record.takes_labels else _gather(low, "target", _Y, nodes[-1].width)
-    results = _forward(low, x)
-    z = results[-1].y
-    d = add_loss(low, record, z, targets, parameter=loss_parameter)
-    if low.shares:
-        weigh_rows(low, d, low.shares)
-    turn_kernels(low, results)
-    _backward(low, results, d)
+    settings: dict[str, Any] = {"rows": rows, "optimizer": optimizer, "decay": decay,
+                                "debias": debias, "seed": seed, "weighted": weighted}
+    low: TrainingLowering
+    if world is None:
+        low = TrainingLowering(computation, nodes, dtype, **settings)
+    else:
+        low = ShardedLowering(computation, nodes, dtype, world=world, **settings)
+    width = 0 if record.takes_labels else nodes[-1].width
+    inputs, targets = [], []
+    for _ in low.each_shard():
+        inputs.append(sparse_input(low) if sparse else _gather_input(low))
+        if weighted:
+            low.shares = low.program.buffer("shares", Segment.WORK, rows)
+            low.add("gather_shares", weights=_WEIGHTS, order=_ORDER, shares=low.shares)
+        targets.append(_gather(low, "target", _Y, width) if width else None)
+    results, gradients = _forward(low, inputs), []
+    for shard in low.each_shard():
+        d = add_loss(low, record, results[shard][-1].y, targets[shard], parameter=loss_parameter)
+        if low.shares:
+            weigh_rows(low, d, low.shares)
+        gradients.append(d)
+    turn_kernels(low, results[0])
+    _backward(low, results, gradients)
     updates = low.updates
-    return TrainingProgram(
-        computation, low.program, low.parameters, nodes, updates.slots, updates.squares,
-        updates.penalties, targets.width if targets else 0,
-    )  # fmt: skip
+    return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
+                           updates.squares, updates.penalties, width)
 
 
 _X, _Y, _ORDER, _WEIGHTS = (Buffer("X", Segment.X), Buffer("Y", Segment.Y),
@@ -212,26 +222,50 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     return x
 
 
-def _forward(low: TrainingLowering, x: Tensor) -> list[Result]:
-    """Emit the forward pass; each node's result."""
-    results: list[Result] = []
-    for node in low.nodes:
-        (source,) = (x if k < 0 else results[k].y for k in node.sources)
-        results.append(FORWARD[type(node.operation)](low, node, source))
+def _forward(low: TrainingLowering, inputs: list[Tensor]) -> list[list[Result]]:
+    """Emit the forward pass; each node's result, for each shard of the batch."""
+    results: list[list[Result]] = [[] for _ in inputs]
+
+    def source(node: Node, shard: int) -> Tensor:
+        (k,) = node.sources
+        return inputs[shard] if k < 0 else results[shard][k].y
+
+    for nodes in low.stretches():
+        if low.meets_at(nodes[0]):
+            met = low.batch_norm(nodes[0], [source(nodes[0], k) for k in range(len(inputs))])
+            for own, result in zip(results, met):
+                own.append(result)
+            continue
+        for shard in low.each_shard():
+            for node in nodes:
+                read = source(node, shard)
+                results[shard].append(FORWARD[type(node.operation)](low, node, read))
     return results
 
 
-def _backward(low: TrainingLowering, results: list[Result], d: Tensor) -> None:
+def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tensor]) -> None:
     """Emit the backward pass.
 
     Updates come one phase late: all threads have used the old weights.
     """
-    gradients = {len(low.nodes) - 1: d}
-    for node in reversed(low.nodes):
-        if not low.trains_up_to(node.index):
+    # Of each shard, by node.
+    gradients = [{len(low.nodes) - 1: d} for d in ds]
+    for nodes in reversed(low.stretches()):
+        if low.meets_at(nodes[0]):
+            (node,) = nodes
+            if low.trains_up_to(node.index):
+                of_shards = [own[node.index] for own in results]
+                met = low.batch_norm_backward(node, of_shards,
+                                              [own.pop(node.index) for own in gradients])
+                for own, dx in zip(gradients, met):
+                    own[node.sources[0]] = dx
             continue
-        d = gradients.pop(node.index)
-        dx = BACKWARD[type(node.operation)](low, node, results[node.index], d)
-        if dx is not None:
-            gradients[node.sources[0]] = dx
+        for shard in low.each_shard():
+            for node in reversed(nodes):
+                if not low.trains_up_to(node.index):
+                    continue
+                d = gradients[shard].pop(node.index)
+                before = BACKWARD[type(node.operation)](low, node, results[shard][node.index], d)
+                if before is not None:
+                    gradients[shard][node.sources[0]] = before
     low.updates.finish()

@@ -24,7 +24,7 @@ def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
         return _norm_of_columns(low, node, x)
     statistics = _image_statistics(low, node, x)
     if node.pool:
-        return _norm_and_pool(low, node, x, statistics)
+        return norm_and_pool(low, node, x, statistics)
     xhat = low.like(f"xhat{node.index}", x) if x.kept else x
     y = low.like(f"y{node.index}", x)
     low.add("image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
@@ -33,7 +33,8 @@ def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     return Result(y, xhat, statistics=statistics)
 
 
-def _momentum(low: TrainingLowering, node: Node) -> dict[str, float]:
+def momentum_operands(low: TrainingLowering, node: Node) -> dict[str, float]:
+    """How far a batch norm's running statistics move in a step."""
     momentum = node.operation.momentum
     if momentum is None:  # the mean over all batches
         return {"momentum": 1.0, "debias": 1}
@@ -49,7 +50,7 @@ def _norm_of_columns(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     if low.weighted == "mean":
         kernel, weighted = "norm_weighted_forward", {"shares": low.shares, "relu": int(node.relu)}
     low.add(kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
-            epsilon=node.operation.epsilon, **_momentum(low, node), **weighted)
+            epsilon=node.operation.epsilon, **momentum_operands(low, node), **weighted)
     return Result(y, xhat)
 
 
@@ -66,7 +67,7 @@ def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
         )  # fmt: skip
         low.add("image_norm_statistics", partial=partial, pixels=x.pixels, batch=batch, state=state,
                 panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
-                **_momentum(low, node))
+                **momentum_operands(low, node))
     if operation.uses_running:
         low.add(
             "frozen_norm_statistics", batch=batch, state=state, panels=panels,
@@ -75,7 +76,8 @@ def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
     return batch
 
 
-def _norm_and_pool(low: TrainingLowering, node: Node, z: Tensor, statistics: Buffer) -> Result:
+def norm_and_pool(low: TrainingLowering, node: Node, z: Tensor, statistics: Buffer) -> Result:
+    """Normalise, and keep the largest of each window."""
     assert node.pool
     y, window = low.tensor(f"y{node.index}", node.output_shape), node.pool.operation.window
     words = window_words.pool(window, node.input_shape, node.output_shape, z.pixel, y.pixel)
@@ -101,15 +103,21 @@ def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     if node.operation.kind == "dropout":
         add_dropout(low, node, x, y)
     else:
-        low.add("gaussian_noise", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel,
-                channels=x.channels, stddev=node.operation.amount, seed=low.seed_of(node))
+        _add_noise(low, "gaussian_noise", node, x, y, stddev=node.operation.amount)
     return Result(y, x)
 
 
 def add_dropout(low: TrainingLowering, node: Node, x: Tensor, y: Tensor) -> None:
     """`y = x` with the node's zeros, which are the same forward and backward."""
-    low.add("dropout", x=x.buffer, y=y.buffer, image=x.stride, pixel=x.pixel, channels=x.channels,
-            rate_of_loss=node.operation.amount, seed=low.seed_of(node))
+    _add_noise(low, "dropout", node, x, y, rate_of_loss=node.operation.amount)
+
+
+def _add_noise(low: TrainingLowering, kernel: str, node: Node, x: Tensor, y: Tensor,
+               **amount: float) -> None:
+    """Numbers that depend on a row's place in the batch."""
+    placed = {} if low.places is None else {"places": low.places}
+    low.add(f"placed_{kernel}" if placed else kernel, x=x.buffer, y=y.buffer, image=x.stride,
+            pixel=x.pixel, channels=x.channels, seed=low.seed_of(node), **amount, **placed)
 
 
 FORWARD: dict[type[Operation], Callable[[TrainingLowering, Node, Tensor], Result]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from nbbn import operations as op
@@ -10,8 +12,9 @@ from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.fusion import Node
 from nbbn.program.layout import lanes
-from nbbn.program.lowering import Lowering
+from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
+from nbbn.program.tensors import Tensor
 from nbbn.program.updates import Updates
 
 
@@ -36,6 +39,10 @@ class TrainingLowering(Lowering):
     updates : Updates
     shares : Buffer or None
         Each row's part of the batch's mass, where rows have weights.
+    shard : int
+        Which of the process's shards of the batch is at hand.
+    places : Buffer or None
+        Each row's place in the batch, where processes share it.
     turned : dict
         By node, the kernel as the input's gradient multiplies with it, and its depth.
     """
@@ -43,9 +50,11 @@ class TrainingLowering(Lowering):
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
                  optimizer: Optimizer, decay: float, debias: bool, seed: int, weighted: bool | str):
         super().__init__(computation, nodes, dtype, rows=rows, training=True)
-        self.updates = Updates(self, optimizer, decay)
+        # Of the shard at hand; where several processes share batches, they may have several each.
+        self.shard, self._shares = 0, dict[int, Buffer]()
+        self.places: Buffer | None = None
+        self.updates = self._updates(optimizer, decay)
         self.debias, self.weighted = debias, weighted
-        self.shares: Buffer | None = None
         self.turned: dict[int, tuple[Buffer, int]] = {}
         self._seed = seed
         if weighted == "mean" and any(_has_image_statistics(node) for node in nodes):
@@ -56,6 +65,38 @@ class TrainingLowering(Lowering):
         for node in nodes:
             own = any(self.is_trained(node, name) for name in node.operation.arrays)
             self._trained[node.index] = own or any(self._trained[k] for k in node.sources)
+
+    def _updates(self, optimizer: Optimizer, decay: float) -> Updates:
+        return Updates(self, optimizer, decay)
+
+    @property
+    def shares(self) -> Buffer | None:
+        return self._shares.get(self.shard)
+
+    @shares.setter
+    def shares(self, buffer: Buffer) -> None:
+        self._shares[self.shard] = buffer
+
+    def each_shard(self) -> Iterator[int]:
+        """Turn to each shard of the batch in turn: all of it is one."""
+        yield 0
+
+    def stretches(self) -> list[list[Node]]:
+        """Nodes that a shard passes one after the other."""
+        return [self.nodes]
+
+    def meets_at(self, node: Node) -> bool:
+        """Whether all shards must come to a node together."""
+        return False
+
+    def batch_norm(self, node: Node, xs: list[Tensor]) -> list[Result]:
+        """A node where all shards meet, forward."""
+        raise NotImplementedError
+
+    def batch_norm_backward(self, node: Node, results: list[Result],
+                            ds: list[Tensor]) -> list[Tensor]:
+        """The same backward."""
+        raise NotImplementedError
 
     def is_trained(self, node: Node, name: str) -> bool:
         """Whether training changes an array of a node."""

@@ -22,7 +22,7 @@ from nbbn.program.tensors import Tensor
 _CHUNK_BYTES, _LEAST_CHUNK = 1 << 20, 64
 
 
-def _chunk(rows: int, x: Tensor, dtype: np.dtype) -> int:
+def chunk_of(rows: int, x: Tensor, dtype: np.dtype) -> int:
     """Rows of a chunk: as even chunks as fit, in groups of eight."""
     chunks = -(-rows // max(_LEAST_CHUNK, _CHUNK_BYTES // (x.width * dtype.itemsize)))
     return -(-rows // (8 * chunks)) * 8
@@ -89,7 +89,7 @@ class Updates:
             "panels": panels, "constants": self._constants, "decay": self._decay,
         }
         gradient = low.block(node, "kernel")  # which is not read where there is one chunk
-        chunk = low.rows if isinstance(x, SparseTensor) else _chunk(low.rows, x, low.dtype)
+        chunk = low.rows if isinstance(x, SparseTensor) else chunk_of(low.rows, x, low.dtype)
         if bounded or low.rows > chunk:
             gradient = self._gradient_of(node, "kernel")
         if not isinstance(x, SparseTensor):

@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from nbbn.estimators import checks, partitions
+from nbbn.estimators import checks, of_group, partitions
 from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp import callbacks, rules
@@ -24,6 +24,7 @@ from nbbn.estimators.mlp.streamed_data import StreamedData
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
+from nbbn.group import ALONE, Group
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -194,6 +195,11 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         """
         return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
+    def fit_in_group(self, group: Group, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any,
+                     **given: Any) -> Any:
+        """`fit` on the rows of all processes of a group; `nbbn.distributed.fit` calls it."""
+        return self._fit(Given(X, y, sample_weight, X_val, y_val, group=group, **given))
+
     def _fit(self, given: Given, *, incremental: bool = False, task: MLPTask | None = None) -> Any:
         held = self.__dict__.get("_skl_callbacks")
         with self._unchanged_on_error():
@@ -206,12 +212,13 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     @with_callbacks
     def _fit_checked(self, given: Given, incremental: bool, task: MLPTask | None) -> None:
         """Check the parameters, then fit."""
-        rules.check_each(self)
-        hidden = rules.hidden_layers(self)
-        functions, objects = callbacks.split(self.callbacks)
-        rules.check_together(self, hidden, incremental)
-        given.check()
-        callbacks.register(self, objects)
+        with given.group.together():
+            rules.check_each(self)
+            hidden = rules.hidden_layers(self)
+            functions, objects = callbacks.split(self.callbacks)
+            rules.check_together(self, hidden, incremental)
+            given.check()
+            callbacks.register(self, objects)
         with self._own_threads():
             streams = isinstance(given.X, Partitions) and not given.X.fit_into_window
             kind = StreamedData if streams else FitData
@@ -247,17 +254,24 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         ValueError
             For rows as `predict` refuses them, or a single one.
         """
+        return self.recalibrate_in_group(ALONE, X)
+
+    def recalibrate_in_group(self, group: Group, X: Any) -> Any:
+        """`recalibrate` on the rows of all processes of a group; None for `X`: it has none."""
         network, norms = self.network(), self._architecture.norms
         with self._own_threads():
-            if isinstance(X, Partitions):
-                x: Any = partitions.many_rows(self, X, X.headers(), self._dtype)
-            else:
-                x = checks.check_rows(self, X, reset=False)
-                checks.check_range(x, self._dtype)
-            if self._architecture.has_norm and len(x) < 2:
+            x: Any = None
+            with group.together():
+                if isinstance(X, Partitions):
+                    x = partitions.many_rows(self, X, X.headers(), self._dtype)
+                elif X is not None or group.world is None:
+                    x = checks.check_rows(self, X, reset=False)
+                    checks.check_range(x, self._dtype)
+            x = of_group.rows_of(group, self, x)
+            if self._architecture.has_norm and group.count(len(x)) < 2:
                 raise ValueError("recalibrate needs at least 2 rows, got 1 sample: "
                                  "its variance would be 0")
-            found = recalibrated(network, x)
+            found = recalibrated(network, x, group)
         for attribute, name in (("running_means_", "mean"), ("running_vars_", "var")):
             setattr(self, attribute, [None if i is None else found[i][name] for i in norms])
         return self

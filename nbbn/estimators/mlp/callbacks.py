@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nbbn.estimators.mlp.parameters import Parameters
+from nbbn.group import Group
 
 try:
     from sklearn.callback import (
@@ -66,13 +68,15 @@ class FitCallbacks:
     """The callbacks of one fit.
 
     `attributes` gives the estimator's attributes at this moment, for a copy of it, and `publish`
-    makes them its own; `given` are `X`, `y` and `metadata`, as the user gave them.
+    makes them its own; `given` are `X`, `y` and `metadata`, as the user gave them. Those of the
+    group's first process are called, and whether they want to stop is said to all.
     """
 
     def __init__(self, estimator: Any, functions: list[Callable[..., Any]],
                  publish: Callable[[], None], attributes: Callable[[], dict[str, Any]],
-                 given: dict[str, Any]):
+                 given: dict[str, Any], group: Group):
         self._estimator, self._functions, self._publish = estimator, functions, publish
+        self._group = group
         self._told = {"estimator": estimator, **given}
         self._told_of_epoch = {"reconstruction_attributes": attributes, **self._told}
         self._context: Any = None
@@ -80,23 +84,35 @@ class FitCallbacks:
 
     def begin(self, most: int) -> None:
         """The fit begins; it has at most so many epochs."""
+        self._group.at_first(partial(self._begin, most))
+
+    def _begin(self, most: int) -> None:
         if hasattr(self._estimator, "_init_callback_context"):
             self._context = self._estimator._init_callback_context(max_subtasks=most)
             self._context.call_on_fit_task_begin(**self._told)
 
     def end(self) -> None:
         """The fit is over, the estimator's attributes are set."""
+        self._group.at_first(self._end)
+
+    def _end(self) -> None:
         if self._context is not None:
             self._context.call_on_fit_task_end(**self._told, reconstruction_attributes={})
 
     def epoch_begins(self) -> None:
         """An epoch begins."""
+        self._group.at_first(self._epoch_begins)
+
+    def _epoch_begins(self) -> None:
         if self._context is not None and getattr(self._estimator, "_skl_callbacks", None):
             self._of_epoch = self._context.subcontext(task_name="epoch")
             self._of_epoch.call_on_fit_task_begin(**self._told_of_epoch)
 
     def epoch_ends(self, logs: dict[str, Any]) -> bool:
         """An epoch is over; whether a callback wants to stop."""
+        return self._group.at_first(partial(self._epoch_ends, logs))
+
+    def _epoch_ends(self, logs: dict[str, Any]) -> bool:
         stop = False
         if self._of_epoch is not None:
             stop = self._of_epoch.call_on_fit_task_end(**self._told_of_epoch)

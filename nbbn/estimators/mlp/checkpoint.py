@@ -7,15 +7,17 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nbbn.estimators.lazy_rows import parts
+from nbbn.estimators.lazy_rows import Rows, parts
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.parameters import PLANNED_RATES, Parameters
 from nbbn.formats.files import FileError, write_whole
+from nbbn.group import ALONE, Group
 from nbbn.network import Weights
 from nbbn.trainer import Trainer
 
@@ -28,7 +30,8 @@ def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
                 data: dict[str, str], start: Weights | None) -> dict[str, str]:
     """What must be the same for a fit to go on: parameters, data, what it started from, by name.
 
-    `random_state` before its first draw; `start` are the weights of a warm start.
+    `random_state` before its first draw; `start` are the weights of a warm start; `data` tells rows
+    from others.
     """
     params = estimator.get_params(deep=False)
     free = _FREE if estimator.learning_rate in PLANNED_RATES else (*_FREE, "max_iter")
@@ -42,8 +45,10 @@ def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
     return found
 
 
-def shown_rows(array: Any) -> str:
-    """What tells rows, targets or weights from others."""
+def shown_rows(array: Any, group: Group = ALONE) -> str:
+    """What tells rows, targets or weights of a group from others: the whole, not who has which."""
+    if group.world is not None:
+        return _digest_of_group(array, group)
     return "none" if array is None else f"{array.shape} {_digest(parts(array))}"
 
 
@@ -63,17 +68,57 @@ def _digest(arrays: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
+_HASHED = 1 << 20  # words of rows that are hashed at a time
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _digest_of_group(array: Rows | None, group: Group) -> str:
+    """The shape of all rows, and a sum of hashes of each with its number: who has it is the same.
+
+    It tells chance, no ill will.
+    """
+    own = None if array is None else (array.shape[1:], array.dtype.name)
+    if not group.any_true(own is not None):
+        return "none"
+    rows = group.count(0 if array is None else len(array))
+    first, total = sum(group.gathered(0 if array is None else len(array))[: group.rank]), 0
+    for part in () if array is None else parts(array):
+        step = max(1, _HASHED // max(1, part[:1].size))
+        for begin in range(0, len(part), step):
+            hashed = _row_hashes(part[begin : begin + step], first)
+            first, total = first + len(hashed), total + int(hashed.sum(dtype=np.uint64))
+    total = sum(group.gathered(total)) % 2**64
+    shape, dtype = group.agreed("rows (shape, dtype)", own if array is not None and len(array)
+                                else None)
+    return f"{(rows, *shape)} {dtype} {total:016x}"
+
+
+def _row_hashes(rows: np.ndarray, first: int) -> np.ndarray:
+    """A number of 64 bits for each row and its number."""
+    rows = np.ascontiguousarray(rows).reshape(len(rows), -1)
+    size = rows.shape[1] * rows.itemsize
+    words = np.zeros((len(rows), -(-size // 8) * 8), np.uint8)
+    words[:, :size] = rows.view(np.uint8)
+    factors = np.random.default_rng(words.shape[1]).integers(2**63, size=words.shape[1] // 8,
+                                                             dtype=np.uint64)
+    sums = (words.view(np.uint64) * (2 * factors + np.uint64(1))).sum(1, dtype=np.uint64)
+    sums = (sums ^ (sums >> np.uint64(31))) + np.arange(first, first + len(rows),
+                                                        dtype=np.uint64) * _MIX
+    sums = (sums ^ (sums >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    return sums ^ (sums >> np.uint64(27))
+
+
 class Checkpoint:
-    """The file of one fit, `wanted` its fingerprint.
+    """The file of one fit, `wanted` its fingerprint; the group's first process reads and writes it.
 
     `random_state`, before its first draw, is set to the state of the fit that wrote the file.
     FileError for a file that is no checkpoint, or one of another fit.
     """
 
     def __init__(self, path: str | os.PathLike[str], wanted: dict[str, str],
-                 random_state: np.random.RandomState):
-        self.path, self._wanted = Path(path), wanted
-        self._held = self._read()
+                 random_state: np.random.RandomState, group: Group):
+        self.path, self._wanted, self._group = Path(path), wanted, group
+        self._held = group.at_first(self._read)
         if self._held is not None:
             held = self._held[0]["random_state"]
             random_state.set_state((held["name"], self._held[1]["random_state"], *held["rest"]))
@@ -97,6 +142,9 @@ class Checkpoint:
 
     def save(self, trainer: Trainer, state: FitState, best: np.ndarray | None) -> None:
         """Write the state after an epoch."""
+        self._group.at_first(partial(self._save, trainer, state, best))
+
+    def _save(self, trainer: Trainer, state: FitState, best: np.ndarray | None) -> None:
         from safetensors.numpy import save as to_bytes
 
         tensors = {"random_state": self._keys, **_given(trainer, "last")}

@@ -42,6 +42,7 @@ class Fitting:
 
     def __init__(self, estimator: Fitted, data: FitData | StreamedData, *, incremental: bool):
         self.estimator, self.data, self.incremental = estimator, data, incremental
+        self.group = data.group
         self.state = FitState.going_on(estimator) if data.goes_on else FitState()
         self.state.epochs, self.state.converged = 0, False
         held = getattr(estimator, "_training", None) if data.goes_on and incremental else None
@@ -59,7 +60,8 @@ class Fitting:
         metadata = None if weights is None else {"sample_weight": weights}
         seen = {"X": given.X, "y": given.y, "metadata": metadata}
         # Not an attribute: they hold methods of this object, and a cycle would keep the rows alive.
-        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen)
+        callbacks = FitCallbacks(self.estimator, functions, self._publish, self._attributes, seen,
+                                 self.group)
         if not self.incremental:
             callbacks.begin(self.estimator.max_iter)
         if self.estimator.solver == "lbfgs":
@@ -76,7 +78,7 @@ class Fitting:
         architecture, dtype = self.data.architecture, self.data.dtype
         if self.data.goes_on:
             weights = networks.collect(self.estimator, architecture, dtype)
-            return architecture.network(weights, dtype).weights
+            return self.group.from_first(architecture.network(weights, dtype).weights)
         names, given = [layer.activation for layer in self.data.hidden], self.estimator.activation
         names.append(names[-1] if names else given if isinstance(given, str) else "identity")
         return networks.initial_weights(architecture, names, random_state, dtype)
@@ -109,10 +111,10 @@ class Fitting:
         def validate() -> tuple[float, float]:
             assert held is not None
             outputs = outputs_of(self.trainer.outputs, held.x)
-            return task.loss_and_score(held.y, outputs, held.row_weights)
+            return self.group.measured(task.loss_and_score, held.y, outputs, held.row_weights)
 
-        most = estimator.max_iter
-        report = fit_reporter(estimator.verbose, most, self.data.rows, steps, step)
+        most, verbose = estimator.max_iter, self.group.rank == 0 and estimator.verbose
+        report = fit_reporter(verbose, most, self.data.rows, steps, step)
         return Course(self.state, most, report, callbacks, None if held is None else validate)
 
     # -- stochastic solvers
@@ -138,13 +140,15 @@ class Fitting:
             data.task.kind != "regressor", self.incremental, checkpoint, best)
         with data.plans(edges, shuffled, range(state.epochs, last)) as plans:
             judgement.run(Loop(trainer, plans, self.rates.of))
-        check_finite(bool(np.isfinite(trainer.outputs(data.some_rows())).all()))
+        finite = bool(np.isfinite(trainer.outputs(data.some_rows())).all())
+        check_finite(self.group.all_true(finite))
 
     def _random_state(self) -> np.random.RandomState:
         given = self.estimator.random_state
         if given is None and self.estimator.checkpoint is not None:  # one whose state can be kept
-            return np.random.RandomState(check_random_state(None).randint(2**31 - 1))
-        return check_random_state(given)
+            seed = self.group.from_first(check_random_state(None).randint(2**31 - 1))
+            return np.random.RandomState(seed)
+        return self.group.from_first(check_random_state(given))
 
     def _checkpoint(self, random_state: np.random.RandomState) -> Checkpoint:
         estimator, data, start = self.estimator, self.data, None
@@ -152,7 +156,7 @@ class Fitting:
             start = networks.collect(estimator, data.architecture, data.dtype)
         assert estimator.checkpoint is not None
         wanted = fingerprint(estimator, random_state, data.told(), start)
-        return Checkpoint(estimator.checkpoint, wanted, random_state)
+        return Checkpoint(estimator.checkpoint, wanted, random_state, self.group)
 
     def _batch_size(self, rows: int) -> int:
         given = self.estimator.batch_size
@@ -187,7 +191,7 @@ class Fitting:
             self.trainer = Trainer(architecture.computation, data.dtype, source, rows,
                                    task.engine_loss, optimizer, decay=decay, debias=True,
                                    seed=state.seed, loss_parameter=task.level, weighted=weighted,
-                                   sparse=sparse)
+                                   sparse=sparse, group=self.group)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
         self.trainer.norm_step = state.steps
@@ -200,14 +204,14 @@ class Fitting:
 
     def _minimize(self, callbacks: FitCallbacks) -> None:
         estimator, state, task = self.estimator, self.state, self.data.task
-        start = self._start(check_random_state(estimator.random_state))
+        start = self._start(self.group.from_first(check_random_state(estimator.random_state)))
         assert isinstance(self.data, FitData)
         samples = self.data.samples
         targets = task.targets(samples.y, np.dtype("float64"))
-        measure = partial(task.mean_loss, targets, row_weights=samples.row_weights)
+        measure = partial(task.losses, targets)
         self.objective = objective = lbfgs.Objective(
             self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
-            measure if task.engine_differs else None)
+            measure if task.engine_differs else None, self.group)
         self.trainer = objective.trainer(task.engine_loss, task.level)
         course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.mlp.parameters import Parameters
 from nbbn.estimators.task import Task
+from nbbn.group import ALONE, Group
 
 # What is minimised, by the estimators' name: the engine's.
 REGRESSION_LOSSES = {r.sklearn: r.engine for r in losses.RECORDS.values() if r.sklearn}
@@ -30,12 +32,13 @@ class MLPTask(Task):
         return cls("classifier", 1 if len(classes) <= 2 else len(classes), classes)
 
     @classmethod
-    def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool) -> MLPTask:
+    def of(cls, estimator: Parameters, y: np.ndarray, *, sparse: bool,
+           group: Group = ALONE) -> MLPTask:
         """That of checked targets."""
         if not estimator._classifies:
             return cls("regressor", y.shape[1], loss=estimator.loss, level=_level(estimator))
         if y.ndim == 1:
-            return cls.of_classes(checks.classes_of(y))
+            return cls.of_classes(of_group.classes_of(group, y))
         return cls("multilabel", y.shape[1], checks.classes_of(y), sparse)
 
     def going_on(self, estimator: Parameters) -> MLPTask:
@@ -70,7 +73,7 @@ class MLPTask(Task):
         """Encoded targets as the trainer reads them: labels of a softmax, else a matrix."""
         if self.activation == "softmax":
             return y
-        return np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        return np.ascontiguousarray(y.reshape(len(y), math.prod(y.shape[1:])), dtype=dtype)
 
     def loss_and_score(self, y: np.ndarray, outputs: np.ndarray,
                        row_weights: np.ndarray | None) -> tuple[float, float]:
@@ -85,10 +88,13 @@ class MLPTask(Task):
                   row_weights: np.ndarray | None) -> float:
         """The loss of targets as the trainer reads them."""
         with np.errstate(all="ignore"):
-            record = losses.RECORDS[self.engine_loss]
-            rows = record.of_rows(targets, outputs, self.level)
-            rows = rows * self.outputs if record.sklearn_sums else rows
-            return float(np.average(rows, weights=row_weights))
+            return float(np.average(self.losses(targets, outputs), weights=row_weights))
+
+    def losses(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        """The loss of each row."""
+        record = losses.RECORDS[self.engine_loss]
+        rows = record.of_rows(targets, outputs, self.level)
+        return rows * self.outputs if record.sklearn_sums else rows
 
     @property
     def engine_differs(self) -> bool:

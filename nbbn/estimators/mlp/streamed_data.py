@@ -25,6 +25,7 @@ from nbbn.estimators.mlp.fit_data import (
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
+from nbbn.group import ALONE
 from nbbn.inputs import check_enough
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header, Part, common_dtype
@@ -89,8 +90,8 @@ class Glance:
             raise ValueError(f"{has} sample_weight, unlike the partitions before; give all of them "
                              "or none")
         self.weighted = given is not None
-        if given is not None:
-            weights = checks.check_weights_of_part(given, rows, positive=self.positive)
+        weights = checks.check_weights(given, rows, positive=self.positive, whole=False)
+        if weights is not None:
             self.some_weight = self.some_weight or bool(weights.any())
 
     def class_weight(self) -> Any:
@@ -128,7 +129,7 @@ class StreamedData:
     hidden: tuple[Hidden, ...]
     goes_on: bool
 
-    sparse = False
+    sparse, group = False, ALONE
 
     @classmethod
     def of(cls, estimator: Fitted, given: Given, hidden: tuple[Hidden, ...], task: MLPTask | None,
@@ -158,7 +159,7 @@ class StreamedData:
         if goes_on and not incremental:
             check_same_classes(estimator, glance.classes[0] if glance.classes else glance.example)
         if glance.weighted:
-            checks.check_some_weight(glance.some_weight)
+            checks.check_some_weight("sample_weight", glance.some_weight)
         class_weight = glance.class_weight()
         weighted = bool(glance.weighted) or class_weight is not None
         targets = task.targets(task.encode(glance.example.astype(dtype, copy=False)
@@ -261,11 +262,8 @@ class _Prepare:
             checks.check_range(x, data.dtype)
             rows = len(x)
             targets = partitions.checked_targets(self._check, part.y, rows, data.dtype)
-            own = None
-            if part.sample_weight is not None:
-                own = checks.check_weights_of_part(part.sample_weight, rows,
-                                                   positive=data.architecture.has_norm)
-            weights = own
+            weights = own = checks.check_weights(part.sample_weight, rows, whole=False,
+                                                 positive=data.architecture.has_norm)
             if self._by_class and data.class_weight is not None:
                 by_class = checks.weights_by_class(data.class_weight, targets, incremental=False)
                 assert by_class is not None

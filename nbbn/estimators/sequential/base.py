@@ -15,13 +15,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from nbbn import losses
 from nbbn.callbacks import EarlyStopping
-from nbbn.estimators import checks
+from nbbn.estimators import checks, of_group
 from nbbn.estimators.base import NetworkEstimator
 from nbbn.estimators.partitions import hold_targets
 from nbbn.estimators.sequential.layers_task import LayersTask
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
+from nbbn.group import ALONE, Group
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
 from nbbn.losses import Loss
 from nbbn.models.sequential import Sequential
@@ -99,58 +100,88 @@ class BaseSequential(NetworkEstimator):
         """
         return self._fit(X, y, sample_weight, X_val, y_val)
 
+    def fit_in_group(self, group: Group, X: Any, y: Any, sample_weight: Any, X_val: Any,
+                     y_val: Any) -> Any:
+        """`fit` on the rows of all processes of a group; `nbbn.distributed.fit` calls it."""
+        return self._fit(X, y, sample_weight, X_val, y_val, group=group)
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
-             incremental: bool = False, classes: np.ndarray | None = None) -> Any:
+             incremental: bool = False, classes: np.ndarray | None = None,
+             group: Group = ALONE) -> Any:
+        validates = group.any_true(X_val is not None)
         with self._unchanged_on_error():
-            if isinstance(X, Partitions) or isinstance(X_val, Partitions):
-                raise TypeError(f"Partitions are not supported by {type(self).__name__}'s fit; use "
-                                "nbbn.Sequential, or an MLPClassifier or MLPRegressor")
-            self._validate_params()
-            self._check_together(X_val, y_val, incremental)
+            with group.together():
+                if isinstance(X, Partitions) or isinstance(X_val, Partitions):
+                    raise TypeError(f"Partitions are not supported by {type(self).__name__}'s fit; "
+                                    "use nbbn.Sequential, or an MLPClassifier or MLPRegressor")
+                self._validate_params()
+                self._check_together(X_val, y_val, incremental, validates)
             with self._own_threads():
-                self._fit_checked(X, y, sample_weight, X_val, y_val, incremental, classes)
+                self._fit_checked(X, y, sample_weight, X_val, y_val, incremental, classes, group,
+                                  validates)
         return self
 
-    def _check_together(self, X_val: Any, y_val: Any, incremental: bool) -> None:
+    def _check_together(self, X_val: Any, y_val: Any, incremental: bool, validates: bool) -> None:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together")
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if self.early_stopping and X_val is None and not self.validation_fraction:
+        if self.early_stopping and not validates and not self.validation_fraction:
             raise ValueError("early_stopping=True needs rows to validate on: "
                              "set validation_fraction above 0, or give fit X_val and y_val")
 
     def _fit_checked(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any,
-                     incremental: bool, classes: np.ndarray | None) -> None:
+                     incremental: bool, classes: np.ndarray | None, group: Group,
+                     validates: bool) -> None:
         specs = _specifications(self.layers)
         further = (incremental or self.warm_start) and hasattr(self, "model_")
         if further and specs != self._specs:
             raise ValueError("layers differ from those that were fitted: set them back, "
                              "or call fit with warm_start=False")
-        X = self._rows_to_fit(X, specs, further)
-        y = self._checked_y(y, len(X), _FLOAT, multilabel=False)
+        X = self._rows_to_fit(X, specs, further, group)
+        y = self._targets_of(y, len(X), group)
         if not further:
-            self._take_task(self._task_of(y, classes))
-        encoded = self._task.encode(y)
-        _, weights = self._row_weights(sample_weight, y, positive=True, incremental=incremental)
-        rng = check_random_state(self.random_state)
+            self._take_task(self._task_of(y, classes, group))
+        with group.together():
+            encoded = self._task.encode(y)
+        _, weights = self._row_weights(sample_weight, y, positive=True, incremental=incremental,
+                                       group=group)
+        rng = group.from_first(check_random_state(self.random_state))
         seed, split_seed = (int(rng.randint(2**31 - 1)) for _ in range(2))
         if not further:
-            self._take_model(self._new_model(specs, X, seed))
+            single = group.all_true(X.dtype == np.float32)
+            with group.together():
+                self._take_model(self._new_model(specs, X, seed, single))
             self._specs, self.history_ = specs, {}
         if weights is not None and self.model_._weighting != "mean":
-            weights = weights / weights.mean()
+            weights = weights / _mean(weights, group)
         samples, held = Samples(X, encoded, weights), None
-        if X_val is not None:
-            X_val = self._rows(X_val)
-            with checks.named("y_val"):
-                y_val = self._checked_y(y_val, len(X_val), _FLOAT, multilabel=False)
-            held = Samples(X_val, self._task.encode(y_val, "y_val"))
+        if validates:
+            held = self._held(X_val, y_val, group)
         elif self.validation_fraction and not incremental:
-            samples, held = self._split(samples, split_seed)
-        self._train(samples, held, 1 if incremental else int(self.epochs))
+            samples, held, group = self._split(samples, split_seed, group)
+        self._train(samples, held, 1 if incremental else int(self.epochs), group)
 
-    def _train(self, samples: Samples, held: Samples | None, epochs: int) -> None:
+    def _targets_of(self, y: Any, rows: int, group: Group) -> np.ndarray:
+        """Checked targets of this process's rows."""
+        found = None
+        with group.together():
+            if rows or group.world is None:
+                found = self._checked_y(y, rows, _FLOAT, multilabel=False)
+        return of_group.targets_of(group, found)
+
+    def _held(self, X_val: Any, y_val: Any, group: Group) -> Samples:
+        """The rows to validate on that the user gave."""
+        x = np.empty((0, *self._row_shape))
+        with group.together():
+            if X_val is not None:
+                x = self._rows(X_val)
+        with checks.named("y_val"):
+            y = self._targets_of(y_val, len(x), group)
+        with group.together():
+            return Samples(x, self._task.encode(y, "y_val"))
+
+    def _train(self, samples: Samples, held: Samples | None, epochs: int, group: Group) -> None:
         validation, loss = None, self.model_.loss
         if held is not None:
             validation = (held.x, self._task.targets(loss, held.y), held.row_weights)
@@ -159,11 +190,10 @@ class BaseSequential(NetworkEstimator):
         if self.early_stopping:
             callbacks.append(EarlyStopping("val_loss", self.tol, self.n_iter_no_change, mode="min",
                                            restore_best_weights=True))
-        found = self.model_.fit(
-            samples.x, self._task.targets(loss, samples.y), batch_size=int(self.batch_size),
-            epochs=epochs, verbose=min(int(self.verbose), 2), callbacks=callbacks,
-            validation_data=validation, shuffle=bool(self.shuffle),
-            sample_weight=samples.row_weights).history
+        found = self.model_.train_in_group(
+            group, samples, self._task.targets(loss, samples.y), validation,
+            batch_size=int(self.batch_size), epochs=epochs, verbose=min(int(self.verbose), 2),
+            callbacks=callbacks, shuffle=bool(self.shuffle)).history
         if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
             raise ValueError("training gave weights that are not finite: lower the learning rate, "
                              "or scale X")
@@ -173,21 +203,28 @@ class BaseSequential(NetworkEstimator):
         self.loss_curve_ = list(self.history_["loss"])
         self.n_iter_ = len(self.loss_curve_)
 
-    def _split(self, samples: Samples, seed: int) -> tuple[Samples, Samples]:
-        """The rows to train on, and those held out to validate on."""
-        train, held = train_test_split(np.arange(len(samples)), test_size=self.validation_fraction,
-                                       random_state=seed,
-                                       stratify=samples.y if self._classifies else None)
+    def _split(self, samples: Samples, seed: int,
+               group: Group) -> tuple[Samples, Samples, Group]:
+        """The rows to train on, with the group of them alone, and those held out to validate on."""
+        rows, strata = group.count(len(samples)), None
+        if self._classifies:
+            strata = group.whole(samples.y)
+        train, held = train_test_split(np.arange(rows), test_size=self.validation_fraction,
+                                       random_state=seed, stratify=strata)
         train.sort()
-        return samples[train], samples[held]
+        if group.world is not None:
+            held.sort()
+        return samples[group.own(train)], samples[group.own(held)], group.narrowed(train)
 
     # -- targets
 
-    def _task_of(self, y: np.ndarray, classes: np.ndarray | None) -> LayersTask:
+    def _task_of(self, y: np.ndarray, classes: np.ndarray | None, group: Group) -> LayersTask:
         """What targets mean; `classes` are all of them, where they are known."""
         if not self._classifies:
             return LayersTask("regressor", y.shape[1])
-        found = np.unique(y) if classes is None else classes
+        found = classes
+        if found is None:
+            found = np.unique(y) if group.world is None else of_group.classes_of(group, y)
         if len(found) < 2:
             raise ValueError(f"{type(self).__name__} needs at least 2 classes in y, "
                              f"got only one class: {found[0]!r}")
@@ -202,9 +239,10 @@ class BaseSequential(NetworkEstimator):
 
     # -- the model
 
-    def _new_model(self, specs: tuple[Layer, ...], X: np.ndarray, seed: int) -> Sequential:
-        """A model of these layers and the output layer, compiled."""
-        dtype = self._computing_dtype(specs, X)
+    def _new_model(self, specs: tuple[Layer, ...], X: np.ndarray, seed: int,
+                   single: bool) -> Sequential:
+        """A model of these layers and the output layer, compiled; for `single` precision rows."""
+        dtype = self._computing_dtype(specs, single)
         model = Sequential()
         model._layers.seed = seed
         for layer in specs:
@@ -236,7 +274,7 @@ class BaseSequential(NetworkEstimator):
         model._weighting = "mean" if of_rows else True
         self.model_ = model
 
-    def _computing_dtype(self, specs: tuple[Layer, ...], X: np.ndarray) -> str | None:
+    def _computing_dtype(self, specs: tuple[Layer, ...], single: bool) -> str | None:
         """What all layers shall compute in; None where they say so themselves."""
         own = {layer.dtype for layer in specs if layer.dtype is not None}
         if self.dtype is not None and own - {self.dtype}:
@@ -245,21 +283,34 @@ class BaseSequential(NetworkEstimator):
         if own and self.dtype is None:
             # Of layers that disagree the model says which.
             return own.pop() if len(own) == 1 else None
-        return self.dtype or ("float32" if X.dtype == np.float32 else "float64")
+        return self.dtype or ("float32" if single else "float64")
 
     # -- rows
 
-    def _rows_to_fit(self, X: Any, specs: tuple[Layer, ...], further: bool) -> np.ndarray:
+    def _rows_to_fit(self, X: Any, specs: tuple[Layer, ...], further: bool,
+                     group: Group) -> np.ndarray:
         """Checked rows in the shape that the layers take, which the first fit learns."""
-        X, shape = self._checked(X, reset=not further)
-        if not further:
-            declared = specs[0].input_shape if specs else None
-            if declared is not None and math.prod(declared) != X.shape[1]:
-                raise ValueError(f"X has rows of shape {shape}, {X.shape[1]} numbers, "
-                                 f"but the first layer has input_shape={declared}")
-            self._given_flat = len(shape) == 1
-            self._row_shape = declared or shape
-        return self._shaped(X, shape)
+        found = None
+        with group.together():
+            if X is not None or group.world is None:
+                found = self._checked(X, reset=not further)
+        if group.world is not None:
+            own, shape = found or (None, None)
+            rows = of_group.rows_of(group, self, own)
+            assert isinstance(rows, np.ndarray)
+            found = rows, group.agreed("X with rows of shape", shape)
+        assert found is not None
+        X, shape = found
+        with group.together():
+            if not further:
+                declared = specs[0].input_shape if specs else None
+                if declared is not None and math.prod(declared) != X.shape[1]:
+                    raise ValueError(f"X has rows of shape {shape}, {X.shape[1]} numbers, "
+                                     f"but the first layer has input_shape={declared}")
+                self._given_flat = len(shape) == 1
+                self._row_shape = declared or shape
+            X = self._shaped(X, shape)
+        return X
 
     def _rows(self, X: Any) -> np.ndarray:
         """Checked rows of a fitted estimator."""
@@ -301,9 +352,15 @@ class BaseSequential(NetworkEstimator):
         -------
         self : object
         """
+        return self.recalibrate_in_group(ALONE, X)
+
+    def recalibrate_in_group(self, group: Group, X: Any) -> Any:
+        """`recalibrate` on the rows of all processes of a group; None for `X`: it has none."""
         check_is_fitted(self)
         with self._own_threads():
-            self.model_.recalibrate(self._rows(X))
+            with group.together():
+                x = self._rows(X) if X is not None or group.world is None else None
+            self.model_.recalibrate_in_group(group, x)
         return self
 
     def network(self) -> Network:
@@ -350,6 +407,14 @@ class BaseSequential(NetworkEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "loss_curve_")
+
+
+def _mean(weights: np.ndarray, group: Group) -> float:
+    """The mean weight of all processes' rows."""
+    if group.world is None:
+        return weights.mean()
+    rows = group.count(len(weights))
+    return group.masses(weights, np.arange(rows), np.array([0, rows]))[0] / rows
 
 
 def _specifications(layers: Iterable[Any]) -> tuple[Layer, ...]:

@@ -1,0 +1,5 @@
+"""One model on the rows of several processes, by MPI."""
+
+from nbbn.distributed.fit import fit, recalibrate
+
+__all__ = ["fit", "recalibrate"]

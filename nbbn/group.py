@@ -1,0 +1,146 @@
+"""The processes that fit one model together; mostly a group of one.
+
+What a fit asks of all rows, it asks its group: how many there are, which classes, whether all is
+well. `nbbn.distributed` has the group of several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:  # it imports numba: only those who train need it
+    from nbbn.program.shards import World
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part of some batches.
+
+    Attributes
+    ----------
+    order : ndarray of int64
+        Its rows, batch by batch.
+    edges : ndarray
+        First row of each batch in `order` and, at the end, their number.
+    rows : ndarray
+        Rows of each whole batch.
+    places : ndarray of int64 or None
+        Where each of its rows stands in its batch.
+    shards : ndarray of int64 or None
+        For each batch where each of the process's shards begins in `order`, and the last ends.
+    of_shard : ndarray or None
+        The shard of each row of `order`, from 0.
+    """
+
+    order: np.ndarray
+    edges: np.ndarray
+    rows: np.ndarray
+    places: np.ndarray | None = None
+    shards: np.ndarray | None = None
+    of_shard: np.ndarray | None = None
+
+
+class Group:
+    """A group of one process, which has all rows."""
+
+    rank, ranks = 0, 1
+    # How a training program is shared out; None for a group of one without shards.
+    world: World | None = None
+    # Into how many parts all rows fall, whoever has them; None where each process's are one.
+    fixed_shards: int | None = None
+
+    # -- what all have to say
+
+    def gathered(self, value: T) -> list[T]:
+        """What each process gives."""
+        return [value]
+
+    def from_first(self, value: T) -> T:
+        """What the first process gives."""
+        return value
+
+    def at_first(self, function: Callable[[], T]) -> T:
+        """What a function gives that the first process alone calls; its errors are everybody's."""
+        return function()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What one process refuses within, all refuse. Nothing may be exchanged within."""
+        yield
+
+    def all_true(self, flag: bool) -> bool:
+        """Whether it is true of every process."""
+        return flag
+
+    def any_true(self, flag: bool) -> bool:
+        """Whether it is true of a process."""
+        return any(self.gathered(flag))
+
+    def agreed(self, what: str, own: Any) -> Any:
+        """What all processes have that have any; ValueError where they differ."""
+        given = {rank: value for rank, value in enumerate(self.gathered(own)) if value is not None}
+        if not given:
+            raise ValueError(f"no rank has any rows to take {what} from")
+        (first, value), *others = given.items()
+        for rank, other in others:
+            if other != value:
+                raise ValueError(f"rank {rank} has {what} {other}, rank {first} has {value}: "
+                                 "all ranks need the same")
+        return value
+
+    def measured(self, function: Callable[..., T], *arrays: Any) -> T:
+        """What a function makes of the rows of all processes; None stays None."""
+        return function(*arrays)
+
+    def check_same(self, arrays: list[np.ndarray]) -> None:
+        """RuntimeError where processes have not the same bits."""
+
+    # -- rows
+
+    def count(self, rows: int) -> int:
+        """Rows of all processes."""
+        return rows
+
+    def whole(self, array: Any) -> Any:
+        """The rows of all processes, at each of them, in the processes' order."""
+        return array
+
+    def own(self, chosen: np.ndarray) -> np.ndarray:
+        """Of row numbers of the whole those that this process has, counted from its first."""
+        return chosen
+
+    def narrowed(self, chosen: np.ndarray) -> Group:
+        """The same processes with some of their rows alone: row numbers of the whole, ascending."""
+        return self
+
+    def share(self, order: np.ndarray, edges: np.ndarray) -> Share:
+        """This process's part of batches of the rows `order`, which begin at `edges`."""
+        return Share(order, edges, np.diff(edges))
+
+    def masses(self, weights: np.ndarray, order: np.ndarray, edges: np.ndarray) -> np.ndarray:
+        """The sum of each batch's weights; `weights` are of the process's own rows."""
+        return np.add.reduceat(weights[order], edges[:-1])
+
+    def total(self, values: np.ndarray, share: Share) -> float:
+        """The sum of a number for each row of a share, over all processes."""
+        return float(values.sum())
+
+    # -- steps
+
+    def compiled(self, function: Callable[[], T]) -> T:
+        """What a function gives that compiles kernels: one process of a machine calls it first."""
+        return function()
+
+    def steps(self, wanted: int) -> int:
+        """How many steps all take next; KeyboardInterrupt where one was interrupted."""
+        return wanted
+
+
+ALONE = Group()

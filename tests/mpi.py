@@ -1,0 +1,95 @@
+"""Starts jobs of several ranks, by MPICH or by Open MPI, whatever there is."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+# Interpreters that have mpi4py and an MPI: this one's wheel is MPICH, and beside it there may be an
+# environment with Open MPI, which alone goes well with more ranks than cores.
+PYTHONS = {
+    "mpich": os.environ.get("NBBN_MPICH_PYTHON", sys.executable),
+    "openmpi": os.environ.get("NBBN_OPENMPI_PYTHON",
+                              str(HERE.parent / ".venv-openmpi" / "bin" / "python")),
+}
+LIBRARIES = {"mpich": "MPICH", "openmpi": "Open MPI"}
+FLAGS = {"mpich": [], "openmpi": ["--oversubscribe", "--bind-to", "none",
+                                "--allow-run-as-root"]}
+# Seconds that no job takes: it hangs.
+LIMIT = 120
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that is over."""
+
+    status: int
+    text: str  # what the ranks have printed
+    errors: str
+
+    @functools.cached_property
+    def results(self):
+        """What the ranks have reported, in their order."""
+        assert self.status == 0, self.errors[-3000:]
+        found = [json.loads(line[7:]) for line in self.text.splitlines()
+                 if line.startswith("RESULT ")]
+        return [value for _, value in sorted(found, key=lambda pair: pair[0])]
+
+
+@functools.cache
+def mpiexec(kind):
+    """How jobs are started, or why they cannot be."""
+    python = PYTHONS[kind]
+    if shutil.which(python) is None:
+        return None, f"no Python for {LIBRARIES[kind]} at {python}"
+    show = "from mpi4py import MPI; print(MPI.Get_library_version())"
+    asked = subprocess.run([python, "-c", show], capture_output=True, text=True)
+    if LIBRARIES[kind] not in asked.stdout:
+        return None, f"{python} has no mpi4py with {LIBRARIES[kind]}"
+    beside = Path(python).with_name("mpiexec")
+    launcher = str(beside) if beside.exists() else shutil.which("mpiexec")
+    return (launcher, "") if launcher else (None, "there is no mpiexec")
+
+
+def start(kind, ranks, *arguments, env=None):
+    """Start Python on several ranks; skips the test where there is no such MPI."""
+    launcher, why = mpiexec(kind)
+    if launcher is None:
+        pytest.skip(why)
+    if kind == "mpich" and ranks > (os.cpu_count() or 1):
+        pytest.skip(f"MPICH's ranks spin: {ranks} of them need as many cores")
+    command = [launcher, *FLAGS[kind], "-n", str(ranks), PYTHONS[kind], *map(str, arguments)]
+    # The sources under test, also where the interpreter has others.
+    path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(kind, ranks, job, *arguments, env=None):
+    """Run a job of `rank_jobs.py` to its end."""
+    words = map(json.dumps, arguments)
+    return ended(start(kind, ranks, HERE / "rank_jobs.py", job, *words, env=env))
+
+
+def run_command(kind, ranks, *arguments):
+    """Run a command of nbbn on several ranks to its end."""
+    return ended(start(kind, ranks, "-m", "nbbn", *arguments))
+
+
+def ended(process):
+    """What a job has left."""
+    try:
+        text, errors = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"the job hangs: {process.args} {process.communicate()}") from None
+    return Done(process.returncode, text, errors)
