@@ -7,7 +7,7 @@ of `World`, and then every rank takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -239,7 +239,7 @@ class ShardedUpdates(Updates):
 
     # -- gradients, shard by shard
 
-    def later(self, update) -> None:  # type: ignore[no-untyped-def]
+    def later(self, update: Callable[[], None]) -> None:
         """At once: no step is taken before all gradients are there."""
         update()
 
