@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from nbbn.functional.checks import check_out, check_x
-from nbbn.kernels import KERNELS, norm_rows
+from nbbn.kernels import KERNELS, norm, norm_rows
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
@@ -30,9 +30,9 @@ _STREAM_BYTES = 24 << 20
 
 # What runs, kernel by kernel: the whole forward pass, its last part alone, and the backward pass.
 _PROGRAMS = {
-    "forward": ("block_moments", "merge_moments", "normalise{relu}_rows{streamed}"),
-    "apply": ("normalise{relu}_rows{streamed}",),
-    "backward": ("gradient_sums{relu}", "merge_gradients", "input_gradient{relu}{streamed}"),
+    "forward": ("row_moments", "merge_moments", "normalise_rows{streamed}"),
+    "apply": ("normalise_rows{streamed}",),
+    "backward": ("row_sums", "merge_row_sums", "input_gradient{streamed}"),
 }
 _BUFFERS = {
     "x": Buffer("x", Segment.X), "dy": Buffer("dy", Segment.Y), "y": Buffer("y", Segment.OUT),
@@ -87,7 +87,7 @@ class _Plan:
         self.large = floats * dtype.itemsize > _STREAM_BYTES
         self.state_floats = norm_rows.STATE_ROWS * self.width
         self.work_bytes = norm_rows.PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
-        self._relu = "_relu" if activation == "relu" else ""
+        self._relu = int(activation == "relu")
         self._tables: dict[tuple[str, bool], np.ndarray] = {}
         self.choices = {program: CallChoice() for program in _PROGRAMS}
 
@@ -105,7 +105,7 @@ class _Plan:
                     and target.ctypes.data % 64 == 0)
         if (program, streamed) not in self._tables:
             suffix = "_streamed" if streamed else ""
-            kernels = [k.format(relu=self._relu, streamed=suffix) for k in _PROGRAMS[program]]
+            kernels = [k.format(streamed=suffix) for k in _PROGRAMS[program]]
             self._tables[program, streamed] = self._made_of(kernels).table(repeats=False)
         return self._tables[program, streamed]
 
@@ -113,8 +113,8 @@ class _Plan:
         """A program of kernels that each get what they ask for."""
         known = {
             **_BUFFERS, "channels": self.channels, "width": self.width,
-            "rows_total": self.virtual_rows, "tail": self.tail, "run": self.run,
-            "blocks": self.blocks, "epsilon": self.epsilon, "clip": int(bool(self._relu)),
+            "rows_total": self.virtual_rows, "rows_of_channel": self.rows, "tail": self.tail,
+            "run": self.run, "blocks": self.blocks, "epsilon": self.epsilon, "relu": self._relu,
         }
         program = Program(self.dtype)
         for kernel in kernels:
@@ -238,7 +238,8 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
     target = _target(out, cache._x, axis)
     _call(plan, "backward", cache._x, rows_first, target, state, state, state)
     dx = _deliver(target, axis, dy, out)
-    return dx, plan.row(state, norm_rows.DGAMMA), plan.row(state, norm_rows.DBETA)
+    dgamma, dbeta = (plan.row(state, norm_rows.GRADIENTS + row) for row in (norm.GAMMA, norm.BETA))
+    return dx, dgamma, dbeta
 
 
 def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None,
@@ -284,9 +285,10 @@ def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike
     state = np.empty(plan.state_floats, x.dtype)
     by_channel = state.reshape(norm_rows.STATE_ROWS, -1, channels)
     gain = 1 / np.sqrt(var + epsilon) * gamma
-    by_channel[norm_rows.ORIGIN], by_channel[norm_rows.GAIN] = mean, gain
-    by_channel[norm_rows.BETA] = beta
-    by_channel[norm_rows.SHIFT] = mean - by_channel[norm_rows.ORIGIN, 0]
+    by_channel[norm.GAMMA], by_channel[norm.BETA] = gain, beta
+    batch = by_channel[norm_rows.BATCH :]
+    batch[norm.ORIGIN], batch[norm.INVSTD] = mean, 1
+    batch[norm.SHIFT] = mean - batch[norm.ORIGIN, 0]
     _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state)
     return _deliver(target, axis, x, out)
 
