@@ -57,20 +57,15 @@ def origin_of(x, step, rows):
 
 
 @inline
-def _with_row(x, at, share, origin, mean, total):
+def _with_row(x, step, r, shares, origin, mean, total):
     """`total` and `x - origin` of a row, or the square of what `mean` leaves; by its share."""
-    t = load(x, at) - origin
+    t = load(x, r * step) - origin
     if mean is not None:
         t = t - mean
-    if share is None:
+    if shares is None:
         return total + t if mean is None else fma(t, t, total)
-    part = splat(x, share)
+    part = splat(x, shares[r])
     return fma(part, t, total) if mean is None else fma(part * t, t, total)
-
-
-@inline
-def _share_of(shares, r):
-    return None if shares is None else shares[r]
 
 
 @inline
@@ -83,13 +78,13 @@ def _sum(x, step, rows, shares, origin, mean):
         end = min(start + BLOCK, rows)
         r = start
         while r + 4 <= end:
-            a = _with_row(x, r * step, _share_of(shares, r), origin, mean, a)
-            b = _with_row(x, (r + 1) * step, _share_of(shares, r + 1), origin, mean, b)
-            c = _with_row(x, (r + 2) * step, _share_of(shares, r + 2), origin, mean, c)
-            d = _with_row(x, (r + 3) * step, _share_of(shares, r + 3), origin, mean, d)
+            a = _with_row(x, step, r, shares, origin, mean, a)
+            b = _with_row(x, step, r + 1, shares, origin, mean, b)
+            c = _with_row(x, step, r + 2, shares, origin, mean, c)
+            d = _with_row(x, step, r + 3, shares, origin, mean, d)
             r += 4
         while r < end:
-            a = _with_row(x, r * step, _share_of(shares, r), origin, mean, a)
+            a = _with_row(x, step, r, shares, origin, mean, a)
             r += 1
         total = total + ((a + b) + (c + d))
     return total
@@ -206,39 +201,41 @@ def normalised(x, at, of):
 
 
 @inline
-def put(y, at, value, past_caches):
-    """Store, to memory past the caches or not."""
-    if past_caches:
-        stream(y, at, value)
-    else:
-        store(y, at, value)
-
-
-@inline
 def normalise(x, x_step, y, y_step, rows, of, floor, past_caches):
     """`y` of a column, which may be `x`."""
     for r in range(rows):
-        put(y, r * y_step, maximum(normalised(x, r * x_step, of), floor), past_caches)
+        out = maximum(normalised(x, r * x_step, of), floor)
+        if past_caches:
+            stream(y, r * y_step, out)
+        else:
+            store(y, r * y_step, out)
 
 
 @inline
-def _gradient(dy, at, t, of, floor):
-    """`dy` behind the mask of a ReLU, made anew from `t = x - mean`."""
-    return where_above(fma(of[2], t, of[3]), floor, load(dy, at), splat(dy, 0.0))
+def _masked(dy, dy_at, x, x_at, of, floor):
+    """`x - mean`, and `dy` behind the mask of a ReLU, which is made anew."""
+    t = (load(x, x_at) - of[0]) - of[1]
+    return t, where_above(fma(of[2], t, of[3]), floor, load(dy, dy_at), splat(dy, 0.0))
 
 
 @inline
 def gradient_sums(dy, dy_step, x, x_step, rows, of, floor):
-    """Sums of `g * (x - mean)` and of `g`, the masked gradient."""
+    """Sums of `g * (x - mean)` and of `g`, the masked gradient; two rows side by side."""
     zero = splat(dy, 0.0)
     slope, drop = zero, zero
     for start in range(0, rows, BLOCK):
-        a, b = zero, zero
-        for r in range(start, min(start + BLOCK, rows)):
-            t = centred(x, r * x_step, of)
-            g = _gradient(dy, r * dy_step, t, of, floor)
+        a, b, c, d = zero, zero, zero, zero
+        end = min(start + BLOCK, rows)
+        r = start
+        while r + 2 <= end:
+            t, g = _masked(dy, r * dy_step, x, r * x_step, of, floor)
+            u, h = _masked(dy, (r + 1) * dy_step, x, (r + 1) * x_step, of, floor)
+            a, b, c, d = fma(g, t, a), b + g, fma(h, u, c), d + h
+            r += 2
+        if r < end:
+            t, g = _masked(dy, r * dy_step, x, r * x_step, of, floor)
             a, b = fma(g, t, a), b + g
-        slope, drop = slope + a, drop + b
+        slope, drop = slope + (a + c), drop + (b + d)
     return slope, drop
 
 
@@ -254,13 +251,15 @@ def slope_of(batch, dstate, width, part):
 def input_gradient(dy, dy_step, x, x_step, dx, dx_step, rows, shares, of, floor, loss, past_caches):
     """`dx` of a column, which may be `dy` (Ioffe and Szegedy, 2015, section 3)."""
     for r in range(rows):
-        t = centred(x, r * x_step, of)
-        g = _gradient(dy, r * dy_step, t, of, floor)
+        t, g = _masked(dy, r * dy_step, x, r * x_step, of, floor)
         if shares is None:
             g = (g - loss[1]) - t * loss[0]
         else:
             g = g - splat(dy, shares[r]) * fma(t, loss[0], loss[1])
-        put(dx, r * dx_step, of[2] * g, past_caches)
+        if past_caches:
+            stream(dx, r * dx_step, of[2] * g)
+        else:
+            store(dx, r * dx_step, of[2] * g)
 
 
 @inline
@@ -271,7 +270,7 @@ def cleared_sums(partial, block, width):
     return sums
 
 
-# -- kernels on own columns. Weighted, a row of weight 2 counts as the same row twice: `shares` holds
+# -- kernels on own columns. Weighted, a row of weight 2 counts as the same row twice: `shares` is
 # each row's part of the batch's weight; they sum to 1.
 
 

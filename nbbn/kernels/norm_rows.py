@@ -14,14 +14,11 @@ channel.
 
 from __future__ import annotations
 
-import math
-
 from nbbn.kernels.norm import (
     BATCH_ROWS,
     BETA,
     GAMMA,
     INVSTD,
-    M2,
     ORIGIN,
     SHIFT,
     affine_of,
@@ -177,8 +174,8 @@ def _input_gradient(x, dy, dx, width, rows, state, floor, part, past_caches):
 
 
 @inline
-def _scalar_affine(x, j, width, state, relu):
-    """`x - mean`, the gain, and whether a number of the tail is above the floor, normalised."""
+def _scalar_affine(x, j, width, state):
+    """Of a number of the tail `x - mean`, the gain, and what is normalised."""
     at = BATCH * width + j
     t = (x - state[ORIGIN * width + at]) - state[SHIFT * width + at]
     gain = state[GAMMA * width + j] * state[INVSTD * width + at]
@@ -207,7 +204,7 @@ def _kernels(suffix: str) -> None:
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):
-                _, _, out = _scalar_affine(x[at + j], j, width, state, relu)
+                _, _, out = _scalar_affine(x[at + j], j, width, state)
                 y[at + j] = scalar(x, 0.0) if relu != 0 and out < 0 else out
 
     @kernel(name=f"input_gradient{suffix}")
@@ -229,7 +226,7 @@ def _kernels(suffix: str) -> None:
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):
-                t, gain, out = _scalar_affine(x[at + j], j, width, state, relu)
+                t, gain, out = _scalar_affine(x[at + j], j, width, state)
                 g = scalar(x, 0.0) if relu != 0 and out <= 0 else dy[at + j]
                 own, per_row = GRADIENTS * width + j, scalar(x, part)
                 drop = state[own + BETA * width] * per_row
@@ -301,7 +298,7 @@ def _add_columns(x, dy, channels, width, rows_total, tail, relu, state, sums):
                 slope += float(sums[GAMMA * width + j])
                 drop += float(sums[BETA * width + j])
         for j in range(c, tail, channels):
-            t, _, out = _scalar_affine(rest[j], c, width, state, relu)
+            t, _, out = _scalar_affine(rest[j], c, width, state)
             if relu == 0 or out > 0:
                 slope += float(drest[j]) * float(t)
                 drop += float(drest[j])
