@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
+from nbbn.program.measured import machine
 from nbbn.program.program import ALIGNMENT, Program, Segment
 from nbbn.program.splits import split
 from nbbn.sparse_rows import SparseRows
@@ -78,7 +80,7 @@ class TrainingRun:
     def table(self, threads: int) -> np.ndarray:
         """The program as the executor reads it on a team of threads."""
         if threads not in self._tables:
-            program = split(self._program, self._rows, threads)
+            program = split(self._program, self._rows, threads, machine(threads))
             self._tables[threads] = program.table(self._source)
         return self._tables[threads]
 
@@ -93,12 +95,15 @@ class TrainingRun:
 
     def _predicted(self, threads: int) -> float:
         """Seconds of a step, as far as the costs tell."""
-        program = split(self._program, self._rows, threads)
-        return step_seconds(program, self._rows, threads)
+        here = machine(threads)
+        program = split(self._program, self._rows, threads, here)
+        return step_seconds(program, self._rows, threads, here)
 
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
 _WORTH_A_TEAM = 1 << 20
+# Rows that are multiplied at once, and how uneven shares of whole rows may be, busiest over mean.
+_TILE, _UNEVEN = 8, 1.15
 # Rows of another dtype or layout that are converted at a time.
 _CONVERTED_ROWS = 4096
 
@@ -153,24 +158,45 @@ class InferenceRun:
 
         C-contiguous, aligned and writeable, or Numba would compile anew.
         """
-        rows = len(x)
-        threads = 1
-        if rows * self._work_per_row > _WORTH_A_TEAM:
-            threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
+        rows, threads = len(x), 1
+        work = rows * self._work_per_row
+        if work > _WORTH_A_TEAM:
+            threads = min(runtime.get_num_threads(), -(-work // _WORTH_A_TEAM))
+            threads = runtime.usable_threads(threads)
         if threads == 1:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
             return
-        began, team = time.perf_counter(), self._choice.next(rows)
-        if team:
-            block = -(-rows // threads)
-            if self.in_tiles:
-                # Two blocks a thread at least, so that all finish together, in whole tiles.
-                block = max(8, -(-rows // (2 * threads)) // 8 * 8)
-            call = (self.table, self.params, x, out, self._work, min(self.block, block))
-            team = runtime.run_if_free(threads, executor.run_blocks, *call)
+        began = time.perf_counter()
+        team = self._choice.next(rows) and self._fill_on_team(x, out, threads)
         if not team:
             executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
         self._choice.note(rows, team, time.perf_counter() - began)
+
+    def _fill_on_team(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
+        """`_fill` on several threads; whether they were free."""
+        rows = len(x)
+        if self._shares_rows(rows, threads):
+            return runtime.run_if_free(threads, executor.run_together, self.shared_table,
+                                       self.params, x, out, self._work)
+        block = -(-rows // threads)
+        if self.in_tiles:
+            # Two blocks a thread at least, so that all finish together, in whole tiles.
+            block = max(_TILE, -(-rows // (2 * threads)) // _TILE * _TILE)
+        return runtime.run_if_free(threads, executor.run_blocks, self.table, self.params, x, out,
+                                   self._work, min(self.block, block))
+
+    def _shares_rows(self, rows: int, threads: int) -> bool:
+        """Whether blocks of rows would leave threads without work, of rows that all can share."""
+        if rows > self.block:
+            return False
+        if self.in_tiles:
+            return rows <= _TILE * threads // 2
+        return -(-rows // threads) * threads > _UNEVEN * rows
+
+    @functools.cached_property
+    def shared_table(self) -> np.ndarray:
+        """The program as all threads walk it together on one block of rows."""
+        return self._lowered.together().table(repeats=False)
 
 
 class SparseInferenceRun:
