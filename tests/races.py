@@ -4,8 +4,9 @@ Pairs of accesses that two threads may make at the same time to the same memory,
 write.
 
 No threads and no luck: the program's table is walked as the executor walks it, for several numbers
-of threads and for two steps in a row, the second of fewer rows. Between two barriers every access
-of every thread is compared with those of the others. What a thread touches follows from the meaning
+of threads and for two steps in a row, the second of fewer rows. Every access of every thread is
+compared with those of the others that no barrier sets apart: what is done before a thread arrives
+at a barrier is apart from what others do behind it. What a thread touches follows from the meaning
 of the split that its kernel declares:
 
 - `columns`: its share of the panels; `rows`: its share of the rows, in groups of eight, or of the kernel's own blocks; `images`:
@@ -25,7 +26,7 @@ import functools
 import pytest
 
 from nbbn.kernels import KERNELS
-from nbbn.kernels.executor import BARRIER, BLOCKS_SHIFT, GROUP_MASK, GROUP_SHIFT
+from nbbn.kernels.executor import ARRIVAL, BARRIER, BLOCKS_SHIFT, GROUP_MASK, GROUP_SHIFT
 from nbbn.kernels.registry import Kernel
 from nbbn.kernels.team import ROW_GROUP
 from nbbn.program.program import Buffer, Segment
@@ -147,16 +148,15 @@ def _accesses(op, rows, blocks):
 def _walked(program, table):
     """The operations of a step as the executor reads them.
 
-    `(index, operation, blocks of its group or 0, a barrier follows)`.
+    `(index, operation, blocks of its group or 0, threads arrive, they wait)`.
     """
     i = 0
     while i < len(table):
         group = int(table[i, 1]) >> GROUP_SHIFT & GROUP_MASK
         size, blocks = (group, int(table[i, 1]) >> BLOCKS_SHIFT) if group > 1 else (1, 0)
         for k in range(i, i + size):
-            yield (
-                k, program.operations[k], blocks, k == i + size - 1 and bool(table[k, 1] & BARRIER),
-            )
+            word = int(table[k, 1]) if k == i + size - 1 else 0
+            yield k, program.operations[k], blocks, bool(word & ARRIVAL), bool(word & BARRIER)
         i += size
 
 
@@ -179,16 +179,20 @@ def races(program, table=None, teams=TEAMS, rows=ROWS, own_places=True):
     table = table_of(program) if table is None else table
     if own_places:
         check_names(program, table)
-    found, unmet = [], []
+    found, unmet, arrived = [], [], 0  # accesses that no barrier is behind, and those before one
     for step, n in enumerate(rows):
-        for i, op, blocks, barrier in _walked(program, table):
+        for i, op, blocks, arrival, barrier in _walked(program, table):
             mine = [(step, i, op.kernel, *access) for access in _accesses(op, n, blocks)]
             for s, j, kernel, buffer, writes, part in unmet:
                 for _, _, _, its_buffer, its_writes, its_part in mine:
                     if buffer == its_buffer and (writes or its_writes) and (s, j) != (step, i):
                         if any(_meet(part, its_part, team) for team in teams):
                             found.append((kernel, op.kernel, buffer))
-            unmet = [] if barrier else unmet + mine
+            unmet = unmet + mine
+            if arrival:
+                arrived = len(unmet)
+            if barrier:
+                unmet, arrived = unmet[arrived:], 0
     return sorted(set(found))
 
 

@@ -12,7 +12,7 @@ from test_onnx import NETWORKS as WRITTEN_TO_ONNX
 import nbbn
 from nbbn import inputs
 from nbbn.kernels import KERNELS
-from nbbn.kernels.executor import BARRIER, BLOCKS_SHIFT, GROUP_SHIFT
+from nbbn.kernels.executor import ARRIVAL, BARRIER, BLOCKS_SHIFT, GROUP_MASK, GROUP_SHIFT
 from nbbn.layers import LayerError
 from nbbn.losses import RECORDS
 from nbbn.network import computation
@@ -220,6 +220,42 @@ def test_no_barrier_can_be_left_out(name):
         assert races(program, changed), (i, str(program.operations[i]))
 
 
+@pytest.mark.parametrize("name", list(NETWORKS)[1::3])
+def test_no_thread_can_arrive_earlier(name):
+    """An operation sooner there is a race: others would read what is not yet written."""
+    program = program_of(name)
+    table, first = table_of(program), 0  # operation behind the last barrier
+    starts = [i for i in range(len(table)) if not (i and _goes_on(table, i))]
+    for i, word in enumerate(table[:, 1]):
+        if word & ARRIVAL:
+            before = max(start for start in starts if start <= i) - 1  # the end of a group or one
+            if before >= first:
+                changed = table.copy()
+                changed[i, 1] &= ~ARRIVAL
+                changed[before, 1] |= ARRIVAL
+                assert races(program, changed), (i, str(program.operations[i]))
+        if word & BARRIER:
+            first = i + 1
+
+
+def _goes_on(table, i):
+    """Whether a row is in a group that begins above it."""
+    for start in range(i):
+        size = int(table[start, 1]) >> GROUP_SHIFT & GROUP_MASK
+        if size > 1 and start < i < start + size:
+            return True
+    return False
+
+
+def test_threads_work_on_between_arrival_and_barrier():
+    """What updates parameters stands there: nobody waits for it."""
+    program = program_of("dense, norm behind")
+    barriers = program.barriers()
+    arrivals = program.arrivals(barriers)
+    assert sum(arrivals) == sum(barriers)
+    assert any(arrival and not barrier for arrival, barrier in zip(arrivals, barriers))
+
+
 def test_groups_that_run_across_barriers():
     """Within a group the executor looks at the last operation's barrier alone."""
     found = 0
@@ -228,7 +264,7 @@ def test_groups_that_run_across_barriers():
         program = program_of(name)
         table = table_of(program)
         by_image = [op.by_image() for op in program.operations]
-        table[:, 1] &= BARRIER
+        table[:, 1] &= BARRIER | ARRIVAL
         for first in [
             i for i, own in enumerate(by_image) if own and (i == 0 or not by_image[i - 1])
         ]:
@@ -251,8 +287,8 @@ def masked(program, mask, panels):
 
 
 def images(program, x, blocks):
-    sizes = {"pixel": 16, "pixels": 4, "panels": 1, "blocks": blocks}
-    program.add("image_norm_inference", x=buffer(x), state=buffer("state"), epsilon=1e-3, **sizes)
+    sizes = {"pixel": 16, "pixels": 4, "panels": 1, "blocks": blocks, "relu": 0}
+    program.add("norm_inference", x=buffer(x), state=buffer("state"), epsilon=1e-3, **sizes)
 
 
 def rows_of(program, x):
@@ -287,5 +323,5 @@ def test_accesses_that_meet(make):
     table = table_of(program)
     table[:, 1] = 0
     assert races(program, table)
-    table[:, 1] = BARRIER
+    table[:, 1] = BARRIER | ARRIVAL
     assert races(program, table) == []

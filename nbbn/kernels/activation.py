@@ -27,7 +27,7 @@ from nbbn.kernels.simd import (
     total,
     where_positive,
 )
-from nbbn.kernels.team import share, share_images, share_rows
+from nbbn.kernels.team import share, share_images, share_lines, share_rows
 
 # Names of those that have kernels in place on columns.
 BY_OUTPUT: list[str] = []
@@ -47,8 +47,9 @@ def _by_vector(function, slope, name: str = "") -> None:
     @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
     def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
-        first, end = share_images(rows, blocks, thread, threads)
-        for i in range(first * image, end * image, lanes(x)):
+        v = lanes(x)
+        first, end = share_lines(rows, image // v, blocks, thread, threads)
+        for i in range(first * v, end * v, v):
             store(y, i, function(x, load(x, i), *numbers))
 
     @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
@@ -231,8 +232,8 @@ def _by_number(function) -> None:
     @kernel(numbers=_numbers(function), inference=True, name=f"image_{name}")
     def forward(x: Read.IMAGES, y: Write.IMAGES, image, blocks, rows, thread, threads, *numbers):
         """`y = f(x)`; `y` may be `x`."""
-        first, end = share_images(rows, blocks, thread, threads)
-        for i in range(first * image, end * image):
+        first, end = share_lines(rows, image, blocks, thread, threads)
+        for i in range(first, end):
             y[i] = scalar(y, function(float(x[i]), 0.0, *numbers)[0])
 
     @kernel(numbers=_numbers(function), name=f"image_{name}_slope")
@@ -312,8 +313,8 @@ def softmax_forward(x: Write.ROWS, x_stride, units, panels, rows, thread, thread
 def channel_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, blocks, rows, thread,
                     threads):
     """`y = exp(x - max) / sum` over the channels of each pixel, in float64; `y` may be `x`."""
-    first, end = share_images(rows, blocks, thread, threads)
-    for r in range(first * pixels, end * pixels):
+    first, end = share_lines(rows, pixels, blocks, thread, threads)
+    for r in range(first, end):
         at = r * pixel
         peak = x[at]
         for c in range(1, channels):

@@ -2,17 +2,18 @@
 
 A kernel row is one run of `KERNEL_W * PIXEL` floats of the image: a convolution is the matrix tile
 with an outer loop over the kernel's rows, and no patch is ever copied. Kernels are panel-major,
-`[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`. Threads own whole images; gradients are
-summed by block of images and merged in block order.
+`[panels][KERNEL_H * KERNEL_W * PIXEL, padded][lanes]`. Threads own whole images, or in inference
+lines of them; gradients are summed by block of images and merged in block order.
 """
 
 from __future__ import annotations
 
 from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import fma, lanes, load, maximum, shift, splat, store, transpose
-from nbbn.kernels.team import share, share_images
+from nbbn.kernels.team import images_of, lines_within, share, share_images, share_lines
 from nbbn.kernels.tile import best_height, strips, strips_onto
 from nbbn.kernels.window import (
+    BORDERED_H,
     BORDERED_W,
     DILATION_H,
     DILATION_W,
@@ -33,26 +34,30 @@ from nbbn.kernels.window import (
     clear_border,
     lines_of,
     out_at,
+    pieces_of,
+    rows_of_pieces,
+    rows_read,
     runs_of,
 )
 
 
 @inline
-def _convolve(w, source, weights, weight_depth, bias, relu, z, panels):
-    """One bordered image."""
+def _convolve(w, source, weights, weight_depth, bias, relu, z, panels, parts, first, end):
+    """Some pieces of the lines of one bordered image."""
     v = lanes(source)
     row, panel = w[BORDERED_W] * w[PIXEL], weight_depth * v
-    (lines, pixels, line, step), (runs, run) = lines_of(w), runs_of(w)
-    out_line, height = pixels * w[OUT_PIXEL], best_height(pixels)
-    for i in range(lines):
-        at, out = shift(source, i * line), shift(z, i * out_line)
+    (_, pixels, line, step), (runs, run) = lines_of(w), runs_of(w)
+    for piece in range(first, end):
+        i, (j, stop) = piece // parts, share(pixels, piece % parts, parts)
+        at = shift(source, i * line + j * step)
+        out, count = shift(z, (i * pixels + j) * w[OUT_PIXEL]), stop - j
         if w[DILATION_W] == 1:
-            strips(height, at, step, 1, w[DILATION_H] * row, runs, run, weights, panel, v, run * v,
-                   bias, out, w[OUT_PIXEL], v, pixels, panels)
+            strips(best_height(count), at, step, 1, w[DILATION_H] * row, runs, run, weights, panel,
+                   v, run * v, bias, out, w[OUT_PIXEL], v, count, panels)
         else:
-            _convolve_by_cells(w, at, step, weights, panel, bias, out, pixels, panels)
+            _convolve_by_cells(w, at, step, weights, panel, bias, out, count, panels)
         if relu != 0:
-            rectify(out, out_line)
+            rectify(out, count * w[OUT_PIXEL])
 
 
 @inline
@@ -83,12 +88,19 @@ def _convolve_by_cells(w, at, step, weights, panel, bias, out, pixels, panels):
 def conv_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, weight_depth,
                  bias: Read.ALL, relu, z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks,
                  rows, thread, threads):
-    """`z = x * weights + bias` (cross-correlation) over own images, with `relu` clipped at 0."""
-    first, end = share_images(rows, blocks, thread, threads)
-    clear_border(window, scratch)
-    for n in range(first, end):
-        source = bordered(window, shift(x, n * x_image), scratch)
-        _convolve(window, source, weights, weight_depth, bias, relu, shift(z, n * z_image), panels)
+    """`z = x * weights + bias` (cross-correlation) of own lines, with `relu` clipped at 0."""
+    w = window
+    lines, down = lines_of(w)[0], w[OUT_W] == 1
+    parts = pieces_of(lines, blocks, threads)
+    pieces = lines * parts
+    first, end = share_lines(rows, pieces, blocks, thread, threads)
+    clear_border(w, scratch)
+    for n in range(*images_of(first, end, pieces)):
+        own, stop = lines_within(n, first, end, pieces)
+        top, bottom = rows_read(w, *rows_of_pieces(down, w[OUT_H], parts, own, stop))
+        source = bordered(w, shift(x, n * x_image), scratch, top, bottom)
+        _convolve(w, source, weights, weight_depth, bias, relu, shift(z, n * z_image), panels,
+                  parts, own, stop)
 
 
 @kernel(inference=True)
@@ -100,32 +112,42 @@ def conv_pool_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.AL
     For pools that do not overlap. A window's rows are computed into `strip` and leave it as maxima;
     what no window covers is never computed.
     """
-    first, end = share_images(rows, blocks, thread, threads)
-    clear_border(window, scratch)
-    for n in range(first, end):
-        source = bordered(window, shift(x, n * x_image), scratch)
-        _convolve_pooled(window, source, weights, weight_depth, bias, relu, pool,
-                         shift(y, n * y_image), panels, strip)
+    w = window
+    down = w[OUT_W] == 1
+    lines, tall = (pool[OUT_W], 1) if down else (pool[OUT_H], pool[KERNEL_H])
+    parts = pieces_of(lines, blocks, threads)
+    pieces = lines * parts
+    first, end = share_lines(rows, pieces, blocks, thread, threads)
+    clear_border(w, scratch)
+    for n in range(*images_of(first, end, pieces)):
+        own, stop = lines_within(n, first, end, pieces)
+        top, bottom = rows_of_pieces(down, pool[OUT_H], parts, own, stop)
+        top, bottom = rows_read(w, top * pool[KERNEL_H], bottom * pool[KERNEL_H])
+        source = bordered(w, shift(x, n * x_image), scratch, top, bottom)
+        _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, shift(y, n * y_image),
+                         panels, strip, parts, own, stop)
 
 
 @inline
-def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, panels, strip):
-    """One bordered image."""
+def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, panels, strip, parts,
+                     first, end):
+    """Some pieces of the pool's lines of one bordered image."""
     v = lanes(source)
     row, panel = w[BORDERED_W] * w[PIXEL], weight_depth * v
     tall, wide, floor = pool[KERNEL_H], pool[KERNEL_W], splat(y, 0.0)
-    out_lines, out_pixels = pool[OUT_H], pool[OUT_W]
+    out_pixels = pool[OUT_W]
     (_, _, line, step), (runs, run) = lines_of(w), runs_of(w)
     if w[OUT_W] == 1:
-        tall, wide, out_lines, out_pixels = wide, tall, out_pixels, out_lines
-    pixels = out_pixels * wide
-    strip_line, height = pixels * w[OUT_PIXEL], best_height(pixels)
-    for i in range(out_lines):
+        tall, wide, out_pixels = wide, tall, pool[OUT_H]
+    for piece in range(first, end):
+        i, (start, stop) = piece // parts, share(out_pixels, piece % parts, parts)
+        pixels = (stop - start) * wide
+        strip_line = pixels * w[OUT_PIXEL]
         for k in range(tall):
-            at = shift(source, (i * tall + k) * line)
-            strips(height, at, step, 1, w[DILATION_H] * row, runs, run, weights, panel, v, run * v,
-                   bias, shift(strip, k * strip_line), w[OUT_PIXEL], v, pixels, panels)
-        for j in range(out_pixels):
+            at = shift(source, (i * tall + k) * line + start * wide * step)
+            strips(best_height(pixels), at, step, 1, w[DILATION_H] * row, runs, run, weights, panel,
+                   v, run * v, bias, shift(strip, k * strip_line), w[OUT_PIXEL], v, pixels, panels)
+        for j in range(stop - start):
             for p in range(panels):
                 at = j * wide * w[OUT_PIXEL] + p * v
                 best = load(strip, at)
@@ -134,7 +156,7 @@ def _convolve_pooled(w, source, weights, weight_depth, bias, relu, pool, y, pane
                         best = maximum(best, load(strip, k * strip_line + m * w[OUT_PIXEL] + at))
                 if relu != 0:
                     best = maximum(best, floor)
-                store(y, (i * out_pixels + j) * pool[OUT_PIXEL] + p * v, best)
+                store(y, (i * out_pixels + start + j) * pool[OUT_PIXEL] + p * v, best)
 
 
 @inline
@@ -167,7 +189,7 @@ def conv_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_
         clear(sum_out, size)
         first, end = share(rows, block, blocks)
         for n in range(first, end):
-            source = bordered(window, shift(x, n * x_image), scratch)
+            source = bordered(window, shift(x, n * x_image), scratch, 0, window[BORDERED_H])
             _add_gradient(window, source, shift(dz, n * dz_image), sum_out, weight_depth, panels)
 
 
@@ -225,11 +247,11 @@ def _add_input_gradient(w, dz, weights, weight_depth, dx, panels):
 
 
 @inline
-def _depthwise(w, source, weights, bias, z, panels):
-    """One bordered image, channel by channel."""
+def _depthwise(w, source, weights, bias, z, panels, first, end):
+    """Some rows of one bordered image, channel by channel."""
     v = lanes(source)
     pixel, row = w[PIXEL], w[BORDERED_W] * w[PIXEL]
-    for i in range(w[OUT_H]):
+    for i in range(first, end):
         for j in range(w[OUT_W]):
             at = shift(source, i * w[STRIDE_H] * row + j * w[STRIDE_W] * pixel)
             out = shift(z, (i * w[OUT_W] + j) * w[OUT_PIXEL])
@@ -247,12 +269,14 @@ def _depthwise(w, source, weights, bias, z, panels):
 def depthwise_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, bias: Read.ALL,
                       z: Write.IMAGES, z_image, panels, scratch: Write.ALL, blocks, rows, thread,
                       threads):
-    """`z[c] = x[c] * weights[c] + bias[c]` over own images; weights `[cell][panel][lanes]`."""
-    first, end = share_images(rows, blocks, thread, threads)
-    clear_border(window, scratch)
-    for n in range(first, end):
-        source = bordered(window, shift(x, n * x_image), scratch)
-        _depthwise(window, source, weights, bias, shift(z, n * z_image), panels)
+    """`z[c] = x[c] * weights[c] + bias[c]` of own lines; weights `[cell][panel][lanes]`."""
+    w = window
+    first, end = share_lines(rows, w[OUT_H], blocks, thread, threads)
+    clear_border(w, scratch)
+    for n in range(*images_of(first, end, w[OUT_H])):
+        own, stop = lines_within(n, first, end, w[OUT_H])
+        source = bordered(w, shift(x, n * x_image), scratch, *rows_read(w, own, stop))
+        _depthwise(w, source, weights, bias, shift(z, n * z_image), panels, own, stop)
 
 
 @kernel
@@ -271,7 +295,8 @@ def depthwise_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES
         clear(sum_out, size)
         first, end = share(rows, block, blocks)
         for n in range(first, end):
-            source, grad = bordered(w, shift(x, n * x_image), scratch), shift(dz, n * dz_image)
+            source = bordered(w, shift(x, n * x_image), scratch, 0, w[BORDERED_H])
+            grad = shift(dz, n * dz_image)
             for cell in range(cells):
                 k, m = cell // w[KERNEL_W], cell % w[KERNEL_W]
                 at = shift(source, k * w[DILATION_H] * row + m * w[DILATION_W] * pixel)

@@ -3,7 +3,8 @@
 The only parallel code there is.
 `run_team` walks a training program: all threads call each kernel, each for its own part, with a
 barrier where the program says so. `run_blocks` walks an inference program: each thread takes the
-next block of rows and runs all layers on it.
+next block of rows and runs all layers on it; `run_together` walks it on one block of few rows, all
+threads on each operation.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numba import int64, njit, prange
 from nbbn.kernels.cache import kernel_cache
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
 from nbbn.kernels.simd import atomic_add, call_kernel, pointer_to
-from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join, share
+from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, arrive, atomic_load, join, share, wait
 
 # Columns of the step table: rows, first row, step of the running statistics; rate, shrink and mass
 # (a float64's bits); rows of the whole batch, which other processes may have too. They go into the
@@ -24,12 +25,13 @@ from nbbn.kernels.team import LINE, SIZE, TEAM_BYTES, atomic_load, barrier, join
 STEP_WORDS = BASES - 2
 CONTEXT_BYTES = 8 * CONTEXT_WORDS
 # Segments by number (program.Segment) that the functions below bind.
-PARAMS, WORK, X, Y, OUT, GAMMA, BETA = 0, 1, 2, 3, 7, 8, 9
+PARAMS, WORK, X, Y, OUT, GAMMA, BETA, PRIVATE = 0, 1, 2, 3, 7, 8, 9, 10
 
 
-# What stands in a row behind the kernel's address: whether a barrier follows, and, in the first row
-# of a group of operations that go image by image, their number and that of the blocks of images.
-BARRIER, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 8, 0xFFFF, 32
+# What stands in a row behind the kernel's address: whether a barrier follows (threads wait here for
+# each other) and whether they arrive at the next one here; and, in the first row of a group of
+# operations that go image by image, their number and that of the blocks of images.
+BARRIER, ARRIVAL, GROUP_SHIFT, GROUP_MASK, BLOCKS_SHIFT = 1, 2, 8, 0xFFFF, 32
 
 
 class _Lazy:
@@ -39,11 +41,15 @@ class _Lazy:
         self._function, self._options, self._call = function, options, None
 
     def __call__(self, *args):
+        return self.ready()(*args)
+
+    def ready(self):
+        """The dispatcher itself, for calls that count nanoseconds."""
         if self._call is None:
             dispatcher = njit(nogil=True, **OPTIONS, **self._options)(self._function)
             dispatcher._cache = kernel_cache(self._function)
             self._call = dispatcher
-        return self._call(*args)
+        return self._call
 
 
 @inline
@@ -59,8 +65,10 @@ def walk(program, operations, width, context, team, threads, passed):
             words = pointer_to(row, int64)
         else:
             call_kernel(words[0], words, pointer_to(context, int64))
+        if words[1] & ARRIVAL != 0:
+            passed = arrive(team, threads, passed)
         if words[1] & BARRIER != 0:
-            passed = barrier(team, threads, passed)
+            wait(team, threads, passed)
         row += 8 * width
     return passed
 
@@ -120,6 +128,16 @@ def address(array):
     return int64(array.ctypes.data)
 
 
+# Behind what every Python object begins with NumPy's arrays hold the address of their numbers.
+DATA = object.__basicsize__
+
+
+@inline
+def data_of(array):
+    """Address of the numbers of the NumPy array of an `id` (`PyArrayObject`, ndarraytypes.h)."""
+    return pointer_to(array + DATA, int64)[0]
+
+
 @inline
 def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work,
                     block, context, counter):
@@ -137,49 +155,91 @@ def run_some_blocks(program, operations, width, params, x, x_stride, out, out_st
 
 
 @inline
-def room(bytes_needed, copies):
-    """Memory for some pieces, the address of the first, on a cache line, and their distance."""
-    piece = (bytes_needed + LINE - 1) // LINE * LINE
-    memory = np.empty(piece * copies + LINE, np.uint8)
+def room(zeros, bytes_needed, copies=1):
+    """Memory that begins with some bytes of 0, and pieces behind them; address of the zeros, of the
+    first piece, both on a cache line, and the pieces' distance.
+    """
+    head, piece = whole_lines(zeros), whole_lines(bytes_needed)
+    memory = np.empty(head + piece * copies + LINE, np.uint8)
     start = address(memory)
-    return memory, start + -start % LINE, piece
+    start += -start % LINE
+    words = pointer_to(start, int64)
+    for i in range(head // 8):
+        words[i] = 0
+    return memory, start, start + head, piece
 
 
 @inline
-def keep(memory, counter):
-    """Use both arrays, which Numba frees after their last use: an address is none, nor `size`."""
+def whole_lines(size):
+    """Bytes rounded up to whole cache lines."""
+    return (size + LINE - 1) // LINE * LINE
+
+
+@inline
+def keep(memory):
+    """Use an array, which Numba frees after its last use: an address is none, nor is `size`."""
     memory[0] = 0
-    counter[0] = 0
 
 
-# Within `prange` stand integers alone: every array that a parallel loop captures costs 1 us a call.
+@inline
+def put(words, at, value):
+    """One word; in a function, since Numba takes what a parallel one writes to a pointer for dead.
+    """
+    pointer_to(words, int64)[at] = value
+
+
+# Within `prange` stand integers alone: every array that a parallel loop captures costs 1 us a call,
+# and so does every array that is filled outside of a function: Numba makes a parallel loop of it.
+
+
+# All arguments are integers, too: to look at an array takes Numba as long as a small kernel does.
+# Arrays come by their `id`, C-contiguous and aligned, and whoever calls holds them meanwhile.
 
 
 @functools.partial(_Lazy, parallel=True)
-def run_blocks(table, params, x, out, work_bytes, block, threads):
-    memory, work, piece = room(work_bytes + CONTEXT_BYTES, threads)
-    counter = np.zeros(1, np.int64)
-    program, operations, width = address(table), table.shape[0], table.shape[1]
-    base, rows, ticket = address(params), x.shape[0], address(counter)
-    source, x_stride, target, out_stride = address(x), x.strides[0], address(out), out.strides[0]
+def run_blocks(table, operations, width, params, x, x_stride, out, out_stride, rows, work_bytes,
+               block, threads):
+    memory, counter, work, piece = room(LINE, work_bytes + CONTEXT_BYTES, threads)
+    program, base = data_of(table), data_of(params)
+    source, target = data_of(x), data_of(out)
     for t in prange(threads):
         context = work + int64(t) * piece
         run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride,
-                        rows, context + CONTEXT_BYTES, block, context, ticket)
-    keep(memory, counter)
+                        rows, context + CONTEXT_BYTES, block, context, counter)
+    keep(memory)
 
 
 @_Lazy
-def run_blocks_alone(table, params, x, out, work_bytes, block):
-    memory, context, _ = room(work_bytes + CONTEXT_BYTES, 1)
-    counter = np.zeros(1, np.int64)
-    run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x),
-                    x.strides[0], address(out), out.strides[0], x.shape[0], context + CONTEXT_BYTES,
-                    block, context, address(counter))
-    keep(memory, counter)
+def run_blocks_alone(table, operations, width, params, x, x_stride, out, out_stride, rows,
+                     work_bytes, block):
+    memory, counter, context, _ = room(LINE, work_bytes + CONTEXT_BYTES)
+    run_some_blocks(data_of(table), operations, width, data_of(params), data_of(x), x_stride,
+                    data_of(out), out_stride, rows, context + CONTEXT_BYTES, block, context,
+                    counter)
+    keep(memory)
 
 
-# On rows of stored elements, whose arrays the contexts name beforehand; all arguments are integers.
+@functools.partial(_Lazy, parallel=True)
+def run_together(table, operations, width, params, x, out, rows, work_bytes, threads):
+    """One block of rows: all threads on each operation, each with as much memory of its own."""
+    memory, team, contexts, piece = room(TEAM_BYTES + LINE, work_bytes + CONTEXT_BYTES, threads + 1)
+    steps, work = team + TEAM_BYTES, contexts + threads * CONTEXT_BYTES
+    put(steps, 0, rows)
+    program, base = data_of(table), data_of(params)
+    source, target = data_of(x), data_of(out)
+    for t in range(threads):
+        context = contexts + t * CONTEXT_BYTES
+        bind(context, source, source, target, base, base, base, work)
+        put(context, BASES + PRIVATE, work + (t + 1) * (piece - CONTEXT_BYTES))
+    for _ in prange(threads):
+        me = join(team, threads)
+        if me >= 0:
+            run_member(program, operations, width, steps, 1, contexts, team, me,
+                       atomic_load(team + SIZE))
+    keep(memory)
+
+
+# On rows of stored elements, whose arrays the contexts name beforehand; by addresses alone.
 
 
 @functools.partial(_Lazy, parallel=True)
@@ -208,30 +268,25 @@ def bind(context, x, y, out, gamma, beta, state, work):
 
 
 @functools.partial(_Lazy, parallel=True)
-def run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
-    memory, team, _ = room(TEAM_BYTES + LINE + threads * CONTEXT_BYTES + work_bytes, 1)
-    memory[: TEAM_BYTES + 2 * LINE] = 0
-    steps = team + TEAM_BYTES
-    contexts = steps + LINE
+def run_call(table, operations, width, x, y, out, gamma, beta, state, work_bytes, threads):
+    memory, team, contexts, _ = room(TEAM_BYTES + LINE, threads * CONTEXT_BYTES + work_bytes)
+    program, steps = data_of(table), team + TEAM_BYTES
     work = contexts + threads * CONTEXT_BYTES
-    program, operations, width = address(table), table.shape[0], table.shape[1]
     for t in range(threads):
-        bind(contexts + t * CONTEXT_BYTES, address(x), address(y), address(out), address(gamma),
-             address(beta), address(state), work)
+        bind(contexts + t * CONTEXT_BYTES, data_of(x), data_of(y), data_of(out), data_of(gamma),
+             data_of(beta), data_of(state), work)
     for _ in prange(threads):
         me = join(team, threads)
         if me >= 0:
             run_member(program, operations, width, steps, 1, contexts, team, me,
                        atomic_load(team + SIZE))
-    keep(memory, memory)
+    keep(memory)
 
 
 @_Lazy
-def run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
-    memory, steps, _ = room(LINE + CONTEXT_BYTES + work_bytes, 1)
-    memory[: 2 * LINE] = 0
-    context = steps + LINE
-    bind(context, address(x), address(y), address(out), address(gamma), address(beta),
-         address(state), context + CONTEXT_BYTES)
-    run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
-    keep(memory, memory)
+def run_call_alone(table, operations, width, x, y, out, gamma, beta, state, work_bytes):
+    memory, steps, context, _ = room(LINE, CONTEXT_BYTES + work_bytes)
+    bind(context, data_of(x), data_of(y), data_of(out), data_of(gamma), data_of(beta),
+         data_of(state), context + CONTEXT_BYTES)
+    run_member(data_of(table), operations, width, steps, 1, context, 0, 0, 1)
+    keep(memory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nbbn.kernels.registry import INDICES, Read, Write, kernel
 from nbbn.kernels.simd import scalar, shift
 from nbbn.kernels.team import share_images
-from nbbn.kernels.window import bordered, clear_border
+from nbbn.kernels.window import BORDERED_H, bordered, clear_border
 
 
 @kernel(inference=True)
@@ -73,7 +73,7 @@ def pad_images(x: Read.IMAGES, x_image, window: INDICES, y: Write.IMAGES, y_imag
     for n in range(first, end):
         target = shift(y, n * y_image)
         clear_border(window, target)
-        bordered(window, shift(x, n * x_image), target)
+        bordered(window, shift(x, n * x_image), target, 0, window[BORDERED_H])
 
 
 @kernel(inference=True)

@@ -1,6 +1,6 @@
 """Pooling of images: maximum and average over windows, and their gradients.
 
-Padding takes no part; threads own whole images.
+Padding takes no part; threads own whole images, or in inference lines of them.
 A global pool is one window as large as the image. The gradient of a maximum goes to the first one
 of its window, row by row.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, maximum, shift, splat, store, where_positive
-from nbbn.kernels.team import share_images
+from nbbn.kernels.team import images_of, lines_within, share_images, share_lines
 from nbbn.kernels.window import HEIGHT, OUT_H, OUT_W, clear, columns_of, out_at, pixel_at, rows_of
 
 
@@ -29,10 +29,10 @@ def max_pool_forward(x: Read.IMAGES, x_image, window: INDICES, y: Write.IMAGES, 
                      blocks, rows, thread, threads):
     """`y = max of each window`."""
     w, v = window, lanes(x)
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
+    first, end = share_lines(rows, w[OUT_H], blocks, thread, threads)
+    for n in range(*images_of(first, end, w[OUT_H])):
         source, target = shift(x, n * x_image), shift(y, n * y_image)
-        for i in range(w[OUT_H]):
+        for i in range(*lines_within(n, first, end, w[OUT_H])):
             for j in range(w[OUT_W]):
                 for panel in range(panels):
                     at = panel * v
@@ -70,10 +70,10 @@ def average_pool_forward(x: Read.IMAGES, x_image, window: INDICES, y: Write.IMAG
                          blocks, rows, thread, threads):
     """`y = mean of each window's cells within the image`."""
     w, v = window, lanes(x)
-    first, end = share_images(rows, blocks, thread, threads)
-    for n in range(first, end):
+    first, end = share_lines(rows, w[OUT_H], blocks, thread, threads)
+    for n in range(*images_of(first, end, w[OUT_H])):
         source, target = shift(x, n * x_image), shift(y, n * y_image)
-        for i in range(w[OUT_H]):
+        for i in range(*lines_within(n, first, end, w[OUT_H])):
             top, bottom = rows_of(w, i)
             for j in range(w[OUT_W]):
                 left, right = columns_of(w, j)

@@ -6,7 +6,7 @@ and how many of these a barrier has let pass.
 
 from __future__ import annotations
 
-from nbbn.kernels.registry import inline
+from nbbn.kernels.registry import inline, kernel
 from nbbn.kernels.simd import atomic_add, atomic_load, atomic_store, pause, yield_core
 
 LINE = 64  # bytes of a cache line
@@ -51,20 +51,35 @@ def wait_a_little(spins):
     return spins + 1
 
 
+# A barrier in two parts: a thread says that it has come where others need what it has done, and
+# waits for them only where it needs what they have done. In between it works on.
+
+
 @inline
-def barrier(team, threads, passed):
-    """Wait until every thread is here; return the count to hand in next time (0 at first)."""
+def arrive(team, threads, passed):
+    """Tell the others; return the count to wait for, and to hand in next time (0 at first)."""
     passed += threads
     if threads > 1:
-        arrived, gate = atomic_add(team + WAITING, 1) + 1, team + WAITING
-        if threads > 2:  # those who wait would keep the counter's line from those to come
-            gate = team + PASSED
-            if arrived == passed:
-                atomic_store(gate, passed)
+        arrived = atomic_add(team + WAITING, 1) + 1
+        if threads > 2 and arrived == passed:
+            atomic_store(team + PASSED, passed)
+    return passed
+
+
+@inline
+def wait(team, threads, passed):
+    """Wait until every thread has arrived."""
+    if threads > 1:
+        # Many who wait at the counter would keep its line from those to come.
+        gate = team + (PASSED if threads > 2 else WAITING)
         spins = 0
         while atomic_load(gate) < passed:
             spins = wait_a_little(spins)
-    return passed
+
+
+@kernel
+def meet(thread):
+    """Nothing, for threads that only meet."""
 
 
 @inline
@@ -107,8 +122,36 @@ def share_grid(columns, parts, thread, threads):
     return min(first, columns), min(end, columns)
 
 
+# In the place of a number of blocks: threads share images, and where they can the lines of each.
+BY_LINES = 0
+
+
 @inline
 def share_images(images, blocks, thread, threads):
     """First and last-plus-one of a thread's images: whole blocks, as many for any team."""
+    if blocks == BY_LINES:
+        return share(images, thread, threads)
     first, end = share(blocks, thread, threads)
     return images * first // blocks, images * end // blocks
+
+
+@inline
+def share_lines(images, lines, blocks, thread, threads):
+    """First and last-plus-one of a thread's lines, counted over all images."""
+    if blocks == BY_LINES:
+        return share(images * lines, thread, threads)
+    first, end = share_images(images, blocks, thread, threads)
+    return first * lines, end * lines
+
+
+@inline
+def images_of(first, end, lines):
+    """First and last-plus-one of the images that lines, counted over all, are of."""
+    return first // lines, (end + lines - 1) // lines
+
+
+@inline
+def lines_within(image, first, end, lines):
+    """Which lines of an image are among those from `first` to `end`, counted over all."""
+    start = image * lines
+    return max(first - start, 0), min(end - start, lines)

@@ -23,12 +23,11 @@ from nbbn.kernels.simd import (
 HEIGHT = 8 if REGISTERS == 32 else 6
 # Columns of `x` whose gradients are summed at once, against two panels: they divide a vector.
 UPDATE_HEIGHT = 8 if VECTOR_BYTES == 64 else 4
-# Panels of a one-row tile: as many accumulators as hide the latency of an FMA.
-WIDTH = 8
 
 
 def _columns(height: int, width: int):
-    """A strip of `height` rows against `panels` panels: tiles of `width`, then single ones."""
+    """A strip of `height` rows against `panels` panels: tiles of `width`, then of half of it."""
+    rest = _columns(height, width // 2) if width > 1 else None
     @inline
     def columns(a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, bias, c, c_row, panels,
                 floor):
@@ -39,15 +38,14 @@ def _columns(height: int, width: int):
             multiply_tile(height, width, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step,
                           depth * b_step, start, cp, c_row, v, floor)
             p += width
-        while p < panels:
-            bp, start, cp = shift(b, p * b_panel), shift(bias, p * v), shift(c, p * v)
-            multiply_tile(height, 1, a, a_row, a_step, a_run, runs, depth, bp, b_panel, b_step,
-                          depth * b_step, start, cp, c_row, v, floor)
-            p += 1
+        if rest is not None and p < panels:
+            rest(a, a_row, a_step, a_run, runs, depth, shift(b, p * b_panel), b_panel, b_step,
+                 shift(bias, p * v), shift(c, p * v), c_row, panels - p, floor)
     return columns
 
 
-_main, _half, _single = _columns(HEIGHT, 2), _columns(4, 2), _columns(1, WIDTH)
+# A single row is taken against eight panels: as many sums as hide the latency of an FMA.
+_main, _half, _single = _columns(HEIGHT, 2), _columns(4, 2), _columns(1, 8)
 
 
 @inline

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from nbbn.kernels.registry import inline
 from nbbn.kernels.simd import scalar, shift
+from nbbn.kernels.team import BY_LINES
 
 # What a window's words mean.
 (
@@ -31,6 +32,22 @@ def lines_of(w):
     if w[OUT_W] == 1:
         return 1, w[OUT_H], right, down
     return w[OUT_H], w[OUT_W], down, right
+
+
+@inline
+def pieces_of(lines, blocks, threads):
+    """Into how many parts the pixels of a line are cut: threads without a line of their own share
+    one.
+    """
+    return (threads + lines - 1) // lines if blocks == BY_LINES else 1
+
+
+@inline
+def rows_of_pieces(down, height, parts, first, end):
+    """First and last-plus-one row of an output of `height` rows that pieces of its lines are in."""
+    if down:
+        return height * first // parts, height * end // parts
+    return first // parts, (end + parts - 1) // parts
 
 
 @inline
@@ -93,8 +110,18 @@ def clear_border(w, scratch):
 
 
 @inline
-def bordered(w, image, scratch):
-    """The image as the window reads it: itself, or its copy in `scratch`, whose zeros stay."""
+def rows_read(w, first, end):
+    """First and last-plus-one row of the bordered image that some rows of the output read."""
+    span = (w[KERNEL_H] - 1) * w[DILATION_H] + 1
+    return first * w[STRIDE_H], (end - 1) * w[STRIDE_H] + span
+
+
+@inline
+def bordered(w, image, scratch, top, bottom):
+    """The image as the window reads it: itself, or its copy in `scratch`, whose zeros stay.
+
+    Of the copy rows `top` to `bottom` are made.
+    """
     if w[DIRECT] != 0:
         return image
     pixel, width = w[PIXEL], w[BORDERED_W]
@@ -102,7 +129,7 @@ def bordered(w, image, scratch):
     count = min(w[WIDTH], width - w[LEFT]) - first
     for i in range(w[HEIGHT]):
         row = w[TOP] + i * w[SPREAD_H]
-        if 0 <= row < w[BORDERED_H]:
+        if top <= row < bottom:
             source = shift(image, (i * w[WIDTH]) * pixel)
             target = shift(scratch, (row * width + w[LEFT]) * pixel)
             if w[SPREAD_W] == 1:

@@ -6,16 +6,21 @@ All of it in one thread, rows to answers.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from nbbn import operations as op
+from nbbn.kernels import KERNELS
+from nbbn.kernels.registry import Write
+from nbbn.kernels.team import BY_LINES
 from nbbn.operations import Computation, Operation
 from nbbn.program.forward import SHARED, Forward
 from nbbn.program.fusion import Node, fuse
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.parameters import Parameters
-from nbbn.program.program import Buffer, Segment
+from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.sparse import reads_stored_elements, sparse_input
 from nbbn.program.tensors import Tensor
 
@@ -27,15 +32,8 @@ BLOCK_NUMBERS = 1 << 17
 
 def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     """Normalise with the running statistics, in place."""
-    images, relu = len(x.shape) > 1, "_relu" if node.relu else ""
-    common = {
-        "x": x, "state": low.state(node), "panels": low.panels(x.channels),
-        "epsilon": node.operation.epsilon,
-    }
-    if images:
-        low.add(f"image_norm{relu}_inference", pixel=x.pixel, pixels=x.pixels, **common)
-    else:
-        low.add(f"norm{relu}_inference", y=x, **common)
+    low.add("norm_inference", x=x.buffer, pixel=x.pixel, pixels=x.pixels, state=low.state(node),
+            relu=int(node.relu), panels=low.panels(x.channels), epsilon=node.operation.epsilon)
     return Result(x, x)
 
 
@@ -90,6 +88,23 @@ class InferenceProgram:
         if not self.may_be_sparse:
             return None
         return InferenceProgram(self._computation, self.program.dtype, self.parameters, sparse=True)
+
+    def together(self) -> Program:
+        """The same on a block whose rows all threads share, operation by operation.
+
+        They share the lines of images and the columns of dense layers. What a thread writes for
+        itself alone stands where it stood, in memory of its own.
+        """
+        operations = []
+        for call in self.program.operations:
+            own: dict[str, Any] = {}
+            for name, access in KERNELS[call.kernel].buffers().items():
+                if access == Write.ALL:
+                    own[name] = replace(call.operands[name], segment=Segment.PRIVATE)
+            if "blocks" in call.operands:
+                own["blocks"] = BY_LINES
+            operations.append(replace(call, operands=call.operands | own))
+        return Program(self.program.dtype, operations, self.program.sizes, in_step=True)
 
     def _input(self, low: Lowering) -> Tensor:
         """The caller's rows: dense layers and convolutions read them where they are."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.kernels import KERNELS
-from nbbn.kernels.executor import BLOCKS_SHIFT, GROUP_SHIFT
+from nbbn.kernels.executor import ARRIVAL, BARRIER, BLOCKS_SHIFT, GROUP_SHIFT
 from nbbn.kernels.registry import OPERANDS, SEGMENT_SHIFT, Access, Real
 from nbbn.kernels.team import BY_ROWS, ROW_GROUP
 from nbbn.program.layout import ALIGNMENT
@@ -151,6 +151,8 @@ class Program:
         What `nbbn.program.splits` has made of the program, once it is whole.
     tag : str
         Joins the names of new buffers, which tell barriers apart.
+    in_step : bool
+        Whether all threads meet after every operation, as they must where buffers share memory.
     """
 
     dtype: np.dtype
@@ -159,6 +161,7 @@ class Program:
     shared: dict[Buffer, Buffer] = field(default_factory=dict, repr=False)
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
     tag: str = ""
+    in_step: bool = False
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,
@@ -222,7 +225,7 @@ class Program:
 
         `repeats` for steps that follow each other without end.
         """
-        due = [False] * len(self.operations)
+        due = [self.in_step] * len(self.operations)
         unmet: list[tuple[int, _Access]] = []
         # The second step sees what the first one's end leaves for the next one's beginning.
         for step in range(2 if repeats else 1):
@@ -235,6 +238,39 @@ class Program:
                 if due[i]:
                     unmet = []
         return due
+
+    def arrivals(self, barriers: list[bool]) -> list[bool]:
+        """After which operations threads arrive at the barrier that comes next.
+
+        As soon as all is done that others read or write behind it. What a thread does between its
+        arrival and the barrier nobody waits for.
+        """
+        count = len(self.operations)
+        due, waits = [False] * count, [i for i, barrier in enumerate(barriers) if barrier]
+        accesses = [list(op.accesses()) for op in self.operations]
+        groups = self.groups(barriers)
+        for k, wait in enumerate(waits):
+            after = waits[k + 1] if k + 1 < len(waits) else waits[0] + count
+            first = waits[k - 1] + 1 if k > 0 else 0
+            # Of the last step's end, too, which has no barrier behind it.
+            before = range(waits[k - 1] + 1 - (0 if k > 0 else count), wait + 1)
+            arrival = max((i for i in before for j in range(wait + 1, after + 1)
+                           if self._conflict(accesses, i, j)), default=first)
+            arrival = wait if self.in_step else max(arrival, first)
+            while arrival < wait and groups[arrival + 1] == 0:  # a group is done as a whole
+                arrival += 1
+            due[arrival] = True
+        return due
+
+    def _conflict(self, accesses: list[list[_Access]], i: int, j: int) -> bool:
+        """Whether operation `j` may only begin when all threads are through with `i`.
+
+        Those of the step before have numbers below 0, those of the next one follow on.
+        """
+        count = len(accesses)
+        same = i // count == j // count
+        return any(_conflict(a, b, same_step=same)
+                   for a in accesses[i % count] for b in accesses[j % count])
 
     def groups(self, barriers: list[bool]) -> list[int]:
         """For each operation how many, from it on, can go block by block; 0 within such a run."""
@@ -271,12 +307,14 @@ class Program:
         width = OPERANDS + max(len(op.operands) for op in self.operations)
         table = np.zeros((len(self.operations), width), np.int64)
         barriers = self.barriers(repeats=repeats)
-        for row, op, barrier, group in zip(table, self.operations, barriers, self.groups(barriers)):
+        marks = zip(barriers, self.arrivals(barriers), self.groups(barriers))
+        for row, op, (barrier, arrival, group) in zip(table, self.operations, marks):
             kernel = KERNELS[op.kernel]
             reads_x = any(
                 isinstance(b, Buffer) and b.segment == Segment.X for b in op.operands.values()
             )
-            row[0], row[1] = kernel.address(self.dtype, source if reads_x else None), barrier
+            row[0] = kernel.address(self.dtype, source if reads_x else None)
+            row[1] = barrier * BARRIER | arrival * ARRIVAL
             if group > 1 and op.operands["blocks"] > 1:
                 row[1] |= group << GROUP_SHIFT | op.operands["blocks"] << BLOCKS_SHIFT
             for k, (name, value) in enumerate(op.operands.items()):
@@ -289,9 +327,11 @@ class Program:
         return table
 
     def __str__(self) -> str:
-        lines = []
-        for op, barrier in zip(self.operations, self.barriers()):
+        lines, barriers = [], self.barriers()
+        for op, barrier, arrival in zip(self.operations, barriers, self.arrivals(barriers)):
             lines.append(str(op))
+            if arrival and not barrier:
+                lines.append("-> arrived")
             if barrier:
                 lines.append("--")
         return "\n".join(lines)

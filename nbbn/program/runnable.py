@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 
@@ -15,6 +16,7 @@ from nbbn.kernels.team import TEAM_BYTES
 from nbbn.program.costs import step_seconds
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import aligned_bytes
+from nbbn.program.measured import machine
 from nbbn.program.program import ALIGNMENT, Program, Segment
 from nbbn.program.splits import split
 from nbbn.sparse_rows import SparseRows
@@ -84,7 +86,7 @@ class TrainingRun:
     def table(self, threads: int) -> np.ndarray:
         """The program as the executor reads it on a team of threads."""
         if threads not in self._tables:
-            program = split(self._program, self._rows, threads)
+            program = split(self._program, self._rows, threads, machine(threads))
             self._tables[threads] = program.table(self._source)
         return self._tables[threads]
 
@@ -99,12 +101,15 @@ class TrainingRun:
 
     def _predicted(self, threads: int) -> float:
         """Seconds of a step, as far as the costs tell."""
-        program = split(self._program, self._rows, threads)
-        return step_seconds(program, self._rows, threads)
+        here = machine(threads)
+        program = split(self._program, self._rows, threads, here)
+        return step_seconds(program, self._rows, threads, here)
 
 
 # Below so many multiply-adds a second thread costs more than it brings (about 10 us of work).
 _WORTH_A_TEAM = 1 << 20
+# Rows that are multiplied at once, and how uneven shares of whole rows may be, busiest over mean.
+_TILE, _UNEVEN = 8, 1.15
 # Rows of another dtype or layout that are converted at a time.
 _CONVERTED_ROWS = 4096
 
@@ -138,7 +143,7 @@ class InferenceRun:
         if x.ndim != 2:
             x = x.reshape(rows, math.prod(x.shape[1:]))
         out = np.empty((rows, self.outputs), self.dtype)
-        if x.dtype == self.dtype and x.flags.carray:
+        if x.dtype == self.dtype and x.flags.c_contiguous and x.flags.aligned:
             self._fill(x, out)
             return out
         for first in range(0, rows, _CONVERTED_ROWS):
@@ -155,28 +160,59 @@ class InferenceRun:
                                *(self.run(part) for part in x.dense_parts())])
 
     def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Outputs into `out`; both of the program's dtype.
-
-        C-contiguous, aligned and writeable, or Numba would compile anew.
-        """
-        rows = len(x)
-        threads = 1
-        if rows * self._work_per_row > _WORTH_A_TEAM:
-            threads = runtime.usable_threads(min(runtime.get_num_threads(), rows))
+        """Outputs into `out`; both of the program's dtype, C-contiguous and aligned."""
+        rows, threads = len(x), 1
+        work = rows * self._work_per_row
+        if work > _WORTH_A_TEAM:
+            threads = min(runtime.get_num_threads(), -(-work // _WORTH_A_TEAM))
+            threads = runtime.usable_threads(threads)
         if threads == 1:
-            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            self._fill_alone(x, out)
             return
-        began, team = time.perf_counter(), self._choice.next(rows)
-        if team:
-            block = -(-rows // threads)
-            if self.in_tiles:
-                # Two blocks a thread at least, so that all finish together, in whole tiles.
-                block = max(8, -(-rows // (2 * threads)) // 8 * 8)
-            call = (self.table, self.params, x, out, self._work, min(self.block, block))
-            team = runtime.run_if_free(threads, executor.run_blocks, *call)
+        began = time.perf_counter()
+        team = self._choice.next(rows) and self._fill_on_team(x, out, threads)
         if not team:
-            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            self._fill_alone(x, out)
         self._choice.note(rows, team, time.perf_counter() - began)
+
+    def _fill_alone(self, x: np.ndarray, out: np.ndarray) -> None:
+        executor.run_blocks_alone(*self._arrays(self.table), id(x), x.strides[0], id(out),
+                                  out.strides[0], len(x), self._work, self.block)
+
+    def _arrays(self, table: np.ndarray) -> tuple[int, ...]:
+        """The first arguments of the executor."""
+        return id(table), *table.shape, id(self.params)
+
+    def _fill_on_team(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
+        """`_fill` on several threads; whether they were free."""
+        rows = len(x)
+        if self._shares_rows(rows, threads):
+            return self._fill_together(x, out, threads)
+        block = -(-rows // threads)
+        if self.in_tiles:
+            # Two blocks a thread at least, so that all finish together, in whole tiles.
+            block = max(_TILE, -(-rows // (2 * threads)) // _TILE * _TILE)
+        return runtime.run_if_free(threads, executor.run_blocks, *self._arrays(self.table), id(x),
+                                   x.strides[0], id(out), out.strides[0], rows, self._work,
+                                   min(self.block, block))
+
+    def _fill_together(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
+        """`_fill` with all threads on one block of rows."""
+        return runtime.run_if_free(threads, executor.run_together, *self._arrays(self.shared_table),
+                                   id(x), id(out), len(x), self._work)
+
+    def _shares_rows(self, rows: int, threads: int) -> bool:
+        """Whether blocks of rows would leave threads without work, of rows that all can share."""
+        if rows > self.block:
+            return False
+        if self.in_tiles:
+            return rows <= _TILE * threads // 2
+        return -(-rows // threads) * threads > _UNEVEN * rows
+
+    @functools.cached_property
+    def shared_table(self) -> np.ndarray:
+        """The program as all threads walk it together on one block of rows."""
+        return self._lowered.together().table(repeats=False)
 
 
 class SparseInferenceRun:
@@ -221,11 +257,12 @@ class SparseInferenceRun:
 def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,
                  gamma: np.ndarray, beta: np.ndarray, state: np.ndarray, work_bytes: int,
                  choice: CallChoice | None) -> None:
-    """Run a program once on flat arrays of the caller's; `state` is its parameter segment.
+    """Run a program once on arrays of the caller's, C-contiguous and aligned.
 
-    On several threads where there is a `choice` to ask.
+    `state` is the program's parameter segment. On several threads where there is a `choice` to ask.
     """
-    call = (table, x, y, out, gamma, beta, state, work_bytes)
+    call = (id(table), *table.shape, id(x), id(y), id(out), id(gamma), id(beta), id(state),
+            work_bytes)
     threads = 1 if choice is None else runtime.usable_threads(runtime.get_num_threads())
     if choice is None or threads == 1:
         executor.run_call_alone(*call)
