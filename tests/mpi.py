@@ -25,7 +25,7 @@ LIBRARIES = {"mpich": "MPICH", "openmpi": "Open MPI"}
 FLAGS = {"mpich": [], "openmpi": ["--oversubscribe", "--bind-to", "none",
                                 "--allow-run-as-root"]}
 # Seconds that no job takes: it hangs.
-LIMIT = 120
+LIMIT = 300
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ MACHINES = {
 }
 KINDS = ("MLPClassifier", "MLPRegressor")
 # Kernels whose assembly is read: products, square roots and a stack array, norms, exponentials.
-READ = ("dense_forward", "dense_update_adam", "norm_relu_forward", "softmax_forward")
+READ = ("dense_forward", "dense_update_adam", "norm_forward", "softmax_forward")
 ARRAYS = ("coefs", "intercepts", "gammas", "betas", "running_means", "running_vars")
 # No width is a multiple of a vector, nor of a tile's rows; a batch takes tiles of each height.
 HIDDEN, BATCH, EPOCHS, RATE, ALPHA = (34, 21), 11, 2, 0.01, 0.01

@@ -122,7 +122,7 @@ def small_training(optimizer=None, loss="softmax_cross_entropy", last="softmax",
 def test_training_program_reads_as_a_text():
     text = str(small_training().program)
     lines = [line.split("(")[0] for line in text.splitlines()]
-    assert lines[:4] == ["gather_all_rows", "dense_forward", "norm_relu_forward", "--"]
+    assert lines[:4] == ["gather_all_rows", "dense_forward", "norm_forward", "--"]
     assert lines.count("dense_update_adam") == 2
     assert "x_stride=48" in text or lanes(F32) != 16
 
@@ -130,7 +130,7 @@ def test_training_program_reads_as_a_text():
 def test_relu_joins_the_norm_and_the_output_activation_joins_the_loss():
     kernels = [op.kernel for op in small_training().program.operations]
     assert "relu_forward" not in kernels and "softmax_forward" not in kernels
-    assert {"norm_relu_forward", "norm_relu_backward", "softmax_cross_entropy"} <= set(kernels)
+    assert {"norm_forward", "norm_backward", "softmax_cross_entropy"} <= set(kernels)
 
 
 @pytest.mark.parametrize("rows", [40, 10**5])

@@ -287,8 +287,8 @@ def masked(program, mask, panels):
 
 
 def images(program, x, blocks):
-    sizes = {"pixel": 16, "pixels": 4, "panels": 1, "blocks": blocks}
-    program.add("image_norm_inference", x=buffer(x), state=buffer("state"), epsilon=1e-3, **sizes)
+    sizes = {"pixel": 16, "pixels": 4, "panels": 1, "blocks": blocks, "relu": 0}
+    program.add("norm_inference", x=buffer(x), state=buffer("state"), epsilon=1e-3, **sizes)
 
 
 def rows_of(program, x):

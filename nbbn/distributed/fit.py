@@ -148,7 +148,9 @@ def _facts(model: Any) -> dict[str, Any]:
         found |= {name: _shown(value) for name, value in model.get_params(deep=False).items()
                   if name not in free}
     elif hasattr(model, "layers"):
-        found["layers"] = str([_shown(layer.specification) for layer in model.layers])
+        found["layers"] = [_shown(layer.specification) for layer in model.layers]
+        if model.compiled:
+            found |= {"optimizer": _shown(model.optimizer), "loss": _shown(model.loss)}
     return found
 
 
@@ -172,7 +174,8 @@ def _check_shards(shards: int | None, group: Ranks) -> None:
                          "as many")
 
 
-def _laid_out(group: Ranks, rows: list[int], shards: int | None, arrays: tuple) -> list[Any]:
+def _laid_out(group: Ranks, rows: list[int], shards: int | None,
+              arrays: tuple[Any, ...]) -> list[Any]:
     """Say who has which rows; the arrays of this rank's rows, which are whole shards."""
     total, ends = sum(rows), np.append(0, np.cumsum(rows))
     if shards is None:

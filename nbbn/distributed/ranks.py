@@ -23,7 +23,7 @@ from nbbn.program.shards import World
 T = TypeVar("T")
 
 # Seconds that a rank with an error waits for the others to have one too, before it ends the job.
-PATIENCE = 5.0
+PATIENCE = 10.0
 
 
 class Ranks(Group):

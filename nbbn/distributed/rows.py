@@ -34,7 +34,8 @@ def _count(array: Any) -> int:
     return int(shape[0]) if shape else len(array)
 
 
-def settled(group: Ranks, arrays: tuple, ends: np.ndarray, wanted: np.ndarray) -> list[Any]:
+def settled(group: Ranks, arrays: tuple[Any, ...], ends: np.ndarray,
+            wanted: np.ndarray) -> list[Any]:
     """The rows that a rank shall have: what it has of them, and what the others send.
 
     Parameters

@@ -2,30 +2,39 @@
 
 Each shard leaves four rows of `width` numbers: ORIGIN, SHIFT (whose sum is the mean), M2 and COUNT,
 its rows or the sum of their weights. All processes gather these and merge them in one order.
-`batch` is that of `norm_images.py`. Forward and backward on rows, whose threads own columns, stand
-here; images take the kernels of `norm_images.py` between what is gathered.
+`batch`, `state` and `dstate` are those of `norm.py`. Forward and backward on rows, whose threads
+own columns, stand here; images take the kernels of `norm_images.py` between what is gathered.
 """
 
 from __future__ import annotations
 
 from nbbn.kernels.norm import (
+    BATCH_ROWS,
     BETA,
-    BLOCK,
     GAMMA,
-    column_moments,
+    INVSTD,
+    M2,
+    ORIGIN,
+    SHIFT,
+    affine_of,
+    floor_of,
     gradient_sums,
+    input_gradient,
+    merge_block,
     middle,
+    moments,
     normalise,
     origin_of,
     running_rate,
+    slope_of,
+    store_batch,
     update_running,
 )
-from nbbn.kernels.norm_images import BATCH_ROWS, INVSTD, load_moments, merge_moments
 from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, shift, splat, sqrt, store
+from nbbn.kernels.simd import fma, lanes, load, shift, splat, store
 from nbbn.kernels.team import share
 
-ORIGIN, SHIFT, M2, COUNT = range(4)
+COUNT = 3  # behind ORIGIN, SHIFT and M2
 MOMENT_ROWS = 4
 
 
@@ -48,8 +57,7 @@ def shard_moments(x: Read.COLUMNS, x_stride, out: Write.COLUMNS, panels, rows, t
         own, columns = shift(out, panel * v), shift(x, panel * v)
         if rows > 0:
             origin = origin_of(columns, x_stride, rows)
-            mean, var = column_moments(columns, x_stride, rows, origin)
-            m2 = var * splat(x, float(rows))
+            mean, m2 = moments(columns, x_stride, rows, None, origin)
             store_shard(own, width, origin, mean, m2, float(rows))
         else:
             store_shard(own, width, zero, zero, zero, 0.0)
@@ -93,13 +101,10 @@ def merge_block_moments(partial: Read.ALL, pixels, out: Write.COLUMNS, panels, b
             begin, stop = share(rows, block, blocks)
             count = (stop - begin) * pixels
             if count > 0:
-                new_origin, new_mean, new_m2 = load_moments(
-                    shift(p, block * BATCH_ROWS * width), width)
+                own = shift(p, block * BATCH_ROWS * width)
                 if before == 0:
-                    origin, mean, m2 = new_origin, new_mean, new_m2
-                else:
-                    mean, m2 = merge_moments(p, float(before), float(count), origin, mean, m2,
-                                             new_origin, new_mean, new_m2)
+                    origin = load(own, ORIGIN * width)
+                mean, m2 = merge_block(before, count, origin, mean, m2, own, width)
                 before += count
         store_shard(shift(out, panel * v), width, origin, mean, m2, float(rows))
 
@@ -140,7 +145,7 @@ def merge_shard_moments(partial: Read.ALL, places: INDICES, shards, pixels, batc
     tail = max(0, full_shard(partial, places, width, shards - 1, -1, shards))
     centre = max(head, full_shard(partial, places, width, (head + tail) // 2, 1, shards))
     for panel in range(first, end):
-        p, b, s = shift(partial, panel * v), shift(batch, panel * v), shift(state, panel * v)
+        p, s = shift(partial, panel * v), shift(state, panel * v)
         origin = middle(shard_mean(p, places, width, head), shard_mean(p, places, width, centre),
                         shard_mean(p, places, width, tail))
         before, mean, m2 = 0.0, splat(p, 0.0), splat(p, 0.0)
@@ -148,99 +153,70 @@ def merge_shard_moments(partial: Read.ALL, places: INDICES, shards, pixels, batc
             count = shard_count(p, places, width, shard) * pixels
             if count > 0.0:
                 own = shift(p, places[shard] * MOMENT_ROWS * width)
-                new_origin, new_mean = load(own, ORIGIN * width), load(own, SHIFT * width)
-                new_m2 = load(own, M2 * width)
-                if before == 0.0:
-                    mean, m2 = (new_origin - origin) + new_mean, new_m2
-                else:
-                    mean, m2 = merge_moments(p, before, count, origin, mean, m2, new_origin,
-                                             new_mean, new_m2)
+                mean, m2 = merge_block(before, count, origin, mean, m2, own, width)
                 before += count
         var = m2 * splat(p, 1.0 / before)
-        store(b, ORIGIN * width, origin)
-        store(b, SHIFT * width, mean)
-        store(b, INVSTD * width, splat(p, 1.0) / sqrt(var + splat(p, epsilon)))
+        store_batch(shift(batch, panel * v), width, origin, mean, var, epsilon)
         if update != 0:
             update_running(s, width, keep, origin + mean, var)
 
 
-_normalise_plain, _normalise_relu = normalise[False], normalise[True]
-_sums_plain, _sums_relu = gradient_sums[False], gradient_sums[True]
-
-
 @kernel
-def shard_norm_forward(x: Read.COLUMNS, x_stride, xhat: Write.COLUMNS, xhat_stride,
-                       y: Write.COLUMNS, y_stride, batch: Read.COLUMNS, state: Read.COLUMNS, relu,
-                       panels, rows, thread, threads):
-    """`xhat` (may be `x`), `y = gamma * xhat + beta`, with `relu` its positive part."""
+def shard_norm_forward(x: Read.COLUMNS, x_stride, y: Write.COLUMNS, y_stride, batch: Read.COLUMNS,
+                       state: Read.COLUMNS, relu, panels, rows, thread, threads):
+    """`y = gamma * xhat + beta`, with `relu` its positive part."""
     v = lanes(x)
-    width = panels * v
     first, end = share(panels, thread, threads)
     for panel in range(first, end):
         at = panel * v
-        origin, mean, invstd = load_moments(shift(batch, at), width)
-        if relu != 0:
-            _normalise_relu(shift(x, at), x_stride, shift(xhat, at), xhat_stride, shift(y, at),
-                            y_stride, 0, rows, origin, mean, invstd, shift(state, at), width)
-        else:
-            _normalise_plain(shift(x, at), x_stride, shift(xhat, at), xhat_stride, shift(y, at),
-                             y_stride, 0, rows, origin, mean, invstd, shift(state, at), width)
+        normalise(shift(x, at), x_stride, shift(y, at), y_stride, rows,
+                  affine_of(shift(batch, at), shift(state, at), panels * v), floor_of(x, relu),
+                  False)
 
 
 @kernel
-def shard_norm_sums(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride,
+def shard_norm_sums(dy: Read.COLUMNS, dy_stride, x: Read.COLUMNS, x_stride, batch: Read.COLUMNS,
                     state: Read.COLUMNS, out: Write.COLUMNS, relu, panels, rows, thread, threads):
-    """A shard's `dgamma, dbeta`; the mask of a ReLU, made anew, is laid on `dy`."""
+    """A shard's `dgamma, dbeta`."""
     v = lanes(dy)
-    width = panels * v
+    width, floor = panels * v, floor_of(dy, relu)
     first, end = share(panels, thread, threads)
     for panel in range(first, end):
         at = panel * v
-        dp, xp, s = shift(dy, at), shift(xhat, at), shift(state, at)
-        gamma, beta = load(s, GAMMA * width), load(s, BETA * width)
-        dgamma, dbeta = splat(dy, 0.0), splat(dy, 0.0)
-        for start in range(0, rows, BLOCK):
-            stop = min(start + BLOCK, rows)
-            if relu != 0:
-                a, b = _sums_relu(dp, dy_stride, xp, xhat_stride, start, stop, gamma, beta)
-            else:
-                a, b = _sums_plain(dp, dy_stride, xp, xhat_stride, start, stop, gamma, beta)
-            dgamma, dbeta = dgamma + a, dbeta + b
-        store(out, GAMMA * width + at, dgamma)
-        store(out, BETA * width + at, dbeta)
+        b = shift(batch, at)
+        slope, drop = gradient_sums(shift(dy, at), dy_stride, shift(x, at), x_stride, rows,
+                                    affine_of(b, shift(state, at), width), floor)
+        store(out, GAMMA * width + at, slope * load(b, INVSTD * width))
+        store(out, BETA * width + at, drop)
 
 
-@kernel
-def shard_norm_backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride,
-                        batch: Read.COLUMNS, state: Read.COLUMNS, dstate: Read.COLUMNS, panels,
-                        rows, batch_rows, thread, threads):
-    """`dx` over `dy` from the merged dgamma and dbeta (Ioffe and Szegedy, 2015, section 3)."""
+@inline
+def _backward(dy, dy_stride, x, x_stride, batch, state, dstate, shares, relu, panels, rows, part,
+              thread, threads):
     v = lanes(dy)
+    width, floor = panels * v, floor_of(dy, relu)
     first, end = share(panels, thread, threads)
-    width, n = panels * v, splat(dy, 1.0 / batch_rows)
     for panel in range(first, end):
         at = panel * v
-        dp, xp, s, d = shift(dy, at), shift(xhat, at), shift(state, at), shift(dstate, at)
-        scale = load(s, GAMMA * width) * load(batch, INVSTD * width + at)
-        slope, drop = load(d, GAMMA * width) * n, load(d, BETA * width) * n
-        for r in range(rows):
-            g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
-            store(dp, r * dy_stride, scale * ((g - drop) - h * slope))
+        own, b = shift(dy, at), shift(batch, at)
+        input_gradient(own, dy_stride, shift(x, at), x_stride, own, dy_stride, rows, shares,
+                       affine_of(b, shift(state, at), width), floor,
+                       slope_of(b, shift(dstate, at), width, part), False)
 
 
 @kernel
-def shard_weighted_norm_backward(dy: Write.COLUMNS, dy_stride, xhat: Read.COLUMNS, xhat_stride,
+def shard_norm_backward(dy: Write.COLUMNS, dy_stride, x: Read.COLUMNS, x_stride,
+                        batch: Read.COLUMNS, state: Read.COLUMNS, dstate: Read.COLUMNS, relu,
+                        panels, rows, batch_rows, thread, threads):
+    """`dx` over `dy` from the merged dgamma and dbeta."""
+    _backward(dy, dy_stride, x, x_stride, batch, state, dstate, None, relu, panels, rows,
+              1.0 / batch_rows, thread, threads)
+
+
+@kernel
+def shard_weighted_norm_backward(dy: Write.COLUMNS, dy_stride, x: Read.COLUMNS, x_stride,
                                  batch: Read.COLUMNS, state: Read.COLUMNS, dstate: Read.COLUMNS,
-                                 shares: Read.ALL, panels, rows, thread, threads):
+                                 shares: Read.ALL, relu, panels, rows, thread, threads):
     """The same of weighted rows, whose gradients hold their weights already."""
-    v = lanes(dy)
-    width = panels * v
-    first, end = share(panels, thread, threads)
-    for panel in range(first, end):
-        at = panel * v
-        dp, xp, s, d = shift(dy, at), shift(xhat, at), shift(state, at), shift(dstate, at)
-        scale = load(s, GAMMA * width) * load(batch, INVSTD * width + at)
-        dgamma, dbeta = load(d, GAMMA * width), load(d, BETA * width)
-        for r in range(rows):
-            g, h = load(dp, r * dy_stride), load(xp, r * xhat_stride)
-            store(dp, r * dy_stride, scale * (g - splat(dy, shares[r]) * fma(h, dgamma, dbeta)))
+    _backward(dy, dy_stride, x, x_stride, batch, state, dstate, shares, relu, panels, rows, 1.0,
+              thread, threads)

@@ -294,6 +294,14 @@ def where_positive(tyctx, a, yes, no):
 
 
 @intrinsic
+def where_above(tyctx, a, floor, yes, no):
+    """`yes where a > floor else no`; `yes` where either is NaN."""
+    def gen(ctx, builder, sig, args):
+        return builder.select(builder.fcmp_unordered(">", *args[:2]), args[2], args[3])
+    return yes(a, floor, yes, no), gen
+
+
+@intrinsic
 def power_of_two(tyctx, a):
     """`2 ** a` of whole numbers within the exponent range of the dtype."""
     def gen(ctx, builder, sig, args):

@@ -30,7 +30,7 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
-from nbbn.program.training_forward import add_dropout, norm_pool_operands
+from nbbn.program.training_forward import add_dropout, by_weight, norm_pool_operands
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
 from nbbn.program.weight_layouts import ConvLayout
 
@@ -275,11 +275,11 @@ def disturb(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 
 def batch_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
-    """In place, but with a pool: over what was normalised."""
+    """In place, but with a pool: over what went in."""
     if keeps_columns(node):
-        return _norm_of_columns(low, node, result.x, d)
-    xhat, panels = result.x, low.panels(result.x.channels)
-    items = 2 * padded(xhat.channels, low.dtype)
+        return _norm_of_columns(low, node, result, d)
+    x, panels = result.x, low.panels(result.x.channels)
+    items = 2 * padded(x.channels, low.dtype)
     parts = low.partial(f"dstate_parts{node.index}", items)
     frozen = int(node.operation.uses_running)
     if node.pool:
@@ -288,32 +288,27 @@ def batch_norm(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> 
         dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
         if low.wants_input_gradient(node):
             low.add("norm_pool_backward", dstate=dstate, frozen=frozen, **common)
-        d = xhat
+        d = x
     else:
-        rows = {"pixel": xhat.pixel, "pixels": xhat.pixels, "panels": panels}
-        tensors = {"dy": d.buffer, "xhat": xhat.buffer, "state": low.state(node)}
-        sums = "image_norm_relu_sums" if node.relu else "image_norm_sums"
-        low.add(sums, partial=parts, **rows, **tensors)
+        common = {
+            "dy": d.buffer, "x": x.buffer, "batch": result.statistics, "state": low.state(node),
+            "relu": int(node.relu), "pixel": x.pixel, "pixels": x.pixels, "panels": panels,
+        }
+        low.add("image_norm_sums", partial=parts, **common)
         dstate = low.merged(parts, f"dstate{node.index}", 2 * panels)
         if low.wants_input_gradient(node):
-            low.add(
-                "image_norm_backward", batch=result.statistics, dstate=dstate, frozen=frozen,
-                **rows, **tensors,
-            )  # fmt: skip
+            low.add("image_norm_backward", dstate=dstate, frozen=frozen, **common)
     _train_state(low, node, dstate, panels)
     return d
 
 
-def _norm_of_columns(low: TrainingLowering, node: Node, xhat: Tensor, d: Tensor) -> Tensor:
-    panels = low.panels(xhat.width)
+def _norm_of_columns(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    panels = low.panels(result.x.width)
     width = panels * lanes(low.dtype)
     gradient = low.program.buffer(f"dstate{node.index}", Segment.WORK, 2 * width)
-    kernel = "norm_relu_backward" if node.relu else "norm_backward"
-    weighted: dict[str, Buffer | int | None] = {}
-    if low.weighted == "mean":
-        kernel, weighted = "norm_weighted_backward", {"shares": low.shares, "relu": int(node.relu)}
-    low.add(kernel, dy=d, xhat=xhat, state=low.state(node), dstate=gradient, panels=panels,
-            **weighted)
+    kernel, shares = by_weight(low, "backward")
+    low.add(kernel, dy=d, x=result.x, batch=result.statistics, state=low.state(node),
+            dstate=gradient, relu=int(node.relu), panels=panels, **shares)
     for row, name in enumerate(("gamma", "beta")):
         if low.is_trained(node, name):
             place = gradient.at(row * width, low.dtype.itemsize)

@@ -32,15 +32,8 @@ BLOCK_NUMBERS = 1 << 17
 
 def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     """Normalise with the running statistics, in place."""
-    images, relu = len(x.shape) > 1, "_relu" if node.relu else ""
-    common = {
-        "x": x, "state": low.state(node), "panels": low.panels(x.channels),
-        "epsilon": node.operation.epsilon,
-    }
-    if images:
-        low.add(f"image_norm{relu}_inference", pixel=x.pixel, pixels=x.pixels, **common)
-    else:
-        low.add(f"norm{relu}_inference", y=x, **common)
+    low.add("norm_inference", x=x.buffer, pixel=x.pixel, pixels=x.pixels, state=low.state(node),
+            relu=int(node.relu), panels=low.panels(x.channels), epsilon=node.operation.epsilon)
     return Result(x, x)
 
 

@@ -34,7 +34,7 @@ class Result:
     y : Tensor
         What comes out.
     x : Tensor
-        What the backward pass reads in the place of the input: of a norm, what was normalised.
+        What the backward pass reads in the place of the input: of layer norm, what was normalised.
     window : Buffer or None
         Of a pool.
     statistics : Buffer or None

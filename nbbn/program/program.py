@@ -149,10 +149,10 @@ class Program:
         Of what each thread may have for itself, the place where threads could share one.
     splits : dict
         What `nbbn.program.splits` has made of the program, once it is whole.
-    in_step : bool
-        Whether all threads meet after every operation, as they must where buffers share memory.
     tag : str
         Joins the names of new buffers, which tell barriers apart.
+    in_step : bool
+        Whether all threads meet after every operation, as they must where buffers share memory.
     """
 
     dtype: np.dtype
@@ -160,8 +160,8 @@ class Program:
     sizes: dict[Segment, int] = field(default_factory=dict)
     shared: dict[Buffer, Buffer] = field(default_factory=dict, repr=False)
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
-    in_step: bool = False
     tag: str = ""
+    in_step: bool = False
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,

@@ -7,7 +7,8 @@ of `World`, and then every rank takes the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,12 @@ from nbbn.program.program import Buffer, Segment
 from nbbn.program.shards import Pairs, World, additions
 from nbbn.program.sparse import SparseTensor, kernel_update, sort_elements
 from nbbn.program.tensors import Tensor
-from nbbn.program.training_forward import momentum_operands, norm_and_pool, norm_pool_operands
+from nbbn.program.training_forward import (
+    momentum_operands,
+    norm_and_pool,
+    norm_pool_operands,
+    room_for_statistics,
+)
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
 from nbbn.program.updates import Updates, chunk_of
 
@@ -111,7 +117,7 @@ class ShardedLowering(TrainingLowering):
         for shard in self.each_shard():
             self._moments(node, xs[shard], self.place_of(parts, MOMENT_ROWS * width))
         self.gather(parts, MOMENT_ROWS * width)
-        batch = self.program.buffer(f"batch{node.index}", Segment.WORK, 3 * width)
+        batch = room_for_statistics(self, node, x)
         self.add("merge_shard_moments", partial=parts, places=self._shard_places,
                  shards=self.world.shards, pixels=x.pixels, batch=batch, state=self.state(node),
                  panels=panels, epsilon=operation.epsilon, update=int(operation.updates_running),
@@ -137,25 +143,23 @@ class ShardedLowering(TrainingLowering):
     def _normalised(self, node: Node, x: Tensor, batch: Buffer) -> Result:
         if node.pool:
             return norm_and_pool(self, node, x, batch)
-        xhat = self.like(f"xhat{node.index}", x) if x.kept else x
-        panels, state = self.panels(x.channels), self.state(node)
+        common: dict[str, Any] = {"batch": batch, "state": self.state(node),
+                                  "relu": int(node.relu), "panels": self.panels(x.channels)}
         if keeps_columns(node):
             y = self.tensor(f"y{node.index}", node.output_shape)
-            self.add("shard_norm_forward", x=x, xhat=xhat, y=y, batch=batch, state=state,
-                     relu=int(node.relu), panels=panels)
+            self.add("shard_norm_forward", x=x, y=y, **common)
         else:
             y = self.like(f"y{node.index}", x)
-            self.add("image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
-                     xhat=xhat.buffer, y=y.buffer, batch=batch, state=state, pixel=x.pixel,
-                     pixels=x.pixels, panels=panels)
-        return Result(y, xhat, statistics=batch)
+            self.add("image_norm_forward", x=x.buffer, y=y.buffer, pixel=x.pixel, pixels=x.pixels,
+                     **common)
+        return Result(y, x, statistics=batch)
 
     def batch_norm_backward(self, node: Node, results: list[Result],
                             ds: list[Tensor]) -> list[Tensor]:
         """`dx` of each shard's rows over `d`, from the sums of all ranks' shards."""
         (result, *_), dxs = results, ds
-        xhat = result.x
-        panels, items = self.panels(xhat.channels), 2 * padded(xhat.channels, self.dtype)
+        x = result.x
+        panels, items = self.panels(x.channels), 2 * padded(x.channels, self.dtype)
         parts = self.parts_of_shards(f"sums{node.index}", items)
         for shard in self.each_shard():
             self._sums(node, results[shard], ds[shard], self.place_of(parts, items))
@@ -172,38 +176,40 @@ class ShardedLowering(TrainingLowering):
                 self.updates.train_merged(node, name, place, panels)
         return dxs
 
+    def _norm_operands(self, node: Node, result: Result) -> dict[str, Any]:
+        """What the kernels share that go back through a norm without a pool."""
+        x = result.x
+        of_images = {} if keeps_columns(node) else {"pixel": x.pixel, "pixels": x.pixels}
+        return {"batch": result.statistics, "state": self.state(node), "relu": int(node.relu),
+                "panels": self.panels(x.channels), **of_images}
+
     def _sums(self, node: Node, result: Result, d: Tensor, out: Buffer) -> None:
-        xhat = result.x
-        panels, state = self.panels(xhat.channels), self.state(node)
+        x = result.x
         if keeps_columns(node):
-            self.add("shard_norm_sums", dy=d, xhat=xhat, state=state, out=out, relu=int(node.relu),
-                     panels=panels)
+            self.add("shard_norm_sums", dy=d, x=x, out=out, **self._norm_operands(node, result))
             return
-        blocks = self.partial(f"block_sums{node.index}", 2 * padded(xhat.channels, self.dtype))
+        blocks = self.partial(f"block_sums{node.index}", 2 * padded(x.channels, self.dtype))
         if node.pool:
             self.add("norm_pool_sums", partial=blocks, dy=d,
                      **norm_pool_operands(self, node, result))
         else:
-            self.add("image_norm_relu_sums" if node.relu else "image_norm_sums", partial=blocks,
-                     dy=d.buffer, xhat=xhat.buffer, state=state, pixel=xhat.pixel,
-                     pixels=xhat.pixels, panels=panels)
-        self.add("merge_partials", partial=blocks, out=out, panels=2 * panels)
+            self.add("image_norm_sums", partial=blocks, dy=d.buffer, x=x.buffer,
+                     **self._norm_operands(node, result))
+        self.add("merge_partials", partial=blocks, out=out, panels=2 * self.panels(x.channels))
 
     def _norm_dx(self, node: Node, result: Result, d: Tensor, dstate: Buffer) -> Tensor:
-        xhat, state, frozen = result.x, self.state(node), int(node.operation.uses_running)
-        panels = self.panels(xhat.channels)
+        x, frozen = result.x, int(node.operation.uses_running)
         if node.pool:
             self.add("norm_pool_backward", dstate=dstate, frozen=frozen, dy=d,
                      **norm_pool_operands(self, node, result))
-            return xhat
-        common = {"batch": result.statistics, "state": state, "dstate": dstate, "panels": panels}
+            return x
+        common = {"dstate": dstate, **self._norm_operands(node, result)}
         if not keeps_columns(node):
-            self.add("image_norm_backward", dy=d.buffer, xhat=xhat.buffer, pixel=xhat.pixel,
-                     pixels=xhat.pixels, frozen=frozen, **common)
+            self.add("image_norm_backward", dy=d.buffer, x=x.buffer, frozen=frozen, **common)
         elif self.weighted == "mean":
-            self.add("shard_weighted_norm_backward", dy=d, xhat=xhat, shares=self.shares, **common)
+            self.add("shard_weighted_norm_backward", dy=d, x=x, shares=self.shares, **common)
         else:
-            self.add("shard_norm_backward", dy=d, xhat=xhat, **common)
+            self.add("shard_norm_backward", dy=d, x=x, **common)
         return d
 
 
@@ -239,7 +245,7 @@ class ShardedUpdates(Updates):
 
     # -- gradients, shard by shard
 
-    def later(self, update) -> None:  # type: ignore[no-untyped-def]
+    def later(self, update: Callable[[], None]) -> None:
         """At once: no step is taken before all gradients are there."""
         update()
 

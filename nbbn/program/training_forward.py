@@ -7,6 +7,7 @@ from typing import Any
 
 from nbbn import operations as op
 from nbbn.errors import LayerError
+from nbbn.kernels.norm import BATCH_ROWS
 from nbbn.operations import Operation
 from nbbn.program import window_words
 from nbbn.program.forward import SHARED
@@ -25,12 +26,16 @@ def batch_norm(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     statistics = _image_statistics(low, node, x)
     if node.pool:
         return norm_and_pool(low, node, x, statistics)
-    xhat = low.like(f"xhat{node.index}", x) if x.kept else x
     y = low.like(f"y{node.index}", x)
-    low.add("image_norm_relu_forward" if node.relu else "image_norm_forward", x=x.buffer,
-            xhat=xhat.buffer, y=y.buffer, batch=statistics, state=low.state(node), pixel=x.pixel,
-            pixels=x.pixels, panels=low.panels(x.channels))
-    return Result(y, xhat, statistics=statistics)
+    low.add("image_norm_forward", x=x.buffer, y=y.buffer, batch=statistics, state=low.state(node),
+            relu=int(node.relu), pixel=x.pixel, pixels=x.pixels, panels=low.panels(x.channels))
+    return Result(y, x, statistics=statistics)
+
+
+def room_for_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
+    """Where what a batch norm normalises with shall stand."""
+    width = BATCH_ROWS * padded(x.channels, low.dtype)
+    return low.program.buffer(f"batch{node.index}", Segment.WORK, width)
 
 
 def momentum_operands(low: TrainingLowering, node: Node) -> dict[str, float]:
@@ -42,25 +47,27 @@ def momentum_operands(low: TrainingLowering, node: Node) -> dict[str, float]:
 
 
 def _norm_of_columns(low: TrainingLowering, node: Node, x: Tensor) -> Result:
-    y = low.tensor(f"y{node.index}", node.output_shape)
-    # What is normalised may overwrite the input unless the backward pass before needs that.
-    xhat = low.like(f"xhat{node.index}", x) if x.kept else x
-    weighted: dict[str, Any] = {}
-    kernel = "norm_relu_forward" if node.relu else "norm_forward"
+    y, batch = low.tensor(f"y{node.index}", node.output_shape), room_for_statistics(low, node, x)
+    kernel, shares = by_weight(low, "forward")
+    low.add(kernel, x=x, y=y, batch=batch, state=low.state(node), relu=int(node.relu),
+            panels=low.panels(x.width), epsilon=node.operation.epsilon,
+            **momentum_operands(low, node), **shares)
+    return Result(y, x, statistics=batch)
+
+
+def by_weight(low: TrainingLowering, direction: str) -> tuple[str, dict[str, Buffer | None]]:
+    """The kernel of a norm of columns, and what it takes where rows have weights."""
     if low.weighted == "mean":
-        kernel, weighted = "norm_weighted_forward", {"shares": low.shares, "relu": int(node.relu)}
-    low.add(kernel, x=x, xhat=xhat, y=y, state=low.state(node), panels=low.panels(x.width),
-            epsilon=node.operation.epsilon, **momentum_operands(low, node), **weighted)
-    return Result(y, xhat)
+        return f"norm_weighted_{direction}", {"shares": low.shares}
+    return f"norm_{direction}", {}
 
 
 def _image_statistics(low: TrainingLowering, node: Node, x: Tensor) -> Buffer:
     """Emit the statistics that a batch norm normalises with; return where they stand."""
     operation, panels = node.operation, low.panels(x.channels)
-    width, state = padded(x.channels, low.dtype), low.state(node)
-    batch = low.program.buffer(f"batch{node.index}", Segment.WORK, 3 * width)
+    batch, state = room_for_statistics(low, node, x), low.state(node)
     if not operation.uses_running or operation.updates_running:
-        partial = low.partial(f"moments{node.index}", 3 * width)
+        partial = low.partial(f"moments{node.index}", BATCH_ROWS * padded(x.channels, low.dtype))
         low.add(
             "image_moments", x=x.buffer, pixel=x.pixel, pixels=x.pixels, partial=partial,
             panels=panels,
