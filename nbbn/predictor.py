@@ -35,8 +35,8 @@ class Predictor:
     def __call__(self, x: np.ndarray | SparseRows) -> np.ndarray:
         """Outputs, `(rows, numbers of an output)` of the network's dtype, for numeric rows.
 
-        Others than writeable C-contiguous ones of that dtype are converted a few thousand at a
-        time. Rows of stored elements never become dense where a dense layer begins the network.
+        Others than aligned C-contiguous ones of that dtype are converted a few thousand at a time.
+        Rows of stored elements never become dense where a dense layer begins the network.
         """
         return self._blocks.run(x)
 

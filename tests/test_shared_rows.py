@@ -15,7 +15,6 @@ from test_fallback import NETWORKS
 from test_images_one_pixel_wide import CHANNELS, LENGTH, NAMES, layers, tall, wide
 
 import nbbn
-from nbbn import runtime
 from nbbn.kernels import executor
 from nbbn.predictor import Predictor
 from nbbn.program.program import Segment
@@ -42,18 +41,10 @@ def check(name, dtype, teams):
     x = np.ascontiguousarray(rows(network, MOST_ROWS).reshape(MOST_ROWS, -1), dtype)
     for n in range(1, min(MOST_ROWS, run.block) + 1):
         alone, together = np.empty((2, n, run.outputs), dtype)
-        executor.run_blocks_alone(run.table, run.params, x[:n], alone, run._work, run.block)
+        run._fill_alone(x[:n], alone)
         for team in teams:
             together[...] = np.nan
-            runtime.run_parallel(
-                team,
-                executor.run_together,
-                run.shared_table,
-                run.params,
-                x[:n],
-                together,
-                run._work,
-            )
+            assert run._fill_together(x[:n], together, team)
             np.testing.assert_array_equal(together, alone, err_msg=f"{n} rows, {team} threads")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from nbbn.functional.checks import check_out, check_x
-from nbbn.kernels import KERNELS, norm, norm_rows
+from nbbn.kernels import KERNELS, executor, norm, norm_rows
 from nbbn.program.layout import aligned_bytes, lanes
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.runnable import call_program
@@ -76,6 +77,7 @@ class _Plan:
         group = v // math.gcd(channels, v)
         group *= max(1, -(-_WIDE // (channels * group)))
         self.rows, self.channels, self.dtype, self.epsilon = rows, channels, dtype, epsilon
+        self.per_channel = (channels,)
         self.width = channels * group
         self.virtual_rows = rows // group
         self.tail = (rows - self.virtual_rows * group) * channels
@@ -89,7 +91,45 @@ class _Plan:
         self.work_bytes = norm_rows.PARTIAL_ROWS * self.blocks * self.width * dtype.itemsize
         self._relu = int(activation == "relu")
         self._tables: dict[tuple[str, bool], np.ndarray] = {}
+        # Of arrays that one thread takes, tables as the executor is told of them.
+        self._walked: dict[str, tuple[int, ...]] = {}
+        self._run_alone = executor.run_call_alone.ready()
         self.choices = {program: CallChoice() for program in _PROGRAMS}
+
+    def takes(self, x: np.ndarray, gamma: Any, beta: Any, out: Any) -> bool:
+        """Whether the kernels take the arrays as they are, those of the usual call.
+
+        `x` has the shape and the dtype of the plan.
+        """
+        return (x.flags.carray and self._is_per_channel(gamma) and self._is_per_channel(beta)
+                and (out is None or (_takes_results_of(out, x) and not _may_share_memory(x, out))))
+
+    def _is_per_channel(self, values: Any) -> bool:
+        return (type(values) is np.ndarray and values.shape == self.per_channel
+                and values.dtype is self.dtype and values.flags.carray)
+
+    def call(self, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray, gamma: np.ndarray,
+             beta: np.ndarray, state: np.ndarray) -> None:
+        """Run a program of `_PROGRAMS` on arrays that the kernels take as they are."""
+        if self.parallel:
+            call_program(self.table(program, out), x, y, out, gamma, beta, state, self.work_bytes,
+                         self.choices[program])
+            return
+        walked = self._walked.get(program)
+        if walked is None:
+            table = self.table(program, out)
+            walked = self._walked[program] = id(table), *table.shape
+        self._run_alone(*walked, id(x), id(y), id(out), id(gamma), id(beta), id(state),
+                        self.work_bytes)
+
+    def new_state(self) -> np.ndarray:
+        """Room for the numbers of each channel."""
+        return np.empty(self.state_floats, self.dtype)
+
+    def gradients(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those by gamma and beta, after a backward pass."""
+        return (self.row(state, norm_rows.GRADIENTS + norm.GAMMA),
+                self.row(state, norm_rows.GRADIENTS + norm.BETA))
 
     def row(self, state: np.ndarray, row: int) -> np.ndarray:
         """One number a channel of a state."""
@@ -123,6 +163,27 @@ class _Plan:
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)
+# Plans by shape, dtype, epsilon, axis and activation of calls that were checked step by step: the
+# next one like it is on its way in a microsecond.
+_known: dict[tuple, _Plan] = {}
+_MOST_KNOWN = 256
+
+
+def _known_plan(x: object, epsilon: object, axis: object, activation: object) -> _Plan | None:
+    """The plan of an array like one before, with its channels last."""
+    if type(x) is not np.ndarray:
+        return None
+    try:
+        return _known.get((x.shape, x.dtype, epsilon, axis, activation))
+    except TypeError:  # no number and no name: refused where it is looked at
+        return None
+
+
+def _know(plan: _Plan, x: np.ndarray, epsilon: float, axis: int, activation: str | None) -> None:
+    if axis in (-1, x.ndim - 1):
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[x.shape, x.dtype, epsilon, axis, activation] = plan
 
 
 def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayLike | None = None,
@@ -171,7 +232,12 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
     ----------
     Ioffe and Szegedy (2015), algorithm 1.
     """
-    x, axis = check_x(x, axis)
+    known = _known_plan(x, epsilon, axis, activation)
+    if known is not None and known.takes(x, gamma, beta, out):
+        y, state = np.empty(x.shape, x.dtype) if out is None else out, known.new_state()
+        known.call("forward", x, x, y, cast(Any, gamma), cast(Any, beta), state)
+        return y, BatchNormCache(x, state, known, x.ndim - 1)
+    given, (x, axis) = axis, check_x(x, axis)
     channels = x.shape[axis]
     rows = x.size // channels
     if rows < 2:
@@ -181,8 +247,10 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
     rows_first = _channels_last(x, axis)
     if out is not None and _may_share_memory(rows_first, out):
         rows_first = rows_first.copy()
-    state = np.empty(plan.state_floats, x.dtype)
-    _call(plan, "forward", rows_first, rows_first, target, gamma, beta, state)
+    state = plan.new_state()
+    plan.call("forward", rows_first, rows_first, target, gamma, beta, state)
+    if not plan.large:
+        _know(plan, x, epsilon, given, activation)
     return _deliver(target, axis, x, out), BatchNormCache(rows_first, state, plan, axis)
 
 
@@ -223,7 +291,12 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
     """
     if not isinstance(cache, BatchNormCache):
         raise TypeError(f"cache must come from batch_norm_train, got {type(cache).__name__}")
-    plan, axis = cache._plan, cache._axis
+    plan, axis, x = cache._plan, cache._axis, cache._x
+    if (axis == x.ndim - 1 and not plan.large and _takes_results_of(dy, x)
+            and (out is None or _takes_results_of(out, x))):
+        state, dx = cache._state.copy(), np.empty(x.shape, x.dtype) if out is None else out
+        plan.call("backward", x, dy, dx, state, state, state)
+        return dx, *plan.gradients(state)
     dy = np.asarray(dy)
     shape = _shape_with(cache._x.shape, axis)
     if dy.shape != shape:
@@ -236,10 +309,8 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
         rows_first = rows_first.copy()
     state = cache._state.copy()
     target = _target(out, cache._x, axis)
-    _call(plan, "backward", cache._x, rows_first, target, state, state, state)
-    dx = _deliver(target, axis, dy, out)
-    dgamma, dbeta = (plan.row(state, norm_rows.GRADIENTS + row) for row in (norm.GAMMA, norm.BETA))
-    return dx, dgamma, dbeta
+    plan.call("backward", cache._x, rows_first, target, state, state, state)
+    return _deliver(target, axis, dy, out), *plan.gradients(state)
 
 
 def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike | None,
@@ -282,14 +353,14 @@ def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike
     var = _per_channel("var", var, channels, np.float64)
     if not (least := var.min(initial=0)) >= 0:
         raise ValueError(f"var must not be negative, got {least:g}")
-    state = np.empty(plan.state_floats, x.dtype)
+    state = plan.new_state()
     by_channel = state.reshape(norm_rows.STATE_ROWS, -1, channels)
     gain = 1 / np.sqrt(var + epsilon) * gamma
     by_channel[norm.GAMMA], by_channel[norm.BETA] = gain, beta
     batch = by_channel[norm_rows.BATCH :]
     batch[norm.ORIGIN], batch[norm.INVSTD] = mean, 1
     batch[norm.SHIFT] = mean - batch[norm.ORIGIN, 0]
-    _call(plan, "apply", _channels_last(x, axis), x, target, gamma, beta, state)
+    plan.call("apply", _channels_last(x, axis), x, target, gamma, beta, state)
     return _deliver(target, axis, x, out)
 
 
@@ -326,6 +397,12 @@ def _per_channel(name: str, values: ArrayLike | None, channels: int,
 @functools.lru_cache(maxsize=64)
 def _constant(value: float, channels: int, dtype: np.dtype) -> np.ndarray:
     return np.full(channels, value, dtype)
+
+
+def _takes_results_of(out: object, x: np.ndarray) -> bool:
+    """Whether the kernels write to `out` as it is."""
+    return (type(out) is np.ndarray and out.shape == x.shape and out.dtype is x.dtype
+            and out.flags.carray)
 
 
 def _may_share_memory(x: np.ndarray, out: np.ndarray) -> bool:
@@ -368,9 +445,3 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
     rest = channels_last[:-1]
     return (*rest[:axis], channels_last[-1], *rest[axis:])
 
-
-def _call(plan: _Plan, program: str, x: np.ndarray, y: np.ndarray, out: np.ndarray,
-          gamma: np.ndarray, beta: np.ndarray, state: np.ndarray) -> None:
-    table, flat = plan.table(program, out), (x.ravel(), y.ravel(), out.ravel())
-    choice = plan.choices[program] if plan.parallel else None
-    call_program(table, *flat, gamma, beta, state, plan.work_bytes, choice)

@@ -40,11 +40,15 @@ class _Lazy:
         self._function, self._options, self._call = function, options, None
 
     def __call__(self, *args):
+        return self.ready()(*args)
+
+    def ready(self):
+        """The dispatcher itself, for calls that count nanoseconds."""
         if self._call is None:
             dispatcher = njit(nogil=True, **OPTIONS, **self._options)(self._function)
             dispatcher._cache = kernel_cache(self._function)
             self._call = dispatcher
-        return self._call(*args)
+        return self._call
 
 
 @inline
@@ -123,6 +127,16 @@ def address(array):
     return int64(array.ctypes.data)
 
 
+# Behind what every Python object begins with NumPy's arrays hold the address of their numbers.
+DATA = object.__basicsize__
+
+
+@inline
+def data_of(array):
+    """Address of the numbers of the NumPy array of an `id` (`PyArrayObject`, ndarraytypes.h)."""
+    return pointer_to(array + DATA, int64)[0]
+
+
 @inline
 def run_some_blocks(program, operations, width, params, x, x_stride, out, out_stride, rows, work,
                     block, context, counter):
@@ -177,12 +191,16 @@ def put(words, at, value):
 # and so does every array that is filled outside of a function: Numba makes a parallel loop of it.
 
 
+# All arguments are integers, too: to look at an array takes Numba as long as a small kernel does.
+# Arrays come by their `id`, C-contiguous and aligned, and whoever calls holds them meanwhile.
+
+
 @functools.partial(_Lazy, parallel=True)
-def run_blocks(table, params, x, out, work_bytes, block, threads):
+def run_blocks(table, operations, width, params, x, x_stride, out, out_stride, rows, work_bytes,
+               block, threads):
     memory, counter, work, piece = room(LINE, work_bytes + CONTEXT_BYTES, threads)
-    program, operations, width = address(table), table.shape[0], table.shape[1]
-    base, rows = address(params), x.shape[0]
-    source, x_stride, target, out_stride = address(x), x.strides[0], address(out), out.strides[0]
+    program, base = data_of(table), data_of(params)
+    source, target = data_of(x), data_of(out)
     for t in prange(threads):
         context = work + int64(t) * piece
         run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride,
@@ -191,22 +209,23 @@ def run_blocks(table, params, x, out, work_bytes, block, threads):
 
 
 @_Lazy
-def run_blocks_alone(table, params, x, out, work_bytes, block):
+def run_blocks_alone(table, operations, width, params, x, x_stride, out, out_stride, rows,
+                     work_bytes, block):
     memory, counter, context, _ = room(LINE, work_bytes + CONTEXT_BYTES)
-    run_some_blocks(address(table), table.shape[0], table.shape[1], address(params), address(x),
-                    x.strides[0], address(out), out.strides[0], x.shape[0], context + CONTEXT_BYTES,
-                    block, context, counter)
+    run_some_blocks(data_of(table), operations, width, data_of(params), data_of(x), x_stride,
+                    data_of(out), out_stride, rows, context + CONTEXT_BYTES, block, context,
+                    counter)
     keep(memory)
 
 
 @functools.partial(_Lazy, parallel=True)
-def run_together(table, params, x, out, work_bytes, threads):
+def run_together(table, operations, width, params, x, out, rows, work_bytes, threads):
     """One block of rows: all threads on each operation, each with as much memory of its own."""
     memory, team, contexts, piece = room(TEAM_BYTES + LINE, work_bytes + CONTEXT_BYTES, threads + 1)
     steps, work = team + TEAM_BYTES, contexts + threads * CONTEXT_BYTES
-    program, operations, width = address(table), table.shape[0], table.shape[1]
-    put(steps, 0, x.shape[0])
-    base, source, target = address(params), address(x), address(out)
+    put(steps, 0, rows)
+    program, base = data_of(table), data_of(params)
+    source, target = data_of(x), data_of(out)
     for t in range(threads):
         context = contexts + t * CONTEXT_BYTES
         bind(context, source, source, target, base, base, base, work)
@@ -219,7 +238,7 @@ def run_together(table, params, x, out, work_bytes, threads):
     keep(memory)
 
 
-# On rows of stored elements, whose arrays the contexts name beforehand; all arguments are integers.
+# On rows of stored elements, whose arrays the contexts name beforehand; by addresses alone.
 
 
 @functools.partial(_Lazy, parallel=True)
@@ -248,13 +267,13 @@ def bind(context, x, y, out, gamma, beta, state, work):
 
 
 @functools.partial(_Lazy, parallel=True)
-def run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
+def run_call(table, operations, width, x, y, out, gamma, beta, state, work_bytes, threads):
     memory, team, contexts, _ = room(TEAM_BYTES + LINE, threads * CONTEXT_BYTES + work_bytes)
-    steps, work = team + TEAM_BYTES, contexts + threads * CONTEXT_BYTES
-    program, operations, width = address(table), table.shape[0], table.shape[1]
+    program, steps = data_of(table), team + TEAM_BYTES
+    work = contexts + threads * CONTEXT_BYTES
     for t in range(threads):
-        bind(contexts + t * CONTEXT_BYTES, address(x), address(y), address(out), address(gamma),
-             address(beta), address(state), work)
+        bind(contexts + t * CONTEXT_BYTES, data_of(x), data_of(y), data_of(out), data_of(gamma),
+             data_of(beta), data_of(state), work)
     for _ in prange(threads):
         me = join(team, threads)
         if me >= 0:
@@ -264,9 +283,9 @@ def run_call(table, x, y, out, gamma, beta, state, work_bytes, threads):
 
 
 @_Lazy
-def run_call_alone(table, x, y, out, gamma, beta, state, work_bytes):
+def run_call_alone(table, operations, width, x, y, out, gamma, beta, state, work_bytes):
     memory, steps, context, _ = room(LINE, CONTEXT_BYTES + work_bytes)
-    bind(context, address(x), address(y), address(out), address(gamma), address(beta),
-         address(state), context + CONTEXT_BYTES)
-    run_member(address(table), table.shape[0], table.shape[1], steps, 1, context, 0, 0, 1)
+    bind(context, data_of(x), data_of(y), data_of(out), data_of(gamma), data_of(beta),
+         data_of(state), context + CONTEXT_BYTES)
+    run_member(data_of(table), operations, width, steps, 1, context, 0, 0, 1)
     keep(memory)

@@ -137,7 +137,7 @@ class InferenceRun:
         if x.ndim != 2:
             x = x.reshape(rows, -1)
         out = np.empty((rows, self.outputs), self.dtype)
-        if x.dtype == self.dtype and x.flags.carray:
+        if x.dtype == self.dtype and x.flags.c_contiguous and x.flags.aligned:
             self._fill(x, out)
             return out
         for first in range(0, rows, _CONVERTED_ROWS):
@@ -154,36 +154,46 @@ class InferenceRun:
                                *(self.run(part) for part in x.dense_parts())])
 
     def _fill(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Outputs into `out`; both of the program's dtype.
-
-        C-contiguous, aligned and writeable, or Numba would compile anew.
-        """
+        """Outputs into `out`; both of the program's dtype, C-contiguous and aligned."""
         rows, threads = len(x), 1
         work = rows * self._work_per_row
         if work > _WORTH_A_TEAM:
             threads = min(runtime.get_num_threads(), -(-work // _WORTH_A_TEAM))
             threads = runtime.usable_threads(threads)
         if threads == 1:
-            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            self._fill_alone(x, out)
             return
         began = time.perf_counter()
         team = self._choice.next(rows) and self._fill_on_team(x, out, threads)
         if not team:
-            executor.run_blocks_alone(self.table, self.params, x, out, self._work, self.block)
+            self._fill_alone(x, out)
         self._choice.note(rows, team, time.perf_counter() - began)
+
+    def _fill_alone(self, x: np.ndarray, out: np.ndarray) -> None:
+        executor.run_blocks_alone(*self._arrays(self.table), id(x), x.strides[0], id(out),
+                                  out.strides[0], len(x), self._work, self.block)
+
+    def _arrays(self, table: np.ndarray) -> tuple[int, ...]:
+        """The first arguments of the executor."""
+        return id(table), *table.shape, id(self.params)
 
     def _fill_on_team(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
         """`_fill` on several threads; whether they were free."""
         rows = len(x)
         if self._shares_rows(rows, threads):
-            return runtime.run_if_free(threads, executor.run_together, self.shared_table,
-                                       self.params, x, out, self._work)
+            return self._fill_together(x, out, threads)
         block = -(-rows // threads)
         if self.in_tiles:
             # Two blocks a thread at least, so that all finish together, in whole tiles.
             block = max(_TILE, -(-rows // (2 * threads)) // _TILE * _TILE)
-        return runtime.run_if_free(threads, executor.run_blocks, self.table, self.params, x, out,
-                                   self._work, min(self.block, block))
+        return runtime.run_if_free(threads, executor.run_blocks, *self._arrays(self.table), id(x),
+                                   x.strides[0], id(out), out.strides[0], rows, self._work,
+                                   min(self.block, block))
+
+    def _fill_together(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
+        """`_fill` with all threads on one block of rows."""
+        return runtime.run_if_free(threads, executor.run_together, *self._arrays(self.shared_table),
+                                   id(x), id(out), len(x), self._work)
 
     def _shares_rows(self, rows: int, threads: int) -> bool:
         """Whether blocks of rows would leave threads without work, of rows that all can share."""
@@ -241,11 +251,12 @@ class SparseInferenceRun:
 def call_program(table: np.ndarray, x: np.ndarray, y: np.ndarray, out: np.ndarray,
                  gamma: np.ndarray, beta: np.ndarray, state: np.ndarray, work_bytes: int,
                  choice: CallChoice | None) -> None:
-    """Run a program once on flat arrays of the caller's; `state` is its parameter segment.
+    """Run a program once on arrays of the caller's, C-contiguous and aligned.
 
-    On several threads where there is a `choice` to ask.
+    `state` is the program's parameter segment. On several threads where there is a `choice` to ask.
     """
-    call = (table, x, y, out, gamma, beta, state, work_bytes)
+    call = (id(table), *table.shape, id(x), id(y), id(out), id(gamma), id(beta), id(state),
+            work_bytes)
     threads = 1 if choice is None else runtime.usable_threads(runtime.get_num_threads())
     if choice is None or threads == 1:
         executor.run_call_alone(*call)
