@@ -28,7 +28,7 @@ from nbbn.kernels.simd import (
     stream,
     where_above,
 )
-from nbbn.kernels.team import share, share_images
+from nbbn.kernels.team import share, share_lines
 from nbbn.kernels.window import clear
 
 GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR = range(4)
@@ -350,12 +350,12 @@ def norm_weighted_backward(dy: Write.COLUMNS, dy_stride, x: Read.COLUMNS, x_stri
 @kernel(inference=True)
 def norm_inference(x: Write.IMAGES, pixel, pixels, state: Read.ALL, relu, panels, epsilon: Real,
                    blocks, rows, thread, threads):
-    """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own images."""
+    """`x = gamma * (x - running_mean) / sqrt(running_var + epsilon) + beta` of own pixels."""
     v = lanes(x)
     width, zero = panels * v, splat(x, 0.0)
-    first, end = share_images(rows, blocks, thread, threads)
+    first, end = share_lines(rows, pixels, blocks, thread, threads)
     for panel in range(panels):
-        own, s = shift(x, first * pixels * pixel + panel * v), shift(state, panel * v)
+        own, s = shift(x, first * pixel + panel * v), shift(state, panel * v)
         gain = load(s, GAMMA * width) / sqrt(load(s, RUNNING_VAR * width) + splat(x, epsilon))
         of = load(s, RUNNING_MEAN * width), zero, gain, load(s, BETA * width)
-        normalise(own, pixel, own, pixel, (end - first) * pixels, of, floor_of(x, relu), False)
+        normalise(own, pixel, own, pixel, end - first, of, floor_of(x, relu), False)

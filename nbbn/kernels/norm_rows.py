@@ -241,23 +241,30 @@ for _suffix in ("", "_streamed"):
 # -- sums of gradients
 
 
+@inline
+def _add_sums(x, dy, width, rows, state, floor, sums):
+    for j in range(0, width, lanes(x)):
+        slope, drop = gradient_sums(shift(dy, j), width, shift(x, j), width, rows,
+                                    _affine(state, width, j), floor)
+        store(sums, GAMMA * width + j, load(sums, GAMMA * width + j) + slope)
+        store(sums, BETA * width + j, load(sums, BETA * width + j) + drop)
+
+
 @kernel
-def row_sums(x: Read.ROWS, dy: Read.ROWS, width, rows_total, run, relu, blocks, state: Read.ALL,
+def row_sums(x: Read.ROWS, dy: Read.ROWS, width, rows_total, relu, blocks, state: Read.ALL,
              partial: Write.ROWS, thread, threads):
     """Sums of `dy * (x - mean)` and `dy` of each own block."""
     first_block, end_block = share(blocks, thread, threads)
     floor = floor_of(x, relu)
     for block in range(first_block, end_block):
-        first, end = share(rows_total, block, blocks)
+        r, end = share(rows_total, block, blocks)
         sums = shift(partial, PARTIAL_ROWS * block * width)
         clear(sums, 2 * width)
-        for start in range(first, end, run):
-            for j in range(0, width, lanes(x)):
-                at, out = start * width + j, shift(sums, j)
-                slope, drop = gradient_sums(shift(dy, at), width, shift(x, at), width,
-                                            min(run, end - start), _affine(state, width, j), floor)
-                store(out, GAMMA * width, load(out, GAMMA * width) + slope)
-                store(out, BETA * width, load(out, BETA * width) + drop)
+        while r + TALL <= end:
+            _add_sums(shift(x, r * width), shift(dy, r * width), width, TALL, state, floor, sums)
+            r += TALL
+        if r < end:
+            _add_sums(shift(x, r * width), shift(dy, r * width), width, end - r, state, floor, sums)
 
 
 @kernel
