@@ -397,7 +397,7 @@ def test_nan_stays_in_its_channel(rng, shape, dtype, activation):
 
 @dtypes
 @pytest.mark.parametrize(
-    "shape", [(7, 3), (1000, 37), (8192, 64), (70, 300), (4, 28, 28, 16)], ids=str
+    "shape", [(7, 3), (1000, 37), (3000, 60), (8192, 64), (70, 300), (4, 28, 28, 16)], ids=str
 )
 def test_same_bits_with_any_number_of_threads(rng, shape, dtype):
     data = make(rng, shape, dtype)

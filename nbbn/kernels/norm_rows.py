@@ -146,13 +146,6 @@ def _merge_columns(x, channels, width, rows_total, tail, batch, var):
 
 
 @inline
-def own_rows(rows_total, blocks, thread, threads):
-    """First and last-plus-one of the rows of a thread's blocks."""
-    first_block, end_block = share(blocks, thread, threads)
-    return rows_total * first_block // blocks, rows_total * end_block // blocks
-
-
-@inline
 def _affine(state, width, j):
     return affine_of(shift(state, BATCH * width + j), shift(state, j), width)
 
@@ -184,23 +177,29 @@ def _scalar_affine(x, j, width, state):
 
 
 def _kernels(suffix: str) -> None:
-    """Register the kernels that write to the caller's array, past the caches or not."""
+    """Register the kernels that write to the caller's array, past the caches or not.
+
+    Each block is cut in the same way whoever owns it: a row that is alone may get another sign of 0
+    than one of several.
+    """
     past_caches = bool(suffix)
 
     @kernel(name=f"normalise_rows{suffix}")
     def normalise_rows(x: Read.ROWS, width, rows_total, tail, relu, blocks, state: Read.ALL,
                        y: Write.ROWS, thread, threads):
         """`y = gamma * xhat + beta` of own blocks, with `relu` its positive part."""
-        first, r = own_rows(rows_total, blocks, thread, threads)
+        first_block, end_block = share(blocks, thread, threads)
         floor = floor_of(x, relu)
-        while r - TALL >= first:  # backwards: the rows read last are still in the cache
-            r -= TALL
-            _normalise(shift(x, r * width), shift(y, r * width), width, TALL, state, floor,
-                       past_caches)
-        while r > first:
-            r -= 1
-            _normalise(shift(x, r * width), shift(y, r * width), width, 1, state, floor,
-                       past_caches)
+        for block in range(end_block - 1, first_block - 1, -1):  # the rows read last first
+            first, r = share(rows_total, block, blocks)
+            while r - TALL >= first:
+                r -= TALL
+                _normalise(shift(x, r * width), shift(y, r * width), width, TALL, state, floor,
+                           past_caches)
+            while r > first:
+                r -= 1
+                _normalise(shift(x, r * width), shift(y, r * width), width, 1, state, floor,
+                           past_caches)
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):
@@ -211,18 +210,20 @@ def _kernels(suffix: str) -> None:
     def input_gradient_rows(x: Read.ROWS, dy: Read.ROWS, width, rows_total, rows_of_channel, tail,
                             relu, blocks, state: Read.ALL, dx: Write.ROWS, thread, threads):
         """`dx = gain * (dy - mean(dy) - xhat * mean(dy * xhat))`, blocks in reverse."""
-        first, r = own_rows(rows_total, blocks, thread, threads)
+        first_block, end_block = share(blocks, thread, threads)
         floor, part = floor_of(x, relu), 1.0 / rows_of_channel
-        while r - TALL >= first:
-            r -= TALL
-            at = r * width
-            _input_gradient(shift(x, at), shift(dy, at), shift(dx, at), width, TALL, state, floor,
-                            part, past_caches)
-        while r > first:
-            r -= 1
-            at = r * width
-            _input_gradient(shift(x, at), shift(dy, at), shift(dx, at), width, 1, state, floor,
-                            part, past_caches)
+        for block in range(end_block - 1, first_block - 1, -1):
+            first, r = share(rows_total, block, blocks)
+            while r - TALL >= first:
+                r -= TALL
+                at = r * width
+                _input_gradient(shift(x, at), shift(dy, at), shift(dx, at), width, TALL, state,
+                                floor, part, past_caches)
+            while r > first:
+                r -= 1
+                at = r * width
+                _input_gradient(shift(x, at), shift(dy, at), shift(dx, at), width, 1, state, floor,
+                                part, past_caches)
         if thread == threads - 1:
             at = rows_total * width
             for j in range(tail):
