@@ -21,7 +21,7 @@ ROOMS = (
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
-    ("recalibration",), ("models",), ("estimators",), ("distributed",), ("loading", "interop"),
+    ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
     ("datasets", "commands"),
     ("cli", "__main__"),
 )
