@@ -19,7 +19,7 @@ from nbbn.estimators.task import Task
 from nbbn.formats.files import FileError
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions, joined
-from nbbn.partitions.sources import Header, Part, common_dtype, count
+from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
 from nbbn.training_loop import Samples
 
 
@@ -204,13 +204,9 @@ def held(estimator: Any, partitions: Partitions, task: Task, dtype: np.dtype) ->
             weights.append(own)
 
     headers = partitions.headers(see)
-    if not targets:
-        raise ValueError("the partitions hold no rows")
-    given = [own for own in weights if own is not None]
-    if given and len(given) < len(targets):
-        raise ValueError("some partitions have a sample_weight and others none; give all or none")
+    y, row_weights = targets_and_weights(targets, weights)
     many: Any = many_rows(estimator, partitions, headers, dtype)
-    return Samples(many, np.concatenate(targets), np.concatenate(given) if given else None)
+    return Samples(many, y, row_weights)
 
 
 def checked_targets(estimator: Any, y: Any, rows: int, dtype: np.dtype) -> np.ndarray:

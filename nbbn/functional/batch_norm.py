@@ -444,4 +444,3 @@ def _shape_with(channels_last: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """The shape whose channel axis `_channels_last` moved to the end."""
     rest = channels_last[:-1]
     return (*rest[:axis], channels_last[-1], *rest[axis:])
-

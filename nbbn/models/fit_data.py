@@ -15,7 +15,7 @@ from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
-from nbbn.partitions.sources import Header, Part, common_dtype, count
+from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
 from nbbn.partitions.stream import Order, Stream
 from nbbn.training_loop import Plan, Samples, in_memory
 
@@ -200,12 +200,7 @@ def targets_of(given: Partitions,
             weights.append(own)
 
     headers = given.headers(see)
-    if not targets:
-        raise ValueError("the partitions hold no rows")
-    there = [own for own in weights if own is not None]
-    if there and len(there) < len(targets):
-        raise ValueError("some partitions have a sample_weight and others none; give all or none")
-    return headers, np.concatenate(targets), np.concatenate(there) if there else None
+    return headers, *targets_and_weights(targets, weights)
 
 
 def outputs_of(run: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:

@@ -145,3 +145,14 @@ def header_of(name: str, part: Part) -> Header:
         return Header.of(part.X)
     except (TypeError, ValueError) as err:
         raise type(err)(f"{name}: {err}") from None
+
+
+def targets_and_weights(targets: list[np.ndarray],
+                        weights: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Targets of all partitions, and their weights, of which all have some or none."""
+    if not targets:
+        raise ValueError("the partitions hold no rows")
+    given = [own for own in weights if own is not None]
+    if given and len(given) < len(targets):
+        raise ValueError("some partitions have a sample_weight and others none; give all or none")
+    return np.concatenate(targets), np.concatenate(given) if given else None
