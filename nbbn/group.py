@@ -167,8 +167,12 @@ class Group:
         """Whether an order of so many rows is an array, which every process has."""
         return True
 
-    def keyed_order(self, rows: int, key: bytes | None) -> Order:
-        """An order of the first `rows` rows that follows from a key alone; None: as they lie."""
+    def in_order(self, first: int, end: int) -> Order:
+        """Rows of the whole as they lie, from one to another."""
+        return np.arange(first, end)
+
+    def keyed_order(self, rows: int, key: bytes) -> Order:
+        """An order of the first `rows` rows that follows from a key alone."""
         raise NotImplementedError("a group of one has every order as an array")
 
     def share(self, order: Order, edges: np.ndarray) -> Share:

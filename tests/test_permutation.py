@@ -114,7 +114,7 @@ def test_a_rank_finds_its_part_of_the_order(rows, shards, more):
             for rank in range(ranks):
                 own = cuts[rank * shards : (rank + 1) * shards + 1]
                 layout = Layout(int(own[0]), own - own[0], rows + more)
-                part = layout.keyed(rows, name)
+                part = layout.keyed(rows, name) if name else layout.in_order(0, rows)
                 assert len(part) == rows and part.order.nbytes + part.places.nbytes == 16 * len(
                     layout.of(np.arange(rows)))
                 assert_same(layout.share(part, edges), layout.share(order, edges))
@@ -155,13 +155,14 @@ def test_batches_without_weight_are_left_out():
 def test_a_group_of_one_has_every_order_as_an_array():
     assert ALONE.has_orders_of(1 << 40)
     with pytest.raises(NotImplementedError, match="as an array"):
-        ALONE.keyed_order(3, None)
+        ALONE.keyed_order(3, key(0))
     assert orders.MOST_ROWS == 1 << 27
 
 
 # -- ranks
 
-NAMES = ["adam", "weights", "early stopping", "no norm", "stored elements", "images", "layers"]
+NAMES = ["adam", "weights", "early stopping", "no norm", "lbfgs", "lbfgs, no norm",
+         "stored elements", "images", "layers"]
 
 
 def test_fits_in_such_orders_have_the_same_bits_on_any_number_of_ranks():

@@ -52,14 +52,14 @@ class Layout:
         places = np.searchsorted(chosen, self.first + self.edges)
         return replace(self, first=int(places[0]), edges=places - places[0], rows=len(chosen))
 
-    def keyed(self, rows: int, key: bytes | None) -> OwnOrder:
-        """This rank's part of the order that a key gives the first `rows` rows of all.
+    def in_order(self, first: int, end: int) -> OwnOrder:
+        """This rank's part of the rows from `first` to `end`, as they lie."""
+        own = np.arange(*np.clip([self.first, self.first + self.own], first, end))
+        return OwnOrder(own - self.first, own - first, end - first)
 
-        None: as they lie.
-        """
+    def keyed(self, rows: int, key: bytes) -> OwnOrder:
+        """This rank's part of the order that a key gives the first `rows` rows of all."""
         first, end = min(self.first, rows), min(self.first + self.own, rows)
-        if key is None:
-            return OwnOrder(np.arange(end - first), np.arange(first, end), rows)
         places = Permutation(rows, key).places(first, end)
         order = np.argsort(places)
         return OwnOrder(order, places[order], rows)

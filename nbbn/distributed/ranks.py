@@ -130,7 +130,12 @@ class Ranks(Group):
     def has_orders_of(self, rows: int) -> bool:
         return rows <= orders.MOST_ROWS
 
-    def keyed_order(self, rows: int, key: bytes | None) -> OwnOrder:
+    def in_order(self, first: int, end: int) -> Order:
+        if self.has_orders_of(end - first):
+            return super().in_order(first, end)
+        return self.layout.in_order(first, end)
+
+    def keyed_order(self, rows: int, key: bytes) -> OwnOrder:
         return self.layout.keyed(rows, key)
 
     def share(self, order: Order, edges: np.ndarray) -> Share:

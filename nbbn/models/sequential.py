@@ -410,17 +410,18 @@ class Sequential(BaseModel):
         An order follows from the model's seed and the number of shuffles so far, so that a resumed
         fit goes on as if it had never stopped.
         """
-        rows, by_key = int(edges[-1]), not group.has_orders_of(int(edges[-1]))
+        rows = int(edges[-1])
+        as_array = group.has_orders_of(rows)
         while True:
-            rng = None
-            if shuffle:
-                self._shuffles += 1
-                rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
-            if by_key:
-                key = None if rng is None else rng.bytes(KEY_BYTES)
-                yield group.keyed_order(rows, key), edges
+            if not shuffle:
+                yield group.in_order(0, rows), edges
+                continue
+            self._shuffles += 1
+            rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
+            if as_array:
+                yield rng.permutation(rows), edges
             else:
-                yield np.arange(rows) if rng is None else rng.permutation(rows), edges
+                yield group.keyed_order(rows, rng.bytes(KEY_BYTES)), edges
 
     def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
         weighted = self._weighting if data.weighted else False

@@ -196,8 +196,10 @@ class FitData:
                     random_state: np.random.RandomState | None) -> Iterator[Order]:
         if self.chosen is None and not self.group.has_orders_of(rows):
             while True:
-                key = None if random_state is None else random_state.bytes(KEY_BYTES)
-                yield self.group.keyed_order(rows, key)
+                if random_state is None:
+                    yield self.group.in_order(0, rows)
+                else:
+                    yield self.group.keyed_order(rows, random_state.bytes(KEY_BYTES))
         order = np.arange(rows)
         while True:
             if random_state is not None:  # as sklearn.utils.shuffle, without its 0.2 ms of checks
