@@ -62,11 +62,12 @@ def test_another_key_is_another_permutation():
 
 
 def test_every_bit_of_the_key_counts():
-    before = Permutation(1000, key(3)).places(0, 1000)
+    count = 10_000  # two sides of 100, of which a bit of the first round's moves nearly all
+    before = Permutation(count, key(3)).places(0, count)
     for bit in range(8 * KEY_BYTES):
         changed = bytearray(key(3))
         changed[bit // 8] ^= 1 << bit % 8
-        assert (Permutation(1000, bytes(changed)).places(0, 1000) == before).sum() < 100, bit
+        assert (Permutation(count, bytes(changed)).places(0, count) == before).mean() < 0.1, bit
 
 
 def chi_square(counts):
@@ -181,14 +182,14 @@ def test_they_are_other_orders_unless_nothing_is_shuffled():
     assert one["stored elements"] == other["stored elements"]
 
 
-def test_a_fit_in_the_order_is_one_machines(monkeypatch):
+def test_a_fit_in_the_order_is_one_machines():
     """That of one process which has the same orders as arrays."""
     import rank_jobs
 
     found = mpi.run("mpich", 2, "keyed_cases", ["adam"], [2, 1], None).results[0]["adam"]
     by_key = Keyed()
     model, (x, y, *_) = rank_jobs.model_and_data("adam")
-    model.fit_in_group(by_key, x, y)
+    model.fit_in_group(by_key, x, y, None, None, None)
     assert by_key.drawn == 3
     for figure, values in rank_jobs.curves(model).items():
         np.testing.assert_allclose(found["curves"][figure], values, rtol=1e-12)
