@@ -327,8 +327,9 @@ def facts(way: Network) -> str:
 
 
 BESIDE = """\
-One thread a rank, over shared memory. One core's step is that of `fit`, which steps while it
-computes gradients; a rank's cannot."""
+One thread a rank, over shared memory. What was predicted leaves out that ranks of one machine share
+its memory and caches, and that each message waits for whoever comes last: other programs' work on
+either core delays both."""
 
 INTRODUCTION = """\
 A step of `nbbn.distributed.fit` on k ranks takes what its busiest rank computes, which is measured
