@@ -117,13 +117,13 @@ def busiest(batch: int, ranks: int) -> int:
 @functools.cache
 def alone(sizes: Sizes, batch: int, threads: int) -> float:
     """Measured seconds of one machine's step."""
-    return Case(*sizes, batch).measured(threads)
+    return Case(*sizes, batch).measured(threads, min)
 
 
 @functools.cache
 def of_rank(sizes: Sizes, rows: int, threads: int) -> float:
     """Measured seconds of what a rank computes in a step, on so many rows."""
-    return Case(*sizes, rows, OneShard()).measured(threads)
+    return Case(*sizes, rows, OneShard()).measured(threads, min)
 
 
 def network_seconds(sizes: Sizes, batch: int, ranks: int, way: Network) -> float:
@@ -210,7 +210,7 @@ def in_job(given: argparse.Namespace) -> None:
         group.lay_out(Layout(first, np.array([0, end - first]), rows), [1] * group.ranks)
         with nbbn.num_threads(1):
             case = Case(given.features, given.hidden, given.outputs, batch, group)
-            found.append(max(group.gathered(case.measured(1))))
+            found.append(max(group.gathered(case.measured(1, min))))
         group.free()
     if MPI.COMM_WORLD.rank == 0:
         print("RESULT", json.dumps(found), flush=True)
@@ -333,7 +333,7 @@ either core delays both."""
 
 INTRODUCTION = """\
 A step of `nbbn.distributed.fit` on k ranks takes what its busiest rank computes, which is measured
-here on as many rows, and what its messages take, which are counted in the program that ranks run.
+here on as many rows (the least of seven rounds), and what its messages take, which are counted in the program that ranks run.
 Rows lie at random, so the busiest has more than an equal share. A message from each rank to each
 takes ceil(log2 k) latencies, and the time in which a rank receives what the others send it. Nothing
 is counted for adding up what came, nor for messages that go on beside computing: there are none.

@@ -19,7 +19,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,8 +73,9 @@ class Case:
         program = self.program(threads)
         return [cost(op, program, self.batch, threads, machine) for op in program.operations]
 
-    def measured(self, threads: int) -> float:
-        """Median seconds of a step on random rows."""
+    def measured(self, threads: int,
+                 figure: Callable[[list[float]], float] = statistics.median) -> float:
+        """Seconds of a step on random rows: the median, or another figure, of some rounds."""
         rng, steps = np.random.default_rng(0), self.steps
         rows = steps * self.batch
         share = self.group.share(rng.permutation(rows), np.arange(0, rows + 1, self.batch))
@@ -89,19 +90,19 @@ class Case:
         words[:, 0], words[:, 1] = np.diff(share.edges), share.edges[:-1]
         words[:, 3:6] = np.array([1e-3, 0.0, float(self.batch)]).view(np.int64)
         words[:, 6] = self.batch
-        return timed(self.trainer._steps, words, arrays, threads) / steps
+        return timed(self.trainer._steps, words, arrays, threads, figure) / steps
 
 
 def timed(run: TrainingRun, words: np.ndarray, arrays: dict[Segment, np.ndarray],
-          threads: int) -> float:
-    """Median seconds of a run of steps."""
+          threads: int, figure: Callable[[list[float]], float] = statistics.median) -> float:
+    """Seconds of a run of steps: a figure of some rounds."""
     run.run(words, arrays, threads)
     found = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         run.run(words, arrays, threads)
         found.append(time.perf_counter() - began)
-    return statistics.median(found)
+    return figure(found)
 
 
 def seconds_of(operations: list[tuple[str, dict[str, int]]], rows: int, repeats: int,
