@@ -333,12 +333,12 @@ either core delays both."""
 
 INTRODUCTION = """\
 A step of `nbbn.distributed.fit` on k ranks takes what its busiest rank computes, which is measured
-here on as many rows (the least of seven rounds), and what its messages take, which are counted in the program that ranks run.
-Rows lie at random, so the busiest has more than an equal share. A message from each rank to each
-takes ceil(log2 k) latencies, and the time in which a rank receives what the others send it. Nothing
-is counted for adding up what came, nor for messages that go on beside computing: there are none.
-Speed-ups are over one rank's step as `fit` takes it. Written by `scripts/scale.py --ranks 2
---page`."""
+here on as many rows (the least of seven rounds), and what its messages take, which are counted in
+the program that ranks run. Rows lie at random, so the busiest has more than an equal share. A
+message from each rank to each takes ceil(log2 k) latencies, and the time in which a rank receives
+what the others send it. Nothing is counted for adding up what came, nor for messages that go on
+beside computing: there are none. Speed-ups are over one rank's step as `fit` takes it. Written by
+`scripts/scale.py --ranks 2 --page`."""
 
 
 if __name__ == "__main__":
