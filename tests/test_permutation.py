@@ -12,6 +12,8 @@ from nbbn.distributed.permutation import Permutation
 from nbbn.group import ALONE, KEY_BYTES, Group, OwnOrder
 from nbbn.training_loop import without_weightless
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 
 def key(number):
     return np.random.default_rng(number).bytes(KEY_BYTES)
