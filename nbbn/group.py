@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # it imports numba: only those who train need it
     from nbbn.program.shards import World
 
 T = TypeVar("T")
+
+# Of a key that an order follows from.
+KEY_BYTES = 48
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,46 @@ class Share:
     places: np.ndarray | None = None
     shards: np.ndarray | None = None
     of_shard: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class OwnOrder:
+    """This process's rows of an order of all rows, which no process holds.
+
+    Attributes
+    ----------
+    order : ndarray of int64
+        Its rows, counted from its first, as they come in the order.
+    places : ndarray of int64
+        Where each of them stands in the whole order; ascending.
+    rows : int
+        Of the whole order.
+    """
+
+    order: np.ndarray
+    places: np.ndarray
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, which: slice) -> OwnOrder:
+        """A run of the order."""
+        first, end, _ = which.indices(self.rows)
+        a, b = np.searchsorted(self.places, [first, end])
+        return OwnOrder(self.order[a:b], self.places[a:b] - first, end - first)
+
+    def of_batches(self, chosen: np.ndarray, edges: np.ndarray) -> OwnOrder:
+        """The order of some batches alone; `chosen` says of each whether it is one of them."""
+        sizes, own = np.diff(edges), np.diff(np.searchsorted(self.places, edges))
+        gone = np.cumsum(np.where(chosen, 0, sizes))
+        kept = np.repeat(chosen, own)
+        places = (self.places - np.repeat(gone, own))[kept]
+        return OwnOrder(self.order[kept], places, int(sizes[chosen].sum()))
+
+
+# An order of rows: their numbers among those of all processes, or this process's part alone.
+Order: TypeAlias = "np.ndarray | OwnOrder"
 
 
 class Group:
@@ -120,12 +163,26 @@ class Group:
         """The same processes with some of their rows alone: row numbers of the whole, ascending."""
         return self
 
-    def share(self, order: np.ndarray, edges: np.ndarray) -> Share:
+    def has_orders_of(self, rows: int) -> bool:
+        """Whether an order of so many rows is an array, which every process has."""
+        return True
+
+    def in_order(self, first: int, end: int) -> Order:
+        """Rows of the whole as they lie, from one to another."""
+        return np.arange(first, end)
+
+    def keyed_order(self, rows: int, key: bytes) -> Order:
+        """An order of the first `rows` rows that follows from a key alone."""
+        raise NotImplementedError("a group of one has every order as an array")
+
+    def share(self, order: Order, edges: np.ndarray) -> Share:
         """This process's part of batches of the rows `order`, which begin at `edges`."""
+        assert isinstance(order, np.ndarray)
         return Share(order, edges, np.diff(edges))
 
-    def masses(self, weights: np.ndarray, order: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    def masses(self, weights: np.ndarray, order: Order, edges: np.ndarray) -> np.ndarray:
         """The sum of each batch's weights; `weights` are of the process's own rows."""
+        assert isinstance(order, np.ndarray)
         return np.add.reduceat(weights[order], edges[:-1])
 
     def total(self, values: np.ndarray, share: Share) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbbn.group import ALONE, Group, Share
+from nbbn.group import ALONE, Group, Order, Share
 from nbbn.network import Weights
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -174,7 +174,7 @@ class Trainer:
 
     # -- work
 
-    def epoch(self, x: np.ndarray | SparseRows, y: np.ndarray, order: np.ndarray, edges: np.ndarray,
+    def epoch(self, x: np.ndarray | SparseRows, y: np.ndarray, order: Order, edges: np.ndarray,
               rates: np.ndarray, weights: np.ndarray | None = None,
               shrink: np.ndarray | None = None) -> Epoch:
         """Train on the rows `order` of `x` and `y`, batch by batch.
@@ -185,7 +185,7 @@ class Trainer:
             C-contiguous, of the source dtype.
         y : ndarray
             int64 labels `(n,)`, or targets of the computing dtype `(n, outputs)`; C-contiguous.
-        order : ndarray of int64
+        order : ndarray of int64, or OwnOrder
             Numbers of rows, of the whole group's.
         edges : ndarray
             Of `batches`.
@@ -253,7 +253,7 @@ class Trainer:
         """Multiply-adds of so many rows on their way forward."""
         return rows * self.lowered.work_per_row
 
-    def _masses(self, weights: np.ndarray | None, order: np.ndarray, edges: np.ndarray,
+    def _masses(self, weights: np.ndarray | None, order: Order, edges: np.ndarray,
                 share: Share) -> np.ndarray:
         """What each batch's losses are divided by: its rows, or the sum of their weights."""
         if weights is None or self._weighted != "mean":

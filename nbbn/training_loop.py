@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.group import ALONE, Group
+from nbbn.group import ALONE, Group, Order
 from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Epoch, Trainer
 
@@ -34,7 +34,7 @@ class Samples:
     def _are_read_as_they_are(self) -> bool:
         return isinstance(self.x, np.ndarray | SparseRows)
 
-    def as_arrays(self, order: np.ndarray) -> tuple[Samples, np.ndarray]:
+    def as_arrays(self, order: Any) -> tuple[Samples, Any]:
         """What the kernels read some rows from, and the numbers of the rows in it."""
         if self._are_read_as_they_are:
             return self, order
@@ -74,7 +74,7 @@ class Stretch:
     """
 
     samples: Samples  # as the trainer reads them
-    order: np.ndarray
+    order: Order
     edges: np.ndarray
 
 
@@ -87,15 +87,14 @@ class Plan:
 
 
 def in_memory(samples: Samples,
-              orders: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Plan]:
+              orders: Iterable[tuple[Order, np.ndarray]]) -> Iterator[Plan]:
     """Epochs over the same rows, of each the order and the batches' edges."""
     for order, edges in orders:
         yield Plan(len(edges) - 1, (Stretch(samples, order, edges),))
 
 
-def without_weightless(order: np.ndarray, edges: np.ndarray,
-                       weights: np.ndarray,
-                       group: Group = ALONE) -> tuple[np.ndarray, np.ndarray]:
+def without_weightless(order: Order, edges: np.ndarray, weights: np.ndarray,
+                       group: Group = ALONE) -> tuple[Order, np.ndarray]:
     """Rows in batches, without the batches whose weights sum to 0, which have no mean.
 
     `order` counts the rows of the whole group, `weights` are of the process's own.
@@ -104,7 +103,11 @@ def without_weightless(order: np.ndarray, edges: np.ndarray,
     if full.all():
         return order, edges
     sizes = np.diff(edges)
-    return order[np.repeat(full, sizes)], np.append(0, np.cumsum(sizes[full]))
+    if isinstance(order, np.ndarray):
+        order = order[np.repeat(full, sizes)]
+    else:
+        order = order.of_batches(full, edges)
+    return order, np.append(0, np.cumsum(sizes[full]))
 
 
 @dataclass

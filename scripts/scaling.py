@@ -19,16 +19,19 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import nbbn
+from nbbn.group import ALONE, Group
 from nbbn.kernels import KERNELS
 from nbbn.kernels.executor import BARRIER, STEP_WORDS
 from nbbn.layers import BatchNormalization, Dense, Layer, ReLU
 from nbbn.network import computation
+from nbbn.operations import Computation
 from nbbn.optimizers import Adam
 from nbbn.program.costs import HERE, Cost, Machine, cost, step_seconds
 from nbbn.program.layout import lanes
@@ -43,17 +46,23 @@ ROUNDS = 7
 FASTEST_LINK = 50e9  # bytes a second
 
 
-class Case:
-    """A network's training step on a batch."""
+def network(features: int, hidden: Sequence[int], outputs: int) -> Computation:
+    """Of dense layers with batch norms and ReLUs."""
+    layers: list[Layer] = []
+    for units in hidden:
+        layers += [Dense(units), BatchNormalization(), ReLU()]
+    return computation([*layers, Dense(outputs, activation="softmax")], (features,))
 
-    def __init__(self, features: int, hidden: list[int], outputs: int, batch: int):
-        layers: list[Layer] = []
-        for units in hidden:
-            layers += [Dense(units), BatchNormalization(), ReLU()]
-        layers.append(Dense(outputs, activation="softmax"))
+
+class Case:
+    """A network's training step on a batch, which a group of processes may share."""
+
+    def __init__(self, features: int, hidden: Sequence[int], outputs: int, batch: int,
+                 group: Group = ALONE):
         self.features, self.outputs, self.batch = features, outputs, batch
-        self.trainer = Trainer(computation(layers, (features,)), F32, F32, batch,
-                               "softmax_cross_entropy", Adam(1e-3))
+        self.steps, self.group = max(3, 20_000 // batch), group
+        self.trainer = Trainer(network(features, hidden, outputs), F32, F32, batch,
+                               "softmax_cross_entropy", Adam(1e-3), group=group)
 
     def program(self, threads: int) -> Program:
         """As it is split over a team."""
@@ -64,32 +73,36 @@ class Case:
         program = self.program(threads)
         return [cost(op, program, self.batch, threads, machine) for op in program.operations]
 
-    def measured(self, threads: int) -> float:
-        """Median seconds of a step on random rows."""
-        rng, steps = np.random.default_rng(0), max(3, 20_000 // self.batch)
+    def measured(self, threads: int,
+                 figure: Callable[[list[float]], float] = statistics.median) -> float:
+        """Seconds of a step on random rows: the median, or another figure, of some rounds."""
+        rng, steps = np.random.default_rng(0), self.steps
         rows = steps * self.batch
+        share = self.group.share(rng.permutation(rows), np.arange(0, rows + 1, self.batch))
         arrays = {
             Segment.X: rng.random((rows, self.features), np.float32),
-            Segment.Y: rng.integers(0, self.outputs, rows), Segment.ORDER: rng.permutation(rows),
+            Segment.Y: rng.integers(0, self.outputs, rows), Segment.ORDER: share.order,
             Segment.LOSSES: np.empty(rows), Segment.HITS: np.zeros(rows),
         }
+        if share.places is not None:
+            arrays[Segment.PLACES] = share.places
         words = np.zeros((steps, STEP_WORDS), np.int64)
-        words[:, 0], words[:, 1] = self.batch, np.arange(0, rows, self.batch)
+        words[:, 0], words[:, 1] = np.diff(share.edges), share.edges[:-1]
         words[:, 3:6] = np.array([1e-3, 0.0, float(self.batch)]).view(np.int64)
         words[:, 6] = self.batch
-        return timed(self.trainer._steps, words, arrays, threads) / steps
+        return timed(self.trainer._steps, words, arrays, threads, figure) / steps
 
 
 def timed(run: TrainingRun, words: np.ndarray, arrays: dict[Segment, np.ndarray],
-          threads: int) -> float:
-    """Median seconds of a run of steps."""
+          threads: int, figure: Callable[[list[float]], float] = statistics.median) -> float:
+    """Seconds of a run of steps: a figure of some rounds."""
     run.run(words, arrays, threads)
     found = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         run.run(words, arrays, threads)
         found.append(time.perf_counter() - began)
-    return statistics.median(found)
+    return figure(found)
 
 
 def seconds_of(operations: list[tuple[str, dict[str, int]]], rows: int, repeats: int,

@@ -135,6 +135,22 @@ def cases(comm, names, counts, shards=None, dtype="float64"):
     return found
 
 
+def keyed_cases(comm, names, counts, shards):
+    """`cases`, in orders that no rank holds, for however few rows."""
+    from nbbn.distributed import order
+
+    order.MOST_ROWS = 0
+    return cases(comm, names, counts, shards)
+
+
+def keyed_checkpoint(comm, path, counts, shards, killed=None):
+    """`checkpointed`, in such orders."""
+    from nbbn.distributed import order
+
+    order.MOST_ROWS = 0
+    return checkpointed(comm, path, counts, shards, killed)
+
+
 def sequential(comm, counts):
     """A Sequential with callbacks, which only the first rank has; what they have seen."""
     x, y = rows("images")

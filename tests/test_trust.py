@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import mpi
 import pytest
 
 pytestmark = [
@@ -38,3 +39,16 @@ def test_script(script):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert shown in done.stdout
+
+
+def test_rank_kills():
+    launcher, why = mpi.mpiexec("mpich")
+    if launcher is None or (os.cpu_count() or 1) < 2:
+        pytest.skip(why or "MPICH's ranks spin: 2 of them need as many cores")
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "trust" / "rank_kills.py", "--kills", "4", "--python",
+         mpi.PYTHONS["mpich"], "--launcher", launcher],
+        capture_output=True, text=True, timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 kills of a rank of 2" in done.stdout

@@ -1,7 +1,8 @@
 """Whose rows are whose: runs of rows in the ranks' order, runs of rows that are shards.
 
 Rows stay where they lie. A batch is some rows of one order that every rank can compute; each takes
-those that it has, shard by shard.
+those that it has, shard by shard. An order of few rows every rank has as an array; of more it knows
+the places of its own rows alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from nbbn.group import Share
+from nbbn.distributed.permutation import Permutation
+from nbbn.group import Order, OwnOrder, Share
+
+# The most rows, of all ranks, whose orders every rank has as arrays: those of one machine's fit.
+MOST_ROWS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,42 @@ class Layout:
         places = np.searchsorted(chosen, self.first + self.edges)
         return replace(self, first=int(places[0]), edges=places - places[0], rows=len(chosen))
 
-    def share(self, order: np.ndarray, edges: np.ndarray) -> Share:
-        """This rank's part of batches of the rows `order`, which begin at `edges`."""
-        count, shards = len(edges) - 1, len(self.edges) - 1
+    def in_order(self, first: int, end: int) -> OwnOrder:
+        """This rank's part of the rows from `first` to `end`, as they lie."""
+        own = np.arange(*np.clip([self.first, self.first + self.own], first, end))
+        return OwnOrder(own - self.first, own - first, end - first)
+
+    def keyed(self, rows: int, key: bytes) -> OwnOrder:
+        """This rank's part of the order that a key gives the first `rows` rows of all."""
+        first, end = min(self.first, rows), min(self.first + self.own, rows)
+        places = Permutation(rows, key).places(first, end)
+        order = np.argsort(places)
+        return OwnOrder(order, places[order], rows)
+
+    def _found(self, order: Order) -> OwnOrder:
+        """This rank's part of an order."""
+        if isinstance(order, OwnOrder):
+            return order
         mine = np.flatnonzero((order >= self.first) & (order < self.first + self.own))
-        local = order[mine] - self.first
-        batch = np.searchsorted(edges, mine, "right") - 1
-        places = mine - edges[batch]
+        return OwnOrder(order[mine] - self.first, mine, len(order))
+
+    def share(self, order: Order, edges: np.ndarray) -> Share:
+        """This rank's part of batches of the rows `order`, which begin at `edges`."""
+        count, shards, own = len(edges) - 1, len(self.edges) - 1, self._found(order)
+        local, begins = own.order, np.searchsorted(own.places, edges)
+        places = own.places - np.repeat(edges[:-1], np.diff(begins))
+        if shards == 1:
+            return Share(np.ascontiguousarray(local, np.int64), begins, np.diff(edges), places,
+                         None, np.broadcast_to(0, len(local)))
+        batch = np.repeat(np.arange(count), np.diff(begins))
         of_shard = np.searchsorted(self.edges, local, "right") - 1
         key = batch * shards + of_shard
-        if shards > 1:
-            by = np.argsort(key, kind="stable")
-            local, places, of_shard, key = local[by], places[by], of_shard[by], key[by]
+        by = np.argsort(key, kind="stable")
+        local, places, of_shard, key = local[by], places[by], of_shard[by], key[by]
         begins = np.searchsorted(key, np.arange(count * shards + 1))
         starts = begins[:-1].reshape(count, shards)
         own_edges = np.append(starts[:, 0], len(local))
-        table = np.concatenate([starts, own_edges[1:, None]], axis=1) if shards > 1 else None
+        table = np.concatenate([starts, own_edges[1:, None]], axis=1)
         return Share(np.ascontiguousarray(local, np.int64), own_edges, np.diff(edges),
                      np.ascontiguousarray(places, np.int64), table, of_shard)
 

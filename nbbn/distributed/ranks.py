@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nbbn.distributed import comm as words
+from nbbn.distributed import order as orders
 from nbbn.distributed.order import Layout
-from nbbn.group import Group, Share
+from nbbn.group import Group, Order, OwnOrder, Share
 from nbbn.program.shards import World
 
 T = TypeVar("T")
@@ -126,10 +127,21 @@ class Ranks(Group):
         found.__dict__.update(self.__dict__, layout=self.layout.narrowed(chosen))
         return found
 
-    def share(self, order: np.ndarray, edges: np.ndarray) -> Share:
+    def has_orders_of(self, rows: int) -> bool:
+        return rows <= orders.MOST_ROWS
+
+    def in_order(self, first: int, end: int) -> Order:
+        if self.has_orders_of(end - first):
+            return super().in_order(first, end)
+        return self.layout.in_order(first, end)
+
+    def keyed_order(self, rows: int, key: bytes) -> OwnOrder:
+        return self.layout.keyed(rows, key)
+
+    def share(self, order: Order, edges: np.ndarray) -> Share:
         return self.layout.share(order, edges)
 
-    def masses(self, weights: np.ndarray, order: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    def masses(self, weights: np.ndarray, order: Order, edges: np.ndarray) -> np.ndarray:
         share, shards = self.layout.share(order, edges), len(self.layout.edges) - 1
         assert share.of_shard is not None
         batch = np.repeat(np.arange(len(edges) - 1), np.diff(share.edges))

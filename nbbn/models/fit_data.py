@@ -46,7 +46,7 @@ class InMemory:
         """So many epochs of batches."""
         samples = self.samples
         targets = Samples(samples.x, loss.prepare(samples.y), samples.row_weights)
-        yield in_memory(targets, model._plans(edges, shuffle))
+        yield in_memory(targets, model._plans(edges, shuffle, self.group))
 
 
 @dataclass(frozen=True)

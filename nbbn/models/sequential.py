@@ -16,7 +16,7 @@ from nbbn import inputs
 from nbbn.callbacks import CallbackList, History
 from nbbn.formats import native, of_layers
 from nbbn.formats.files import FileError
-from nbbn.group import ALONE, Group
+from nbbn.group import ALONE, KEY_BYTES, Group, Order
 from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, refuse, whole
 from nbbn.models.compiled import Compiled, needs_batches
@@ -403,20 +403,25 @@ class Sequential(BaseModel):
             return np.delete(edges, -2)  # no last batch has one row
         return edges
 
-    def _plans(self, edges: np.ndarray, shuffle: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _plans(self, edges: np.ndarray, shuffle: bool,
+               group: Group = ALONE) -> Iterator[tuple[Order, np.ndarray]]:
         """The order of the rows in each epoch, and the edges of its batches.
 
         An order follows from the model's seed and the number of shuffles so far, so that a resumed
         fit goes on as if it had never stopped.
         """
         rows = int(edges[-1])
+        as_array = group.has_orders_of(rows)
         while True:
-            order = np.arange(rows)
-            if shuffle:
-                self._shuffles += 1
-                rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
-                order = rng.permutation(rows)
-            yield order, edges
+            if not shuffle:
+                yield group.in_order(0, rows), edges
+                continue
+            self._shuffles += 1
+            rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
+            if as_array:
+                yield rng.permutation(rows), edges
+            else:
+                yield group.keyed_order(rows, rng.bytes(KEY_BYTES)), edges
 
     def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
         weighted = self._weighting if data.weighted else False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -143,7 +144,7 @@ class Stream:
                     yield stretch, number == len(windows) - 1
 
     def _full(self, samples: Samples, order: np.ndarray,
-              edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+              edges: np.ndarray) -> tuple[Any, np.ndarray]:
         if not self._skip_weightless or samples.row_weights is None:
             return order, edges
         return without_weightless(order, edges, samples.row_weights)

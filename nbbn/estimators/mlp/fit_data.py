@@ -17,7 +17,7 @@ from nbbn.estimators.mlp.checkpoint import shown_rows
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
-from nbbn.group import ALONE, Group
+from nbbn.group import ALONE, KEY_BYTES, Group, Order
 from nbbn.inputs import check_enough
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header
@@ -180,22 +180,33 @@ class FitData:
         yield in_memory(targets, orders)
 
     def _orders(self, edges: np.ndarray, random_state: np.random.RandomState | None,
-                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+                ) -> Iterator[tuple[Order, np.ndarray]]:
         """The order of the rows (of all, or the chosen ones) in each epoch, and its batches' edges.
 
         Batches whose weights sum to 0 are left out. `random_state` shuffles.
         """
-        order, weights = np.arange(edges[-1]), self.samples.row_weights
+        weights = self.samples.row_weights
+        for rows in self._row_orders(int(edges[-1]), random_state):
+            if weights is None:
+                yield rows, edges
+            else:
+                yield without_weightless(rows, edges, weights, self.group)
+
+    def _row_orders(self, rows: int,
+                    random_state: np.random.RandomState | None) -> Iterator[Order]:
+        if self.chosen is None and not self.group.has_orders_of(rows):
+            while True:
+                if random_state is None:
+                    yield self.group.in_order(0, rows)
+                else:
+                    yield self.group.keyed_order(rows, random_state.bytes(KEY_BYTES))
+        order = np.arange(rows)
         while True:
             if random_state is not None:  # as sklearn.utils.shuffle, without its 0.2 ms of checks
                 moved = np.arange(len(order))
                 random_state.shuffle(moved)
                 order = order[moved]
-            rows = order if self.chosen is None else self.chosen[order]
-            if weights is None:
-                yield rows, edges
-            else:
-                yield without_weightless(rows, edges, weights, self.group)
+            yield order if self.chosen is None else self.chosen[order]
 
 
 def _checked_rows(estimator: Fitted, X: Any, group: Group, header: Header | None = None, *,

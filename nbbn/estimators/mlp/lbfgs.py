@@ -13,7 +13,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from nbbn.estimators.lazy_rows import outputs_of
 from nbbn.estimators.mlp.architecture import Architecture
-from nbbn.group import ALONE, Group
+from nbbn.group import ALONE, Group, Order
 from nbbn.network import Weights
 from nbbn.optimizers import Optimizer
 from nbbn.sparse_rows import SparseRows
@@ -72,7 +72,7 @@ class Objective:
         if row_weights is not None:
             self._mass = float(row_weights.sum())
             if self.group.world is not None:
-                whole = np.arange(self._rows), np.array([0, self._rows])
+                whole = self.group.in_order(0, self._rows), np.array([0, self._rows])
                 self._mass = float(self.group.masses(row_weights, *whole)[0])
 
     def trainer(self, loss: str, level: float) -> Trainer:
@@ -129,14 +129,15 @@ class Objective:
             rows = measure(outputs_of(self._trainer.outputs, self.samples.x))
             if self.group.world is None:
                 return float(np.average(rows, weights=weights))
-            share = self.group.share(np.arange(self._rows), np.array([0, self._rows]))
+            whole = self.group.in_order(0, self._rows)
+            share = self.group.share(whole, np.array([0, self._rows]))
             return self.group.total(rows if weights is None else rows * weights, share) / self._mass
 
     def _data_term(self, mass: float) -> tuple[float, dict[tuple[int, str], np.ndarray]]:
         loss, row_weights = 0.0, self.samples.row_weights
         grads = {key: np.zeros(()) for key in self.names}
         for first in range(0, self._rows, self._part):
-            part = np.arange(first, min(first + self._part, self._rows))
+            part = self.group.in_order(first, min(first + self._part, self._rows))
             share = len(part) / mass
             if row_weights is not None:
                 share = float(self._mass_of(row_weights, part)) / mass
@@ -151,8 +152,8 @@ class Objective:
                 grads[i, name] = grads[i, name] + share * state[f"{i}.{name}.0"]
         return loss, grads
 
-    def _mass_of(self, row_weights: np.ndarray, part: np.ndarray) -> float:
-        if self.group.world is None:
+    def _mass_of(self, row_weights: np.ndarray, part: Order) -> float:
+        if isinstance(part, np.ndarray) and self.group.world is None:
             return row_weights[part].sum()
         return self.group.masses(row_weights, part, np.array([0, len(part)]))[0]
 

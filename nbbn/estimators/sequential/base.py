@@ -414,7 +414,7 @@ def _mean(weights: np.ndarray, group: Group) -> float:
     if group.world is None:
         return weights.mean()
     rows = group.count(len(weights))
-    return group.masses(weights, np.arange(rows), np.array([0, rows]))[0] / rows
+    return group.masses(weights, group.in_order(0, rows), np.array([0, rows]))[0] / rows
 
 
 def _specifications(layers: Iterable[Any]) -> tuple[Layer, ...]:
