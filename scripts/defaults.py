@@ -234,8 +234,10 @@ class Arm:
             biases.append(np.zeros(units))
             rows = rows @ kernel
             std, mean = rows.std(0) + 1e-12, rows.mean(0)
-            gammas.append(std if gamma == "std" else np.full(units, float(gamma)))
-            betas.append(mean + bias if beta == "bias" else
+            expected = np.sqrt(2 * fan_in / (fan_in + units))
+            gammas.append({"std": std, "glorot": np.full(units, expected)}[gamma]
+                          if gamma.isalpha() else np.full(units, float(gamma)))
+            betas.append({"bias": mean + bias, "draw": bias}[beta] if beta.isalpha() else
                          rng.uniform(-1, 1, units) * float(beta))
             rows = np.maximum((rows - mean) / std * gammas[-1] + betas[-1], 0)
         biases[-1] = bias
