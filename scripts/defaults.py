@@ -149,6 +149,7 @@ SETTINGS = {
     "beta": "start of beta: `bias`, the draw of scikit-learn's bias; a number: uniform up to it",
     "gamma": "start of gamma: `std`, so that the network starts as scikit-learn's; or a number",
     "out": "the output layer's kernel starts at so many times Glorot's",
+    "kernel": "the hidden layers' kernels start at so many times Glorot's",
     "fixed": "the last so many epochs with fixed statistics: batch norm folded away",
 }
 # What an arm with batch norm has where its settings say nothing.
@@ -185,7 +186,7 @@ class Arm:
             spread = np.where(spread > 0, spread, 1.0)
             y = (y - shift) / spread
         model = self.estimator(classifies, seed)
-        if {"beta", "gamma", "out"} & self.settings.keys():
+        if {"beta", "gamma", "out", "kernel"} & self.settings.keys():
             self._start(model, x, y, classifies, seed)
         if "fixed" in self.settings:
             model = self._with_fixed_end(model, x, y)
@@ -243,6 +244,8 @@ class Arm:
             rows = np.maximum((rows - mean) / std * gammas[-1] + betas[-1], 0)
         biases[-1] = bias
         coefs[-1] = coefs[-1] * float(self.settings.get("out", "1"))
+        for i in range(len(coefs) - 1):
+            coefs[i] = coefs[i] * float(self.settings.get("kernel", "1"))
         model.set_params(warm_start=True)
         model.coefs_, model.intercepts_, model.n_features_in_ = coefs, biases, x.shape[1]
         model.gammas_, model.betas_ = [g for g in gammas[:-1]], betas[:-1]
