@@ -139,6 +139,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "tol": ("tol", float),
     "patience": ("n_iter_no_change", int),
     "stop": ("early_stopping", str),
+    "activation": ("activation", str),
     "hidden": ("hidden_layer_sizes", lambda word: tuple(map(int, word.split("-")))),
     "dropout": ("dropout", float),
 }
@@ -229,14 +230,14 @@ class Arm:
         gamma, beta = self.settings.get("gamma", "1"), self.settings.get("beta", "0")
         coefs, biases, gammas, betas, rows = [], [], [], [], x
         for fan_in, units in zip(sizes, sizes[1:]):
-            bound = np.sqrt(6.0 / (fan_in + units))
+            bound = np.sqrt((2.0 if model.activation == "logistic" else 6.0) / (fan_in + units))
             kernel = rng.uniform(-bound, bound, (fan_in, units))
             bias = rng.uniform(-bound, bound, units)
             coefs.append(kernel)
             biases.append(np.zeros(units))
             rows = rows @ kernel
             std, mean = rows.std(0) + 1e-12, rows.mean(0)
-            expected = np.sqrt(2 * fan_in / (fan_in + units))
+            expected = bound * np.sqrt(fan_in / 3)
             gammas.append({"std": std, "glorot": np.full(units, expected)}[gamma]
                           if gamma.isalpha() else np.full(units, float(gamma)))
             betas.append({"bias": mean + bias, "draw": bias}[beta] if beta.isalpha() else
