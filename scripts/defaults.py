@@ -15,13 +15,11 @@ tables of statsmodels are used where it is installed.
 from __future__ import annotations
 
 import argparse
-import csv
+import itertools
 import json
-import os
 import sys
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -229,7 +227,7 @@ class Arm:
         sizes = [x.shape[1], *np.atleast_1d(hidden).tolist(), outputs]
         gamma, beta = self.settings.get("gamma", "1"), self.settings.get("beta", "0")
         coefs, biases, gammas, betas, rows = [], [], [], [], x
-        for fan_in, units in zip(sizes, sizes[1:]):
+        for fan_in, units in itertools.pairwise(sizes):
             bound = np.sqrt((2.0 if model.activation == "logistic" else 6.0) / (fan_in + units))
             kernel = rng.uniform(-bound, bound, (fan_in, units))
             bias = rng.uniform(-bound, bound, units)
@@ -249,7 +247,7 @@ class Arm:
             coefs[i] = coefs[i] * float(self.settings.get("kernel", "1"))
         model.set_params(warm_start=True)
         model.coefs_, model.intercepts_, model.n_features_in_ = coefs, biases, x.shape[1]
-        model.gammas_, model.betas_ = [g for g in gammas[:-1]], betas[:-1]
+        model.gammas_, model.betas_ = gammas[:-1], betas[:-1]
 
     def _with_fixed_end(self, model: Any, x: np.ndarray, y: np.ndarray) -> Any:
         """Some epochs with batch norm, then the last ones with it folded into the kernels."""

@@ -109,6 +109,13 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
             The residual at which the loss 'huber' turns linear."""),
         "quantile": Parameter(0.5, [Interval(Real, 0, 1, closed="neither")], "float", """
             The quantile that the loss 'quantile' estimates, between 0 and 1."""),
+        "normalize_y": Parameter(None, [None, "boolean"], "bool or None", """
+            Whether the network is trained on targets of mean 0 and variance 1, column by column (of
+            'huber' with one factor for all columns), and its output layer then brought to their
+            units, so that answers, attributes and files are in those; losses and `tol` are those of
+            the standardised targets. The first fit says of all rows, by their weights (the first
+            `partial_fit` of its own), what mean and variance are; a warm start and further calls
+            keep it. None: with batch norm in any layer. Never for counts, the loss 'poisson'."""),
     },
     ["loss", *POSITIONAL],
     """
