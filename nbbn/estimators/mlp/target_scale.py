@@ -93,4 +93,6 @@ class TargetScale:
     @classmethod
     def from_json(cls, held: dict[str, list[float]] | None) -> TargetScale | None:
         """What a file holds; None: none, as in files of versions without it."""
-        return None if held is None else cls(tuple(map(float, held["shift"])), tuple(map(float, held["spread"])))
+        if held is None:
+            return None
+        return cls(tuple(map(float, held["shift"])), tuple(map(float, held["spread"])))
