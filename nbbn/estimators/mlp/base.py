@@ -313,7 +313,10 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseMLP:
         """What a file holds; `nbbn.load` calls it."""
         network, meta, _ = content
-        self = cls(**from_json(meta["params"]))
+        params = from_json(meta["params"])
+        if "target_scale" not in meta and meta["kind"] == "regressor":  # of an earlier version
+            params.setdefault("normalize_y", False)
+        self = cls(**params)
         rules.check_each(self)
         self.n_features_in_ = network.input_shape[0]
         if meta["feature_names"]:
