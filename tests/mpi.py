@@ -60,24 +60,28 @@ def mpiexec(kind):
     return (launcher, "") if launcher else (None, "there is no mpiexec")
 
 
-def start(kind, ranks, *arguments, env=None):
-    """Start Python on several ranks; skips the test where there is no such MPI."""
+def start(kind, ranks, *arguments, env=None, before=(), flags=()):
+    """Start Python on several ranks; skips the test where there is no such MPI.
+
+    `before` is a command that runs `mpiexec`, `flags` are more of its own.
+    """
     launcher, why = mpiexec(kind)
     if launcher is None:
         pytest.skip(why)
     if kind == "mpich" and ranks > (os.cpu_count() or 1):
         pytest.skip(f"MPICH's ranks spin: {ranks} of them need as many cores")
-    command = [launcher, *FLAGS[kind], "-n", str(ranks), PYTHONS[kind], *map(str, arguments)]
+    command = [*before, launcher, *FLAGS[kind], *flags, "-n", str(ranks), PYTHONS[kind],
+               *map(str, arguments)]
     # The sources under test, also where the interpreter has others.
     path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path, **(env or {})},
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def run(kind, ranks, job, *arguments, env=None):
-    """Run a job of `rank_jobs.py` to its end."""
+def run(kind, ranks, job, *arguments, **more):
+    """Run a job of `rank_jobs.py` to its end; `more` as of `start`."""
     words = map(json.dumps, arguments)
-    return ended(start(kind, ranks, HERE / "rank_jobs.py", job, *words, env=env))
+    return ended(start(kind, ranks, HERE / "rank_jobs.py", job, *words, **more))
 
 
 def run_command(kind, ranks, *arguments):
