@@ -279,14 +279,11 @@ def security():
 
 
 @contextmanager
-def client_of(kind, *given, **more):
+def client_of(made):
+    """A client of a cluster of two workers."""
     import distributed
 
-    with (
-        dask.config.set(scheduler=None),
-        getattr(distributed, kind)(*given, **more) as made,
-        distributed.Client(made) as client,
-    ):
+    with dask.config.set(scheduler=None), distributed.Client(made) as client:
         client.wait_for_workers(2)
         yield client
 
@@ -295,17 +292,19 @@ def client_of(kind, *given, **more):
 def two_processes():
     """Two processes on one host."""
     more = security()
-    with client_of("LocalCluster", n_workers=2, threads_per_worker=1, processes=True,
-                   dashboard_address=None, host="127.0.0.1", **more) as client:
-        yield client
+    import distributed
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
+                                  dashboard_address="127.0.0.1:0", host="127.0.0.1",
+                                  **more) as made:
+        yield made
 
 
 @pytest.fixture
 def cluster(two_processes):
     """The same for all tests; where one has killed a worker, another has taken its place."""
-    with dask.config.set(scheduler=None):
-        two_processes.wait_for_workers(2)
-        yield two_processes
+    with client_of(two_processes) as client:
+        yield client
 
 
 @pytest.fixture
@@ -315,11 +314,13 @@ def two_hosts():
     import distributed
 
     scheduler = {"cls": distributed.Scheduler,
-                 "options": {"host": "127.0.0.1", "dashboard": False, **more}}
+                 "options": {"host": "127.0.0.1", "dashboard": False,
+                             "dashboard_address": "127.0.0.1:0", **more}}
     nannies = {i: {"cls": distributed.Nanny,
                    "options": {"host": f"127.0.0.{i + 1}", "nthreads": 1, **more}}
                for i in range(2)}
-    with client_of("SpecCluster", nannies, scheduler, security=more["security"]) as client:
+    with (distributed.SpecCluster(nannies, scheduler, security=more["security"]) as made,
+          client_of(made) as client):
         yield client
 
 

@@ -32,7 +32,7 @@ def main(client: Any = None, rows: int = 600) -> None:
     X = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)
     y = np.where(X[:, 0] > X[:, 1], "long", "wide")
     with client or Client(n_workers=2, threads_per_worker=1, host="127.0.0.1",
-                          dashboard_address=None):
+                          dashboard_address=":0"):
         with joblib.parallel_config(backend="dask", scatter=[X, y]):
             found = search(X, y)
     alone = search(X, y)
