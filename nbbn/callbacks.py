@@ -1,7 +1,5 @@
 """Callbacks of `Sequential.fit`: Keras's, with Keras's names, arguments and defaults."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import inspect
@@ -15,6 +13,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+
+from nbbn.names import suggesting
+
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
+    "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN",
+]
 
 Logs = dict[str, float]
 _Method = Callable[..., None] | None
@@ -102,7 +107,7 @@ class CallbackList:
                                 f"got {callback!r}{hint}")
         self._model, self._params, self._owned = model, params, set[int]()
 
-    def __enter__(self) -> CallbackList:
+    def __enter__(self) -> "CallbackList":
         here = threading.get_ident()
         with _OWNERS_LOCK:
             for place, callback in enumerate(self.callbacks):
@@ -551,3 +556,12 @@ class TerminateOnNaN(Callback):
                                "or scale the data")
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True
+
+
+for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateScheduler, CSVLogger,
+              TerminateOnNaN):
+    suggesting(_each)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,8 @@ import numpy as np
 
 from nbbn.formats.files import FileError, read_npz
 
+__all__ = ["load_data"]
+
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -87,3 +89,7 @@ def _fetch(cached: Path) -> tuple[Split, Split]:
         raise FileError(f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, "
                         "or give load_data(path) a file")
     return (x[:_TRAIN_ROWS], y[:_TRAIN_ROWS]), (x[_TRAIN_ROWS:], y[_TRAIN_ROWS:])
+
+
+def __dir__() -> list[str]:
+    return __all__
