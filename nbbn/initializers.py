@@ -48,7 +48,7 @@ class Initializer(Specification):
             raise self._error(f"stddev must be at least 0, got {stddev}")
 
     def __call__(self, shape: Shape, rng: np.random.Generator | None = None,
-                 dtype: DTypeLike = "float32") -> np.ndarray:
+                 dtype: "DTypeLike" = "float32") -> np.ndarray:
         """The initial values.
 
         Parameters

@@ -237,8 +237,8 @@ _LAYERS: dict[str, type[Layer]] = {}
 def register(cls: type[Layer]) -> type[Layer]:
     """Make a layer class known to `layer_from_config`, and its signature readable."""
     _LAYERS[cls.__name__] = cls
-    shown = cls.__init__.__annotations__
-    shown |= {name: of.type for name, of in shown.items() if isinstance(of, InitVar)}
+    for annotations in (cls.__annotations__, cls.__init__.__annotations__):
+        annotations |= {n: of.type for n, of in annotations.items() if isinstance(of, InitVar)}
     return suggesting(cls)
 
 
