@@ -9,12 +9,13 @@ import difflib
 import functools
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Arguments by the names that other libraries, or short memories, give them.
 _ARGUMENTS = {
@@ -66,25 +67,27 @@ def suggesting(cls: Any) -> Any:
     for base in cls.__mro__[:-1]:
         made = vars(base).get("__init__")
         if made is not None and not hasattr(made, "__wrapped__"):
-            base.__init__ = _suggesting(made)
+            base.__init__ = suggested(made)
     return cls
 
 
-def _suggesting(made: Any) -> Any:
+def suggested(made: F) -> F:
+    """A method that says so, too."""
     _, *parameters = inspect.signature(made).parameters.values()
     known = [of.name for of in parameters]
     if any(of.kind is of.VAR_KEYWORD for of in parameters):
         return made
 
     @functools.wraps(made)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in known:
-                raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument "
+                of = "" if made.__name__ == "__init__" else f".{made.__name__}"
+                raise TypeError(f"{type(self).__name__}{of}() got an unexpected keyword argument "
                                 f"{name!r}; {argument_hint(name, known)}")
-        made(self, *args, **kwargs)
+        return made(self, *args, **kwargs)
 
-    return init
+    return cast(F, call)
 
 
 def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],

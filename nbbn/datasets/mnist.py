@@ -83,7 +83,8 @@ def _fetch(cached: Path) -> tuple[Split, Split]:
     except Exception as err:  # a network fails in many ways
         raise FileError(f"MNIST is neither at {cached} nor could it be fetched from OpenML "
                         f"({err}); copy an {FILE} in Keras's layout to this machine, and give its "
-                        "path to load_data(path) or in the environment variable NBBN_DATA") from err
+                        "path to load_data(path) or in the environment variable NBBN_DATA"
+                        ) from None
     x, y = data.data.astype(np.uint8).reshape(-1, 28, 28), data.target.astype(np.uint8)
     if len(x) <= _TRAIN_ROWS:
         raise FileError(f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, "

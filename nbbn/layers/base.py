@@ -6,7 +6,7 @@ Its weights' shapes, its output's shape, how it is written to a file.
 import functools
 from collections.abc import Iterator
 from dataclasses import MISSING, InitVar, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -63,6 +63,20 @@ class Layer(Ruled):
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
         return f"{type(self).__name__}({shown})"
+
+    def __call__(self, *sources: Any) -> NoReturn:
+        """Refused: there is no functional API.
+
+        Raises
+        ------
+        TypeError
+            Always; it says how layers are put together.
+        """
+        kind = type(self).__name__
+        raise TypeError(f"{kind} is called on {type(sources[0]).__name__ if sources else 'nothing'}"
+                        ": layers are not called here, there is no functional API; put them into a "
+                        f"list, nbbn.Sequential([..., {kind}(...), ...]); other graphs are folded "
+                        "as ONNX files")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         """What the layer computes: operations one after the other, the first of all its sources.

@@ -44,6 +44,10 @@ class BaseModel:
         self._compiled: Compiled | None = None
         self._predictors: dict[bool, Predictor] = {}
         self._trainable = True
+        if isinstance(layers, Layer):
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
+                            f"Sequential([{kind}(...), ...])")
         for layer in layers or ():
             self.add(layer)
         if not trainable:
