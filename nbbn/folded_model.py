@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nbbn import formats
+from nbbn import formats, markup
 from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
@@ -17,6 +17,8 @@ from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows, stored_elements
 
+# Classes that a notebook shows.
+_SHOWN_CLASSES = 10
 KINDS = (None, "classifier", "multilabel", "regressor")
 
 
@@ -311,3 +313,24 @@ class FoldedModel:
         sizes = [n for a in layers if (n := getattr(a, "units", getattr(a, "filters", None)))]
         shown = " -> ".join(["x".join(map(str, self._row)), *map(str, sizes)])
         return f"<FoldedModel {shown}, {self._dtype}, {self.kind or 'network'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: layers and their shapes, what the outputs mean, how the fold went."""
+        network, shapes = self.network, self.network.shapes
+        rows = [(str(i), layer.name or type(layer).__name__, type(layer).__name__,
+                 " x ".join(map(str, shape)), f"{sum(a.size for a in arrays.values()):,}")
+                for i, (layer, shape, arrays) in enumerate(
+                    zip(network.layers, shapes[1:], network.weights))]
+        about = [f"takes rows of {' x '.join(map(str, self._row))} numbers of {self._dtype}"]
+        if self.kind == "classifier":
+            shown = ", ".join(map(str, self.classes_[:_SHOWN_CLASSES]))
+            more = len(self.classes_) - _SHOWN_CLASSES
+            about.append(f"classes: {shown}{f' and {more} more' if more > 0 else ''}")
+        report, fold = self.report, []
+        if report.entries:
+            title = f"fold: {report.n_folded} of {report.n_total} batch norms are gone"
+            fold = [markup.details(title, report._repr_html_())]
+        return markup.block(
+            markup.heading(f"FoldedModel, {self.kind or 'network'}"), *map(markup.line, about),
+            markup.table(("", "layer", "type", "output of a row", "parameters"), rows, (0, 3, 4)),
+            *fold)

@@ -89,6 +89,18 @@ def test_a_callback_that_ends_the_fit_has_said_so(capsys):
     assert ", training stops" in capsys.readouterr().out
 
 
+def test_a_warning_points_at_the_line_that_calls_a_pipeline_or_a_search():
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    for make in (lambda: make_pipeline(StandardScaler(), mlp(max_iter=2)),
+                 lambda: GridSearchCV(mlp(max_iter=2), {"alpha": [0.1]}, cv=2)):
+        with pytest.warns(ConvergenceWarning, match="Maximum iterations") as caught:
+            make().fit(X, Y)
+        assert {w.filename for w in caught} == {__file__}
+
+
 # -- one class, one row, many threads
 
 

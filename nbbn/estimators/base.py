@@ -102,11 +102,11 @@ class NetworkEstimator(BaseEstimator):
 
     def for_inference(self) -> FoldedModel:
         """The fitted network, batch norms as they are, with the labels that it answers by."""
+        network = self.network()
         if only := self._task.one_class:
             raise ValueError(f"the model was fitted on one class, {only[0]!r}, which it answers "
                              "whatever the rows: there is nothing to fold or to write; fit it on "
                              "rows of two classes at least")
-        network = self.network()
         return FoldedModel(network, kind=self._task.kind, classes=self._task.classes)
 
     def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:

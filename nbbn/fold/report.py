@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbbn import markup
 from nbbn.terminal import plain_table
 
 _SHOWN_CHANNELS = 5
@@ -130,15 +131,11 @@ class FoldReport:
         except (TypeError, KeyError) as err:
             raise ValueError(f"not a fold report: {err}") from err
 
-    def __str__(self) -> str:
-        lines = [f"{self.n_folded} of {self.n_total} batch norms folded"]
-        if self.entries:
-            lines.append(_table(self.entries))
-            lines += [
-                textwrap.fill(f"{entry.name} stays: {entry.reason}", _WIDTH, subsequent_indent="  ",
-                              break_long_words=False, break_on_hyphens=False)
-                for entry in self.entries if not entry.folded
-            ]
+    def _lines(self) -> tuple[str, list[str], list[str]]:
+        """The heading, what stays and why, and the figures."""
+        stays = [f"{entry.name} stays: {entry.reason}"
+                 for entry in self.entries if not entry.folded]
+        lines = []
         if self.max_abs_error is not None:
             lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
                          f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
@@ -152,14 +149,35 @@ class FoldReport:
                 lines.append(f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}")
             if len(channels) > len(shown):
                 lines.append(f"  and {len(channels) - len(shown)} more with smaller gains")
-        return "\n".join(lines)
+        return f"{self.n_folded} of {self.n_total} batch norms folded", stays, lines
+
+    def __str__(self) -> str:
+        head, stays, lines = self._lines()
+        table = [_table(self.entries)] if self.entries else []
+        wrapped = [textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False,
+                                 break_on_hyphens=False) for text in stays]
+        return "\n".join([head, *table, *wrapped, *lines])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the same as `str`."""
+        head, stays, lines = self._lines()
+        table = [markup.table(COLUMNS, rows_of(self.entries))] if self.entries else []
+        return markup.block(markup.heading(head), *table, *map(markup.line, [*stays, *lines]))
+
+
+# Of the table of batch norms.
+COLUMNS = "batch norm", "folded", "direction", "into"
+
+
+def rows_of(entries: tuple[FoldEntry, ...]) -> list[tuple[str, ...]]:
+    """A row of text for each batch norm."""
+    return [(entry.name, "yes" if entry.folded else "no", entry.direction or "-",
+             entry.into or "-") for entry in entries]
 
 
 def _table(entries: tuple[FoldEntry, ...]) -> str:
     """One line per batch norm, plain ASCII."""
-    columns = "batch norm", "folded", "direction", "into"
-    rows = [(entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-")
-            for entry in entries]
+    columns, rows = COLUMNS, rows_of(entries)
     if find_spec("rich") is None:
         return plain_table(columns, rows)
     from rich import box

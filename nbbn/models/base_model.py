@@ -20,7 +20,7 @@ from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.summary import summary_text
+from nbbn.models.summary import summary_html, summary_text
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -220,6 +220,10 @@ class BaseModel:
                 print_fn(line)
             return
         print(summary_text(*given, color=sys.stdout.isatty()), end="")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table of `summary`."""
+        return summary_html(self.name, self._layers)
 
     def count_params(self) -> int:
         """Numbers in all arrays.

@@ -193,7 +193,8 @@ class Sequential(BaseModel):
         epochs : int
             The epoch to end with, counted from `initial_epoch`.
         verbose : {"auto", 0, 1, 2}
-            1 and auto: a bar for each epoch on a terminal, a line in a log; 2: a line; 0: nothing.
+            1 and auto: a bar for each epoch on a terminal or in a notebook, a line in a log; 2: a
+            line; 0: nothing.
         callbacks : list of Callback
             Of `nbbn.callbacks`.
         validation_split : float
