@@ -131,11 +131,10 @@ class FoldReport:
         except (TypeError, KeyError) as err:
             raise ValueError(f"not a fold report: {err}") from err
 
-    def _lines(self) -> tuple[str, list[str], list[str]]:
-        """The heading, what stays and why, and the figures."""
-        stays = [f"{entry.name} stays: {entry.reason}"
+    def remarks(self) -> list[str]:
+        """What there is to say besides the table: what stays and why, and the figures."""
+        lines = [f"{entry.name} stays: {entry.reason}"
                  for entry in self.entries if not entry.folded]
-        lines = []
         if self.max_abs_error is not None:
             lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
                          f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
@@ -149,20 +148,23 @@ class FoldReport:
                 lines.append(f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}")
             if len(channels) > len(shown):
                 lines.append(f"  and {len(channels) - len(shown)} more with smaller gains")
-        return f"{self.n_folded} of {self.n_total} batch norms folded", stays, lines
+        return lines
+
+    def _head(self) -> str:
+        return f"{self.n_folded} of {self.n_total} batch norms folded"
 
     def __str__(self) -> str:
-        head, stays, lines = self._lines()
         table = [_table(self.entries)] if self.entries else []
+        stay, remarks = self.n_total - self.n_folded, self.remarks()
         wrapped = [textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False,
-                                 break_on_hyphens=False) for text in stays]
-        return "\n".join([head, *table, *wrapped, *lines])
+                                 break_on_hyphens=False) for text in remarks[:stay]]
+        return "\n".join([self._head(), *table, *wrapped, *remarks[stay:]])
 
     def _repr_html_(self) -> str:
         """For notebooks: the same as `str`."""
-        head, stays, lines = self._lines()
         table = [markup.table(COLUMNS, rows_of(self.entries))] if self.entries else []
-        return markup.block(markup.heading(head), *table, *map(markup.line, [*stays, *lines]))
+        return markup.block(markup.heading(self._head()), *table,
+                            *map(markup.line, self.remarks()))
 
 
 # Of the table of batch norms.
