@@ -75,8 +75,9 @@ def for_inference(model: Any) -> FoldedModel:
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, kind = ", ".join(_MODELS), type(model)
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}'s "
-        given = f"{module}{kind.__name__}"
+        # Of a namesake whose.
+        whose = f"{kind.__module__.partition('.')[0]}'s " if kind.__name__ in _MODELS else ""
+        given = f"{whose}{kind.__name__}"
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}"
                         f"{_way(model)}")
     return model.for_inference()

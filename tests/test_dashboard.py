@@ -22,7 +22,7 @@ pytest.importorskip("asv", reason="the dashboard reads asv's results")
 if shutil.which("git") is None:
     pytest.skip("the dashboard asks git for commits", allow_module_level=True)
 
-from asv_bench.dashboard import charts, command, commits, page, records, suite, summary  # noqa: E402
+from asv_bench.dashboard import charts, command, commits, page, records, sections, suite, summary  # noqa: E402  # noqa: E402
 from asv_bench.dashboard.paths import SUITE, DashboardError, Data, default_data  # noqa: E402
 
 RATIO = "versus.Inference.track_ratio"
@@ -187,7 +187,7 @@ def test_history_marks_every_figure():
     ],
 )
 def test_figures_read_well(value, unit, text):
-    assert page.figure(value, unit) == text
+    assert sections.figure(value, unit) == text
 
 
 def test_page_says_what_was_measured(sample, tmp_path):

@@ -197,7 +197,7 @@ def test_fold_of_a_namesake_names_its_module():
         nbbn.fold(model)
     with pytest.raises(TypeError, match="got str; open the file first"):
         nbbn.fold("model.safetensors")
-    with pytest.raises(TypeError, match="got sklearn's GridSearchCV; of a pipeline or search"):
+    with pytest.raises(TypeError, match="got GridSearchCV; of a pipeline or search"):
         from sklearn.model_selection import GridSearchCV
 
         nbbn.fold(GridSearchCV(mlp(), {}))
