@@ -21,6 +21,7 @@ from nbbn.evidence.panel import Panel
 from nbbn.evidence.result import Result
 from nbbn.evidence.study import Claim, Study
 from nbbn.names import find
+from nbbn.runtime import num_threads
 from nbbn.version import __version__
 
 __all__ = ["Claim", "Interval", "Measure", "Panel", "Result", "Verdict", "claims", "interval",
@@ -32,6 +33,14 @@ _MODULES = {
     "higher-rates": "nbbn.evidence.higher_rates",
     "initial-weights": "nbbn.evidence.initial_weights",
     "regularisation": "nbbn.evidence.regularisation",
+    "smoother-loss": "nbbn.evidence.smoother_loss",
+    "covariate-shift": "nbbn.evidence.covariate_shift",
+    "gradient-explosion": "nbbn.evidence.gradient_explosion",
+    "small-batches": "nbbn.evidence.small_batches",
+    "exact-statistics": "nbbn.evidence.exact_statistics",
+    "before-or-after": "nbbn.evidence.before_or_after",
+    "frozen-transfer": "nbbn.evidence.frozen_transfer",
+    "folding": "nbbn.evidence.folding",
 }
 
 
@@ -87,7 +96,7 @@ def show(claim: str, runs: int = 5, quick: bool = False, seed: int = 0,
     Examples
     --------
     >>> from nbbn import evidence
-    >>> result = evidence.show("initial-weights", runs=2, quick=True)
+    >>> result = evidence.show("gradient-explosion", runs=2, quick=True)
     >>> print(result.verdicts[0].outcome)
     holds here
     """
@@ -103,7 +112,8 @@ def study(claim: str, runs: int, size: str, seed: int,
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     plan = Study(int(runs), int(seed), size) if note is None else Study(runs, seed, size, note)
     began, told = time.perf_counter(), module.CLAIM
-    found = module.find(plan)
+    with num_threads(1):  # the networks are small, and other work may share the cores
+        found = module.find(plan)
     seconds = round(time.perf_counter() - began, 1)
     versions = {"nbbn": __version__, "numpy": np.__version__, "python": platform.python_version()}
     return Result(claim, told.sentence, told.source, told.paper, found.data, found.settings,
