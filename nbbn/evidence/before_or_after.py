@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.evidence.data import Batches, images
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, Verdict, higher
 from nbbn.evidence.networks import accuracy, batch_norm, dense_stack, network, train
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -31,8 +31,8 @@ class _Size:
 
 
 _SIZES = {"tiny": _Size(600, (5, 10)), "quick": _Size(6000, (50, 300)),
-          "full": _Size(None, (200, 5000))}
-_WIDTHS, _BATCH, _RATE = (100, 100, 100), 100, 0.1
+          "full": _Size(None, (200, 3000))}
+_WIDTHS, _BATCH, _RATE = (100, 100, 100), 60, 0.1
 _ACTIVATIONS = ("relu", "tanh", "sigmoid")
 _PLACES: dict[str, dict[str, Any]] = {
     "before": {"norm": batch_norm}, "after": {"norm": batch_norm, "before": False}, "without": {},
@@ -59,7 +59,7 @@ def find(study: Study) -> Findings:
                 of_run.append(row)
             scores[place].append(of_run)
     values = {place: np.array(runs) for place, runs in scores.items()}
-    measures, verdicts, panels = [], [], []
+    measures, verdicts, panels = list[Measure](), list[Verdict](), list[Panel]()
     for p, point in enumerate(size.points):
         steps = f"after {point:,} steps"
         for a, activation in enumerate(_ACTIVATIONS):

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbn.evidence.data import Batches, images
 from nbbn.evidence.gradients import Arrays, Gradients, along, cosine, difference, norm
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, Verdict, higher
 from nbbn.evidence.networks import batch_norm, dense_stack
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -65,7 +65,7 @@ def find(study: Study) -> Findings:
                 batches = Batches(data.x_train, data.y_train, _BATCH, seed)
                 found[f"{name}, rate {rate}"].append(_shifts(network, batches, rate, size))
     runs = {name: np.array(rows) for name, rows in found.items()}  # (runs, looks, kinds)
-    measures, verdicts, panels = [], [], []
+    measures, verdicts, panels = list[Measure](), list[Verdict](), list[Panel]()
     for k, (words, log) in enumerate(_FIGURES.items()):
         column = {name: values[:, :, k] for name, values in runs.items()}
         means = {name: np.exp(np.log(v).mean(1)) if log else v.mean(1)

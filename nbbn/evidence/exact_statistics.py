@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbn import layers
 from nbbn.evidence.data import Batches, images
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, Verdict, higher
 from nbbn.evidence.networks import accuracy, dense_stack, network, train
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -67,7 +67,7 @@ def find(study: Study) -> Findings:
             scores[name].append(found[name])
             if momentum == _DEFAULT:
                 scores[_EXACT].append(found[_EXACT])
-    measures, verdicts = [], []
+    measures, verdicts = list[Measure](), list[Verdict]()
     for place in (1, len(size.points) - 1):
         steps = f"after {size.points[place]:,} steps"
         of = {name: Measure.of(f"test accuracy {steps}, {name}", np.array(runs)[:, place])

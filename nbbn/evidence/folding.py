@@ -56,8 +56,8 @@ def _dense_after() -> list[Layer]:
 def _images() -> list[Layer]:
     stack = list[Layer]()
     for filters in (8, 16):
-        stack += [layers.Conv2D(filters, 3, padding="same"), batch_norm(),
-                  layers.Activation("relu"), layers.MaxPooling2D(2)]
+        stack += [layers.Conv2D(filters, (3, 3), padding="same"), batch_norm(),
+                  layers.Activation("relu"), layers.MaxPooling2D((2, 2))]
     return [*stack, layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nbbn import layers
 from nbbn.evidence.data import CLASSES, Batches, images
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, Verdict, higher
 from nbbn.evidence.networks import accuracy, batch_norm, dense_stack, network, train
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -51,9 +52,9 @@ def _transferred(trained: Sequential, seed: int, frozen: bool) -> Sequential:
     for layer in trained.layers[:-1]:
         model.add(layer)
     model.add(layers.Dense(CLASSES, activation="softmax"))
-    for layer in model.layers:
-        if isinstance(layer, BatchNormalization) and frozen:
-            layer.trainable = False
+    norms: list[Any] = [n for n in model.layers if isinstance(n, BatchNormalization)]
+    for norm in norms if frozen else ():
+        norm.trainable = False
     return model
 
 
@@ -75,7 +76,7 @@ def find(study: Study) -> Findings:
                 train(model, Batches(x, y, batch, seed), size.epochs * len(x) // batch)
                 row.append(accuracy(model, data.x_test[tested], data.y_test[tested]))
             scores[kind].append(row)
-    measures, verdicts = [], []
+    measures, verdicts = list[Measure](), list[Verdict]()
     for i, batch in enumerate(size.batches):
         of = {kind: Measure.of(f"test accuracy at batch {batch}, {kind}", np.array(runs)[:, i])
               for kind, runs in scores.items()}

@@ -34,9 +34,9 @@ class _Size:
 _SIZES = {
     "tiny": _Size(600, (0.1, 10.0), 10, 2),
     "quick": _Size(6000, tuple(10.0**e for e in (-2, -1, 0, 1, 2)), 200, 6),
-    "full": _Size(None, tuple(10.0 ** (e / 2) for e in range(-6, 6)), 2000, 10),
+    "full": _Size(None, tuple(10.0 ** (e / 2) for e in range(-6, 6)), 1000, 6),
 }
-_UNITS, _BATCH = 100, 100
+_UNITS, _BATCH = 100, 60
 # A network below has learnt nothing: chance is 0.1.
 _LEARNS = 0.5
 _NETS = {"batch norm": batch_norm, "without": None}

@@ -33,9 +33,9 @@ class _Size:
 _SIZES = {
     "tiny": _Size(600, (0.1, 1.0), 10),
     "quick": _Size(6000, tuple(10.0**e for e in range(-3, 4)), 200),
-    "full": _Size(None, tuple(10.0 ** (e / 2) for e in range(-6, 7)), 2000),
+    "full": _Size(None, tuple(10.0 ** (e / 2) for e in range(-6, 7)), 1000),
 }
-_WIDTHS, _BATCH, _RATE = (100, 100, 100), 100, 0.1
+_WIDTHS, _BATCH, _RATE = (100, 100, 100), 60, 0.1
 # Of a network's own best: so far below still counts as well trained.
 _WITHIN = 0.05
 _NETS = {"batch norm": batch_norm, "without": None}

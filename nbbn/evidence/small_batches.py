@@ -53,7 +53,7 @@ _PAPER = {("batch norm", 2): "34.7 %", ("group norm", 2): "24.1 %", ("batch norm
 def _stack(norm: Norm) -> list[Layer]:
     stack = list[Layer]()
     for filters in _FILTERS:
-        stack += [layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False,
+        stack += [layers.Conv2D(filters, (3, 3), strides=(2, 2), padding="same", use_bias=False,
                                 kernel_initializer="he_normal"), norm(),
                   layers.Activation("relu")]
     return [*stack, layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]
@@ -79,9 +79,10 @@ def find(study: Study) -> Findings:
                                     _PAPER.get((name, batch), ""))
           for name, runs in errors.items() for i, batch in enumerate(size.batches)}
     small, large = 2, 32
+    at = [size.batches.index(batch) for batch in (small, large)]
     rise = {name: Measure.of(f"error at batch {small} less that at {large}, {name}",
-                             np.subtract(of[name, small].values, of[name, large].values))
-            for name in _NETS}
+                             np.array(runs)[:, at[0]] - np.array(runs)[:, at[1]])
+            for name, runs in errors.items()}
     verdicts = [
         higher(f"batch norm's error is larger at batch {small} than at batch {large}",
                of["batch norm", small], of["batch norm", large]),

@@ -11,7 +11,7 @@ import numpy as np
 from nbbn import layers
 from nbbn.evidence.data import Batches, images
 from nbbn.evidence.gradients import Arrays, Gradients, along, difference
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, Verdict, higher
 from nbbn.evidence.networks import batch_norm, dense_stack
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -120,7 +120,7 @@ def find(study: Study) -> Findings:
             scores[name].append(network.accuracy(score, data.x_test, data.y_test))
     kinds = {"loss": "range of the loss", "gradient": "change of the gradient",
              "smoothness": "effective smoothness"}
-    measures, verdicts, panels = [], [], []
+    measures, verdicts, panels = list[Measure](), list[Verdict](), list[Panel]()
     for kind, words in kinds.items():
         numbers = {name: np.array([[getattr(look, kind) for look in run] for run in runs])
                    for name, runs in found.items()}
