@@ -12,6 +12,7 @@ from nbbn.commands.arguments import count, seed
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_folder, with_folder
 from nbbn.evidence import Result
+from nbbn.evidence.figures import write_png
 from nbbn.names import find
 from nbbn.terminal import print_table
 
@@ -54,7 +55,7 @@ def _list(program: str) -> None:
 
 def _write(result: Result, folder: Path) -> list[Path]:
     picture = with_folder(folder / f"{result.claim}.png")
-    result.figure().savefig(picture, dpi=80)
+    write_png(result.figure(), picture)
     data = with_folder(folder / f"{result.claim}.json")
     result.save(data)
     return [picture, data]

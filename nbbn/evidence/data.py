@@ -11,6 +11,7 @@ import numpy as np
 from nbbn.datasets import mnist
 
 CLASSES = 10
+_KERAS_FILE = Path("~/.keras/datasets").expanduser() / mnist.FILE
 # Rows of the digits to train on, of 1,797.
 _DIGITS_TRAIN = 1297
 
@@ -49,8 +50,7 @@ def images(train: int | None = None, test: int | None = None) -> Images:
     MNIST is taken where the environment variable NBBN_DATA tells of its file, or Keras has fetched
     it. Nothing is fetched here.
     """
-    cached = Path("~/.keras/datasets").expanduser() / mnist.FILE
-    whole = _mnist() if os.environ.get("NBBN_DATA") or cached.is_file() else _digits()
+    whole = _mnist() if os.environ.get("NBBN_DATA") or _KERAS_FILE.is_file() else _digits()
     return whole.first(train or len(whole.x_train), test)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +41,15 @@ def draw(title: str, panels: list[Panel], figure: Figure | None = None) -> Figur
             ax.legend(fontsize="small", framealpha=0.7)
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a picture as a small file: 64 colours are enough for curves."""
+    from PIL import Image
+
+    whole = io.BytesIO()
+    figure.savefig(whole, format="png", dpi=80)
+    Image.open(whole).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def _curves(ax: Any, panel: Panel) -> None:

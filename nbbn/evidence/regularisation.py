@@ -81,6 +81,9 @@ def find(study: Study) -> Findings:
                 for name, runs in tested.items()}
     best = {name: Measure.of(f"best test accuracy of any batch, {name}", np.max(runs, axis=1))
             for name, runs in tested.items()}
+    ends = {batch: Measure.of(f"lost to the test rows, batch {batch}, batch statistics",
+                              np.array(gaps["batch statistics"])[:, size.batches.index(batch)])
+            for batch in (size.batches[0], size.batches[-1])}
     noisy = "batch statistics"
     verdicts = [
         higher(f"at batch {shown} the batch's statistics test better than running ones",
@@ -89,6 +92,8 @@ def find(study: Study) -> Findings:
                best[noisy], best["none of these"]),
         higher("each at its best batch, the batch's statistics test better than dropout",
                best[noisy], best["dropout"]),
+        higher("with batch statistics less is lost to the test rows at the smallest batch than at "
+               "the largest", *reversed(ends.values())),
     ]
     axes = ("batch size",)
     panels = [
@@ -99,4 +104,5 @@ def find(study: Study) -> Findings:
     settings = {"hidden layers": list(_WIDTHS), "activation": "relu", "epochs": size.epochs,
                 "optimiser": f"SGD, rate {_RATE}", "dropout": _DROPPED,
                 "running statistics": f"momentum {MOMENTUM}, in training too"}
-    return Findings(str(data), [*measures.values(), *best.values()], verdicts, panels, settings)
+    figures = [*measures.values(), *best.values(), *ends.values()]
+    return Findings(str(data), figures, verdicts, panels, settings)

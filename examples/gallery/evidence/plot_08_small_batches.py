@@ -1,0 +1,33 @@
+"""
+Small batches
+=============
+
+Statistics of two rows are bad statistics. Wu and He (2018) train with ever smaller batches: the
+error of batch norm rises, that of group norm, which takes statistics of each row alone, stays.
+
+Look at the error at batch 2 against that at batch 32. Batch norm is judged by exact statistics
+here, so that what is seen is what the training came to and no lag of running averages. The network
+and the data are far smaller than the paper's.
+"""
+
+# %%
+# A quick look, run when this page was built:
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from nbbn import evidence
+
+result = evidence.show("small-batches", quick=True)
+result.figure(plt.figure(figsize=(6, 3.8)))
+print(result)
+
+# %%
+# The whole study, as ``nbbn show small-batches`` runs it, with the seed and the versions in its file:
+
+whole = evidence.Result.load(
+    Path(__file__).resolve().parents[3] / "docs" / "evidence" / "small-batches.json"
+)
+whole.figure(plt.figure(figsize=(6, 3.8)))
+print(whole)
