@@ -60,7 +60,7 @@ def test_every_claim_runs(name):
     for panel in result.panels:
         for runs in panel.series.values():
             assert [len(run) for run in runs] == [len(panel.x)] * 2
-            assert None not in sum(runs, [])
+            assert all(value is not None for run in runs for value in run)
     assert all(v.outcome in (HOLDS, OPPOSITE, OPEN) for v in result.verdicts)
     again = Result.from_json(result.to_json())
     assert again == result
@@ -83,7 +83,7 @@ def test_results_in_files(tmp_path):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(evidence.result.FileError, match=r"bad.json: not a result"):
             Result.load(tmp_path / "bad.json")
-    with pytest.raises(evidence.result.FileError, match="no.json"):
+    with pytest.raises(evidence.result.FileError, match=r"no\.json"):
         Result.load(tmp_path / "no.json")
 
 

@@ -26,10 +26,10 @@ result.figure(plt.figure(figsize=(9, 3.8)))
 print(result)
 
 # %%
-# The whole study, as ``nbbn show regularisation`` runs it, with the seed and the versions in its file:
+# The whole study, as ``nbbn show regularisation`` runs it:
 
-whole = evidence.Result.load(
-    Path(__file__).resolve().parents[3] / "docs" / "evidence" / "regularisation.json"
-)
+here = Path.cwd()
+root = next(folder for folder in (here, *here.parents) if (folder / "docs/evidence").is_dir())
+whole = evidence.Result.load(root / "docs/evidence/regularisation.json")
 whole.figure(plt.figure(figsize=(9, 3.8)))
 print(whole)

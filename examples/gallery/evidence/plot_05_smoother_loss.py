@@ -25,10 +25,10 @@ result.figure(plt.figure(figsize=(12, 3.8)))
 print(result)
 
 # %%
-# The whole study, as ``nbbn show smoother-loss`` runs it, with the seed and the versions in its file:
+# The whole study, as ``nbbn show smoother-loss`` runs it:
 
-whole = evidence.Result.load(
-    Path(__file__).resolve().parents[3] / "docs" / "evidence" / "smoother-loss.json"
-)
+here = Path.cwd()
+root = next(folder for folder in (here, *here.parents) if (folder / "docs/evidence").is_dir())
+whole = evidence.Result.load(root / "docs/evidence/smoother-loss.json")
 whole.figure(plt.figure(figsize=(12, 3.8)))
 print(whole)

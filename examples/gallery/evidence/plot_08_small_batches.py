@@ -24,10 +24,10 @@ result.figure(plt.figure(figsize=(6, 3.8)))
 print(result)
 
 # %%
-# The whole study, as ``nbbn show small-batches`` runs it, with the seed and the versions in its file:
+# The whole study, as ``nbbn show small-batches`` runs it:
 
-whole = evidence.Result.load(
-    Path(__file__).resolve().parents[3] / "docs" / "evidence" / "small-batches.json"
-)
+here = Path.cwd()
+root = next(folder for folder in (here, *here.parents) if (folder / "docs/evidence").is_dir())
+whole = evidence.Result.load(root / "docs/evidence/small-batches.json")
 whole.figure(plt.figure(figsize=(6, 3.8)))
 print(whole)
