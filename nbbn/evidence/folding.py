@@ -22,8 +22,8 @@ from nbbn.optimizers import SGD
 CLAIM = Claim(
     "folding",
     "Batch norms fold into the layers beside them: the same outputs but for rounding, sooner",
-    "Ioffe and Szegedy (2015), section 3.1: in inference batch norm is linear and composes with "
-    "the layer before",
+    "Ioffe and Szegedy (2015), section 3.1: in inference batch norm is a linear transform of each "
+    "activation",
     "an argument without a figure",
     2,
 )
