@@ -15,6 +15,8 @@ from nbbn.models.sequential import Sequential
 
 # Of running statistics: short fits are studied, and the default of 0.99 would lag behind.
 MOMENTUM = 0.9
+# Rows that are gathered at once.
+_ROWS = 1 << 15
 Norm = Callable[[], Layer]
 
 
@@ -51,13 +53,14 @@ def network(stack: Iterable[Layer], seed: int, optimizer: optimizers.Optimizer) 
     return model
 
 
-def train(model: Sequential, batches: Batches, steps: int) -> dict[str, float]:
-    """Take some steps; the mean loss and accuracy of their batches."""
-    x, y = batches.take(steps)
+def train(model: Sequential, batches: Batches, steps: int) -> None:
+    """Take some steps."""
+    most = max(1, _ROWS // batches.batch_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it diverges is what some studies look for
-        history = model.fit(x, y, batch_size=batches.batch_size, shuffle=False, verbose=0)
-    return {name: values[0] for name, values in history.history.items()}
+        for first in range(0, steps, most):
+            x, y = batches.take(min(most, steps - first))
+            model.fit(x, y, batch_size=batches.batch_size, shuffle=False, verbose=0)
 
 
 def is_finite(model: Sequential) -> bool:
