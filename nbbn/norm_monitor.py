@@ -162,7 +162,7 @@ class NormMonitor(Callback):
     True
     """
 
-    def __init__(self, x: Any, max_lag: float = 0.5, max_dead: float = 0.5,
+    def __init__(self, x: Any, max_lag: float = 0.4, max_dead: float = 0.5,
                  max_growth: float = 100.0):
         super().__init__()
         for name, value in (("max_lag", max_lag), ("max_dead", max_dead),
@@ -291,6 +291,9 @@ class NormMonitor(Callback):
         axes[0, 0].axhline(self.max_lag, color="black", linestyle=":", linewidth=1)
         for ax in axes[1]:
             ax.set_xlabel("epoch")
+            ax.set_ylim(0, max(1, ax.get_ylim()[1]))
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_major_locator().set_params(integer=True)
         return figure
 
 
