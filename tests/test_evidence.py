@@ -22,7 +22,7 @@ from nbbn.evidence.gradient_explosion import GROWTH, gradient_lengths, growth
 from nbbn.evidence.gradients import Gradients, cosine
 from nbbn.evidence.higher_rates import _largest
 from nbbn.evidence.initial_weights import _orders
-from nbbn.evidence.measures import HOLDS, OPEN, OPPOSITE, higher, near
+from nbbn.evidence.measures import HOLDS, OPEN, OPPOSITE, higher, lower, near
 from nbbn.evidence.networks import batch_norm, dense_stack
 from nbbn.evidence.smoother_loss import landscape
 
@@ -140,6 +140,9 @@ def test_verdicts_follow_the_intervals():
     assert higher("s", high, low).outcome == HOLDS
     assert higher("s", low, high).outcome == OPPOSITE
     assert "the other way round" in higher("s", low, high).because
+    assert lower("s", low, high).outcome == HOLDS
+    assert lower("s", low, high).because.startswith("1 (")
+    assert lower("s", high, low).outcome == OPPOSITE
     assert higher("s", wide, low).outcome == OPEN
     assert "overlap" in higher("s", wide, low).because
     assert "not every run" in higher("s", Measure.of("none", [math.nan, 1]), low).because
@@ -225,6 +228,12 @@ def test_figures_of_the_studies():
     assert _orders((0.01, 0.1, 1.0, 10.0), [0.1, 0.88, 0.9, 0.2]) == pytest.approx(1)
     assert _within("net", [1e-6], [1e-5]).outcome == HOLDS
     assert _within("net", [1e-6, 1e-4], [1e-5, 1e-5]).outcome == OPPOSITE
+
+
+def test_of_many_points_some_are_kept():
+    many = np.arange(51)
+    panel = Panel.of("t", "x", "y", many, {"a": [many, many + 1]})
+    assert panel.x == many[::4].tolist() and panel.series["a"][1] == (many[::4] + 1).tolist()
 
 
 def test_batches_go_through_all_rows():

@@ -8,7 +8,7 @@ import numpy as np
 
 from nbbn.evidence.data import Batches, images
 from nbbn.evidence.gradients import Arrays, Gradients, along, cosine, difference, norm
-from nbbn.evidence.measures import Measure, Verdict, higher
+from nbbn.evidence.measures import Measure, Verdict, higher, lower
 from nbbn.evidence.networks import batch_norm, dense_stack
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -76,9 +76,9 @@ def find(study: Study) -> Findings:
                                log_y=log))
         for rate in _RATES:
             normed, plain = (of[f"{name}, rate {rate}"] for name in _NETS)
-            pair = (plain, normed) if log else (normed, plain)
-            verdicts.append(higher(f"{words}, rate {rate}: {'smaller' if log else 'larger'} with "
-                                   "batch norm than without", *pair))
+            smaller, compare = ("smaller", lower) if log else ("larger", higher)
+            verdicts.append(compare(f"{words}, rate {rate}: {smaller} with batch norm than "
+                                    "without", normed, plain))
     settings = {"hidden layers": list(_WIDTHS), "activation": "relu", "batch": _BATCH,
                 "optimiser": "SGD", "rates": list(_RATES), "initial weights": "He normal",
                 "gradient": "by a layer's kernel, on the batch of the step"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn.evidence.data import Batches, images
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, higher, lower
 from nbbn.evidence.networks import accuracy, batch_norm, dense_stack, network, train
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -79,8 +79,8 @@ def find(study: Study) -> Findings:
     verdicts = [
         higher(f"ahead after {size.early:,} steps", soon["batch norm"], soon["without"]),
         higher(f"ahead after {last:,} steps", end["batch norm"], end["without"]),
-        higher("the inputs of the last sigmoid move less (percentiles, summed over the points "
-               "looked at, mean over the units)", path["without"], path["batch norm"]),
+        lower("the inputs of the last sigmoid move less (percentiles, summed over the points "
+              "looked at, mean over the units)", path["batch norm"], path["without"]),
     ]
     panels = [Panel.of("Test accuracy", "steps", "accuracy", size.points, accuracies, log_x=True)]
     panels += [

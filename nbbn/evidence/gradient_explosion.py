@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbbn.evidence.measures import Measure, higher, near
+from nbbn.evidence.measures import Measure, lower, near
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
 from nbbn.functional import batch_norm_backward, batch_norm_train, dense
@@ -99,7 +99,7 @@ def find(study: Study) -> Findings:
     verdicts = [
         near("with batch norm the gradient grows as derived", normed, GROWTH, 0.02),
         near("without, it does not", plain, 1.0, 0.02),
-        higher("with residual sums it grows less than without them", normed, residual),
+        lower("with residual sums it grows less than without them", residual, normed),
     ]
     layers = range(size.depth + 1)
     lengths = {kind: np.array(runs) / np.array(runs)[:, -1:] for kind, runs in found.items()}

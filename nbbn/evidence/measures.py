@@ -74,8 +74,16 @@ class Verdict:
 
 def higher(sentence: str, high: Measure, low: Measure) -> Verdict:
     """Whether one figure is above another: the intervals are apart."""
+    return _compared(sentence, high, low, f"{high.interval} against {low.interval}")
+
+
+def lower(sentence: str, low: Measure, high: Measure) -> Verdict:
+    """`higher`, with the figure first that ought to be the lower one."""
+    return _compared(sentence, high, low, f"{low.interval} against {high.interval}")
+
+
+def _compared(sentence: str, high: Measure, low: Measure, ends: str) -> Verdict:
     one, other = high.interval, low.interval
-    ends = f"{one} against {other}"
     if one.above(other):
         return Verdict(sentence, HOLDS, ends)
     if other.above(one):

@@ -9,6 +9,9 @@ from typing import Any
 from nbbn.evidence.intervals import Interval, interval
 from nbbn.evidence.measures import Number, kept
 
+# Points of a curve that are kept.
+_MOST_POINTS = 15
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -36,9 +39,12 @@ class Panel:
     @classmethod
     def of(cls, title: str, x_label: str, y_label: str, x: Iterable[Any],
            series: dict[str, Any], **scales: bool) -> Panel:
-        """One of arrays `(runs, points)`."""
+        """One of arrays `(runs, points)`; of many points every second, third, ... is kept."""
         points = [p if isinstance(p, str) else kept(p) for p in x]
-        runs = {name: [[kept(v) for v in run] for run in runs] for name, runs in series.items()}
+        step = -(-len(points) // _MOST_POINTS)
+        points = points[::step]
+        runs = {name: [[kept(v) for v in run[::step]] for run in runs]
+                for name, runs in series.items()}
         return cls(title, x_label, y_label, points, runs, **scales)
 
     def intervals(self, name: str) -> list[Interval]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbbn import layers
 from nbbn.evidence.data import Batches, images
-from nbbn.evidence.measures import Measure, higher
+from nbbn.evidence.measures import Measure, higher, lower
 from nbbn.evidence.networks import MOMENTUM, accuracy, batch_norm, dense_stack, network, train
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -94,8 +94,8 @@ def find(study: Study) -> Findings:
                best[noisy], best["none of these"]),
         higher("each at its best batch, the batch's statistics test better than dropout",
                best[noisy], best["dropout"]),
-        higher("with batch statistics less is lost to the test rows at the smallest batch than at "
-               "the largest", *reversed(ends.values())),
+        lower("with batch statistics less is lost to the test rows at the smallest batch than at "
+              "the largest", *ends.values()),
     ]
     axes = ("batch size",)
     panels = [

@@ -11,7 +11,7 @@ import numpy as np
 from nbbn import layers
 from nbbn.evidence.data import Batches, images
 from nbbn.evidence.gradients import Arrays, Gradients, along, difference
-from nbbn.evidence.measures import Measure, Verdict, higher
+from nbbn.evidence.measures import Measure, Verdict, higher, lower
 from nbbn.evidence.networks import batch_norm, dense_stack
 from nbbn.evidence.panel import Panel
 from nbbn.evidence.study import Claim, Findings, Study
@@ -127,8 +127,8 @@ def find(study: Study) -> Findings:
         means = {name: Measure.of(f"{words}, {name}", np.exp(np.log(runs).mean(1)), log=True)
                  for name, runs in numbers.items()}
         measures += means.values()
-        verdicts += [higher(f"{words}: smaller with {name} than without (geometric mean over the "
-                            "steps)", means["without"], means[name]) for name in _NETS[:2]]
+        verdicts += [lower(f"{words}: smaller with {name} than without (geometric mean over the "
+                           "steps)", means[name], means["without"]) for name in _NETS[:2]]
         panels.append(Panel.of(words.capitalize(), "steps", "along the step", looks, numbers,
                                log_y=True))
     final = {name: Measure.of(f"test accuracy after {size.steps:,} steps, {name}", values)
