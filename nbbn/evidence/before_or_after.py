@@ -20,7 +20,7 @@ CLAIM = Claim(
     "Ioffe and Szegedy (2015), section 3.2; Mishkin, Sergievskiy and Matas (2017) find otherwise",
     "an argument: inputs of the activation are more symmetric than its outputs; Mishkin et al. "
     "measure after a ReLU to be slightly better",
-    3,
+    2,
 )
 
 

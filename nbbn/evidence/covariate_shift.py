@@ -20,7 +20,7 @@ CLAIM = Claim(
     "claimed by Ioffe and Szegedy (2015), section 2; measured by Santurkar, Tsipras, Ilyas and "
     "Madry (2018), definition 2.1 and figure 3",
     "Santurkar et al. find no reduction: with batch norm the shift is similar, or larger",
-    3,
+    4,
 )
 
 

@@ -25,7 +25,7 @@ CLAIM = Claim(
     "Ioffe and Szegedy (2015), section 3.1: in inference batch norm is a linear transform of each "
     "activation",
     "an argument without a figure",
-    2,
+    1,
 )
 
 

@@ -23,7 +23,7 @@ CLAIM = Claim(
     "the practice of fine-tuning in small batches, as in detection: see Wu and Johnson (2021) on "
     "frozen batch norm; Keras freezes statistics where trainable is False",
     "a practice, without a figure to compare with",
-    3,
+    1,
 )
 
 

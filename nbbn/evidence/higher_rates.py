@@ -19,7 +19,7 @@ CLAIM = Claim(
     "Bjorck, Gomes, Selman and Weinberger (2018), section 2; Ioffe and Szegedy (2015), section 3.3",
     "figure 1: a ResNet of 110 layers without batch norm needs a rate of 0.0001, "
     "with it 0.1 trains",
-    5,
+    6,
 )
 
 

@@ -19,7 +19,7 @@ CLAIM = Claim(
     "With batch norm the scale of the initial weights matters less",
     "Ioffe and Szegedy (2015), section 3.3: scaling a layer's weights does not change its output",
     "an argument without a figure: BN(Wu) = BN((aW)u)",
-    4,
+    2,
 )
 
 

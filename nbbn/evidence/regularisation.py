@@ -23,7 +23,7 @@ CLAIM = Claim(
     "Ioffe and Szegedy (2015), section 3.4; Luo, Wang, Shao and Peng (2019)",
     "section 3.4: a row's output depends on the rows beside it, which helps generalisation; "
     "dropout could be removed or reduced",
-    6,
+    4,
 )
 
 

@@ -25,7 +25,7 @@ CLAIM = Claim(
     "figure 4: loss and gradient of a VGG vary less along a step with batch norm, the effective "
     "smoothness is better; figure 2: with noise behind batch norm it still trains better than "
     "without batch norm",
-    5,
+    4,
 )
 
 

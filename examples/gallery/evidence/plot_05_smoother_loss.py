@@ -8,8 +8,8 @@ does the loss go, by how much does the gradient change, and by how much for each
 (the effective smoothness)? And they put noise *behind* batch norm, which shifts the distributions
 anew at every step: if stable distributions were the point, that should undo it.
 
-Look at the three curves of each panel: lower is smoother. Look at the first points, too: before any
-training it is the network without batch norm that is the smoother one.
+Look at the three curves of each panel: lower is smoother. Look at the first points of the whole
+study, too: before any training it is the network without batch norm that is the smoother one.
 """
 
 # %%

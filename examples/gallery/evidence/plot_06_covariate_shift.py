@@ -8,8 +8,8 @@ take the gradient again on the same batch. The more the two differ, the more the
 
 They find no reduction. Look at both rates: at a large one the network without batch norm is near
 the edge of what it can train at, and what differs then may be the rate as much as the shift. And
-look at the first points: before any training the shift is larger with batch norm. The networks here
-are small and dense, theirs are a VGG and deep linear ones.
+look at the first points of the whole study: before any training the shift is larger with batch
+norm. The networks here are small and dense, theirs are a VGG and deep linear ones.
 """
 
 # %%
