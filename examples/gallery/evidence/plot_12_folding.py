@@ -6,9 +6,9 @@ In inference batch norm is a factor and a shift for each channel, and the layer 
 them in: one layer less, the same outputs but for rounding (Ioffe and Szegedy, 2015, section 3.1).
 
 Look at the largest difference of a probability against the bound that the fold's own check allows,
-and at the times: what is saved is a pass over the layer's outputs, so it shows where calls are
-small or layers thin. Times of a page that is built on a shared machine are noisy; the whole study
-ran alone on its machine.
+and at the times. In the whole study the convolutions gain and the dense networks hardly: beside
+their matrix products a factor and a shift for each unit take next to nothing. Times of a page that
+is built on a shared machine are noisy; the whole study ran alone on its machine.
 """
 
 # %%
