@@ -20,8 +20,8 @@ CLAIM = Claim(
     f"At the start batch norm makes gradients grow by {GROWTH:.2f} a layer, on the way back "
     "through a deep network of ReLUs; residual sums cure it",
     "Yang, Pennington, Rao, Sohl-Dickstein and Schoenholz (2019); Luther (2020)",
-    f"the root of pi / (pi - 1), {GROWTH:.4f}, for wide layers and large batches; none without "
-    "batch norm",
+    f"the root of pi / (pi - 1), {GROWTH:.4f}, for layers much wider than a large batch; none "
+    "without batch norm",
     1,
 )
 
@@ -33,7 +33,7 @@ class _Size:
     depth: int
 
 
-_SIZES = {"tiny": _Size(64, 32, 6), "quick": _Size(256, 128, 30), "full": _Size(1024, 512, 50)}
+_SIZES = {"tiny": _Size(64, 32, 6), "quick": _Size(128, 512, 30), "full": _Size(256, 1024, 50)}
 _KINDS = ("batch norm", "without", "batch norm, residual sums")
 # Layers at either end that the growth is not measured on: there it has not settled.
 _SKIPPED = 0.2

@@ -4,7 +4,7 @@ Gradient explosion
 
 The reverse of the medal. In a network that has just been initialised, with batch norm before every
 ReLU, the gradient grows from layer to layer on its way back: by the root of pi / (pi - 1), 1.21,
-as Yang and others (2019) derive. Over 50 layers that is a factor of ten thousand. Without batch
+as Yang and others (2019) derive. Over 50 layers that makes thousands. Without batch
 norm, with He's weights, it keeps its length.
 
 Look at the slope of the lines, and at residual sums: where each layer adds to its input, the growth
