@@ -33,7 +33,7 @@ class _Size:
     depth: int
 
 
-_SIZES = {"tiny": _Size(64, 32, 6), "quick": _Size(128, 512, 30), "full": _Size(256, 1024, 50)}
+_SIZES = {"tiny": _Size(64, 32, 6), "quick": _Size(128, 384, 24), "full": _Size(256, 1024, 50)}
 _KINDS = ("batch norm", "without", "batch norm, residual sums")
 # Layers at either end that the growth is not measured on: there it has not settled.
 _SKIPPED = 0.2
