@@ -15,73 +15,16 @@ from typing import Any, TextIO
 import numpy as np
 
 from nbbn import markup
+from nbbn.callback import Callback, Logs
 from nbbn.names import suggesting
+from nbbn.norm_monitor import NormMonitor, NormWarning
 
 __all__ = [
     "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
-    "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN",
+    "ModelCheckpoint", "NormMonitor", "NormWarning", "ReduceLROnPlateau", "TerminateOnNaN",
 ]
 
-Logs = dict[str, float]
 _Method = Callable[..., None] | None
-
-
-class Callback:
-    """What is called while a model trains; a subclass overrides the methods it needs.
-
-    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
-    floats by name. With a method of a training batch overridden, training returns to Python after
-    every batch. Epochs, and the batches of an epoch, are counted from 0.
-    """
-
-    def __init__(self) -> None:
-        self.model: Any = None
-        self.params: dict[str, Any] = {}
-
-    def set_model(self, model: Any) -> None:
-        """Take the model that is trained."""
-        self.model = model
-
-    def _say(self, text: str) -> None:
-        """Print a line, if the callback is `verbose`."""
-        if getattr(self, "verbose", 0) > 0:
-            print(text)
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Take `epochs`, `steps` and `verbose`."""
-        self.params = params
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """After the last epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before an epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After an epoch, validation included; what is put into `logs` is recorded."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Before a batch of an epoch."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """After a batch; `logs` are the means of the epoch so far."""
-
-    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_begin`."""
-
-    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_end`."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Before a validation or an `evaluate`."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """After it."""
-
-
 _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 # Callbacks at work and the thread that each works in.
 _OWNERS: dict[int, int] = {}
