@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the README's speed table from what a side-by-side measurement printed.
+"""Write the speed table of docs/benchmarks.md from what a side-by-side measurement printed.
 
     speed_table.py OUTPUT [OUTPUT ...]
 
@@ -8,7 +8,7 @@ Each OUTPUT is a text file with lines such as
     2 threads; a cache line's way between cores and back: 90 ns
     train (784, 128) batch 32, 2 epochs: nbbn 0.1s  torch 0.9s (x9.00)  fastest peer / nbbn = 9.00
 
-The table stands between the two markers in README.md; machine and versions are those of the
+The table stands between the two markers there; machine and versions are those of the
 environment that runs this script.
 """
 
@@ -22,7 +22,7 @@ import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- speed table: scripts/speed_table.py -->", "<!-- end of the speed table -->"
 LINE = re.compile(
     r"^(?P<work>[^:]+): nbbn (?P<own>\S+?)(?P<unit>us|s)  (?P<peers>.*?)  "
@@ -83,7 +83,7 @@ def mode(texts: list[str]) -> str:
 
 
 def main() -> int:
-    """Replace the table in the README."""
+    """Replace the table in the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -97,10 +97,10 @@ def main() -> int:
     if not rows:
         print("no measured line found; nothing was changed", file=sys.stderr)
         return 2
-    text = README.read_text()
+    text = PAGE.read_text()
     if BEGIN not in text or END not in text:
         print(
-            f"{README} has no markers {BEGIN!r} and {END!r}; nothing was changed", file=sys.stderr
+            f"{PAGE} has no markers {BEGIN!r} and {END!r}; nothing was changed", file=sys.stderr
         )
         return 2
     before, after = text.split(BEGIN)[0], text.split(END)[1]
@@ -116,7 +116,7 @@ def main() -> int:
         *rows,
         END,
     ]
-    README.write_text(before + "\n".join(table) + after)
+    PAGE.write_text(before + "\n".join(table) + after)
     return 0
 
 
