@@ -106,7 +106,7 @@ def _module_page(path: str, what: str, items: list[Public]) -> str:
     large = [item for item in items if item.name in LARGE]
     lines = [_title(path), f"*{what}.*", ""]
     if path != "nbbn":
-        lines += [inspect.getdoc(module) or "", ""]
+        lines += [(inspect.getdoc(module) or "").split("\n\n")[0], ""]
     lines += [f".. currentmodule:: {path}", "", ".. autosummary::", "   :nosignatures:", ""]
     lines += [f"   {item.name}" for item in items]
     if large:
