@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -193,14 +195,22 @@ def _laid_out(group: Ranks, rows: list[int], shards: int | None,
 
 
 def _threads(group: Ranks) -> int:
-    """This machine's cores over its ranks, no more than this rank may run on."""
-    cores = os.cpu_count() or 1
+    """This rank's part of its machine's cores, no more than it was given threads."""
     if hasattr(os, "sched_getaffinity"):
-        cores = max(group.on_host_gathered(len(os.sched_getaffinity(0))))
-        mine = len(os.sched_getaffinity(0))
+        of_ranks = group.on_host_gathered(sorted(os.sched_getaffinity(0)))
+        own = share_of_cores(os.sched_getaffinity(0), of_ranks)
     else:
-        mine = cores
-    return max(1, min(get_num_threads(), mine, cores // group.on_host))
+        own = (os.cpu_count() or 1) // group.on_host
+    return max(1, min(get_num_threads(), own))
+
+
+def share_of_cores(mine: Collection[int], of_ranks: list[list[int]]) -> int:
+    """Whole cores of a rank, where ranks that may run on the same core have equal parts of it.
+
+    Launchers bind ranks to cores of their own (Slurm, Open MPI), or to all (MPICH).
+    """
+    ranks_of = Counter(core for cores in of_ranks for core in cores)
+    return int(sum(Fraction(1, ranks_of[core]) for core in mine))
 
 
 @contextmanager
