@@ -42,6 +42,19 @@ class FoldedModel:
         Of a classifier.
     report : FoldReport
     network : Network
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> folded = model.fold()
+    >>> folded.predict(np.zeros((2, 4), "float32")).shape
+    (2, 3)
+    >>> folded.save("model.safetensors")
+    >>> nbbn.load("model.safetensors").report.n_folded
+    1
     """
 
     classes_: np.ndarray
