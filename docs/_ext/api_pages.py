@@ -29,6 +29,7 @@ MODULES = {
     "nbbn.distributed": "Fits on several machines, by MPI",
     "nbbn.dask": "Dask's collections",
 }
+_INTERNAL = {"mean_of", "LossRecord", "accuracy_of", "CallbackList", "keras_name", "new_seed"}
 # These have a page of their own, so that theirs is not an endless one.
 LARGE = {
     "MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor", "Sequential",
@@ -61,6 +62,7 @@ def public_names(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+        and name not in _INTERNAL
     ]
 
 

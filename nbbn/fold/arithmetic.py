@@ -226,7 +226,8 @@ def fold_conv(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: A
     >>> import numpy as np
     >>> import nbbn
     >>> kernel, bias = nbbn.fold_conv(
-    ...     np.ones((3, 3, 1, 2)), None, [1.0, 2.0], [0.0, 0.0], [0.0, 1.0], [1.0, 4.0], epsilon=1e-9
+    ...     np.ones((3, 3, 1, 2)), None, gamma=[1.0, 2.0], beta=[0.0, 0.0], mean=[0.0, 1.0],
+    ...     var=[1.0, 4.0], epsilon=1e-9,
     ... )
     >>> kernel.shape, kernel[0, 0, 0].round(3), bias.round(3)
     ((3, 3, 1, 2), array([1., 1.]), array([ 0., -1.]))

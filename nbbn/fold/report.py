@@ -55,8 +55,9 @@ class FoldEntry:
     >>> import nbbn
     >>> layers = nbbn.layers
     >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
-    >>> model.fold().report.entries[0]
-    FoldEntry(name='batch_normalization', into='dense', direction='backward', folded=True, reason='')
+    >>> entry = model.fold().report.entries[0]
+    >>> entry.name, entry.into, entry.direction, entry.folded
+    ('batch_normalization', 'dense', 'backward', True)
     """
 
     name: str
