@@ -21,7 +21,7 @@ X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
 # Three hidden layers, each with batch norm between its affine map and its ReLU. Rows given as
 # ``X_val`` are measured after every epoch; nothing is learnt from them.
 
-clf = nbbn.MLPClassifier((128, 64, 32), batch_size=32, max_iter=30, tol=0, random_state=0)
+clf = nbbn.MLPClassifier((128, 64, 32), batch_size=32, tol=1e-3, random_state=0)
 clf.fit(X_train, y_train, X_val=X_test, y_val=y_test)
 print(f"test accuracy {clf.score(X_test, y_test):.4f} after {clf.n_iter_} epochs")
 
