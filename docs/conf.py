@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "remove_config_comments": True,
     "min_reported_time": 1000,

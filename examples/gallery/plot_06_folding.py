@@ -47,7 +47,8 @@ ax.legend(frameon=False)
 plt.show()
 
 # %%
-# Now a wrong fold: the gain of one channel in 64 is off by 1 %. The check is made to find such things.
+# Now a wrong fold: the gain of one channel in 64 is off by 1 %. Such things the check is made to
+# find.
 
 wrong = [dict(arrays) for arrays in folded.network.weights]
 wrong[0]["kernel"] = wrong[0]["kernel"].copy()

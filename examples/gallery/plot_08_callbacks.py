@@ -60,7 +60,8 @@ history = model.fit(
         callbacks.CSVLogger(log),
     ],
 )  # fmt: skip
-print(f"{len(history.epoch)} epochs, test accuracy {model.evaluate(x_test, y_test, verbose=0)[1]:.3f}")
+accuracy = model.evaluate(x_test, y_test, verbose=0)[1]
+print(f"{len(history.epoch)} epochs, test accuracy {accuracy:.3f}")
 print(log.read_text().splitlines()[0])
 
 # %%

@@ -2,8 +2,8 @@
 Exact statistics after a short fit
 ==================================
 
-Running averages lag behind weights that still move. ``recalibrate`` takes the statistics that belong
-to the final weights, in one pass without training.
+Running averages lag behind weights that still move. ``recalibrate`` takes the statistics that
+belong to the final weights, in one pass without training.
 """
 
 # %%

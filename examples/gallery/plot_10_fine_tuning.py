@@ -41,8 +41,8 @@ print(f"on the old digits: {first.evaluate(X[old], y[old], verbose=0)[1]:.3f}")
 #
 # - *trained on*: batch statistics, as in any training;
 # - *frozen*: ``trainable=False``: the old digits' statistics, gamma and beta stay;
-# - *fixed statistics*: ``use_running=True, update_running=False``: the old statistics, but gamma and
-#   beta learn.
+# - *fixed statistics*: ``use_running=True, update_running=False``: the old statistics, but gamma
+#   and beta learn.
 #
 # A few rows of each new class, small batches, five draws of the rows.
 

@@ -48,9 +48,8 @@ same = all((a == b).all() for a, b in zip(streamed.coefs_, whole.coefs_))
 print("the same bits as in memory:", same)
 
 # %%
-# With shuffling, rows are mixed within a window of partitions. How much does that cost? Here nothing
-# that one could see, since each file is a fair sample of all rows; where files are sorted, take a
-# larger window.
+# With shuffling, rows are mixed within a window of partitions. What does that cost? Here nothing to
+# be seen, as each file is a fair sample of all rows; where files are sorted, take a larger window.
 
 fig, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 ax.plot(fit(X, y).loss_curve_, lw=4, alpha=0.4, label="in memory")

@@ -60,8 +60,8 @@ ax.set(yticks=range(len(ways)), yticklabels=ways, xlabel="R2 on the test rows", 
 plt.show()
 
 # %%
-# The spread of the ten answers says where the ensemble is unsure. Rows of larger spread have larger
-# errors.
+# The spread of the ten answers says where the ensemble is unsure: the mean error of the rows with
+# the smallest spread, and so on to those with the largest.
 
 of = answers["batch norm, rate 0.01"]
 spread, error = of.std(0), np.abs(of.mean(0) - y_test)

@@ -32,8 +32,8 @@ source = (folder / "digits16.c").read_text()
 print(source[:900])
 
 # %%
-# Nothing is allocated, and nothing but constants is static. What it needs on a device: the weights in
-# read-only memory, and the scratch of a call on the stack.
+# Nothing is allocated, and nothing but constants is static. What it needs on a device: the weights
+# in read-only memory, and the scratch of a call on the stack.
 
 compiler = shutil.which("cc") or shutil.which("gcc")
 if compiler:

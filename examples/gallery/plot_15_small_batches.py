@@ -50,8 +50,8 @@ errors = {
 }
 
 # %%
-# With ``gradient_accumulation_steps=k`` a step takes k batches. The rows are in memory, so nbbn takes
-# the statistics of all of them: it is the large batch, exactly.
+# With ``gradient_accumulation_steps=k`` a step takes k batches. The rows are in memory, so nbbn
+# takes the statistics of all of them: it is the large batch, exactly.
 
 accumulated = np.mean([fitted(norms["batch norm"], 4, seed, 8) for seed in range(3)])
 

@@ -36,10 +36,10 @@ for i in np.ndindex(x.shape):
 print(f"largest difference to the analytic gradient: {np.abs(numeric - dx).max():.1e}")
 
 # %%
-# Each column of the gradient sums to zero, and it is orthogonal to the normalised values: batch norm
-# lets through neither a shift nor a scale.
+# Each column of the gradient sums to zero, and it is orthogonal to the normalised values: batch
+# norm lets through neither a shift nor a scale.
 
-print("sums:", np.abs(dx.sum(0)).max().round(12), " projections:", np.abs((dx * y).sum(0)).max() < 1e-3)
+print(f"sums {np.abs(dx.sum(0)).max():.1e}, projections {np.abs((dx * y).sum(0)).max():.1e}")
 fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 ax.scatter(y[:, 0], dy[:, 0], s=12, label="gradient of the output")
 ax.scatter(y[:, 0], dx[:, 0] * x[:, 0].std(), s=12, label="of the input, times the spread")

@@ -22,7 +22,7 @@ rng = np.random.default_rng(0)
 vocabulary = np.array([f"word{i}" for i in range(5000)])
 common = 1 / np.arange(1, 5001)
 chances = []
-for kind in range(4):
+for _ in range(4):
     own = common.copy()
     own[rng.choice(5000, 300, replace=False)] *= 4
     chances.append(own / own.sum())
