@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -86,3 +87,49 @@ def test_public_modules_are_in_the_reference():
         f"nbbn.{name}" for name in nbbn.__all__ if inspect.ismodule(getattr(nbbn, name))
     } - {"nbbn.datasets"}
     assert named <= set(api_pages.MODULES)
+
+
+# -- the programs of the pages
+
+DIGITS = """
+import numpy as np, nbbn
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+X, y = load_digits(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
+clf = nbbn.MLPClassifier((16,), max_iter=3, random_state=0).fit(X_train, y_train)
+folded = clf.fold()
+"""
+# Page: what its blocks may count on; None: nothing.
+PROGRAMS = {
+    "README.md": None,
+    "docs/guide/getting_started.md": None,
+    "docs/guide/estimators.md": None,
+    "docs/guide/train_inference.md": DIGITS + "model, x_train = clf, X_train",
+    "docs/guide/folding.md": DIGITS + "nbbn.interop.to_onnx(clf, 'model.onnx', fold=False)",
+    "docs/guide/files.md": DIGITS,
+    "docs/guide/functional.md": DIGITS + "x, gamma, beta, dy = X, np.ones(64), np.zeros(64), X",
+    "docs/howto/pipelines.md": DIGITS + "\n".join((
+        "import sklearn; from sklearn.pipeline import Pipeline",
+        "numbers, categories, X_val, y_val = [0, 1], [2], X_test, y_test",
+    )),
+    "docs/howto/c.md": DIGITS,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_programs_of_pages_run(page, tmp_path, monkeypatch, capsys):
+    import sklearn
+
+    monkeypatch.chdir(tmp_path)
+    if "onnx" in page or "folding" in page:
+        pytest.importorskip("onnx")
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.S | re.M)
+    assert blocks
+    names: dict[str, object] = {}
+    with sklearn.config_context():
+        exec(PROGRAMS[page] or "", names)
+        for block in blocks:
+            exec(block, names)
