@@ -160,6 +160,16 @@ class FoldedModel:
             For rows that are not numeric.
         ValueError
             For another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> labels = np.where(X[:, 0] > 0, "up", "down")
+        >>> folded = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, labels).fold()
+        >>> folded.predict([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.0]]).tolist()
+        ['down', 'down']
         """
         found = chosen(self._outputs(X), self.kind)
         return self.classes_[found] if self.kind == "classifier" else found
@@ -239,6 +249,15 @@ class FoldedModel:
             For a network that ONNX cannot express.
         FileError
             Where the file cannot be written.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> written = model.fold().to_onnx("model.onnx")
+        >>> [node.op_type for node in written.graph.node]
+        ['Gemm', 'Identity']
         """
         return self._export(".onnx", path)
 
@@ -275,6 +294,15 @@ class FoldedModel:
 
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> source = model.fold().to_c("net.c")
+        >>> [line for line in source.splitlines() if line.startswith("#define NET_INPUTS")]
+        ['#define NET_INPUTS 4']
         """
         return self._export(".c", path, name=name)
 
@@ -292,6 +320,13 @@ class FoldedModel:
             For another ending.
         ImportError, LayerError, FileError
             As of `save`, `to_onnx` and `to_c`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> model.fold().write("model.c")  # the ending says which format
         """
         suffix = Path(path).suffix.lower()
         if suffix == native.SUFFIX:

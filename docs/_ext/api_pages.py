@@ -29,6 +29,12 @@ MODULES = {
     "nbbn.distributed": "Fits on several machines, by MPI",
     "nbbn.dask": "Dask's collections",
 }
+# What these have for the rest of the package.
+HOUSE = {
+    "chosen", "fit_in_group", "for_inference", "from_content", "header", "headers", "in_order",
+    "joined", "metric_directions", "of_sources", "read", "reader", "recalibrate_in_group",
+    "restore", "sizes", "split", "train_in_group", "training_state", "with_headers",
+}  # fmt: skip
 _INTERNAL = {"mean_of", "LossRecord", "accuracy_of", "CallbackList", "keras_name", "new_seed"}
 # These have a page of their own, so that theirs is not an endless one.
 LARGE = {
@@ -91,7 +97,8 @@ def _members(item: Public) -> list[str]:
     if item.kind != "class":
         return []
     inherited = item.name in LARGE - {"Network"}
-    return ["   :members:", *(["   :inherited-members:"] if inherited else [])]
+    hidden = f"   :exclude-members: {', '.join(sorted(HOUSE))}"
+    return ["   :members:", *(["   :inherited-members:", hidden] if inherited else [])]
 
 
 def _entry(item: Public) -> str:
