@@ -34,7 +34,7 @@ extensions = [
     "docstrings",
     "mathml",
 ]
-exclude_patterns = ["_build", "_ext", "gallery/**/*.ipynb", "gallery/**/*.py"]
+exclude_patterns = ["_build", "_ext", "**/sg_execution_times.rst", "gallery/**/*.ipynb", "gallery/**/*.py"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 root_doc = "index"
 
@@ -45,6 +45,7 @@ myst_enable_extensions = ["dollarmath", "fieldlist"]
 
 # -- the reference: docstrings are numpydoc's, and `name` in them is code
 
+nitpicky = True
 default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

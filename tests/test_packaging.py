@@ -281,7 +281,7 @@ def test_what_the_commands_leave_is_ignored():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git, or no clone")
     names = [
-        ".venv/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
+        ".venv/x", "docs/_build/x", "docs/gallery/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
         "asv_bench/results/x",
     ]
     done = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True)

@@ -200,3 +200,27 @@ def test_gallery_has_ran():
         text = page.read_text()
         assert "sphx-glr-script-out" in text or "sphx-glr-single-img" in text, page.name
         assert "Traceback (most recent call last)" not in text, page.name
+
+
+def test_links_to_other_hosts_answer():
+    """Of the pages' own text; where the network does not answer, nothing is known."""
+    import urllib.error
+    import urllib.request
+
+    own = [p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts]
+    text = "".join(page.read_text() for page in own)
+    gone, answered = [], 0
+    for link in sorted(set(re.findall(r"\]\((https?://[^)\s]+)\)", text))):
+        request = urllib.request.Request(link, headers={"User-Agent": "Mozilla/5.0"})
+        try:
+            with urllib.request.urlopen(request, timeout=5):
+                answered += 1
+        except urllib.error.HTTPError as error:
+            answered += 1
+            if error.code in (404, 410):
+                gone.append(link)
+        except OSError:
+            continue
+    if not answered:
+        pytest.skip("no other host answers")
+    assert gone == []
