@@ -34,7 +34,9 @@ extensions = [
     "docstrings",
     "mathml",
 ]
-exclude_patterns = ["_build", "_ext", "**/sg_execution_times.rst", "gallery/**/*.ipynb", "gallery/**/*.py"]
+exclude_patterns = [
+    "_build", "_ext", "**/sg_execution_times.rst", "gallery/**/*.ipynb", "gallery/**/*.py",
+]  # fmt: skip
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 root_doc = "index"
 
