@@ -62,7 +62,6 @@ def set_num_threads(n: int) -> None:
     >>> nbbn.set_num_threads(1)
     >>> nbbn.get_num_threads()
     1
-    >>> nbbn.set_num_threads(1024)  # all there are
     """
     global _default
     _default = _positive(n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ MODULES = {
     "nbbn.interop.onnx_fold": "Folding of ONNX graphs",
     "nbbn.fold": "Folding, step by step",
     "nbbn.functional": "Kernels as functions",
+    "nbbn.evidence": "Claims about batch norm, each tried",
     "nbbn.distributed": "Fits on several machines, by MPI",
     "nbbn.dask": "Dask's collections",
 }
@@ -80,6 +81,8 @@ def public_objects() -> list[Public]:
     found: list[Public] = []
     seen: set[int] = set()
     for path in MODULES:
+        if importlib.util.find_spec(path) is None:
+            continue
         module = importlib.import_module(path)
         for name in public_names(module):
             value = getattr(module, name)
