@@ -60,6 +60,6 @@ for units, model in folded.items():
     ax.plot(size, score, "o")
     ax.annotate(f"  {units} units", (size, score), va="center")
     print(f"{units:3} units: {size:6} bytes of weights, accuracy {score:.3f}")
-ax.set(xscale="log", xlabel="bytes of weights", ylabel="accuracy on the last rows")
+ax.set(xlabel="bytes of weights", ylabel="accuracy on the last rows")
 ax.margins(x=0.25)
 plt.show()

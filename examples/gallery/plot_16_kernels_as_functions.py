@@ -45,7 +45,7 @@ ax.scatter(y[:, 0], dy[:, 0], s=12, label="gradient of the output")
 ax.scatter(y[:, 0], dx[:, 0] * x[:, 0].std(), s=12, label="of the input, times the spread")
 ax.axhline(0, color="k", lw=0.5)
 ax.set(xlabel="normalised value", ylabel="gradient")
-ax.legend(frameon=False)
+fig.legend(loc="outside upper center", ncols=2, frameon=False)
 plt.show()
 
 # %%
