@@ -36,7 +36,6 @@ HOUSE = {
     "joined", "metric_directions", "of_sources", "read", "reader", "recalibrate_in_group",
     "restore", "sizes", "split", "train_in_group", "training_state", "with_headers",
 }  # fmt: skip
-_INTERNAL = {"mean_of", "LossRecord", "accuracy_of", "CallbackList", "keras_name", "new_seed"}
 # These have a page of their own, so that theirs is not an endless one.
 LARGE = {
     "MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor", "Sequential",
@@ -69,7 +68,6 @@ def public_names(module: ModuleType) -> list[str]:
         name
         for name, value in vars(module).items()
         if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
-        and name not in _INTERNAL
     ]
 
 
