@@ -10,6 +10,7 @@ import numpy as np
 from nbbn.group import Group
 
 Arrays = dict[str, np.ndarray]
+_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class TargetScale:
-    """Training sees `(y - shift) / spread`, column by column."""
+    """Training sees `(y - shift) / spread`, column by column.
+
+    Both have few digits, so that they are the same whether rows came together or in parts.
+    """
 
     shift: tuple[float, ...]
     spread: tuple[float, ...]
@@ -71,8 +75,10 @@ class TargetScale:
         spread = np.where(spread > 1e-12 * np.abs(mean), spread, 0.0)
         if common:
             spread = np.full_like(spread, np.sqrt(np.square(spread).mean()))
-        spread = np.where(spread > 0, spread, 1.0)
-        return cls(tuple(mean.tolist()), tuple(spread.tolist()))
+        spread = _of_few_bits(np.where(spread > 0, spread, 1.0))
+        # The mean to a part of the spread: how its sums were ordered is gone.
+        unit = np.ldexp(1.0, np.frexp(spread)[1] - _BITS)
+        return cls(tuple((np.round(mean / unit) * unit).tolist()), tuple(spread.tolist()))
 
     def standardised(self, y: np.ndarray) -> np.ndarray:
         """Targets as training sees them."""
@@ -96,3 +102,8 @@ class TargetScale:
         if held is None:
             return None
         return cls(tuple(map(float, held["shift"])), tuple(map(float, held["spread"])))
+
+
+def _of_few_bits(values: np.ndarray) -> np.ndarray:
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(np.ldexp(mantissa, _BITS)), exponent - _BITS)
