@@ -15,6 +15,7 @@ tables of statsmodels are used where it is installed.
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import json
 import sys
@@ -128,7 +129,7 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "rate": ("learning_rate_init", float),
     "schedule": ("learning_rate", str),
     "batch": ("batch_size", int),
-    "place": ("batch_norm", str),
+    "place": ("batch_norm", lambda word: word.split("-") if "-" in word else word),
     "momentum": ("bn_momentum", float),
     "epsilon": ("bn_epsilon", float),
     "alpha": ("alpha", float),
@@ -140,19 +141,36 @@ PARAMETERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "activation": ("activation", str),
     "hidden": ("hidden_layer_sizes", lambda word: tuple(map(int, word.split("-")))),
     "dropout": ("dropout", float),
+}  # fmt: skip
+# How the weights start.
+STARTS = {
+    "gamma": "`glorot`, the standard deviation that the kernel gives; `std`, the one on the "
+             "training rows; or a number",
+    "beta": "`draw`, scikit-learn's draw for the bias; `bias`, that and the mean of the training "
+            "rows; or the largest of uniform numbers",
+    "out": "the output layer at so many times Glorot's",
+    "kernel": "hidden kernels at so many times Glorot's",
 }
 SETTINGS = {
-    **{word: f"the parameter `{name}`" for word, (name, _) in PARAMETERS.items()},
+    **{word: f"the parameter `{name}`" for word, (name, _) in PARAMETERS.items()}, **STARTS,
+    "targets": "regression on standardised targets; `targets=no`: on raw ones",
     "exact": "statistics of all training rows at the end (`recalibrate`)",
-    "targets": "regression on standardised targets",
-    "beta": "start of beta: `bias`, the draw of scikit-learn's bias; a number: uniform up to it",
-    "gamma": "start of gamma: `std`, so that the network starts as scikit-learn's; or a number",
-    "out": "the output layer's kernel starts at so many times Glorot's",
-    "kernel": "the hidden layers' kernels start at so many times Glorot's",
-    "fixed": "the last so many epochs with fixed statistics: batch norm folded away",
-}
+    "fixed": "so many last epochs with fixed statistics, batch norm folded into the kernels",
+}  # fmt: skip
 # What an arm with batch norm has where its settings say nothing.
-PLAIN = {"learning_rate_init": 0.001, "bn_momentum": 0.9, "bn_epsilon": 1e-5}
+PLAIN = {"learning_rate_init": 0.001, "alpha": 0.0001, "bn_momentum": 0.9, "bn_epsilon": 1e-5}
+# The arms of the page.
+STUDY = [
+    "sklearn", "none targets", "bn", "bn targets", "bn rate=0.01", "bn rate=0.01 targets",
+    "bn targets gamma=glorot", "bn targets gamma=glorot beta=draw",
+    "bn targets gamma=std beta=bias", "bn rate=0.002 targets gamma=glorot beta=draw", "default",
+    "default rate=0.001", "default rate=0.005", "default rate=0.01", "default alpha=0.0001",
+    "default alpha=1", "default solver=adamw alpha=0.1", "default gamma=1 beta=0", "default out=1",
+    "default targets=no", "default batch=50", "default batch=1000", "default momentum=0.99",
+    "default epsilon=0.001", "default place=post", "default exact", "default fixed=20",
+    "default schedule=cosine", "sklearn hidden=64-32", "bn hidden=64-32", "default hidden=64-32",
+    "default hidden=64-32 place=pre-",
+]
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -171,8 +189,22 @@ class Arm:
         settings = dict((*word.split("=", 1), "")[:2] for word in words)
         if kind not in ("sklearn", "default", "none", "bn") or not settings.keys() <= set(SETTINGS):
             raise ValueError(f"{text!r} is no arm: sklearn, default, none or bn, and any of "
-                             f"{', '.join(f'{word}=' for word in SETTINGS)}")
+                             f"{', '.join(SETTINGS)}")
         return cls(kind, settings)
+
+    @property
+    def starts(self) -> dict[str, str] | None:
+        """How the weights start, where the estimator does not say."""
+        given = {word: self.settings[word] for word in STARTS if word in self.settings}
+        if self.kind == "bn":
+            return {"gamma": "1", "beta": "0", **given}
+        return {"gamma": "glorot", "beta": "draw", **given} if given else None
+
+    @property
+    def standardises(self) -> bool:
+        """Whether targets are standardised."""
+        given = self.settings.get("targets", "no" if self.kind != "default" else "")
+        return given != "no"
 
     def fit(self, x: np.ndarray, y: np.ndarray, classifies: bool, seed: int) -> Predict:
         """Fit; what predicts. Columns are standardised, as rows of training say."""
@@ -180,17 +212,17 @@ class Arm:
 
         scale = StandardScaler().fit(x)
         x, shift, spread = scale.transform(x), 0.0, 1.0
-        if "targets" in self.settings and not classifies:
-            shift, spread = y.mean(0), y.std(0)
-            spread = np.where(spread > 0, spread, 1.0)
-            y = (y - shift) / spread
         model = self.estimator(classifies, seed)
-        if {"beta", "gamma", "out", "kernel"} & self.settings.keys():
+        by_hand = self.starts is not None or "fixed" in self.settings or self.kind != "default"
+        if not classifies and by_hand:
+            if self.standardises:
+                shift, spread = y.mean(0), y.std(0)
+                y = (y - shift) / spread
+            if self.kind != "sklearn":
+                model.set_params(normalize_y=False)
+        if self.starts is not None:
             self._start(model, x, y, classifies, seed)
-        if "fixed" in self.settings:
-            model = self._with_fixed_end(model, x, y)
-        else:
-            model.fit(x, y)
+        model = self._with_fixed_end(model, x, y) if "fixed" in self.settings else model.fit(x, y)
         if "exact" in self.settings:
             model.recalibrate(x)
         predict = model.predict
@@ -207,6 +239,9 @@ class Arm:
         given = {name: read(self.settings[word])
                  for word, (name, read) in PARAMETERS.items() if word in self.settings}
         given = {"random_state": seed, **given}
+        norm = given.get("batch_norm")
+        if isinstance(norm, list):
+            given["batch_norm"] = [place or False for place in norm]
         name = "MLPClassifier" if classifies else "MLPRegressor"
         if self.kind == "sklearn":
             return getattr(sklearn.neural_network, name)(**given)
@@ -214,37 +249,37 @@ class Arm:
             given = {"batch_norm": False, **given}
         if self.kind == "bn":
             given = {"batch_norm": True, **PLAIN, **given}
+        if self.settings.get("targets") == "no" and not classifies:
+            given["normalize_y"] = False
         return getattr(nbbn, name)(**given)
 
     def _start(self, model: Any, x: np.ndarray, y: np.ndarray, classifies: bool,
                seed: int) -> None:
-        """Weights to start from, as a warm start takes them."""
-        rng = np.random.RandomState(seed)
+        """Weights to start from, as a warm start takes them; the draws are scikit-learn's."""
+        rng, starts = np.random.RandomState(seed), self.starts or {}
         outputs = y.shape[1] if y.ndim == 2 else 1
         if classifies and (classes := len(np.unique(y))) > 2:
             outputs = classes
-        hidden = model.hidden_layer_sizes
-        sizes = [x.shape[1], *np.atleast_1d(hidden).tolist(), outputs]
-        gamma, beta = self.settings.get("gamma", "1"), self.settings.get("beta", "0")
+        sizes = [x.shape[1], *np.atleast_1d(model.hidden_layer_sizes).tolist(), outputs]
         coefs, biases, gammas, betas, rows = [], [], [], [], x
         for fan_in, units in itertools.pairwise(sizes):
             bound = np.sqrt((2.0 if model.activation == "logistic" else 6.0) / (fan_in + units))
             kernel = rng.uniform(-bound, bound, (fan_in, units))
             bias = rng.uniform(-bound, bound, units)
-            coefs.append(kernel)
-            biases.append(np.zeros(units))
             rows = rows @ kernel
             std, mean = rows.std(0) + 1e-12, rows.mean(0)
-            expected = bound * np.sqrt(fan_in / 3)
-            gammas.append({"std": std, "glorot": np.full(units, expected)}[gamma]
-                          if gamma.isalpha() else np.full(units, float(gamma)))
-            betas.append({"bias": mean + bias, "draw": bias}[beta] if beta.isalpha() else
-                         rng.uniform(-1, 1, units) * float(beta))
+            gamma = {"glorot": np.full(units, bound * np.sqrt(fan_in / 3)), "std": std}
+            beta = {"draw": bias, "bias": mean + bias}
+            coefs.append(kernel * float(starts.get("kernel", 1)))
+            biases.append(np.zeros(units))
+            gammas.append(gamma[starts["gamma"]] if starts["gamma"] in gamma
+                          else np.full(units, float(starts["gamma"])))
+            betas.append(beta[starts["beta"]] if starts["beta"] in beta
+                         else rng.uniform(-1, 1, units) * float(starts["beta"]))
             rows = np.maximum((rows - mean) / std * gammas[-1] + betas[-1], 0)
-        biases[-1] = bias
-        coefs[-1] = coefs[-1] * float(self.settings.get("out", "1"))
-        for i in range(len(coefs) - 1):
-            coefs[i] = coefs[i] * float(self.settings.get("kernel", "1"))
+        at_mean = self.kind == "default" and not classifies and self.standardises
+        out = float(starts.get("out", 0 if at_mean else 1))
+        coefs[-1], biases[-1] = kernel * out, bias * out
         model.set_params(warm_start=True)
         model.coefs_, model.intercepts_, model.n_features_in_ = coefs, biases, x.shape[1]
         model.gammas_, model.betas_ = gammas[:-1], betas[:-1]
@@ -253,8 +288,10 @@ class Arm:
         """Some epochs with batch norm, then the last ones with it folded into the kernels."""
         last = int(self.settings["fixed"])
         model.set_params(max_iter=model.max_iter - last).fit(x, y).recalibrate(x)
-        rest = type(model)(**{**model.get_params(), "batch_norm": False, "max_iter": last,
-                              "warm_start": True})
+        rest = type(model)(**{
+            **model.get_params(), "batch_norm": False, "max_iter": last, "warm_start": True,
+            "learning_rate_init": model.learning_rate_init_, "alpha": model.alpha_,
+        })  # fmt: skip
         rest.coefs_, rest.intercepts_, rest.n_features_in_ = [], [], x.shape[1]
         for kernel, bias, gamma, beta, mean, var in zip(
                 model.coefs_, model.intercepts_, [*model.gammas_, None], [*model.betas_, None],
@@ -328,19 +365,131 @@ def run_all(path: Path, names: list[str], splits: int, arms: list[str], jobs: in
 
 # -- the page
 
+FLOOR = -1.0  # a lower R^2 counts as this in means and ranks
+Scores = dict[str, dict[str, np.ndarray]]  # by table and arm, a number for each split
+
+
+def scores_of(results: list[dict[str, Any]]) -> Scores:
+    """Scores by table and arm, in the order of the splits."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for r in results:
+        splits = found.setdefault(r["data"], {}).setdefault(r["arm"], {})
+        splits[r["split"]] = max(FLOOR, r["score"])
+    return {name: {arm: np.array([splits[k] for k in sorted(splits)])
+                   for arm, splits in arms.items()}
+            for name, arms in found.items()}
+
+
+def error_of(values: np.ndarray) -> float:
+    """Standard error of a mean; 0 of one number."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def worse_on(scores: Scores, arm: str, peer: str) -> list[str]:
+    """Tables where an arm's mean is below the peer's by more than the peer's standard error."""
+    return [name for name, arms in scores.items() if arm in arms and peer in arms
+            and arms[arm].mean() < arms[peer].mean() - error_of(arms[peer])]
+
+
+def rows_of_tables(scores: Scores, arms: list[str]) -> list[list[str]]:
+    """Mean and standard error of each table under each arm."""
+    found = []
+    for name in [name for name in TABLES if name in scores]:
+        shown = [f"{v.mean():.4f} ± {error_of(v):.4f}" if (v := scores[name].get(arm)) is not None
+                 else "-" for arm in arms]
+        found.append([name, "accuracy" if name in CLASSES else "R2", *shown])
+    return found
+
+
+def rows_of_arms(scores: Scores, arms: list[str]) -> list[list[str]]:
+    """Of each arm: tables, mean rank beside scikit-learn, how often ahead, level and behind."""
+    found = []
+    for arm in arms:
+        peer = " ".join(["sklearn", *(w for w in arm.split() if w.startswith("hidden="))])
+        both = [v for v in scores.values() if arm in v and peer in v]
+        slips = np.array([round(v[arm].mean() - v[peer].mean(), 9) for v in both])
+        if arm == peer or not len(slips):
+            continue
+        rank = np.where(slips > 0, 1.0, np.where(slips < 0, 2.0, 1.5)).mean()
+        classes, numbers = ([v[arm].mean() - v[peer].mean() for name, v in scores.items()
+                             if name in names and arm in v and peer in v]
+                            for names in (CLASSES, NUMBERS))
+        counts = "/".join(str(int(n)) for n in ((slips > 0).sum(), (slips == 0).sum(),
+                                                (slips < 0).sum()))
+        means = [f"{np.mean(classes):+.4f}" if classes else "-",
+                 f"{np.median(numbers):+.4f}" if numbers else "-"]
+        found.append([f"`{arm}`", str(len(slips)), f"{rank:.2f}", counts, *means,
+                      ", ".join(worse_on(scores, arm, peer)) or "none"])
+    return found
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_page(path: Path, results: list[dict[str, Any]]) -> None:
+    """The page, and beside it the means as CSV."""
+    scores = scores_of(results)
+    arms = list(dict.fromkeys([a for a in STUDY if any(a in v for v in scores.values())]
+                              + [r["arm"] for r in results]))
+    shown = [arm for arm in ("sklearn", "bn", "default") if arm in arms]
+    meaning = table(["word", "what it sets"], [[f"`{w}`", text] for w, text in SETTINGS.items()])
+    path.write_text(f"""# Default parameters on small tables
+
+Written by `scripts/defaults.py`. Each table is split {max(r["split"] for r in results) + 1} times
+into three quarters to train on and one to test on; columns are standardised. `sklearn` is
+scikit-learn's MLP as it comes, `bn` nbbn's with batch norm and all else as scikit-learn has it,
+`default` nbbn's as it comes. Scores are means over the splits with their standard errors: the
+accuracy, or R2, of which less than {FLOOR:g} counts as {FLOOR:g}.
+
+{table(["table", "score", *(f"`{arm}`" for arm in shown)], rows_of_tables(scores, shown))}
+
+## What was tried
+
+Every arm beside scikit-learn's MLP with the same hidden layers: mean rank of the two (1 is always
+ahead, 2 never), on how many tables it is ahead, level and behind, the mean difference in accuracy
+and the median one in R2, and the tables where its mean is below by more than one standard error of scikit-learn's.
+
+{table(["arm", "tables", "mean rank", "ahead/level/behind", "accuracy", "R2", "worse on"],
+       rows_of_arms(scores, arms))}
+
+An arm is a word and its settings:
+
+{meaning}
+
+Means and standard errors of all arms: `{path.stem}.csv`.
+""")
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["data", "arm", "splits", "mean", "standard_error"])
+        for name, of_arms in scores.items():
+            for arm in [arm for arm in arms if arm in of_arms]:
+                v = of_arms[arm]
+                writer.writerow([name, arm, len(v), f"{v.mean():.4f}", f"{error_of(v):.4f}"])
+
 
 def main() -> int:
+    """Run what is missing; write the page."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--arms", nargs="+", default=["sklearn", "default"])
-    parser.add_argument("--data", nargs="+", default=list(TABLES), choices=list(TABLES))
-    parser.add_argument("--splits", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--page", type=Path)
+    add = parser.add_argument
+    add("--results", type=Path, required=True, help="JSON lines; what they hold is not run again")
+    add("--arms", nargs="+", default=STUDY, help="each as one word: 'bn rate=0.01'")
+    add("--data", nargs="+", default=list(TABLES), choices=list(TABLES), metavar="NAME",
+        help=f"tables: {', '.join(TABLES)}")
+    add("--splits", type=int, default=5)
+    add("--jobs", type=int, default=1, help="processes")
+    add("--page", type=Path, help="where to write the Markdown, and a CSV beside it")
     args = parser.parse_args()
+    for arm in args.arms:
+        Arm.of(arm)
     count = run_all(args.results, args.data, args.splits, args.arms, args.jobs)
     print(f"{count} runs")
+    if args.page is not None:
+        write_page(args.page, read_results(args.results))
+        print(f"written: {args.page}")
     return 0
 
 
