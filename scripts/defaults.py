@@ -348,7 +348,10 @@ def run_all(path: Path, names: list[str], splits: int, arms: list[str], jobs: in
     todo = [(name, split, arm) for name in names for split in range(splits) for arm in arms
             if (name, split, arm) not in done]
     path.parent.mkdir(parents=True, exist_ok=True)
+    held = path.read_text() if path.exists() else ""
     with path.open("a") as file:
+        file.write("\n" if held and not held.endswith("\n") else "")
+
         def note(result: dict[str, Any]) -> None:
             file.write(json.dumps(result) + "\n")
             file.flush()
@@ -450,7 +453,8 @@ accuracy, or R2, of which less than {FLOOR:g} counts as {FLOOR:g}.
 
 Every arm beside scikit-learn's MLP with the same hidden layers: mean rank of the two (1 is always
 ahead, 2 never), on how many tables it is ahead, level and behind, the mean difference in accuracy
-and the median one in R2, and the tables where its mean is below by more than one standard error of scikit-learn's.
+and the median one in R2, and the tables where its mean is below by more than one standard error of
+scikit-learn's.
 
 {table(["arm", "tables", "mean rank", "ahead/level/behind", "accuracy", "R2", "worse on"],
        rows_of_arms(scores, arms))}
