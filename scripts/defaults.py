@@ -398,7 +398,7 @@ def rows_of_tables(scores: Scores, arms: list[str]) -> list[list[str]]:
     """Mean and standard error of each table under each arm."""
     found = []
     for name in [name for name in TABLES if name in scores]:
-        shown = [f"{v.mean():.4f} ± {error_of(v):.4f}" if (v := scores[name].get(arm)) is not None
+        shown = [f"{v.mean():.4f} +- {error_of(v):.4f}" if (v := scores[name].get(arm)) is not None
                  else "-" for arm in arms]
         found.append([name, "accuracy" if name in CLASSES else "R2", *shown])
     return found
