@@ -154,6 +154,7 @@ STARTS = {
 SETTINGS = {
     **{word: f"the parameter `{name}`" for word, (name, _) in PARAMETERS.items()}, **STARTS,
     "targets": "regression on standardised targets; `targets=no`: on raw ones",
+    "columns": "`columns=max`: all columns divided by the largest number, instead of standardised",
     "exact": "statistics of all training rows at the end (`recalibrate`)",
     "fixed": "so many last epochs with fixed statistics, batch norm folded into the kernels",
 }  # fmt: skip
@@ -169,8 +170,11 @@ STUDY = [
     "default targets=no", "default batch=50", "default batch=1000", "default momentum=0.99",
     "default epsilon=0.001", "default place=post", "default exact", "default fixed=20",
     "default schedule=cosine", "sklearn hidden=64-32", "bn hidden=64-32", "default hidden=64-32",
-    "default hidden=64-32 place=pre-",
+    "default hidden=64-32 place=pre-", "sklearn columns=max", "bn columns=max",
+    "default columns=max",
 ]
+# Words that scikit-learn's arm beside another one has, too.
+SHARED = ("hidden=", "columns=")
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -208,9 +212,11 @@ class Arm:
 
     def fit(self, x: np.ndarray, y: np.ndarray, classifies: bool, seed: int) -> Predict:
         """Fit; what predicts. Columns are standardised, as rows of training say."""
-        from sklearn.preprocessing import StandardScaler
+        from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-        scale = StandardScaler().fit(x)
+        largest = np.abs(x).max()
+        as_one = FunctionTransformer(lambda rows: rows / largest)
+        scale = (as_one if "columns" in self.settings else StandardScaler()).fit(x)
         x, shift, spread = scale.transform(x), 0.0, 1.0
         model = self.estimator(classifies, seed)
         by_hand = self.starts is not None or "fixed" in self.settings or self.kind != "default"
@@ -408,7 +414,7 @@ def rows_of_arms(scores: Scores, arms: list[str]) -> list[list[str]]:
     """Of each arm: tables, mean rank beside scikit-learn, how often ahead, level and behind."""
     found = []
     for arm in arms:
-        peer = " ".join(["sklearn", *(w for w in arm.split() if w.startswith("hidden="))])
+        peer = " ".join(["sklearn", *(w for w in arm.split() if w.startswith(SHARED))])
         both = [v for v in scores.values() if arm in v and peer in v]
         slips = np.array([round(v[arm].mean() - v[peer].mean(), 9) for v in both])
         if arm == peer or not len(slips):
@@ -451,10 +457,10 @@ accuracy, or R2, of which less than {FLOOR:g} counts as {FLOOR:g}.
 
 ## What was tried
 
-Every arm beside scikit-learn's MLP with the same hidden layers: mean rank of the two (1 is always
-ahead, 2 never), on how many tables it is ahead, level and behind, the mean difference in accuracy
-and the median one in R2, and the tables where its mean is below by more than one standard error of
-scikit-learn's.
+Every arm beside scikit-learn's MLP with the same layers and columns: mean rank of the two (1 is
+always ahead, 2 never), on how many tables it is ahead, level and behind, the mean difference in
+accuracy and the median one in R2, and the tables where its mean is below by more than one standard
+error of scikit-learn's.
 
 {table(["arm", "tables", "mean rank", "ahead/level/behind", "accuracy", "R2", "worse on"],
        rows_of_arms(scores, arms))}

@@ -35,6 +35,11 @@ from nbbn.partitions.partitions import Partitions
 
     scikit-learn's `MLPClassifier` on compiled kernels; with `batch_norm=False` it is the same
     network, number for number. Takes two or more classes, or a multilabel indicator matrix.
+
+    With batch norm three things are other than scikit-learn's where nothing is said: the rate is
+    0.002, the penalty `alpha` 0.05, and batch norm starts with the scale and the bias that
+    scikit-learn's layer would have had (`gammas_` at the standard deviation that Glorot's kernel
+    gives to standardised columns, `betas_` at the draws for the bias).
     """,
     "classes_ : ndarray of shape (n_classes,)\n    Labels of the classes." + ATTRIBUTES,
     """
@@ -136,6 +141,11 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
 
     scikit-learn's `MLPRegressor` on compiled kernels; with `batch_norm=False` it is the same
     network, number for number.
+
+    With batch norm four things are other than scikit-learn's where nothing is said: the rate is
+    0.002, the penalty `alpha` 0.05, batch norm starts with the scale and the bias that
+    scikit-learn's layer would have had (see `MLPClassifier`), and the network is trained on
+    standardised targets from their mean on, the output layer at 0 (see `normalize_y`).
     """,
     ATTRIBUTES,
     """
