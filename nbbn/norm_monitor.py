@@ -1,7 +1,5 @@
 """A callback that looks at batch norms while a model trains: `nbbn.callbacks.NormMonitor`."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -250,7 +248,7 @@ class NormMonitor(Callback):
                 f"training began, or are not finite: {shown}; take a smaller learning rate, or "
                 "weight decay"]
 
-    def plot(self, figure: Figure | None = None) -> Figure:
+    def plot(self, figure: "Figure | None" = None) -> "Figure":
         """The picture: distance, dead and exploding channels, and updates over the epochs.
 
         Parameters

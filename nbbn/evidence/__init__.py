@@ -4,8 +4,6 @@
 interval at 95 %, and a claim holds here where the intervals are apart.
 """
 
-from __future__ import annotations
-
 import importlib
 import platform
 import time
@@ -26,6 +24,11 @@ from nbbn.version import __version__
 
 __all__ = ["Claim", "Interval", "Measure", "Panel", "Result", "Verdict", "claims", "interval",
            "show"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 # Each claim's module: a CLAIM, and find(study).
 _MODULES = {

@@ -1,7 +1,5 @@
 """Student's intervals of a mean over runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +19,7 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{short(self.mean)} ({short(self.low)} to {short(self.high)})"
 
-    def above(self, other: Interval) -> bool:
+    def above(self, other: "Interval") -> bool:
         """Whether the whole interval is above the whole of the other."""
         return self.low > other.high
 

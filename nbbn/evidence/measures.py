@@ -1,7 +1,5 @@
 """Figures of several runs, and what they say of a sentence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,7 +40,8 @@ class Measure:
     log: bool = False
 
     @classmethod
-    def of(cls, name: str, values: Iterable[Any], paper: str = "", *, log: bool = False) -> Measure:
+    def of(cls, name: str, values: Iterable[Any], paper: str = "", *,
+           log: bool = False) -> "Measure":
         """One of numbers of any kind."""
         return cls(name, [kept(value) for value in values], paper, log)
 

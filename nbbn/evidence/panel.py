@@ -1,7 +1,5 @@
 """Curves of several runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +36,7 @@ class Panel:
 
     @classmethod
     def of(cls, title: str, x_label: str, y_label: str, x: Iterable[Any],
-           series: dict[str, Any], **scales: bool) -> Panel:
+           series: dict[str, Any], **scales: bool) -> "Panel":
         """One of arrays `(runs, points)`; of many points every second, third, ... is kept."""
         points = [p if isinstance(p, str) else kept(p) for p in x]
         step = -(-len(points) // _MOST_POINTS)

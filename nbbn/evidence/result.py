@@ -1,12 +1,10 @@
 """What a study found, as plain data: numbers of every run, verdicts, curves."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +57,8 @@ class Result:
     runs: int
     seed: int
     quick: bool
-    seconds: float = 0.0
-    versions: dict[str, str] = field(default_factory=dict)
+    seconds: float
+    versions: dict[str, str]
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The table: figure, mean, interval at 95 %, the paper's."""
@@ -95,7 +93,7 @@ class Result:
         print_table(self.claim, columns, rows, right=[1])
         print("\n".join(f"- {verdict}" for verdict in self.verdicts))
 
-    def figure(self, figure: Figure | None = None) -> Figure:
+    def figure(self, figure: "Figure | None" = None) -> "Figure":
         """The picture: each curve's mean with its interval at 95 %.
 
         Parameters
@@ -117,7 +115,7 @@ class Result:
         return json.dumps({"format": _FORMAT, **asdict(self)}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Result:
+    def from_json(cls, text: str) -> "Result":
         """What `to_json` gave.
 
         Raises
@@ -146,7 +144,7 @@ class Result:
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Result:
+    def load(cls, path: str | os.PathLike[str]) -> "Result":
         """Read what `save` wrote.
 
         Parameters

@@ -1,7 +1,5 @@
 """What a claim is and what its study gets and gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
