@@ -11,6 +11,20 @@ class Callback:
     `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
     floats by name. With a method of a training batch overridden, training returns to Python after
     every batch. Epochs, and the batches of an epoch, are counted from 0.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> class Printed(nbbn.callbacks.Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         print(epoch, sorted(logs))
+    ...
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> x = y = [[0.0], [1.0]]
+    >>> history = model.fit(x, y, epochs=2, callbacks=[Printed()], verbose=0)
+    0 ['loss']
+    1 ['loss']
     """
 
     def __init__(self) -> None:

@@ -45,6 +45,14 @@ class Network:
         weights.
     dtype : numpy.dtype
         float32 or float64.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> network = model.network()
+    >>> network.shapes, network.dtype, sorted(network.weights[0])
+    ([(4,), (3,)], dtype('float32'), ['bias', 'kernel'])
     """
 
     layers: tuple[Layer, ...]

@@ -24,7 +24,14 @@ _NO_GAMMA = 1e-3
 
 
 class NormWarning(UserWarning):
-    """What `NormMonitor` has to say at the end of a fit."""
+    """What `NormMonitor` has to say at the end of a fit.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> issubclass(nbbn.callbacks.NormWarning, UserWarning)
+    True
+    """
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def test_gamma_that_is_nothing(rng):
     assert silent(model, x, y, monitor, epochs=1)[0].count("n (5 of 5)") == 1
 
 
+@pytest.mark.filterwarnings("ignore:training diverged")  # as it is made to
 def test_exploding_channels(rng):
     x, y = rows(rng)
     model = model_of(L.Dense(4, name="d", kernel_initializer=nbbn.initializers.RandomNormal(

@@ -25,11 +25,6 @@ from nbbn.version import __version__
 __all__ = ["Claim", "Interval", "Measure", "Panel", "Result", "Verdict", "claims", "interval",
            "show"]
 
-
-def __dir__() -> list[str]:
-    return __all__
-
-
 # Each claim's module: a CLAIM, and find(study).
 _MODULES = {
     "faster-training": "nbbn.evidence.faster_training",
@@ -122,3 +117,7 @@ def study(claim: str, runs: int, size: str, seed: int,
     return Result(claim, told.sentence, told.source, told.paper, found.data, found.settings,
                   found.measures, found.verdicts, found.panels, int(runs), int(seed),
                   size != "full", seconds, versions)
+
+
+def __dir__() -> list[str]:
+    return __all__

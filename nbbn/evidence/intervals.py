@@ -10,7 +10,14 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean with the ends of its interval."""
+    """A mean with the ends of its interval.
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Interval
+    >>> Interval(0.9, 0.88, 0.92).above(Interval(0.8, 0.79, 0.81))
+    True
+    """
 
     mean: float
     low: float

@@ -32,6 +32,13 @@ class Measure:
         The paper's own figure; empty where it has none to compare with.
     log : bool
         Whether the mean is one of logarithms (what is compared by ratios).
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Measure
+    >>> measure = Measure.of("accuracy", [0.90, 0.91, 0.92])
+    >>> print(measure.interval)
+    0.91 (0.8852 to 0.9348)
     """
 
     name: str
@@ -61,6 +68,12 @@ class Verdict:
     outcome : {"holds here", "does not hold here", "not decided here"}
     because : str
         The figures.
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Verdict
+    >>> print(Verdict("batch norm is faster", "holds here", "0.9 against 0.8"))
+    holds here: batch norm is faster (0.9 against 0.8)
     """
 
     sentence: str

@@ -24,6 +24,14 @@ class Panel:
         For each curve its runs, each of x's length; None where a value is not finite.
     log_x, log_y : bool
         Whether the axes are logarithmic.
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Panel
+    >>> runs = [[1.0, 0.5], [1.2, 0.7]]  # of each run, at each x
+    >>> panel = Panel.of("loss", "epoch", "loss", [1, 2], {"batch norm": runs})
+    >>> round(panel.intervals("batch norm")[1].mean, 3)
+    0.6
     """
 
     title: str

@@ -43,6 +43,14 @@ class Result:
     seconds : float
         How long it took.
     versions : dict of str to str
+
+    Examples
+    --------
+    >>> from nbbn import evidence
+    >>> result = evidence.show("folding", quick=True)    # doctest: +SKIP
+    >>> result.save("folding.json")                      # doctest: +SKIP
+    >>> evidence.Result.load("folding.json").runs        # doctest: +SKIP
+    5
     """
 
     claim: str

@@ -28,6 +28,13 @@ class Claim:
         What was found there.
     minutes : int
         What the whole study takes on two cores, about.
+
+    Examples
+    --------
+    >>> from nbbn import evidence
+    >>> claim = evidence.claims()[0]
+    >>> claim.name, claim.minutes >= 1
+    ('faster-training', True)
     """
 
     name: str
