@@ -22,7 +22,7 @@ ROOMS = (
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
     ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
-    ("datasets", "commands"),
+    ("tables",), ("datasets", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

@@ -6,9 +6,11 @@ Started as several processes, by `mpirun -n 8 nbbn train DATA OUT`, they train o
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,12 @@ from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_output, check_suffix, input_files, with_folder
 from nbbn.commands.progress import epoch_bar
 from nbbn.group import ALONE, Group
+from nbbn.tables import stored
+from nbbn.tables.description import Description
+from nbbn.tables.learning import Rows, TargetScale, with_moments
+from nbbn.tables.moments import Moments
+from nbbn.tables.standard import absorb, absorb_targets, far_from_zero, standardised
+from nbbn.tables.survey import check_classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the rows, kept aside (0.1); of several files 64 MB of rows at most")  # fmt: skip
     add("--window", type=count, metavar="N",
         help="partitions in memory at a time: files, or pieces of 64 MB of Parquet files (4)")
+    add("--dtype", choices=("float32", "float64"),
+        help="what to compute in (float32 of a Parquet table or arrays of float32, else float64)")
     add_network(parser, epochs="20")
 
 
@@ -64,18 +74,21 @@ _LAUNCHERS = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_STEP_")
 def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
-    kind = MLPRegressor if args.regression else MLPClassifier
     with group.together():
-        data = _read(_files(args), args, kind(), group)
+        data = _read(_files(args), args, group)
+        _check_rows(data)
+    if group.rank == 0:
+        for note in data.notes:
+            print(note)
     epochs = args.epochs or 20
     start = time.perf_counter()
     with threads_of(args), epoch_bar("training", epochs) as show, warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer")
-        model = kind(
+        model = (MLPRegressor if data.regression else MLPClassifier)(
             hidden_layer_sizes=args.hidden, activation=args.activation,
             batch_size=min(args.batch_size, data.rows), max_iter=epochs,
-            learning_rate_init=args.learning_rate, random_state=args.seed,
+            learning_rate_init=args.learning_rate, random_state=args.seed, dtype=args.dtype,
             batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
         )  # fmt: skip
         if group.ranks == 1:
@@ -84,13 +97,70 @@ def _run(args: argparse.Namespace, group: Group) -> None:
             _fit_parts(model, group, data)
     if group.rank > 0:
         return
-    model.save(with_folder(args.out))
     seconds = time.perf_counter() - start
+    _warn_of_divergence(model, args)
+    score = _score(model, data)
+    _take_in(model, data)
+    description = data.description if data.description and data.description.columns else None
+    card = stored.card(data.rows, score, _options(args))
+    stored.save(with_folder(args.out), model, description, card)
     ranks = f" on {group.ranks} ranks" if group.ranks > 1 else ""
-    print(f"{epochs} epochs on {data.rows:,} rows of {model.n_features_in_} columns"
+    print(f"{epochs} epochs on {data.rows:,} rows of {_columns(model, description)}"
           f"{data.where}{ranks} in {seconds:.1f} s")
-    print(f"training loss {model.loss_:.6g}{_score(model, data, args.regression)}")
+    print(f"training loss {model.loss_:.6g}{_shown(score)}")
     print(f"written to {args.out}")
+
+
+def _check_rows(data: training_partitions.Data) -> None:
+    """Raise UnusableInput for rows that nothing can be learnt from."""
+    if data.rows < 2:
+        raise UnusableInput(f"{data.rows} row to train on is too few: give more rows")
+    if not data.regression and data.y is not None and np.ndim(data.y) == 1:
+        check_classes(data.y)
+
+
+def _columns(model: Any, description: Description | None) -> str:
+    """How many columns there are, in words."""
+    width = model.n_features_in_
+    if description is None or len(description.columns) == width:
+        return f"{width} columns"
+    return f"{len(description.columns)} columns, as {width} of numbers,"
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that a card keeps."""
+    kept = {name: getattr(args, name) for name in (
+        "batch_size", "learning_rate", "activation", "seed", "validation")}
+    return {"hidden": list(args.hidden), "epochs": args.epochs or 20, **kept,
+            "batch_norm": not args.no_batch_norm}
+
+
+def _warn_of_divergence(model: Any, args: argparse.Namespace) -> None:
+    """Say so where the loss has grown instead of falling."""
+    curve = model.loss_curve_
+    if len(curve) > 1 and not curve[-1] <= max(curve[0], 1e-300) * _GROWN:
+        warnings.warn(f"the fit diverges: the training loss is {curve[-1]:.3g} after {len(curve)} "
+                      f"epochs and was {curve[0]:.3g} after the first; the model is of no use, "
+                      f"lower --learning-rate, which is {args.learning_rate:g}", stacklevel=2)
+    elif curve[-1] > _HUGE:
+        warnings.warn(f"the fit diverges: the training loss is {curve[-1]:.3g}; the model is of no "
+                      f"use, lower --learning-rate, which is {args.learning_rate:g}", stacklevel=2)
+
+
+# A loss that has grown by this factor, or is above this at the end, is no noise: targets and
+# columns are standardised, and the loss of a guess is about 1.
+_GROWN, _HUGE = 2.0, 1e3
+
+
+def _take_in(model: Any, data: training_partitions.Data) -> None:
+    """Make the model one of the rows and targets as they are in the table."""
+    if data.description is not None and data.description.standardises:
+        absorb(model, data.description)
+        if model.network().dtype == np.float32 and (far := far_from_zero(data.description)):
+            warnings.warn(f"column {far[0]!r} lies far from zero for its deviation, of which "
+                          "float32 keeps few digits: --dtype float64", stacklevel=2)
+    if data.targets is not None:
+        absorb_targets(model, data.targets.mean, data.targets.scale)
 
 
 def _files(args: argparse.Namespace) -> list[Path]:
@@ -103,7 +173,7 @@ def _files(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def _read(files: list[Path], args: argparse.Namespace, model: Any,
+def _read(files: list[Path], args: argparse.Namespace,
           group: Group) -> training_partitions.Data:
     """What to train on, and what is kept aside; several processes all read the whole."""
     if group.ranks > 1 and (len(files) > 1 or args.window is not None):
@@ -112,9 +182,9 @@ def _read(files: list[Path], args: argparse.Namespace, model: Any,
                             f"whole, got {given}: start nbbn train without mpirun, or let each "
                             "rank give its own rows to nbbn.distributed.fit, in Python")
     if group.ranks == 1 and training_partitions.streams(files, args.window):
-        return training_partitions.read(files, args, model)
+        return training_partitions.read(files, args)
     args.data = files[0]
-    return _keep_aside(*training_table.read(args), args)
+    return _standardised(training_table.read(args), args)
 
 
 def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None:
@@ -129,19 +199,42 @@ def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None
     fit(model, part(data.x), part(data.y), **parts)
 
 
-def _keep_aside(x: np.ndarray, y: np.ndarray,
-                args: argparse.Namespace) -> training_partitions.Data:
-    """Rows to train on, their targets, and the others as keyword arguments of `fit`."""
-    if args.validation == 0:
-        return training_partitions.Data(x, y, len(x))
-    x, x_val, y, y_val = training_table.split(x, y, args.validation, args.seed, args.regression)
-    return training_partitions.Data(x, y, len(x), {"X_val": x_val, "y_val": y_val}, len(x_val))
+def _standardised(rows: Rows, args: argparse.Namespace) -> training_partitions.Data:
+    """Rows to train on and rows kept aside, standardised by the former."""
+    x, y, aside = rows.x, rows.y, {}
+    if args.validation > 0:
+        x, x_val, y, y_val = training_table.split(x, y, args.validation, args.seed,
+                                                  rows.regression)
+        aside = {"X_val": x_val, "y_val": y_val}
+    data = training_partitions.Data(x, y, len(x), rows.regression, rows.description, None,
+                                    rows.notes, aside, len(aside.get("y_val", ())))
+    if args.raw:
+        return data
+    description = with_moments(rows.description, Moments(x.shape[1]).add(x))
+    scale = None
+    if rows.regression:
+        scale = TargetScale.of(Moments(math.prod(y.shape[1:])).add(y.reshape(len(y), -1)),
+                               y.shape[1:])
+        y = scale.applied(y)
+        aside = {name: scale.applied(a) if name == "y_val" else a for name, a in aside.items()}
+    aside = {name: standardised(a, description) if name == "X_val" else a
+             for name, a in aside.items()}
+    return replace(data, x=standardised(x, description), y=y, aside=aside, description=description,
+                   targets=scale)
 
 
-def _score(model: Any, data: training_partitions.Data, regression: bool) -> str:
-    """What to say about the rows kept aside."""
+def _score(model: Any, data: training_partitions.Data) -> dict[str, Any] | None:
+    """The score on the rows kept aside; None for none."""
     if not data.aside:
+        return None
+    value = float(model.score(data.aside["X_val"], data.aside["y_val"]))
+    return {"name": "R2" if data.regression else "accuracy", "rows": data.kept_aside,
+            "value": value if math.isfinite(value) else None}
+
+
+def _shown(score: dict[str, Any] | None) -> str:
+    """What to say of it."""
+    if score is None:
         return ""
-    name = "R2" if regression else "accuracy"
-    score = model.score(data.aside["X_val"], data.aside["y_val"])
-    return f", {name} {score:.4f} on the {data.kept_aside:,} rows kept aside"
+    value = math.nan if score["value"] is None else score["value"]
+    return f", {score['name']} {value:.4f} on the {score['rows']:,} rows kept aside"

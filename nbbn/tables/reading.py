@@ -1,0 +1,231 @@
+"""Text files and Parquet files as columns, a piece at a time, as often as asked for."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbbn.formats.files import FileError, one_line
+from nbbn.partitions import files, parquet
+from nbbn.tables import dialect
+from nbbn.tables.cells import Cells, is_value
+
+# Cells of a piece.
+_PIECE_CELLS = 1 << 19
+# Whether a first line names the columns.
+IsHeader = Callable[[list[str]], bool]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a table."""
+
+    columns: dict[str, Cells]
+    rows: int
+    fraction: float  # of the table that is read
+
+
+class Table(Protocol):
+    """A table that can be gone over again and again."""
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns: `column 1` and so on where the file names none."""
+
+    @property
+    def named(self) -> bool:
+        """Whether the file names them."""
+
+    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+        """These columns, some rows at a time."""
+
+
+def open_table(path: Path, is_header: IsHeader | None = None) -> Table:
+    """A `.csv`, `.tsv` or `.parquet` file; FileError for one that cannot be read."""
+    if path.suffix.lower() == ".parquet":
+        return ParquetTable.open(path)
+    return TextTable.open(path, is_header or names_columns)
+
+
+def names_columns(fields: list[str]) -> bool:
+    """Whether a first line names the columns: none of its fields but the last is a value."""
+    first, *others = fields[:-1] or fields
+    # What pandas writes of an index has no name.
+    return (not first.strip() or not is_value(first)) and not any(map(is_value, others))
+
+
+def check_columns(table: Table, names: Sequence[str], why: str) -> None:
+    """FileError where a table lacks one of these columns."""
+    missing = [name for name in names if name not in table.names]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FileError(f"{table.path} has no column {one_line(repr(missing[0]), 60)}{more}"
+                        f"{why}; it has {one_line(', '.join(table.names), 200) or 'none'}")
+
+
+def numbered(count: int) -> list[str]:
+    """What columns without names are called."""
+    return [f"column {i}" for i in range(1, count + 1)]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names as pandas makes them differ: `a`, `a.1`; what has none is called by its number."""
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    for i, name in enumerate(names, 1):
+        name = name.strip() or f"column {i}"
+        own = name
+        while own in seen:
+            own = f"{name}.{seen[name]}"
+            seen[name] += 1
+        seen[own] += 1
+        found.append(own)
+    return found
+
+
+# -- text
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A text table."""
+
+    path: Path
+    dialect: dialect.Dialect
+    names: list[str]
+    named: bool
+    unnamed: frozenset[str] = frozenset()  # columns that the header leaves without a name
+
+    @classmethod
+    def open(cls, path: Path, is_header: IsHeader) -> TextTable:
+        """Read the first line."""
+        found = dialect.find(path)
+        bare = cls(path, found, [], False)
+        fields = next((row for _, row in bare._rows()), None)
+        if fields is None:
+            return bare
+        if not is_header(fields):
+            return replace(bare, names=numbered(len(fields)))
+        names = _distinct(fields)
+        unnamed = frozenset(own for own, name in zip(names, fields) if not name.strip())
+        return replace(bare, names=names, named=True, unnamed=unnamed)
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """The fields of each line that is not blank, and its number."""
+        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+        with open(self.path, encoding=self.dialect.encoding, newline="") as file:
+            reader, line = csv.reader(file, delimiter=self.dialect.delimiter), 1
+            try:
+                for row in reader:
+                    if len(row) > 1 or any(row):
+                        yield line, row
+                    line = reader.line_num + 1
+            except (csv.Error, UnicodeError) as err:
+                raise FileError(f"{self.path}: line {line} cannot be read ({one_line(err, 100)}); "
+                                "look at it in an editor") from None
+
+    def width(self) -> int:
+        """Fields of the first row of values; of the header where there is none."""
+        rows = self._rows()
+        for _ in range(self.named):
+            next(rows, None)
+        return next((len(row) for _, row in rows), len(self.names))
+
+    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+        """These columns, some rows at a time."""
+        size, step = max(1, self.path.stat().st_size), max(1, _PIECE_CELLS // len(self.names))
+        at, count = [self.names.index(name) for name in names], len(self.names)
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        done, read = 0, 0
+        body = self._rows()
+        if self.named:
+            next(body, None)
+        for line, row in body:
+            if len(row) != count:
+                mark = repr(self.dialect.delimiter)
+                raise FileError(f"{self.path}: line {line} has {len(row)} columns, the first line "
+                                f"has {count}; mend it: fields that hold {mark} go in quotes")
+            rows.append(row)
+            lines.append(line)
+            if len(rows) == step:
+                read += sum(map(len, map("".join, rows)))
+                yield self._piece(names, at, rows, lines, done, min(1.0, read / size))
+                done += len(rows)
+                rows, lines = [], []
+        if rows:
+            yield self._piece(names, at, rows, lines, done, 1.0)
+
+    def _piece(self, names: Sequence[str], at: list[int], rows: list[list[str]], lines: list[int],
+               done: int, fraction: float) -> Piece:
+        across = list(zip(*rows))
+        columns = {name: Cells(self.path, name, across[i], self.dialect.decimal, lines, done)
+                   for name, i in zip(names, at)}
+        return Piece(columns, len(rows), fraction)
+
+
+# -- Parquet
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet table, or some of its row groups."""
+
+    path: Path
+    names: list[str]
+    sizes: list[int]  # rows of each group
+    single: frozenset[str]  # columns of float32
+    groups: tuple[int, ...] | None = None
+    named: bool = True
+
+    @classmethod
+    def open(cls, path: Path) -> ParquetTable:
+        """Read the description."""
+        with files.named(path), parquet.open_table(path) as table:
+            schema, data = table.schema_arrow, table.metadata
+            sizes = [data.row_group(i).num_rows for i in range(data.num_row_groups)]
+        single = frozenset(field.name for field in schema if str(field.type) == "float")
+        return cls(path, list(schema.names), sizes, single)
+
+    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+        """These columns, some rows at a time."""
+        sizes = [self.sizes[i] for i in self.groups] if self.groups is not None else self.sizes
+        total, done = max(1, sum(sizes)), 0
+        step = max(1, _PIECE_CELLS // max(1, len(names)))
+        for batch, rows in _batches(self.path, step, list(names), self.groups):
+            columns = {name: Cells(self.path, name, batch[name], first=done) for name in names}
+            done += rows
+            yield Piece(columns, rows, done / total)
+
+
+def _batches(path: Path, rows: int, names: list[str],
+             groups: Sequence[int] | None) -> Iterator[tuple[dict[str, Any], int]]:
+    """Columns as arrays of numbers, truths or times, or as lists of texts."""
+    pyarrow = parquet.pyarrow_for(path)
+    with parquet.open_table(path) as table:
+        try:
+            for batch in table.iter_batches(rows, columns=names, row_groups=groups):
+                found = zip(batch.schema.names, batch.columns)
+                yield {name: _values(path, name, column) for name, column in found}, batch.num_rows
+        except (pyarrow.ArrowException, OSError) as err:
+            raise FileError(f"{path} is broken ({one_line(err, 100)})") from None
+
+
+def _values(path: Path, name: str, column: Any) -> Any:
+    kind = str(column.type)
+    if kind.startswith("dictionary"):
+        column = column.dictionary_decode()
+    if kind.startswith(("list", "large_list", "struct", "map", "fixed_size_list")):
+        raise FileError(f"{path}: column {name!r} holds {one_line(kind, 40)}, of which no numbers "
+                        "are made; leave it out: --ignore")
+    values = column.to_numpy(zero_copy_only=False)
+    return values if values.dtype.kind in "fiubM" else values.tolist()
