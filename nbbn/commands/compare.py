@@ -35,6 +35,12 @@ from nbbn.terminal import console
 _TIMED_ROWS, _TIMINGS = 1000, 5
 
 
+EXAMPLES = (
+    "compare table.csv --splits 5",
+    "compare table.csv --target price --regression --epochs 100 --json",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn compare`."""
     training_table.add_data(parser)

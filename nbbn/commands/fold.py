@@ -18,6 +18,13 @@ from nbbn.tables import stored
 _OUT = (native.SUFFIX, *WRITERS)
 
 
+EXAMPLES = (
+    "fold model.safetensors folded.safetensors",
+    "fold network.keras network.onnx --strict",
+    "fold model.safetensors model.c --check rows.csv",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn fold`."""
     *first, last = [native.SUFFIX, *(f"{name} ({row.what})" for name, row in WRITERS.items())]

@@ -21,6 +21,11 @@ from nbbn.tables import stored
 from nbbn.tables.description import Description
 from nbbn.terminal import print_table
 
+EXAMPLES = (
+    "inspect model.safetensors",
+    "inspect network.onnx --json",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn inspect`."""

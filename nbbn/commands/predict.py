@@ -22,6 +22,12 @@ from nbbn.commands.progress import fraction_bar
 from nbbn.formats.files import one_line, whole_file
 from nbbn.tables import stored
 
+EXAMPLES = (
+    "predict model.safetensors new.csv out.csv",
+    "predict model.safetensors new.parquet - --proba",
+    "predict model.safetensors 'data/*.csv' out.parquet",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn predict`."""

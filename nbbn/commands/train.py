@@ -29,6 +29,13 @@ from nbbn.tables.moments import Moments
 from nbbn.tables.standard import absorb, absorb_targets, far_from_zero, standardised
 from nbbn.tables.survey import check_classes
 
+EXAMPLES = (
+    "train table.csv model.safetensors --target price --regression",
+    "train table.csv model.safetensors --ignore id --categories postcode --epochs 100",
+    "train 'data/*.parquet' model.safetensors --window 2",
+    "train arrays.npz model.safetensors --hidden 256,128 --dtype float32",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn train`."""

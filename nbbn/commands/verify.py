@@ -29,6 +29,12 @@ _RANDOM_ROWS, _RANDOM_NUMBERS = 256, 1 << 18
 _FIXED = 1e-4
 
 
+EXAMPLES = (
+    "verify model.safetensors model.onnx",
+    "verify a.onnx b.onnx --data rows.npy --tolerance 1e-4",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn verify`."""
     add = parser.add_argument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nbbn.partitions import files
 from nbbn.partitions.sources import Header, Part, Source
 from nbbn.tables.description import Description, Target, of_numbers
 from nbbn.tables.moments import Moments
-from nbbn.tables.reading import ParquetTable, Table, numbered
+from nbbn.tables.reading import ParquetTable, Piece, Table, numbered
 from nbbn.tables.standard import standardised
 from nbbn.tables.survey import (
     Options,
@@ -58,10 +58,11 @@ class Rows:
 
 def read_whole(table: Table, options: Options) -> Rows:
     """A table in memory; FileError says which column or line cannot be used, and why."""
-    survey = look_through([table], options)
+    pieces: list[Piece] = []
+    survey = look_through([table], options, pieces)
     regression = survey.regression()
     description = survey.description(regression)
-    parts = list(_encoded(table, survey, description))
+    parts = list(_encoded(pieces, survey, description))
     x, y = (np.concatenate([part[i] for part in parts]) for i in range(2))
     return Rows(x.astype(_dtype(survey, description)), y, description, survey.notes)
 
@@ -76,10 +77,10 @@ def _dtype(survey: Survey, description: Description) -> np.dtype:
     return np.dtype(np.float32 if survey.single and description.plain else np.float64)
 
 
-def _encoded(table: Table, survey: Survey,
+def _encoded(pieces: Iterable[Piece], survey: Survey,
              description: Description) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows that have a target, and their targets."""
-    for piece in table.pieces(survey.wanted):
+    for piece in pieces:
         keep = rows_with_target(piece, survey.target.name)
         x = description.encode(piece.columns)
         y = targets_of(piece.columns[survey.target.name], survey, description.target.regression)
@@ -118,7 +119,7 @@ class EncodedTable:
     def read(self) -> Part:
         x = np.empty((self.rows, len(self.description.mean)), self.dtype)
         targets, at = [], 0
-        for values, y in _encoded(self.table, self.survey, self.description):
+        for values, y in _encoded(self._pieces(), self.survey, self.description):
             if at + len(values) > self.rows:
                 raise FileError(f"{self.name}: has more rows than when it was opened")
             x[at : at + len(values)] = standardised(values, self.description)
@@ -131,6 +132,9 @@ class EncodedTable:
 
     def read_targets(self) -> Part:
         return self.read()._replace(X=None)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return self.table.pieces(self.survey.wanted)
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def read_in_parts(tables: Sequence[Table], options: Options) -> Streamed:
     bare = survey.description(regression)
     moments, of_targets = Moments(len(bare.encoded_names())), Moments(1)
     for piece in pieces:
-        for x, y in _encoded(piece, survey, bare):
+        for x, y in _encoded(piece.pieces(survey.wanted), survey, bare):
             moments.add(x)
             if regression:
                 of_targets.add(y[:, None])

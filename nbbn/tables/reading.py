@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,7 +111,7 @@ class TextTable:
         """Read the first line."""
         found = dialect.find(path)
         bare = cls(path, found, [], False)
-        fields = next((row for _, row in bare._rows()), None)
+        fields = next(iter(bare._first(1)), None)
         if fields is None:
             return bare
         if not is_header(fields):
@@ -119,58 +120,80 @@ class TextTable:
         unnamed = frozenset(own for own, name in zip(names, fields) if not name.strip())
         return replace(bare, names=names, named=True, unnamed=unnamed)
 
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The fields of each line that is not blank, and its number."""
+    def _blocks(self, rows: int) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
+        """The fields of lines that are not blank, so many rows at a time, and their numbers."""
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         with open(self.path, encoding=self.dialect.encoding, newline="") as file:
-            reader, line = csv.reader(file, delimiter=self.dialect.delimiter), 1
-            try:
-                for row in reader:
-                    if len(row) > 1 or any(row):
-                        yield line, row
-                    line = reader.line_num + 1
-            except (csv.Error, UnicodeError) as err:
-                raise FileError(f"{self.path}: line {line} cannot be read ({one_line(err, 100)}); "
-                                "look at it in an editor") from None
+            reader, before = csv.reader(file, delimiter=self.dialect.delimiter), 0
+            while True:
+                try:
+                    block = list(islice(reader, rows))
+                except (csv.Error, UnicodeError) as err:
+                    raise FileError(f"{self.path}: line {reader.line_num} cannot be read "
+                                    f"({one_line(err, 100)}); look at it in an editor") from None
+                if not block:
+                    return
+                yield _with_lines(block, before, reader.line_num)
+                before = reader.line_num
+
+    def _first(self, count: int) -> list[list[str]]:
+        """So many rows from the beginning, fewer where the file has no more."""
+        found: list[list[str]] = []
+        for block, _ in self._blocks(8):
+            found += block
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def width(self) -> int:
         """Fields of the first row of values; of the header where there is none."""
-        rows = self._rows()
-        for _ in range(self.named):
-            next(rows, None)
-        return next((len(row) for _, row in rows), len(self.names))
+        rows = self._first(2)[self.named :]
+        return len(rows[0]) if rows else len(self.names)
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """These columns, some rows at a time."""
-        size, step = max(1, self.path.stat().st_size), max(1, _PIECE_CELLS // len(self.names))
+        size, step = max(1, self.path.stat().st_size), max(8, _PIECE_CELLS // len(self.names))
         at, count = [self.names.index(name) for name in names], len(self.names)
-        rows: list[list[str]] = []
-        lines: list[int] = []
-        done, read = 0, 0
-        body = self._rows()
-        if self.named:
-            next(body, None)
-        for line, row in body:
-            if len(row) != count:
-                mark = repr(self.dialect.delimiter)
-                raise FileError(f"{self.path}: line {line} has {len(row)} columns, the first line "
-                                f"has {count}; mend it: fields that hold {mark} go in quotes")
+        done, read, header = 0, 0, self.named
+        for rows, lines in self._blocks(step):
+            if header and rows:
+                rows, lines, header = rows[1:], lines[1:], False
+            if set(map(len, rows)) != {count}:
+                rows, lines = self._checked(rows, lines)
+            if not rows:
+                continue
+            read += sum(map(len, chain.from_iterable(rows))) + sum(map(len, rows))
+            across = list(zip(*rows))
+            columns = {name: Cells(self.path, name, across[i], self.dialect.decimal, lines, done)
+                       for name, i in zip(names, at)}
+            yield Piece(columns, len(rows), min(1.0, read / size))
+            done += len(rows)
+
+    def _checked(self, rows: list[list[str]],
+                 lines: Sequence[int]) -> tuple[list[list[str]], Sequence[int]]:
+        """Rows without those of blanks alone; FileError for one of another number of fields."""
+        count, mark = len(self.names), repr(self.dialect.delimiter)
+        kept = [i for i, row in enumerate(rows) if len(row) > 1 or row[0].strip()]
+        for i in kept:
+            if len(rows[i]) != count:
+                raise FileError(f"{self.path}: line {lines[i]} has {len(rows[i])} columns, the "
+                                f"first line has {count}; mend it: fields that hold {mark} go in "
+                                "quotes")
+        return [rows[i] for i in kept], [lines[i] for i in kept]
+
+
+def _with_lines(block: list[list[str]], before: int,
+                after: int) -> tuple[list[list[str]], Sequence[int]]:
+    """Rows that are not blank, and the line that each begins at."""
+    if after - before == len(block) and all(block):
+        return block, range(before + 1, after + 1)
+    rows, lines, line = [], [], before + 1
+    for row in block:
+        if len(row) > 1 or any(row):
             rows.append(row)
             lines.append(line)
-            if len(rows) == step:
-                read += sum(map(len, map("".join, rows)))
-                yield self._piece(names, at, rows, lines, done, min(1.0, read / size))
-                done += len(rows)
-                rows, lines = [], []
-        if rows:
-            yield self._piece(names, at, rows, lines, done, 1.0)
-
-    def _piece(self, names: Sequence[str], at: list[int], rows: list[list[str]], lines: list[int],
-               done: int, fraction: float) -> Piece:
-        across = list(zip(*rows))
-        columns = {name: Cells(self.path, name, across[i], self.dialect.decimal, lines, done)
-                   for name, i in zip(names, at)}
-        return Piece(columns, len(rows), fraction)
+        line += 1 + sum(field.count("\n") for field in row)
+    return rows, lines
 
 
 # -- Parquet

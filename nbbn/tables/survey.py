@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,8 @@ class ColumnSurvey:
             row = int(np.flatnonzero(~cells.missing & ~np.isfinite(numbers))[0])
             self.no_number = f"{one_line(repr(cells.text(row)), 40)} " \
                              f"({cells.where(row).removeprefix(f'{cells.path}: ')})"
-        self._look_for_truths(cells, there)
-        if there > count:
+        if there > count or cells.dtype_kind == "b":
+            self._look_for_truths(cells, there)
             self._look_for_dates(cells, there)
         # Of columns of numbers in a Parquet file no texts are made, unless they are asked for.
         if keep or (self.counting and cells.dtype_kind == "O"):
@@ -219,14 +219,22 @@ class Survey:
         """The columns that are read."""
         return [*self.names, self.target.name]
 
-    def look(self, table: Table, first: Table) -> None:
-        """Go over a table, which must have the first one's columns."""
+    def look(self, table: Table, first: Table, keep: list[Piece] | None = None) -> None:
+        """Go over a table, which must have the first one's columns; its pieces go to `keep`."""
         lacking = set(self.wanted) - set(table.names)
         if lacking or len(table.names) != len(first.names):
             raise FileError(f"{table.path}: its columns are not those of {first.path}")
         self.rows.append(0)
         for piece in table.pieces(self.wanted):
             self._see(piece)
+            if keep is not None:
+                # Labels are kept as they are written: 01 is not 1.
+                columns = {name: cells if self._as_written(name) else cells.kept()
+                           for name, cells in piece.columns.items()}
+                keep.append(replace(piece, columns=columns))
+
+    def _as_written(self, name: str) -> bool:
+        return name == self.target.name or name in self.options.categories
 
     def _see(self, piece: Piece) -> None:
         keep = rows_with_target(piece, self.target.name)
@@ -279,11 +287,12 @@ def targets_of(cells: Cells, survey: Survey, regression: bool) -> np.ndarray:
     return labels.astype(np.int64) if survey.target.integers else labels
 
 
-def look_through(tables: Sequence[Table], options: Options) -> Survey:
-    """One look through tables of the same columns."""
+def look_through(tables: Sequence[Table], options: Options,
+                 keep: list[Piece] | None = None) -> Survey:
+    """One look through tables of the same columns; `keep` gets their pieces."""
     survey = Survey.of(tables[0], options)
     for table in tables:
-        survey.look(table, tables[0])
+        survey.look(table, tables[0], keep)
     if not sum(survey.rows):
         what = f"{tables[0].path} must" if len(tables) == 1 else f"the {len(tables)} files must"
         raise FileError(f"{what} hold rows of at least two columns, one of them the target; there "
