@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
                             "the models are compared on rows kept aside")
     rows = training_table.read(args)
     if not rows.regression and rows.y.ndim == 1:
-        check_classes(rows.y)
+        check_classes(rows.y, rows.description.target.name)
     contestants = _contestants(args, rows.regression)
     results = [Result(name) for name, _ in contestants]
     with threads_of(args), fraction_bar("comparing") as show:

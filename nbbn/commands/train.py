@@ -10,6 +10,8 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,10 +100,11 @@ def _run(args: argparse.Namespace, group: Group) -> None:
             learning_rate_init=args.learning_rate, random_state=args.seed, dtype=args.dtype,
             batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
         )  # fmt: skip
-        if group.ranks == 1:
-            model.fit(data.x, data.y, **data.aside)
-        else:
-            _fit_parts(model, group, data)
+        with _divergence_named(args):
+            if group.ranks == 1:
+                model.fit(data.x, data.y, **data.aside)
+            else:
+                _fit_parts(model, group, data)
     if group.rank > 0:
         return
     seconds = time.perf_counter() - start
@@ -123,15 +126,15 @@ def _check_rows(data: training_partitions.Data) -> None:
     if data.rows < 2:
         raise UnusableInput(f"{data.rows} row to train on is too few: give more rows")
     if not data.regression and data.y is not None and np.ndim(data.y) == 1:
-        check_classes(data.y)
+        check_classes(data.y, data.description.target.name if data.description else None)
 
 
 def _columns(model: Any, description: Description | None) -> str:
     """How many columns there are, in words."""
     width = model.n_features_in_
-    if description is None or len(description.columns) == width:
-        return f"{width} columns"
-    return f"{len(description.columns)} columns, as {width} of numbers,"
+    given = width if description is None else len(description.columns)
+    shown = f"{given} columns" if given > 1 else "1 column"
+    return shown if given == width else f"{shown}, as {width} of numbers,"
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,6 +143,18 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size", "learning_rate", "activation", "seed", "validation")}
     return {"hidden": list(args.hidden), "epochs": args.epochs or 20, **kept,
             "batch_norm": not args.no_batch_norm}
+
+
+@contextmanager
+def _divergence_named(args: argparse.Namespace) -> Iterator[None]:
+    """Weights that became infinite, said in the command's own words."""
+    try:
+        yield
+    except ValueError as err:
+        if "non-finite" not in str(err):
+            raise
+        raise UnusableInput("the fit diverges: weights are no longer finite; lower "
+                            f"--learning-rate, which is {args.learning_rate:g}") from err
 
 
 def _warn_of_divergence(model: Any, args: argparse.Namespace) -> None:

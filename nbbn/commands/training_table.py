@@ -10,7 +10,7 @@ import numpy as np
 from nbbn.commands import tables
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
-from nbbn.formats.files import read_npz
+from nbbn.formats.files import one_line, read_npz
 from nbbn.partitions import parquet
 from nbbn.tables import reading
 from nbbn.tables.description import Description, Target, of_numbers
@@ -116,8 +116,23 @@ def split(x: np.ndarray, y: np.ndarray, share: float, seed: int,
     try:
         return train_test_split(x, y, test_size=share, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise UnusableInput(f"no rows can be kept aside ({error}); use more rows, "
-                            "or another share") from None
+        raise UnusableInput(f"no rows can be kept aside ({_too_few(y, regression, error)}); use "
+                            "more rows, or another share: --validation") from None
+
+
+def _too_few(y: np.ndarray, regression: bool, error: ValueError) -> str:
+    """Why rows cannot be split."""
+    if len(y) < 2:
+        return f"there is {len(y)} row"
+    if regression or y.ndim > 1:
+        return one_line(error)
+    classes, counts = np.unique(y, return_counts=True)
+    alone = classes[counts == 1].tolist()
+    if not alone:
+        return one_line(error)
+    others = f" and {len(alone) - 1} other classes have" if len(alone) > 1 else " has"
+    hint = "; numbers are predicted with --regression" if y.dtype.kind in "fiu" else ""
+    return f"class {one_line(repr(alone[0]), 60)}{others} one row alone{hint}"
 
 
 def read_parquet(path: Path, target: str | None,

@@ -46,6 +46,14 @@ class Table(Protocol):
     def named(self) -> bool:
         """Whether the file names them."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What is out of the ordinary, in words."""
+
+    @property
+    def index(self) -> str | None:
+        """The column that may be pandas's index."""
+
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """These columns, some rows at a time."""
 
@@ -104,7 +112,7 @@ class TextTable:
     dialect: dialect.Dialect
     names: list[str]
     named: bool
-    unnamed: frozenset[str] = frozenset()  # columns that the header leaves without a name
+    index: str | None = None
 
     @classmethod
     def open(cls, path: Path, is_header: IsHeader) -> TextTable:
@@ -117,8 +125,14 @@ class TextTable:
         if not is_header(fields):
             return replace(bare, names=numbered(len(fields)))
         names = _distinct(fields)
-        unnamed = frozenset(own for own, name in zip(names, fields) if not name.strip())
-        return replace(bare, names=names, named=True, unnamed=unnamed)
+        index = names[0] if not fields[0].strip() else None
+        return replace(bare, names=names, named=True, index=index)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is out of the ordinary, in words."""
+        found = self.dialect.notes(self.path.suffix.lower())
+        return [f"{self.path} is read as: {', '.join(found)}"] if found else []
 
     def _blocks(self, rows: int) -> Iterator[tuple[list[list[str]], Sequence[int]]]:
         """The fields of lines that are not blank, so many rows at a time, and their numbers."""
@@ -176,9 +190,11 @@ class TextTable:
         kept = [i for i, row in enumerate(rows) if len(row) > 1 or row[0].strip()]
         for i in kept:
             if len(rows[i]) != count:
+                advice = f"mend it: fields that hold {mark} go in quotes"
+                if any("\n" in field for field in rows[i]):
+                    advice = "a quotation mark may be left open there"
                 raise FileError(f"{self.path}: line {lines[i]} has {len(rows[i])} columns, the "
-                                f"first line has {count}; mend it: fields that hold {mark} go in "
-                                "quotes")
+                                f"first line has {count}; {advice}")
         return [rows[i] for i in kept], [lines[i] for i in kept]
 
 
@@ -207,8 +223,15 @@ class ParquetTable:
     names: list[str]
     sizes: list[int]  # rows of each group
     single: frozenset[str]  # columns of float32
+    whole: frozenset[str]  # columns of whole numbers
     groups: tuple[int, ...] | None = None
     named: bool = True
+    index: str | None = "__index_level_0__"
+
+    @property
+    def notes(self) -> list[str]:
+        """Nothing: a Parquet file says how it is written."""
+        return []
 
     @classmethod
     def open(cls, path: Path) -> ParquetTable:
@@ -216,8 +239,10 @@ class ParquetTable:
         with files.named(path), parquet.open_table(path) as table:
             schema, data = table.schema_arrow, table.metadata
             sizes = [data.row_group(i).num_rows for i in range(data.num_row_groups)]
-        single = frozenset(field.name for field in schema if str(field.type) == "float")
-        return cls(path, list(schema.names), sizes, single)
+        kinds = {field.name: str(field.type) for field in schema}
+        single = frozenset(name for name, kind in kinds.items() if kind == "float")
+        whole = frozenset(name for name, kind in kinds.items() if kind.startswith("int"))
+        return cls(path, list(schema.names), sizes, single, whole)
 
     def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
         """These columns, some rows at a time."""
@@ -243,11 +268,15 @@ def _batches(path: Path, rows: int, names: list[str],
             raise FileError(f"{path} is broken ({one_line(err, 100)})") from None
 
 
+# Types of Arrow's of which no numbers are made.
+_NO_VALUES = ("list", "large_list", "struct", "map", "fixed_size", "binary", "large_binary")
+
+
 def _values(path: Path, name: str, column: Any) -> Any:
     kind = str(column.type)
     if kind.startswith("dictionary"):
         column = column.dictionary_decode()
-    if kind.startswith(("list", "large_list", "struct", "map", "fixed_size_list")):
+    if kind.startswith(_NO_VALUES):
         raise FileError(f"{path}: column {name!r} holds {one_line(kind, 40)}, of which no numbers "
                         "are made; leave it out: --ignore")
     values = column.to_numpy(zero_copy_only=False)

@@ -143,8 +143,8 @@ class ColumnSurvey:
         return self._category(missing)
 
     def _date(self, orders: list[str], missing: bool, notes: list[str]) -> Date:
-        order = orders[-1]
-        if len(orders) > 1:
+        order = orders[0]
+        if order != ORDERS[0] and len(orders) > 1:
             # 3.4.2024 is German, 3/4/2024 as likely American.
             points = "." in next(iter(self.counts), "")
             order = "day first" if points else "month first"
@@ -188,6 +188,8 @@ class Survey:
     rows: list[int] = field(default_factory=list)  # with a target, of each table
     notes: list[str] = field(default_factory=list)
     single: bool = False  # whether all numbers are of float32
+    index: str | None = None  # the column that may be pandas's index
+    whole: frozenset[str] = frozenset()  # columns of whole numbers in a Parquet file
 
     @classmethod
     def of(cls, table: Table, options: Options) -> Survey:
@@ -195,24 +197,22 @@ class Survey:
         if len(table.names) < 2:
             raise FileError(f"{table.path} must hold rows of at least two columns, "
                             "one of them the target")
-        target = table.names[-1] if options.target is None else options.target
+        target = options.target
+        if target is None:
+            target = next(name for name in reversed(table.names) if name != table.index)
         check_columns(table, [target], " for target")
         for option in ("ignore", "categories"):
             check_columns(table, getattr(options, option), f" for --{option}")
-        notes: list[str] = []
         ignored = {target, *options.ignore}
-        for name in sorted(getattr(table, "unnamed", ())):
-            if name == table.names[0] and name != target:
-                ignored.add(name)
-                notes.append("the first column has no name and is left out, as it numbers the rows")
         names = [name for name in table.names if name not in ignored]
         if not names:
             raise FileError(f"{table.path} must hold rows of at least two columns, "
                             "one of them the target: none is left to predict from")
         single = names and all(name in getattr(table, "single", ()) for name in names)
         return cls(names, ColumnSurvey(target), table.named,
-                   {name: ColumnSurvey(name) for name in names}, options, notes=notes,
-                   single=bool(single))
+                   {name: ColumnSurvey(name) for name in names}, options,
+                   notes=list(table.notes), single=bool(single), index=table.index,
+                   whole=getattr(table, "whole", frozenset()))
 
     @property
     def wanted(self) -> list[str]:
@@ -257,12 +257,22 @@ class Survey:
     def description(self, regression: bool) -> Description:
         """What the tables hold; not standardised yet."""
         found = [own.column(name in self.options.categories, self.notes)
-                 for name, own in self.columns.items()]
+                 for name, own in self.columns.items() if not self._numbers_the_rows(own)]
         columns = tuple(column for column in found if column is not None)
         if not columns:
             raise FileError("no column is left to predict from: " + "; ".join(self.notes))
         target = Target(self.target.name if self.named else None, regression)
         return Description(columns, self.named, target)
+
+
+    def _numbers_the_rows(self, column: ColumnSurvey) -> bool:
+        """Whether a column without a name is but a number for each row, as pandas writes it."""
+        if column.name != self.index or column.whole < column.rows:
+            return False
+        if column.counting and len(column.counts) < column.rows:
+            return False
+        self.notes.append("a column without a name numbers the rows and is left out")
+        return True
 
 
 def rows_with_target(piece: Piece, target: str) -> np.ndarray:
@@ -281,9 +291,10 @@ def targets_of(cells: Cells, survey: Survey, regression: bool) -> np.ndarray:
                                "correct it, or predict classes: --classification")
         return numbers[there]
     if cells.dtype_kind != "O":
-        return np.asarray(cells.values)[there]
-    texts = [text for text, kept in zip(cells.texts, there) if kept]
-    labels = np.array(texts, str)
+        labels = np.asarray(cells.values)[there]
+        # Whole numbers of which some were missing come as floats.
+        return labels.astype(np.int64) if survey.target.name in survey.whole else labels
+    labels = np.array(cells.present, str)
     return labels.astype(np.int64) if survey.target.integers else labels
 
 
@@ -302,10 +313,11 @@ def look_through(tables: Sequence[Table], options: Options,
     return survey
 
 
-def check_classes(labels: Any, survey: Survey | None = None) -> None:
+def check_classes(labels: Any, name: str | None) -> None:
     """FileError where there is only one class."""
     classes = np.unique(labels)
     if len(classes) == 1:
-        name = f" {one_line(repr(survey.target.name), 60)}" if survey else ""
-        raise FileError(f"the target{name} holds one class alone, {classes[0]!r}: nothing can be "
-                        "learnt; give rows of other classes, another --target, or --regression")
+        shown = f" {one_line(repr(name), 60)}" if name else ""
+        raise FileError(f"the target{shown} holds one class alone, "
+                        f"{one_line(repr(classes.tolist()[0]), 60)}: nothing can be learnt; give "
+                        "rows of other classes, or another --target")
