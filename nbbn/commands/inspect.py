@@ -157,7 +157,15 @@ def _print_card(facts: dict) -> None:
     print("by " + ", ".join(f"{name} {version}" for name, version in card["versions"].items()))
 
 
+# Columns of a table that are printed; --json has all.
+_MOST_COLUMNS = 50
+
+
 def _print_columns(facts: dict) -> None:
+    if not facts["named"] and all(column["kind"] == "number" for column in facts["columns"]):
+        count = len(facts["columns"])
+        print(f"{count} columns of numbers without names (--json: what standardises them)")
+        return
     rows = []
     at = 0
     for column in facts["columns"]:
@@ -170,6 +178,8 @@ def _print_columns(facts: dict) -> None:
         inputs = str(at) if width == 1 else f"{at} to {last}"
         rows.append((one_line(column["name"], 40), kind, inputs, what))
         at += width
+    if more := len(rows) - _MOST_COLUMNS:
+        rows = rows if more < 0 else [*rows[:_MOST_COLUMNS], (f"{more} more: --json", "", "", "")]
     title = "columns of the table, " + ("found by name" if facts["named"] else "in this order")
     print_table(title, ("column", "kind", "inputs", "what"), rows)
 

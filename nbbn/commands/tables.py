@@ -11,9 +11,11 @@ import numpy as np
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
 from nbbn.partitions import parquet
-from nbbn.tables.description import Description
+from nbbn.tables import dialect
+from nbbn.tables.description import Description, Target, of_numbers
 from nbbn.tables.dialect import DELIMITERS
 from nbbn.tables.matching import encoded_chunks
+from nbbn.tables.reading import numbered, open_table
 
 SUFFIXES = (".npy", *DELIMITERS, ".parquet")
 # Bytes of parsed rows held at a time.
@@ -87,7 +89,19 @@ def _chunks(path: Path, columns: Sequence[str] | None) -> Iterator[_Chunk]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _parquet_chunks(path, columns)
-    return _npy_chunks(path) if suffix == ".npy" else _text_chunks(path)
+    if suffix == ".npy":
+        return _npy_chunks(path)
+    found = dialect.find(path)
+    plain = found.encoding.startswith("utf-8") and found.delimiter == DELIMITERS[suffix]
+    return _text_chunks(path) if plain else _foreign_chunks(path)
+
+
+def _foreign_chunks(path: Path) -> Iterator[_Chunk]:
+    """A text table of another dialect than its name says, of numbers."""
+    names = open_table(path).names
+    description = of_numbers(numbered(len(names)), False, Target(None, False))
+    for rows, fraction in encoded_chunks(path, description, set()):
+        yield rows, None, fraction
 
 
 def open_array(path: Path) -> np.ndarray:

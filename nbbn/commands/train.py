@@ -115,8 +115,10 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     card = stored.card(data.rows, score, _options(args))
     stored.save(with_folder(args.out), model, description, card)
     ranks = f" on {group.ranks} ranks" if group.ranks > 1 else ""
-    print(f"{epochs} epochs on {data.rows:,} rows of {_columns(model, description)}"
-          f"{data.where}{ranks} in {seconds:.1f} s")
+    columns = _columns(model, description)
+    comma = "," if "," in columns and not data.where else ""
+    print(f"{epochs} epochs on {data.rows:,} rows of {columns}{comma}{data.where}{ranks} "
+          f"in {seconds:.1f} s")
     print(f"training loss {model.loss_:.6g}{_shown(score)}")
     print(f"written to {args.out}")
 
@@ -134,7 +136,7 @@ def _columns(model: Any, description: Description | None) -> str:
     width = model.n_features_in_
     given = width if description is None else len(description.columns)
     shown = f"{given} columns" if given > 1 else "1 column"
-    return shown if given == width else f"{shown}, as {width} of numbers,"
+    return shown if given == width else f"{shown}, as {width} of numbers"
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
