@@ -268,10 +268,10 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     =============================== ================================================================
 
     A pipeline's file takes what the pipeline takes: `x`, or one input (n, 1) for each column of the
-    frame that its `ColumnTransformer` was fitted on, by the column's name: strings where texts were
-    learnt, int64 where whole numbers are encoded, else numbers of the network's dtype. It gives
-    `label` and `probabilities`, or `variable`. Where ONNX Runtime is installed (and pandas, for a
-    frame), both are compared on random rows, and a difference is refused.
+    frame that its `ColumnTransformer` reads, by the column's name: strings where texts were learnt,
+    int64 where whole numbers are encoded, else numbers of the network's dtype. It gives `label` and
+    `probabilities`, or `variable`. Where ONNX Runtime is installed (and pandas, for a frame), both
+    are compared on random rows, and a difference is refused.
     """
     from nbbn.formats.onnx.file import import_onnx
 
