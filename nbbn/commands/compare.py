@@ -1,7 +1,7 @@
 """Train nbbn's network with and without batch norm, scikit-learn's and simple models on one table.
 
-All get the same rows on the same splits, columns standardised by the mean and the deviation of the
-training rows.
+All get the same rows on the same splits, encoded as nbbn train encodes them; columns, and targets
+of a regression, are standardised by the mean and the deviation of the training rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nbbn.commands import training_table
 from nbbn.commands.arguments import add_network, count, share, threads_of
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.progress import fraction_bar
-from nbbn.tables.learning import Rows, with_moments
+from nbbn.tables.learning import Rows, TargetScale, with_moments
 from nbbn.tables.moments import Moments
 from nbbn.tables.standard import standardised
 from nbbn.tables.survey import check_classes
@@ -146,6 +146,9 @@ def _split(rows: Rows, args: argparse.Namespace, seed: int) -> tuple[np.ndarray,
         moments = Moments(x_train.shape[1]).add(x_train)
         description = with_moments(rows.description, moments)
         x_train, x_test = (standardised(x, description) for x in (x_train, x_test))
+        if rows.regression:
+            scale = TargetScale.of_targets(y_train)
+            y_train, y_test = scale.applied(y_train), scale.applied(y_test)
     return x_train, x_test, y_train, y_test
 
 

@@ -237,8 +237,7 @@ def _standardised(rows: Rows, args: argparse.Namespace) -> training_partitions.D
     description = with_moments(rows.description, Moments(x.shape[1]).add(x))
     scale = None
     if rows.regression:
-        scale = TargetScale.of(Moments(math.prod(y.shape[1:])).add(y.reshape(len(y), -1)),
-                               y.shape[1:])
+        scale = TargetScale.of_targets(y)
         y = scale.applied(y)
         aside = {name: scale.applied(a) if name == "y_val" else a for name, a in aside.items()}
     aside = {name: standardised(a, description) if name == "X_val" else a

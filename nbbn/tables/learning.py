@@ -36,6 +36,12 @@ class TargetScale:
         """From what was seen of the targets, of this shape a row."""
         return cls(moments.mean().reshape(shape), moments.scale().reshape(shape))
 
+    @classmethod
+    def of_targets(cls, y: np.ndarray) -> TargetScale:
+        """That of targets in memory."""
+        flat = y.reshape(len(y), -1)
+        return cls.of(Moments(flat.shape[1]).add(flat), y.shape[1:])
+
     def applied(self, y: np.ndarray) -> np.ndarray:
         """Standardised targets."""
         return (y - self.mean) / self.scale
