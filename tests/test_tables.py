@@ -390,6 +390,8 @@ BROKEN = {
     "version": lambda d: d.update(version=2), "kind": lambda d: d["columns"][0].update(kind="what"),
     "mean": lambda d: d["mean"].pop(), "name": lambda d: d["columns"][0].update(name=3),
     "shared": lambda d: d["columns"][1].update(shared=10**9), "lacking": lambda d: d.pop("target"),
+    "scale": lambda d: d["scale"].__setitem__(0, 0.0), "infinite": lambda d: d["mean"].__setitem__(0, 1e999),
+    "day": lambda d: d["columns"].append({"kind": "date", "name": "d", "order": "day first", "origin": 1e999, "times": False}),
     "more": lambda d: d["columns"][0].update(more=1), "text": lambda d: d.update(scale="abc"),
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -107,15 +108,10 @@ class Cells:
         texts = [once.setdefault(text, text) for text in self.texts]
         return Cells(self.path, self.name, texts, self.decimal, self.lines, self.first)
 
-    @cached_property
+    @property
     def texts(self) -> list[str]:
         """All cells as texts, without blanks around them."""
-        if self.dtype_kind != "O":
-            return [_as_text(value) for value in self.values.tolist()]
-        try:
-            return [value.strip() for value in self.values]
-        except AttributeError:  # a Parquet file's None
-            return [_as_text(value).strip() for value in self.values]
+        return [_as_text(value).strip() for value in self._objects]
 
     @cached_property
     def missing(self) -> np.ndarray:
@@ -128,17 +124,30 @@ class Cells:
             return np.zeros(len(self), bool)
         return self.looked_up(lambda text: text.lower() in MISSING, bool)
 
-    @cached_property
+    @property
     def present(self) -> list[str]:
         """The texts of the cells that hold something."""
-        if not self.missing.any():
-            return self.texts
         return [text for text, gone in zip(self.texts, self.missing) if not gone]
+
+    def counts(self) -> Counter[str]:
+        """How often each text stands in the cells that hold something."""
+        found: Counter[str] = Counter()
+        for value, count in Counter(self._objects).items():
+            text = _as_text(value).strip()
+            if text.lower() not in MISSING:
+                found[text] += count
+        return found
 
     def looked_up(self, function: Callable[[str], Any], dtype: type) -> np.ndarray:
         """A function of each text, computed once for each that differs."""
-        table = {text: function(text) for text in set(self.texts)}
-        return np.fromiter(map(table.__getitem__, self.texts), dtype, len(self.texts))
+        values = self._objects
+        table = {value: function(_as_text(value).strip()) for value in set(values)}
+        return np.fromiter(map(table.__getitem__, values), dtype, len(values))
+
+    @cached_property
+    def _objects(self) -> Sequence[Any]:
+        """The cells as objects that are equal where their texts are."""
+        return self.values if self.dtype_kind == "O" else self.values.tolist()
 
     @cached_property
     def numbers(self) -> np.ndarray:

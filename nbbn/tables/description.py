@@ -15,6 +15,7 @@ from nbbn.tables.cells import MISSING, ORDERS, Cells
 
 VERSION = 1
 DAY = 86_400.0
+_LAST_DAY = 1e7  # a few ten thousand years from 1970
 # A column of more different texts gives its most frequent ones a column each, and all others share
 # the rest, by a checksum of the text.
 MAX_CATEGORIES, OWN, SHARED = 64, 48, 16
@@ -228,6 +229,8 @@ class Description:
             self = cls(columns, bool(found["named"]), target, mean, scale)
             if not len(mean) == len(scale) == len(self.encoded_names()):
                 raise ValueError("as many means as columns are needed")
+            if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+                raise ValueError("means and deviations must be finite, the latter above 0")
         except BROKEN as err:
             raise ValueError(f"not the description of a table: {one_line(err)}") from None
         return self
@@ -239,8 +242,9 @@ def _column(found: dict[str, Any]) -> Column:
         options["texts"] = tuple(str(text) for text in options["texts"])
         if not 0 <= options["shared"] <= SHARED:
             raise ValueError("too many shared columns")
-    if found["kind"] == "date" and options["order"] not in ORDERS:
-        raise ValueError(f"order {options['order']!r}")
+    if found["kind"] == "date" and not (options["order"] in ORDERS
+                                        and abs(options["origin"]) < _LAST_DAY):
+        raise ValueError(f"dates {options['order']!r} from day {options['origin']!r}")
     column = KINDS[found["kind"]](**options)
     if not isinstance(column.name, str):
         raise ValueError("a column has no name")

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbbn.folded_model import FoldedModel
 from nbbn.formats import native, of_answers
-from nbbn.formats.files import PathLike, first_bytes
+from nbbn.formats.files import BROKEN, PathLike, first_bytes
 from nbbn.tables.description import Description, not_described
 from nbbn.version import __version__
 
@@ -52,13 +52,16 @@ def card_of(path: Path) -> dict[str, Any] | None:
 
 
 def _meta(path: PathLike) -> dict[str, Any]:
-    """The header's entries of a file of nbbn's own, which was opened before; {} of another."""
+    """The header's entries of a file of nbbn's own; {} of another, or a broken one."""
     if not Path(path).is_file() or first_bytes(path)[8:9] != b"{":
         return {}
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "numpy") as file:
-        found = json.loads((file.metadata() or {}).get("nbbn", "{}")).get("meta", {})
+    try:
+        with safe_open(path, "numpy") as file:
+            found = json.loads((file.metadata() or {}).get("nbbn", "{}")).get("meta", {})
+    except (SafetensorError, OSError, *BROKEN):  # who opens the model says what is wrong
+        return {}
     return found if isinstance(found, dict) else {}
 
 

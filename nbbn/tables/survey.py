@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.formats.files import FileError, one_line
-from nbbn.tables.cells import ORDERS, TRUTHS, Cells
+from nbbn.tables.cells import ORDERS, Cells
 from nbbn.tables.description import (
     DAY,
     MAX_CATEGORIES,
@@ -92,7 +92,7 @@ class ColumnSurvey:
         if cells.dtype_kind == "b":
             self.truths += there
         elif cells.dtype_kind == "O" and self.truths == self.rows - self.missing - there:
-            self.truths += sum(text.lower() in TRUTHS for text in cells.texts)
+            self.truths += int((~np.isnan(cells.truths)).sum())
 
     def _look_for_dates(self, cells: Cells, there: int) -> None:
         for order, count in self.dates.items():
@@ -106,7 +106,7 @@ class ColumnSurvey:
                     self.times |= bool((dates % DAY != 0).any())
 
     def _count(self, cells: Cells, keep: bool) -> None:
-        self.counts.update(cells.present)
+        self.counts.update(cells.counts())
         most = _FEW if self.numbers == self.rows - self.missing and not keep else _MOST
         self.counting = len(self.counts) <= most
 
