@@ -169,6 +169,10 @@ class Description:
         """Of the table's columns."""
         return [column.name for column in self.columns]
 
+    def not_numbers(self) -> list[str]:
+        """Columns of anything else."""
+        return [column.name for column in self.columns if column.kind != "number"]
+
     @property
     def plain(self) -> bool:
         """Whether the table's columns are the network's, as they stand."""

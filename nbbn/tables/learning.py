@@ -140,7 +140,13 @@ class EncodedTable:
         return self.read()._replace(X=None)
 
     def _pieces(self) -> Iterator[Piece]:
-        return self.table.pieces(self.survey.wanted)
+        return _read(self.table, self.survey, self.description)
+
+
+def _read(table: Table, survey: Survey, description: Description) -> Iterator[Piece]:
+    """The columns that are encoded, and the target."""
+    target, texts = survey.target.name, description.not_numbers()
+    return table.pieces([*description.names, target], [*texts, target])
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def read_in_parts(tables: Sequence[Table], options: Options) -> Streamed:
     bare = survey.description(regression)
     moments, of_targets = Moments(len(bare.encoded_names())), Moments(1)
     for piece in pieces:
-        for x, y in _encoded(piece.pieces(survey.wanted), survey, bare):
+        for x, y in _encoded(_read(piece, survey, bare), survey, bare):
             moments.add(x)
             if regression:
                 of_targets.add(y[:, None])

@@ -27,7 +27,8 @@ def encoded_chunks(path: Path, description: Description,
     if not table.names:
         return
     own = _own_names(table, description)
-    for piece in table.pieces(list(own.values())):
+    texts = [own[name] for name in description.not_numbers()]
+    for piece in table.pieces(list(own.values()), texts):
         columns = {name: _called(piece.columns[theirs], name) for name, theirs in own.items()}
         gone = description.unexpected(columns)
         if gone and not description.standardises:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from nbbn.formats.files import FileError, one_line
 from nbbn.partitions import files, parquet
-from nbbn.tables import dialect
+from nbbn.tables import dialect, plain_lines
 from nbbn.tables.cells import Cells, is_value
 
 # Cells of a piece.
@@ -29,6 +29,7 @@ class Piece:
     columns: dict[str, Cells]
     rows: int
     fraction: float  # of the table that is read
+    plain: bool = False  # of lines that were parsed at once, so that numbers have no texts
 
 
 class Table(Protocol):
@@ -54,8 +55,12 @@ class Table(Protocol):
     def index(self) -> str | None:
         """The column that may be pandas's index."""
 
-    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
-        """These columns, some rows at a time."""
+    def pieces(self, names: Sequence[str],
+               texts: Sequence[str] | None = None) -> Iterator[Piece]:
+        """These columns, some rows at a time.
+
+        `texts` are those whose texts are wanted; None: all.
+        """
 
 
 def open_table(path: Path, is_header: IsHeader | None = None) -> Table:
@@ -164,14 +169,47 @@ class TextTable:
         rows = self._first(2)[self.named :]
         return len(rows[0]) if rows else len(self.names)
 
-    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+    def pieces(self, names: Sequence[str],
+               texts: Sequence[str] | None = None) -> Iterator[Piece]:
         """These columns, some rows at a time."""
-        size, step = max(1, self.path.stat().st_size), max(8, _PIECE_CELLS // len(self.names))
-        at, count = [self.names.index(name) for name in names], len(self.names)
+        done, total = 0, max(1, self.path.stat().st_size)
+        step = max(8, _PIECE_CELLS // len(self.names))
+        if texts is not None:
+            for piece in self._plain_pieces(names, texts, step, total):
+                yield piece
+                done += piece.rows
+        yield from self._field_pieces(names, step, total, done)
+
+    def _plain_pieces(self, names: Sequence[str], texts: Sequence[str], step: int,
+                      total: int) -> Iterator[Piece]:
+        """Pieces up to the first that is not plain."""
+        own = [name for name in names if name not in texts]
+        others = [name for name in names if name in texts]
+        done, read = 0, 0
+        for block in plain_lines.blocks(self.path, self.dialect, self.named, len(self.names),
+                                        self._places(own), self._places(others), step):
+            rows = block.numbers.shape[1]
+            lines = range(block.line, block.line + rows)
+            values: list[Any] = [*block.numbers, *block.texts]
+            columns = {name: Cells(self.path, name, column, ".", lines, done)
+                       for name, column in zip([*own, *others], values)}
+            done, read = done + rows, read + block.size
+            yield Piece(columns, rows, min(1.0, read / total), plain=True)
+
+    def _places(self, names: Sequence[str]) -> list[int]:
+        return [self.names.index(name) for name in names]
+
+    def _field_pieces(self, names: Sequence[str], step: int, total: int,
+                      skip: int) -> Iterator[Piece]:
+        """Pieces of any lines, some rows left out."""
+        at, count = self._places(names), len(self.names)
         done, read, header = 0, 0, self.named
         for rows, lines in self._blocks(step):
             if header and rows:
                 rows, lines, header = rows[1:], lines[1:], False
+            if done < skip:
+                left = min(len(rows), skip - done)
+                done, rows, lines = done + left, rows[left:], lines[left:]
             if set(map(len, rows)) != {count}:
                 rows, lines = self._checked(rows, lines)
             if not rows:
@@ -180,7 +218,7 @@ class TextTable:
             across = list(zip(*rows))
             columns = {name: Cells(self.path, name, across[i], self.dialect.decimal, lines, done)
                        for name, i in zip(names, at)}
-            yield Piece(columns, len(rows), min(1.0, read / size))
+            yield Piece(columns, len(rows), min(1.0, read / total))
             done += len(rows)
 
     def _checked(self, rows: list[list[str]],
@@ -244,7 +282,8 @@ class ParquetTable:
         whole = frozenset(name for name, kind in kinds.items() if kind.startswith("int"))
         return cls(path, list(schema.names), sizes, single, whole)
 
-    def pieces(self, names: Sequence[str]) -> Iterator[Piece]:
+    def pieces(self, names: Sequence[str],
+               texts: Sequence[str] | None = None) -> Iterator[Piece]:
         """These columns, some rows at a time."""
         sizes = [self.sizes[i] for i in self.groups] if self.groups is not None else self.sizes
         total, done = max(1, sum(sizes)), 0

@@ -190,6 +190,8 @@ class Survey:
     single: bool = False  # whether all numbers are of float32
     index: str | None = None  # the column that may be pandas's index
     whole: frozenset[str] = frozenset()  # columns of whole numbers in a Parquet file
+    at_once: bool = True  # lines of numbers are parsed at once, and have no texts to count
+    ways: set[bool] = field(default_factory=set)  # whether pieces were parsed so
 
     @classmethod
     def of(cls, table: Table, options: Options) -> Survey:
@@ -225,7 +227,9 @@ class Survey:
         if lacking or len(table.names) != len(first.names):
             raise FileError(f"{table.path}: its columns are not those of {first.path}")
         self.rows.append(0)
-        for piece in table.pieces(self.wanted):
+        texts = [name for name in self.wanted if self._as_written(name)] if self.at_once else None
+        for piece in table.pieces(self.wanted, texts):
+            self.ways.add(piece.plain)
             self._see(piece)
             if keep is not None:
                 # Labels are kept as they are written: 01 is not 1.
@@ -234,7 +238,7 @@ class Survey:
                 keep.append(replace(piece, columns=columns))
 
     def _as_written(self, name: str) -> bool:
-        return name == self.target.name or name in self.options.categories
+        return name in (self.target.name, self.index) or name in self.options.categories
 
     def _see(self, piece: Piece) -> None:
         keep = rows_with_target(piece, self.target.name)
@@ -304,6 +308,14 @@ def look_through(tables: Sequence[Table], options: Options,
     survey = Survey.of(tables[0], options)
     for table in tables:
         survey.look(table, tables[0], keep)
+        if len(survey.ways) > 1:
+            break
+    if len(survey.ways) > 1:  # texts came after numbers that were not counted: all anew
+        survey = replace(Survey.of(tables[0], options), at_once=False)
+        if keep is not None:
+            keep.clear()
+        for table in tables:
+            survey.look(table, tables[0], keep)
     if not sum(survey.rows):
         what = f"{tables[0].path} must" if len(tables) == 1 else f"the {len(tables)} files must"
         raise FileError(f"{what} hold rows of at least two columns, one of them the target; there "
