@@ -415,3 +415,64 @@ def test_cells_of_every_kind_of_array():
     assert times.missing.tolist() == [False, True] and times.seconds("year first")[0] == 1704153600
     mixed = Cells("f", "a", [None, True, "x "])
     assert mixed.texts == ["", "True", "x"] and mixed.missing.tolist() == [True, False, False]
+
+
+# -- lines that are parsed at once
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Pieces of eight lines."""
+    monkeypatch.setattr(reading, "_PIECE_CELLS", 8)
+
+
+LATE = {"gap": "", "text": "low", "quotes": '"7"', "blank line": None, "infinite": "inf"}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_what_comes_after_many_lines_of_numbers(tmp_path, small_pieces, monkeypatch, late):
+    """What a column is does not depend on where its odd cell stands."""
+    cells = [str(i % 4) for i in range(ROWS)]
+    lines = [f"{cell},{i / 2},{'yn'[i % 2]}" for i, cell in enumerate(cells)]
+    if LATE[late] is None:
+        lines.insert(30, "")
+    else:
+        lines[30] = f"{LATE[late]},15.0,y"
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,y", *lines, ""]))
+    if late == "infinite":
+        with pytest.raises(FileError, match="line 32, column 'a': 'inf' is infinite"):
+            learnt(tmp_path / "t.csv")
+        return
+    rows, _ = learnt(tmp_path / "t.csv")
+    np.testing.assert_array_equal(rows.x[:, -1], np.arange(ROWS) / 2)
+    assert rows.y.tolist() == labels()
+    found = rows.description.columns[0]
+    assert (found.kind, found.missing) == ("number", late in ("gap", "text"))
+    for category in ((), ("a",)):
+        options = survey.Options(categories=category)
+        at_once = learning.read_whole(reading.open_table(tmp_path / "t.csv"), options).x
+        with monkeypatch.context() as patched:
+            patched.setattr(reading.TextTable, "_plain_pieces", lambda *given: iter(()))
+            one_by_one = learning.read_whole(reading.open_table(tmp_path / "t.csv"), options).x
+        np.testing.assert_array_equal(at_once, one_by_one)
+
+
+def test_texts_after_numbers_are_counted_with_them(tmp_path, small_pieces):
+    path = write(tmp_path / "t.csv", [str(i % 3) for i in range(20)] + ["x", "y"] * 10, labels(),
+                 names="a,y")
+    assert learnt(path)[0].description.columns[0].texts == ("0", "1", "2", "x", "y")
+
+
+def test_predictions_name_the_line_after_plain_ones(tmp_path, small_pieces):
+    path = write(tmp_path / "t.csv", range(ROWS), range(ROWS), labels(), names="a,b,y")
+    _, description = learnt(path)
+    lines = [f"{i},{i}" for i in range(ROWS)]
+    lines[25] = "25,oops"
+    (tmp_path / "p.csv").write_text("\n".join(["b,a", *lines]))
+    with pytest.raises(FileError, match="line 27, column 'a': 'oops' is no number"):
+        encoded(tmp_path / "p.csv", description)
+    lines[25] = "25,"
+    (tmp_path / "p.csv").write_text("\n".join(["b,a", *lines]))
+    found, unexpected = encoded(tmp_path / "p.csv", description)
+    assert unexpected == {"a"} and found[25].tolist() == [description.mean[0], 25]
+    np.testing.assert_array_equal(np.delete(found[:, 0], 25), np.delete(np.arange(ROWS), 25))
