@@ -1,7 +1,5 @@
 """Callbacks of `Sequential.fit`: Keras's, with Keras's names, arguments and defaults."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import inspect
@@ -16,66 +14,17 @@ from typing import Any, TextIO
 
 import numpy as np
 
-Logs = dict[str, float]
+from nbbn import markup
+from nbbn.callback import Callback, Logs
+from nbbn.names import suggesting
+from nbbn.norm_monitor import NormMonitor, NormWarning
+
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
+    "ModelCheckpoint", "NormMonitor", "NormWarning", "ReduceLROnPlateau", "TerminateOnNaN",
+]
+
 _Method = Callable[..., None] | None
-
-
-class Callback:
-    """What is called while a model trains; a subclass overrides the methods it needs.
-
-    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
-    floats by name. With a method of a training batch overridden, training returns to Python after
-    every batch. Epochs, and the batches of an epoch, are counted from 0.
-    """
-
-    def __init__(self) -> None:
-        self.model: Any = None
-        self.params: dict[str, Any] = {}
-
-    def set_model(self, model: Any) -> None:
-        """Take the model that is trained."""
-        self.model = model
-
-    def _say(self, text: str) -> None:
-        """Print a line, if the callback is `verbose`."""
-        if getattr(self, "verbose", 0) > 0:
-            print(text)
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Take `epochs`, `steps` and `verbose`."""
-        self.params = params
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """After the last epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before an epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After an epoch, validation included; what is put into `logs` is recorded."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Before a batch of an epoch."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """After a batch; `logs` are the means of the epoch so far."""
-
-    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_begin`."""
-
-    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_end`."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Before a validation or an `evaluate`."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """After it."""
-
-
 _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 # Callbacks at work and the thread that each works in.
 _OWNERS: dict[int, int] = {}
@@ -102,7 +51,7 @@ class CallbackList:
                                 f"got {callback!r}{hint}")
         self._model, self._params, self._owned = model, params, set[int]()
 
-    def __enter__(self) -> CallbackList:
+    def __enter__(self) -> "CallbackList":
         here = threading.get_ident()
         with _OWNERS_LOCK:
             for place, callback in enumerate(self.callbacks):
@@ -148,6 +97,15 @@ class History(Callback):
     epoch : list of int
         Counted from 0.
     params : dict
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, verbose=0)
+    >>> history.epoch, sorted(history.history)
+    ([0, 1, 2], ['loss', 'mae'])
     """
 
     def __init__(self) -> None:
@@ -162,6 +120,33 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        if not self.epoch:
+            return "<History of no epoch>"
+        ends = [f"{name} {curve[0]:.4g} -> {curve[-1]:.4g}" for name, curve in self.history.items()]
+        count = len(self.epoch)
+        return f"<History of {count} epoch{'s' * (count > 1)}: {', '.join(ends)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: first, best and last figures, and a picture of those that belong together.
+
+        The figures of validation rows are drawn beside those of the training rows.
+        """
+        if not self.epoch:
+            return markup.line("History of no epoch")
+        rows = [(name, f"{curve[0]:.4g}", f"{curve[-1]:.4g}", f"{np.nanmin(curve):.4g}",
+                 f"{np.nanmax(curve):.4g}") if np.isfinite(curve).any() else (name, *["nan"] * 4)
+                for name, curve in self.history.items()]
+        heads = ("figure", "first epoch", "last epoch", "smallest", "largest")
+        groups: dict[str, dict[str, list[float]]] = {}
+        for name, curve in self.history.items():
+            groups.setdefault(name.removeprefix("val_"), {})[name] = curve
+        first = self.epoch[0] + 1
+        pictures = [markup.curves(title, first, named) for title, named in groups.items()]
+        count = len(self.epoch)
+        return markup.block(markup.heading(f"History of {count} epoch{'s' * (count > 1)}"),
+                            markup.table(heads, rows, (1, 2, 3, 4)), markup.beside(*pictures))
 
 
 class _Monitor(Callback):
@@ -233,6 +218,19 @@ class EarlyStopping(_Monitor):
     stopped_epoch : int
         Counted from 0; 0 where it did not stop.
     best_epoch : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> nbbn.set_random_seed(0)
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile(nbbn.optimizers.SGD(0.5), "mse")
+    >>> stop = nbbn.callbacks.EarlyStopping("loss", min_delta=1e-3, patience=2)
+    >>> history = model.fit(x, 3 * x, epochs=100, callbacks=[stop], verbose=0)
+    >>> len(history.epoch) < 100
+    True
     """
 
     def __init__(self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0,
@@ -299,6 +297,16 @@ class ModelCheckpoint(_Monitor):
         A number of batches is not supported.
     initial_value_threshold : float or None
         What the first best must beat.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> keep = nbbn.callbacks.ModelCheckpoint("{epoch}.safetensors", monitor="loss")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=2, callbacks=[keep], verbose=0)
+    >>> nbbn.load("2.safetensors").output_shape
+    (None, 1)
     """
 
     def __init__(self, filepath: str | os.PathLike[str], monitor: str = "val_loss",
@@ -365,6 +373,16 @@ class ReduceLROnPlateau(_Monitor):
         Epochs to wait after the rate has fallen.
     min_lr : float
         The rate does not fall below.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+    >>> reduce = nbbn.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=10)
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, callbacks=[reduce], verbose=0)
+    >>> model.optimizer.learning_rate
+    0.025
     """
 
     def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10,
@@ -417,6 +435,16 @@ class LearningRateScheduler(Callback):
         `schedule(epoch, rate)` or `schedule(epoch)`, epochs counted from 0, is the new rate.
     verbose : {0, 1}
         Whether to say so.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> halve = nbbn.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch)
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, callbacks=[halve], verbose=0)
+    >>> model.optimizer.learning_rate
+    0.025
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
@@ -460,6 +488,17 @@ class CSVLogger(Callback):
     separator : str
     append : bool
         Go on at the end of an existing file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> log = nbbn.callbacks.CSVLogger("log.csv")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=2, callbacks=[log], verbose=0)
+    >>> Path("log.csv").read_text().splitlines()[0]
+    'epoch,loss,val_loss'
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",",
@@ -509,6 +548,15 @@ class LambdaCallback(Callback):
         Of `batch, logs`.
     **methods
         Other methods of `Callback`, by name.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> said = nbbn.callbacks.LambdaCallback(on_train_end=lambda logs: print("done"))
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], callbacks=[said], verbose=0)
+    done
     """
 
     def __init__(self, on_epoch_begin: _Method = None, on_epoch_end: _Method = None,
@@ -536,6 +584,14 @@ class TerminateOnNaN(Callback):
     ----------
     raise_error : bool
         Raise RuntimeError instead of stopping.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> stop = nbbn.callbacks.TerminateOnNaN()
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], callbacks=[stop], verbose=0)
     """
 
     def __init__(self, raise_error: bool = False):
@@ -551,3 +607,12 @@ class TerminateOnNaN(Callback):
                                "or scale the data")
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True
+
+
+for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateScheduler, CSVLogger,
+              TerminateOnNaN, NormMonitor):
+    suggesting(_each)
+
+
+def __dir__() -> list[str]:
+    return __all__

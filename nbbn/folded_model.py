@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nbbn import formats
+from nbbn import formats, markup
 from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
@@ -17,6 +17,8 @@ from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows, stored_elements
 
+# Classes that a notebook shows.
+_SHOWN_CLASSES = 10
 KINDS = (None, "classifier", "multilabel", "regressor")
 
 
@@ -42,6 +44,19 @@ class FoldedModel:
         Of a classifier.
     report : FoldReport
     network : Network
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> folded = model.fold()
+    >>> folded.predict(np.zeros((2, 4), "float32")).shape
+    (2, 3)
+    >>> folded.save("model.safetensors")
+    >>> nbbn.load("model.safetensors").report.n_folded
+    1
     """
 
     classes_: np.ndarray
@@ -147,6 +162,16 @@ class FoldedModel:
             For rows that are not numeric.
         ValueError
             For another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> labels = np.where(X[:, 0] > 0, "up", "down")
+        >>> folded = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, labels).fold()
+        >>> folded.predict([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.0]]).tolist()
+        ['down', 'down']
         """
         found = chosen(self._outputs(X), self.kind)
         return self.classes_[found] if self.kind == "classifier" else found
@@ -206,13 +231,16 @@ class FoldedModel:
         classes = getattr(self, "classes_", None)
         native.save(path, *formats.of_answers(self.network, self.kind, classes, self.report))
 
-    def to_onnx(self, path: PathLike | None = None) -> Any:
+    def to_onnx(self, path: PathLike | None = None, *, dtype: str | None = None) -> Any:
         """Write an ONNX model (needs the extra `onnx`).
 
         Parameters
         ----------
         path : path-like, optional
             None writes no file.
+        dtype : {None, "float32", "float64"}
+            What the file computes in and its inputs are made of; None: as the network. The folded
+            weights are rounded once.
 
         Returns
         -------
@@ -223,13 +251,23 @@ class FoldedModel:
         ImportError
             Without the package onnx.
         LayerError, ValueError
-            For a network that ONNX cannot express.
+            For a network that ONNX cannot express, or another dtype.
         FileError
             Where the file cannot be written.
-        """
-        return self._export(".onnx", path)
 
-    def to_c(self, path: PathLike | None = None, *, name: str | None = None) -> str:
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> written = model.fold().to_onnx("model.onnx")
+        >>> [node.op_type for node in written.graph.node]
+        ['Gemm', 'Identity']
+        """
+        return self._export(".onnx", path, dtype)
+
+    def to_c(self, path: PathLike | None = None, *, name: str | None = None,
+             dtype: str | None = None) -> str:
         """Write C99 source that computes the same with nothing but the C library.
 
         Parameters
@@ -239,6 +277,9 @@ class FoldedModel:
         name : str, optional
             What `NAME_predict` and the other names begin with; None: the file's name without its
             ending, or `model`.
+        dtype : {None, "float32", "float64"}
+            What the file computes in and `NAME_real` is; None: as the network. The folded
+            weights are rounded once.
 
         Returns
         -------
@@ -248,8 +289,8 @@ class FoldedModel:
         Raises
         ------
         LayerError, ValueError
-            For a network that has no C functions, a name that is no C identifier, and a class label
-            that is no C string.
+            For a network that has no C functions, a name that is no C identifier, a class label
+            that is no C string, and another dtype.
         FileError
             Where the file cannot be written.
 
@@ -262,8 +303,17 @@ class FoldedModel:
 
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> source = model.fold().to_c("net.c")
+        >>> [line for line in source.splitlines() if line.startswith("#define NET_INPUTS")]
+        ['#define NET_INPUTS 4']
         """
-        return self._export(".c", path, name=name)
+        return self._export(".c", path, dtype, name=name)
 
     def write(self, path: PathLike) -> None:
         """Write a file of the format that its name says.
@@ -279,6 +329,13 @@ class FoldedModel:
             For another ending.
         ImportError, LayerError, FileError
             As of `save`, `to_onnx` and `to_c`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> model.fold().write("model.c")  # the ending says which format
         """
         suffix = Path(path).suffix.lower()
         if suffix == native.SUFFIX:
@@ -289,10 +346,12 @@ class FoldedModel:
             known = ", ".join([native.SUFFIX, *formats.WRITERS])
             raise ValueError(f"{path}: the name must end in one of {known}")
 
-    def _export(self, suffix: str, path: PathLike | None, **options: Any) -> Any:
+    def _export(self, suffix: str, path: PathLike | None, dtype: str | None = None,
+                **options: Any) -> Any:
         """What the format's writer returns."""
         write, classes = formats.WRITERS[suffix].write, getattr(self, "classes_", None)
-        return write(self.network, path, kind=self.kind, classes=classes, **options)
+        network = self.network.astype(dtype)
+        return write(network, path, kind=self.kind, classes=classes, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_predictors": {}}
@@ -302,3 +361,24 @@ class FoldedModel:
         sizes = [n for a in layers if (n := getattr(a, "units", getattr(a, "filters", None)))]
         shown = " -> ".join(["x".join(map(str, self._row)), *map(str, sizes)])
         return f"<FoldedModel {shown}, {self._dtype}, {self.kind or 'network'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: layers and their shapes, what the outputs mean, how the fold went."""
+        network, shapes = self.network, self.network.shapes
+        rows = [(str(i), layer.name or type(layer).__name__, type(layer).__name__,
+                 " x ".join(map(str, shape)), f"{sum(a.size for a in arrays.values()):,}")
+                for i, (layer, shape, arrays) in enumerate(
+                    zip(network.layers, shapes[1:], network.weights))]
+        about = [f"takes rows of {' x '.join(map(str, self._row))} numbers of {self._dtype}"]
+        if self.kind == "classifier":
+            shown = ", ".join(map(str, self.classes_[:_SHOWN_CLASSES]))
+            more = len(self.classes_) - _SHOWN_CLASSES
+            about.append(f"classes: {shown}{f' and {more} more' if more > 0 else ''}")
+        report, fold = self.report, []
+        if report.entries:
+            title = f"fold: {report.n_folded} of {report.n_total} batch norms are gone"
+            fold = [markup.details(title, report._repr_html_())]
+        return markup.block(
+            markup.heading(f"FoldedModel, {self.kind or 'network'}"), *map(markup.line, about),
+            markup.table(("", "layer", "type", "output of a row", "parameters"), rows, (0, 3, 4)),
+            *fold)

@@ -59,6 +59,16 @@ FoldedModel or onnx.ModelProto
     Notes
     -----
     Computed in float64 and cast last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> X = np.random.default_rng(0).normal(size=(64, 4))
+    >>> clf = nbbn.MLPClassifier((8,), max_iter=200, tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+    >>> folded = nbbn.fold(clf, check=X)
+    >>> folded.report.n_folded, bool((folded.predict(X) == clf.predict(X)).all())
+    (1, True)
     """
     if type(model).__name__ == "ModelProto":
         from nbbn.formats.onnx.fold import fold_onnx
@@ -74,7 +84,10 @@ def for_inference(model: Any) -> FoldedModel:
     if isinstance(model, Sequential):
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
-        names, given = ", ".join(_MODELS), type(model).__name__
+        names, kind = ", ".join(_MODELS), type(model)
+        # Of a namesake whose.
+        whose = f"{kind.__module__.partition('.')[0]}'s " if kind.__name__ in _MODELS else ""
+        given = f"{whose}{kind.__name__}"
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}"
                         f"{_way(model)}")
     return model.for_inference()
@@ -84,10 +97,14 @@ def _way(model: Any) -> str:
     """How another program's model comes to be folded."""
     if isinstance(model, str | Path):
         return "; open the file first, nbbn.load(path), or on the command line: nbbn fold IN OUT"
+    if type(model).__name__ in _SWAPPED and type(model).__module__.startswith("sklearn."):
+        return f"; fit nbbn.{type(model).__name__}, which takes the same arguments"
     packages = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
     return next((f"; {way}" for name, way in _WAYS.items() if name in packages), "")
 
 
+# Classes of scikit-learn's that have a namesake here.
+_SWAPPED = ("MLPClassifier", "MLPRegressor")
 # By the package that a model's class, or one that it derives from, is of.
 _WAYS = {
     "torch": "give nbbn.interop.from_torch(model.state_dict(), layers), or export it to ONNX",
@@ -114,6 +131,14 @@ def load(path: PathLike) -> Model:
     ------
     FileError
         For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> model.save("model.safetensors")
+    >>> nbbn.load("model.safetensors").output_shape
+    (None, 3)
     """
     check_own(path)
     return model_of(native.load(path), path)

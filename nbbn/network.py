@@ -6,7 +6,7 @@ What estimators, folding and files hand to each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +45,14 @@ class Network:
         weights.
     dtype : numpy.dtype
         float32 or float64.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> network = model.network()
+    >>> network.shapes, network.dtype, sorted(network.weights[0])
+    ([(4,), (3,)], dtype('float32'), ['bias', 'kernel'])
     """
 
     layers: tuple[Layer, ...]
@@ -96,6 +104,30 @@ class Network:
                 if name == "var" and (array < 0).any():
                     raise LayerError(f"{where}: a variance is negative")
         return self
+
+    def astype(self, dtype: str | type | np.dtype | None) -> Network:
+        """The network with its arrays rounded to float32 or float64; itself for None.
+
+        Raises
+        ------
+        ValueError
+            For any other dtype.
+        LayerError
+            Where a number of an array is too large for it.
+        """
+        if dtype is None:
+            return self
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            wanted = np.dtype(object)
+        if wanted not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be None, 'float32' or 'float64', got {dtype!r}")
+        if wanted == self.dtype:
+            return self
+        with np.errstate(over="ignore"):
+            rounded = [{n: a.astype(wanted) for n, a in arrays.items()} for arrays in self.weights]
+        return replace(self, weights=rounded, dtype=wanted).check()
 
     def config(self) -> dict:
         """Everything but the arrays, JSON-ready."""

@@ -1,7 +1,5 @@
 """Optimisers as plain specifications, with Keras's names, arguments and defaults."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,7 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbbn import schedules
+from nbbn.names import suggesting
 from nbbn.schedules import Schedule
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 # Arguments of Keras's that no kernel computes, and the value at which they do nothing.
 _ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None}
@@ -44,6 +45,16 @@ class Optimizer:
     ------
     TypeError, ValueError
         For an argument that breaks its rule.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import SGD
+    >>> optimizer = SGD(0.1, momentum=0.9, global_clipnorm=1.0)
+    >>> optimizer
+    SGD(global_clipnorm=1.0, learning_rate=0.1, momentum=0.9)
+    >>> optimizer.learning_rate = 0.01
+    >>> optimizer.config()["class_name"]
+    'SGD'
     """
 
     weight_decay: float | None = None
@@ -214,6 +225,15 @@ class SGD(Optimizer):
         Look ahead by one momentum step (Sutskever et al., 2013); needs a momentum.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.optimizers import SGD
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(3,))])
+    >>> model.compile(SGD(0.05, momentum=0.9, nesterov=True), "mse")
+    >>> model.optimizer
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True)
     """
 
     learning_rate: LearningRate = 0.01
@@ -252,6 +272,12 @@ class RMSprop(Optimizer):
         Whether the squared mean of the gradient, averaged like v, is taken off v.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import RMSprop
+    >>> RMSprop(0.01, rho=0.95)
+    RMSprop(learning_rate=0.01, rho=0.95)
     """
 
     learning_rate: LearningRate = 0.001
@@ -291,6 +317,15 @@ class Adam(Optimizer):
         Whether to divide by the largest second moment so far (Reddi, Kale and Kumar, 2018).
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Adam
+    >>> from nbbn.schedules import CosineDecay
+    >>> Adam()
+    Adam()
+    >>> Adam(CosineDecay(0.01, decay_steps=1000)).learning_rates([0, 500, 1000]).round(4)
+    array([0.01 , 0.005, 0.   ])
     """
 
     learning_rate: LearningRate = 0.001
@@ -336,6 +371,12 @@ class AdamW(Adam):
         See `Optimizer`.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import AdamW
+    >>> AdamW(weight_decay=0.01).weight_decay
+    0.01
     """
 
     def __init__(self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
@@ -346,6 +387,8 @@ class AdamW(Adam):
 
 
 _CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)
+for _each in _CLASSES:
+    suggesting(_each)
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
@@ -368,6 +411,14 @@ def get(identifier: str | Optimizer | dict) -> Optimizer:
         For an unknown name.
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> from nbbn import optimizers
+    >>> optimizers.get("adam")
+    Adam()
+    >>> optimizers.get(optimizers.SGD(0.5).config())
+    SGD(learning_rate=0.5)
     """
     if isinstance(identifier, Optimizer):
         return identifier
@@ -393,3 +444,7 @@ def _arguments(config: dict) -> dict:
     if isinstance(rate, dict):
         return {**config, "learning_rate": schedules.from_config(rate)}
     return config
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -49,15 +49,40 @@ def _positive(n: object) -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads every later call may use.
 
-    More than Numba's own limit (`NUMBA_NUM_THREADS`) are not started.
-
     Parameters
     ----------
     n : int
-        At least 1. Results do not depend on it.
+        At least 1. Results do not depend on it. More than Numba's own limit are not started: that
+        is NUMBA_NUM_THREADS, by default one for each core.
+
+    Warns
+    -----
+    UserWarning
+        For more than that.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.set_num_threads(1)
+    >>> nbbn.get_num_threads()
+    1
     """
     global _default
     _default = _positive(n)
+    if n > (most := _most()):
+        warnings.warn(f"set_num_threads({n}): calls use {most}, as many as there are cores, or as "
+                      "the environment variable NUMBA_NUM_THREADS said when Python started",
+                      stacklevel=2)
+
+
+def _most() -> int:
+    """`_limit`, without importing numba for it."""
+    if "numba" in sys.modules and compiler.available():
+        return _limit()
+    told = os.environ.get("NUMBA_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
@@ -67,7 +92,14 @@ def _cores() -> int:
 
 
 def get_num_threads() -> int:
-    """How many threads a call from this thread uses."""
+    """How many threads a call from this thread uses.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.get_num_threads() >= 1
+    True
+    """
     wanted = getattr(_local, "threads", None) or _default
     if wanted is not None:
         return min(wanted, _limit())
@@ -81,7 +113,16 @@ def get_num_threads() -> int:
 
 @contextlib.contextmanager
 def num_threads(n: int | None) -> Iterator[None]:
-    """Within the block, calls from this thread use `n` threads; None changes nothing."""
+    """Within the block, calls from this thread use `n` threads; None changes nothing.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> with nbbn.num_threads(1):
+    ...     nbbn.get_num_threads()
+    ...
+    1
+    """
     before = getattr(_local, "threads", None)
     _local.threads = before if n is None else _positive(n)
     try:
@@ -154,13 +195,32 @@ def usable_threads(threads: int) -> int:
     return 1
 
 
+class Config(str):
+    """Lines of text that a notebook, where they are printed already, does not show once more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<the lines above>"
+
+    def _ipython_display_(self) -> None:
+        """Nothing."""
+
+
 def show_config() -> str:
-    """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
+    """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> text = nbbn.show_config()                            # doctest: +ELLIPSIS
+    nbbn ..., numpy ..., scikit-learn ...
+    """
     import sklearn
     versions = f"nbbn {__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = "\n".join([versions, *_compiler_config()])
     print(text)
-    return text
+    return Config(text)
 
 
 def _compiler_config() -> list[str]:

@@ -14,15 +14,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
-    ("version", "terminal", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
+    ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
      "sparse_rows"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
-    ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
+    ("folded_model",),
+    ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),
     ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
-    ("tables",), ("datasets", "commands"),
+    ("tables",), ("datasets", "evidence", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

@@ -22,6 +22,8 @@ import nbbn
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "docs").glob("[gh]*/*.md"))]  # fmt: skip
 
 
 def project():
@@ -41,11 +43,28 @@ def test_quick_start_is_one_block_of_two_commands():
     ]
 
 
-def test_readme_names_what_there_is():
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_name_what_there_is(page):
+    """The package's names in code, and the commands."""
     from nbbn.cli import COMMANDS
 
-    assert set(re.findall(r"`nbbn\.(\w+)", README)) <= set(dir(nbbn))
-    assert set(re.findall(r"^\| `nbbn (\w+)", README, flags=re.M)) == set(COMMANDS)
+    text = page.read_text()
+    modules = {"__all__", "dask", "distributed", "kernels", "program"}  # not imported by `import nbbn`
+    assert set(re.findall(r"`nbbn\.(\w+)", text)) <= {*dir(nbbn), *modules}
+    assert set(re.findall(r"`nbbn ([a-z]+)", text)) <= set(COMMANDS)
+
+
+def test_every_command_is_told():
+    from nbbn.cli import COMMANDS
+
+    told = (ROOT / "docs" / "guide" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `nbbn (\w+)", told, flags=re.M)) == set(COMMANDS)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_extras_and_bounds():
@@ -159,20 +178,24 @@ def installs(clone, monkeypatch):
     _, module = clone
     calls = []
 
-    def call(command, **kwargs):
+    def install(command):
         calls.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    class Recorded:
-        run = staticmethod(
-            lambda command, **kw: (
-                call(command) if "stdout" not in kw else subprocess.run(command, **kw)
-            )
-        )
-        DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
-
-    monkeypatch.setattr(module, "subprocess", Recorded)
+    monkeypatch.setattr(module, "install", install)
     return calls
+
+
+def test_run_py_says_while_pip_works_that_it_does(clone, monkeypatch, capfd):
+    folder, module = clone
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "held").write_bytes(bytes(3_000_000))
+    monkeypatch.setattr(module, "WAIT", 0.2)
+    code = "import sys, time; time.sleep(0.7); sys.exit(3)"
+    assert module.install([sys.executable, "-c", code]) == 3
+    lines = capfd.readouterr().err.splitlines()
+    assert lines and set(lines) <= {f"run.py: at work for {s} s, .venv holds 3 MB" for s in (0, 1)}
+    assert module.install([sys.executable, "-c", ""]) == 0
 
 
 def test_run_py_refuses_an_old_python(clone, capsys, monkeypatch):
@@ -262,7 +285,7 @@ def test_what_the_commands_leave_is_ignored():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git, or no clone")
     names = [
-        ".venv/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
+        ".venv/x", "docs/_build/x", "docs/gallery/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
         "asv_bench/results/x",
     ]
     done = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True)

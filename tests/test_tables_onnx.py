@@ -106,6 +106,16 @@ def test_a_regressor_of_arrays_and_its_file(tmp_path, rng):
     np.testing.assert_allclose(found, pipeline.predict(x), atol=1e-10)
 
 
+def test_a_pipeline_of_float64_takes_float32_where_it_is_asked_to(rng):
+    x = rng.normal(size=(ROWS, 4))
+    pipeline = make_pipeline(StandardScaler(), network()).fit(x, x[:, 0] > 0)
+    found = run(to_onnx(pipeline, dtype="float32"), {"x": x.astype(np.float32)})[1]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, pipeline.predict_proba(x), atol=1e-5)
+    with pytest.raises(ValueError, match="dtype must be None"):
+        to_onnx(pipeline, dtype="int8")
+
+
 def test_an_imputer_of_an_empty_column(rng):
     x = rng.normal(size=(ROWS, 3))
     x[:, 1], x[::3, 2] = np.nan, np.nan

@@ -30,6 +30,7 @@ from nbbn.tables.learning import Rows, TargetScale, with_moments
 from nbbn.tables.moments import Moments
 from nbbn.tables.standard import absorb, absorb_targets, far_from_zero, standardised
 from nbbn.tables.survey import check_classes
+from nbbn.training_loop import diverged
 
 EXAMPLES = (
     "train table.csv model.safetensors --target price --regression",
@@ -94,6 +95,8 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     with threads_of(args), epoch_bar("training", epochs) as show, warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer")
+        # Said in the command's own words below.
+        warnings.filterwarnings("ignore", message="Training diverged")
         model = (MLPRegressor if data.regression else MLPClassifier)(
             hidden_layer_sizes=args.hidden, activation=args.activation,
             batch_size=min(args.batch_size, data.rows), max_iter=epochs,
@@ -160,20 +163,16 @@ def _divergence_named(args: argparse.Namespace) -> Iterator[None]:
 
 
 def _warn_of_divergence(model: Any, args: argparse.Namespace) -> None:
-    """Say so where the loss has grown instead of falling."""
+    """Say so where the loss has grown instead of falling, or is huge."""
     curve = model.loss_curve_
-    if len(curve) > 1 and not curve[-1] <= max(curve[0], 1e-300) * _GROWN:
-        warnings.warn(f"the fit diverges: the training loss is {curve[-1]:.3g} after {len(curve)} "
-                      f"epochs and was {curve[0]:.3g} after the first; the model is of no use, "
-                      f"lower --learning-rate, which is {args.learning_rate:g}", stacklevel=2)
-    elif curve[-1] > _HUGE:
-        warnings.warn(f"the fit diverges: the training loss is {curve[-1]:.3g}; the model is of no "
-                      f"use, lower --learning-rate, which is {args.learning_rate:g}", stacklevel=2)
+    what = diverged(curve) or (f"the loss is {curve[-1]:.3g}" if curve[-1] > _HUGE else "")
+    if what:
+        warnings.warn(f"the fit diverges: {what}; the model is of no use, lower --learning-rate, "
+                      f"which is {args.learning_rate:g}", stacklevel=2)
 
 
-# A loss that has grown by this factor, or is above this at the end, is no noise: targets and
-# columns are standardised, and the loss of a guess is about 1.
-_GROWN, _HUGE = 2.0, 1e3
+# No loss at the end of a fit of standardised columns and targets: that of a guess is about 1.
+_HUGE = 1e3
 
 
 def _take_in(model: Any, data: training_partitions.Data) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,16 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = N
     machine's cores over its ranks, unless the model's `n_jobs` or `nbbn.num_threads` says how many.
     An error on one rank alone ends the job of all. Messages are neither encrypted nor
     authenticated: for trusted networks only.
+
+    Examples
+    --------
+    >>> import nbbn, nbbn.distributed as nd
+    >>> # script.py, by: mpirun -n 4 python -m mpi4py script.py
+    >>> model = nbbn.MLPClassifier((128, 64), batch_size=1024, random_state=0)
+    >>> model = nd.fit(model, X_mine, y_mine)                # doctest: +SKIP
+    >>> net = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(8,))])
+    >>> net.compile("adam", "mse")
+    >>> history = nd.fit(net, X_mine, y_mine, epochs=5)      # doctest: +SKIP
     """
     with _group(comm, model) as group:
         with group.together():
@@ -108,6 +120,12 @@ def recalibrate(model: Any, X: Any, *, comm: Any = None) -> Any:
     ------
     ImportError, ValueError, TypeError
         As `fit` does.
+
+    Examples
+    --------
+    >>> import nbbn, nbbn.distributed as nd
+    >>> model = nbbn.load("model.safetensors")               # doctest: +SKIP
+    >>> model = nd.recalibrate(model, X_mine)                # doctest: +SKIP
     """
     with _group(comm, model) as group:
         with group.together():
@@ -193,14 +211,22 @@ def _laid_out(group: Ranks, rows: list[int], shards: int | None,
 
 
 def _threads(group: Ranks) -> int:
-    """This machine's cores over its ranks, no more than this rank may run on."""
-    cores = os.cpu_count() or 1
+    """This rank's part of its machine's cores, no more than it was given threads."""
     if hasattr(os, "sched_getaffinity"):
-        cores = max(group.on_host_gathered(len(os.sched_getaffinity(0))))
-        mine = len(os.sched_getaffinity(0))
+        of_ranks = group.on_host_gathered(sorted(os.sched_getaffinity(0)))
+        own = share_of_cores(os.sched_getaffinity(0), of_ranks)
     else:
-        mine = cores
-    return max(1, min(get_num_threads(), mine, cores // group.on_host))
+        own = (os.cpu_count() or 1) // group.on_host
+    return max(1, min(get_num_threads(), own))
+
+
+def share_of_cores(mine: Collection[int], of_ranks: list[list[int]]) -> int:
+    """Whole cores of a rank, where ranks that may run on the same core have equal parts of it.
+
+    Launchers bind ranks to cores of their own (Slurm, Open MPI), or to all (MPICH).
+    """
+    ranks_of = Counter(core for cores in of_ranks for core in cores)
+    return int(sum(Fraction(1, ranks_of[core]) for core in mine))
 
 
 @contextmanager

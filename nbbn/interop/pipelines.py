@@ -23,7 +23,7 @@ def is_pipeline(model: Any) -> bool:
                for cls in type(model).__mro__)
 
 
-def to_onnx(pipeline: Any, path: PathLike | None = None) -> Any:
+def to_onnx(pipeline: Any, path: PathLike | None = None, dtype: str | None = None) -> Any:
     """A fitted pipeline as an ONNX model; `nbbn.interop.to_onnx` says what it takes."""
     from sklearn.utils.validation import check_is_fitted
 
@@ -38,18 +38,19 @@ def to_onnx(pipeline: Any, path: PathLike | None = None) -> Any:
     from skl2onnx import convert_sklearn
 
     kinds = _kinds(pipeline)
+    own = last.network().astype(dtype).dtype
     functions, shapes = _imputers()
     options = {id(last): {"zipmap": False}} if isinstance(last, MLPClassifier) else None
     try:
         model = convert_sklearn(
-            pipeline, initial_types=_types(pipeline, kinds), options=options, target_opset=17,
+            pipeline, initial_types=_types(pipeline, kinds, own), options=options, target_opset=17,
             custom_conversion_functions=functions, custom_shape_calculators=shapes)
     except (RuntimeError, NotImplementedError, ValueError, TypeError) as err:
         raise ValueError("to_onnx: skl2onnx cannot express a step of this pipeline "
                          f"({one_line(err, 300)}); export the network alone: "
                          "to_onnx(pipeline[-1])") from err
     _drop_unused(model.graph)
-    _compare(pipeline, model, kinds)
+    _compare(pipeline, model, kinds, own)
     if path is not None:
         write_whole(path, model.SerializeToString())
     return model
@@ -119,9 +120,9 @@ def _kind(values: np.ndarray) -> str:
     return WHOLE if np.asarray(values).dtype.kind in "iub" else NUMBER
 
 
-def _types(pipeline: Any, kinds: list[tuple[str, str]] | None) -> list[tuple[str, Any]]:
-    """The inputs: `x` for arrays, one for each column of a frame; floats as the network computes.
-    """
+def _types(pipeline: Any, kinds: list[tuple[str, str]] | None,
+           own: np.dtype) -> list[tuple[str, Any]]:
+    """The inputs: `x` for arrays, one for each column of a frame; their floats are of `own`."""
     from skl2onnx.common.data_types import (
         DoubleTensorType,
         FloatTensorType,
@@ -129,8 +130,7 @@ def _types(pipeline: Any, kinds: list[tuple[str, str]] | None) -> list[tuple[str
         StringTensorType,
     )
 
-    single = pipeline[-1].network().dtype == np.float32
-    number = FloatTensorType if single else DoubleTensorType
+    number = FloatTensorType if own == np.float32 else DoubleTensorType
     if kinds is None:
         return [("x", number([None, pipeline.n_features_in_]))]
     types = {NUMBER: number, WHOLE: Int64TensorType, TEXT: StringTensorType}
@@ -213,7 +213,8 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
 # -- the check
 
 
-def _compare(pipeline: Any, model: Any, kinds: list[tuple[str, str]] | None) -> None:
+def _compare(pipeline: Any, model: Any, kinds: list[tuple[str, str]] | None,
+             own: np.dtype) -> None:
     """ValueError where the file computes something else, on random rows.
 
     Nothing is compared without ONNX Runtime, nor for a frame without pandas.
@@ -221,7 +222,7 @@ def _compare(pipeline: Any, model: Any, kinds: list[tuple[str, str]] | None) -> 
     try:
         import onnxruntime
 
-        rows, feeds = _random_rows(pipeline, kinds)
+        rows, feeds = _random_rows(pipeline, kinds, own)
     except ImportError:
         return
     try:
@@ -232,8 +233,8 @@ def _compare(pipeline: Any, model: Any, kinds: list[tuple[str, str]] | None) -> 
     session = onnxruntime.InferenceSession(model.SerializeToString(),
                                            providers=["CPUExecutionProvider"])
     asked = {value.name for value in session.get_inputs()}
-    own = {name: values for name, values in feeds.items() if name in asked}
-    got = np.reshape(session.run(None, own)[-1], np.shape(ref))
+    given = {name: values for name, values in feeds.items() if name in asked}
+    got = np.reshape(session.run(None, given)[-1], np.shape(ref))
     apart = float(np.abs(got - ref).max())
     if not apart <= _TOLERANCE * max(1.0, float(np.abs(ref).max())):
         raise ValueError(f"to_onnx: the file's outputs differ from the pipeline's by {apart:.3g}: "
@@ -241,10 +242,9 @@ def _compare(pipeline: Any, model: Any, kinds: list[tuple[str, str]] | None) -> 
                          "network alone: to_onnx(pipeline[-1])")
 
 
-def _random_rows(pipeline: Any,
-                 kinds: list[tuple[str, str]] | None) -> tuple[Any, dict[str, np.ndarray]]:
+def _random_rows(pipeline: Any, kinds: list[tuple[str, str]] | None,
+                 dtype: np.dtype) -> tuple[Any, dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
-    dtype = pipeline[-1].network().dtype
     if kinds is None:
         x = rng.normal(size=(_ROWS, pipeline.n_features_in_)).astype(dtype)
         return x, {"x": x}

@@ -42,6 +42,13 @@ def open_model(path: PathLike) -> Model:
         of another program) it says that `from_torch` reads them with the layers.
     ImportError
         Where the package that reads such files is not installed; names the extra.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]).save("model.safetensors")
+    >>> nbbn.interop.open_model("model.safetensors").output_shape
+    (None, 3)
     """
     return model_of(formats.reader_of(path).read(path), path)
 
@@ -79,6 +86,12 @@ def from_keras(path: PathLike) -> Sequential:
 
     No more memory is taken than a small multiple of the file's size, whatever the file promises.
     h5py reads in a process of its own, since damaged files can make the HDF5 library crash.
+
+    Examples
+    --------
+    >>> from nbbn.interop import from_keras
+    >>> model = from_keras("model.keras")                    # doctest: +SKIP
+    >>> model.fold().save("model.safetensors")               # doctest: +SKIP
     """
     from nbbn.formats import keras
 
@@ -142,6 +155,18 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
 
     The result computes in float64 if the layers say so, or if all tensors are of float64; else in
     float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> from nbbn import layers
+    >>> from nbbn.interop import from_torch
+    >>> kernel = np.arange(6.0, dtype="float32").reshape(2, 3)  # PyTorch: (out, in)
+    >>> save_file({"0.weight": kernel, "0.bias": np.zeros(2, "float32")}, "weights.safetensors")
+    >>> model = from_torch("weights.safetensors", [layers.Dense(2, input_shape=(3,))])
+    >>> model.predict(np.ones((1, 3), "float32"), verbose=0)
+    array([[ 3., 12.]], dtype=float32)
     """
     from nbbn.formats import torch
 
@@ -214,13 +239,22 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     The model computes in float64 if the graph's input is of float64, else in float32. A layer may
     differ from the one that was written where it computes the same: a depthwise convolution for a
     grouped one, a batch norm for an affine map.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.interop import from_onnx, to_onnx
+    >>> written = to_onnx(nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]), "model.onnx")
+    >>> from_onnx("model.onnx").layers
+    [Dense(units=3, name='dense')]
     """
     from nbbn.formats.onnx.read import read
 
     return model_of(read(path_or_proto), "the ONNX model")
 
 
-def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
+def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
+            dtype: str | None = None) -> Any:
     """Write a model as an ONNX file (needs the extra `onnx`).
 
     Parameters
@@ -233,6 +267,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     fold : bool
         Fold the batch norms into their neighbours first, which is checked on random rows; else they
         are nodes of their own.
+    dtype : {None, "float32", "float64"}
+        What the file computes in and its input is made of; None: as the model. The weights, folded
+        as the model computes, are rounded once.
 
     Returns
     -------
@@ -246,7 +283,7 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     TypeError
         For anything that is no model, or a `fold` that is no bool.
     LayerError, ValueError
-        For a model that is not fitted, or that ONNX cannot express.
+        For a model that is not fitted, or that ONNX cannot express, and for another dtype.
     FoldCheckFailed
         With `fold`, where the outputs differ by more than rounding explains.
     FileError
@@ -254,8 +291,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
 
     Notes
     -----
-    The input `x` has shape (n, features) or (n, height, width, channels) and the dtype that the
-    model computes in: float64 for an estimator that was fitted on float64, else float32. Outputs:
+    The input `x` has shape (n, features) or (n, height, width, channels) and the given dtype, by
+    default that which the model computes in: float64 for an estimator that was fitted on float64,
+    else float32. Outputs:
 
     =============================== ================================================================
     a classifier                    `label` (n,): int64, strings for classes that are strings, the
@@ -272,6 +310,16 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     int64 where whole numbers are encoded, else numbers of the network's dtype. It gives `label` and
     `probabilities`, or `variable`. Where ONNX Runtime is installed (and pandas, for a frame), both
     are compared on random rows, and a difference is refused.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.interop import to_onnx
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> written = to_onnx(model, "model.onnx")
+    >>> nbbn.interop.from_onnx("model.onnx").output_shape
+    (None, 3)
     """
     from nbbn.formats.onnx.file import import_onnx
 
@@ -281,6 +329,6 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     if is_pipeline(model):
         if not fold:
             raise ValueError("to_onnx: a pipeline is written folded; leave fold=True")
-        return pipeline_to_onnx(model, path)
+        return pipeline_to_onnx(model, path, dtype)
     whole = for_inference(model)
-    return (whole.fold() if fold else whole).to_onnx(path)
+    return (whole.fold() if fold else whole).to_onnx(path, dtype=dtype)

@@ -24,3 +24,7 @@ __all__ = [
     "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "ReLU", "Reshape", "Softmax",
     "UpSampling2D", "ZeroPadding2D", "activation_name", "layer_from_config",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,7 +20,7 @@ from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.summary import summary_text
+from nbbn.models.summary import summary_html, summary_text
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -44,6 +44,10 @@ class BaseModel:
         self._compiled: Compiled | None = None
         self._predictors: dict[bool, Predictor] = {}
         self._trainable = True
+        if isinstance(layers, Layer):
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
+                            f"Sequential([{kind}(...), ...])")
         for layer in layers or ():
             self.add(layer)
         if not trainable:
@@ -65,6 +69,15 @@ class BaseModel:
             For anything but a layer.
         ValueError
             For a name that is taken, or a layer that does not fit.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential()
+        >>> model.add(nbbn.layers.Dense(3, input_shape=(4,)))
+        >>> model.add(nbbn.layers.BatchNormalization())
+        >>> [layer.name for layer in model.layers]
+        ['dense', 'batch_normalization']
         """
         if isinstance(layer, BaseModel):
             raise TypeError("a model inside a model is not supported; add its layers: "
@@ -120,6 +133,13 @@ class BaseModel:
         ------
         ValueError
             Where there is no such layer, or both or neither are given.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, name="head", input_shape=(4,))])
+        >>> model.get_layer("head").get_weights()[0].shape
+        (4, 3)
         """
         if (name is None) == (index is None):
             raise ValueError("get_layer takes either a name or an index")
@@ -217,6 +237,10 @@ class BaseModel:
             return
         print(summary_text(*given, color=sys.stdout.isatty()), end="")
 
+    def _repr_html_(self) -> str:
+        """For notebooks: the table of `summary`."""
+        return summary_html(self.name, self._layers)
+
     def count_params(self) -> int:
         """Numbers in all arrays.
 
@@ -224,6 +248,12 @@ class BaseModel:
         ------
         ValueError
             Before the model is built.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]).count_params()
+        15
         """
         self._shapes("count_params")
         return self._layers.count()
@@ -249,6 +279,15 @@ class BaseModel:
         ------
         ValueError
             For another number of arrays, other shapes, and before the model is built.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(2,))])
+        >>> model.set_weights([np.array([[1.0], [2.0]]), np.array([0.5])])
+        >>> model.get_weights()[1]
+        array([0.5], dtype=float32)
         """
         self._shapes("set_weights")
         weights, entries = list(weights), self._layers.entries
@@ -346,6 +385,13 @@ class BaseModel:
         ------
         TypeError, ValueError
             For rows that do not fit the model, and before the model is built.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(2,))])
+        >>> model.predict([[1.0, -1.0]], verbose=0)
+        array([[1., 0.]], dtype=float32)
         """
         refuse(steps=steps)
         check_verbose(verbose)
@@ -411,6 +457,16 @@ class BaseModel:
         -----
         Layer by layer, so that each sees rows normalised by the new statistics of those before it;
         sums in float64, the variance about the mean, chunks of rows merged in order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.BatchNormalization(input_shape=(1,))])
+        >>> model.recalibrate(np.array([[1.0], [3.0]]))
+        >>> gamma, beta, mean, var = model.get_weights()
+        >>> mean, var
+        (array([2.], dtype=float32), array([1.], dtype=float32))
         """
         self.recalibrate_in_group(ALONE, x)
 
@@ -438,6 +494,14 @@ class BaseModel:
             Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
         check : array-like, optional
             Rows to compare both networks on, besides the random ones always used.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> [type(layer).__name__ for layer in model.fold().network.layers]
+        ['Dense']
         """
         return FoldedModel.of(self.network(), strict=strict, check=check)
 

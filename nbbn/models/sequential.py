@@ -30,13 +30,14 @@ from nbbn.models.fit_data import (
     outputs_of,
     targets_of,
 )
+from nbbn.names import suggested
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher, in_memory
+from nbbn.training_loop import Loop, Samples, Watcher, diverged, in_memory
 from nbbn.warning import warn
 
 _BATCH_SIZE = 32
@@ -99,6 +100,7 @@ class Sequential(BaseModel):
 
     # -- training
 
+    @suggested
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
                 metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
                 steps_per_execution: Any = 1, jit_compile: Any = "auto",
@@ -122,6 +124,14 @@ class Sequential(BaseModel):
         ------
         TypeError, ValueError
             For unknown names, objects of other kinds, and arguments that are not supported.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, activation="softmax", input_shape=(4,))])
+        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model.optimizer, model.compiled
+        (Adam(), True)
         """
         for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
             if value is not None:
@@ -167,6 +177,7 @@ class Sequential(BaseModel):
     def _units(self) -> int | None:
         return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
+    @suggested
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
             verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
             validation_data: Any = None, shuffle: bool = True,
@@ -190,7 +201,8 @@ class Sequential(BaseModel):
         epochs : int
             The epoch to end with, counted from `initial_epoch`.
         verbose : {"auto", 0, 1, 2}
-            1 and auto: a bar for each epoch on a terminal, a line in a log; 2: a line; 0: nothing.
+            1 and auto: a bar for each epoch on a terminal or in a notebook, a line in a log; 2: a
+            line; 0: nothing.
         callbacks : list of Callback
             Of `nbbn.callbacks`.
         validation_split : float
@@ -226,13 +238,34 @@ class Sequential(BaseModel):
         TypeError, ValueError
             For data that do not fit the model or each other, before any step is taken.
 
+        Warns
+        -----
+        UserWarning
+            Where the loss ends as NaN, or at more than ten times that of the first epoch, and no
+            callback has ended the fit.
+
         Notes
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
-        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. """
-        return self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
-                         validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-                         steps_per_epoch, validation_steps, validation_freq)
+        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> nbbn.set_random_seed(0)
+        >>> x = np.random.default_rng(0).normal(size=(256, 2)).astype("float32")
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(2,))])
+        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+        >>> history = model.fit(x, x.sum(1), epochs=20, validation_split=0.25, verbose=0)
+        >>> history.history["val_loss"][-1] < 1e-3
+        True
+        """
+        history = self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
+                            validation_data, shuffle, class_weight, sample_weight, initial_epoch,
+                            steps_per_epoch, validation_steps, validation_freq)
+        self._warn_of_divergence(history)
+        return history
 
     def fit_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any, x_val: Any, y_val: Any,
                      **given: Any) -> History:
@@ -241,8 +274,16 @@ class Sequential(BaseModel):
             raise TypeError("give each rank's part of validation_data as X_val and y_val")
         held = (x_val, y_val) if group.any_true(x_val is not None) else None
         with self._own_trainer_after(group):
-            return self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
-                             **given)
+            history = self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
+                                **given)
+        self._warn_of_divergence(history)
+        return history
+
+    def _warn_of_divergence(self, history: History) -> None:
+        # A callback that has ended the fit has seen the figures.
+        if not self.stop_training and (what := diverged(history.history.get("loss", []))):
+            warn(f"training diverged: {what}; lower the learning rate, scale x, or clip gradients "
+                 "(clipnorm)")
 
     def train_in_group(self, group: Group, samples: Samples, y: np.ndarray, validation: Any,
                        **given: Any) -> History:
@@ -375,7 +416,19 @@ class Sequential(BaseModel):
         Notes
         -----
         `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this
-        batch's own. """
+        batch's own.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(1, kernel_initializer="zeros", input_shape=(1,))
+        >>> model = nbbn.Sequential([dense])
+        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+        >>> model.train_on_batch([[1.0]], [[2.0]])  # the loss before the step
+        4.0
+        >>> model.get_weights()[0].round(3)
+        array([[0.4]], dtype=float32)
+        """
         compiled = self._require_compiled("train_on_batch")
         with self._layers.unbuilt_on_error():
             samples = self._samples(x, y, sample_weight, class_weight)
@@ -484,6 +537,7 @@ class Sequential(BaseModel):
 
     # -- measuring
 
+    @suggested
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None,
                  verbose: Any = "auto", sample_weight: Any = None, steps: None = None,
                  callbacks: Any = None, return_dict: bool = False) -> Figures:
@@ -512,6 +566,16 @@ class Sequential(BaseModel):
         ------
         RuntimeError, TypeError, ValueError
             As `fit`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(1,))])
+        >>> model.compile("sgd", "mse", metrics=["mae"])
+        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0)
+        [2.0, 1.0]
+        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0, return_dict=True)
+        {'loss': 2.0, 'mae': 1.0}
         """
         compiled = self._require_compiled("evaluate")
         refuse(steps=steps)
@@ -565,6 +629,14 @@ class Sequential(BaseModel):
             Where it cannot be written.
         ValueError
             Before the model is built, and for weights that are not finite.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> model.save("model.safetensors")
+        >>> nbbn.load("model.safetensors").count_params()
+        15
         """
         _may_write(filepath, overwrite)
         network, meta, slots = of_layers(self.network(), self.name)
@@ -581,6 +653,13 @@ class Sequential(BaseModel):
         ----------
         filepath, overwrite
             As of `save`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> model.save_weights("model.weights.h5")
+        >>> model.load_weights("model.weights.h5")
         """
         _may_write(filepath, overwrite)
         native.save(filepath, *of_layers(self.network(), self.name))
