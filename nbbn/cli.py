@@ -198,7 +198,10 @@ def _complete() -> None:
     """Where a shell asks for completions: give them and end (needs the extra `completion`)."""
     if "_ARGCOMPLETE" not in os.environ:
         return
-    import argcomplete
+    try:
+        import argcomplete
+    except ModuleNotFoundError:  # the shell shows what is written, amid the line that is typed
+        raise SystemExit(1) from None
 
     words = os.environ.get("COMP_LINE", "").split()[1:]
     command = _chosen(words)

@@ -32,7 +32,7 @@ FIT = ("--hidden", "8", "--epochs", "20", "--learning-rate", "0.01")
 @pytest.fixture
 def columns(rng):
     """Columns as texts, of every kind, with gaps; the answer follows from city and age."""
-    city = rng.choice(["Köln", "New York, NY", "Berlin"], ROWS)
+    city = rng.choice(["K\u00f6ln", "New York, NY", "Berlin"], ROWS)
     age = rng.integers(18, 90, ROWS)
     answer = np.where((age > 50) ^ (city == "Berlin"), "yes", "no")
     gone = rng.random(ROWS) < 0.1
@@ -189,12 +189,13 @@ def test_inspect_shows_the_card_and_the_columns(tmp_path, capsys, table, monkeyp
     text = works(capsys, "inspect", model)
     assert "trained 2023-11-14 on 180 rows to predict 'answer'; accuracy" in text
     assert f"by nbbn {nbbn.__version__}, numpy {np.__version__}, scikit-learn" in text
-    for word in ("city", "Berlin, Köln", "year first, days from 2024-01-0", "number, may be missing",
-                 "found by name"):
+    for word in ("city", "Berlin, K\u00f6ln", "year first, days from 2024-01-0",
+                 "number, may be missing", "found by name"):
         assert word in text
     facts = json.loads(works(capsys, "inspect", model, "--json"))
     assert [column["name"] for column in facts["columns"]] == NAMES[:-1]
-    assert facts["columns"][0]["inputs"] == ["city = Berlin", "city = Köln", "city = New York, NY"]
+    assert facts["columns"][0]["inputs"] == ["city = Berlin", "city = K\u00f6ln",
+                                             "city = New York, NY"]
     assert facts["card"]["rows"] == 180 and facts["card"]["options"]["hidden"] == [8]
     assert facts["target"] == "answer"
 
@@ -377,3 +378,27 @@ def test_completion(tmp_path):
     assert completed("nbbn tr") == ["train"]
     assert completed("nbbn train --learn") == ["--learning-rate"]
     assert completed("nbbn train a b --dtype ") == ["float32", "float64"]
+
+
+def test_completion_without_argcomplete_says_nothing(monkeypatch, capsys):
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_truths_of_parquet_and_of_text_are_the_same(tmp_path, capsys):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install pyarrow")
+    from pyarrow import parquet
+
+    truths = [i % 3 == 0 for i in range(60)]
+    whole = pyarrow.table({"a": list(range(60)), "b": truths, "y": list("xy" * 30)})
+    parquet.write_table(whole, tmp_path / "t.parquet")
+    model = tmp_path / "m.safetensors"
+    works(capsys, "train", tmp_path / "t.parquet", model, *FIT)
+    lines = "".join(f"{truth},{i}\n" for i, truth in enumerate(truths))
+    (tmp_path / "p.csv").write_text("b,a\n" + lines)
+    one, other = (answers(capsys, model, tmp_path / name, tmp_path / "p.npy", "--proba")
+                  for name in ("t.parquet", "p.csv"))
+    np.testing.assert_array_equal(one, other)

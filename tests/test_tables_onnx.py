@@ -32,7 +32,7 @@ ROWS = 200
 def frame(rng):
     found = pandas.DataFrame({
         "age": rng.integers(18, 90, ROWS).astype(float), "income": rng.normal(4e4, 1e4, ROWS),
-        "city": rng.choice(["Köln", "Berlin", "Rome", "Oslo"], ROWS, p=[0.5, 0.3, 0.15, 0.05]),
+        "city": rng.choice(["K\u00f6ln", "Berlin", "Rome", "Oslo"], ROWS, p=[0.5, 0.3, 0.15, 0.05]),
         "rooms": rng.integers(1, 5, ROWS), "unused": rng.normal(size=ROWS),
     })  # fmt: skip
     found.loc[rng.random(ROWS) < 0.2, "age"] = np.nan

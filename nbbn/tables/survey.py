@@ -123,10 +123,11 @@ class ColumnSurvey:
             return None
         if category:
             return self._category(missing)
-        if self.numbers == self.there:
-            return Number(name, missing=missing)
+        # Truths of Parquet are numbers too.
         if self.truths == self.there:
             return Truth(name, missing=missing)
+        if self.numbers == self.there:
+            return Number(name, missing=missing)
         orders = [order for order in ORDERS if self.dates[order] == self.there]
         if orders:
             return self._date(orders, missing, notes)
