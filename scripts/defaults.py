@@ -171,10 +171,9 @@ STUDY = [
     "default epsilon=0.001", "default place=post", "default exact", "default fixed=20",
     "default schedule=cosine", "sklearn hidden=64-32", "bn hidden=64-32", "default hidden=64-32",
     "default hidden=64-32 place=pre-", "sklearn columns=max", "bn columns=max",
-    "default columns=max",
+    "default columns=max", "sklearn hidden=128-64-32 batch=32",
+    "default hidden=128-64-32 batch=32",
 ]
-# Words that scikit-learn's arm beside another one has, too.
-SHARED = ("hidden=", "columns=")
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
@@ -410,11 +409,18 @@ def rows_of_tables(scores: Scores, arms: list[str]) -> list[list[str]]:
     return found
 
 
+def peer_of(arm: str, arms: Iterable[str]) -> str:
+    """scikit-learn's arm that has most of an arm's settings, and no others."""
+    words = set(arm.split()[1:])
+    peers = [a for a in arms if a.split()[0] == "sklearn" and set(a.split()[1:]) <= words]
+    return max(peers, key=lambda a: len(a.split()), default="sklearn")
+
+
 def rows_of_arms(scores: Scores, arms: list[str]) -> list[list[str]]:
     """Of each arm: tables, mean rank beside scikit-learn, how often ahead, level and behind."""
     found = []
     for arm in arms:
-        peer = " ".join(["sklearn", *(w for w in arm.split() if w.startswith(SHARED))])
+        peer = peer_of(arm, arms)
         both = [v for v in scores.values() if arm in v and peer in v]
         slips = np.array([round(v[arm].mean() - v[peer].mean(), 9) for v in both])
         if arm == peer or not len(slips):
