@@ -5,15 +5,89 @@ What estimators, folding and files hand to each other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nbbn.layers import Layer, LayerError, layer_from_config
-from nbbn.operations import Builder, Computation, Shape
+from nbbn.operations import Builder, Computation, Concatenate, Part, Reshape, Shape
 
 Weights = list[dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A layer where it is used.
+
+    Attributes
+    ----------
+    layer : int
+        Which one; several calls of one layer share its weights.
+    sources : tuple of int
+        Calls whose results it takes; -1 is the first input, -2 the second.
+    """
+
+    layer: int
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """How layers read each other.
+
+    Attributes
+    ----------
+    calls : tuple of Call
+        Each behind those that it takes from.
+    inputs : tuple of Shape
+        Of one row of each input. Several stand beside each other, flattened, in the network's rows.
+    outputs : tuple of int
+        Calls that give the results. Several stand beside each other, flattened, in what comes out.
+    """
+
+    calls: tuple[Call, ...]
+    inputs: tuple[Shape, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of one row of the network."""
+        return self.inputs[0] if len(self.inputs) == 1 else (sum(map(math.prod, self.inputs)),)
+
+    def computation(self, layers: Sequence[Layer]) -> Computation:
+        """What layers compute in training that read each other so."""
+        builder = Builder(self.input_shape)
+        place = self._inputs(builder)
+        for i, call in enumerate(self.calls):
+            layer, sources = layers[call.layer], tuple(place[source] for source in call.sources)
+            shapes = [builder.shape(source) for source in sources]
+            place[i] = builder.add_layer(call.layer, layer.operations(*shapes),
+                                         layer.arrays(*shapes), sources)
+        return builder.computation(self._output(builder, place))
+
+    def _inputs(self, builder: Builder) -> dict[int, int]:
+        """Steps that give the inputs, and room for those that give the calls' results."""
+        if len(self.inputs) == 1:
+            return {-1: -1}
+        place, first = {}, 0
+        for k, shape in enumerate(self.inputs, 1):
+            place[-k] = builder.add(Part(first, shape), 0, (-1,))
+            first += math.prod(shape)
+        return place
+
+    def _output(self, builder: Builder, place: dict[int, int]) -> int:
+        """The step that gives what comes out."""
+        ends = [place[output] for output in self.outputs]
+        if len(ends) == 1:
+            return ends[0]
+        flat = []
+        for output, end in zip(self.outputs, ends):
+            shape, layer = builder.shape(end), self.calls[output].layer
+            wide = len(shape) > 1
+            flat.append(builder.add(Reshape((math.prod(shape),)), layer, (end,)) if wide else end)
+        return builder.add(Concatenate(0), self.calls[self.outputs[0]].layer, tuple(flat))
 
 
 def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
@@ -25,9 +99,9 @@ def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
         Where a layer cannot take the rows that reach it.
     """
     builder, source = Builder(input_shape), -1
-    for layer in layers:
+    for i, layer in enumerate(layers):
         shape = builder.shape(source)
-        source = builder.add_layer(layer.operations(shape), layer.arrays(shape), (source,))
+        source = builder.add_layer(i, layer.operations(shape), layer.arrays(shape), (source,))
     return builder.computation()
 
 
@@ -45,12 +119,15 @@ class Network:
         weights.
     dtype : numpy.dtype
         float32 or float64.
+    graph : Graph or None
+        How the layers read each other; None: each the one before it.
     """
 
     layers: tuple[Layer, ...]
     input_shape: tuple[int, ...]
     weights: Weights
     dtype: np.dtype
+    graph: Graph | None = None
 
     @property
     def shapes(self) -> list[Shape]:
@@ -62,13 +139,14 @@ class Network:
 
     def computation(self, *, training: bool = False) -> Computation:
         """What is computed; `weights[step.layer]` are a step's arrays."""
-        whole = computation(self.layers, self.input_shape)
+        whole = (computation(self.layers, self.input_shape) if self.graph is None else
+                 self.graph.computation(self.layers))
         return whole if training else whole.inference
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one output row."""
-        return self.shapes[-1]
+        return self.shapes[-1] if self.graph is None else self.computation().output_shape
 
     def check(self) -> Network:
         """Return self if every array is there, as declared, of the network's dtype, and finite.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from nbbn.kernels.tile import UPDATE_HEIGHT
 from nbbn.losses import RECORDS, LossRecord
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
-from nbbn.program.backward import BACKWARD, turn_kernels
+from nbbn.program.backward import BACKWARD, add_gradients, turn_kernels
 from nbbn.program.fusion import Node, fuse
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
@@ -206,6 +207,8 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     """The step's rows as the first node takes them."""
     first = low.nodes[0]
     shape, width = first.input_shape, first.input_width
+    if isinstance(first.operation, op.Part):
+        shape = (width,)
     if len(shape) == 1:
         # A norm writes over its input, column by column, and its threads must meet over one copy.
         if isinstance(first.operation, op.Dense):
@@ -226,20 +229,19 @@ def _forward(low: TrainingLowering, inputs: list[Tensor]) -> list[list[Result]]:
     """Emit the forward pass; each node's result, for each shard of the batch."""
     results: list[list[Result]] = [[] for _ in inputs]
 
-    def source(node: Node, shard: int) -> Tensor:
-        (k,) = node.sources
-        return inputs[shard] if k < 0 else results[shard][k].y
+    def sources(node: Node, shard: int) -> list[Tensor]:
+        return [inputs[shard] if k < 0 else results[shard][k].y for k in node.sources]
 
     for nodes in low.stretches():
         if low.meets_at(nodes[0]):
-            met = low.batch_norm(nodes[0], [source(nodes[0], k) for k in range(len(inputs))])
+            met = low.batch_norm(nodes[0], [sources(nodes[0], k)[0] for k in range(len(inputs))])
             for own, result in zip(results, met):
-                own.append(result)
+                own.append(low.noted(nodes[0], result))
             continue
         for shard in low.each_shard():
             for node in nodes:
-                read = source(node, shard)
-                results[shard].append(FORWARD[type(node.operation)](low, node, read))
+                result = FORWARD[type(node.operation)](low, node, *sources(node, shard))
+                results[shard].append(low.noted(node, result))
     return results
 
 
@@ -250,6 +252,16 @@ def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tenso
     """
     # Of each shard, by node.
     gradients = [{len(low.nodes) - 1: d} for d in ds]
+
+    def leave(shard: int, node: Node, befores: Sequence[Tensor | None]) -> None:
+        """Add what goes back to a node's sources to what came from other nodes."""
+        own = gradients[shard]
+        for source, before in zip(node.sources, befores):
+            if before is not None and source in own:
+                own[source] = add_gradients(low, node, own[source], before)
+            elif before is not None:
+                own[source] = before
+
     for nodes in reversed(low.stretches()):
         if low.meets_at(nodes[0]):
             (node,) = nodes
@@ -257,8 +269,8 @@ def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tenso
                 of_shards = [own[node.index] for own in results]
                 met = low.batch_norm_backward(node, of_shards,
                                               [own.pop(node.index) for own in gradients])
-                for own, dx in zip(gradients, met):
-                    own[node.sources[0]] = dx
+                for shard, dx in enumerate(met):
+                    leave(shard, node, (dx,))
             continue
         for shard in low.each_shard():
             for node in reversed(nodes):
@@ -266,6 +278,5 @@ def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tenso
                     continue
                 d = gradients[shard].pop(node.index)
                 before = BACKWARD[type(node.operation)](low, node, results[shard][node.index], d)
-                if before is not None:
-                    gradients[shard][node.sources[0]] = before
+                leave(shard, node, before if isinstance(before, tuple) else (before,))
     low.updates.finish()
