@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn.layers import Layer, LayerError, layer_from_config
-from nbbn.operations import Builder, Computation, Concatenate, Part, Reshape, Shape
+from nbbn.operations import NO_LAYER, Builder, Computation, Concatenate, Part, Reshape, Shape
 
 Weights = list[dict[str, np.ndarray]]
 
@@ -56,6 +56,47 @@ class Graph:
         """Of one row of the network."""
         return self.inputs[0] if len(self.inputs) == 1 else (sum(map(math.prod, self.inputs)),)
 
+    def of_layers(self, kept: Sequence[int]) -> Graph:
+        """The graph of some of the layers, numbered anew: the others hand on what they get."""
+        number, place = {layer: k for k, layer in enumerate(kept)}, dict[int, int]()
+        calls = list[Call]()
+        for i, call in enumerate(self.calls):
+            sources = tuple(place.get(source, source) for source in call.sources)
+            if call.layer in number:
+                place[i] = len(calls)
+                calls.append(Call(number[call.layer], sources))
+            else:
+                (place[i],) = sources
+        return Graph(tuple(calls), self.inputs, tuple(place[output] for output in self.outputs))
+
+    def config(self) -> dict:
+        """JSON-ready: of each call its layer and its sources."""
+        return {
+            "calls": [[call.layer, *call.sources] for call in self.calls],
+            "inputs": [list(shape) for shape in self.inputs], "outputs": list(self.outputs),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> Graph:
+        """The graph that `config` described.
+
+        Raises
+        ------
+        LayerError
+            For calls that take from later ones, and numbers of what is not there.
+        """
+        inputs = tuple(tuple(int(n) for n in shape) for shape in config["inputs"])
+        calls = tuple(Call(int(layer), tuple(map(int, sources)))
+                      for layer, *sources in config["calls"])
+        outputs = tuple(map(int, config["outputs"]))
+        for i, call in enumerate(calls):
+            if not call.sources or not all(-len(inputs) <= k < i for k in call.sources):
+                raise LayerError(f"call {i} of the graph takes from {list(call.sources)}: there "
+                                 f"are {len(inputs)} inputs, and {i} calls before it")
+        if not outputs or not all(0 <= k < len(calls) for k in outputs):
+            raise LayerError(f"the graph gives out {list(outputs)} of its {len(calls)} calls")
+        return cls(calls, inputs, outputs)
+
     def computation(self, layers: Sequence[Layer]) -> Computation:
         """What layers compute in training that read each other so."""
         builder = Builder(self.input_shape)
@@ -67,13 +108,23 @@ class Graph:
                                          layer.arrays(*shapes), sources)
         return builder.computation(self._output(builder, place))
 
+    def layer_shapes(self, layers: Sequence[Layer]) -> list[tuple[tuple[Shape, ...], Shape]]:
+        """See `Network.layer_shapes`."""
+        of_value: dict[int, Shape] = {-k: shape for k, shape in enumerate(self.inputs, 1)}
+        found: dict[int, tuple[tuple[Shape, ...], Shape]] = {}
+        for i, call in enumerate(self.calls):
+            shapes = tuple(of_value[source] for source in call.sources)
+            of_value[i] = layers[call.layer].output_shape(*shapes)
+            found.setdefault(call.layer, (shapes, of_value[i]))
+        return [found[k] for k in range(len(layers))]
+
     def _inputs(self, builder: Builder) -> dict[int, int]:
         """Steps that give the inputs, and room for those that give the calls' results."""
         if len(self.inputs) == 1:
             return {-1: -1}
         place, first = {}, 0
         for k, shape in enumerate(self.inputs, 1):
-            place[-k] = builder.add(Part(first, shape), 0, (-1,))
+            place[-k] = builder.add(Part(first, shape), NO_LAYER, (-1,))
             first += math.prod(shape)
         return place
 
@@ -83,11 +134,11 @@ class Graph:
         if len(ends) == 1:
             return ends[0]
         flat = []
-        for output, end in zip(self.outputs, ends):
-            shape, layer = builder.shape(end), self.calls[output].layer
-            wide = len(shape) > 1
-            flat.append(builder.add(Reshape((math.prod(shape),)), layer, (end,)) if wide else end)
-        return builder.add(Concatenate(0), self.calls[self.outputs[0]].layer, tuple(flat))
+        for end in ends:
+            shape = builder.shape(end)
+            row = Reshape((math.prod(shape),))
+            flat.append(builder.add(row, NO_LAYER, (end,)) if len(shape) > 1 else end)
+        return builder.add(Concatenate(0), NO_LAYER, tuple(flat))
 
 
 def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
@@ -137,6 +188,15 @@ class Network:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
 
+    @property
+    def layer_shapes(self) -> list[tuple[tuple[Shape, ...], Shape]]:
+        """Of each layer the shapes of a row of each source, where it is called first, and of what
+        comes out."""
+        if self.graph is None:
+            shapes = self.shapes
+            return [((before,), after) for before, after in zip(shapes, shapes[1:])]
+        return self.graph.layer_shapes(self.layers)
+
     def computation(self, *, training: bool = False) -> Computation:
         """What is computed; `weights[step.layer]` are a step's arrays."""
         whole = (computation(self.layers, self.input_shape) if self.graph is None else
@@ -160,9 +220,10 @@ class Network:
             raise LayerError(f"a network computes in float32 or float64, not {self.dtype}")
         if len(self.weights) != len(self.layers):
             raise LayerError(f"{len(self.layers)} layers, but weights for {len(self.weights)}")
-        for i, (layer, shape, arrays) in enumerate(zip(self.layers, self.shapes, self.weights)):
+        for i, (layer, (shapes, _), arrays) in enumerate(zip(self.layers, self.layer_shapes,
+                                                             self.weights)):
             where = f"layer {i} ({type(layer).__name__})"
-            want = layer.weight_shapes(shape)
+            want = layer.weight_shapes(*shapes)
             if set(want) != set(arrays):
                 raise LayerError(f"{where} needs arrays {sorted(want)}, got {sorted(arrays)}")
             for name, array in arrays.items():
@@ -177,15 +238,17 @@ class Network:
 
     def config(self) -> dict:
         """Everything but the arrays, JSON-ready."""
-        return {
+        described = {
             "input_shape": list(self.input_shape),
             "dtype": self.dtype.name,
             "layers": [layer.config() for layer in self.layers],
         }
+        return described if self.graph is None else described | {"graph": self.graph.config()}
 
     @classmethod
     def from_config(cls, config: dict, weights: Weights) -> Network:
         """The network that `config` described, with these arrays, checked."""
         layers = tuple(layer_from_config(c) for c in config["layers"])
         shape = tuple(int(n) for n in config["input_shape"])
-        return cls(layers, shape, weights, np.dtype(config["dtype"])).check()
+        graph = Graph.from_config(config["graph"]) if "graph" in config else None
+        return cls(layers, shape, weights, np.dtype(config["dtype"]), graph).check()

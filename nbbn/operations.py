@@ -312,6 +312,10 @@ OPERATIONS: tuple[type[Operation], ...] = (Dense, Convolve, ConvolveTransposed, 
 AnOperation = TypeVar("AnOperation", bound=Operation)
 
 
+# The layer of steps that no layer has declared: they read no arrays.
+NO_LAYER = -1
+
+
 @dataclass(frozen=True)
 class Step(Generic[AnOperation]):
     """An operation in its place.
@@ -320,7 +324,7 @@ class Step(Generic[AnOperation]):
     ----------
     operation : Operation
     layer : int
-        Whose arrays it reads.
+        Whose arrays it reads; `NO_LAYER` for none.
     sources : tuple of int
         Indices of the steps whose results it takes; -1 is the network's input.
     shapes : tuple of Shape

@@ -111,7 +111,7 @@ def fuse(computation: Computation, *, training: bool) -> list[Node]:
     place = {-1: -1}  # node that gives a step's result
     of_input = [step for step in computation.steps if -1 in step.sources]
     if readers[-1] > 1 and not all(isinstance(step.operation, op.Part) for step in of_input):
-        nodes.append(_input_for_all(computation.input_shape, of_input[0].layer))
+        nodes.append(_input_for_all(computation.input_shape))
         place[-1] = 0
     for i, step in enumerate(computation.steps):
         source = place[step.sources[0]]
@@ -128,9 +128,9 @@ def fuse(computation: Computation, *, training: bool) -> list[Node]:
     return nodes
 
 
-def _input_for_all(shape: Shape, layer: int) -> Node:
+def _input_for_all(shape: Shape) -> Node:
     """The network's input as a tensor that any node can read."""
-    return Node(0, Step(op.Part(0, shape), layer, (-1,), (shape,), shape), (-1,))
+    return Node(0, Step(op.Part(0, shape), op.NO_LAYER, (-1,), (shape,), shape), (-1,))
 
 
 def _is_view_of_the_input(step: Step[Any], readers: Counter[int]) -> bool:
