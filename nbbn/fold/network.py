@@ -145,7 +145,7 @@ def _nodes(places: list[_Place]) -> list[Node]:
     """A node for each step of a layer, or one for a norm with the moves around it."""
     nodes = [_node(place) for place in places]
     for at, norm in enumerate(nodes):
-        if isinstance(norm, Norm):
+        if isinstance(norm, Norm) and not norm.obstacle:
             axis = _axis_of(places, at)
             if axis is not None:
                 inputs, outputs = nodes[0].inputs, nodes[-1].outputs

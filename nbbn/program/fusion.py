@@ -110,7 +110,9 @@ def fuse(computation: Computation, *, training: bool) -> list[Node]:
     nodes: list[Node] = []
     place = {-1: -1}  # node that gives a step's result
     of_input = [step for step in computation.steps if -1 in step.sources]
-    if readers[-1] > 1 and not all(isinstance(step.operation, op.Part) for step in of_input):
+    calls = Counter(step.layer for step in computation.steps if step.operation.arrays)
+    several = readers[-1] > 1 or calls[of_input[0].layer] > 1 if of_input else False
+    if several and not all(isinstance(step.operation, op.Part) for step in of_input):
         nodes.append(_input_for_all(computation.input_shape))
         place[-1] = 0
     for i, step in enumerate(computation.steps):
