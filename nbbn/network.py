@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -194,7 +195,7 @@ class Network:
         comes out."""
         if self.graph is None:
             shapes = self.shapes
-            return [((before,), after) for before, after in zip(shapes, shapes[1:])]
+            return [((before,), after) for before, after in pairwise(shapes)]
         return self.graph.layer_shapes(self.layers)
 
     def computation(self, *, training: bool = False) -> Computation:

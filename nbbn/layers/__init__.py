@@ -27,9 +27,10 @@ from nbbn.layers.regularization import Dropout, GaussianNoise
 from nbbn.layers.reshaping import Flatten, Reshape, UpSampling2D, ZeroPadding2D
 
 __all__ = [
-    "ACTIVATIONS", "ELU", "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
-    "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianNoise",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input", "Layer",
-    "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum", "Minimum", "Multiply", "ReLU", "Reshape", "Softmax", "Subtract",
-    "UpSampling2D", "ZeroPadding2D", "activation_name", "layer_from_config",
+    "ACTIVATIONS", "ELU", "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization",
+    "Concatenate", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten",
+    "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input",
+    "Layer", "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum", "Minimum",
+    "Multiply", "ReLU", "Reshape", "Softmax", "Subtract", "UpSampling2D", "ZeroPadding2D",
+    "activation_name", "layer_from_config",
 ]

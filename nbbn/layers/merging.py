@@ -37,9 +37,11 @@ class Combination(Merge):
         aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
         whole = tuple(max(axis) for axis in zip(*aligned))
         if any(n not in (1, length) for shape in aligned for n, length in zip(shape, whole)):
-            raise self.error(f"rows must have the same shape, or axes of length 1, got {_listed(shapes)}")
+            raise self.error("rows must have the same shape, or axes of length 1, got "
+                             f"{_listed(shapes)}")
         if rank > 3 and len({*shapes}) > 1:
-            raise self.error(f"rows of more than three axes must have the same shape, got {_listed(shapes)}")
+            raise self.error("rows of more than three axes must have the same shape, got "
+                             f"{_listed(shapes)}")
         return [op.Combine(self.kind)]
 
 

@@ -245,7 +245,7 @@ class ShardedUpdates(Updates):
 
     # -- gradients, shard by shard
 
-    def later(self, update: Callable[[], None]) -> None:
+    def later(self, update: Callable[[], object]) -> None:
         """At once: no step is taken before all gradients are there."""
         update()
 

@@ -54,10 +54,10 @@ class Updates:
         self.slots: dict[tuple[int, str, int], Block] = {}
         self.squares: list[tuple[Buffer, int]] = []
         self.penalties: list[tuple[Buffer, int]] = []
-        self._pending: list[Callable[[], None]] = []
+        self._pending: list[Callable[[], object]] = []
         # Gradients that wait for the norm of all of them: node, array, gradient, vectors.
         self._clipped: list[tuple[Node, str, Buffer, int]] = []
-        # Of layers that are called several times, what their calls have come to: by layer and array.
+        # Of layers that are called several times, by array: what their calls have come to.
         self._calls = Counter(node.layer for node in low.nodes if node.operation.arrays)
         self._summed: dict[tuple[int, str], tuple[Buffer, int]] = {}
         self._clips = any(
@@ -67,7 +67,7 @@ class Updates:
         self._decay = decay
         self._constants = low.constant("constants", np.array(optimizer.constants(), np.float64))
 
-    def later(self, update: Callable[[], None]) -> None:
+    def later(self, update: Callable[[], object]) -> None:
         """Keep an update until all threads have used the old values."""
         self._pending.append(update)
 
