@@ -1,7 +1,5 @@
 """Callbacks of `Sequential.fit`: Keras's, with Keras's names, arguments and defaults."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import inspect
@@ -15,6 +13,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+
+from nbbn import markup
+from nbbn.names import suggesting
+
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
+    "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN",
+]
 
 Logs = dict[str, float]
 _Method = Callable[..., None] | None
@@ -102,7 +108,7 @@ class CallbackList:
                                 f"got {callback!r}{hint}")
         self._model, self._params, self._owned = model, params, set[int]()
 
-    def __enter__(self) -> CallbackList:
+    def __enter__(self) -> "CallbackList":
         here = threading.get_ident()
         with _OWNERS_LOCK:
             for place, callback in enumerate(self.callbacks):
@@ -162,6 +168,33 @@ class History(Callback):
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        if not self.epoch:
+            return "<History of no epoch>"
+        ends = [f"{name} {curve[0]:.4g} -> {curve[-1]:.4g}" for name, curve in self.history.items()]
+        count = len(self.epoch)
+        return f"<History of {count} epoch{'s' * (count > 1)}: {', '.join(ends)}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: first, best and last figures, and a picture of those that belong together.
+
+        The figures of validation rows are drawn beside those of the training rows.
+        """
+        if not self.epoch:
+            return markup.line("History of no epoch")
+        rows = [(name, f"{curve[0]:.4g}", f"{curve[-1]:.4g}", f"{np.nanmin(curve):.4g}",
+                 f"{np.nanmax(curve):.4g}") if np.isfinite(curve).any() else (name, *["nan"] * 4)
+                for name, curve in self.history.items()]
+        heads = ("figure", "first epoch", "last epoch", "smallest", "largest")
+        groups: dict[str, dict[str, list[float]]] = {}
+        for name, curve in self.history.items():
+            groups.setdefault(name.removeprefix("val_"), {})[name] = curve
+        first = self.epoch[0] + 1
+        pictures = [markup.curves(title, first, named) for title, named in groups.items()]
+        count = len(self.epoch)
+        return markup.block(markup.heading(f"History of {count} epoch{'s' * (count > 1)}"),
+                            markup.table(heads, rows, (1, 2, 3, 4)), markup.beside(*pictures))
 
 
 class _Monitor(Callback):
@@ -551,3 +584,12 @@ class TerminateOnNaN(Callback):
                                "or scale the data")
         print(f"Batch {batch}: the loss is {loss}, training stops")
         self.model.stop_training = True
+
+
+for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateScheduler, CSVLogger,
+              TerminateOnNaN):
+    suggesting(_each)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nbbn import formats
+from nbbn import formats, markup
 from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
@@ -17,6 +17,8 @@ from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows, stored_elements
 
+# Classes that a notebook shows.
+_SHOWN_CLASSES = 10
 KINDS = (None, "classifier", "multilabel", "regressor")
 
 
@@ -206,13 +208,16 @@ class FoldedModel:
         classes = getattr(self, "classes_", None)
         native.save(path, *formats.of_answers(self.network, self.kind, classes, self.report))
 
-    def to_onnx(self, path: PathLike | None = None) -> Any:
+    def to_onnx(self, path: PathLike | None = None, *, dtype: str | None = None) -> Any:
         """Write an ONNX model (needs the extra `onnx`).
 
         Parameters
         ----------
         path : path-like, optional
             None writes no file.
+        dtype : {None, "float32", "float64"}
+            What the file computes in and its inputs are made of; None: as the network. The folded
+            weights are rounded once.
 
         Returns
         -------
@@ -223,13 +228,14 @@ class FoldedModel:
         ImportError
             Without the package onnx.
         LayerError, ValueError
-            For a network that ONNX cannot express.
+            For a network that ONNX cannot express, or another dtype.
         FileError
             Where the file cannot be written.
         """
-        return self._export(".onnx", path)
+        return self._export(".onnx", path, dtype)
 
-    def to_c(self, path: PathLike | None = None, *, name: str | None = None) -> str:
+    def to_c(self, path: PathLike | None = None, *, name: str | None = None,
+             dtype: str | None = None) -> str:
         """Write C99 source that computes the same with nothing but the C library.
 
         Parameters
@@ -239,6 +245,9 @@ class FoldedModel:
         name : str, optional
             What `NAME_predict` and the other names begin with; None: the file's name without its
             ending, or `model`.
+        dtype : {None, "float32", "float64"}
+            What the file computes in and `NAME_real` is; None: as the network. The folded
+            weights are rounded once.
 
         Returns
         -------
@@ -248,8 +257,8 @@ class FoldedModel:
         Raises
         ------
         LayerError, ValueError
-            For a network that has no C functions, a name that is no C identifier, and a class label
-            that is no C string.
+            For a network that has no C functions, a name that is no C identifier, a class label
+            that is no C string, and another dtype.
         FileError
             Where the file cannot be written.
 
@@ -263,7 +272,7 @@ class FoldedModel:
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.
         """
-        return self._export(".c", path, name=name)
+        return self._export(".c", path, dtype, name=name)
 
     def write(self, path: PathLike) -> None:
         """Write a file of the format that its name says.
@@ -289,10 +298,12 @@ class FoldedModel:
             known = ", ".join([native.SUFFIX, *formats.WRITERS])
             raise ValueError(f"{path}: the name must end in one of {known}")
 
-    def _export(self, suffix: str, path: PathLike | None, **options: Any) -> Any:
+    def _export(self, suffix: str, path: PathLike | None, dtype: str | None = None,
+                **options: Any) -> Any:
         """What the format's writer returns."""
         write, classes = formats.WRITERS[suffix].write, getattr(self, "classes_", None)
-        return write(self.network, path, kind=self.kind, classes=classes, **options)
+        network = self.network.astype(dtype)
+        return write(network, path, kind=self.kind, classes=classes, **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_predictors": {}}
@@ -302,3 +313,24 @@ class FoldedModel:
         sizes = [n for a in layers if (n := getattr(a, "units", getattr(a, "filters", None)))]
         shown = " -> ".join(["x".join(map(str, self._row)), *map(str, sizes)])
         return f"<FoldedModel {shown}, {self._dtype}, {self.kind or 'network'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: layers and their shapes, what the outputs mean, how the fold went."""
+        network, shapes = self.network, self.network.shapes
+        rows = [(str(i), layer.name or type(layer).__name__, type(layer).__name__,
+                 " x ".join(map(str, shape)), f"{sum(a.size for a in arrays.values()):,}")
+                for i, (layer, shape, arrays) in enumerate(
+                    zip(network.layers, shapes[1:], network.weights))]
+        about = [f"takes rows of {' x '.join(map(str, self._row))} numbers of {self._dtype}"]
+        if self.kind == "classifier":
+            shown = ", ".join(map(str, self.classes_[:_SHOWN_CLASSES]))
+            more = len(self.classes_) - _SHOWN_CLASSES
+            about.append(f"classes: {shown}{f' and {more} more' if more > 0 else ''}")
+        report, fold = self.report, []
+        if report.entries:
+            title = f"fold: {report.n_folded} of {report.n_total} batch norms are gone"
+            fold = [markup.details(title, report._repr_html_())]
+        return markup.block(
+            markup.heading(f"FoldedModel, {self.kind or 'network'}"), *map(markup.line, about),
+            markup.table(("", "layer", "type", "output of a row", "parameters"), rows, (0, 3, 4)),
+            *fold)

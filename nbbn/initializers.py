@@ -5,8 +5,6 @@ ones of the same seed. The names in lower case (`he_normal`, ...) are the same c
 `keras.initializers`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -16,8 +14,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from nbbn.names import Specification, made_of
+from nbbn.names import Specification, made_of, suggesting
 from nbbn.utils import keras_name
+
+__all__ = [
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Initializer",
+    "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform",
+    "TruncatedNormal", "VarianceScaling", "Zeros", "constant", "get", "glorot_normal",
+    "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones",
+    "orthogonal", "random_normal", "random_uniform", "truncated_normal", "variance_scaling",
+    "zeros",
+]
 
 Shape = tuple[int, ...]
 
@@ -41,7 +48,7 @@ class Initializer(Specification):
             raise self._error(f"stddev must be at least 0, got {stddev}")
 
     def __call__(self, shape: Shape, rng: np.random.Generator | None = None,
-                 dtype: DTypeLike = "float32") -> np.ndarray:
+                 dtype: "DTypeLike" = "float32") -> np.ndarray:
         """The initial values.
 
         Parameters
@@ -365,6 +372,8 @@ _CLASSES: tuple[type[Initializer], ...] = (
     Zeros, Ones, Constant, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling,
     GlorotUniform, GlorotNormal, HeUniform, HeNormal, LecunUniform, LecunNormal, Orthogonal,
 )  # fmt: skip
+for _each in _CLASSES:
+    suggesting(_each)
 _NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES}
 _ALIASES = {cls.__name__: cls for cls in _CLASSES} | {
     "zero": Zeros, "one": Ones, "normal": RandomNormal, "uniform": RandomUniform
@@ -391,3 +400,7 @@ def get(identifier: str | Initializer | type | dict | None) -> Initializer | Non
         For any other type.
     """
     return made_of("an initializer", identifier, Initializer, _NAMES, _ALIASES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -151,7 +151,7 @@ def check_enough(rows: int, norm: bool) -> None:
     """ValueError for too few rows to train a network with batch `norm` on."""
     if norm and rows < 2:
         raise ValueError("batch norm needs at least 2 rows to train on, got 1 sample: "
-                         "its variance would be 0")
+                         "its variance would be 0; give more rows, or leave batch norm out")
 
 
 def _reshaping(name: str, found: Shape, wanted: Shape) -> str:

@@ -74,7 +74,9 @@ def for_inference(model: Any) -> FoldedModel:
     if isinstance(model, Sequential):
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
-        names, given = ", ".join(_MODELS), type(model).__name__
+        names, kind = ", ".join(_MODELS), type(model)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}'s "
+        given = f"{module}{kind.__name__}"
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}"
                         f"{_way(model)}")
     return model.for_inference()
@@ -84,10 +86,14 @@ def _way(model: Any) -> str:
     """How another program's model comes to be folded."""
     if isinstance(model, str | Path):
         return "; open the file first, nbbn.load(path), or on the command line: nbbn fold IN OUT"
+    if type(model).__name__ in _SWAPPED and type(model).__module__.startswith("sklearn."):
+        return f"; fit nbbn.{type(model).__name__}, which takes the same arguments"
     packages = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
     return next((f"; {way}" for name, way in _WAYS.items() if name in packages), "")
 
 
+# Classes of scikit-learn's that have a namesake here.
+_SWAPPED = ("MLPClassifier", "MLPRegressor")
 # By the package that a model's class, or one that it derives from, is of.
 _WAYS = {
     "torch": "give nbbn.interop.from_torch(model.state_dict(), layers), or export it to ONNX",

@@ -5,8 +5,6 @@ loss is a function of rows, its row in `RECORDS`, its class for `compile`, and a
 record's name in `nbbn.kernels.loss`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +12,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from nbbn.names import Specification, find
+from nbbn.names import Specification, find, suggesting
+
+__all__ = [
+    "BinaryCrossentropy", "CategoricalCrossentropy", "Huber", "LogCosh", "Loss",
+    "MeanAbsoluteError", "MeanSquaredError", "SparseCategoricalCrossentropy", "get",
+]
 
 # -- row by row: targets, outputs -> (rows,) of float64
 
@@ -384,6 +387,8 @@ _CLASSES: tuple[type[Loss], ...] = (
     SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, MeanSquaredError,
     MeanAbsoluteError, Huber, LogCosh,
 )  # fmt: skip
+for _each in _CLASSES:
+    suggesting(_each)
 _NAMES = {name: cls for cls in _CLASSES for name in cls.names}
 _ALIASES = {alias: cls for cls in _CLASSES for alias in (cls.__name__, *cls.aliases)}
 
@@ -422,3 +427,7 @@ def get(identifier: str | Loss | dict) -> Loss:
 
 def _class(name: object) -> type[Loss]:
     return find("loss", name, _NAMES, _ALIASES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,5 @@
 """Metrics: Keras's classes and names for `compile`, on NumPy arrays in float64."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import ClassVar
@@ -10,8 +8,15 @@ import numpy as np
 
 from nbbn import losses
 from nbbn.losses import Loss
-from nbbn.names import Specification, find
+from nbbn.names import Specification, find, suggesting
 from nbbn.utils import keras_name
+
+__all__ = [
+    "AUC", "BinaryAccuracy", "BinaryCrossentropy", "CategoricalAccuracy", "CategoricalCrossentropy",
+    "MeanAbsoluteError", "MeanSquaredError", "Metric", "Precision", "Recall",
+    "RootMeanSquaredError", "SparseCategoricalAccuracy", "SparseCategoricalCrossentropy",
+    "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy", "get",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +244,8 @@ _CLASSES: tuple[type[Metric], ...] = (
     SparseCategoricalCrossentropy, CategoricalCrossentropy, BinaryCrossentropy, Precision, Recall,
     AUC,
 )  # fmt: skip
+for _each in _CLASSES:
+    suggesting(_each)
 _NAMES = {keras_name(cls.__name__): cls for cls in _CLASSES} | {
     "mse": MeanSquaredError, "mae": MeanAbsoluteError
 }  # fmt: skip
@@ -306,3 +313,7 @@ def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
 
 def _class(name: object) -> type[Metric]:
     return find("metric", name, _NAMES, _ALIASES, ("accuracy",))
+
+
+def __dir__() -> list[str]:
+    return __all__

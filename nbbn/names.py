@@ -6,13 +6,31 @@ What a name stands for is found, or an error says which known one is the nearest
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Arguments by the names that other libraries, or short memories, give them.
+_ARGUMENTS = {
+    "lr": ("learning_rate", "max_learning_rate", "initial_learning_rate"),
+    "max_lr": ("max_learning_rate",), "eps": ("epsilon",), "bias": ("use_bias",),
+    "betas": ("beta_1",), "alpha": ("momentum", "negative_slope"), "decay": ("weight_decay",),
+    "p": ("rate",), "prob": ("rate",), "std": ("stddev",), "sigma": ("stddev",),
+    "out_features": ("units",), "neurons": ("units",), "size": ("units", "pool_size"),
+    "in_features": ("input_dim",), "out_channels": ("filters",), "channels": ("filters",),
+    "kernel": ("kernel_size",), "window": ("pool_size",), "affine": ("scale",),
+    "dim": ("axis",), "num_groups": ("groups",), "nesterov_momentum": ("nesterov",),
+    "label_smooth": ("label_smoothing",), "beta": ("delta",), "path": ("filepath", "filename"),
+    "gamma": ("factor", "decay_rate"), "logits": ("from_logits",),
+    "metric": ("monitor",), "wait": ("patience",), "steps": ("decay_steps", "total_steps"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,42 @@ class Specification:
             if math.isfinite(value) and least <= float(value) <= most:
                 return float(value)
         raise self._error(f"{name} must be {rule}, got {value!r}")
+
+
+def argument_hint(given: str, known: Iterable[str]) -> str:
+    """What to say of an argument that there is not: the one that is meant, or all of them."""
+    known = list(known)
+    meant = next((name for name in _ARGUMENTS.get(given, ()) if name in known), None)
+    near = [meant] if meant else difflib.get_close_matches(given, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+
+
+def suggesting(cls: Any) -> Any:
+    """The class, whose TypeError for an unknown argument says which one may be meant."""
+    for base in cls.__mro__[:-1]:
+        made = vars(base).get("__init__")
+        if made is not None and not hasattr(made, "__wrapped__"):
+            base.__init__ = suggested(made)
+    return cls
+
+
+def suggested(made: F) -> F:
+    """A method that says so, too."""
+    _, *parameters = inspect.signature(made).parameters.values()
+    known = [of.name for of in parameters]
+    if any(of.kind is of.VAR_KEYWORD for of in parameters):
+        return made
+
+    @functools.wraps(made)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in known:
+                of = "" if made.__name__ == "__init__" else f".{made.__name__}"
+                raise TypeError(f"{type(self).__name__}{of}() got an unexpected keyword argument "
+                                f"{name!r}; {argument_hint(name, known)}")
+        return made(self, *args, **kwargs)
+
+    return cast(F, call)
 
 
 def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],
@@ -61,7 +115,9 @@ def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, 
             return known[name]
     shown = (*further, *names)
     given = str(name).lower().replace(" ", "_").replace("-", "_")
-    near = difflib.get_close_matches(given, shown, 1)
+    words = set(given.split("_"))
+    within = [known for known in shown if words <= set(known.split("_"))]
+    near = within if len(within) == 1 else difflib.get_close_matches(given, shown, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(shown)}"
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 

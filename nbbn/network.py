@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -236,6 +236,30 @@ class Network:
                 if name == "var" and (array < 0).any():
                     raise LayerError(f"{where}: a variance is negative")
         return self
+
+    def astype(self, dtype: str | type | np.dtype | None) -> Network:
+        """The network with its arrays rounded to float32 or float64; itself for None.
+
+        Raises
+        ------
+        ValueError
+            For any other dtype.
+        LayerError
+            Where a number of an array is too large for it.
+        """
+        if dtype is None:
+            return self
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            wanted = np.dtype(object)
+        if wanted not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be None, 'float32' or 'float64', got {dtype!r}")
+        if wanted == self.dtype:
+            return self
+        with np.errstate(over="ignore"):
+            rounded = [{n: a.astype(wanted) for n, a in arrays.items()} for arrays in self.weights]
+        return replace(self, weights=rounded, dtype=wanted).check()
 
     def config(self) -> dict:
         """Everything but the arrays, JSON-ready."""

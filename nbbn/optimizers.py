@@ -1,7 +1,5 @@
 """Optimisers as plain specifications, with Keras's names, arguments and defaults."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,7 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbbn import schedules
+from nbbn.names import suggesting
 from nbbn.schedules import Schedule
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
 # Arguments of Keras's that no kernel computes, and the value at which they do nothing.
 _ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None}
@@ -346,6 +347,8 @@ class AdamW(Adam):
 
 
 _CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)
+for _each in _CLASSES:
+    suggesting(_each)
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in _CLASSES}
 
 
@@ -393,3 +396,7 @@ def _arguments(config: dict) -> dict:
     if isinstance(rate, dict):
         return {**config, "learning_rate": schedules.from_config(rate)}
     return config
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,13 @@
-"""What a fit shows of its progress: nothing, lines in a log, a bar on a terminal."""
+"""What a fit shows of its progress: nothing, lines in a log, a bar on a terminal or a notebook."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from nbbn import markup
 
 # Seconds between two movements of a bar.
 REFRESH_SECONDS = 0.1
@@ -96,6 +99,34 @@ class Bar(Silence):
         self._shown.stop()
 
 
+class NotebookBar:
+    """A bar that is drawn anew in its place below a notebook's cell, with text beside it.
+
+    `display` is IPython's. Nothing but HTML is needed: no widgets, no thread.
+    """
+
+    def __init__(self, display: Callable[..., Any], total: float, text: str):
+        self._total, self._completed, self._text, self._drawn = total, 0.0, text, 0.0
+        self._handle = display(self._shown(), raw=True, display_id=True)
+
+    def _shown(self) -> dict[str, str]:
+        done = f"{self._completed:g}/{self._total:g}"
+        return {"text/plain": f"{done} {self._text}",
+                "text/html": markup.progress(self._completed, self._total, self._text)}
+
+    def move(self, completed: float, text: str) -> None:
+        """So much is done; drawn at most ten times a second, and at the end."""
+        self._completed, self._text = completed, text
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH_SECONDS or completed >= self._total:
+            self.draw(now)
+
+    def draw(self, now: float = 0.0) -> None:
+        """Draw what is so."""
+        self._drawn = now
+        self._handle.update(self._shown(), raw=True)
+
+
 # -- in scikit-learn's words
 
 
@@ -116,12 +147,34 @@ class FitBar(Bar):
         super().__init__(console, epochs, columns, title="epoch", watch=watch)
 
     def end(self, logs: dict[str, Any]) -> None:
-        shown = [f"loss {logs['loss']:.4g}"]
-        if "val_score" in logs:
-            shown.append(f"validation {logs['val_score']:.4f}")
-        shown.append(f"{self._rows / max(logs['seconds'], 1e-9):,.0f} rows/s")
         self._done, self._from = logs["epoch"], self._step()
-        self.move(self._done, ", ".join(shown))
+        self.move(self._done, _fit_figures(logs, self._rows))
+
+
+def _fit_figures(logs: dict[str, Any], rows: int) -> str:
+    shown = [f"loss {logs['loss']:.4g}"]
+    if "val_score" in logs:
+        shown.append(f"validation {logs['val_score']:.4f}")
+    shown.append(f"{rows / max(logs['seconds'], 1e-9):,.0f} rows/s")
+    return ", ".join(shown)
+
+
+class NotebookFitBar(Silence):
+    """The same below a notebook's cell."""
+
+    def __init__(self, display: Callable[..., Any], epochs: int, rows: int):
+        self._epochs, self._rows = epochs, rows
+        self._bar = NotebookBar(display, epochs, f"epoch 0/{epochs}")
+
+    def end(self, logs: dict[str, Any]) -> None:
+        epoch = logs["epoch"]
+        self._bar.move(epoch, f"epoch {epoch}/{self._epochs}  {_fit_figures(logs, self._rows)}")
+
+    def say(self, message: str) -> None:
+        print(message)
+
+    def close(self) -> None:
+        self._bar.draw()
 
 
 def iteration_lines(epoch: int, seconds: float, logs: dict[str, Any]) -> str:
@@ -135,6 +188,8 @@ def fit_reporter(verbose: bool | int, epochs: int, rows: int, steps: int = 1,
     """What shows a fit of so many epochs with scikit-learn's `verbose`."""
     if not verbose:
         return Silence()
+    if (display := _notebook()) is not None:
+        return NotebookFitBar(display, epochs, rows)
     from rich.errors import LiveError
 
     if (screen := _screen()) is not None:
@@ -179,10 +234,43 @@ class EpochBars(Silence):
         self._bar = None
 
 
+class NotebookEpochs(Silence):
+    """The same below a notebook's cell: the bar of an epoch becomes its line."""
+
+    moves = True
+
+    def __init__(self, display: Callable[..., Any], epochs: int, steps: int):
+        self._display, self._epochs, self._steps = display, epochs, steps
+        self._bar: NotebookBar | None = None
+
+    def begin(self, epoch: int) -> None:
+        self._title, self._began = f"Epoch {epoch + 1}/{self._epochs}", time.perf_counter()
+        self._bar = NotebookBar(self._display, self._steps, self._title)
+
+    def advance(self, steps: int, logs: dict[str, float]) -> None:
+        if self._bar is not None:
+            seconds = time.perf_counter() - self._began
+            self._bar.move(steps, f"{self._title} - {_per_step(seconds, steps)} - {_figures(logs)}")
+
+    def end(self, logs: dict[str, Any]) -> None:
+        if self._bar is not None:
+            seconds = time.perf_counter() - self._began
+            self._bar.move(self._steps,
+                           f"{self._title} - {_line(self._steps, seconds, logs)}")
+        self._bar = None
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.draw()
+        self._bar = None
+
+
 def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
-    """What shows a fit: 0 nothing, 1 and "auto" bars on a terminal, else lines, 2 lines."""
+    """What shows a fit: 0 nothing, 1 and "auto" bars where there can be, else lines, 2 lines."""
     if verbose == 0:
         return Silence()
+    if verbose != 2 and (display := _notebook()) is not None:
+        return NotebookEpochs(display, epochs, steps)
     if verbose != 2 and (screen := _screen()) is not None:
         return EpochBars(epochs, steps, screen)
     return Lines(lambda epoch, seconds, logs:
@@ -220,6 +308,16 @@ def _per_step(seconds: float, steps: int) -> str:
     if each >= 1:
         return f"{each:.0f}s/step"
     return f"{each * 1e3:.0f}ms/step" if each >= 1e-3 else f"{each * 1e6:.0f}us/step"
+
+
+def _notebook() -> Callable[..., Any] | None:
+    """IPython's `display` where what is printed goes below a notebook's cell; else None."""
+    if not type(sys.stdout).__module__.startswith("ipykernel") or "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+    from IPython.display import display
+
+    return display if getattr(get_ipython(), "kernel", None) is not None else None
 
 
 def _screen() -> Any:

@@ -3,13 +3,13 @@
 The names in lower case (`l1`, `l2`, `l1_l2`) are the same classes, as in `keras.regularizers`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from nbbn.names import Specification, made_of
+from nbbn.names import Specification, made_of, suggesting
+
+__all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class L1L2(Regularizer):
 
 l1, l2, l1_l2 = L1, L2, L1L2
 
+for _each in (L1, L2, L1L2):
+    suggesting(_each)
+
 _NAMES: dict[str, type[Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}
 _ALIASES = {"L1": L1, "L2": L2, "L1L2": L1L2, "l1l2": L1L2}
 
@@ -101,3 +104,7 @@ def get(identifier: str | Regularizer | type | dict | None) -> Regularizer | Non
         For any other type.
     """
     return made_of("a regularizer", identifier, Regularizer, _NAMES, _ALIASES)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -49,15 +49,33 @@ def _positive(n: object) -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads every later call may use.
 
-    More than Numba's own limit (`NUMBA_NUM_THREADS`) are not started.
-
     Parameters
     ----------
     n : int
-        At least 1. Results do not depend on it.
+        At least 1. Results do not depend on it. More than Numba's own limit are not started: that
+        is NUMBA_NUM_THREADS, by default one for each core.
+
+    Warns
+    -----
+    UserWarning
+        For more than that.
     """
     global _default
     _default = _positive(n)
+    if n > (most := _most()):
+        warnings.warn(f"set_num_threads({n}): calls use {most}, as many as there are cores, or as "
+                      "the environment variable NUMBA_NUM_THREADS said when Python started",
+                      stacklevel=2)
+
+
+def _most() -> int:
+    """`_limit`, without importing numba for it."""
+    if "numba" in sys.modules and compiler.available():
+        return _limit()
+    told = os.environ.get("NUMBA_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        return int(told)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
@@ -154,13 +172,25 @@ def usable_threads(threads: int) -> int:
     return 1
 
 
+class Config(str):
+    """Lines of text that a notebook, where they are printed already, does not show once more."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<the lines above>"
+
+    def _ipython_display_(self) -> None:
+        """Nothing."""
+
+
 def show_config() -> str:
     """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
     import sklearn
     versions = f"nbbn {__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = "\n".join([versions, *_compiler_config()])
     print(text)
-    return text
+    return Config(text)
 
 
 def _compiler_config() -> list[str]:

@@ -4,14 +4,17 @@ A schedule is called with step numbers, counted from 0: an array, or one number.
 float64.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nbbn.names import Specification
+from nbbn.names import Specification, suggesting
+
+__all__ = [
+    "CosineDecay", "ExponentialDecay", "InverseTimeDecay", "OneCycle", "PiecewiseConstantDecay",
+    "PolynomialDecay", "Schedule", "from_config",
+]
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,13 @@ class Schedule(Specification):
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            if f.type == "float":
+            if f.type is float:
                 object.__setattr__(self, f.name, self._number(f.name))
             value = getattr(self, f.name)
             if f.name in ("decay_steps", "total_steps") and value <= 0:
                 raise self._error(f"{f.name} must be above 0, got {value}")
 
-    def __call__(self, step: ArrayLike) -> np.ndarray | float:
+    def __call__(self, step: "ArrayLike") -> np.ndarray | float:
         """Learning rates of the steps.
 
         Parameters
@@ -246,6 +249,8 @@ _CLASSES: tuple[type[Schedule], ...] = (
     ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
     OneCycle,
 )  # fmt: skip
+for _each in _CLASSES:
+    suggesting(_each)
 _SCHEDULES = {cls.__name__: cls for cls in _CLASSES}
 
 
@@ -261,3 +266,7 @@ def from_config(config: dict) -> Schedule:
     if name not in _SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; known schedules: {', '.join(_SCHEDULES)}")
     return _SCHEDULES[name](**config["config"])
+
+
+def __dir__() -> list[str]:
+    return __all__

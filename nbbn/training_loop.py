@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 from nbbn.group import ALONE, Group, Order
 from nbbn.sparse_rows import SparseRows
 from nbbn.trainer import Epoch, Trainer
+
+# The last epoch's loss may be so many times the first's before a fit is said to diverge.
+_GROWS = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,19 @@ class Samples:
         if self._are_read_as_they_are:
             return len(edges) - 1
         return max(1, self.x.rows_of_a_part // int(np.diff(edges).max(initial=1)))
+
+
+def diverged(losses: Sequence[float]) -> str:
+    """What is wrong with the losses of a fit's epochs, in words; empty where nothing is."""
+    if not losses:
+        return ""
+    bad = next((i for i, loss in enumerate(losses) if not np.isfinite(loss)), None)
+    if bad is not None:
+        return f"the loss is {losses[bad]} from epoch {bad + 1} of {len(losses)} on"
+    first, last = losses[0], losses[-1]
+    if 0 < _GROWS * first < last:
+        return f"the loss grew from {first:.3g} in the first epoch to {last:.3g} in the last"
+    return ""
 
 
 class Watcher:

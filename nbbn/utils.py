@@ -9,6 +9,8 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike
 
+__all__ = ["set_random_seed", "to_categorical"]
+
 _seeds = np.random.SeedSequence()
 
 
@@ -83,3 +85,7 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
-# Modules between a user's call and ours: scikit-learn wraps `fit` where it has callbacks.
-_BETWEEN = ("nbbn.", "sklearn.callback")
+# Modules between a user's call and ours: pipelines, searches, and what wraps `fit`.
+_BETWEEN = ("nbbn.", "sklearn.", "joblib.")
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

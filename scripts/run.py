@@ -19,6 +19,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+
+# Seconds between two lines while pip works.
+WAIT = 5
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,15 +143,30 @@ def prepare(extras: "list[str]") -> None:
     pip = [PYTHON, "-m", "pip", "install", "--quiet"]
     # 21.3 is the first pip that installs such a project in place.
     for arguments in (["pip>=21.3"], ["--editable", target]):
-        if subprocess.run(
-            pip + arguments, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL
-        ).returncode:
+        if install(pip + arguments):
             raise SetupError(
                 "pip could not install nbbn: its message stands above; "
                 "what is missing is tried again next time"
             )
     with open(STAMP, "w") as file:
         json.dump({"project": project, "extras": wanted}, file)
+
+
+def install(command: "list[str]") -> int:
+    """pip's exit status; meanwhile a line every few seconds, for pip itself is silent."""
+    began, pip = time.monotonic(), subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL)
+    while True:
+        try:
+            return pip.wait(WAIT)
+        except subprocess.TimeoutExpired:
+            sizes = (os.lstat(os.path.join(folder, name)).st_size
+                     for folder, _, names in os.walk(VENV) for name in names)
+            try:
+                held = sum(sizes) // 10**6
+            except OSError:  # pip has just moved one
+                continue
+            say("at work for %d s, .venv holds %d MB" % (time.monotonic() - began, held))
 
 
 def say(text: str) -> None:

@@ -182,7 +182,7 @@ def test_fold_to_c(models, tmp_path, capsys):
     text = works(capsys, "fold", models / "digits.safetensors", out)
     assert "2 of 2 batch norms folded" in text and "bound" in text
     source = out.read_text()
-    assert "void my_model_predict(const float *x" in source and "void my_model_classify(" in source
+    assert "void my_model_predict(const my_model_real *x" in source and "void my_model_classify(" in source
     assert [p.name for p in tmp_path.iterdir()] == ["my-model.c"]
 
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -439,7 +440,8 @@ def test_declarations_alone_and_two_models_in_one_program(tmp_path):
         #include "two.c"
         int main(void)
         {
-            float x[ONE_INPUTS] = {0}, one[ONE_OUTPUTS], two[TWO_OUTPUTS];
+            one_real x[ONE_INPUTS] = {0}, one[ONE_OUTPUTS];
+            two_real two[TWO_OUTPUTS];
             one_predict(x, one, 1);
             two_predict(x, two, 1);
             return ONE_INPUTS == 4 && TWO_OUTPUTS == 3 ? 0 : 1;
@@ -458,7 +460,7 @@ def test_declarations_in_cpp(tmp_path):
     to_c(drawn((4,), [Dense(2)]), tmp_path / "one.c")
     head = '#define ONE_DECLARATIONS_ONLY\n#include "one.c"\n'
     (tmp_path / "main.cpp").write_text(
-        head + "int main() { float x[4] = {}, y[2]; one_predict(x, y, 1); return 0; }\n"
+        head + "int main() { one_real x[4] = {}, y[2]; one_predict(x, y, 1); return 0; }\n"
     )
     subprocess.run([*COMPILER, *FLAGS, "-c", "one.c"], cwd=tmp_path, check=True)
     subprocess.run(
@@ -522,7 +524,7 @@ def test_the_file_and_its_name(tmp_path):
         text = model.to_c(tmp_path / file)
         assert (
             tmp_path / file
-        ).read_text() == text and f"void {name}_predict(const float *x" in text
+        ).read_text() == text and f"void {name}_predict(const {name}_real *x" in text
     assert model.to_c() == model.to_c()  # the same text each time
     with pytest.raises(ValueError, match="must be a C identifier"):
         model.to_c(name="a b")
@@ -548,3 +550,38 @@ def test_refuses_labels_that_are_no_strings():
 def test_refuses_a_network_that_does_not_fit():
     with pytest.raises(LayerError, match="needs arrays"):
         to_c(Network((Dense(2),), (3,), [{}], np.dtype("f4")))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [None, "float32", "float64"])
+def test_the_snippet_of_the_docs_is_right_for_every_number_type(tmp_path, dtype):
+    """Written for float it once read past the arrays of a float64 model."""
+    root = Path(__file__).resolve().parents[1]
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "docs").rglob("*.rst")]
+    blocks = [block for page in pages
+              for block in re.findall(r"#define DIGITS_DECLARATIONS_ONLY.*?(?=\n```)",
+                                      page.read_text(encoding="utf-8"), re.S)]
+    found = [block for block in blocks if "digits_real x" in block]
+    head, calls = found[0].split("digits_real x", 1)
+    network = drawn((4,), [Dense(3, "softmax")], dtype=np.float64)
+    model = FoldedModel(network, kind="classifier", classes=[5, 6, 7])
+    text = model.to_c(tmp_path / "digits.c", dtype=dtype)
+    kind = "float" if dtype == "float32" else "double"
+    assert f"typedef {kind} digits_real;" in text and f"4 numbers of type digits_real ({kind})" in text
+    (tmp_path / "main.c").write_text(
+        f"{head}\n#include <stdio.h>\nint main(void)\n{{\n"
+        + "digits_real x" + calls.replace("digits_predict", """for (int i = 0; i < 4; i++)
+            x[i] = (digits_real)(i + 1) / 4;
+        digits_predict""", 1)
+        + '\nfor (int i = 0; i < 3; i++) printf("%.17g\\n", (double)proba[i]);'
+        + '\nprintf("%d\\n", (int)digits_labels[class]);\nreturn 0;\n}\n'
+    )
+    command = [*COMPILER, *FLAGS, "main.c", "digits.c", "-o", "main", "-lm"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    out = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True)
+    *got, label = out.stdout.split()
+    x = np.arange(1, 5)[None] / 4
+    ref = model.predict_proba(x)[0]
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(np.array(got, float), ref, rtol=tolerance)
+    assert int(label) == model.predict(x)[0]

@@ -79,6 +79,42 @@ def test_digits_end_to_end(tmp_path, capsys, quick):
     assert f"on {len(images.x_test) + 64} rows" in text
     assert [entry["rows"] for entry in results["predict_proba_seconds"]] == [1, 32, 360]
     assert text.splitlines()[-1].startswith("next: nbbn verify ")
+    # A path a line, whole, whatever the width.
+    lines = text.splitlines()
+    at = lines.index("written:")
+    assert sorted(lines[at + 1 : at + 5]) == [str(out / name) for name in FILES]
+    assert "seconds of the fit" in text and "+--" not in text
+    for entry in results["predict_proba_seconds"]:
+        low, high = entry["quartiles"]
+        assert 0 < low <= entry["ratio"] <= high
+        assert f"{entry['ratio']:.2f} ({low:.2f} to {high:.2f})" in text
+
+
+def test_timings_that_noise_explains_are_said_to_be_noisy():
+    from rich.console import Console
+
+    from nbbn.commands.demo import tables
+
+    def shown(*quartiles):
+        times = [{"rows": n, "estimator": 3e-5, "unfolded": 2e-6, "folded": 1e-6, "ratio": 1.5,
+                  "quartiles": pair} for n, pair in zip((1, 32), quartiles)]
+        console = Console(width=200)
+        with console.capture() as captured:
+            console.print(tables.inference(times))
+        return " ".join(captured.get().split())
+
+    clear = shown([1.2, 1.8], [1.1, 2.0])
+    assert "1.50 (1.20 to 1.80)" in clear and "noise" not in clear
+    assert "of 32 rows this machine's noise now is larger" in shown([1.2, 1.8], [0.9, 2.0])
+    assert "of 1 and 32 rows this machine's noise" in shown([0.8, 1.8], [0.9, 2.0])
+    assert "of 1 row this machine's noise" in shown([0.8, 1.8], [1.9, 2.0])
+
+
+def test_rounds_are_taken_in_turn():
+    order = []
+    times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 3, "b": 3}
+    assert all(second > 0 for seconds in times.values() for second in seconds)
 
 
 def test_both_networks_differ_by_batch_norm_alone(tmp_path, capsys, quick):

@@ -43,6 +43,7 @@ def make(kind="MLPClassifier", **params):
         for norm in (True, False)
     ]
 )
+@pytest.mark.filterwarnings("ignore:y holds one class")  # one of the checks fits on one
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
-    ("version", "terminal", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
+    ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
      "sparse_rows"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),

@@ -776,3 +776,58 @@ def test_epsilon_is_kept_in_float64_by_every_norm(shape, layer):
     np.testing.assert_allclose(
         run(to_onnx(network), x)["output"], ref, rtol=0, atol=1e-13 * np.abs(ref).max()
     )
+
+
+# -- in another number type
+
+
+def float64_model():
+    layers = [Dense(6, "tanh"), BatchNormalization(), Dense(3, "softmax")]
+    return FoldedModel(drawn((5,), layers, np.float64), kind="classifier", classes=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize(("dtype", "shown"), [
+    (None, "tensor(double)"), ("float64", "tensor(double)"), ("float32", "tensor(float)"),
+    (np.float32, "tensor(float)"),
+])
+def test_the_input_is_of_the_dtype_that_is_asked_for(dtype, shown, fold):
+    source = float64_model()
+    model = nbbn.interop.to_onnx(source, fold=fold, dtype=dtype)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (given,) = session.get_inputs()
+    assert given.type == shown and session.get_outputs()[1].type == shown
+    x = np.random.default_rng(0).standard_normal((20, 5))
+    kind = np.float32 if shown == "tensor(float)" else np.float64
+    label, probabilities = session.run(None, {"x": x.astype(kind)})
+    np.testing.assert_allclose(probabilities, source.predict_proba(x), atol=TOLERANCES[kind])
+    np.testing.assert_array_equal(label, source.predict(x))
+    assert source.network.dtype == np.float64
+
+
+def test_a_float32_model_is_written_in_float64():
+    network = drawn((5,), [Dense(4, "relu")], np.float32)
+    model = FoldedModel(network).to_onnx(dtype="float64")
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    x = np.random.default_rng(0).standard_normal((20, 5))
+    weights = {name: array.astype(np.float64) for name, array in network.weights[0].items()}
+    (got,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(got, np.maximum(x @ weights["kernel"] + weights["bias"], 0),
+                               rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("write", [
+    lambda model, dtype: nbbn.interop.to_onnx(model, dtype=dtype),
+    lambda model, dtype: model.to_onnx(dtype=dtype), lambda model, dtype: model.to_c(dtype=dtype),
+])
+@pytest.mark.parametrize("dtype", ["float16", "nonsense", int, 32])
+def test_another_dtype_is_refused(write, dtype):
+    with pytest.raises(ValueError, match="dtype must be None, 'float32' or 'float64', got "):
+        write(float64_model(), dtype)
+
+
+def test_numbers_that_float32_does_not_hold_are_refused():
+    network = drawn((5,), [Dense(4)], np.float64)
+    network.weights[0]["kernel"][2, 1] = 1e300
+    with pytest.raises(LayerError, match=r"layer 0 \(Dense\): kernel holds NaN or infinity"):
+        FoldedModel(network).to_onnx(dtype="float32")

@@ -159,20 +159,24 @@ def installs(clone, monkeypatch):
     _, module = clone
     calls = []
 
-    def call(command, **kwargs):
+    def install(command):
         calls.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    class Recorded:
-        run = staticmethod(
-            lambda command, **kw: (
-                call(command) if "stdout" not in kw else subprocess.run(command, **kw)
-            )
-        )
-        DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
-
-    monkeypatch.setattr(module, "subprocess", Recorded)
+    monkeypatch.setattr(module, "install", install)
     return calls
+
+
+def test_run_py_says_while_pip_works_that_it_does(clone, monkeypatch, capfd):
+    folder, module = clone
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "held").write_bytes(bytes(3_000_000))
+    monkeypatch.setattr(module, "WAIT", 0.2)
+    code = "import sys, time; time.sleep(0.7); sys.exit(3)"
+    assert module.install([sys.executable, "-c", code]) == 3
+    lines = capfd.readouterr().err.splitlines()
+    assert lines and set(lines) <= {f"run.py: at work for {s} s, .venv holds 3 MB" for s in (0, 1)}
+    assert module.install([sys.executable, "-c", ""]) == 0
 
 
 def test_run_py_refuses_an_old_python(clone, capsys, monkeypatch):

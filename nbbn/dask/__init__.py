@@ -4,3 +4,7 @@ from nbbn.dask.answers import predict, predict_proba, transform
 from nbbn.dask.fit import fit
 
 __all__ = ["fit", "predict", "predict_proba", "transform"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,3 +3,7 @@
 from nbbn.datasets import mnist
 
 __all__ = ["mnist"]
+
+
+def __dir__() -> list[str]:
+    return __all__

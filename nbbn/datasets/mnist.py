@@ -10,6 +10,8 @@ import numpy as np
 
 from nbbn.formats.files import FileError, read_npz
 
+__all__ = ["load_data"]
+
 FILE = "mnist.npz"
 _TRAIN_ROWS = 60_000
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -81,9 +83,14 @@ def _fetch(cached: Path) -> tuple[Split, Split]:
     except Exception as err:  # a network fails in many ways
         raise FileError(f"MNIST is neither at {cached} nor could it be fetched from OpenML "
                         f"({err}); copy an {FILE} in Keras's layout to this machine, and give its "
-                        "path to load_data(path) or in the environment variable NBBN_DATA") from err
+                        "path to load_data(path) or in the environment variable NBBN_DATA"
+                        ) from None
     x, y = data.data.astype(np.uint8).reshape(-1, 28, 28), data.target.astype(np.uint8)
     if len(x) <= _TRAIN_ROWS:
         raise FileError(f"OpenML gave {len(x)} images, not MNIST's 70,000; try again later, "
                         "or give load_data(path) a file")
     return (x[:_TRAIN_ROWS], y[:_TRAIN_ROWS]), (x[_TRAIN_ROWS:], y[_TRAIN_ROWS:])
+
+
+def __dir__() -> list[str]:
+    return __all__

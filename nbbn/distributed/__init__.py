@@ -3,3 +3,7 @@
 from nbbn.distributed.fit import fit, recalibrate
 
 __all__ = ["fit", "recalibrate"]
+
+
+def __dir__() -> list[str]:
+    return __all__

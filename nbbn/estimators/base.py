@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import StrOptions
 
-from nbbn.estimators import checks, of_group
+from nbbn.estimators import checks, of_group, suggestions
 from nbbn.estimators.partitions import answers_and_targets, hold_targets, of_each
 from nbbn.estimators.task import Task
 from nbbn.folded_model import FoldedModel
@@ -47,6 +47,31 @@ class NetworkEstimator(BaseEstimator):
     _parameter_constraints: dict[str, list[Any]]
     _task: Task
 
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters by name.
+
+        Parameters
+        ----------
+        **params
+            Values by parameter.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter, with the one that may be meant.
+        """
+        known = self.get_params(deep=False)
+        for name in params:
+            if "__" not in name and name not in known:
+                kind, hint = type(self).__name__, suggestions.of_name(name, known)
+                raise ValueError(f"Invalid parameter {name!r} for estimator {kind}{hint}"
+                                 f"{'' if hint else '.'} Valid parameters are: {sorted(known)!r}.")
+        return super().set_params(**params)
+
     def _outputs(self, X: Any) -> np.ndarray:
         """The network's outputs `(n, units)` for rows as `predict` takes them."""
         raise NotImplementedError
@@ -78,6 +103,10 @@ class NetworkEstimator(BaseEstimator):
     def for_inference(self) -> FoldedModel:
         """The fitted network, batch norms as they are, with the labels that it answers by."""
         network = self.network()
+        if only := self._task.one_class:
+            raise ValueError(f"the model was fitted on one class, {only[0]!r}, which it answers "
+                             "whatever the rows: there is nothing to fold or to write; fit it on "
+                             "rows of two classes at least")
         return FoldedModel(network, kind=self._task.kind, classes=self._task.classes)
 
     def fold(self, *, strict: bool = False, check: Any = None) -> FoldedModel:

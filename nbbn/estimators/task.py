@@ -49,9 +49,16 @@ class Task:
             expected = f"an indicator matrix of {self.outputs} columns"
         raise ValueError(f"y must be {expected}, as at the first fit; got shape {y.shape}")
 
+    @property
+    def one_class(self) -> list[Any]:
+        """Of a classifier that knows one class alone that class, else nothing."""
+        if self.kind != "classifier" or self.classes is None or len(self.classes) > 1:
+            return []
+        return self.classes.tolist()
+
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Encoded answers to a network's outputs."""
-        if self.kind == "classifier" and self.classes is not None and len(self.classes) == 1:
+        if self.one_class:
             return np.zeros(len(outputs), np.int64)
         return chosen(outputs, self.kind)
 

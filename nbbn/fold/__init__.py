@@ -9,3 +9,7 @@ __all__ = [
     "Check", "FoldCheckFailed", "FoldEntry", "FoldRefused", "FoldReport", "SuspiciousChannel",
     "check_fold", "fold_checked", "fold_conv", "fold_dense", "fold_network",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

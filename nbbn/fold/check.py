@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nbbn import markup
 from nbbn.fold.network import fold_network, norm_at_entrance
 from nbbn.fold.report import FoldReport
 from nbbn.network import Network, Weights
@@ -66,6 +67,14 @@ class Check(NamedTuple):
     max_rel: float
     bound: float
     rows: int
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the figures, and whether rounding explains the difference."""
+        holds = "rounding explains the difference" if self.max_abs <= self.bound else (
+            "the networks differ by more than rounding explains")
+        row = (f"{self.max_abs:.3g}", f"{self.max_rel:.3g}", f"{self.bound:.3g}", f"{self.rows:,}")
+        heads = ("largest difference", "relative", "bound", "rows")
+        return markup.block(markup.heading(holds), markup.table(heads, [row], (0, 1, 2, 3)))
 
 
 def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run) -> Check:

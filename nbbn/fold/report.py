@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbbn import markup
 from nbbn.terminal import plain_table
 
 _SHOWN_CHANNELS = 5
@@ -130,15 +131,10 @@ class FoldReport:
         except (TypeError, KeyError) as err:
             raise ValueError(f"not a fold report: {err}") from err
 
-    def __str__(self) -> str:
-        lines = [f"{self.n_folded} of {self.n_total} batch norms folded"]
-        if self.entries:
-            lines.append(_table(self.entries))
-            lines += [
-                textwrap.fill(f"{entry.name} stays: {entry.reason}", _WIDTH, subsequent_indent="  ",
-                              break_long_words=False, break_on_hyphens=False)
-                for entry in self.entries if not entry.folded
-            ]
+    def remarks(self) -> list[str]:
+        """What there is to say besides the table: what stays and why, and the figures."""
+        lines = [f"{entry.name} stays: {entry.reason}"
+                 for entry in self.entries if not entry.folded]
         if self.max_abs_error is not None:
             lines.append(f"largest difference {self.max_abs_error:.3g} (relative "
                          f"{self.max_rel_error:.3g}) on {self.rows_checked} rows, "
@@ -152,14 +148,38 @@ class FoldReport:
                 lines.append(f"  {c.name}, channel {c.channel}: var {c.var:.3g}, gain {c.gain:.4g}")
             if len(channels) > len(shown):
                 lines.append(f"  and {len(channels) - len(shown)} more with smaller gains")
-        return "\n".join(lines)
+        return lines
+
+    def _head(self) -> str:
+        return f"{self.n_folded} of {self.n_total} batch norms folded"
+
+    def __str__(self) -> str:
+        table = [_table(self.entries)] if self.entries else []
+        stay, remarks = self.n_total - self.n_folded, self.remarks()
+        wrapped = [textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False,
+                                 break_on_hyphens=False) for text in remarks[:stay]]
+        return "\n".join([self._head(), *table, *wrapped, *remarks[stay:]])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the same as `str`."""
+        table = [markup.table(COLUMNS, rows_of(self.entries))] if self.entries else []
+        return markup.block(markup.heading(self._head()), *table,
+                            *map(markup.line, self.remarks()))
+
+
+# Of the table of batch norms.
+COLUMNS = "batch norm", "folded", "direction", "into"
+
+
+def rows_of(entries: tuple[FoldEntry, ...]) -> list[tuple[str, ...]]:
+    """A row of text for each batch norm."""
+    return [(entry.name, "yes" if entry.folded else "no", entry.direction or "-",
+             entry.into or "-") for entry in entries]
 
 
 def _table(entries: tuple[FoldEntry, ...]) -> str:
     """One line per batch norm, plain ASCII."""
-    columns = "batch norm", "folded", "direction", "into"
-    rows = [(entry.name, "yes" if entry.folded else "no", entry.direction or "-", entry.into or "-")
-            for entry in entries]
+    columns, rows = COLUMNS, rows_of(entries)
     if find_spec("rich") is None:
         return plain_table(columns, rows)
     from rich import box

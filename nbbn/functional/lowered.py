@@ -6,7 +6,6 @@ Each call brings its own weights.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import math
 from typing import Any, TypeVar
@@ -27,7 +26,7 @@ _KEPT = 256
 def layer_of(kind: type[ALayer], **arguments: object) -> ALayer:
     """A layer with these arguments, made once; LayerError for one that breaks its rule."""
     cls: Any = kind
-    rules = _rules(cls)
+    rules = cls._rules
     # What the rules leave is hashable, and of one type each: 1.0 never stands for 1.
     applied = {name: rules[name].apply(name, value, None) for name, value in arguments.items()}
     return _layer(cls, **applied)
@@ -36,12 +35,6 @@ def layer_of(kind: type[ALayer], **arguments: object) -> ALayer:
 @functools.lru_cache(maxsize=_KEPT)
 def _layer(kind: Any, **arguments: Any) -> Any:
     return kind(**arguments)
-
-
-@functools.cache
-def _rules(kind: Any) -> dict[str, Any]:
-    return {f.name: f.type.__metadata__[0] for f in dataclasses.fields(kind)
-            if hasattr(f.type, "__metadata__")}
 
 
 def output_shape(layer: Layer, x: np.ndarray) -> tuple[int, ...]:

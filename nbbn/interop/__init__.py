@@ -11,4 +11,4 @@ __all__ = ["from_keras", "from_onnx", "from_torch", "open_model", "register_skl2
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -218,7 +218,8 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     return model_of(read(path_or_proto), "the ONNX model")
 
 
-def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
+def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
+            dtype: str | None = None) -> Any:
     """Write a model as an ONNX file (needs the extra `onnx`).
 
     Parameters
@@ -230,6 +231,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     fold : bool
         Fold the batch norms into their neighbours first, which is checked on random rows; else they
         are nodes of their own.
+    dtype : {None, "float32", "float64"}
+        What the file computes in and its input is made of; None: as the model. The weights, folded
+        as the model computes, are rounded once.
 
     Returns
     -------
@@ -243,7 +247,7 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
     TypeError
         For anything that is no model, or a `fold` that is no bool.
     LayerError, ValueError
-        For a model that is not fitted, or that ONNX cannot express.
+        For a model that is not fitted, or that ONNX cannot express, and for another dtype.
     FoldCheckFailed
         With `fold`, where the outputs differ by more than rounding explains.
     FileError
@@ -251,8 +255,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
 
     Notes
     -----
-    The input `x` has shape (n, features) or (n, height, width, channels) and the dtype that the
-    model computes in: float64 for an estimator that was fitted on float64, else float32. Outputs:
+    The input `x` has shape (n, features) or (n, height, width, channels) and the given dtype, by
+    default that which the model computes in: float64 for an estimator that was fitted on float64,
+    else float32. Outputs:
 
     =============================== ================================================================
     a classifier                    `label` (n,): int64, strings for classes that are strings, the
@@ -270,4 +275,4 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True) -> Any:
         raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
     import_onnx("to_onnx")
     whole = for_inference(model)
-    return (whole.fold() if fold else whole).to_onnx(path)
+    return (whole.fold() if fold else whole).to_onnx(path, dtype=dtype)

@@ -34,3 +34,7 @@ __all__ = [
     "Multiply", "ReLU", "Reshape", "Softmax", "Subtract", "UpSampling2D", "ZeroPadding2D",
     "activation_name", "layer_from_config",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,14 +3,14 @@
 Each is a type that says what a value must be and how a layer keeps it.
 
 `Layer.__post_init__` applies the rule of every field. The files of layers do without postponed
-annotations, so that the rules are there to be applied.
+annotations, so that `Ruled` can take the rules out of them and leave what a reader wants to see.
 """
 
 import difflib
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 
@@ -30,11 +30,14 @@ class Rule(NamedTuple):
         The rule, as it goes on after "must be"; empty where the errors of `convert` say it.
     none_is_default : bool
         Whether None stands for the argument's default.
+    given : type, optional
+        What may be given, for signatures, where the annotation is of what is kept.
     """
 
     convert: Callable[[Any], Any]
     text: str = ""
     none_is_default: bool = False
+    given: Any = None
 
     def apply(self, where: str, value: Any, default: Any) -> Any:
         """The value as a layer keeps it.
@@ -51,6 +54,33 @@ class Rule(NamedTuple):
         except (TypeError, ValueError, OverflowError) as err:
             what = f" must be {self.text}, got {value!r}" if self.text else f": {err}"
             raise LayerError(where + what) from None
+
+
+class Ruled:
+    """A class whose annotations bring rules along, `Annotated[type, Rule(...)]`.
+
+    The rules go to `_rules`, before a dataclass is made of the class; signatures, `help` and fields
+    see plain types.
+    """
+
+    _rules: ClassVar[dict[str, Rule]] = {}
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        own: dict[str, Rule] = {}
+        plain: dict[str, Any] = {}
+        for name, annotation in cls.__annotations__.items():
+            kind, *notes = get_args(annotation) if _annotated(annotation) else (annotation,)
+            rule = next((note for note in notes if isinstance(note, Rule)), None)
+            if rule is None:
+                plain[name] = annotation
+            else:
+                own[name], plain[name] = rule, kind if rule.given is None else rule.given
+        cls._rules, cls.__annotations__ = {**cls._rules, **own}, plain
+
+
+def _annotated(annotation: Any) -> bool:
+    return hasattr(annotation, "__metadata__")
 
 
 def activation_name(activation: str | None) -> str:
@@ -223,17 +253,20 @@ NoiseShape = Annotated[
 
 Pair = Annotated[
     tuple[int, int],
-    Rule(lambda v: _pair(v, 1), "a whole number of at least 1 or two of them, (height, width)"),
+    Rule(lambda v: _pair(v, 1), "a whole number of at least 1 or two of them, (height, width)",
+         given=int | tuple[int, int]),
 ]
 OptionalPair = Annotated[
     tuple[int, int] | None,
     Rule(_optional(lambda v: _pair(v, 1)),
-         "None, a whole number of at least 1 or two of them, (height, width)"),
+         "None, a whole number of at least 1 or two of them, (height, width)",
+         given=int | tuple[int, int] | None),
 ]
 OutputPadding = Annotated[
     tuple[int, int] | None,
     Rule(_optional(lambda v: _pair(v, 0)),
-         "None, a whole number of at least 0 or two of them, (height, width)"),
+         "None, a whole number of at least 0 or two of them, (height, width)",
+         given=int | tuple[int, int] | None),
 ]
 Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
 DataFormat = Annotated[
@@ -243,9 +276,14 @@ DataFormat = Annotated[
 ]
 
 # A name or None goes in, a name is kept; a name or an object goes in, an object is kept.
-ActivationName = Annotated[Any, Rule(activation_name)]
-Initializer = Annotated[Any, Rule(initializers.get, none_is_default=True)]
-Regularizer = Annotated[regularizers.Regularizer | None, Rule(regularizers.get)]
+ActivationName = Annotated[Any, Rule(activation_name, given=str | None)]
+Initializer = Annotated[
+    Any, Rule(initializers.get, none_is_default=True, given=str | initializers.Initializer)
+]
+Regularizer = Annotated[
+    regularizers.Regularizer | None,
+    Rule(regularizers.get, given=str | regularizers.Regularizer | None),
+]
 
 # Arguments of Keras's that exist here so that a program which spells out their defaults runs.
 NotSupported = Annotated[None, Rule(_absent(None))]

@@ -5,20 +5,20 @@ Its weights' shapes, its output's shape, how it is written to a file.
 
 import functools
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar
+from dataclasses import MISSING, InitVar, dataclass, field, fields
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from nbbn.errors import LayerError
-from nbbn.layers.arguments import Dtype, Flag, Name, RowShape, Rule
+from nbbn.layers.arguments import Dtype, Flag, Name, RowShape, Rule, Ruled
+from nbbn.names import suggesting
 from nbbn.operations import Array, Operation, Shape
 from nbbn.regularizers import Regularizer
 
 
 @dataclass(frozen=True, repr=False)
-class Layer:
+class Layer(Ruled):
     """A plain specification: no arrays, no arithmetic.
 
     A shape here is that of one row, without the batch axis, channels last: `(features,)` or
@@ -63,6 +63,20 @@ class Layer:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
         return f"{type(self).__name__}({shown})"
+
+    def __call__(self, *sources: Any) -> NoReturn:
+        """Refused: there is no functional API.
+
+        Raises
+        ------
+        TypeError
+            Always; it says how layers are put together.
+        """
+        kind = type(self).__name__
+        raise TypeError(f"{kind} is called on {type(sources[0]).__name__ if sources else 'nothing'}"
+                        ": layers are not called here, there is no functional API; put them into a "
+                        f"list, nbbn.Sequential([..., {kind}(...), ...]); other graphs are folded "
+                        "as ONNX files")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         """What the layer computes: operations one after the other, the first of all its sources.
@@ -112,7 +126,7 @@ class Layer:
         return tuple(name for name in names if name not in self.statistics)
 
     def initial_weights(self, input_shape: Shape, rng: np.random.Generator,
-                        dtype: DTypeLike) -> dict[str, np.ndarray]:
+                        dtype: str | type | np.dtype[Any]) -> dict[str, np.ndarray]:
         """New arrays, as the layer's initializers make them.
 
         Parameters
@@ -157,7 +171,7 @@ class Layer:
         """Names and values of the arguments not at their defaults, or in `always`."""
         for f in sorted(fields(self), key=lambda f: bool(f.kw_only)):
             value, default = getattr(self, f.name), f.default
-            if default is not MISSING and (rule := _rule(f)):
+            if default is not MISSING and (rule := self._rules.get(f.name)):
                 default = rule.apply(f.name, default, default)
             if f.name in always or default is MISSING or value != default:
                 yield f.name, value
@@ -218,14 +232,10 @@ class Layer:
         return found
 
 
-def _rule(f: Field) -> Rule | None:
-    return next((m for m in getattr(f.type, "__metadata__", ()) if isinstance(m, Rule)), None)
-
-
 @functools.cache
 def _rules(cls: Any) -> list[tuple[str, str, Rule, Any]]:
     """Of each argument with a rule: what errors call it, its name, the rule, the default."""
-    pairs = ((f, _rule(f)) for f in fields(cls))
+    pairs = ((f, cls._rules.get(f.name)) for f in fields(cls))
     return [(f"{cls.__name__}: {f.name}", f.name, rule, f.default) for f, rule in pairs if rule]
 
 
@@ -239,9 +249,11 @@ _LAYERS: dict[str, type[Layer]] = {}
 
 
 def register(cls: type[Layer]) -> type[Layer]:
-    """Make a layer class known to `layer_from_config`."""
+    """Make a layer class known to `layer_from_config`, and its signature readable."""
     _LAYERS[cls.__name__] = cls
-    return cls
+    for annotations in (cls.__annotations__, cls.__init__.__annotations__):
+        annotations |= {n: of.type for n, of in annotations.items() if isinstance(of, InitVar)}
+    return suggesting(cls)
 
 
 def layer_from_config(config: dict) -> Layer:

@@ -128,6 +128,10 @@ def _present(names: dict[str, bool], shape: Shape) -> dict[str, Shape]:
     return {name: shape for name, there in names.items() if there}
 
 
+# Modules between `__post_init__` and whoever makes a layer.
+_MAKERS = (__name__, "dataclasses", "nbbn.names")
+
+
 def _users_level() -> int:
     """The `stacklevel` at which `BatchNormalization.__post_init__` warns.
 
@@ -137,7 +141,7 @@ def _users_level() -> int:
     at its own door.
     """
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals.get("__name__") in (__name__, "dataclasses"):
+    while frame.f_back and frame.f_globals.get("__name__") in _MAKERS:
         frame, level = frame.f_back, level + 1
     return 0 if str(frame.f_globals.get("__name__")).startswith("nbbn.") else level
 

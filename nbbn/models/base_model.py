@@ -20,7 +20,7 @@ from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.summary import summary_text
+from nbbn.models.summary import summary_html, summary_text
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -44,6 +44,10 @@ class BaseModel:
         self._compiled: Compiled | None = None
         self._predictors: dict[bool, Predictor] = {}
         self._trainable = True
+        if isinstance(layers, Layer):
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
+                            f"Sequential([{kind}(...), ...])")
         for layer in layers or ():
             self.add(layer)
         if not trainable:
@@ -216,6 +220,10 @@ class BaseModel:
                 print_fn(line)
             return
         print(summary_text(*given, color=sys.stdout.isatty()), end="")
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the table of `summary`."""
+        return summary_html(self.name, self._layers)
 
     def count_params(self) -> int:
         """Numbers in all arrays.

@@ -218,7 +218,7 @@ class LayerList:
                 entry.spec.weight_shapes(shapes[-2])
             except LayerError as err:
                 raise LayerError(f"layer {entry.shown} does not fit {where} {shapes[-1]}: "
-                                 f"{err}") from None
+                                 f"{err}{_turned(self.input_shape)}") from None
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 
@@ -245,3 +245,12 @@ class LayerList:
             sizes = {name: math.prod(s) for name, s in layer.weight_shapes(shape).items()}
             total += sum(n for name, n in sizes.items() if trained in (None, name in names))
         return total
+
+
+def _turned(shape: Shape) -> str:
+    """What to say of images that seem to stand channels first; nothing of others."""
+    if len(shape) != 3 or shape[0] > 4 or shape[0] >= min(shape[1:]):
+        return ""
+    channels, height, width = shape
+    return (f"; rows of shape {shape} look like images with their channels first: here channels go "
+            f"last, {(height, width, channels)}, as x.transpose(0, 2, 3, 1) gives them")

@@ -30,13 +30,14 @@ from nbbn.models.fit_data import (
     outputs_of,
     targets_of,
 )
+from nbbn.names import suggested
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher, in_memory
+from nbbn.training_loop import Loop, Samples, Watcher, diverged, in_memory
 from nbbn.warning import warn
 
 _BATCH_SIZE = 32
@@ -99,6 +100,7 @@ class Sequential(BaseModel):
 
     # -- training
 
+    @suggested
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
                 metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
                 steps_per_execution: Any = 1, jit_compile: Any = "auto",
@@ -167,6 +169,7 @@ class Sequential(BaseModel):
     def _units(self) -> int | None:
         return int(np.prod(self._layers.shapes[-1])) if self.built else None
 
+    @suggested
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
             verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
             validation_data: Any = None, shuffle: bool = True,
@@ -190,7 +193,8 @@ class Sequential(BaseModel):
         epochs : int
             The epoch to end with, counted from `initial_epoch`.
         verbose : {"auto", 0, 1, 2}
-            1 and auto: a bar for each epoch on a terminal, a line in a log; 2: a line; 0: nothing.
+            1 and auto: a bar for each epoch on a terminal or in a notebook, a line in a log; 2: a
+            line; 0: nothing.
         callbacks : list of Callback
             Of `nbbn.callbacks`.
         validation_split : float
@@ -226,13 +230,21 @@ class Sequential(BaseModel):
         TypeError, ValueError
             For data that do not fit the model or each other, before any step is taken.
 
+        Warns
+        -----
+        UserWarning
+            Where the loss ends as NaN, or at more than ten times that of the first epoch, and no
+            callback has ended the fit.
+
         Notes
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
         penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. """
-        return self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
-                         validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-                         steps_per_epoch, validation_steps, validation_freq)
+        history = self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
+                            validation_data, shuffle, class_weight, sample_weight, initial_epoch,
+                            steps_per_epoch, validation_steps, validation_freq)
+        self._warn_of_divergence(history)
+        return history
 
     def fit_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any, x_val: Any, y_val: Any,
                      **given: Any) -> History:
@@ -241,8 +253,16 @@ class Sequential(BaseModel):
             raise TypeError("give each rank's part of validation_data as X_val and y_val")
         held = (x_val, y_val) if group.any_true(x_val is not None) else None
         with self._own_trainer_after(group):
-            return self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
-                             **given)
+            history = self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
+                                **given)
+        self._warn_of_divergence(history)
+        return history
+
+    def _warn_of_divergence(self, history: History) -> None:
+        # A callback that has ended the fit has seen the figures.
+        if not self.stop_training and (what := diverged(history.history.get("loss", []))):
+            warn(f"training diverged: {what}; lower the learning rate, scale x, or clip gradients "
+                 "(clipnorm)")
 
     def train_in_group(self, group: Group, samples: Samples, y: np.ndarray, validation: Any,
                        **given: Any) -> History:
@@ -484,6 +504,7 @@ class Sequential(BaseModel):
 
     # -- measuring
 
+    @suggested
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None,
                  verbose: Any = "auto", sample_weight: Any = None, steps: None = None,
                  callbacks: Any = None, return_dict: bool = False) -> Figures:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 
+from nbbn import markup
 from nbbn.models.layer_list import LayerList
 from nbbn.terminal import plain_table
 
 
-def summary_text(name: str, layers: LayerList, line_length: int | None = None,
-                 show_trainable: bool = False, *, color: bool = False) -> str:
-    """Layers, output shapes and numbers of parameters, as text that ends with a newline.
+def summary_html(name: str, layers: LayerList) -> str:
+    """The same for a notebook."""
+    heads, rows, counts = _cells(layers, show_trainable=False)
+    about = [] if layers.built else [markup.line("not built: the shape of a row is not known yet")]
+    return markup.block(markup.heading(f'Model: "{name}"'), *about,
+                        markup.table(heads, rows, (2,)),
+                        markup.table(("parameters", ""), list(counts.items()), (1,)))
 
-    `line_length` None: what the terminal has, at most 88 columns (100 with `show_trainable`, a
-    column that says whether a layer is trained); `color`: whether control characters may be used.
-    """
+
+def _cells(layers: LayerList, *,
+           show_trainable: bool) -> tuple[list[str], list[list[str]], dict[str, str]]:
+    """Heads and rows of the table, and the counts below it by title."""
     heads = ["Layer (type)", "Output Shape", "Param #", *(["Trainable"] if show_trainable else [])]
     rows = []
     for i, entry in enumerate(layers.entries):
@@ -30,9 +36,20 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
     counts = {}
     for title, trained in (("Total", None), ("Trainable", True), ("Non-trainable", False)):
         count = layers.count(trained) if layers.built else 0
-        counts[f" {title} params:"] = f"{count:,} ({_bytes(count * layers.dtype.itemsize)})"
+        counts[f"{title} params:"] = f"{count:,} ({_bytes(count * layers.dtype.itemsize)})"
+    return heads, rows, counts
+
+
+def summary_text(name: str, layers: LayerList, line_length: int | None = None,
+                 show_trainable: bool = False, *, color: bool = False) -> str:
+    """Layers, output shapes and numbers of parameters, as text that ends with a newline.
+
+    `line_length` None: what the terminal has, at most 88 columns (100 with `show_trainable`, a
+    column that says whether a layer is trained); `color`: whether control characters may be used.
+    """
+    heads, rows, counts = _cells(layers, show_trainable=show_trainable)
     if find_spec("rich") is None:
-        ends = "\n".join(f"{title} {count}" for title, count in counts.items())
+        ends = "\n".join(f" {title} {count}" for title, count in counts.items())
         return f'Model: "{name}"\n{plain_table(heads, rows)}\n{ends}\n'
     from rich.console import Console
     from rich.markup import escape
@@ -54,7 +71,7 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
         console.print(f'[bold]Model: "{escape(name)}"[/bold]')
         console.print(table)
         for title, shown in counts.items():
-            console.print(f"[bold]{title}[/bold] {shown}")
+            console.print(f"[bold] {title}[/bold] {shown}")
     return capture.get()
 
 

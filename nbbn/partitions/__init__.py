@@ -3,3 +3,7 @@
 from nbbn.partitions.partitions import Partitions
 
 __all__ = ["Partitions"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -60,13 +60,17 @@ def run(args: argparse.Namespace) -> None:
         model = runs[0].model
         folded = model.fold(check=images.x_test)
         out.print(f"fold, checked on the {tests:,} test images besides random rows:")
-        out.print(str(folded.report), markup=False, soft_wrap=True)
+        out.print(tables.folds(folded.report))
+        for line in folded.report.remarks():
+            out.print(line, markup=False, soft_wrap=True)
         times = timing.folded_against_unfolded(model, folded, images.x_test)
     out.print(tables.inference(times))
     title = f"{images.name}: {layers}, {args.activation}, with and without batch norm"
     results = _results(args, images, layers, runs, folded, times)
     written = _write(args.output, runs, folded, title, results)
-    out.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
+    out.print("written:")
+    for path in written:  # a line each, so that a double click takes it
+        out.print(str(path), markup=False, soft_wrap=True)
     names = [str(args.output / name) for name in ("model.safetensors", "folded.safetensors")]
     out.print(f"next: {args.program} verify {' '.join(names)}", soft_wrap=True)
 

@@ -10,6 +10,8 @@ from nbbn.formats.files import whole_file
 
 # Told apart without colour vision too (Okabe and Ito's blue and vermilion).
 _COLOURS = ("#0072B2", "#D55E00")
+# Of fewer epochs each is marked.
+_FEW_EPOCHS = 10
 
 
 def draw(path: Path, runs: list[Run], title: str) -> None:
@@ -23,7 +25,13 @@ def draw(path: Path, runs: list[Run], title: str) -> None:
     _panel(left, runs, "accuracy", "Accuracy", "share of rows classified rightly")
     _panel(right, runs, "loss", "Loss", "mean cross-entropy (log scale)")
     right.set_yscale("log")
+    # The last three quarters of the epochs fill the panel; the first ones may begin below it.
+    values = [value for run in runs for curve in (run.accuracy, run.val_accuracy)
+              for value in curve[len(curve) // 4:]]
+    margin = 0.05 * max(max(values) - min(values), 0.01)
+    left.set_ylim(min(values) - margin, min(1 + margin, max(values) + margin))
     figure.suptitle(title)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     with whole_file(path) as part:
         figure.savefig(part, dpi=120, format="png")
 
@@ -34,10 +42,9 @@ def _panel(axes: Any, runs: list[Run], curve: str, title: str, label: str) -> No
     for run, colour in zip(runs, _COLOURS):
         epochs = range(1, len(run.loss) + 1)
         trained, held = getattr(run, curve), getattr(run, f"val_{curve}")
-        axes.plot(epochs, trained, "--", color=colour, marker=".", label=f"{run.name}, training")
-        axes.plot(epochs, held, "-", color=colour, marker="o", ms=4,
-                  label=f"{run.name}, validation")
+        dots = {"marker": "o", "ms": 4} if len(run.loss) < _FEW_EPOCHS else {}
+        axes.plot(epochs, trained, "--", color=colour, label=f"{run.name}, training", **dots)
+        axes.plot(epochs, held, "-", color=colour, label=f"{run.name}, validation", **dots)
     axes.set(title=title, xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()

@@ -30,6 +30,7 @@ from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
 from nbbn.recalibration import recalibrated
 from nbbn.sparse_rows import SparseRows
+from nbbn.warning import warn
 
 
 class _OfLayer:
@@ -223,6 +224,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             streams = isinstance(given.X, Partitions) and not given.X.fit_into_window
             kind = StreamedData if streams else FitData
             data = kind.of(self, given, hidden, task, incremental=incremental)
+            if (only := data.task.one_class) and not incremental:
+                warn(f"y holds one class, {only[0]!r}: predict gives it whatever the rows")
             Fitting(self, data, incremental=incremental).run(given, functions)
 
     def _is_stochastic(self) -> bool:

@@ -15,7 +15,7 @@ from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.rates import Rates
 from nbbn.progress import Silence
 from nbbn.trainer import Epoch, Trainer
-from nbbn.training_loop import Loop, Watcher
+from nbbn.training_loop import Loop, Watcher, diverged
 from nbbn.warning import warn
 
 # What decides when to stop, in words.
@@ -83,7 +83,11 @@ class Judgement(Watcher):
         if self.stop_by != "loss" and self.best is None:
             self.best = self.trainer.snapshot()
         try:
-            if not (state.converged or loop.run(state.epochs, most, self)):
+            ended = state.converged or loop.run(state.epochs, most, self)
+            if self.best is None and (what := diverged(state.losses[-state.epochs:])):
+                warn(f"Training diverged: {what}; lower learning_rate_init, scale X, or set "
+                     "clip_norm.", ConvergenceWarning)
+            elif not ended:
                 warn(f"Stochastic Optimizer: Maximum iterations ({most}) reached and the "
                      "optimization hasn't converged yet.", ConvergenceWarning)
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -29,7 +30,8 @@ from nbbn.models.sequential import Sequential
 from nbbn.network import Network, computation
 from nbbn.optimizers import Optimizer
 from nbbn.partitions.partitions import Partitions
-from nbbn.training_loop import Samples
+from nbbn.training_loop import Samples, diverged
+from nbbn.warning import warn
 
 Shape = tuple[int, ...]
 
@@ -197,6 +199,9 @@ class BaseSequential(NetworkEstimator):
         if not all(np.isfinite(array).all() for array in self.model_.get_weights()):
             raise ValueError("training gave weights that are not finite: lower the learning rate, "
                              "or scale X")
+        if not self.early_stopping and (what := diverged(found.get("loss", []))):
+            warn(f"Training diverged: {what}; lower the learning rate, or scale X.",
+                 ConvergenceWarning)
         before = self.history_
         names = dict.fromkeys([*before, *found])
         self.history_ = {name: before.get(name, []) + found.get(name, []) for name in names}

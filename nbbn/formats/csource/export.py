@@ -23,7 +23,7 @@ _PER_LINE = 8
 _COMMENT = """\
 /* {name}: inference of a network, written by nbbn {version}. C99, no dependency but the C library.
 
-   A row goes in as {inputs} numbers of type {real}, of shape {row}, and comes out as
+   A row goes in as {inputs} numbers of type {name}_real ({real}), of shape {row}, and comes out as
    {outputs}, of shape {answer}; in C order, channels last. {meaning}
 
 {of_layers}
@@ -127,15 +127,16 @@ class _Source:
         return "".join(f"#define {self.upper}_{key} {value}\n" for key, value in numbers.items())
 
     def _signatures(self) -> dict[str, str]:
-        name, rows = self.name, f"const {self.real} *x, {{}} *out, size_t rows"
-        kinds = {"predict": rows.format(self.real)}
+        name, real = self.name, f"{self.name}_real"
+        rows = f"const {real} *x, {{}} *out, size_t rows"
+        kinds = {"predict": rows.format(real)}
         if self.classes is not None:
             kinds["classify"] = rows.format("size_t")
         signatures = {}
         for function, parameters in kinds.items():
             if self.on_stack:
                 signatures[function] = f"void {name}_{function}({parameters})"
-            parameters += f", {self.real} *scratch"
+            parameters += f", {real} *scratch"
             signatures[f"{function}_with"] = f"void {name}_{function}_with({parameters})"
         return signatures
 
@@ -145,7 +146,9 @@ class _Source:
             "predict": "Outputs of `rows` rows, one after the other.",
             "classify": f"For each row the index of its class: {labels}[out[i]] is the label.",
         }
-        lines = ["#ifdef __cplusplus", 'extern "C" {', "#endif"]
+        lines = [f"/* What rows, outputs and scratch are made of. */\n"
+                 f"typedef {self.real} {self.name}_real;\n",
+                 "#ifdef __cplusplus", 'extern "C" {', "#endif"]
         if self.classes is not None:
             lines.append(f"extern const {self.label_type}{labels}[{self.upper}_CLASSES];")
         for function, signature in self._signatures().items():

@@ -20,6 +20,9 @@ _DTYPES = {"float32": None, "mixed_float16": None, "mixed_bfloat16": None, "floa
 # that is so.
 _NEUTRAL = {"groups": (1,), "virtual_batch_size": (None,), "rms_scaling": (False,)}
 _WITHOUT_EFFECT = ("fused", "renorm_clipping", "renorm_momentum", "autocast")
+# What to say of a graph of several paths.
+_GRAPHS = ("; such a graph is folded as ONNX: model.export('model.onnx', format='onnx') in Keras, "
+           "then nbbn fold model.onnx folded.onnx")
 
 
 class KerasLayer(NamedTuple):
@@ -78,7 +81,7 @@ def _in_a_row(config: dict, entries: list) -> list:
         source = _source(name, entry["inbound_nodes"])
         if source in after:
             raise Refused(f"the output of layer {source!r} goes into two layers, "
-                          f"{after[source]!r} and {name!r}: no one path")
+                          f"{after[source]!r} and {name!r}: no one path{_GRAPHS}")
         after[source] = name
     row: list[dict] = []
     at: str | None = first
@@ -106,7 +109,7 @@ def _source(name: str, nodes: list) -> str:
     else:  # Keras 2
         tensors, options = node, (node[0][3] if node and len(node[0]) > 3 else {})
     if len(tensors) != 1 or isinstance(tensors[0], list) == isinstance(node, dict):
-        raise Refused(f"layer {name!r} has more than one input: no one path")
+        raise Refused(f"layer {name!r} has more than one input: no one path{_GRAPHS}")
     for option, value in options.items():
         if value is not None:
             raise Refused(f"layer {name!r} is called with {one_line(option)}={one_line(value)}, "
