@@ -70,6 +70,11 @@ class Graph:
                 (place[i],) = sources
         return Graph(tuple(calls), self.inputs, tuple(place[output] for output in self.outputs))
 
+    def with_end(self, layer: int) -> Graph:
+        """The graph with a further layer behind its only output."""
+        (output,) = self.outputs
+        return Graph((*self.calls, Call(layer, (output,))), self.inputs, (len(self.calls),))
+
     def config(self) -> dict:
         """JSON-ready: of each call its layer and its sources."""
         return {

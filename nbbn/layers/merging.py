@@ -12,6 +12,7 @@ from nbbn.operations import Operation, Shape
 class Merge(Layer):
     """A layer that is called on a list of tensors."""
 
+    merges: ClassVar = True
     # Fewest and most tensors that it takes.
     takes: ClassVar[tuple[int, int | None]] = (2, None)
 

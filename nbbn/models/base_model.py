@@ -30,76 +30,21 @@ from nbbn.trainer import Trainer
 
 
 class BaseModel:
-    """Layers one after the other, with weights.
+    """Layers with weights.
 
     The newest weights are the layers', or the trainer's where `Compiled.ahead` says so.
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
-                 name: str | None = None):
-        self.name = name or "sequential"
+    def __init__(self, name: str, layers: LayerList):
+        self.name = name
         self.stop_training = False
-        self._layers = LayerList(utils.new_seed())
+        self._layers = layers
         self._views: dict[int, LayerView] = {}
         self._compiled: Compiled | None = None
-        self._predictors: dict[bool, Predictor] = {}
+        self._predictors: dict[bool, tuple[list[int], Predictor]] = {}
         self._trainable = True
-        if isinstance(layers, Layer):
-            kind = type(layers).__name__
-            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
-                            f"Sequential([{kind}(...), ...])")
-        for layer in layers or ():
-            self.add(layer)
-        if not trainable:
-            self.trainable = False
 
     # -- layers
-
-    def add(self, layer: Any) -> None:
-        """Put a layer at the end.
-
-        Parameters
-        ----------
-        layer : Layer
-            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
-
-        Raises
-        ------
-        TypeError
-            For anything but a layer.
-        ValueError
-            For a name that is taken, or a layer that does not fit.
-        """
-        if isinstance(layer, BaseModel):
-            raise TypeError("a model inside a model is not supported; add its layers: "
-                            "Sequential([*model.layers, ...])")
-        arrays = None
-        if type(layer) is LayerView:
-            arrays, layer = layer.copies(), layer.specification
-            if any(layer.name == entry.spec.name for entry in self._layers.entries):
-                layer = replace(layer, name=None)
-        self._pull()
-        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
-        self._restructured()
-
-    def pop(self, rebuild: bool = True) -> None:
-        """Take the last layer away.
-
-        Parameters
-        ----------
-        rebuild : bool
-            Keras's; without effect.
-
-        Raises
-        ------
-        ValueError
-            Where there is none.
-        """
-        self._pull()
-        self._views.pop(self._layers.pop().number, None)
-        if self._compiled is not None:
-            self._compiled.forget(len(self._layers.entries))
-        self._restructured()
 
     @property
     def layers(self) -> list[LayerView]:
@@ -272,13 +217,24 @@ class BaseModel:
         self._pull()
         checked = [(entry, entry.checked(weights)) for entry, weights in given]
         for entry, arrays in checked:
-            entry.arrays = arrays
+            entry.take(arrays)
         if self._compiled is not None:
-            self._compiled.take(self._layers.network().weights)
+            self._compiled.take(self._layers)
         self._predictors.clear()
 
     def _pull(self) -> None:
-        """Bring the trainer's weights here, where they are newer."""
+        """Bring trainers' weights here, where they are newer: this model's, and those of models
+        that share layers with it."""
+        for entry in self._layers.entries:
+            if entry.holder is not None and entry.holder is not self:
+                entry.holder._pull_own()
+        self._pull_own()
+
+    def _others_train(self) -> bool:
+        """Whether another model's trainer has newer weights of a layer."""
+        return any(entry.holder not in (None, self) for entry in self._layers.entries)
+
+    def _pull_own(self) -> None:
         if self._compiled is not None:
             self._compiled.pull(self._layers)
 
@@ -286,6 +242,8 @@ class BaseModel:
         """The trainer is about to change the weights."""
         if self._compiled is not None:
             self._compiled.ahead = True
+        for entry in self._layers.entries:
+            entry.holder = self
         self._predictors.clear()
 
     @property
@@ -295,8 +253,8 @@ class BaseModel:
 
     def _penalty(self) -> float:
         """What the regularisers add to the loss."""
-        pairs = zip(self._layers.entries, self._layers.shapes)
-        found = [(entry, entry.spec.regularizers(shape)) for entry, shape in pairs]
+        pairs = zip(self._layers.entries, self._layers.source_shapes)
+        found = [(entry, entry.spec.regularizers(*shapes)) for entry, shapes in pairs]
         if any(penalties for _, penalties in found):
             self._pull()
         total = 0.0
@@ -365,9 +323,17 @@ class BaseModel:
             return outputs_of(self._outputs, many).reshape(-1, *shapes[-1])
         if not self.built:
             self._layers.build(inputs.row_shape(x))
-        shapes = self._layers.shapes
-        x = inputs.check_rows(x, shapes[0], self._layers.dtype, finite=False)
-        return self._outputs(x).reshape(len(x), *shapes[-1])
+        x = self._rows(x, finite=False)
+        x = inputs.check_rows(x, self._layers.shapes[0], self._layers.dtype, finite=False)
+        return self._answers(self._outputs(x))
+
+    def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
+        """What is given as rows of the network."""
+        return x
+
+    def _answers(self, out: np.ndarray) -> Any:
+        """Outputs of the network as the model's."""
+        return out.reshape(len(out), *self._layers.shapes[-1])
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """`predict`."""
@@ -393,13 +359,15 @@ class BaseModel:
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
         """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""
-        predictor = self._predictors.get(for_loss)
-        if predictor is None:
+        versions, predictor = self._predictors.get(for_loss, (None, None))
+        if versions is None or versions != self._layers.versions or self._others_train():
             self._pull()
             network = self._layers.network()
             if for_loss and self._compiled is not None:
                 network = self._compiled.with_tail(self._layers)
-            predictor = self._predictors[for_loss] = Predictor(network)
+            predictor = Predictor(network)
+            self._predictors[for_loss] = self._layers.versions, predictor
+        assert predictor is not None
         return predictor(x).reshape(len(x), math.prod(self._layers.shapes[-1]))
 
     def recalibrate(self, x: Any) -> None:

@@ -14,7 +14,7 @@ from nbbn.layers import Activation, BatchNormalization, Layer, LayerError
 from nbbn.losses import Loss
 from nbbn.metrics import Metric
 from nbbn.models.layer_list import LayerList
-from nbbn.network import Network, Weights
+from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.trainer import Trainer
 
@@ -33,6 +33,8 @@ class Compiled:
     ahead: bool = False  # whether the trainer's weights are newer than the model's
     trainer: Trainer | None = None  # None until one is asked for, and after layers have changed
     _made_for: Any = None
+    # Of the layers, as the trainer has had their arrays.
+    _versions: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
@@ -78,8 +80,11 @@ class Compiled:
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
         network, tail = layers.network(), self.tail(layers)
+        if not tail:
+            return network
+        graph = network.graph and network.graph.with_end(len(network.layers))
         return Network(network.layers + tail, network.input_shape,
-                       network.weights + [{}] * len(tail), network.dtype)
+                       network.weights + [{}] * len(tail), network.dtype, graph)
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
                     weighted: bool | str, group: Group = ALONE) -> Trainer:
@@ -91,6 +96,8 @@ class Compiled:
         """
         wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group)
         if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
+            if self._versions != layers.versions:  # another model has trained a layer of this one
+                self.take(layers)
             return self.trainer
         self.pull(layers)
         self.release()
@@ -102,7 +109,7 @@ class Compiled:
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})
         trainer.step, trainer.norm_step = self.counts
-        self.trainer, self._made_for = trainer, wanted
+        self.trainer, self._made_for, self._versions = trainer, wanted, layers.versions
         return trainer
 
     def pull(self, layers: LayerList) -> None:
@@ -110,14 +117,17 @@ class Compiled:
         if self.ahead and self.trainer is not None:
             for entry, arrays in zip(layers.entries, self.trainer.download()):
                 # In the order that the layer declares.
-                entry.arrays = {name: arrays[name] for name in entry.known_arrays()}
-            self.ahead = False
+                entry.take({name: arrays[name] for name in entry.known_arrays()})
+                entry.holder = None
+            self.ahead, self._versions = False, layers.versions
 
-    def take(self, weights: Weights) -> None:
-        """Hand new weights to the trainer, if there is one; the optimiser's state stays."""
+    def take(self, layers: LayerList) -> None:
+        """Hand the layers' weights to the trainer, if there is one; the optimiser's state stays."""
         if self.trainer is not None:
+            weights = layers.network().weights
             tail = len(self.trainer.computation.arrays) - len(weights)
             self.trainer.upload(weights + [{}] * tail)
+        self._versions = layers.versions
 
     def state(self) -> dict[str, np.ndarray]:
         """The optimiser's state."""

@@ -28,6 +28,14 @@ class Entry:
     number: int
     # In the order of `Layer.weight_shapes`; None while the shape of the rows is not known.
     arrays: dict[str, np.ndarray] | None = None
+    # How often the arrays have changed, and the model whose trainer has newer ones: models may
+    # share a layer.
+    version: int = 0
+    holder: Any = None
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        """New arrays."""
+        self.arrays, self.version = arrays, self.version + 1
 
     @property
     def shown(self) -> str:
@@ -175,7 +183,7 @@ class LayerList:
         for entry, shape in zip(self.entries, self.shapes):
             if entry.arrays is None:
                 rng = np.random.default_rng([self.seed, entry.number])
-                entry.arrays = entry.spec.initial_weights(shape, rng, dtype)
+                entry.take(entry.spec.initial_weights(shape, rng, dtype))
                 continue
             wanted = entry.spec.weight_shapes(shape)
             found = {name: array.shape for name, array in entry.arrays.items()}
@@ -222,6 +230,16 @@ class LayerList:
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 
+    @property
+    def source_shapes(self) -> list[tuple[Shape, ...]]:
+        """Of each layer the shapes of a row of each of its sources."""
+        return [(shape,) for shape in self.shapes[:-1]]
+
+    @property
+    def output_shapes(self) -> list[Shape]:
+        """Of each layer the shape of a row that comes out."""
+        return self.shapes[1:]
+
     @cached_property
     def computation(self) -> Computation:
         """What the layers compute in inference."""
@@ -233,6 +251,11 @@ class LayerList:
         arrays = [entry.known_arrays() for entry in self.entries]
         return Network(self.layers, self.input_shape, arrays, self.dtype)
 
+    @property
+    def versions(self) -> list[int]:
+        """How often each layer's arrays have changed."""
+        return [entry.version for entry in self.entries]
+
     def flat(self) -> list[np.ndarray]:
         """All arrays in Keras's order, not copied."""
         return [array for entry in self.entries for array in entry.known_arrays().values()]
@@ -240,9 +263,9 @@ class LayerList:
     def count(self, trained: bool | None = None) -> int:
         """Numbers in all arrays, or in those that gradients change, or in the others."""
         total = 0
-        for layer, shape in zip(self.layers, self.shapes):
-            names = layer.trainable_names(shape)
-            sizes = {name: math.prod(s) for name, s in layer.weight_shapes(shape).items()}
+        for layer, shapes in zip(self.layers, self.source_shapes):
+            names = layer.trainable_names(*shapes)
+            sizes = {name: math.prod(s) for name, s in layer.weight_shapes(*shapes).items()}
             total += sum(n for name, n in sizes.items() if trained in (None, name in names))
         return total
 
