@@ -103,8 +103,11 @@ class Graph:
             raise LayerError(f"the graph gives out {list(outputs)} of its {len(calls)} calls")
         return cls(calls, inputs, outputs)
 
-    def computation(self, layers: Sequence[Layer]) -> Computation:
-        """What layers compute in training that read each other so."""
+    def computation(self, layers: Sequence[Layer], *, joined: bool = True) -> Computation:
+        """What layers compute in training that read each other so.
+
+        Several outputs are beside each other in the last step's result where they are `joined`.
+        """
         builder = Builder(self.input_shape)
         place = self._inputs(builder)
         for i, call in enumerate(self.calls):
@@ -112,7 +115,9 @@ class Graph:
             shapes = [builder.shape(source) for source in sources]
             place[i] = builder.add_layer(call.layer, layer.operations(*shapes),
                                          layer.arrays(*shapes), sources)
-        return builder.computation(self._output(builder, place))
+        if joined:
+            return builder.computation(self._joined(builder, place))
+        return builder.computation(*(place[output] for output in self.outputs))
 
     def layer_shapes(self, layers: Sequence[Layer]) -> list[tuple[tuple[Shape, ...], Shape]]:
         """See `Network.layer_shapes`."""
@@ -134,7 +139,7 @@ class Graph:
             first += math.prod(shape)
         return place
 
-    def _output(self, builder: Builder, place: dict[int, int]) -> int:
+    def _joined(self, builder: Builder, place: dict[int, int]) -> int:
         """The step that gives what comes out."""
         ends = [place[output] for output in self.outputs]
         if len(ends) == 1:
@@ -203,10 +208,10 @@ class Network:
             return [((before,), after) for before, after in pairwise(shapes)]
         return self.graph.layer_shapes(self.layers)
 
-    def computation(self, *, training: bool = False) -> Computation:
+    def computation(self, *, training: bool = False, joined: bool = True) -> Computation:
         """What is computed; `weights[step.layer]` are a step's arrays."""
         whole = (computation(self.layers, self.input_shape) if self.graph is None else
-                 self.graph.computation(self.layers))
+                 self.graph.computation(self.layers, joined=joined))
         return whole if training else whole.inference
 
     @property

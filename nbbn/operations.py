@@ -381,11 +381,15 @@ class Computation:
     steps : tuple of Step
     arrays : tuple of dict
         What each layer declares of its arrays, by name.
+    ends : tuple of int
+        Steps that give the outputs of a network of several, each for a loss of its own; empty for
+        one output, which the last step gives.
     """
 
     input_shape: Shape
     steps: tuple[Step[Any], ...]
     arrays: tuple[dict[str, Array], ...]
+    ends: tuple[int, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
@@ -460,14 +464,14 @@ class Builder:
         self._steps.append(step)
         return len(self._steps) - 1
 
-    def computation(self, output: int | None = None) -> Computation:
-        """What was made: the steps that lead to `output`, by default the last one, which it ends.
+    def computation(self, *outputs: int) -> Computation:
+        """What was made: the steps that lead to the outputs, by default to the last one.
 
-        Each but the output leads to another, so the output is the last of them.
+        Of one output each other step leads to another, so it is the last of them.
         """
-        last = len(self._steps) - 1 if output is None else output
-        needed = {last}
-        for i in range(last, -1, -1):
+        ends = outputs or (len(self._steps) - 1,)
+        needed = {*ends}
+        for i in range(len(self._steps) - 1, -1, -1):
             needed |= {*self._steps[i].sources} if i in needed else set()
         place, steps = {-1: -1}, list[Step[Any]]()
         for i in sorted(needed - {-1}):
@@ -475,7 +479,8 @@ class Builder:
             place[i] = len(steps)
             steps.append(replace(step, sources=tuple(place[source] for source in step.sources)))
         arrays = tuple(self._arrays.get(k, {}) for k in range(max(self._arrays, default=-1) + 1))
-        return Computation(self.input_shape, tuple(steps), arrays)
+        several = tuple(place[end] for end in ends) if len(ends) > 1 else ()
+        return Computation(self.input_shape, tuple(steps), arrays, several)
 
 
 # -- what several layers declare

@@ -106,9 +106,15 @@ class Node:
 
 def fuse(computation: Computation, *, training: bool) -> list[Node]:
     """The nodes of a computation, in its order."""
+    return fused(computation, training=training)[0]
+
+
+def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict[int, int]]:
+    """The nodes of a computation, in its order, and which node gives each step's result."""
     readers = Counter(source for step in computation.steps for source in step.sources)
+    readers.update(computation.ends)  # a loss reads each
     nodes: list[Node] = []
-    place = {-1: -1}  # node that gives a step's result
+    place = {-1: -1}
     of_input = [step for step in computation.steps if -1 in step.sources]
     calls = Counter(step.layer for step in computation.steps if step.operation.arrays)
     several = readers[-1] > 1 or calls[of_input[0].layer] > 1 if of_input else False
@@ -127,7 +133,7 @@ def fuse(computation: Computation, *, training: bool) -> list[Node]:
         else:
             place[i] = len(nodes)
             nodes.append(Node(len(nodes), step, tuple(place[s] for s in step.sources)))
-    return nodes
+    return nodes, place
 
 
 def _input_for_all(shape: Shape) -> Node:

@@ -115,6 +115,10 @@ class Lowering:
         """Vectors that hold `width` numbers."""
         return panels_of(width, self.dtype)
 
+    def is_read(self, index: int) -> bool:
+        """Whether another node reads what a node gives."""
+        return self._readers[index] > 0
+
     def noted(self, node: Node, result: Result) -> Result:
         """A node's result, whose tensor says whether several nodes read it."""
         shared = result.y.shared or self._readers[node.index] > 1
