@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from nbbn.layers import Layer, LayerError, layer_from_config
-from nbbn.operations import NO_LAYER, Builder, Computation, Concatenate, Part, Reshape, Shape
+from nbbn.operations import NO_LAYER, Builder, Computation, Part, Shape
 
 Weights = list[dict[str, np.ndarray]]
 
@@ -70,10 +70,12 @@ class Graph:
                 (place[i],) = sources
         return Graph(tuple(calls), self.inputs, tuple(place[output] for output in self.outputs))
 
-    def with_end(self, layer: int) -> Graph:
-        """The graph with a further layer behind its only output."""
-        (output,) = self.outputs
-        return Graph((*self.calls, Call(layer, (output,))), self.inputs, (len(self.calls),))
+    def with_end(self, layer: int, output: int = 0) -> Graph:
+        """The graph with a further layer behind one of its outputs."""
+        outputs, at = list(self.outputs), len(self.calls)
+        calls = (*self.calls, Call(layer, (outputs[output],)))
+        outputs[output] = at
+        return Graph(calls, self.inputs, tuple(outputs))
 
     def config(self) -> dict:
         """JSON-ready: of each call its layer and its sources."""
@@ -115,9 +117,8 @@ class Graph:
             shapes = [builder.shape(source) for source in sources]
             place[i] = builder.add_layer(call.layer, layer.operations(*shapes),
                                          layer.arrays(*shapes), sources)
-        if joined:
-            return builder.computation(self._joined(builder, place))
-        return builder.computation(*(place[output] for output in self.outputs))
+        ends = [place[output] for output in self.outputs]
+        return builder.computation(*([builder.joined(ends)] if joined else ends))
 
     def layer_shapes(self, layers: Sequence[Layer]) -> list[tuple[tuple[Shape, ...], Shape]]:
         """See `Network.layer_shapes`."""
@@ -138,18 +139,6 @@ class Graph:
             place[-k] = builder.add(Part(first, shape), NO_LAYER, (-1,))
             first += math.prod(shape)
         return place
-
-    def _joined(self, builder: Builder, place: dict[int, int]) -> int:
-        """The step that gives what comes out."""
-        ends = [place[output] for output in self.outputs]
-        if len(ends) == 1:
-            return ends[0]
-        flat = []
-        for end in ends:
-            shape = builder.shape(end)
-            row = Reshape((math.prod(shape),))
-            flat.append(builder.add(row, NO_LAYER, (end,)) if len(shape) > 1 else end)
-        return builder.add(Concatenate(0), NO_LAYER, tuple(flat))
 
 
 def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:

@@ -398,13 +398,14 @@ class Computation:
 
     @property
     def inference(self) -> Computation:
-        """The same without what works in training alone."""
+        """The same without what works in training alone, several outputs beside each other."""
         builder, place = Builder(self.input_shape), {-1: -1}
         for i, step in enumerate(self.steps):
             sources = tuple(place[source] for source in step.sources)
             disturbs = isinstance(step.operation, Disturb)
             place[i] = sources[0] if disturbs else builder.add(step.operation, step.layer, sources)
-        return replace(builder.computation(place[len(self.steps) - 1]), arrays=self.arrays)
+        end = builder.joined([place[i] for i in self.ends or (len(self.steps) - 1,)])
+        return replace(builder.computation(end), arrays=self.arrays)
 
     @property
     def last_activation(self) -> int | None:
@@ -463,6 +464,17 @@ class Builder:
         step = Step(operation, layer, sources, shapes, operation.output_shape(*shapes))
         self._steps.append(step)
         return len(self._steps) - 1
+
+    def joined(self, ends: list[int]) -> int:
+        """The step that gives rows of several steps beside each other, flattened."""
+        if len(ends) == 1:
+            return ends[0]
+        flat = []
+        for end in ends:
+            shape = self.shape(end)
+            row = Reshape((math.prod(shape),))
+            flat.append(self.add(row, NO_LAYER, (end,)) if len(shape) > 1 else end)
+        return self.add(Concatenate(0), NO_LAYER, tuple(flat))
 
     def computation(self, *outputs: int) -> Computation:
         """What was made: the steps that lead to the outputs, by default to the last one.

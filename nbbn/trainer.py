@@ -20,8 +20,8 @@ from nbbn.thread_choice import ThreadChoice
 if TYPE_CHECKING:  # these import numba: only those who train need it
     from nbbn.program.parameters import Parameters
     from nbbn.program.program import Buffer
-    from nbbn.program.training import Loss
     from nbbn.program.runnable import InferenceRun
+    from nbbn.program.training import Loss
 
 
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
@@ -64,6 +64,13 @@ class Epoch:
     seconds: float
     # Of each of several outputs its own losses and hits.
     outputs: tuple[tuple[float, float], ...] = ()
+
+    def __add__(self, other: Epoch) -> Epoch:
+        """Both together."""
+        pairs = zip(self.outputs or ((0.0, 0.0),) * len(other.outputs), other.outputs)
+        outputs = tuple((a + c, b + d) for (a, b), (c, d) in pairs)
+        return Epoch(self.rows + other.rows, self.loss + other.loss, self.hits + other.hits,
+                     self.seconds + other.seconds, outputs)
 
     @property
     def mean_loss(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn import inputs, utils
+from nbbn import inputs
 from nbbn.folded_model import FoldedModel
 from nbbn.group import ALONE, Group
 from nbbn.layers import Layer

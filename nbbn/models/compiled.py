@@ -13,6 +13,7 @@ from nbbn.group import ALONE, Group
 from nbbn.layers import Activation, BatchNormalization, Layer, LayerError
 from nbbn.losses import Loss
 from nbbn.metrics import Metric
+from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import LayerList
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
@@ -24,7 +25,7 @@ class Compiled:
     """Optimiser, loss and metrics of a model, and its training so far."""
 
     optimizer: Optimizer
-    loss: Loss
+    loss: Loss | JointLoss
     given_metrics: list[Any]
     # Updates of the optimiser and steps of the running statistics, where no trainer counts them.
     counts: tuple[int, int] = (0, 0)
@@ -49,19 +50,30 @@ class Compiled:
                              f"got {', '.join(map(str, names[1:]))}")
         return made
 
+    @classmethod
+    def of_outputs(cls, optimizer: Any, loss: JointLoss, given: Any, norm_step: int) -> Compiled:
+        """The same for a model of several outputs."""
+        made = cls(optimizers.get(optimizer), loss, given, (0, norm_step))
+        made.metrics(None)
+        return made
+
     def metrics(self, units: int | None) -> list[Metric]:
         """The metrics for a network with so many outputs."""
+        if isinstance(self.loss, JointLoss):
+            return self.loss.metrics(self.given_metrics)
         return [metrics.get(m, self.loss, units) for m in self.given_metrics]
 
     def config(self) -> dict[str, Any]:
         """The arguments of `compile`, JSON-ready."""
         return {"optimizer": self.optimizer.config(), "loss": self.loss.config(),
-                "metrics": [m.config() if isinstance(m, Metric) else m for m in self.given_metrics]}
+                "metrics": _described(self.given_metrics)}
 
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
         """The activation that a loss from logits leaves out; LayerError for an unfit end."""
+        if isinstance(self.loss, JointLoss):
+            return ()
         end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
         if wanted is None:
             return ()
@@ -80,11 +92,24 @@ class Compiled:
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
         network, tail = layers.network(), self.tail(layers)
+        if isinstance(self.loss, JointLoss):
+            return self._with_tails(network, self.loss)
         if not tail:
             return network
         graph = network.graph and network.graph.with_end(len(network.layers))
         return Network(network.layers + tail, network.input_shape,
                        network.weights + [{}] * len(tail), network.dtype, graph)
+
+    def _with_tails(self, network: Network, loss: JointLoss) -> Network:
+        """The same of several outputs."""
+        for k, output in enumerate(loss.outputs):
+            if output.loss.from_logits and output.loss.end is not None:
+                assert network.graph is not None
+                graph = network.graph.with_end(len(network.layers), k)
+                network = Network((*network.layers, Activation(output.loss.end)),
+                                  network.input_shape, [*network.weights, {}], network.dtype,
+                                  graph)
+        return network
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
                     weighted: bool | str, group: Group = ALONE) -> Trainer:
@@ -102,7 +127,9 @@ class Compiled:
         self.pull(layers)
         self.release()
         network = self.with_tail(layers)
-        trainer = Trainer(network.computation(training=True), network.dtype, np.dtype(source), rows,
+        joined = not isinstance(self.loss, JointLoss)
+        computation = network.computation(training=True, joined=joined)
+        trainer = Trainer(computation, network.dtype, np.dtype(source), rows,
                           self.loss.engine, self.optimizer, seed=layers.seed,
                           loss_parameter=self.loss.parameter, weighted=weighted, group=group)
         trainer.upload(network.weights)
@@ -155,6 +182,15 @@ class Compiled:
         """Drop the optimiser's state of a layer that is no more."""
         self.release()
         self.slots = {k: a for k, a in self.slots.items() if int(k.split(".", 1)[0]) != layer}
+
+
+def _described(given: Any) -> Any:
+    """Metrics as they were given, JSON-ready."""
+    if isinstance(given, dict):
+        return {name: _described(own) for name, own in given.items()}
+    if isinstance(given, list | tuple):
+        return [_described(one) for one in given]
+    return given.config() if isinstance(given, Metric) else given
 
 
 def _flat(given: Any) -> list[Any]:

@@ -10,7 +10,9 @@ import numpy as np
 from nbbn import inputs as checks
 from nbbn.layers import Layer
 from nbbn.layers.base import Value
+from nbbn.models.compiled import Compiled
 from nbbn.models.graph_list import GraphList, entry_of
+from nbbn.models.joint_loss import JointLoss
 from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Network
 
@@ -145,6 +147,25 @@ class Model(TrainedModel):
         return [np.ascontiguousarray(part).reshape(len(part), *shape)
                 for part, shape in zip(parts, shapes)]
 
+    # -- losses
+
+    @property
+    def output_names(self) -> list[str]:
+        """What losses, weights, metrics and figures of several outputs are called."""
+        return self._of_outputs.names or [self._layers.name_of(output) for output in self.outputs]
+
+    def _made_of(self, optimizer: Any, loss: Any, loss_weights: Any, metrics: Any,
+                 norm_step: int) -> Compiled:
+        if len(self.outputs) == 1:
+            return super()._made_of(optimizer, *_only(loss, loss_weights, metrics), norm_step)
+        if loss is None:
+            raise ValueError("compile: loss must be given: one for all outputs, a list, or a dict "
+                             f"with {', '.join(self.output_names)}")
+        if isinstance(loss, dict) and loss.keys() == {"losses", "weights"}:  # from a file
+            loss, loss_weights = loss["losses"], loss["weights"]
+        joint = JointLoss.of(loss, loss_weights, self.output_names, self._layers.answer_shapes)
+        return Compiled.of_outputs(optimizer, joint, metrics, norm_step)
+
     # -- files
 
     @classmethod
@@ -172,22 +193,32 @@ class _Form:
     """How a user gives several things: one, a list, or a dict by name."""
 
     def __init__(self, names: list[str] | None):
-        self._names = names
+        self.names = names
 
     def picked(self, given: Any, name: str, count: int) -> Sequence[Any]:
         """The things in the model's order; ValueError where there are others."""
         if isinstance(given, dict):
-            if self._names is None:
+            if self.names is None:
                 raise ValueError(f"{name}: the model's inputs have no names; give a list")
-            if given.keys() != {*self._names}:
-                raise ValueError(f"{name} must have the keys {', '.join(self._names)}, got "
+            if given.keys() != {*self.names}:
+                raise ValueError(f"{name} must have the keys {', '.join(self.names)}, got "
                                  f"{', '.join(map(str, given))}")
-            return [given[key] for key in self._names]
+            return [given[key] for key in self.names]
         if not isinstance(given, list | tuple) or len(given) != count:
             got = f"{len(given)}" if isinstance(given, list | tuple) else type(given).__name__
             raise ValueError(f"{name} must be a list of {count} arrays, one for each input, "
                              f"got {got}")
         return given
+
+
+def _only(*given: Any) -> list[Any]:
+    """Of lists and dicts with one entry, which is the only output's."""
+    found = []
+    for one in given:
+        if isinstance(one, dict) and len(one) == 1:
+            (one,) = one.values()
+        found.append(one)
+    return found
 
 
 def _form(given: Any) -> _Form:

@@ -124,6 +124,10 @@ class GraphList(LayerList):
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
         raise TypeError("add: only a Sequential takes further layers; make another Model")
 
+    def name_of(self, value: Value) -> str:
+        """The name of the layer that gives a value."""
+        return self.names[self.entries.index(entry_of(value.layer))]
+
     def value_of(self, entry: Entry) -> Value:
         """What a layer gives where it is called first."""
         at = self.entries.index(entry)

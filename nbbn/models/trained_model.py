@@ -30,6 +30,7 @@ from nbbn.models.fit_data import (
     outputs_of,
     targets_of,
 )
+from nbbn.models.joint_loss import JointLoss
 from nbbn.names import suggested
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
@@ -81,14 +82,21 @@ class TrainedModel(BaseModel):
         TypeError, ValueError
             For unknown names, objects of other kinds, and arguments that are not supported.
         """
-        for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
-            if value is not None:
-                raise ValueError(f"compile: {name} is not supported, got {value!r}; leave it out")
+        if weighted_metrics is not None:
+            raise ValueError("compile: weighted_metrics is not supported, got "
+                             f"{weighted_metrics!r}; leave it out")
         norm_step = 0 if self._compiled is None else self._compiled.norm_step
-        compiled = Compiled.of(optimizer, loss, metrics, norm_step)
+        compiled = self._made_of(optimizer, loss, loss_weights, metrics, norm_step)
         self._pull()
         self._compiled = compiled
         self._predictors.clear()
+
+    def _made_of(self, optimizer: Any, loss: Any, loss_weights: Any, metrics: Any,
+                 norm_step: int) -> Compiled:
+        if loss_weights is not None:
+            raise ValueError("compile: loss_weights is not supported for a model of one output, "
+                             f"got {loss_weights!r}; leave it out")
+        return Compiled.of(optimizer, loss, metrics, norm_step)
 
     @property
     def compiled(self) -> bool:
@@ -101,7 +109,7 @@ class TrainedModel(BaseModel):
         return self._require_compiled("optimizer").optimizer
 
     @property
-    def loss(self) -> Loss:
+    def loss(self) -> Loss | JointLoss:
         """The loss of the last `compile`."""
         return self._require_compiled("loss").loss
 
@@ -114,8 +122,10 @@ class TrainedModel(BaseModel):
     @property
     def metrics_names(self) -> list[str]:
         """`loss` and the metrics' names, in the order that `evaluate` gives them."""
-        metrics = self._require_compiled("metrics_names").metrics(None)
-        return ["loss", *(str(metric.name) for metric in metrics)]
+        compiled = self._require_compiled("metrics_names")
+        own = compiled.loss.own_names if isinstance(compiled.loss, JointLoss) else []
+        metrics = compiled.metrics(None)
+        return ["loss", *own, *(str(metric.name) for metric in metrics)]
 
     def metric_directions(self) -> dict[str, bool]:
         """For each metric whether larger is better."""
@@ -454,11 +464,19 @@ class TrainedModel(BaseModel):
         compiled.tail(layers)
         (before, *_, after), dtype = layers.shapes, layers.dtype
         x = inputs.check_rows(self._rows(x, name_x), before, dtype, name_x)
-        y = inputs.check_targets(y, compiled.loss, after, len(x), dtype, name_y, name_x)
+        y = self._targets(y, after, len(x), name_y, name_x)
         units, name = int(np.prod(after)), f"{prefix}sample_weight"
         softmax = compiled.loss.end == "softmax"
         return Samples(x, y, inputs.check_weights(sample_weight, class_weight, y, units, name,
                                                   softmax=softmax))
+
+    def _targets(self, y: Any, shape: tuple[int, ...], rows: int, name: str,
+                 x: str) -> np.ndarray:
+        """Checked targets."""
+        compiled, dtype = self._require_compiled("fit"), self._layers.dtype
+        if isinstance(compiled.loss, JointLoss):
+            return compiled.loss.targets(y, rows, dtype, name)
+        return inputs.check_targets(y, compiled.loss, shape, rows, dtype, name, x)
 
     # -- measuring
 

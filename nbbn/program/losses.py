@@ -11,6 +11,7 @@ from nbbn.program.lowering import Lowering
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
 
+
 @dataclass(frozen=True)
 class Head:
     """A loss of one of several outputs.

@@ -31,7 +31,6 @@ from nbbn.program.tensors import Tensor
 from nbbn.program.training_forward import FORWARD
 from nbbn.program.training_lowering import TrainingLowering
 
-
 Loss = str | tuple[Head, ...]
 
 
