@@ -51,6 +51,10 @@ class BaseModel:
         """The layers; the same objects every time."""
         return [self._view(entry) for entry in self._layers.entries]
 
+    def _value_of(self, entry: Entry) -> Any:
+        """What a layer gives, as `Model` is made of."""
+        raise NotImplementedError
+
     def _view(self, entry: Entry) -> LayerView:
         if entry.number not in self._views:
             self._views[entry.number] = LayerView(self, entry)
@@ -78,10 +82,10 @@ class BaseModel:
                 raise ValueError(f"get_layer: the model has {len(entries)} layers, "
                                  f"got index {index}")
             return self._view(entries[index])
-        for entry in entries:
-            if entry.spec.name == name:
-                return self._view(entry)
-        names = ", ".join(str(entry.spec.name) for entry in entries)
+        known = self._layers.names
+        if name in known:
+            return self._view(entries[known.index(name)])
+        names = ", ".join(known)
         raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
 
     @property

@@ -40,7 +40,9 @@ class Measure:
 
     def passing(self, sums: Epoch) -> dict[str, float]:
         """The figures that training counts in passing, of the rows so far."""
-        cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
+        cls = None
+        if isinstance(self.loss, Loss) and self.loss.record.counts_hits:
+            cls = accuracy_of(self.loss)
         alike = [m for m in self.metrics if type(m) is cls]
         names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
         own = self.loss.passed(sums) if isinstance(self.loss, JointLoss) else {}

@@ -11,8 +11,9 @@ from nbbn import inputs as checks
 from nbbn.layers import Layer
 from nbbn.layers.base import Value
 from nbbn.models.compiled import Compiled
-from nbbn.models.graph_list import GraphList, entry_of
+from nbbn.models.graph_list import GraphList, entry_of, on_values
 from nbbn.models.joint_loss import JointLoss
+from nbbn.models.layer_list import Entry
 from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Network
 
@@ -107,11 +108,7 @@ class Model(TrainedModel):
             With `training`; and for another number of values than the model has inputs.
         """
         given = list(x) if isinstance(x, list | tuple) else [x]
-        if not all(isinstance(one, Value) or getattr(one, "gives_rows", False) for one in given):
-            return super().__call__(x, training)
-        if len(given) != len(self.inputs):
-            raise ValueError(f"the model has {len(self.inputs)} inputs, got {len(given)} values")
-        return self._on_values(given)
+        return self._on_values(given) if on_values(self, given) else super().__call__(x, training)
 
     def _on_values(self, given: list[Any]) -> Any:
         place: dict[int, Any] = {id(own): value for own, value in zip(self.inputs, given)}
@@ -120,6 +117,9 @@ class Model(TrainedModel):
             place[id(value)] = value.layer(sources if value.layer.merges else sources[0])
         found = [place[id(output)] for output in self.outputs]
         return found[0] if len(found) == 1 else found
+
+    def _value_of(self, entry: Entry) -> Value:
+        return self._layers.value_of(entry)
 
     # -- rows
 
@@ -157,7 +157,8 @@ class Model(TrainedModel):
     def _made_of(self, optimizer: Any, loss: Any, loss_weights: Any, metrics: Any,
                  norm_step: int) -> Compiled:
         if len(self.outputs) == 1:
-            return super()._made_of(optimizer, *_only(loss, loss_weights, metrics), norm_step)
+            loss, loss_weights, metrics = _only(loss, loss_weights, metrics)
+            return super()._made_of(optimizer, loss, loss_weights, metrics, norm_step)
         if loss is None:
             raise ValueError("compile: loss must be given: one for all outputs, a list, or a dict "
                              f"with {', '.join(self.output_names)}")

@@ -27,6 +27,23 @@ def entry_of(layer: Layer) -> Entry:
     return found
 
 
+def layer_of(entry: Entry) -> Layer:
+    """The layer object of an entry, to be called on values; its weights are the entry's."""
+    if entry.spec.__dict__.get("_entry") is not entry:
+        entry.spec = replace(entry.spec)  # the user's own object may be in other models
+        object.__setattr__(entry.spec, "_entry", entry)
+    return entry.spec
+
+
+def on_values(model: Any, given: list[Any]) -> bool:
+    """Whether a model is called on values, and not on arrays; ValueError for too few."""
+    if not all(isinstance(one, Value) or getattr(one, "gives_rows", False) for one in given):
+        return False
+    if len(given) != len(model.inputs):
+        raise ValueError(f"the model has {len(model.inputs)} inputs, got {len(given)} values")
+    return True
+
+
 class GraphList(LayerList):
     """Layers between the inputs and the outputs of a model, each once.
 
@@ -63,7 +80,7 @@ class GraphList(LayerList):
         self._check_inputs(calls)
         shapes = tuple(row_shape_of(source) for source in inputs)
         self.graph = Graph(tuple(calls), shapes, tuple(place[id(output)] for output in outputs))
-        self.names = _names(self.entries)
+        self._names = _names(self.entries)
         self._input_shape, self.made = self.graph.input_shape, len(self.entries)
         self._complete()
 
@@ -85,13 +102,17 @@ class GraphList(LayerList):
     # -- what a list of layers has
 
     @property
-    def layers(self) -> tuple[Layer, ...]:  # type: ignore[override]
+    def names(self) -> list[str]:
+        return self._names
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
         """The specifications as they are now, under the names that they have here."""
         return tuple(entry.spec if entry.spec.name == name else replace(entry.spec, name=name)
                      for entry, name in zip(self.entries, self.names))
 
     @property
-    def shapes(self) -> list[Shape]:  # type: ignore[override]
+    def shapes(self) -> list[Shape]:
         """Of a row that goes in, and of one that comes out; several stand beside each other."""
         return [self.graph.input_shape, self._shape_of_answers]
 
@@ -163,13 +184,16 @@ def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
 
 
 def _names(entries: list[Entry]) -> list[str]:
-    """The layers' names, Keras's where they have none."""
-    given = [entry.spec.name for entry in entries if entry.spec.name is not None]
-    for name in given:
-        if given.count(name) > 1:
-            raise ValueError(f"Model: two layers are named {name!r}; give another name")
+    """The layers' names: their own, or Keras's, which another layer of the model may have first."""
+    own = [entry.spec.name for entry in entries if entry.spec.name and not entry.named_by_model]
+    if twice := [name for name in own if own.count(name) > 1]:
+        raise ValueError(f"Model: two layers are named {twice[0]!r}; give another name")
     names: list[str] = []
     for entry in entries:
-        taken = {*given, *names}
-        names.append(entry.spec.name or free_name(type(entry.spec).__name__, taken))
+        name, taken = entry.spec.name, {*names, *own}
+        if name is None or (entry.named_by_model and name in taken):
+            name = free_name(type(entry.spec).__name__, taken)
+        if entry.spec.name is None:
+            entry.spec, entry.named_by_model = replace(entry.spec, name=name), True
+        names.append(name)
     return names

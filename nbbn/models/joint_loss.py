@@ -68,7 +68,8 @@ class JointLoss:
     shown = "the sum of the outputs' losses"
 
     @classmethod
-    def of(cls, loss: Any, weights: Any, names: Sequence[str], shapes: Sequence[Shape]) -> JointLoss:
+    def of(cls, loss: Any, weights: Any, names: Sequence[str],
+           shapes: Sequence[Shape]) -> JointLoss:
         """What the arguments `loss` and `loss_weights` of `compile` stand for.
 
         ValueError for another number of losses than outputs, and for unknown names.

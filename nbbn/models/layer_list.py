@@ -32,6 +32,8 @@ class Entry:
     # share a layer.
     version: int = 0
     holder: Any = None
+    # Whether a model has named the layer after its class.
+    named_by_model: bool = False
 
     def take(self, arrays: dict[str, np.ndarray]) -> None:
         """New arrays."""
@@ -110,13 +112,14 @@ class LayerList:
                 raise ValueError("an Input must be the first layer, and the only one")
             self.input_shape = layer.shape
             return None
-        layer, before = self._named(layer), self.input_shape
+        named, before = layer.name is None, self.input_shape
+        layer = self._named(layer)
         if not self.entries and layer.input_shape is not None:
             if before not in (None, layer.input_shape):
                 raise LayerError(f"the model's rows have shape {before}, "
                                  f"but its first layer has input_shape={layer.input_shape}")
             self.input_shape = layer.input_shape
-        self.entries.append(Entry(layer, self.made, arrays))
+        self.entries.append(Entry(layer, self.made, arrays, named_by_model=named))
         self._changed()
         try:
             self._complete()
@@ -250,6 +253,11 @@ class LayerList:
         assert self.input_shape is not None
         arrays = [entry.known_arrays() for entry in self.entries]
         return Network(self.layers, self.input_shape, arrays, self.dtype)
+
+    @property
+    def names(self) -> list[str]:
+        """The layers' names."""
+        return [str(entry.spec.name) for entry in self.entries]
 
     @property
     def versions(self) -> list[int]:

@@ -16,6 +16,7 @@ class Owner(Protocol):
     """What a layer asks of the model that it belongs to."""
 
     def _pull(self) -> None: ...
+    def _value_of(self, entry: Entry) -> Any: ...
     def _replace(self, entry: Entry, spec: Layer) -> None: ...
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None: ...
 
@@ -63,6 +64,21 @@ class LayerView:
     def specification(self) -> Layer:
         """The layer itself, apart from any model."""
         return self._entry.spec
+
+    @property
+    def output(self) -> Any:
+        """What the layer gives in its model, to make further models of."""
+        return self._model._value_of(self._entry)
+
+    @property
+    def input(self) -> Any:
+        """What it takes there: a value, or a list of them."""
+        sources = self.output.sources
+        return sources[0] if len(sources) == 1 else list(sources)
+
+    def __call__(self, inputs: Any) -> Any:
+        """What the layer makes of another value, with the same weights."""
+        return self._model._value_of(self._entry).layer(inputs)
 
     def copies(self) -> dict[str, np.ndarray] | None:
         """Copies of its arrays by name; None before the model is built."""

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from nbbn import utils
-from nbbn.layers import Layer
+from nbbn.layers import Input, Layer
+from nbbn.layers.base import Value, row_shape_of
 from nbbn.models.base_model import BaseModel
-from nbbn.models.layer_list import LayerList
+from nbbn.models.graph_list import layer_of
+from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Network
@@ -67,6 +69,7 @@ class Sequential(TrainedModel):
     def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
                  name: str | None = None):
         super().__init__(name or "sequential", LayerList(utils.new_seed()))
+        self._values: list[Any] | None = None
         if isinstance(layers, Layer):
             kind = type(layers).__name__
             raise TypeError(f"layers must be a list of layers, got one {kind}; write "
@@ -121,6 +124,65 @@ class Sequential(TrainedModel):
         if self._compiled is not None:
             self._compiled.forget(len(self._layers.entries))
         self._restructured()
+
+    # -- as part of a `Model`
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What the model is given: one `Input`."""
+        return [self._chain()[0]]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What it gives: one value."""
+        return [self._chain()[-1]]
+
+    @property
+    def input(self) -> Any:
+        """What the model is given, to make a `Model` of."""
+        return self._chain()[0]
+
+    @property
+    def output(self) -> Any:
+        """What it gives, to make a `Model` of."""
+        return self._chain()[-1]
+
+    def _chain(self) -> list[Any]:
+        """The input, and what each layer gives; ValueError before the model is built."""
+        shape, entries = self._shapes("output")[0], self._layers.entries
+        layers = [layer_of(entry) for entry in entries]
+        if self._values is None or [value.layer for value in self._values[1:]] != layers:
+            values: list[Any] = [Input(shape)]
+            for layer in layers:
+                values.append(layer(values[-1]))
+            self._values = values
+        return self._values
+
+    def _value_of(self, entry: Entry) -> Any:
+        return self._chain()[1 + self._layers.entries.index(entry)]
+
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        """`predict` of arrays; of a value what the model's layers make of it.
+
+        Parameters
+        ----------
+        x : array-like, Input or Value
+        training : False
+
+        Raises
+        ------
+        ValueError
+            With `training`.
+        """
+        if not (isinstance(x, Value) or isinstance(x, Input)):
+            return super().__call__(x, training)
+        if not self.built:
+            self.build((None, *row_shape_of(x)))
+        for value in self._chain()[1:]:
+            x = value.layer(x)
+        return x
+
+    # -- files
 
     @classmethod
     def _empty(cls) -> Sequential:

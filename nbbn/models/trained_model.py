@@ -439,6 +439,9 @@ class TrainedModel(BaseModel):
         if not self.built:
             layers.build(header.shape or (1,))
         compiled.tail(layers)
+        if isinstance(compiled.loss, JointLoss):
+            raise TypeError("x is Partitions, which a model of several outputs does not take: give "
+                            "arrays")
         return Rules(compiled.loss, layers.shapes[0], layers.shapes[-1], layers.dtype, class_weight)
 
     def _many_samples(self, given: Partitions) -> Samples:
