@@ -5,8 +5,8 @@ Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassi
 `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
 `models`, `utils`), rows that do not fit into memory (`Partitions`), other programs' files
 (`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
-kernels as NumPy functions (`functional`), threads (`set_num_threads`, `num_threads`,
-`show_config`).
+kernels as NumPy functions (`functional`), claims about batch norm, tried (`evidence`), threads
+(`set_num_threads`, `num_threads`, `show_config`).
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from nbbn import (
     callbacks,
     datasets,
+    evidence,
     functional,
     initializers,
     interop,
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
     "MLPClassifier", "MLPRegressor", "Model", "Network", "Partitions", "Sequential",
-    "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets", "fold",
-    "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers", "interop",
-    "layers", "load", "losses", "metrics", "models", "num_threads", "optimizers", "regularizers",
-    "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
+    "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets",
+    "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers",
+    "interop", "layers", "load", "losses", "metrics", "models", "num_threads", "optimizers",
+    "regularizers", "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 
 

@@ -15,73 +15,16 @@ from typing import Any, TextIO
 import numpy as np
 
 from nbbn import markup
+from nbbn.callback import Callback, Logs
 from nbbn.names import suggesting
+from nbbn.norm_monitor import NormMonitor, NormWarning
 
 __all__ = [
     "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
-    "ModelCheckpoint", "ReduceLROnPlateau", "TerminateOnNaN",
+    "ModelCheckpoint", "NormMonitor", "NormWarning", "ReduceLROnPlateau", "TerminateOnNaN",
 ]
 
-Logs = dict[str, float]
 _Method = Callable[..., None] | None
-
-
-class Callback:
-    """What is called while a model trains; a subclass overrides the methods it needs.
-
-    `model` and `params` (`epochs`, `steps`, `verbose`) are set before training. `logs` holds Python
-    floats by name. With a method of a training batch overridden, training returns to Python after
-    every batch. Epochs, and the batches of an epoch, are counted from 0.
-    """
-
-    def __init__(self) -> None:
-        self.model: Any = None
-        self.params: dict[str, Any] = {}
-
-    def set_model(self, model: Any) -> None:
-        """Take the model that is trained."""
-        self.model = model
-
-    def _say(self, text: str) -> None:
-        """Print a line, if the callback is `verbose`."""
-        if getattr(self, "verbose", 0) > 0:
-            print(text)
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Take `epochs`, `steps` and `verbose`."""
-        self.params = params
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """After the last epoch."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before an epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After an epoch, validation included; what is put into `logs` is recorded."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Before a batch of an epoch."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """After a batch; `logs` are the means of the epoch so far."""
-
-    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_begin`."""
-
-    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """The older name of `on_train_batch_end`."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Before a validation or an `evaluate`."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """After it."""
-
-
 _BY_BATCH = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 # Callbacks at work and the thread that each works in.
 _OWNERS: dict[int, int] = {}
@@ -154,6 +97,15 @@ class History(Callback):
     epoch : list of int
         Counted from 0.
     params : dict
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, verbose=0)
+    >>> history.epoch, sorted(history.history)
+    ([0, 1, 2], ['loss', 'mae'])
     """
 
     def __init__(self) -> None:
@@ -266,6 +218,19 @@ class EarlyStopping(_Monitor):
     stopped_epoch : int
         Counted from 0; 0 where it did not stop.
     best_epoch : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> nbbn.set_random_seed(0)
+    >>> x = np.linspace(-1, 1, 64)[:, None]
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile(nbbn.optimizers.SGD(0.5), "mse")
+    >>> stop = nbbn.callbacks.EarlyStopping("loss", min_delta=1e-3, patience=2)
+    >>> history = model.fit(x, 3 * x, epochs=100, callbacks=[stop], verbose=0)
+    >>> len(history.epoch) < 100
+    True
     """
 
     def __init__(self, monitor: str = "val_loss", min_delta: float = 0, patience: int = 0,
@@ -332,6 +297,16 @@ class ModelCheckpoint(_Monitor):
         A number of batches is not supported.
     initial_value_threshold : float or None
         What the first best must beat.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> keep = nbbn.callbacks.ModelCheckpoint("{epoch}.safetensors", monitor="loss")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=2, callbacks=[keep], verbose=0)
+    >>> nbbn.load("2.safetensors").output_shape
+    (None, 1)
     """
 
     def __init__(self, filepath: str | os.PathLike[str], monitor: str = "val_loss",
@@ -398,6 +373,16 @@ class ReduceLROnPlateau(_Monitor):
         Epochs to wait after the rate has fallen.
     min_lr : float
         The rate does not fall below.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+    >>> reduce = nbbn.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=10)
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, callbacks=[reduce], verbose=0)
+    >>> model.optimizer.learning_rate
+    0.025
     """
 
     def __init__(self, monitor: str = "val_loss", factor: float = 0.1, patience: int = 10,
@@ -450,6 +435,16 @@ class LearningRateScheduler(Callback):
         `schedule(epoch, rate)` or `schedule(epoch)`, epochs counted from 0, is the new rate.
     verbose : {0, 1}
         Whether to say so.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> halve = nbbn.callbacks.LearningRateScheduler(lambda epoch: 0.1 / 2**epoch)
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=3, callbacks=[halve], verbose=0)
+    >>> model.optimizer.learning_rate
+    0.025
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
@@ -493,6 +488,17 @@ class CSVLogger(Callback):
     separator : str
     append : bool
         Go on at the end of an existing file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> log = nbbn.callbacks.CSVLogger("log.csv")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], epochs=2, callbacks=[log], verbose=0)
+    >>> Path("log.csv").read_text().splitlines()[0]
+    'epoch,loss,val_loss'
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",",
@@ -542,6 +548,15 @@ class LambdaCallback(Callback):
         Of `batch, logs`.
     **methods
         Other methods of `Callback`, by name.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> said = nbbn.callbacks.LambdaCallback(on_train_end=lambda logs: print("done"))
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], callbacks=[said], verbose=0)
+    done
     """
 
     def __init__(self, on_epoch_begin: _Method = None, on_epoch_end: _Method = None,
@@ -569,6 +584,14 @@ class TerminateOnNaN(Callback):
     ----------
     raise_error : bool
         Raise RuntimeError instead of stopping.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> stop = nbbn.callbacks.TerminateOnNaN()
+    >>> history = model.fit([[0.0], [1.0]], [[0.0], [1.0]], callbacks=[stop], verbose=0)
     """
 
     def __init__(self, raise_error: bool = False):

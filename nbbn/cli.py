@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": (
         "compare networks with and without batch norm, scikit-learn's and simple models on a table"
     ),
+    "show": "try a claim about batch norm: numbers, a verdict, a picture",
     "warmup": "compile the kernels beforehand",
     "cache": "show or clear the folder of compiled kernels",
 }

@@ -44,6 +44,19 @@ class FoldedModel:
         Of a classifier.
     report : FoldReport
     network : Network
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> folded = model.fold()
+    >>> folded.predict(np.zeros((2, 4), "float32")).shape
+    (2, 3)
+    >>> folded.save("model.safetensors")
+    >>> nbbn.load("model.safetensors").report.n_folded
+    1
     """
 
     classes_: np.ndarray
@@ -149,6 +162,16 @@ class FoldedModel:
             For rows that are not numeric.
         ValueError
             For another shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> labels = np.where(X[:, 0] > 0, "up", "down")
+        >>> folded = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, labels).fold()
+        >>> folded.predict([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.0]]).tolist()
+        ['down', 'down']
         """
         found = chosen(self._outputs(X), self.kind)
         return self.classes_[found] if self.kind == "classifier" else found
@@ -231,6 +254,15 @@ class FoldedModel:
             For a network that ONNX cannot express, or another dtype.
         FileError
             Where the file cannot be written.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> written = model.fold().to_onnx("model.onnx")
+        >>> [node.op_type for node in written.graph.node]
+        ['Gemm', 'Identity']
         """
         return self._export(".onnx", path, dtype)
 
@@ -271,6 +303,15 @@ class FoldedModel:
 
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> source = model.fold().to_c("net.c")
+        >>> [line for line in source.splitlines() if line.startswith("#define NET_INPUTS")]
+        ['#define NET_INPUTS 4']
         """
         return self._export(".c", path, dtype, name=name)
 
@@ -288,6 +329,13 @@ class FoldedModel:
             For another ending.
         ImportError, LayerError, FileError
             As of `save`, `to_onnx` and `to_c`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> model.fold().write("model.c")  # the ending says which format
         """
         suffix = Path(path).suffix.lower()
         if suffix == native.SUFFIX:

@@ -60,6 +60,16 @@ FoldedModel or onnx.ModelProto
     Notes
     -----
     Computed in float64 and cast last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> X = np.random.default_rng(0).normal(size=(64, 4))
+    >>> clf = nbbn.MLPClassifier((8,), max_iter=200, tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+    >>> folded = nbbn.fold(clf, check=X)
+    >>> folded.report.n_folded, bool((folded.predict(X) == clf.predict(X)).all())
+    (1, True)
     """
     if type(model).__name__ == "ModelProto":
         from nbbn.formats.onnx.fold import fold_onnx
@@ -76,8 +86,9 @@ def for_inference(model: Any) -> FoldedModel:
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, kind = ", ".join(_MODELS), type(model)
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}'s "
-        given = f"{module}{kind.__name__}"
+        # Of a namesake whose.
+        whose = f"{kind.__module__.partition('.')[0]}'s " if kind.__name__ in _MODELS else ""
+        given = f"{whose}{kind.__name__}"
         raise TypeError(f"fold takes a fitted {names}, or an onnx.ModelProto, got {given}"
                         f"{_way(model)}")
     return model.for_inference()
@@ -121,6 +132,14 @@ def load(path: PathLike) -> AnyModel:
     ------
     FileError
         For a missing, broken or foreign file; a `ValueError` that names the path and what to do.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> model.save("model.safetensors")
+    >>> nbbn.load("model.safetensors").output_shape
+    (None, 3)
     """
     check_own(path)
     return model_of(native.load(path), path)

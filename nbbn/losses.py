@@ -185,6 +185,16 @@ class Loss(Specification):
         What it is called by in `compile`; the first is the one that messages use.
     aliases : tuple of str
         Further names, beside the class's own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import Huber
+    >>> loss = Huber(delta=1.0)
+    >>> loss.rows(np.array([[0.0], [0.0]]), np.array([[0.5], [3.0]]))
+    array([0.125, 2.5  ])
+    >>> loss.config()["config"]["delta"], loss.shown
+    (1.0, 'huber')
     """
 
     reduction: str = "sum_over_batch_size"
@@ -269,6 +279,15 @@ class SparseCategoricalCrossentropy(Loss):
         Not supported.
     **base
         See `Loss`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> head = nbbn.layers.Dense(3, activation="softmax", input_shape=(4,))
+    >>> model = nbbn.Sequential([head])
+    >>> model.compile("adam", nbbn.losses.SparseCategoricalCrossentropy())
+    >>> round(model.evaluate([[0.0, 0.0, 0.0, 0.0]], [2], verbose=0), 4)  # log(3)
+    1.0986
     """
 
     from_logits: bool = False
@@ -296,6 +315,16 @@ class CategoricalCrossentropy(Loss):
         In [0, 1]: targets become `t * (1 - s) + s / classes`.
     **base
         See `Loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import CategoricalCrossentropy
+    >>> loss = CategoricalCrossentropy(label_smoothing=0.3)
+    >>> loss.prepare(np.array([[0.0, 1.0, 0.0]])).round(6)
+    array([[0.1, 0.8, 0.1]])
+    >>> CategoricalCrossentropy().rows(np.array([[0.0, 1.0]]), np.array([[0.5, 0.5]])).round(6)
+    array([0.693147])
     """
 
     from_logits: bool = False
@@ -321,6 +350,13 @@ class BinaryCrossentropy(Loss):
         In [0, 1]: targets become `t * (1 - s) + s / 2`.
     **base
         See `Loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import BinaryCrossentropy
+    >>> BinaryCrossentropy().rows(np.array([[1.0], [0.0]]), np.array([[0.9], [0.9]])).round(4)
+    array([0.1054, 2.3026])
     """
 
     from_logits: bool = False
@@ -335,7 +371,15 @@ class BinaryCrossentropy(Loss):
 
 
 class MeanSquaredError(Loss):
-    """`mean((y - t)^2)` over the units."""
+    """`mean((y - t)^2)` over the units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import MeanSquaredError
+    >>> MeanSquaredError().rows(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]]))
+    array([2.])
+    """
 
     engine = "mean_squared_error"
     names = ("mean_squared_error", "mse")
@@ -343,7 +387,15 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """`mean(|y - t|)` over the units."""
+    """`mean(|y - t|)` over the units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import MeanAbsoluteError
+    >>> MeanAbsoluteError().rows(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]]))
+    array([1.])
+    """
 
     engine = "mean_absolute_error"
     names = ("mean_absolute_error", "mae")
@@ -362,6 +414,13 @@ class Huber(Loss):
         Above 0.
     **base
         See `Loss`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import Huber
+    >>> Huber(delta=1.0).rows(np.array([[0.0], [0.0]]), np.array([[0.5], [3.0]]))
+    array([0.125, 2.5  ])
     """
 
     delta: float = 1.0
@@ -376,7 +435,15 @@ class Huber(Loss):
 
 
 class LogCosh(Loss):
-    """`mean(log(cosh(y - t)))` over the units: quadratic near 0, linear far away."""
+    """`mean(log(cosh(y - t)))` over the units: quadratic near 0, linear far away.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.losses import LogCosh
+    >>> LogCosh().rows(np.array([[0.0], [0.0]]), np.array([[0.1], [1.0]])).round(4)
+    array([0.005 , 0.4338])
+    """
 
     engine = "log_cosh"
     names = ("log_cosh",)
@@ -411,6 +478,14 @@ def get(identifier: str | Loss | dict) -> Loss:
         For an unknown name, with the nearest known one.
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> from nbbn import losses
+    >>> losses.get("mse").shown
+    'mean_squared_error'
+    >>> losses.get("huber").delta
+    1.0
     """
     if isinstance(identifier, Loss):
         return identifier

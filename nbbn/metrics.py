@@ -36,6 +36,14 @@ class Metric(Specification):
         Whether targets are class indices `(n,)`, not a row of numbers for each row.
     rises : bool
         Whether larger is better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import MeanAbsoluteError
+    >>> metric = MeanAbsoluteError(name="error")
+    >>> metric(np.array([[1.0], [2.0]]), np.array([[1.5], [2.0]])), metric.name
+    (0.25, 'error')
     """
 
     name: str | None = None
@@ -62,7 +70,15 @@ class Metric(Specification):
 
 
 class SparseCategoricalAccuracy(Metric):
-    """Share of rows whose largest output is the label's."""
+    """Share of rows whose largest output is the label's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import SparseCategoricalAccuracy
+    >>> SparseCategoricalAccuracy()(np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]]))
+    0.5
+    """
 
     takes_labels = rises = True
 
@@ -71,7 +87,15 @@ class SparseCategoricalAccuracy(Metric):
 
 
 class CategoricalAccuracy(Metric):
-    """Share of rows whose largest output is where the largest target is."""
+    """Share of rows whose largest output is where the largest target is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import CategoricalAccuracy
+    >>> CategoricalAccuracy()(np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.7, 0.3]]))
+    0.5
+    """
 
     rises = True
 
@@ -89,6 +113,14 @@ class BinaryAccuracy(Metric):
         Of the outputs; targets are 1 above 0.5.
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import BinaryAccuracy
+    >>> targets, outputs = np.array([[1.0], [0.0]]), np.array([[0.6], [0.4]])
+    >>> BinaryAccuracy()(targets, outputs), BinaryAccuracy(threshold=0.3)(targets, outputs)
+    (1.0, 0.5)
     """
 
     threshold: float = 0.5
@@ -109,6 +141,14 @@ class SparseTopKCategoricalAccuracy(Metric):
         At least 1.
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import SparseTopKCategoricalAccuracy
+    >>> outputs = np.array([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    >>> SparseTopKCategoricalAccuracy(k=2)(np.array([1, 2]), outputs)
+    0.5
     """
 
     k: int = 5
@@ -129,6 +169,13 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
         At least 1.
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import TopKCategoricalAccuracy
+    >>> TopKCategoricalAccuracy(k=2)(np.array([[0, 1, 0]]), np.array([[0.5, 0.3, 0.2]]))
+    1.0
     """
 
     takes_labels = False
@@ -138,39 +185,87 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
 
 
 class MeanSquaredError(Metric):
-    """`mean((y - t)^2)`."""
+    """`mean((y - t)^2)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import MeanSquaredError
+    >>> MeanSquaredError()(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+    2.0
+    """
 
     record = "mean_squared_error"
 
 
 class RootMeanSquaredError(MeanSquaredError):
-    """`sqrt(mean((y - t)^2))`."""
+    """`sqrt(mean((y - t)^2))`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import RootMeanSquaredError
+    >>> round(RootMeanSquaredError()(np.array([[1.0], [2.0]]), np.array([[4.0], [6.0]])), 4)
+    3.5355
+    """
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         return super().__call__(targets, outputs) ** 0.5
 
 
 class MeanAbsoluteError(Metric):
-    """`mean(|y - t|)`."""
+    """`mean(|y - t|)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import MeanAbsoluteError
+    >>> MeanAbsoluteError()(np.array([[1.0], [2.0]]), np.array([[1.0], [4.0]]))
+    1.0
+    """
 
     record = "mean_absolute_error"
 
 
 class SparseCategoricalCrossentropy(Metric):
-    """`-log p[label]`."""
+    """`-log p[label]`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import SparseCategoricalCrossentropy
+    >>> round(SparseCategoricalCrossentropy()(np.array([0]), np.array([[0.5, 0.5]])), 6)
+    0.693147
+    """
 
     takes_labels = True
     record = "softmax_cross_entropy"
 
 
 class CategoricalCrossentropy(Metric):
-    """`-sum(t * log p)`."""
+    """`-sum(t * log p)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import CategoricalCrossentropy
+    >>> round(CategoricalCrossentropy()(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]])), 6)
+    0.693147
+    """
 
     record = "categorical_cross_entropy"
 
 
 class BinaryCrossentropy(Metric):
-    """`-mean(t * log p + (1 - t) * log(1 - p))`."""
+    """`-mean(t * log p + (1 - t) * log(1 - p))`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import BinaryCrossentropy
+    >>> round(BinaryCrossentropy()(np.array([[1.0]]), np.array([[0.5]])), 6)
+    0.693147
+    """
 
     record = "binary_cross_entropy"
 
@@ -185,6 +280,13 @@ class Precision(Metric):
         A unit is found where its output is above; it is in the targets where they are above 0.5.
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import Precision
+    >>> Precision()(np.array([[1.0], [0.0], [0.0]]), np.array([[0.9], [0.8], [0.1]]))
+    0.5
     """
 
     thresholds: float = 0.5
@@ -206,6 +308,13 @@ class Recall(Metric):
         As of `Precision`.
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import Recall
+    >>> Recall()(np.array([[1.0], [1.0], [0.0]]), np.array([[0.9], [0.2], [0.1]]))
+    0.5
     """
 
     thresholds: float = 0.5
@@ -226,6 +335,15 @@ class AUC(Metric):
     ----------
     **base
         See `Metric`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.metrics import AUC
+    >>> targets = np.array([[0.0], [0.0], [1.0], [1.0]])
+    >>> outputs = np.array([[0.1], [0.4], [0.3], [0.8]])
+    >>> AUC()(targets, outputs)
+    0.75
     """
 
     rises = True
@@ -279,6 +397,13 @@ def get(identifier: str | Metric | dict, loss: Loss, units: int | None) -> Metri
         than the loss.
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> from nbbn import losses, metrics
+    >>> loss = losses.get("sparse_categorical_crossentropy")
+    >>> metrics.get("accuracy", loss, 10)
+    SparseCategoricalAccuracy(name='accuracy', dtype=None)
     """
     metric = _of(identifier, loss, units)
     if metric.takes_labels != loss.takes_labels:

@@ -172,6 +172,14 @@ class Network:
         float32 or float64.
     graph : Graph or None
         How the layers read each other; None: each the one before it.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> network = model.network()
+    >>> network.shapes, network.dtype, sorted(network.weights[0])
+    ([(4,), (3,)], dtype('float32'), ['bias', 'kernel'])
     """
 
     layers: tuple[Layer, ...]

@@ -45,6 +45,16 @@ class Optimizer:
     ------
     TypeError, ValueError
         For an argument that breaks its rule.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import SGD
+    >>> optimizer = SGD(0.1, momentum=0.9, global_clipnorm=1.0)
+    >>> optimizer
+    SGD(global_clipnorm=1.0, learning_rate=0.1, momentum=0.9)
+    >>> optimizer.learning_rate = 0.01
+    >>> optimizer.config()["class_name"]
+    'SGD'
     """
 
     weight_decay: float | None = None
@@ -215,6 +225,15 @@ class SGD(Optimizer):
         Look ahead by one momentum step (Sutskever et al., 2013); needs a momentum.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.optimizers import SGD
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(3,))])
+    >>> model.compile(SGD(0.05, momentum=0.9, nesterov=True), "mse")
+    >>> model.optimizer
+    SGD(learning_rate=0.05, momentum=0.9, nesterov=True)
     """
 
     learning_rate: LearningRate = 0.01
@@ -253,6 +272,12 @@ class RMSprop(Optimizer):
         Whether the squared mean of the gradient, averaged like v, is taken off v.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import RMSprop
+    >>> RMSprop(0.01, rho=0.95)
+    RMSprop(learning_rate=0.01, rho=0.95)
     """
 
     learning_rate: LearningRate = 0.001
@@ -292,6 +317,15 @@ class Adam(Optimizer):
         Whether to divide by the largest second moment so far (Reddi, Kale and Kumar, 2018).
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Adam
+    >>> from nbbn.schedules import CosineDecay
+    >>> Adam()
+    Adam()
+    >>> Adam(CosineDecay(0.01, decay_steps=1000)).learning_rates([0, 500, 1000]).round(4)
+    array([0.01 , 0.005, 0.   ])
     """
 
     learning_rate: LearningRate = 0.001
@@ -337,6 +371,12 @@ class AdamW(Adam):
         See `Optimizer`.
     **base
         See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import AdamW
+    >>> AdamW(weight_decay=0.01).weight_decay
+    0.01
     """
 
     def __init__(self, learning_rate: LearningRate = 0.001, weight_decay: float | None = 0.004,
@@ -371,6 +411,14 @@ def get(identifier: str | Optimizer | dict) -> Optimizer:
         For an unknown name.
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> from nbbn import optimizers
+    >>> optimizers.get("adam")
+    Adam()
+    >>> optimizers.get(optimizers.SGD(0.5).config())
+    SGD(learning_rate=0.5)
     """
     if isinstance(identifier, Optimizer):
         return identifier

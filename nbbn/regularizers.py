@@ -17,6 +17,13 @@ class Regularizer(Specification):
     """What every regularizer has: the factors `l1` and `l2`.
 
     The penalty is `l1 * sum(abs(w)) + l2 * sum(w ** 2)`, its gradient `l1 * sign(w) + 2 * l2 * w`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.regularizers import L2
+    >>> round(L2(0.1)(np.array([1.0, 2.0])), 6)
+    0.5
     """
 
     # Without annotation: fields only of the subclasses that have them.
@@ -42,6 +49,13 @@ class L1(Regularizer):
     ----------
     l1 : float
         At least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.regularizers import L1
+    >>> round(L1(0.1)(np.array([1.0, -2.0])), 6)
+    0.3
     """
 
     l1: float = 0.01
@@ -55,6 +69,13 @@ class L2(Regularizer):
     ----------
     l2 : float
         At least 0.
+
+    Examples
+    --------
+    >>> from nbbn import layers, regularizers
+    >>> layer = layers.Dense(8, kernel_regularizer=regularizers.L2(1e-4))
+    >>> layer.kernel_regularizer
+    L2(l2=0.0001)
     """
 
     l2: float = 0.01
@@ -68,6 +89,13 @@ class L1L2(Regularizer):
     ----------
     l1, l2 : float
         At least 0; as in Keras both are 0 unless given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.regularizers import L1L2
+    >>> round(L1L2(l1=0.1, l2=0.01)(np.array([1.0, -2.0])), 6)
+    0.35
     """
 
     l1: float = 0.0
@@ -102,6 +130,12 @@ def get(identifier: str | Regularizer | type | dict | None) -> Regularizer | Non
         For an unknown name, with the nearest known one, or a config of something else.
     TypeError
         For any other type.
+
+    Examples
+    --------
+    >>> from nbbn import regularizers
+    >>> regularizers.get("l2")
+    L2(l2=0.01)
     """
     return made_of("a regularizer", identifier, Regularizer, _NAMES, _ALIASES)
 

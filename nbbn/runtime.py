@@ -59,6 +59,13 @@ def set_num_threads(n: int) -> None:
     -----
     UserWarning
         For more than that.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.set_num_threads(1)
+    >>> nbbn.get_num_threads()
+    1
     """
     global _default
     _default = _positive(n)
@@ -85,7 +92,14 @@ def _cores() -> int:
 
 
 def get_num_threads() -> int:
-    """How many threads a call from this thread uses."""
+    """How many threads a call from this thread uses.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.get_num_threads() >= 1
+    True
+    """
     wanted = getattr(_local, "threads", None) or _default
     if wanted is not None:
         return min(wanted, _limit())
@@ -99,7 +113,16 @@ def get_num_threads() -> int:
 
 @contextlib.contextmanager
 def num_threads(n: int | None) -> Iterator[None]:
-    """Within the block, calls from this thread use `n` threads; None changes nothing."""
+    """Within the block, calls from this thread use `n` threads; None changes nothing.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> with nbbn.num_threads(1):
+    ...     nbbn.get_num_threads()
+    ...
+    1
+    """
     before = getattr(_local, "threads", None)
     _local.threads = before if n is None else _positive(n)
     try:
@@ -185,7 +208,14 @@ class Config(str):
 
 
 def show_config() -> str:
-    """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each."""
+    """Print and return versions, threads, SIMD width and the kernel cache's folder, a line each.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> text = nbbn.show_config()                            # doctest: +ELLIPSIS
+    nbbn ..., numpy ..., scikit-learn ...
+    """
     import sklearn
     versions = f"nbbn {__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = "\n".join([versions, *_compiler_config()])

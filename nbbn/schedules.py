@@ -19,7 +19,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Schedule(Specification):
-    """What every schedule does: `schedule(steps)` are the learning rates of these steps."""
+    """What every schedule does: `schedule(steps)` are the learning rates of these steps.
+
+    Examples
+    --------
+    >>> from nbbn.schedules import ExponentialDecay
+    >>> schedule = ExponentialDecay(0.1, decay_steps=10, decay_rate=0.5)
+    >>> schedule(0), schedule(10)
+    (0.1, 0.05)
+    >>> schedule([0, 10, 20])
+    array([0.1  , 0.05 , 0.025])
+    """
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -74,6 +84,12 @@ class ExponentialDecay(_Decay):
     staircase : bool
         Round `step / decay_steps` down.
     name : str
+
+    Examples
+    --------
+    >>> from nbbn.schedules import ExponentialDecay
+    >>> ExponentialDecay(0.1, 10, 0.5, staircase=True)([0, 9, 10])
+    array([0.1 , 0.1 , 0.05])
     """
 
     name: str = "ExponentialDecay"
@@ -92,6 +108,12 @@ class InverseTimeDecay(_Decay):
     staircase : bool
         Round `step / decay_steps` down.
     name : str
+
+    Examples
+    --------
+    >>> from nbbn.schedules import InverseTimeDecay
+    >>> InverseTimeDecay(0.1, 10, 1.0)([0, 10, 30])
+    array([0.1  , 0.05 , 0.025])
     """
 
     name: str = "InverseTimeDecay"
@@ -112,6 +134,12 @@ class PolynomialDecay(Schedule):
     cycle : bool
         Beyond `decay_steps` use the next multiple of it instead.
     name : str
+
+    Examples
+    --------
+    >>> from nbbn.schedules import PolynomialDecay
+    >>> PolynomialDecay(0.1, 100, end_learning_rate=0.0)([0, 50, 100])
+    array([0.1 , 0.05, 0.  ])
     """
 
     initial_learning_rate: float
@@ -145,6 +173,14 @@ class CosineDecay(Schedule):
     warmup_target : float or None
         Where the warm-up from `initial_learning_rate` ends and the decay begins; None: no warm-up.
     warmup_steps : float
+
+    Examples
+    --------
+    >>> from nbbn.schedules import CosineDecay
+    >>> CosineDecay(0.1, 100)([0, 50, 100]).round(6)
+    array([0.1 , 0.05, 0.  ])
+    >>> CosineDecay(0.0, 100, warmup_target=0.1, warmup_steps=10)([0, 5, 10]).round(6)
+    array([0.  , 0.05, 0.1 ])
     """
 
     initial_learning_rate: float
@@ -178,6 +214,12 @@ class PiecewiseConstantDecay(Schedule):
     values : sequence of float
         One more than boundaries.
     name : str
+
+    Examples
+    --------
+    >>> from nbbn.schedules import PiecewiseConstantDecay
+    >>> PiecewiseConstantDecay([100, 200], [0.1, 0.01, 0.001])([0, 150, 250])
+    array([0.1  , 0.01 , 0.001])
     """
 
     boundaries: tuple[float, ...]
@@ -216,6 +258,12 @@ class OneCycle(Schedule):
     References
     ----------
     .. [1] Smith and Topin (2018), Super-convergence.
+
+    Examples
+    --------
+    >>> from nbbn.schedules import OneCycle
+    >>> OneCycle(0.1, total_steps=101)([0, 30, 100]).round(4)
+    array([0.004, 0.1  , 0.   ])
     """
 
     max_learning_rate: float
@@ -261,6 +309,12 @@ def from_config(config: dict) -> Schedule:
     ------
     ValueError
         For an unknown schedule.
+
+    Examples
+    --------
+    >>> from nbbn import schedules
+    >>> schedules.from_config(schedules.CosineDecay(0.1, 100).config())(0)
+    0.1
     """
     name = config.get("class_name")
     if name not in _SCHEDULES:

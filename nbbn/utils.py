@@ -30,6 +30,17 @@ def set_random_seed(seed: int) -> None:
     ------
     ValueError
         For anything but a whole number of at least 0.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.set_random_seed(0)
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(2, input_shape=(2,))])
+    >>> first = model.get_weights()[0]
+    >>> nbbn.set_random_seed(0)
+    >>> again = nbbn.Sequential([nbbn.layers.Dense(2, input_shape=(2,))]).get_weights()[0]
+    >>> bool((first == again).all())
+    True
     """
     global _seeds
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
@@ -70,6 +81,13 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
         For indices that are not whole numbers.
     ValueError
         For an index below 0 or beyond `num_classes`.
+
+    Examples
+    --------
+    >>> from nbbn.utils import to_categorical
+    >>> to_categorical([0, 2], num_classes=3)
+    array([[1., 0., 0.],
+           [0., 0., 1.]])
     """
     x = np.asarray(x)
     if x.dtype.kind not in "iub":

@@ -13,6 +13,7 @@ the machine.
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import statistics
 import subprocess
@@ -108,6 +109,21 @@ def measure(quick: bool) -> dict:
     return results
 
 
+def short(value: int) -> str:
+    """A number that fits below an axis: 20k for 20,000."""
+    return f"{value / 1000:g}k" if value >= 2000 else str(value)
+
+
+def label_times(axis: Any, seconds: list[float]) -> None:
+    """Labels at 1, 2 and 5 times powers of ten: three of them at least, whatever the range."""
+    low, high = min(seconds) / 1.3, max(seconds) * 1.3
+    steps = [m * 10.0**e for e in range(-6, 5) for m in (1, 2, 5)]
+    first = max(i for i, s in enumerate(steps) if s <= low)
+    last = min(i for i, s in enumerate(steps) if s >= high)
+    marks = steps[first : max(last, first + 2) + 1]
+    axis.set(yticks=marks, yticklabels=[f"{mark:g}" for mark in marks], ylim=(marks[0], marks[-1]))
+
+
 def draw(results: dict, path: Path) -> None:
     """One panel a sweep, both axes logarithmic, with the expected law where there is one."""
     import matplotlib
@@ -119,17 +135,43 @@ def draw(results: dict, path: Path) -> None:
     for axis, (name, (_, power)) in zip(axes.flat, SWEEPS.items()):
         values, seconds = results[name]["values"], results[name]["seconds"]
         axis.loglog(values, seconds, "o-", label="measured")
+        law = []
         if power is not None:
             law = [seconds[-1] * (v / values[-1]) ** power for v in values]
             axis.loglog(values, law, "--", color="grey", label="proportional")
             axis.legend()
-        axis.set(xlabel=name, ylabel="seconds a fit", xticks=values, xticklabels=values)
+        axis.set(xlabel=name, ylabel="seconds a fit", xticks=values)
+        axis.set_xticklabels([short(value) for value in values])
         axis.minorticks_off()
-    memory = axes.flat[-1]
-    memory.plot(results["memory"]["values"], results["memory"]["megabytes"], "o-")
-    memory.set(xlabel="rows", ylabel="MB beyond the rows themselves", ylim=(0, None))
+        label_times(axis, [*seconds, *law])
+        if len(values) < 3:
+            axis.set_xlim(values[0] / 2, values[-1] * 2)
+    memory, rows = axes.flat[-1], results["memory"]["values"]
+    memory.plot(rows, results["memory"]["megabytes"], "o-")
+    memory.set(xlabel="rows", ylabel="MB beyond the rows themselves", ylim=(0, None), xticks=rows)
+    memory.set_xticklabels([short(value) for value in rows])
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
     figure.suptitle("One epoch, " + ", ".join(f"{k} {v}" for k, v in BASE.items() if v is not None))
     figure.savefig(path, dpi=120)
+
+
+def page(config: str) -> str:
+    """The page around the picture."""
+    style = (
+        ":root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; "
+        "max-width: 70rem; margin: 1rem auto; padding: 0 1rem } img { width: 100%; "
+        "background: #fff; border-radius: 0.5rem } pre { overflow-x: auto }"
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><title>nbbn: growth</title>'
+        f"<style>{style}</style><h1>nbbn: growth</h1>"
+        "<p>Whole fits of one epoch, the median of several; a dashed line grows in proportion. "
+        'The figures: <a href="growth.json">growth.json</a>.</p>'
+        '<img src="growth.png" alt="Seconds against rows, batch, width, depth and threads; memory">'
+        f"<pre>{html.escape(config)}</pre></html>\n"
+    )
 
 
 def main() -> int:
@@ -151,9 +193,7 @@ def main() -> int:
     draw(results, args.output / "growth.png")
     found = {"config": config, "base": BASE, "results": results}
     (args.output / "growth.json").write_text(json.dumps(found, indent=1))
-    title = "<!doctype html><title>nbbn: growth</title><h1>nbbn: growth</h1>"
-    page = f"{title}<pre>{config}</pre><img src='growth.png' width='100%'>"
-    (args.output / "index.html").write_text(page)
+    (args.output / "index.html").write_text(page(config))
     print(f"written: {args.output / 'index.html'}")
     return 0
 

@@ -5,6 +5,7 @@
     test                       the tests (pytest), with pytest's arguments
     lint                       ruff's check of the sources
     types                      mypy's check of the package
+    docs                       the site, with sphinx-build's arguments
     asv                        the benchmarks, with asv's arguments
 
 Needs Python 3.10 or newer and nothing else: the standard library only, written so that an older
@@ -39,6 +40,7 @@ TOOLS = {
     "test": (["test", "plot", "onnx"], ["-m", "pytest", "-n", "auto", "--dist", "worksteal"]),
     "lint": (["test"], ["-m", "ruff", "check"]),
     "types": (["test", "plot", "onnx"], ["-m", "mypy"]),
+    "docs": (["docs"], ["-m", "sphinx", "-W", "--keep-going", "-j2", "docs", "docs/_build/html"]),
     "asv": (["bench"], ["-m", "asv"]),
 }
 NBBN = (["plot"], ["-m", "nbbn"])

@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
+import traceback
 import warnings
 
 import numpy as np
@@ -121,7 +124,7 @@ def fit_part(comm, model, data, counts, **more):
     import nbbn.distributed as nd
 
     x, y, weights, x_val, y_val = (part(array, counts, comm.rank) for array in data)
-    return nd.fit(model, x, y, weights, X_val=x_val, y_val=y_val, **more)
+    return nd.fit(model, x, y, weights, X_val=x_val, y_val=y_val, comm=comm, **more)
 
 
 def cases(comm, names, counts, shards=None, dtype="float64"):
@@ -133,6 +136,17 @@ def cases(comm, names, counts, shards=None, dtype="float64"):
         found[name] = {"curves": curves(model), "weights": weights_of(model).tolist(),
                        "digest": digest(model)}
     return found
+
+
+def cases_and_place(comm, names, counts):
+    """`cases`, with the addresses of the rank's host and how many ranks share its memory."""
+    from mpi4py import MPI
+
+    shown = subprocess.run(["ip", "-4", "-o", "address", "show", "scope", "global"], check=True,
+                           capture_output=True, text=True).stdout
+    addresses = [line.split()[3].partition("/")[0] for line in shown.splitlines()]
+    here = comm.Split_type(MPI.COMM_TYPE_SHARED).size
+    return {**cases(comm, names, counts), "addresses": addresses, "ranks here": here}
 
 
 def keyed_cases(comm, names, counts, shards):
@@ -168,7 +182,7 @@ def sequential(comm, counts):
     import nbbn.distributed as nd
     history = nd.fit(model, part(x, counts, comm.rank), part(y, counts, comm.rank), epochs=9,
                      X_val=part(x[::3], counts, comm.rank), y_val=part(y[::3], counts, comm.rank),
-                     batch_size=100, verbose=0, callbacks=[*extra, stop])
+                     batch_size=100, verbose=0, callbacks=[*extra, stop], comm=comm)
     again = model.fit(x, y, epochs=1, verbose=0).history["loss"]  # alone, on the same weights
     return {"history": history.history, "seen": seen, "weights": digest_of(model.get_weights()),
             "again": len(again), "rate": model.optimizer.learning_rate}
@@ -188,7 +202,7 @@ def recalibrated(comm, counts):
         model, (x, y, *_) = model_and_data(name)
         model.fit(x, y)
         before = weights_of(model)
-        nd.recalibrate(model, part(x, counts, comm.rank))
+        nd.recalibrate(model, part(x, counts, comm.rank), comm=comm)
         own = weights_of(model)
         model.recalibrate(x)
         assert not np.allclose(own, before)
@@ -239,7 +253,7 @@ def refusal(comm, what):
     elif what == "callback":
         model.set_params(callbacks=stumbles)
     try:
-        nd.fit(model, x, y, **more)
+        nd.fit(model, x, y, comm=comm, **more)
     except Exception as error:
         return [type(error).__name__, str(error), hasattr(model, "coefs_")]
     finally:
@@ -309,17 +323,51 @@ def cases_of_teams(comm, names, counts):
     return cases(comm, names, counts)
 
 
+def report(comm, found):
+    """What all ranks have found, in one piece, or the ranks' lines would mix."""
+    for rank, value in enumerate(comm.gather(found) or []):
+        print("RESULT", json.dumps([rank, value]), flush=True)
+
+
+def serve(comm):
+    """Do jobs until one is empty, each on the first so many ranks."""
+    while words := json.loads(next_line(comm) or "[]"):
+        ranks, job, *arguments = words
+        group, error = comm.Split(int(comm.rank >= ranks), comm.rank), ""
+        if comm.rank >= ranks:
+            continue
+        try:
+            report(group, globals()[job](group, *arguments))
+        except Exception:
+            error = traceback.format_exc()
+        errors = list(filter(None, group.gather(error) or []))
+        if comm.rank == 0:
+            print("DONE", json.dumps("".join(errors)), flush=True)
+
+
+def next_line(comm):
+    """The next line of the first rank's input; others sleep meanwhile, where MPI would spin."""
+    if comm.rank == 0:
+        line = sys.stdin.readline()
+        for rank in range(1, comm.size):
+            comm.send(line, rank)
+        return line
+    while not comm.Iprobe(source=0):
+        time.sleep(0.01)
+    return comm.recv(source=0)
+
+
 def main():
     """Run a job and report what it gives."""
     from mpi4py import MPI
 
     warnings.filterwarnings("ignore", message="Stochastic Optimizer")
     warnings.filterwarnings("ignore", message="lbfgs failed to converge")
-    comm = MPI.COMM_WORLD
-    found = globals()[sys.argv[1]](comm, *map(json.loads, sys.argv[2:]))
-    # In one piece, or the ranks' lines would mix.
-    for rank, value in enumerate(comm.gather(found) or []):
-        print("RESULT", json.dumps([rank, value]), flush=True)
+    comm, job = MPI.COMM_WORLD, globals()[sys.argv[1]]
+    if job is serve:
+        serve(comm)
+    else:
+        report(comm, job(comm, *map(json.loads, sys.argv[2:])))
 
 
 if __name__ == "__main__":

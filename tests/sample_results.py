@@ -37,6 +37,23 @@ RESULTS = {
     "load.Predict.track_mean": (None, None, [150.0]),
     "load.Predict.track_99th_percentile": (None, None, [900.0]),
 }
+# asv's intervals of 99 % confidence, lower ends and upper ends: from the second commit to the third
+# the first shape's time falls beyond them, the second's within.
+INTERVALS = {
+    "norm.Forward.time_nbbn": (
+        ([7e-6, 3.5e-5], [9e-6, 4.5e-5]), ([5.5e-6, 2.5e-5], [6.5e-6, 3.5e-5]),
+        ([4.5e-6, 2.5e-5], [5.4e-6, 3.5e-5]),
+    ),
+}
+# What contests have written at the third commit.
+DETAILS = [
+    {"benchmark": "versus.Inference.track_ratio", "parameters": ["1", "'PyTorch'"], "ratio": 4.0,
+     "own": [9e-6, 1e-5, 1.1e-5], "peer": [3.9e-5, 4e-5, 4.2e-5], "ratios": [3.8, 4.0, 4.3],
+     "sure": True, "rounds": 5},
+    {"benchmark": "versus.Inference.track_ratio", "parameters": ["1000", "'PyTorch'"],
+     "ratio": 0.5, "own": [1e-3, 2e-3, 3e-3], "peer": [9e-4, 1e-3, 1.1e-3],
+     "ratios": [0.4, 0.5, 1.2], "sure": False, "rounds": 5},
+]
 
 
 def git(folder, *arguments):
@@ -90,7 +107,7 @@ def write_results(data, hashes, machine="bench-box", packages=None):
                 started = 1_700_000_000_000 + i * 86_400_000
                 rows[name] = [
                     None if values[i] == [None] else values[i], BENCHMARKS[name][3], "1", started,
-                    1.0,
+                    1.0, *INTERVALS.get(name, ([],) * 3)[i],
                 ]
         stored = {
             "commit_hash": commit, "env_name": "existing-py",
@@ -107,6 +124,8 @@ def write_results(data, hashes, machine="bench-box", packages=None):
         "profile": "quick",
         "packages": packages or {"numba": "0.68.1", "torch": "2.13.0", "jax": None},
     }
+    context["blas"] = ["openblas 0.3.30 with kernels for Haswell on 2 threads"]
+    context["pinned"] = {"OPENBLAS_CORETYPE": "Haswell"}
     for commit in hashes:
         path = data.context / machine / f"{commit}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +135,11 @@ def write_results(data, hashes, machine="bench-box", packages=None):
 def make_sample(folder):
     """A data folder with three commits' results, their repository, and their hashes."""
     from asv_bench.dashboard.paths import Data
+    from asv_bench.dashboard.records import save_details
 
     hashes, data = make_repository(folder / "repository"), Data(folder / "data")
     write_results(data, hashes)
+    lines = folder / "lines"
+    lines.write_text("".join(json.dumps(each) + "\n" for each in DETAILS))
+    save_details(data, "bench-box", hashes[2], lines)
     return data, folder / "repository", hashes

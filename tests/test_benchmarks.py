@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import itertools
+import json
 import pkgutil
 import re
 import sys
@@ -136,6 +137,32 @@ def test_contest_goes_in_turn_and_back(monkeypatch):
     assert len(order) == 2 * 3
     assert contest.ratio("a", "b", rounds=1) == 3.0
     assert contest.ratio("b", "a", rounds=1) == pytest.approx(1 / 3)
+
+
+def test_a_contest_tells_its_times_and_whether_its_rounds_agree(monkeypatch, tmp_path):
+    taken = {"a": [2.0, 1.0, 3.0, 1.0, 1.0], "b": [4.0, 3.0, 4.5, 2.0, 1.5]}
+
+    def in_turn(calls, rounds, seconds=None):
+        return {name: taken[call][:rounds] for name, call in calls.items()}
+
+    monkeypatch.setattr(contest, "in_turn", in_turn)
+    found = contest.figures("a", "b", rounds=5)
+    assert found == {
+        "ratio": 3.0, "own": [1.0, 1.0, 2.0], "peer": [2.0, 3.0, 4.0],
+        "ratios": [1.5, 2.0, 2.0], "sure": True, "rounds": 5,
+    }
+    taken["b"][4] = 0.5
+    assert contest.figures("a", "b", rounds=5)["sure"] is False
+    assert contest.figures("a", "b", rounds=2)["sure"] is False  # too few to say
+    monkeypatch.delenv("NBBN_BENCH_DETAILS", raising=False)
+    contest.keep("x", (1,), found)
+    monkeypatch.setenv("NBBN_BENCH_DETAILS", str(tmp_path / "lines"))
+    contest.keep("versus.A.track_ratio", (32, "JAX", (1, 2)), {"ratio": 2.0})
+    contest.keep("versus.B.track_ratio", (), {"ratio": 3.0})
+    first, second = (json.loads(line) for line in (tmp_path / "lines").read_text().splitlines())
+    assert first == {"benchmark": "versus.A.track_ratio", "parameters": ["32", "'JAX'", "(1, 2)"],
+                     "ratio": 2.0}
+    assert second["parameters"] == []
 
 
 @pytest.mark.parametrize(

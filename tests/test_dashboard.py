@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sample_results import make_sample
+from sample_results import git, make_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -21,7 +22,7 @@ pytest.importorskip("asv", reason="the dashboard reads asv's results")
 if shutil.which("git") is None:
     pytest.skip("the dashboard asks git for commits", allow_module_level=True)
 
-from asv_bench.dashboard import charts, command, commits, page, records, suite, summary  # noqa: E402
+from asv_bench.dashboard import charts, command, commits, page, records, sections, suite, summary  # noqa: E402  # noqa: E402
 from asv_bench.dashboard.paths import SUITE, DashboardError, Data, default_data  # noqa: E402
 
 RATIO = "versus.Inference.track_ratio"
@@ -116,13 +117,27 @@ def test_rows_stand_under_their_peer(sample):
 
 def test_mean_is_geometric_and_of_the_same_work(sample):
     rows = topics_of(sample)[RATIO].rows
-    assert [i for i, _ in summary.means(rows["PyTorch"])] == [0, 1, 2]
-    assert [v for _, v in summary.means(rows["PyTorch"])] == pytest.approx(
+    assert [i for i, *_ in summary.means(rows["PyTorch"])] == [0, 1, 2]
+    assert [v for _, v, _ in summary.means(rows["PyTorch"])] == pytest.approx(
         [6**0.5, 7.26**0.5, 2**0.5]
     )
-    partly = [summary.Row("a", [(0, 2.0), (1, 4.0)]), summary.Row("b", [(1, 100.0)])]
-    assert summary.means(partly) == [(0, 2.0), (1, 4.0)]
+    # Not before each of the works has a figure; one without is carried on.
+    partly = [summary.Row("a", [(0, 2.0), (1, 4.0), (3, 9.0)]), summary.Row("b", [(1, 100.0)])]
+    assert summary.means(partly) == [(1, pytest.approx(20.0), 0), (3, pytest.approx(30.0), 1)]
     assert summary.means([summary.Row("a")]) == []
+
+
+def test_a_tile_and_the_charts_beside_it_are_of_the_same_figures(sample):
+    """A tile once said 0.416 beside a chart that ended at 1.36."""
+    topics = list(topics_of(sample).values())
+    for peer, found in summary.standing(topics, newest=2).items():
+        whole = [row for topic in topics for row in topic.rows.get(peer, []) if row.points]
+        assert found.rows == whole
+        assert summary.means(whole)[-1][1] == pytest.approx(found.mean)
+        parts = [(summary.means(rows)[-1][1], len(rows)) for rows in found.topics.values()]
+        count = sum(n for _, n in parts)
+        together = math.exp(sum(n * math.log(mean) for mean, n in parts) / count)
+        assert together == pytest.approx(found.mean)
 
 
 def test_standing_counts_works_ahead(sample):
@@ -156,9 +171,11 @@ def test_ticks_hold_the_figures():
 
 
 def test_history_marks_every_figure():
-    drawn = charts.history({"A & B": [(0, 2.0), (2, 4.0)]}, ["a", "b", "c"], {"A & B": 1})
-    assert drawn.count("<circle") == 2
-    assert "A &amp; B: 4.00 at c" in drawn
+    points = {"A & B": [(0, 2.0, 0), (2, 4.0, 3)]}
+    drawn = charts.history(points, ["a", "b", "c"], {"A & B": 1})
+    assert drawn.count("<circle") == 2 and drawn.count("carried") == 1
+    assert "A &amp; B: 2 at a<" in drawn
+    assert "A &amp; B: 4 at c, 3 of its figures of an earlier commit" in drawn
     assert charts.history({}, ["a"], {}) == ""
 
 
@@ -170,13 +187,13 @@ def test_history_marks_every_figure():
     ],
 )
 def test_figures_read_well(value, unit, text):
-    assert page.figure(value, unit) == text
+    assert sections.figure(value, unit) == text
 
 
 def test_page_says_what_was_measured(sample, tmp_path):
     data, repository, hashes = sample
     text = page.write_page(data, tmp_path, "main", repo=repository).read_text()
-    plain = re.sub(r"<[^>]+>", " ", text.split("</style>")[1])
+    plain = " ".join(re.sub(r"<[^>]+>", " ", text.split("</style>")[1]).split())
     assert f"{hashes[2][:10]} Change 2 &lt;of three&gt;" in plain
     assert "Some CPU, 2 cores, Linux" in plain
     assert "8 GiB" in plain
@@ -191,7 +208,102 @@ def test_page_says_what_was_measured(sample, tmp_path):
         rf"all\s+failed at {hashes[2][:8]}\s*; at {hashes[1][:8]}, 2023-11-15\s+2\.5&times;", plain
     )
     assert "do not trust" not in plain
+    # Times and spread stand beside the ratios; what rounds do not agree on is said.
+    assert "nbbn 10 &micro;s, PyTorch 40 &micro;s; half of 5 rounds within 3.8 to 4.3" in plain
+    assert "PyTorch 1 ms; half of 5 rounds within 0.4 to 1.2: not told apart from 1" in plain
+    assert "openblas 0.3.30 with kernels for Haswell on 2 threads" in plain
+    assert "OPENBLAS_CORETYPE=Haswell" in plain
+    # The tile names its parts, with the figures that the topics' charts end with.
+    assert re.search(r"Inference\s+1\.41&times;\s+2 works", plain)
+    assert re.search(r"Convolutional training\s+2\.5&times;\s+one work", plain)
+    assert re.search(r"by commit\.\s+PyTorch 1\.41&times;\s+JAX 8&times;", plain)
+    # A change is marked where the spreads of both figures do not meet.
+    assert '<span class="change sure">-17 %' in text
+    assert '<span class="change unsure" title="within the spread of both figures">+0 %' in text
+    assert "4.5 &micro;s to 5.4 &micro;s, 99 % confidence" in plain
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+
+
+def test_page_shows_the_source_of_each_benchmark(sample, tmp_path):
+    data, repository, _ = sample
+    text = page.write_page(data, tmp_path, "main", repo=repository).read_text()
+    section = text.split('<section id="versus.Inference.track_ratio"')[1].split("</section>")[0]
+    assert "class Inference(_Ratio):" in section and "def prepare(self, rows: int" in section
+    assert summary.sources(SUITE)["norm.Forward"].startswith("class Forward(")
+
+
+def test_the_figures_can_be_had_as_data(sample, tmp_path):
+    data, repository, hashes = sample
+    page.write_page(data, tmp_path, "main", repo=repository)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    by_name = {(each["benchmark"], *each["parameters"]): each for each in found}
+    inference = by_name[RATIO, "1", "PyTorch"]
+    assert inference["figures"] == dict(zip(hashes, [2.0, 2.2, 4.0]))
+    assert inference["details"][hashes[2]]["own"] == [9e-6, 1e-5, 1.1e-5]
+    forward = by_name["norm.Forward.time_nbbn", "(32, 128)"]
+    assert forward["intervals"][hashes[2]] == [4.5e-6, 5.4e-6] and forward["unit"] == "seconds"
+
+
+@pytest.mark.parametrize(("address", "web"), [
+    ("https://example.org/some/nbbn.git", "https://example.org/some/nbbn/commit/"),
+    ("https://me:secret@example.org/some/nbbn", "https://example.org/some/nbbn/commit/"),
+    ("git@example.org:some/nbbn.git", "https://example.org/some/nbbn/commit/"),
+    ("ssh://git@example.org:22/some/nbbn/", "https://example.org/some/nbbn/commit/"),
+    ("/home/me/nbbn", None), ("../nbbn", None), ("https://localhost/nbbn.git", None),
+    ("http://127.0.0.1:8000/nbbn.git", None), (None, None),
+])
+def test_commits_are_linked_where_their_page_is_known(sample, tmp_path, address, web):
+    data, source, hashes = sample
+    repository = tmp_path / "repository"
+    shutil.copytree(source, repository)
+    if address is not None:
+        git(repository, "remote", "add", "origin", address)
+    git(repository, "tag", "v1", hashes[1])
+    git(repository, "tag", "-m", "x", "v2", hashes[1])
+    assert commits.page_of_commits(repository) == web
+    text = page.write_page(data, tmp_path, "main", repo=repository).read_text()
+    links = [f'<a href="{web}{commit}"><code>{commit[:10]}</code></a>' for commit in hashes]
+    assert all((link in text) == (web is not None) for link in links)
+    listed = text.split('<details id="commits">')[1]
+    assert f"<code>{hashes[0][:10]}</code>" in listed and "Change 0 &lt;of three&gt;" in listed
+    assert "v1, v2, 2023-11-15: Change 1" in listed
+    assert "secret" not in text and "/home/me" not in text
+
+
+def test_details_of_several_runs_are_put_together(tmp_path):
+    data, lines = Data(tmp_path / "data"), tmp_path / "lines"
+    for params, ratio in ((["1", "'JAX'"], 2.0), (["1", "'JAX'"], 3.0), (["(32, 128)"], 4.0)):
+        monkey = {"benchmark": "versus.A.track_ratio", "parameters": params, "ratio": ratio}
+        lines.write_text(json.dumps(monkey) + "\n")
+        records.save_details(data, "box", "f" * 40, lines)
+    lines.unlink()
+    records.save_details(data, "box", "f" * 40, lines)
+    assert records.load_details(data, "box", "f" * 40) == {
+        ("versus.A.track_ratio", ("1", "JAX")): {"ratio": 3.0},
+        ("versus.A.track_ratio", ("(32, 128)",)): {"ratio": 4.0},
+    }
+    assert records.load_details(data, "box", "0" * 40) == {}
+
+
+def test_context_says_which_blas_and_what_is_set(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    found = suite.context_of(sys.executable, ROOT, "quick")
+    assert found["pinned"]["OPENBLAS_CORETYPE"] == "Haswell"
+    assert any("openblas" in each and " threads" in each for each in found["blas"])
+
+
+def test_changed_files_are_named_whole(sample, tmp_path):
+    """The first one's name once lacked its first letter."""
+    _, source, _ = sample
+    repository = tmp_path / "repository"
+    shutil.copytree(source, repository)
+    (repository / "file").write_text("changed")
+    assert commits.changed("file", repo=repository) == ["file"]
+
+
+def test_an_unknown_commit_is_named(sample):
+    with pytest.raises(DashboardError, match=r"^'nosuch' names no commit of this repository; give a br"):
+        commits.commit_of("nosuch", sample[1])
 
 
 def test_own_figures_stand_under_their_topic(sample, tmp_path):
@@ -201,7 +313,7 @@ def test_own_figures_stand_under_their_topic(sample, tmp_path):
     load = text.split('<h3 id="load">')[1].split("<h3")[0]
     assert "Latency under load" in load
     for name, figure in (("track_mean", "150 us"), ("track_99th_percentile", "900 us")):
-        section = load.split(f'<details id="load.Predict.{name}">')[1].split("</details>")[0]
+        section = load.split(f'<details id="load.Predict.{name}" ')[1].split("</details>")[0]
         assert figure in section
 
 

@@ -124,6 +124,27 @@ def test_our_page_in_a_browser(browser, address):
     assert complaints(browser) == []
 
 
+def test_the_filter_of_our_page(browser, address):
+    browser.get(f"{address}/index.html")
+    field = browser.find_element("id", "filter")
+
+    def shown():
+        rows = browser.find_elements("css selector", ".row")
+        return [row.text.split("\n")[0] for row in rows if row.is_displayed()]
+
+    whole = shown()
+    field.send_keys("pytorch ROWS 1000")
+    assert [text[:9] for text in shown()] == ["rows 1000"]
+    assert browser.find_element("id", "found").text == "1 figures"
+    field.clear()
+    field.send_keys("norm.forward 256")
+    assert len(shown()) == 1 and shown()[0].startswith("(256, 512)")
+    for _ in range(20):
+        field.send_keys("\b")
+    assert shown() == whole
+    assert complaints(browser) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_our_page_on_a_phone(browser, address, scheme):
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}

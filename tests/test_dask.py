@@ -279,24 +279,31 @@ def security():
 
 
 @contextmanager
-def client_of(kind, *given, **more):
+def client_of(made):
+    """A client of a cluster of two workers."""
     import distributed
 
-    with (
-        dask.config.set(scheduler=None),
-        getattr(distributed, kind)(*given, **more) as made,
-        distributed.Client(made) as client,
-    ):
+    with dask.config.set(scheduler=None), distributed.Client(made) as client:
         client.wait_for_workers(2)
         yield client
 
 
-@pytest.fixture
-def cluster():
+@pytest.fixture(scope="module")
+def two_processes():
     """Two processes on one host."""
     more = security()
-    with client_of("LocalCluster", n_workers=2, threads_per_worker=1, processes=True,
-                   dashboard_address=None, host="127.0.0.1", **more) as client:
+    import distributed
+
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True,
+                                  dashboard_address="127.0.0.1:0", host="127.0.0.1",
+                                  **more) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(two_processes):
+    """The same for all tests; where one has killed a worker, another has taken its place."""
+    with client_of(two_processes) as client:
         yield client
 
 
@@ -307,11 +314,13 @@ def two_hosts():
     import distributed
 
     scheduler = {"cls": distributed.Scheduler,
-                 "options": {"host": "127.0.0.1", "dashboard": False, **more}}
+                 "options": {"host": "127.0.0.1", "dashboard": False,
+                             "dashboard_address": "127.0.0.1:0", **more}}
     nannies = {i: {"cls": distributed.Nanny,
                    "options": {"host": f"127.0.0.{i + 1}", "nthreads": 1, **more}}
                for i in range(2)}
-    with client_of("SpecCluster", nannies, scheduler, security=more["security"]) as client:
+    with (distributed.SpecCluster(nannies, scheduler, security=more["security"]) as made,
+          client_of(made) as client):
         yield client
 
 
@@ -359,11 +368,9 @@ def folders(client):
     return [path for paths in found.values() for path in paths]
 
 
-def test_fit(cluster, launcher, data, tmp_path):
+def test_fit(cluster, launcher, data):
     x, y = data[0].astype(np.float64), data[1]
     weights = np.random.default_rng(1).random(ROWS)
-    whole, frames = frame(x)
-    labels = dd.from_pandas(pd.Series(NAMES[y], index=whole.index), npartitions=4)
     expected = whole_batch().fit(x, NAMES[y], weights)
     lazy = [da.from_array(a, chunks=13) for a in (x, NAMES[y], weights)]
     model = whole_batch(verbose=False)
@@ -373,6 +380,13 @@ def test_fit(cluster, launcher, data, tmp_path):
     np.testing.assert_allclose(model.predict_proba(x), expected.predict_proba(x), rtol=1e-7)
     assert model.predict(x).tolist() == expected.predict(x).tolist()
     assert model.random_state == 0 and model.dtype == "float64"
+    assert folders(cluster) == []
+
+
+def test_fit_on_dataframes(cluster, launcher, data, tmp_path):
+    x, y = data[0].astype(np.float64), data[1]
+    whole, frames = frame(x)
+    labels = dd.from_pandas(pd.Series(NAMES[y], index=whole.index), npartitions=4)
     expected = whole_batch().fit(whole, NAMES[y])
     found = nbd.fit(whole_batch(), dd.from_pandas(whole, npartitions=4), labels,
                     scratch=str(tmp_path))
@@ -440,6 +454,7 @@ def test_tasks_of_a_worker_that_dies_are_not_waited_for(cluster):
     threading.Timer(1, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(RuntimeError, match=r"Dask's worker .* has gone"):
         Job(cluster).results(time.sleep, {victim: (60,)})
+    has_gone(cluster, victim)
 
 
 @pytest.mark.parametrize("hosts", ["cluster", pytest.param("two_hosts",
@@ -476,6 +491,15 @@ def test_a_worker_that_dies_ends_the_fit(hosts, launcher, data, tmp_path, reques
     while any(map(alive, children[victim])) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(alive, children[victim]))  # no rank lives on
+    has_gone(cluster, victim)
+
+
+def has_gone(client, worker):
+    """Wait until Dask knows that a worker has gone."""
+    until = time.monotonic() + 30
+    while worker in client.nthreads() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert worker not in client.nthreads()
 
 
 def descendants(process):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import tempfile
+from pathlib import Path
 
 import mpi
 import numpy as np
@@ -24,10 +26,16 @@ TWO, THREE = ("mpich", [9, 3]), ("openmpi", [15, 5, 0])
 NAMES = list(rank_jobs.CASES)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ranks_that_stay():
+    yield
+    mpi.end_all()
+
+
 @functools.cache
 def job(kind, ranks, name, *arguments):
     """A job that several tests look at; its arguments as JSON."""
-    return mpi.run(kind, ranks, name, *map(json.loads, arguments))
+    return mpi.do(kind, ranks, name, *map(json.loads, arguments))
 
 
 def cases(kind, counts, shards=None, dtype="float64", names=tuple(NAMES)):
@@ -95,7 +103,7 @@ def test_callbacks_are_the_first_ranks():
 
 @pytest.mark.parametrize("kind, counts", [TWO, THREE], ids=["two", "three"])
 def test_recalibrate(kind, counts):
-    for differences in mpi.run(kind, len(counts), "recalibrated", counts).results:
+    for differences in mpi.do(kind, len(counts), "recalibrated", counts).results:
         assert max(differences) < 1e-10
 
 
@@ -134,32 +142,42 @@ def test_an_error_of_one_rank_alone_ends_the_job():
 
 
 def test_ctrl_c_at_one_rank_stops_all_after_the_same_step():
-    first, second = mpi.run("mpich", 2, "interrupted", [2, 1]).results
+    first, second = mpi.do("mpich", 2, "interrupted", [2, 1]).results
     assert first[0] == second[0] < 50 and first[2] == second[2]
     assert "Training interrupted by user." in first[1]
+
+
+@functools.cache
+def left_behind(kind, counts, killed):
+    """The checkpoint of a job of 8 shards of which one rank has died."""
+    counts = json.loads(counts)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "disturbed")
+        assert mpi.run(kind, len(counts), "checkpointed", str(path), counts, 8, killed).status != 0
+        return path.read_bytes()
 
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_rank_that_dies_ends_the_job_and_others_go_on(killed, tmp_path):
     """On another number of ranks, to the bits of a fit that nothing disturbed."""
     expected = job("mpich", 2, "checkpointed", "null", "[1, 1]", "8").results[0]
-    path = str(tmp_path / "disturbed")
-    assert mpi.run("mpich", 2, "checkpointed", path, [1, 1], 8, killed).status != 0
-    assert (tmp_path / "disturbed").exists()
-    assert mpi.run("mpich", 1, "checkpointed", path, [1], 8).results[0] == expected
+    path = tmp_path / "disturbed"
+    path.write_bytes(left_behind("mpich", "[1, 1]", killed))
+    assert mpi.do("mpich", 1, "checkpointed", str(path), [1], 8).results[0] == expected
 
 
 def test_a_checkpoint_goes_on_on_other_ranks(tmp_path):
-    path = str(tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint"
     expected = job("openmpi", 3, "checkpointed", "null", "[3, 1, 2]", "8").results[0]
-    assert mpi.run("openmpi", 3, "checkpointed", path, [3, 1, 2], 8, 2).status != 0
-    assert mpi.run("openmpi", 4, "checkpointed", path, [1, 1, 0, 1], 8).results[0] == expected
+    path.write_bytes(left_behind("openmpi", "[3, 1, 2]", 2))
+    found = mpi.do("openmpi", 4, "checkpointed", str(path), [1, 1, 0, 1], 8)
+    assert found.results[0] == expected
 
 
 def test_a_checkpoint_of_other_rows_or_shards_is_refused(tmp_path):
-    path = str(tmp_path / "checkpoint")
-    assert mpi.run("mpich", 2, "checkpointed", path, [1, 1], 8, 1).status != 0
-    done = mpi.run("mpich", 2, "checkpointed", path, [1, 1], 4)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(left_behind("mpich", "[1, 1]", 1))
+    done = mpi.do("mpich", 2, "checkpointed", str(path), [1, 1], 4)
     assert done.status != 0 and "differs in shards" in done.errors
 
 
@@ -172,11 +190,17 @@ def test_without_mpi4py(monkeypatch):
         nbbn.distributed.fit(nbbn.MLPClassifier(), np.zeros((2, 2)), [0, 1])
 
 
-def test_train_by_mpirun(tmp_path, rng):
+@pytest.fixture
+def table(tmp_path, rng):
+    """Numbers and an answer, in a file."""
     x = rng.normal(size=(300, 3))
-    table = tmp_path / "table.csv"
+    path = tmp_path / "table.csv"
     lines = [",".join(map(str, [*row, "yes" if row[0] + row[1] > 0 else "no"])) for row in x]
-    table.write_text("\n".join(["a,b,c,answer", *lines]) + "\n")
+    path.write_text("\n".join(["a,b,c,answer", *lines]) + "\n")
+    return path
+
+
+def test_train_by_mpirun(table, tmp_path):
     options = ["--hidden", "8", "--epochs", "3"]
     done = mpi.run_command("mpich", 2, "train", table, tmp_path / "two.safetensors", *options)
     assert done.status == 0, done.errors
@@ -185,6 +209,9 @@ def test_train_by_mpirun(tmp_path, rng):
     assert nbbn.cli.main(["train", str(table), str(tmp_path / "one.safetensors"), *options]) == 0
     one, two = (nbbn.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     np.testing.assert_allclose(two.loss_curve_, one.loss_curve_, rtol=1e-12)
+
+
+def test_what_train_refuses_by_mpirun(table, tmp_path):
     done = mpi.run_command("mpich", 2, "train", tmp_path / "no.csv", tmp_path / "m.safetensors")
     assert done.status == 2
     assert [line for line in done.errors.splitlines() if "no.csv" in line] == [

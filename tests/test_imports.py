@@ -20,9 +20,10 @@ ROOMS = (
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
-    ("folded_model",), ("training_loop", "progress", "inputs", "callbacks"), ("partitions",),
+    ("folded_model",),
+    ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),
     ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
-    ("datasets", "commands"),
+    ("datasets", "evidence", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

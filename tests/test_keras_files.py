@@ -408,7 +408,7 @@ MODELS = [
         "the output of layer 'input_layer' goes into two layers, 'dense_of_0' and 'dense_of_1': no one path",
     ),
     (nodes(3), "the output of layer 'dense_of_2'|no one path"),
-    (two_inputs, "layer 'dense_of_1' has more than one input"),
+    (two_inputs, "layer 'dense_of_1' has more than one input: no one path; such a graph is folded as ONNX"),
     (
         lambda c, i, layers: layers[2].update(inbound_nodes=[node("dense_of_0", training=True)]),
         "layer 'dense_of_1' is called with training=True",

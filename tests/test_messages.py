@@ -151,6 +151,14 @@ def test_set_params_knows_other_names():
     assert mlp().set_params(max_iter=3, alpha=1.0).get_params()["max_iter"] == 3
 
 
+@pytest.mark.parametrize("model", [mlp(), nbbn.SequentialClassifier([L.Dense(3)])])
+def test_validation_rows_are_given_by_name(model):
+    kind = type(model).__name__
+    with pytest.raises(TypeError, match=rf"^{kind}.fit\(\) takes X, y, sample_weight by position, got "
+                                        "4 arguments; give the others by name: X_val, y_val"):
+        model.fit(X, Y, X[:9], Y[:9])
+
+
 def test_methods_know_what_is_meant():
     model = dense()
     with pytest.raises(TypeError, match=r"Sequential.fit\(\) got an .*'epoch'; did you mean 'epochs'"):
@@ -197,7 +205,7 @@ def test_fold_of_a_namesake_names_its_module():
         nbbn.fold(model)
     with pytest.raises(TypeError, match="got str; open the file first"):
         nbbn.fold("model.safetensors")
-    with pytest.raises(TypeError, match="got sklearn's GridSearchCV; of a pipeline or search"):
+    with pytest.raises(TypeError, match="got GridSearchCV; of a pipeline or search"):
         from sklearn.model_selection import GridSearchCV
 
         nbbn.fold(GridSearchCV(mlp(), {}))

@@ -22,6 +22,8 @@ import nbbn
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")),
+         *sorted((ROOT / "docs").glob("[gh]*/*.md"))]  # fmt: skip
 
 
 def project():
@@ -41,11 +43,28 @@ def test_quick_start_is_one_block_of_two_commands():
     ]
 
 
-def test_readme_names_what_there_is():
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_name_what_there_is(page):
+    """The package's names in code, and the commands."""
     from nbbn.cli import COMMANDS
 
-    assert set(re.findall(r"`nbbn\.(\w+)", README)) <= set(dir(nbbn))
-    assert set(re.findall(r"^\| `nbbn (\w+)", README, flags=re.M)) == set(COMMANDS)
+    text = page.read_text()
+    modules = {"__all__", "dask", "distributed", "kernels", "program"}  # not imported by `import nbbn`
+    assert set(re.findall(r"`nbbn\.(\w+)", text)) <= {*dir(nbbn), *modules}
+    assert set(re.findall(r"`nbbn ([a-z]+)", text)) <= set(COMMANDS)
+
+
+def test_every_command_is_told():
+    from nbbn.cli import COMMANDS
+
+    told = (ROOT / "docs" / "guide" / "command_line.md").read_text()
+    assert set(re.findall(r"^\| `nbbn (\w+)", told, flags=re.M)) == set(COMMANDS)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_extras_and_bounds():
@@ -266,7 +285,7 @@ def test_what_the_commands_leave_is_ignored():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no git, or no clone")
     names = [
-        ".venv/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
+        ".venv/x", "docs/_build/x", "docs/gallery/x", "nbbn-demo/results.json", ".pytest_cache/x", "nbbn/__pycache__/x.pyc",
         "asv_bench/results/x",
     ]
     done = subprocess.run(["git", "check-ignore", *names], cwd=ROOT, capture_output=True, text=True)

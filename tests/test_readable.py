@@ -57,8 +57,9 @@ def test_completion_knows_the_readers_of_other_files():
 @pytest.mark.parametrize("found", OBJECTS)
 def test_help_is_readable(found):
     text = pydoc.render_doc(found, renderer=pydoc.plaintext)
-    # scikit-learn writes these itself.
-    lines = [line for line in text.splitlines() if "_request(" not in line]
+    # scikit-learn writes these itself, from Python 3.13 on over several lines.
+    lines = [line for line in text.splitlines()
+             if "_request(" not in line and "'$UNCHANGED$'" not in line]
     assert [line for line in lines if NOISE.search(line)] == []
 
 

@@ -132,7 +132,7 @@ def test_nothing_measured_is_no_success(repository, tmp_path):
 @pytest.mark.parametrize(
     ("base", "options", "message"),
     [
-        ("no-such-commit", [], "rev-parse"),
+        ("no-such-commit", [], "'no-such-commit' names no commit of this repository"),
         ("quick", ["--rounds", "0"], "--rounds must be >= 1"),
         ("quick", ["--python", sys.executable + "-absent"], "--python must name a Python"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import time
@@ -60,10 +61,10 @@ def plan(call: Call) -> tuple[int, float]:
     return max(1, round(BLOCK_SECONDS / block(call, 1, BLOCK_SECONDS))), BLOCK_SECONDS
 
 
-def medians(
+def in_turn(
     calls: dict[str, Call], rounds: int = ROUNDS, seconds: float = SECONDS
-) -> dict[str, float]:
-    """Median seconds of each of `calls`; every other round goes backwards."""
+) -> dict[str, list[float]]:
+    """Seconds of each of `calls`, round by round; every other round goes backwards."""
     plans = {name: plan(call) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
@@ -72,10 +73,52 @@ def medians(
             break
         for name in list(calls)[:: 1 if i % 2 == 0 else -1]:
             taken[name].append(block(calls[name], *plans[name]))
+    return taken
+
+
+def medians(
+    calls: dict[str, Call], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, float]:
+    """Median seconds of each of `calls`."""
+    taken = in_turn(calls, rounds, seconds)
     return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def spread(values: list[float]) -> list[float]:
+    """First quartile, median, third quartile."""
+    if len(values) == 1:
+        return values * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def figures(own: Call, peer: Call, rounds: int = ROUNDS) -> dict:
+    """Seconds of both and the ratio of their medians, with what the rounds tell of the spread.
+
+    `ratios` are the quartiles of the ratio within a round, `sure` says whether every round has the
+    same one ahead.
+    """
+    taken = in_turn({"own": own, "peer": peer}, rounds)
+    each = [peer / own for own, peer in zip(taken["own"], taken["peer"])]
+    found = {name: spread(seconds) for name, seconds in taken.items()}
+    return {
+        "ratio": found["peer"][1] / found["own"][1],
+        **found,
+        "ratios": spread(each),
+        "sure": len(each) > 2 and (min(each) > 1 or max(each) < 1),
+        "rounds": len(each),
+    }
 
 
 def ratio(own: Call, peer: Call, rounds: int = ROUNDS) -> float:
     """The peer's time over the own: above 1, the own is faster."""
-    found = medians({"own": own, "peer": peer}, rounds)
-    return found["peer"] / found["own"]
+    return figures(own, peer, rounds)["ratio"]
+
+
+def keep(benchmark: str, params: tuple[object, ...], found: dict) -> None:
+    """Add a line to the file that NBBN_BENCH_DETAILS names, if any; asv keeps a number alone."""
+    path = os.environ.get("NBBN_BENCH_DETAILS")
+    if path:
+        named = {"benchmark": benchmark, "parameters": [repr(each) for each in params]}
+        line = json.dumps({**named, **found})
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")

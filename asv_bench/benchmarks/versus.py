@@ -13,7 +13,7 @@ import numpy as np
 
 from nbbn.functional import max_pool2d
 
-from .contest import ratio
+from .contest import figures, keep
 from .images import IMAGES, TAPS, pixels
 from .images import Inputs as ImageInputs
 from .norm import SHAPES, WITHIN_ROWS, Inputs
@@ -48,8 +48,10 @@ class _Ratio:
     def setup(self, *params: object) -> None:
         self.own, self.peer = self.prepare(*params)
 
-    def track_ratio(self, *_: object) -> float:
-        return ratio(self.own, self.peer)
+    def track_ratio(self, *params: object) -> float:
+        found = figures(self.own, self.peer)
+        keep(f"versus.{type(self).__name__}.track_ratio", params, found)
+        return found["ratio"]
 
 
 def agree(own: Call, peer: Call, tolerance: float) -> Pair:

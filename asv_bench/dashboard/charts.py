@@ -48,6 +48,10 @@ def _scaled(
     return xs, [height - height * (h - low) / span for h in heights]
 
 
+def _of_before(older: int) -> str:
+    return f", {older} of its figures of an earlier commit" if older else ""
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Round ratios from below `low` to above `high`: 1, 2 and 5 times powers of ten."""
     steps = [m * 10.0**e for e in range(-3, 5) for m in (1, 2, 5)]
@@ -57,20 +61,20 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def history(
-    series: dict[str, list[tuple[int, float]]], labels: list[str], colours: dict[str, int]
+    series: dict[str, list[tuple[int, float, int]]], labels: list[str], colours: dict[str, int]
 ) -> str:
     """Lines of ratios over commits, logarithmic.
 
     Parameters
     ----------
     series : dict
-        Name to points (index of the commit, ratio).
+        Name to points (index of the commit, ratio, how many of its works are of an earlier one).
     labels : list of str
         What each commit is called.
     colours : dict
         Name to number of the colour.
     """
-    found = [value for points in series.values() for _, value in points]
+    found = [value for points in series.values() for _, value, _ in points]
     if not found:
         return ""
     marks = ticks(min([*found, 1.0]), max([*found, 1.0]))
@@ -99,12 +103,13 @@ def history(
         )
     for name, points in series.items():
         kind = f"series c{colours[name]}"
-        line = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in points)
+        line = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v, _ in points)
         parts.append(f'<polyline class="{kind}" points="{line}"/>')
         parts += [
-            f'<circle class="{kind}" cx="{x(i):.1f}" cy="{y(v):.1f}" r="3.5">'
-            f"<title>{escape(f'{name}: {v:.2f} at {labels[i]}')}</title></circle>"
-            for i, v in points
+            f'<circle class="{kind}{" carried" * bool(older)}" cx="{x(i):.1f}" cy="{y(v):.1f}" '
+            f'r="3.5"><title>{escape(f"{name}: {v:.3g} at {labels[i]}{_of_before(older)}")}</title>'
+            "</circle>"
+            for i, v, older in points
         ]
     anchors = {0: "middle"} if len(labels) == 1 else {0: "start", len(labels) - 1: "end"}
     for index, anchor in anchors.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import commits
 from .paths import ROOT, SUITE, DashboardError, Data, default_data
-from .records import save_context
+from .records import save_context, save_details
 from .site import publish
 from .suite import PROFILES, asv, context_of, require_asv, run
 
@@ -100,10 +100,15 @@ def measure_one(data: Data, conf: Path, tree: Path, commit: str, args: argparse.
         f"profile {args.profile}",
         flush=True,
     )
-    status = run(conf, tree, commit, args.python, PROFILES[args.profile], args.bench, args.machine)
+    lines = data.folder / "details.jsonl"
+    lines.unlink(missing_ok=True)
+    effort = PROFILES[args.profile]
+    status = run(conf, tree, commit, args.python, effort, args.bench, args.machine, details=lines)
     if status not in (0, 2):
         raise DashboardError(f"asv ended with status {status}; its message stands above")
-    save_context(data, machine_of(data, commit), commit, context)
+    machine = machine_of(data, commit)
+    save_context(data, machine, commit, context)
+    save_details(data, machine, commit, lines)
     return status
 
 

@@ -26,13 +26,15 @@ def default_data() -> Path:
 class Data:
     """The folder that is kept.
 
-    Results in asv's own layout, what they were measured with, scripts of asv's page.
+    Results in asv's own layout, what they were measured with, times and spread of the contests,
+    scripts of asv's page.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder.expanduser().resolve()
         self.results = self.folder / "results"
         self.context = self.folder / "context"
+        self.details = self.folder / "details"
         self.vendor = self.folder / "vendor"
 
     def configuration(self, suite: Path, branch: str, html: Path, repo: Path = ROOT) -> Path:

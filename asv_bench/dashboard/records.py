@@ -27,6 +27,7 @@ class Record:
     started: int  # of the measurement, milliseconds
     value: float | None
     machine: str
+    interval: tuple[float, float] | None = None  # of 99 % confidence, where asv has one
 
     @property
     def key(self) -> tuple:
@@ -84,10 +85,21 @@ def _expanded(stored: Any, name: str) -> Iterator[Record]:
     axes = stored.get_result_params(name)
     values = stored.get_result_value(name, axes)
     started = stored.started_at.get(name) or 0
-    for parameters, value in zip(itertools.product(*axes), values or []):
-        cleaned = tuple(map(readable, parameters))
+    values = values or []
+    stats = stored.get_result_stats(name, axes) or []
+    stats = [*stats, *[None] * (len(values) - len(stats))]
+    for parameters, value, about in zip(itertools.product(*axes), values, stats):
+        low, high = (about or {}).get("ci_99_a"), (about or {}).get("ci_99_b")
+        known = low is not None and high is not None and math.isfinite(low + high)
         yield Record(
-            name, cleaned, stored.commit_hash, stored.date, started, value, stored.params["machine"]
+            name,
+            tuple(map(readable, parameters)),
+            stored.commit_hash,
+            stored.date,
+            started,
+            value,
+            stored.params["machine"],
+            (low, high) if known else None,
         )
 
 
@@ -112,6 +124,26 @@ def save_context(data: Data, machine: str, commit: str, context: dict) -> None:
     path = data.context / machine / f"{commit}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(context, indent=1))
+
+
+def save_details(data: Data, machine: str, commit: str, lines: Path) -> None:
+    """Add what contests have written of a commit to what is kept of it."""
+    found = load_details(data, machine, commit)
+    if lines.is_file():
+        for line in lines.read_text().splitlines():
+            about = json.loads(line)
+            found[about.pop("benchmark"), tuple(map(readable, about.pop("parameters")))] = about
+    path = data.details / machine / f"{commit}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = [{"benchmark": b, "parameters": list(p), **about} for (b, p), about in found.items()]
+    path.write_text(json.dumps(kept, indent=1))
+
+
+def load_details(data: Data, machine: str, commit: str) -> dict[tuple, dict]:
+    """Times and spread of a commit's contests by benchmark and parameters, where there are any."""
+    path = data.details / machine / f"{commit}.json"
+    kept = json.loads(path.read_text()) if path.is_file() else []
+    return {(about.pop("benchmark"), tuple(about.pop("parameters"))): about for about in kept}
 
 
 def load_context(data: Data, machine: str, commit: str) -> dict:

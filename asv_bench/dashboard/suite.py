@@ -61,8 +61,8 @@ PROFILES = {
 }
 # Tells what is measured, from within: the package in use, versions, threads.
 CONTEXT = """
-import importlib.metadata as m, json, platform
-import nbbn
+import importlib.metadata as m, json, os, platform
+import nbbn, numpy, scipy.linalg, threadpoolctl
 def version(name):
     try:
         return m.version(name)
@@ -71,7 +71,13 @@ def version(name):
 names = ["numba", "numpy", "scikit-learn", "onnxruntime", "torch", "jax"]
 found = {name: version(name) for name in names}
 print(json.dumps({"nbbn": nbbn.__version__, "python": platform.python_version(),
-    "threads": nbbn.get_num_threads(), "packages": found}))
+    "threads": nbbn.get_num_threads(), "packages": found,
+    "blas": sorted({" ".join(filter(None, [p["internal_api"], p["version"],
+                    "with kernels for " + p["architecture"] if p.get("architecture") else None,
+                    "on %d threads" % p["num_threads"]]))
+                    for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"}),
+    "pinned": {n: os.environ[n] for n in sorted(os.environ) if n.startswith(
+               ("OPENBLAS_", "OMP_", "MKL_", "NUMBA_NUM_THREADS", "BLIS_"))}}))
 """
 
 
@@ -195,8 +201,12 @@ def run(
     bench: str | None,
     machine: str | None = None,
     quiet: bool = False,
+    details: Path | None = None,
 ) -> int:
-    """Run the suite on a tree; asv's exit status (0; 2 where a benchmark failed)."""
+    """Run the suite on a tree; asv's exit status (0; 2 where a benchmark failed).
+
+    Contests add their times to the file `details`, a line each.
+    """
     arguments = [
         "run",
         "--config",
@@ -215,7 +225,8 @@ def run(
         arguments += ["--attribute", f"{name}={value}"]
     if machine:
         arguments += ["--machine", machine]
+    more = {} if details is None else {"NBBN_BENCH_DETAILS": str(details)}
     env = environment(
-        tree, NBBN_BENCH_ROUNDS=str(effort.rounds), NBBN_BENCH_SECONDS=str(effort.seconds)
+        tree, NBBN_BENCH_ROUNDS=str(effort.rounds), NBBN_BENCH_SECONDS=str(effort.seconds), **more
     )
     return asv(*arguments, *selection(bench, effort.left_out), env=env, quiet=quiet)

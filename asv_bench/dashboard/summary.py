@@ -24,6 +24,23 @@ class Row:
     label: str
     points: list[tuple[int, float]] = field(default_factory=list)
     missing: str | None = None  # why the latest run has none
+    key: tuple = ()  # benchmark and parameters
+    intervals: dict[int, tuple[float, float]] = field(default_factory=dict)  # by commit
+
+    def at(self, index: int) -> float | None:
+        """The figure at a commit, or the last one before it."""
+        return next((value for i, value in reversed(self.points) if i <= index), None)
+
+    @property
+    def change_is_sure(self) -> bool | None:
+        """Whether the last change is beyond the spread of both figures; None: not known."""
+        if len(self.points) < 2:
+            return None
+        pair = [self.intervals.get(i) for i, _ in self.points[-2:]]
+        if None in pair:
+            return None
+        (before_low, before_high), (low, high) = pair
+        return high < before_low or before_high < low
 
     @property
     def latest(self) -> float | None:
@@ -41,6 +58,7 @@ class Topic:
     name: str
     text: str
     unit: str
+    source: str = ""
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
 
@@ -56,6 +74,19 @@ def label_of(names: list[str], values: tuple[str, ...], without: str | None = No
         for n, v in zip(names, values)
     ]
     return ", ".join(text for n, text in zip(names, bare) if n != without)
+
+
+def sources(suite: Path) -> dict[str, str]:
+    """The source of each class of the suite, by name."""
+    found = {}
+    for path in sorted((suite / "benchmarks").glob("*.py")):
+        text = path.read_text()
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef):
+                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                lines = text.splitlines()[first - 1 : node.end_lineno]
+                found[f"{path.stem}.{node.name}"] = "\n".join(lines)
+    return found
 
 
 def documentation(suite: Path) -> dict[str, str]:
@@ -77,6 +108,7 @@ def summarize(
     benchmarks: dict[str, dict],
     order: list[str],
     texts: dict[str, str] | None = None,
+    code: dict[str, str] | None = None,
 ) -> list[Topic]:
     """Topics in the benchmarks' order, rows in the parameters' order.
 
@@ -88,8 +120,8 @@ def summarize(
         asv's description of each benchmark.
     order : list of str
         Commits, oldest first.
-    texts : dict, optional
-        What each class says of itself.
+    texts, code : dict, optional
+        What each class says of itself, and its source.
     """
     place = {commit: i for i, commit in enumerate(order)}
     found: dict[str, dict[tuple, Row]] = {}
@@ -97,21 +129,29 @@ def summarize(
         about = benchmarks[record.benchmark]
         rows = found.setdefault(record.benchmark, {})
         row = rows.setdefault(
-            record.parameters, Row(label_of(about["param_names"], record.parameters, "peer"))
+            record.parameters,
+            Row(label_of(about["param_names"], record.parameters, "peer"), key=record.key),
         )
         if record.measured and record.value is not None:
             row.points.append((place[record.commit], record.value))
+            if record.interval is not None:
+                row.intervals[place[record.commit]] = record.interval
             row.missing = None
         elif record.value is None:
             row.missing = f"failed at {record.commit[:8]}"
         elif not row.points:
             row.missing = "not measured"
-    return [topic(benchmarks[name], found[name], texts or {}) for name in sorted(found)]
+    return [
+        topic(benchmarks[name], found[name], texts or {}, code or {}) for name in sorted(found)
+    ]
 
 
-def topic(about: dict, rows: dict[tuple, Row], texts: dict[str, str]) -> Topic:
+def topic(
+    about: dict, rows: dict[tuple, Row], texts: dict[str, str], code: dict[str, str]
+) -> Topic:
     """A benchmark's rows, put under their peers."""
-    made = Topic(about["name"], texts.get(about["name"].rpartition(".")[0], ""), about["unit"])
+    of = about["name"].rpartition(".")[0]
+    made = Topic(about["name"], texts.get(of, ""), about["unit"], code.get(of, ""))
     names = about["param_names"]
     for parameters, row in rows.items():
         peer = parameters[names.index("peer")] if "peer" in names else ""
@@ -126,25 +166,42 @@ def peer_order(peer: str) -> int:
     return PEERS.index(peer) if peer in PEERS else len(PEERS)
 
 
-def means(rows: list[Row]) -> list[tuple[int, float]]:
-    """Geometric mean at each commit.
+def means(rows: list[Row]) -> list[tuple[int, float, int]]:
+    """Geometric mean at each commit that measured any of the rows; how many it did not.
 
-    Of the rows that every commit with a figure has, so that all means are of the same work.
+    Of all rows at every point, those that a commit lacks by the figure before: so all means are of
+    the same works, and the last one is that of the rows' latest figures. They begin where each row
+    has a figure.
     """
-    measured = [dict(row.points) for row in rows if row.points]
-    if not measured:
-        return []
-    places = sorted(set().union(*measured))
-    whole = [points for points in measured if len(points) == len(places)]
-    return [(i, geometric_mean([points[i] for points in whole])) for i in places] if whole else []
+    rows = [row for row in rows if row.points]
+    found = []
+    for place in sorted({i for row in rows for i, _ in row.points}):
+        values = [value for row in rows if (value := row.at(place)) is not None]
+        if len(values) == len(rows):
+            carried = sum(all(i != place for i, _ in row.points) for row in rows)
+            found.append((place, geometric_mean(values), carried))
+    return found
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A peer's latest ratios."""
+    """A peer's latest ratios: of each topic, and of all together."""
 
-    ratios: list[float]
-    older: int  # how many are not of the newest commit
+    topics: dict[str, list[Row]]
+    newest: int  # index of the newest commit
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for rows in self.topics.values() for row in rows]
+
+    @property
+    def ratios(self) -> list[float]:
+        return [row.values[-1] for row in self.rows]
+
+    @property
+    def older(self) -> int:
+        """How many are not of the newest commit."""
+        return sum(row.points[-1][0] < self.newest for row in self.rows)
 
     @property
     def mean(self) -> float:
@@ -157,14 +214,13 @@ class Standing:
 
 def standing(topics: list[Topic], newest: int) -> dict[str, Standing]:
     """Where nbbn stands with each peer; `newest` is the index of the newest commit."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, dict[str, list[Row]]] = {}
     for each in topics:
         for peer, rows in each.rows.items():
-            found.setdefault(peer, []).extend(row for row in rows if row.points)
+            if measured := [row for row in rows if row.points]:
+                found.setdefault(peer, {})[each.name] = measured
     return {
-        peer: Standing(
-            [row.values[-1] for row in rows], sum(row.points[-1][0] < newest for row in rows)
-        )
-        for peer, rows in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
-        if rows and peer
+        peer: Standing(of, newest)
+        for peer, of in sorted(found.items(), key=lambda pair: peer_order(pair[0]))
+        if peer
     }

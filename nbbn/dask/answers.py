@@ -75,6 +75,18 @@ def predict_proba(model: Any, X: Any, *, threads: int = 1) -> Any:
         As of `predict`.
     AttributeError
         For a model that is no classifier.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import nbbn
+    >>> import nbbn.dask as nbd
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(64, 4))
+    >>> clf = nbbn.MLPClassifier((8,), max_iter=200, tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+    >>> shares = nbd.predict_proba(clf, da.from_array(X, chunks=(16, 4)))
+    >>> shares.compute(scheduler="synchronous").shape
+    (64, 2)
     """
     return _lazy(model, X, "predict_proba", threads)
 
@@ -105,6 +117,17 @@ def transform(model: Any, X: Any, *, layer: int = -2, threads: int = 1) -> Any:
         As of `predict`.
     AttributeError
         For a model without layers to look into.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import nbbn
+    >>> import nbbn.dask as nbd
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(64, 4))
+    >>> clf = nbbn.MLPClassifier((8,), max_iter=200, tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+    >>> nbd.transform(clf, da.from_array(X, chunks=(16, 4))).compute(scheduler="synchronous").shape
+    (64, 8)
     """
     return _lazy(model, X, "transform", threads, layer=layer)
 

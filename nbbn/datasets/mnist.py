@@ -37,6 +37,13 @@ def load_data(path: str | os.PathLike[str] | None = None) -> tuple[Split, Split]
     ------
     FileError
         For a file that is not there or not of that layout, and where OpenML cannot be reached.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> (x_train, y_train), (x_test, y_test) = nbbn.datasets.mnist.load_data()  # doctest: +SKIP
+    >>> x_train.shape, y_train.dtype                                            # doctest: +SKIP
+    ((60000, 28, 28), dtype('uint8'))
     """
     if path is not None:
         return _read(_file(Path(path).expanduser()))

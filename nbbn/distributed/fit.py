@@ -71,6 +71,16 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = N
     machine's cores over its ranks, unless the model's `n_jobs` or `nbbn.num_threads` says how many.
     An error on one rank alone ends the job of all. Messages are neither encrypted nor
     authenticated: for trusted networks only.
+
+    Examples
+    --------
+    >>> import nbbn, nbbn.distributed as nd
+    >>> # script.py, by: mpirun -n 4 python -m mpi4py script.py
+    >>> model = nbbn.MLPClassifier((128, 64), batch_size=1024, random_state=0)
+    >>> model = nd.fit(model, X_mine, y_mine)                # doctest: +SKIP
+    >>> net = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(8,))])
+    >>> net.compile("adam", "mse")
+    >>> history = nd.fit(net, X_mine, y_mine, epochs=5)      # doctest: +SKIP
     """
     with _group(comm, model) as group:
         with group.together():
@@ -110,6 +120,12 @@ def recalibrate(model: Any, X: Any, *, comm: Any = None) -> Any:
     ------
     ImportError, ValueError, TypeError
         As `fit` does.
+
+    Examples
+    --------
+    >>> import nbbn, nbbn.distributed as nd
+    >>> model = nbbn.load("model.safetensors")               # doctest: +SKIP
+    >>> model = nd.recalibrate(model, X_mine)                # doctest: +SKIP
     """
     with _group(comm, model) as group:
         with group.together():

@@ -123,6 +123,16 @@ class NetworkEstimator(BaseEstimator):
         -------
         folded : FoldedModel
             Takes rows of the shape that was fitted; `nbbn.fold` says more.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> clf = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+        >>> folded = clf.fold(check=X)
+        >>> folded.report.n_folded, bool(np.allclose(folded.predict_proba(X), clf.predict_proba(X)))
+        (1, True)
         """
         return self.for_inference().fold(strict=strict, check=check)
 
@@ -146,6 +156,16 @@ class NetworkEstimator(BaseEstimator):
         ValueError
             For parameters that no longer describe the network, and for an optimiser whose learning
             rate is a function.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> clf = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+        >>> clf.save("model.safetensors")
+        >>> bool((nbbn.load("model.safetensors").predict_proba(X) == clf.predict_proba(X)).all())
+        True
         """
         native.save(path, *self._content())
 
@@ -215,6 +235,16 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         -------
         p : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> clf = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+        >>> shares = clf.predict_proba(X)
+        >>> shares.shape, bool(np.allclose(shares.sum(1), 1))
+        ((300, 2), True)
         """
         if isinstance(X, Partitions):
             return of_each(self, X, lambda model, rows: model.predict_proba(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,10 +39,20 @@ def named(name: str) -> Iterator[None]:
 
 
 def hold_targets(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of X and y that takes partitions in place of both."""
+    """A method of X and y that takes partitions in place of both.
+
+    TypeError for more arguments by position than it takes, with the names of the others.
+    """
+    _, *parameters = inspect.signature(method).parameters.values()
+    placed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(placed) and named:
+            raise TypeError(f"{type(self).__name__}.{method.__name__}() takes "
+                            f"{', '.join(placed)} by position, got {len(args)} arguments; give "
+                            f"the others by name: {', '.join(named)}")
         X = args[0] if args else kwargs.get("X")
         if isinstance(X, Partitions) and len(args) < 2:
             kwargs.setdefault("y", None)

@@ -176,6 +176,17 @@ def fold_dense(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: 
     -----
     `a = gamma / sqrt(var + epsilon)`, `kernel' = kernel * a`, `bias' = (bias - mean) * a + beta`,
     in float64, cast last. The inputs are not written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> kernel, bias = nbbn.fold_dense(
+    ...     np.array([[1.0], [2.0]]), None, [3.0], [0.5], mean=[1.0], var=[4.0], epsilon=1e-9
+    ... )
+    >>> kernel.round(3), bias.round(3)
+    (array([[1.5],
+           [3. ]]), array([-1.]))
     """
     given = {"bias": bias, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
     return _fold(kernel, given, epsilon, "dense", 1)
@@ -209,6 +220,17 @@ def fold_conv(kernel: ArrayLike, bias: Given, gamma: Given, beta: Given, mean: A
     ------
     TypeError, ValueError
         As for `fold_dense`, and for an unknown kind or groups that do not divide the channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> kernel, bias = nbbn.fold_conv(
+    ...     np.ones((3, 3, 1, 2)), None, gamma=[1.0, 2.0], beta=[0.0, 0.0], mean=[0.0, 1.0],
+    ...     var=[1.0, 4.0], epsilon=1e-9,
+    ... )
+    >>> kernel.shape, kernel[0, 0, 0].round(3), bias.round(3)
+    ((3, 3, 1, 2), array([1., 1.]), array([ 0., -1.]))
     """
     if kind not in _CONV_KINDS:
         raise ValueError(f"kind must be one of {', '.join(_CONV_KINDS)}, got {kind!r}")

@@ -45,7 +45,14 @@ FLOOR = 8.0
 
 
 class FoldCheckFailed(ValueError):
-    """A folded network whose outputs differ from the source's by more than rounding."""
+    """A folded network whose outputs differ from the source's by more than rounding.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> issubclass(nbbn.FoldCheckFailed, ValueError)
+    True
+    """
 
 
 class Check(NamedTuple):
@@ -61,6 +68,13 @@ class Check(NamedTuple):
         What rounding may account for, in the unit of `max_abs`.
     rows : int
         Number of rows compared.
+
+    Examples
+    --------
+    >>> from nbbn.fold import Check
+    >>> check = Check(max_abs=2e-7, max_rel=2e-7, bound=5e-6, rows=64)
+    >>> check.max_abs <= check.bound
+    True
     """
 
     max_abs: float
@@ -113,6 +127,19 @@ def check_fold(before: Network, after: Network, rows: ArrayLike | None, run: Run
     these rows, and a layer type needs no rule of its own. The largest of 4 such moves of each
     network, times 4, plus 8 eps of the largest output, is the bound. It is taken on the 256 rows
     that differ most.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.fold import check_fold, fold_network
+    >>> from nbbn.predictor import Predictor
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> before = model.network()
+    >>> after, report = fold_network(before)
+    >>> check = check_fold(before, after, None, Predictor)
+    >>> check.max_abs <= check.bound, check.rows
+    (True, 64)
     """
     x = np.concatenate([random_rows(before).astype(before.dtype), _given_rows(before, rows)])
     unfolded, folded = run(before), run(after)
@@ -143,6 +170,17 @@ def fold_checked(network: Network, *, strict: bool = False, check: ArrayLike | N
     FoldRefused, FoldCheckFailed, LayerError, TypeError, ValueError
         As `fold_network` and `check_fold`; `FoldCheckFailed` also where the difference exceeds the
         bound.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.fold import fold_checked
+    >>> from nbbn.predictor import Predictor
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> network, report = fold_checked(model.network(), run=Predictor)
+    >>> report.rows_checked
+    64
     """
     folded, report = fold_network(network, strict=strict)
     if not report.n_folded:

@@ -74,6 +74,16 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     -----
     `nbbn.fold.engine.fold_graph` says what folds into what. Computed in float64, with one cast at
     the end.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.fold import fold_network
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> network, report = fold_network(model.network())
+    >>> network.layers
+    (Dense(units=3, name='dense', input_shape=(4,)),)
     """
     graph, layer_of = _graph(network.check())
     report = fold_graph(graph, strict=strict)

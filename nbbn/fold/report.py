@@ -18,7 +18,20 @@ _WIDTH = 110
 
 
 class FoldRefused(ValueError):
-    """A batch norm could not be folded, and the caller asked for all or nothing."""
+    """A batch norm could not be folded, and the caller asked for all or nothing.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> norm = layers.BatchNormalization(input_shape=(4,))
+    >>> model = nbbn.Sequential([norm, layers.Activation("relu")])
+    >>> try:
+    ...     model.fold(strict=True)
+    ... except nbbn.FoldRefused as error:
+    ...     print("refused")
+    refused
+    """
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,15 @@ class FoldEntry:
         Whether the folded network is rid of it.
     reason : str
         Why it stayed; empty where it was folded.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> entry = model.fold().report.entries[0]
+    >>> entry.name, entry.into, entry.direction, entry.folded
+    ('batch_normalization', 'dense', 'backward', True)
     """
 
     name: str
@@ -50,6 +72,16 @@ class SuspiciousChannel(NamedTuple):
     """A channel whose running variance is below epsilon.
 
     The gain is `|gamma| / sqrt(var + epsilon)`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(1, input_shape=(2,)), layers.BatchNormalization()])
+    >>> model.recalibrate([[0.0, 0.0], [0.0, 0.0]])  # a channel without variance
+    >>> channel = model.fold().report.suspicious_channels[0]
+    >>> channel.name, channel.channel, channel.var
+    ('batch_normalization', 0, 0.0)
     """
 
     name: str
@@ -87,6 +119,15 @@ class FoldReport:
     bound : float or None
         What rounding may account for (`nbbn.fold.check`).
     rows_checked : int
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> report = model.fold().report
+    >>> report.n_folded, report.n_total, report.max_abs_error <= report.bound
+    (1, 1, True)
     """
 
     entries: tuple[FoldEntry, ...] = ()

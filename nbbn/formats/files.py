@@ -22,7 +22,17 @@ T = TypeVar("T")
 
 
 class FileError(ValueError):
-    """A file that cannot be read or written; the message names the path and says what to do."""
+    """A file that cannot be read or written; the message names the path and says what to do.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> try:
+    ...     nbbn.load("missing.safetensors")
+    ... except nbbn.FileError as error:
+    ...     print(str(error).split(";")[0])
+    missing.safetensors: does not exist
+    """
 
 
 class Refused(ValueError):

@@ -50,6 +50,14 @@ class BatchNormCache:
     ----------
     mean, var : ndarray of shape (channels,)
         Of the batch; the variance is the biased one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import batch_norm_train
+    >>> y, cache = batch_norm_train(np.array([[1.0], [3.0]]))
+    >>> cache.mean, cache.var
+    (array([2.]), array([1.]))
     """
 
     __slots__ = ("_axis", "_plan", "_state", "_x")
@@ -231,6 +239,18 @@ def batch_norm_train(x: np.ndarray, gamma: ArrayLike | None = None, beta: ArrayL
     References
     ----------
     Ioffe and Szegedy (2015), algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import batch_norm_train
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> y, cache = batch_norm_train(x, gamma=[1.0, 2.0], beta=[0.0, 5.0])
+    >>> y.round(3)
+    array([[-1.,  3.],
+           [ 1.,  7.]])
+    >>> cache.mean, cache.var
+    (array([ 2., 20.]), array([  1., 100.]))
     """
     known = _known_plan(x, epsilon, axis, activation)
     if known is not None and known.takes(x, gamma, beta, out):
@@ -288,6 +308,17 @@ def batch_norm_backward(dy: np.ndarray, cache: BatchNormCache, *,
     References
     ----------
     Ioffe and Szegedy (2015), section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import batch_norm_backward, batch_norm_train
+    >>> y, cache = batch_norm_train(np.array([[1.0], [2.0], [6.0]]))
+    >>> dx, dgamma, dbeta = batch_norm_backward(np.array([[1.0], [0.0], [0.0]]), cache)
+    >>> dx.round(3), bool(abs(dx.sum()) < 1e-12), dbeta
+    (array([[ 0.176],
+           [-0.22 ],
+           [ 0.044]]), True, array([1.]))
     """
     if not isinstance(cache, BatchNormCache):
         raise TypeError(f"cache must come from batch_norm_train, got {type(cache).__name__}")
@@ -345,6 +376,13 @@ def batch_norm_inference(x: np.ndarray, gamma: ArrayLike | None, beta: ArrayLike
     ------
     TypeError, ValueError
         As `batch_norm_train`, and for a negative variance; one sample is enough here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import batch_norm_inference
+    >>> batch_norm_inference(np.array([[3.0]]), None, None, mean=[1.0], var=[4.0]).round(3)
+    array([[1.]])
     """
     x, axis = check_x(x, axis)
     channels = x.shape[axis]

@@ -55,6 +55,13 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     References
     ----------
     Rumelhart, Hinton and Williams (1986), equation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import dense
+    >>> dense(np.array([[1.0, 2.0]]), np.array([[1.0], [-2.0]]), np.array([0.5]), activation="relu")
+    array([[0.]])
     """
     x, _ = check_x(x, -1)
     act = activation_of(activation)
@@ -123,6 +130,16 @@ def conv2d(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *,
     ----------
     LeCun, Bottou, Bengio and Haffner (1998), section II; Dumoulin and Visin (2016), sections 2 and
     5.1, for the windows; Krizhevsky, Sutskever and Hinton (2012), section 3.5, for the groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import conv2d
+    >>> conv2d(np.ones((1, 4, 4, 1)), np.ones((3, 3, 1, 2)), padding="same")[0, :, :, 0]
+    array([[4., 6., 6., 4.],
+           [6., 9., 9., 6.],
+           [6., 9., 9., 6.],
+           [4., 6., 6., 4.]])
     """
     x = check_images(x)
     act = activation_of(activation)
@@ -210,6 +227,15 @@ def max_pool2d(x: np.ndarray, pool_size: int | tuple[int, int] = (2, 2), *,
     References
     ----------
     Scherer, Mueller and Behnke (2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import max_pool2d
+    >>> x = np.arange(16.0).reshape(1, 4, 4, 1)
+    >>> max_pool2d(x)[0, :, :, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
     """
     x = check_images(x)
     layer = layer_of(MaxPooling2D, pool_size=pool_size, strides=strides, padding=padding)
@@ -258,6 +284,14 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     References
     ----------
     Ba, Kiros and Hinton (2016), equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import layer_norm
+    >>> layer_norm(np.array([[1.0, 3.0], [10.0, 30.0]])).round(2)
+    array([[-1.,  1.],
+           [-1.,  1.]])
     """
     x, _ = check_x(x, -1)
     act = activation_of(activation)
@@ -314,6 +348,13 @@ def group_norm(x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray 
     ----------
     Wu and He (2018), equations 1, 2 and 7; Ulyanov, Vedaldi and Lempitsky (2016) for the instance
     norm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nbbn.functional import group_norm
+    >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), groups=2).round(2)
+    array([[-1.,  1., -1.,  1.]])
     """
     x, _ = check_x(x, -1)
     act = activation_of(activation)

@@ -40,6 +40,13 @@ def open_model(path: PathLike) -> Model:
         of another program) it says that `from_torch` reads them with the layers.
     ImportError
         Where the package that reads such files is not installed; names the extra.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]).save("model.safetensors")
+    >>> nbbn.interop.open_model("model.safetensors").output_shape
+    (None, 3)
     """
     return model_of(formats.reader_of(path).read(path), path)
 
@@ -77,6 +84,12 @@ def from_keras(path: PathLike) -> Sequential:
 
     No more memory is taken than a small multiple of the file's size, whatever the file promises.
     h5py reads in a process of its own, since damaged files can make the HDF5 library crash.
+
+    Examples
+    --------
+    >>> from nbbn.interop import from_keras
+    >>> model = from_keras("model.keras")                    # doctest: +SKIP
+    >>> model.fold().save("model.safetensors")               # doctest: +SKIP
     """
     from nbbn.formats import keras
 
@@ -140,6 +153,18 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
 
     The result computes in float64 if the layers say so, or if all tensors are of float64; else in
     float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> from nbbn import layers
+    >>> from nbbn.interop import from_torch
+    >>> kernel = np.arange(6.0, dtype="float32").reshape(2, 3)  # PyTorch: (out, in)
+    >>> save_file({"0.weight": kernel, "0.bias": np.zeros(2, "float32")}, "weights.safetensors")
+    >>> model = from_torch("weights.safetensors", [layers.Dense(2, input_shape=(3,))])
+    >>> model.predict(np.ones((1, 3), "float32"), verbose=0)
+    array([[ 3., 12.]], dtype=float32)
     """
     from nbbn.formats import torch
 
@@ -212,6 +237,14 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     The model computes in float64 if the graph's input is of float64, else in float32. A layer may
     differ from the one that was written where it computes the same: a depthwise convolution for a
     grouped one, a batch norm for an affine map.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.interop import from_onnx, to_onnx
+    >>> written = to_onnx(nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]), "model.onnx")
+    >>> from_onnx("model.onnx").layers
+    [Dense(units=3, name='dense')]
     """
     from nbbn.formats.onnx.read import read
 
@@ -268,6 +301,16 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
     a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a
                                     single target
     =============================== ================================================================
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.interop import to_onnx
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> written = to_onnx(model, "model.onnx")
+    >>> nbbn.interop.from_onnx("model.onnx").output_shape
+    (None, 3)
     """
     from nbbn.formats.onnx.file import import_onnx
 

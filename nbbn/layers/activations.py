@@ -26,6 +26,13 @@ class ReLU(Layer):
         At least 0.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.ReLU(max_value=6.0, input_shape=(3,))])
+    >>> model.predict([[-1.0, 3.0, 9.0]], verbose=0)
+    array([[0., 3., 6.]], dtype=float32)
     """
 
     max_value: Limit = None
@@ -53,6 +60,13 @@ class LeakyReLU(Layer):
         Keyword only; the older name of `negative_slope`.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.LeakyReLU(negative_slope=0.5, input_shape=(2,))])
+    >>> model.predict([[-1.0, 3.0]], verbose=0)
+    array([[-0.5,  3. ]], dtype=float32)
     """
 
     negative_slope: NonNegative = 0.3
@@ -78,6 +92,13 @@ class ELU(Layer):
         Minus the limit for large negative inputs, at least 0.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.ELU(input_shape=(2,))])
+    >>> model.predict([[-1.0, 3.0]], verbose=0).round(3)
+    array([[-0.632,  3.   ]], dtype=float32)
     """
 
     alpha: NonNegative = 1.0
@@ -97,6 +118,13 @@ class Softmax(Layer):
         Counted with the batch axis in front, which it cannot be; -1 is the last.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Softmax(input_shape=(2,))])
+    >>> model.predict([[0.0, 0.0]], verbose=0)
+    array([[0.5, 0.5]], dtype=float32)
     """
 
     axis: Axes = -1

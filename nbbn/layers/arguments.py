@@ -90,6 +90,12 @@ def activation_name(activation: str | None) -> str:
     ------
     LayerError
         For a name that is none of these.
+
+    Examples
+    --------
+    >>> from nbbn.layers import activation_name
+    >>> activation_name("logistic"), activation_name(None)
+    ('sigmoid', 'linear')
     """
     if activation is None:
         return "linear"

@@ -39,6 +39,15 @@ class Layer(Ruled):
     ------
     LayerError
         For an argument that breaks its rule.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Dense
+    >>> layer = Dense(128, use_bias=False)
+    >>> layer.output_shape((784,)), layer.weight_shapes((784,))
+    ((128,), {'kernel': (784, 128)})
+    >>> layer.config()
+    {'layer': 'Dense', 'units': 128, 'activation': 'linear', 'use_bias': False}
     """
 
     name: Name = field(default=None, kw_only=True)
@@ -342,6 +351,12 @@ def layer_from_config(config: dict) -> Layer:
     ------
     LayerError
         For an unknown layer name or arguments that the layer does not take.
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.layer_from_config(layers.Dense(8, activation="relu").config())
+    Dense(units=8, activation='relu')
     """
     config = dict(config)
     name = config.pop("layer", None)

@@ -66,6 +66,13 @@ class Conv2D(Layer):
         Not supported.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Conv2D
+    >>> layer = Conv2D(32, (3, 3), padding="same", strides=2)
+    >>> layer.output_shape((28, 28, 1)), layer.weight_shapes((28, 28, 1))["kernel"]
+    ((14, 14, 32), (3, 3, 1, 32))
     """
 
     filters: Count
@@ -153,6 +160,12 @@ class DepthwiseConv2D(Layer):
         Not supported.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import DepthwiseConv2D
+    >>> DepthwiseConv2D((3, 3), depth_multiplier=2).output_shape((28, 28, 8))
+    (26, 26, 16)
     """
 
     kernel_size: Pair
@@ -232,6 +245,12 @@ class Conv2DTranspose(Layer):
         Not supported.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Conv2DTranspose
+    >>> Conv2DTranspose(8, (2, 2), strides=2).output_shape((14, 14, 16))
+    (28, 28, 8)
     """
 
     filters: Count

@@ -33,6 +33,14 @@ class Input(Layer):
         Taken as in Keras, and ignored: batches are as long as `fit` and `predict` make them.
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([nbbn.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    >>> model.output_shape
+    (None, 10)
     """
 
     shape: RowShape = None
@@ -85,6 +93,15 @@ class Dense(Layer):
         Keyword only; `input_dim=n` is `input_shape=(n,)`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(2, input_shape=(3,))])
+    >>> model.set_weights([np.ones((3, 2)), np.array([0.0, 10.0])])
+    >>> model.predict(np.array([[1.0, 2.0, 3.0]]), verbose=0)
+    array([[ 6., 16.]], dtype=float32)
     """
 
     units: Count
@@ -130,6 +147,13 @@ class Activation(Layer):
     Notes
     -----
     {table}
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(3,))])
+    >>> model.predict([[-1.0, 0.0, 2.0]], verbose=0)
+    array([[0., 0., 2.]], dtype=float32)
     """
 
     activation: ActivationName

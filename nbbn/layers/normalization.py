@@ -68,6 +68,18 @@ class BatchNormalization(Layer):
     -----
     UserWarning
         For a momentum below 0.5, which most likely is meant as the weight of the new value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> norm = nbbn.layers.BatchNormalization(input_shape=(2,))
+    >>> model = nbbn.Sequential([norm])
+    >>> rows = np.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> model.recalibrate(rows)
+    >>> model.predict(rows, verbose=0).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
     """
 
     axis: Axis = -1
@@ -176,6 +188,14 @@ class LayerNormalization(Layer):
     References
     ----------
     .. [1] Ba, Kiros and Hinton (2016), Layer normalization, equation 3.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.LayerNormalization(input_shape=(2,))])
+    >>> model.predict([[1.0, 3.0], [10.0, 30.0]], verbose=0).round(2)
+    array([[-1.,  1.],
+           [-1.,  1.]], dtype=float32)
     """
 
     axis: Axes = -1
@@ -240,6 +260,12 @@ class GroupNormalization(Layer):
     ----------
     .. [1] Wu and He (2018), Group normalization, equations 1, 2 and 7.
     .. [2] Ulyanov, Vedaldi and Lempitsky (2016), Instance normalization.
+
+    Examples
+    --------
+    >>> from nbbn.layers import GroupNormalization
+    >>> GroupNormalization(groups=4).weight_shapes((8, 8, 16))
+    {'gamma': (16,), 'beta': (16,)}
     """
 
     groups: Annotated[

@@ -54,6 +54,12 @@ class MaxPooling2D(_Pooling):
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import MaxPooling2D
+    >>> MaxPooling2D((2, 2)).output_shape((28, 28, 8))
+    (14, 14, 8)
     """
 
     kind = "max"
@@ -75,6 +81,12 @@ class AveragePooling2D(_Pooling):
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import AveragePooling2D
+    >>> AveragePooling2D((2, 2), padding="same").output_shape((7, 7, 8))
+    (4, 4, 8)
     """
 
     kind = "mean"
@@ -105,6 +117,12 @@ class GlobalAveragePooling2D(_GlobalPooling):
         Whether height and width stay, as 1.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import GlobalAveragePooling2D
+    >>> GlobalAveragePooling2D().output_shape((7, 7, 64))
+    (64,)
     """
 
     kind = "mean"
@@ -122,6 +140,12 @@ class GlobalMaxPooling2D(_GlobalPooling):
         Whether height and width stay, as 1.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import GlobalMaxPooling2D
+    >>> GlobalMaxPooling2D(keepdims=True).output_shape((7, 7, 64))
+    (1, 1, 64)
     """
 
     kind = "max"

@@ -30,6 +30,13 @@ class Dropout(Layer):
     References
     ----------
     .. [1] Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov (2014), Dropout.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dropout(0.5, input_shape=(3,))])
+    >>> model.predict([[1.0, 2.0, 3.0]], verbose=0)  # in inference it does nothing
+    array([[1., 2., 3.]], dtype=float32)
     """
 
     rate: Fraction
@@ -63,6 +70,13 @@ class GaussianNoise(Layer):
         Seed of the layer's own random numbers; None: they follow from the model's.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.GaussianNoise(0.1, input_shape=(3,))])
+    >>> model.predict([[1.0, 2.0, 3.0]], verbose=0)  # in inference it does nothing
+    array([[1., 2., 3.]], dtype=float32)
     """
 
     stddev: NonNegative

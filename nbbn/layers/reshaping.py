@@ -21,6 +21,12 @@ class Flatten(Layer):
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Flatten
+    >>> Flatten().output_shape((7, 7, 64))
+    (3136,)
     """
 
     data_format: DataFormat = None
@@ -48,6 +54,12 @@ class Reshape(Layer):
         Shape of one row, without the batch axis; one size may be -1 and follows from the others.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Reshape
+    >>> Reshape((28, 28, 1)).output_shape((784,))
+    (28, 28, 1)
     """
 
     target_shape: Annotated[
@@ -87,6 +99,12 @@ class ZeroPadding2D(Layer):
     data_format : {None, "channels_last"}
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import ZeroPadding2D
+    >>> ZeroPadding2D(((1, 0), (1, 0))).output_shape((28, 28, 3))
+    (29, 29, 3)
     """
 
     padding: Annotated[
@@ -121,6 +139,12 @@ class UpSampling2D(Layer):
         Keras's other kinds are not supported.
     **base
         `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import UpSampling2D
+    >>> UpSampling2D((2, 2)).output_shape((14, 14, 8))
+    (28, 28, 8)
     """
 
     size: Pair = (2, 2)

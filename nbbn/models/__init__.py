@@ -15,6 +15,14 @@ def load_model(path: str | PathLike[str]) -> Any:
     Parameters
     ----------
     path : path-like
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+    >>> model.save("model.safetensors")
+    >>> nbbn.models.load_model("model.safetensors").output_shape
+    (None, 3)
     """
     from nbbn.loading import load
 

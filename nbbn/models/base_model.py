@@ -73,6 +73,13 @@ class BaseModel:
         ------
         ValueError
             Where there is no such layer, or both or neither are given.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, name="head", input_shape=(4,))])
+        >>> model.get_layer("head").get_weights()[0].shape
+        (4, 3)
         """
         if (name is None) == (index is None):
             raise ValueError("get_layer takes either a name or an index")
@@ -181,6 +188,12 @@ class BaseModel:
         ------
         ValueError
             Before the model is built.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))]).count_params()
+        15
         """
         self._shapes("count_params")
         return self._layers.count()
@@ -206,6 +219,15 @@ class BaseModel:
         ------
         ValueError
             For another number of arrays, other shapes, and before the model is built.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(2,))])
+        >>> model.set_weights([np.array([[1.0], [2.0]]), np.array([0.5])])
+        >>> model.get_weights()[1]
+        array([0.5], dtype=float32)
         """
         self._shapes("set_weights")
         weights, entries = list(weights), self._layers.entries
@@ -316,6 +338,13 @@ class BaseModel:
         ------
         TypeError, ValueError
             For rows that do not fit the model, and before the model is built.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(2,))])
+        >>> model.predict([[1.0, -1.0]], verbose=0)
+        array([[1., 0.]], dtype=float32)
         """
         refuse(steps=steps)
         check_verbose(verbose)
@@ -391,6 +420,16 @@ class BaseModel:
         -----
         Layer by layer, so that each sees rows normalised by the new statistics of those before it;
         sums in float64, the variance about the mean, chunks of rows merged in order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.BatchNormalization(input_shape=(1,))])
+        >>> model.recalibrate(np.array([[1.0], [3.0]]))
+        >>> gamma, beta, mean, var = model.get_weights()
+        >>> mean, var
+        (array([2.], dtype=float32), array([1.], dtype=float32))
         """
         self.recalibrate_in_group(ALONE, x)
 
@@ -418,6 +457,14 @@ class BaseModel:
             Raise `nbbn.FoldRefused` where a batch norm cannot be folded.
         check : array-like, optional
             Rows to compare both networks on, besides the random ones always used.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(3, input_shape=(4,))
+        >>> model = nbbn.Sequential([dense, nbbn.layers.BatchNormalization()])
+        >>> [type(layer).__name__ for layer in model.fold().network.layers]
+        ['Dense']
         """
         return FoldedModel.of(self.network(), strict=strict, check=check)
 

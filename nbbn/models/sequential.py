@@ -93,6 +93,15 @@ class Sequential(TrainedModel):
             For anything but a layer.
         ValueError
             For a name that is taken, or a layer that does not fit.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential()
+        >>> model.add(nbbn.layers.Dense(3, input_shape=(4,)))
+        >>> model.add(nbbn.layers.BatchNormalization())
+        >>> [layer.name for layer in model.layers]
+        ['dense', 'batch_normalization']
         """
         if isinstance(layer, BaseModel):
             raise TypeError("a model inside a model is not supported; add its layers: "

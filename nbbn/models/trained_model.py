@@ -81,6 +81,14 @@ class TrainedModel(BaseModel):
         ------
         TypeError, ValueError
             For unknown names, objects of other kinds, and arguments that are not supported.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, activation="softmax", input_shape=(4,))])
+        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model.optimizer, model.compiled
+        (Adam(), True)
         """
         if weighted_metrics is not None:
             raise ValueError("compile: weighted_metrics is not supported, got "
@@ -205,7 +213,20 @@ class TrainedModel(BaseModel):
         Notes
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
-        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. """
+        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> nbbn.set_random_seed(0)
+        >>> x = np.random.default_rng(0).normal(size=(256, 2)).astype("float32")
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(2,))])
+        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+        >>> history = model.fit(x, x.sum(1), epochs=20, validation_split=0.25, verbose=0)
+        >>> history.history["val_loss"][-1] < 1e-3
+        True
+        """
         history = self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
                             validation_data, shuffle, class_weight, sample_weight, initial_epoch,
                             steps_per_epoch, validation_steps, validation_freq)
@@ -361,7 +382,19 @@ class TrainedModel(BaseModel):
         Notes
         -----
         `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this
-        batch's own. """
+        batch's own.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> dense = nbbn.layers.Dense(1, kernel_initializer="zeros", input_shape=(1,))
+        >>> model = nbbn.Sequential([dense])
+        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
+        >>> model.train_on_batch([[1.0]], [[2.0]])  # the loss before the step
+        4.0
+        >>> model.get_weights()[0].round(3)
+        array([[0.4]], dtype=float32)
+        """
         compiled = self._require_compiled("train_on_batch")
         with self._layers.unbuilt_on_error():
             samples = self._samples(x, y, sample_weight, class_weight)
@@ -512,6 +545,16 @@ class TrainedModel(BaseModel):
         ------
         RuntimeError, TypeError, ValueError
             As `fit`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(1,))])
+        >>> model.compile("sgd", "mse", metrics=["mae"])
+        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0)
+        [2.0, 1.0]
+        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0, return_dict=True)
+        {'loss': 2.0, 'mae': 1.0}
         """
         compiled = self._require_compiled("evaluate")
         refuse(steps=steps)
@@ -565,6 +608,14 @@ class TrainedModel(BaseModel):
             Where it cannot be written.
         ValueError
             Before the model is built, and for weights that are not finite.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> model.save("model.safetensors")
+        >>> nbbn.load("model.safetensors").count_params()
+        15
         """
         _may_write(filepath, overwrite)
         network, meta, slots = of_layers(self.network(), self.name)
@@ -581,6 +632,13 @@ class TrainedModel(BaseModel):
         ----------
         filepath, overwrite
             As of `save`.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> model.save_weights("model.weights.h5")
+        >>> model.load_weights("model.weights.h5")
         """
         _may_write(filepath, overwrite)
         native.save(filepath, *of_layers(self.network(), self.name))

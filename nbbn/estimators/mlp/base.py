@@ -105,6 +105,15 @@ class Activations(Fitted):
         ------
         ValueError
             For a layer that the network does not have.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> clf = nbbn.MLPClassifier((8, 3), tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+        >>> clf.transform(X).shape, clf.transform(X, layer=1).shape
+        ((300, 3), (300, 8))
         """
         if isinstance(X, Partitions):
             return partitions.of_each(self, X, lambda model, rows: model.transform(rows, layer))
@@ -193,6 +202,19 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             For NaN or infinity, shapes that do not fit, parameters that do not go together, one
             sample with batch norm, or weights that became infinite. The estimator is then as it was
             before.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> rng = np.random.default_rng(0)
+        >>> X, X_val = rng.normal(size=(300, 4)), rng.normal(size=(100, 4))
+        >>> y, y_val = X[:, 0] > X[:, 1], X_val[:, 0] > X_val[:, 1]
+        >>> clf = nbbn.MLPClassifier((8,), early_stopping=True, random_state=0)
+        >>> clf = clf.set_params(learning_rate_init=0.01)
+        >>> clf = clf.fit(X, y, X_val=X_val, y_val=y_val)
+        >>> len(clf.validation_scores_) == clf.n_iter_, clf.best_validation_score_ > 0.9
+        (True, True)
         """
         return self._fit(Given(X, y, sample_weight, X_val, y_val, sample_weight_val))
 
@@ -256,6 +278,16 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         ------
         ValueError
             For rows as `predict` refuses them, or a single one.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> X = np.random.default_rng(0).normal(size=(300, 4))
+        >>> clf = nbbn.MLPClassifier((8,), tol=1e-2, random_state=0).fit(X, X[:, 0] > 0)
+        >>> clf = clf.recalibrate(X)
+        >>> bool(np.allclose(clf.running_means_[0], (X @ clf.coefs_[0]).mean(0)))
+        True
         """
         return self.recalibrate_in_group(ALONE, X)
 

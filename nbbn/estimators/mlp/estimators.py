@@ -83,6 +83,19 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
         -------
         self : object
             The trained estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> rng = np.random.default_rng(0)
+        >>> clf = nbbn.MLPClassifier((8,), random_state=0)
+        >>> for _ in range(3):
+        ...     X = rng.normal(size=(200, 4))
+        ...     clf = clf.partial_fit(X, X[:, 0] > 0, classes=[False, True])
+        ...
+        >>> clf.t_, clf.classes_
+        (600, array([False,  True]))
         """
         known, task = self._check_classes(classes), None
         if not hasattr(self, "classes_") and (len(shape := np.shape(y)) != 2 or shape[1] == 1):
@@ -160,6 +173,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         -------
         self : object
             The trained estimator.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import nbbn
+        >>> rng = np.random.default_rng(0)
+        >>> model = nbbn.MLPRegressor(hidden_layer_sizes=(8,), random_state=0)
+        >>> for _ in range(3):
+        ...     X = rng.normal(size=(200, 4))
+        ...     model = model.partial_fit(X, X.sum(1))
+        ...
+        >>> model.t_
+        600
         """
         return self._fit(Given(X, y, sample_weight), incremental=True)
 

@@ -57,6 +57,18 @@ def fold_onnx(model: Any, *, strict: bool = False, check: Any = None) -> tuple[A
     -----
     Computed in float64 and cast last. Checked on ONNX Runtime where that is installed, else on
     onnx's own evaluator.
+
+    Examples
+    --------
+    >>> import onnx
+    >>> import nbbn
+    >>> from nbbn.interop.onnx_fold import fold_onnx
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> written = nbbn.interop.to_onnx(model, "model.onnx", fold=False)
+    >>> folded, report = fold_onnx(onnx.load("model.onnx"))
+    >>> report.n_folded, [node.op_type for node in folded.graph.node]
+    (1, ['Gemm', 'Identity'])
     """
     onnx = file.import_onnx("folding ONNX models")
     if not isinstance(model, onnx.ModelProto):
@@ -98,6 +110,16 @@ def fold_onnx_file(in_path: str | os.PathLike, out_path: str | os.PathLike, *, s
     Notes
     -----
     Weights are read, folded and written one after the other: memory holds the largest, not all.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> from nbbn.interop.onnx_fold import fold_onnx_file
+    >>> layers = nbbn.layers
+    >>> model = nbbn.Sequential([layers.Dense(3, input_shape=(4,)), layers.BatchNormalization()])
+    >>> written = nbbn.interop.to_onnx(model, "model.onnx", fold=False)
+    >>> fold_onnx_file("model.onnx", "folded.onnx").n_folded
+    1
     """
     file.import_onnx("folding ONNX models")
     path = Path(in_path)
