@@ -169,8 +169,9 @@ def _folded(content: Content) -> FoldedModel:
 
 
 def _graph(content: Content) -> Model:
-    model = Model._empty()
-    model.restore(content.network, content.meta.get("training"), content.slots)
+    model, meta = Model._empty(), content.meta
+    model.restore(content.network, meta.get("training"), content.slots, meta.get("inputs"),
+                  meta.get("outputs"))
     model.name = content.meta["name"]
     return model
 

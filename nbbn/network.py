@@ -70,6 +70,21 @@ class Graph:
                 (place[i],) = sources
         return Graph(tuple(calls), self.inputs, tuple(place[output] for output in self.outputs))
 
+    def ending_at(self, value: int) -> tuple[list[int], Graph]:
+        """The layers that a call depends on, and the graph of them, which gives out that alone."""
+        needed, ahead = set[int](), [value]
+        while ahead:
+            if (at := ahead.pop()) >= 0 and at not in needed:
+                needed.add(at)
+                ahead += self.calls[at].sources
+        layers = sorted({self.calls[at].layer for at in needed})
+        number = {layer: k for k, layer in enumerate(layers)}
+        place = {at: k for k, at in enumerate(sorted(needed))}
+        calls = tuple(Call(number[self.calls[at].layer],
+                           tuple(place.get(source, source) for source in self.calls[at].sources))
+                      for at in place)
+        return layers, Graph(calls, self.inputs, (place[value],))
+
     def with_end(self, layer: int, output: int = 0) -> Graph:
         """The graph with a further layer behind one of its outputs."""
         outputs, at = list(self.outputs), len(self.calls)
@@ -122,23 +137,55 @@ class Graph:
 
     def layer_shapes(self, layers: Sequence[Layer]) -> list[tuple[tuple[Shape, ...], Shape]]:
         """See `Network.layer_shapes`."""
-        of_value: dict[int, Shape] = {-k: shape for k, shape in enumerate(self.inputs, 1)}
-        found: dict[int, tuple[tuple[Shape, ...], Shape]] = {}
+        of_value, found = self._shapes(layers), dict[int, tuple[tuple[Shape, ...], Shape]]()
         for i, call in enumerate(self.calls):
             shapes = tuple(of_value[source] for source in call.sources)
-            of_value[i] = layers[call.layer].output_shape(*shapes)
             found.setdefault(call.layer, (shapes, of_value[i]))
         return [found[k] for k in range(len(layers))]
+
+    def output_shapes(self, layers: Sequence[Layer]) -> list[Shape]:
+        """Of a row of each output."""
+        of_value = self._shapes(layers)
+        return [of_value[output] for output in self.outputs]
+
+    def _shapes(self, layers: Sequence[Layer]) -> dict[int, Shape]:
+        """Of a row of each input and of what each call gives."""
+        of_value: dict[int, Shape] = {-k: shape for k, shape in enumerate(self.inputs, 1)}
+        for i, call in enumerate(self.calls):
+            shapes = (of_value[source] for source in call.sources)
+            of_value[i] = layers[call.layer].output_shape(*shapes)
+        return of_value
 
     def _inputs(self, builder: Builder) -> dict[int, int]:
         """Steps that give the inputs, and room for those that give the calls' results."""
         if len(self.inputs) == 1:
             return {-1: -1}
         place, first = {}, 0
+        read = {source for call in self.calls for source in call.sources}
         for k, shape in enumerate(self.inputs, 1):
-            place[-k] = builder.add(Part(first, shape), NO_LAYER, (-1,))
+            if -k in read:
+                place[-k] = builder.add(Part(first, shape), NO_LAYER, (-1,))
             first += math.prod(shape)
         return place
+
+
+def beside(parts: Sequence[np.ndarray], dtype: np.dtype, name: str = "x") -> np.ndarray:
+    """Rows of several inputs beside each other, flat, as a network has them.
+
+    ValueError where one has another number of rows.
+    """
+    if len({len(part) for part in parts}) > 1:
+        raise ValueError(f"{name}: all inputs must have as many rows as each other, got "
+                         f"{', '.join(str(len(part)) for part in parts)}")
+    return np.concatenate([np.asarray(part, dtype).reshape(len(part), -1) for part in parts], 1)
+
+
+def apart(rows: np.ndarray, shapes: Sequence[Shape]) -> list[np.ndarray]:
+    """What stands beside each other in flat rows: an array for each shape."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = np.split(rows.reshape(len(rows), -1), ends[:-1], 1)
+    return [np.ascontiguousarray(part).reshape(len(part), *shape)
+            for part, shape in zip(parts, shapes)]
 
 
 def computation(layers: Sequence[Layer], input_shape: Shape) -> Computation:
@@ -195,6 +242,14 @@ class Network:
         for layer in self.layers:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
+
+    @property
+    def links(self) -> Graph:
+        """How the layers read each other, of a chain, too."""
+        if self.graph is not None:
+            return self.graph
+        calls = tuple(Call(i, (i - 1,)) for i in range(len(self.layers)))
+        return Graph(calls, (self.input_shape,), (len(calls) - 1,))
 
     @property
     def layer_shapes(self) -> list[tuple[tuple[Shape, ...], Shape]]:

@@ -108,7 +108,11 @@ class Layer(Ruled):
         if len(shapes) > 1 and not self.merges:
             raise self.error(f"takes one value, got a list of {len(shapes)}; merge them first, "
                              "as Concatenate does")
-        return Value(self, given, self.output_shape(*shapes))
+        try:
+            self.weight_shapes(*shapes)
+            return Value(self, given, self.output_shape(*shapes))
+        except LayerError as err:
+            raise LayerError(f"{err}; it is called on {' and '.join(map(_shown, given))}") from None
 
     def _not_called_on(self, source: Any) -> TypeError:
         kind = type(source).__name__
@@ -313,6 +317,13 @@ class Value:
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("a value of a layer holds no numbers: make a Model of it, and call that on "
                         "arrays")
+
+
+def _shown(source: Any) -> str:
+    """An `Input` or a `Value` in an error's words."""
+    layer = source.layer if isinstance(source, Value) else source
+    name = f" {layer.name!r}" if layer.name else ""
+    return f"{type(layer).__name__}{name} with rows of shape {row_shape_of(source)}"
 
 
 def row_shape_of(source: Any) -> Shape:

@@ -39,7 +39,7 @@ class BaseModel:
         self.name = name
         self.stop_training = False
         self._layers = layers
-        self._views: dict[int, LayerView] = {}
+        self._views: dict[Entry, LayerView] = {}
         self._compiled: Compiled | None = None
         self._predictors: dict[bool, tuple[list[int], Predictor]] = {}
         self._trainable = True
@@ -55,10 +55,15 @@ class BaseModel:
         """What a layer gives, as `Model` is made of."""
         raise NotImplementedError
 
+    def _name_of(self, entry: Entry) -> str | None:
+        """What the model calls a layer; one that it no longer has keeps its own name."""
+        entries = self._layers.entries
+        return self._layers.names[entries.index(entry)] if entry in entries else entry.spec.name
+
     def _view(self, entry: Entry) -> LayerView:
-        if entry.number not in self._views:
-            self._views[entry.number] = LayerView(self, entry)
-        return self._views[entry.number]
+        if entry not in self._views:
+            self._views[entry] = LayerView(self, entry)
+        return self._views[entry]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
         """The layer of a name or an index.
@@ -260,6 +265,11 @@ class BaseModel:
         """Whether another model's trainer has newer weights of a layer."""
         return any(entry.holder not in (None, self) for entry in self._layers.entries)
 
+    def _others_changed(self) -> bool:
+        """Whether the trainer lacks what has been made of layers that others share."""
+        return self._others_train() or (self._compiled is not None
+                                        and self._compiled.behind(self._layers))
+
     def _pull_own(self) -> None:
         if self._compiled is not None:
             self._compiled.pull(self._layers)
@@ -352,8 +362,9 @@ class BaseModel:
             whole("batch_size", batch_size, 1)
         if isinstance(x, Partitions):
             shapes = self._shapes("predict")
+            self._takes_partitions()
             many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False)
-            return outputs_of(self._outputs, many).reshape(-1, *shapes[-1])
+            return self._answers(outputs_of(self._outputs, many))
         if not self.built:
             self._layers.build(inputs.row_shape(x))
         x = self._rows(x, finite=False)
@@ -363,6 +374,9 @@ class BaseModel:
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """What is given as rows of the network."""
         return x
+
+    def _takes_partitions(self) -> None:
+        """TypeError for a model whose rows partitions do not hold."""
 
     def _answers(self, out: np.ndarray) -> Any:
         """Outputs of the network as the model's."""
@@ -385,10 +399,14 @@ class BaseModel:
         ValueError
             With `training`: outputs with batch statistics are not given.
         """
+        self._refuse_training(training)
+        return self.predict(x)
+
+    @staticmethod
+    def _refuse_training(training: Any) -> None:
         if training:
             raise ValueError("calling a model with training=True is not supported; "
                              "train with fit or train_on_batch")
-        return self.predict(x)
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
         """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""
@@ -438,11 +456,12 @@ class BaseModel:
         with group.together():
             shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
             if isinstance(x, Partitions):
+                self._takes_partitions()
                 x = many_rows(x, x.headers(), shape, dtype)
             elif x is None and group.world is not None:
                 x = np.empty((0, *shape), dtype)
             else:
-                x = inputs.check_rows(x, shape, dtype)
+                x = inputs.check_rows(self._rows(x), shape, dtype)
         self._pull()
         entries, found = self._layers.entries, recalibrated(self._layers.network(), x, group)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]

@@ -73,21 +73,10 @@ class Compiled:
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
         """The activation that a loss from logits leaves out; LayerError for an unfit end."""
         if isinstance(self.loss, JointLoss):
+            for output, end in zip(self.loss.outputs, layers.ends):
+                _tail(output.loss, end, f"output {output.name!r}")
             return ()
-        end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
-        if wanted is None:
-            return ()
-        if self.loss.from_logits:
-            if end in ("softmax", "sigmoid"):
-                raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
-                                 f"{wanted}, but the model ends with {end}; leave it out, or use "
-                                 "from_logits=False")
-            return (Activation(wanted),)
-        if end != wanted:
-            raise LayerError(f"loss {shown!r} needs a model that ends with {wanted}, this one ends "
-                             f"with {end}; end it with activation={wanted!r}, or use "
-                             "from_logits=True")
-        return ()
+        return _tail(self.loss, layers.computation.ends_with, "the model")
 
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
@@ -121,7 +110,7 @@ class Compiled:
         """
         wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group)
         if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
-            if self._versions != layers.versions:  # another model has trained a layer of this one
+            if self.behind(layers):  # another model has trained a layer of this one
                 self.take(layers)
             return self.trainer
         self.pull(layers)
@@ -138,6 +127,10 @@ class Compiled:
         trainer.step, trainer.norm_step = self.counts
         self.trainer, self._made_for, self._versions = trainer, wanted, layers.versions
         return trainer
+
+    def behind(self, layers: LayerList) -> bool:
+        """Whether the layers have newer weights than the trainer was given."""
+        return self._versions != layers.versions
 
     def pull(self, layers: LayerList) -> None:
         """Bring the trainer's weights into the layers, where they are newer."""
@@ -182,6 +175,25 @@ class Compiled:
         """Drop the optimiser's state of a layer that is no more."""
         self.release()
         self.slots = {k: a for k, a in self.slots.items() if int(k.split(".", 1)[0]) != layer}
+
+
+def _tail(loss: Loss, end: str | None, what: str) -> tuple[Layer, ...]:
+    """The activation that a loss leaves out of what ends so; LayerError for an unfit end."""
+    wanted, shown = loss.end, loss.shown
+    if wanted is None:
+        return ()
+    if loss.from_logits:
+        if end in ("softmax", "sigmoid"):
+            raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
+                             f"{wanted}, but {what} ends with {end}; leave it out, or use "
+                             "from_logits=False")
+        return (Activation(wanted),)
+    if end != wanted:
+        model, this = ("a model", "this one") if what == "the model" else ("an output", what)
+        raise LayerError(f"loss {shown!r} needs {model} that ends with {wanted}, {this} ends "
+                         f"with {end}; end it with activation={wanted!r}, or use "
+                         "from_logits=True")
+    return ()
 
 
 def _described(given: Any) -> Any:

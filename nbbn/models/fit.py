@@ -126,8 +126,11 @@ class Fit(Watcher):
             args[-1].update(logs)
 
     def _trainer(self) -> Trainer:
-        """The loop's; a new one where a callback has changed layers, or taken steps by another."""
-        if self.model._trainer_in_use is not self.loop.trainer:
+        """The loop's; a new one where a callback has changed layers, or taken steps by another.
+
+        One with newer weights where it has changed those of layers that models share.
+        """
+        if self.model._trainer_in_use is not self.loop.trainer or self.model._others_changed():
             self.loop.trainer = self.make_trainer()
         return self.loop.trainer
 

@@ -15,7 +15,8 @@ from nbbn.models.graph_list import GraphList, entry_of, on_values
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import Entry
 from nbbn.models.trained_model import TrainedModel
-from nbbn.network import Network
+from nbbn.network import Network, apart
+from nbbn.training_loop import Samples
 
 
 class Model(TrainedModel):
@@ -107,6 +108,7 @@ class Model(TrainedModel):
         ValueError
             With `training`; and for another number of values than the model has inputs.
         """
+        self._refuse_training(training)
         given = list(x) if isinstance(x, list | tuple) else [x]
         return self._on_values(given) if on_values(self, given) else super().__call__(x, training)
 
@@ -121,51 +123,93 @@ class Model(TrainedModel):
     def _value_of(self, entry: Entry) -> Value:
         return self._layers.value_of(entry)
 
+    @property
+    def input_shape(self) -> Any:
+        """`(None, ...)`: the shape of the rows that go in, or a list of them."""
+        shapes = [(None, *shape) for shape in self._layers.graph.inputs]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        """`(None, ...)`: the shape of the rows that come out, or a list of them."""
+        shapes = [(None, *shape) for shape in self._layers.answer_shapes]
+        return shapes[0] if len(shapes) == 1 else shapes
+
     # -- rows
 
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """Rows of several inputs beside each other, as the network has them."""
         shapes = self._layers.graph.inputs
         if len(shapes) == 1:
-            (one,) = self._of_inputs.picked(x, name, 1) if isinstance(x, dict) else (x,)
-            return one
+            alone = isinstance(x, list | tuple) and len(x) == 1
+            if alone and getattr(x[0], "ndim", 0) == len(shapes[0]) + 1:
+                return x[0]
+            return self._of_inputs.picked(x, name, 1)[0] if isinstance(x, dict) else x
         given = self._of_inputs.picked(x, name, len(shapes))
-        parts = [checks.check_rows(part, shape, self._layers.dtype, f"{name}[{k}]", finite=finite)
-                 for k, (part, shape) in enumerate(zip(given, shapes))]
-        if len({len(part) for part in parts}) > 1:
-            raise ValueError(f"{name}: all inputs must have as many rows as each other, got "
-                             f"{', '.join(str(len(part)) for part in parts)}")
-        flat = [np.asarray(part, self._layers.dtype).reshape(len(part), -1) for part in parts]
-        return np.concatenate(flat, 1)
+        return checks.check_rows_of_inputs(given, shapes, self._layers.dtype, name, finite=finite)
+
+    def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
+                 prefix: str = "") -> Samples:
+        if len(self.outputs) > 1:
+            if class_weight is not None:
+                raise ValueError("class_weight is not supported for a model of several outputs; "
+                                 "give sample_weight")
+            by_output = isinstance(sample_weight, list | tuple) and np.ndim(sample_weight[:1]) > 1
+            if by_output or isinstance(sample_weight, dict):
+                raise ValueError("sample_weight must be one array, of a weight for each row that "
+                                 "counts for all outputs; outputs have loss_weights in compile")
+        return super()._samples(x, y, sample_weight, class_weight, prefix)
 
     def _answers(self, out: np.ndarray) -> Any:
         shapes = self._layers.answer_shapes
         if len(shapes) == 1:
             return out.reshape(len(out), *shapes[0])
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-        parts = np.split(out.reshape(len(out), -1), ends[:-1], 1)
-        return [np.ascontiguousarray(part).reshape(len(part), *shape)
-                for part, shape in zip(parts, shapes)]
+        return apart(out, shapes)
+
+    def _takes_partitions(self) -> None:
+        if len(self.inputs) > 1:
+            raise TypeError("x is Partitions, which a model of several inputs does not take: give "
+                            "arrays")
 
     # -- losses
 
     @property
     def output_names(self) -> list[str]:
         """What losses, weights, metrics and figures of several outputs are called."""
-        return self._of_outputs.names or [self._layers.name_of(output) for output in self.outputs]
+        return self._of_outputs.names or self._layers.output_names
 
     def _made_of(self, optimizer: Any, loss: Any, loss_weights: Any, metrics: Any,
                  norm_step: int) -> Compiled:
         if len(self.outputs) == 1:
-            loss, loss_weights, metrics = _only(loss, loss_weights, metrics)
+            given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics}
+            loss, loss_weights, metrics = (self._only(name, one) for name, one in given.items())
             return super()._made_of(optimizer, loss, loss_weights, metrics, norm_step)
         if loss is None:
             raise ValueError("compile: loss must be given: one for all outputs, a list, or a dict "
                              f"with {', '.join(self.output_names)}")
-        if isinstance(loss, dict) and loss.keys() == {"losses", "weights"}:  # from a file
-            loss, loss_weights = loss["losses"], loss["weights"]
         joint = JointLoss.of(loss, loss_weights, self.output_names, self._layers.answer_shapes)
         return Compiled.of_outputs(optimizer, joint, metrics, norm_step)
+
+    def _made_again(self, meta: dict[str, Any]) -> Compiled:
+        if len(self.outputs) == 1:
+            return super()._made_again(meta)
+        losses, weights = meta["loss"]["losses"], meta["loss"]["weights"]
+        return self._made_of(meta["optimizer"], losses, weights, meta["metrics"], 0)
+
+    def _only(self, name: str, given: Any) -> Any:
+        """What is given for the only output, by its name or without."""
+        if not isinstance(given, dict):
+            return given
+        (output,) = self.output_names
+        if [*given] != [output]:
+            raise ValueError(f"{name} names {', '.join(map(repr, given))}; the model's output is "
+                             f"{output}")
+        return given[output]
+
+    def _targets(self, y: Any, shape: tuple[int, ...], rows: int, name: str,
+                 x: str) -> np.ndarray:
+        given = self._only(name, y) if len(self.outputs) == 1 else y
+        return super()._targets(given, shape, rows, name, x)
 
     # -- files
 
@@ -173,8 +217,14 @@ class Model(TrainedModel):
     def _empty(cls) -> Model:
         return cls.__new__(cls)
 
+    def _names_of_rows(self) -> dict[str, Any]:
+        return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names}
+
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
-                slots: dict[str, np.ndarray] | None = None) -> None:
+                slots: dict[str, np.ndarray] | None = None, inputs: Any = None,
+                outputs: Any = None) -> None:
+        """See `TrainedModel.restore`; `inputs` and `outputs` are names of rows, if they have any.
+        """
         graph = network.graph
         assert graph is not None
         from nbbn.layers import Input
@@ -185,8 +235,10 @@ class Model(TrainedModel):
             values[i] = layer(sources if layer.merges else sources[0])
         for layer, arrays in zip(network.layers, network.weights):
             entry_of(layer).take(dict(arrays))
-        inputs = [values[-k] for k in range(1, len(graph.inputs) + 1)]
-        Model.__init__(self, inputs, [values[k] for k in graph.outputs])
+        rows = [values[-k] for k in range(1, len(graph.inputs) + 1)]
+        Model.__init__(self, rows, [values[k] for k in graph.outputs])
+        self._of_inputs = _Form(inputs and _all_of(inputs, rows))
+        self._of_outputs = _Form(outputs and _all_of(outputs, graph.outputs))
         self._resume(meta, slots)
 
 
@@ -200,7 +252,8 @@ class _Form:
         """The things in the model's order; ValueError where there are others."""
         if isinstance(given, dict):
             if self.names is None:
-                raise ValueError(f"{name}: the model's inputs have no names; give a list")
+                raise ValueError(f"{name}: the model's inputs have no names; give a list, or name "
+                                 "them, Input(..., name='a')")
             if given.keys() != {*self.names}:
                 raise ValueError(f"{name} must have the keys {', '.join(self.names)}, got "
                                  f"{', '.join(map(str, given))}")
@@ -212,22 +265,21 @@ class _Form:
         return given
 
 
-def _only(*given: Any) -> list[Any]:
-    """Of lists and dicts with one entry, which is the only output's."""
-    found = []
-    for one in given:
-        if isinstance(one, dict) and len(one) == 1:
-            (one,) = one.values()
-        found.append(one)
-    return found
-
-
 def _form(given: Any) -> _Form:
     if isinstance(given, dict):
         return _Form(list(given))
     listed = given if isinstance(given, list | tuple) else [given]
     names = [one.name for one in listed if isinstance(one, Layer) and one.name]
+    if len({*names}) < len(names):
+        raise ValueError(f"Model: inputs need different names, got {', '.join(names)}")
     return _Form(names if len(names) == len(listed) else None)
+
+
+def _all_of(names: list[str], rows: Sequence[Any]) -> list[str]:
+    """Names of rows, from a file; ValueError for other than a name each."""
+    if len({*map(str, names)}) != len(rows):
+        raise ValueError(f"{names} are no names of {len(rows)} inputs or outputs")
+    return list(map(str, names))
 
 
 def _listed(name: str, given: Any) -> list[Any]:

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from nbbn import utils
-from nbbn.layers import Layer
+from nbbn.layers import Input, Layer, LayerError
 from nbbn.layers.base import Value, row_shape_of
 from nbbn.layers.names import free_name
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.network import Call, Graph, Network
 from nbbn.operations import Shape
+
+# Kept until the layers change.
+_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "ends")
 
 
 def entry_of(layer: Layer) -> Entry:
@@ -66,6 +69,10 @@ class GraphList(LayerList):
         self.inputs, self.outputs = inputs, outputs
         self.values: list[Value] = []  # what each call gives
         place = {id(source): -k for k, source in enumerate(inputs, 1)}
+        if len(place) < len(inputs):
+            raise ValueError("Model: an input is listed twice; list it once")
+        if any(id(output) in place for output in outputs):
+            raise ValueError("Model: an output is one of the inputs: nothing is computed")
         number: dict[int, int] = {}
         calls: list[Call] = []
         for value in _in_order(outputs, place):
@@ -98,6 +105,30 @@ class GraphList(LayerList):
             if entry.arrays is None:
                 rng = np.random.default_rng([entry.number, 0])
                 entry.take(entry.spec.initial_weights(shapes[0], rng, dtype))
+                continue
+            wanted = entry.spec.weight_shapes(*shapes)
+            found = {name: array.shape for name, array in entry.arrays.items()}
+            if wanted != found:
+                raise LayerError(f"layer {entry.shown} has weights of shapes {found}; "
+                                 f"rows of shape {shapes[0]} need {wanted}")
+            # In the order that the layer declares: a file gives them in another.
+            if [*found] != [*wanted]:
+                entry.arrays = {name: entry.arrays[name] for name in wanted}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the values, which refer to each other as deep as the model is."""
+        return {name: value for name, value in self.__dict__.items()
+                if name not in ("inputs", "outputs", "values", *_KEPT)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.inputs = [Input(shape) for shape in self.graph.inputs]
+        place: dict[int, Any] = {-k: source for k, source in enumerate(self.inputs, 1)}
+        for i, call in enumerate(self.graph.calls):
+            layer, sources = layer_of(self.entries[call.layer]), [place[k] for k in call.sources]
+            place[i] = layer(sources if layer.merges else sources[0])
+        self.values = [place[i] for i in range(len(self.graph.calls))]
+        self.outputs = [place[k] for k in self.graph.outputs]
 
     # -- what a list of layers has
 
@@ -138,6 +169,15 @@ class GraphList(LayerList):
     def output_shapes(self) -> list[Shape]:
         return [shape for _, shape in self._layer_shapes]
 
+    @cached_property
+    def ends(self) -> list[str | None]:
+        found: list[str | None] = []
+        for output in self.graph.outputs:
+            layers, graph = self.graph.ending_at(output)
+            kept = [self.entries[i].spec for i in layers]
+            found.append(graph.computation(kept).inference.ends_with)
+        return found
+
     def network(self) -> Network:
         arrays = [entry.known_arrays() for entry in self.entries]
         return Network(self.layers, self.graph.input_shape, arrays, self.dtype, self.graph)
@@ -145,9 +185,14 @@ class GraphList(LayerList):
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
         raise TypeError("add: only a Sequential takes further layers; make another Model")
 
-    def name_of(self, value: Value) -> str:
-        """The name of the layer that gives a value."""
-        return self.names[self.entries.index(entry_of(value.layer))]
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that give the outputs; numbered where one gives several."""
+        found: list[str] = []
+        for output in self.graph.outputs:
+            name = self.names[self.graph.calls[output].layer]
+            found.append(name if name not in found else free_name(name, {*found, *self.names}))
+        return found
 
     def value_of(self, entry: Entry) -> Value:
         """What a layer gives where it is called first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ class JointLoss:
         """
         given = [losses.get(one) for one in _each("loss", loss, names)]
         shares = [1.0] * len(names) if weights is None else [
-            float(weight) for weight in _each("loss_weights", weights, names)]
+            _share(name, weight) for name, weight in
+            zip(names, _each("loss_weights", weights, names, absent=1.0))]
         found, first = [], 0
         for one, share, name, shape in zip(given, shares, names, shapes):
             found.append(Output(name, shape, first, one, share))
@@ -165,6 +167,13 @@ class OfOutput:
         own = targets[:, self.output.columns]
         own = own.argmax(1) if self.metric.takes_labels else own
         return self.metric(own, outputs[:, self.output.columns])
+
+
+def _share(name: str, weight: Any) -> float:
+    """A loss's weight; ValueError for anything but a finite number."""
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight):
+        raise ValueError(f"loss_weights must be finite numbers, got {weight!r} for {name!r}")
+    return float(weight)
 
 
 def _each(name: str, given: Any, outputs: Sequence[str], *, absent: Any = None) -> list[Any]:

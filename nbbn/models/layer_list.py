@@ -19,7 +19,7 @@ from nbbn.operations import Computation
 Shape = tuple[int, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """One layer of a list, with a name."""
 
@@ -96,7 +96,7 @@ class LayerList:
 
     def _changed(self) -> None:
         """Forget what followed from the layers."""
-        for name in ("layers", "dtype", "shapes", "computation"):
+        for name in ("dtype", "shapes", "computation"):
             self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
@@ -204,9 +204,9 @@ class LayerList:
         """Whether shapes are known and arrays there."""
         return bool(self.entries) and self.input_shape is not None
 
-    @cached_property
+    @property
     def layers(self) -> tuple[Layer, ...]:
-        """The specifications."""
+        """The specifications, of which another model may have set something."""
         return tuple(entry.spec for entry in self.entries)
 
     @cached_property
@@ -247,6 +247,11 @@ class LayerList:
     def computation(self) -> Computation:
         """What the layers compute in inference."""
         return self.network().computation()
+
+    @property
+    def ends(self) -> list[str | None]:
+        """What each output ends with."""
+        return [self.computation.ends_with]
 
     def network(self) -> Network:
         """The list as the engine takes it; its arrays are not copied."""

@@ -17,6 +17,7 @@ class Owner(Protocol):
 
     def _pull(self) -> None: ...
     def _value_of(self, entry: Entry) -> Any: ...
+    def _name_of(self, entry: Entry) -> str | None: ...
     def _replace(self, entry: Entry, spec: Layer) -> None: ...
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None: ...
 
@@ -50,7 +51,7 @@ class LayerView:
         self._model._replace(self._entry, replace(self._entry.spec, trainable=value))
 
     def __repr__(self) -> str:
-        return repr(self._entry.spec)
+        return repr(self.specification)
 
     def __reduce__(self) -> tuple[Callable[[Layer], Layer], tuple[Layer]]:
         return _itself, (self._entry.spec,)
@@ -62,8 +63,14 @@ class LayerView:
 
     @property
     def specification(self) -> Layer:
-        """The layer itself, apart from any model."""
-        return self._entry.spec
+        """The layer itself, apart from any model, by the name that it has here."""
+        spec, name = self._entry.spec, self.name
+        return spec if spec.name == name else replace(spec, name=name)
+
+    @property
+    def name(self) -> str | None:
+        """Its name in its model."""
+        return self._model._name_of(self._entry)
 
     @property
     def output(self) -> Any:

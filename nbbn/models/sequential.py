@@ -12,7 +12,7 @@ from nbbn import utils
 from nbbn.layers import Input, Layer
 from nbbn.layers.base import Value, row_shape_of
 from nbbn.models.base_model import BaseModel
-from nbbn.models.graph_list import layer_of
+from nbbn.models.graph_list import entry_of, layer_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.trained_model import TrainedModel
@@ -69,7 +69,7 @@ class Sequential(TrainedModel):
     def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
                  name: str | None = None):
         super().__init__(name or "sequential", LayerList(utils.new_seed()))
-        self._values: list[Any] | None = None
+        self._values: list[Any] = []
         if isinstance(layers, Layer):
             kind = type(layers).__name__
             raise TypeError(f"layers must be a list of layers, got one {kind}; write "
@@ -105,7 +105,8 @@ class Sequential(TrainedModel):
         """
         if isinstance(layer, BaseModel):
             raise TypeError("a model inside a model is not supported; add its layers: "
-                            "Sequential([*model.layers, ...])")
+                            "Sequential([*model.layers, ...]), or call it on a value and make a "
+                            "Model of that")
         arrays = None
         if type(layer) is LayerView:
             arrays, layer = layer.copies(), layer.specification
@@ -129,7 +130,7 @@ class Sequential(TrainedModel):
             Where there is none.
         """
         self._pull()
-        self._views.pop(self._layers.pop().number, None)
+        self._views.pop(self._layers.pop(), None)
         if self._compiled is not None:
             self._compiled.forget(len(self._layers.entries))
         self._restructured()
@@ -159,13 +160,18 @@ class Sequential(TrainedModel):
     def _chain(self) -> list[Any]:
         """The input, and what each layer gives; ValueError before the model is built."""
         shape, entries = self._shapes("output")[0], self._layers.entries
-        layers = [layer_of(entry) for entry in entries]
-        if self._values is None or [value.layer for value in self._values[1:]] != layers:
-            values: list[Any] = [Input(shape)]
-            for layer in layers:
-                values.append(layer(values[-1]))
-            self._values = values
-        return self._values
+        if not self._values or self._values[0].shape != shape:
+            self._values = [Input(shape)]
+        values, kept = self._values, 0
+        # What other models have been made of stays, whatever has been set of a layer since.
+        for entry, value in zip(entries, values[1:]):
+            if entry_of(value.layer) is not entry:
+                break
+            kept += 1
+        del values[kept + 1 :]
+        for entry in entries[kept:]:
+            values.append(layer_of(entry)(values[-1]))
+        return values
 
     def _value_of(self, entry: Entry) -> Any:
         return self._chain()[1 + self._layers.entries.index(entry)]
@@ -185,11 +191,15 @@ class Sequential(TrainedModel):
         """
         if not (isinstance(x, Value) or isinstance(x, Input)):
             return super().__call__(x, training)
+        self._refuse_training(training)
         if not self.built:
             self.build((None, *row_shape_of(x)))
         for value in self._chain()[1:]:
             x = value.layer(x)
         return x
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_values": []}
 
     # -- files
 

@@ -106,6 +106,10 @@ class TrainedModel(BaseModel):
                              f"got {loss_weights!r}; leave it out")
         return Compiled.of(optimizer, loss, metrics, norm_step)
 
+    def _made_again(self, meta: dict[str, Any]) -> Compiled:
+        """What `Compiled.config` described."""
+        return Compiled.of(meta["optimizer"], meta["loss"], meta["metrics"])
+
     @property
     def compiled(self) -> bool:
         """Whether `compile` was called."""
@@ -472,6 +476,7 @@ class TrainedModel(BaseModel):
         if not self.built:
             layers.build(header.shape or (1,))
         compiled.tail(layers)
+        self._takes_partitions()
         if isinstance(compiled.loss, JointLoss):
             raise TypeError("x is Partitions, which a model of several outputs does not take: give "
                             "arrays")
@@ -619,6 +624,7 @@ class TrainedModel(BaseModel):
         """
         _may_write(filepath, overwrite)
         network, meta, slots = of_layers(self.network(), self.name)
+        meta |= self._names_of_rows()
         try:
             meta["training"], slots = self.training_state()
         except ValueError as err:
@@ -641,7 +647,8 @@ class TrainedModel(BaseModel):
         >>> model.load_weights("model.weights.h5")
         """
         _may_write(filepath, overwrite)
-        native.save(filepath, *of_layers(self.network(), self.name))
+        network, meta, slots = of_layers(self.network(), self.name)
+        native.save(filepath, network, meta | self._names_of_rows(), slots)
 
     def load_weights(self, filepath: Path) -> None:
         """Take the weights of a file that `save` or `save_weights` wrote for the same shapes.
@@ -695,9 +702,13 @@ class TrainedModel(BaseModel):
         layers, names = self._layers, ("seed", "made", "shuffles")
         layers.seed, layers.made, self._shuffles = (int(meta[name]) for name in names)
         if "loss" in meta:
-            self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
+            self._compiled = self._made_again(meta)
             counts = (int(meta[name]) for name in ("step", "norm_step"))
             self._require_compiled("restore").resume(slots or {}, *counts)
+
+    def _names_of_rows(self) -> dict[str, Any]:
+        """What a file says of inputs and outputs besides their shapes."""
+        return {}
 
     @classmethod
     def _empty(cls) -> TrainedModel:
