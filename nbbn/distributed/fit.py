@@ -149,18 +149,22 @@ def _group(comm: Any, model: Any) -> Iterator[Ranks]:
         with group.running(), _quiet(group.rank > 0):
             check_alike(group, "this machine", environment())
             with group.together():
-                if not hasattr(model, "fit_in_group"):
-                    raise TypeError("model must be an estimator or a Sequential or Model of "
-                                    f"nbbn, got {type(model).__name__}")
-                graph = _links(model)
-                if graph is not None and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
-                    raise TypeError("model has several inputs or outputs, which nbbn.distributed "
-                                    "does not take: fit it on one machine")
+                _check_model(model)
             check_alike(group, type(model).__name__, _facts(model))
             with num_threads(_threads(group)):
                 yield group
     finally:  # all ranks are here
         group.free()
+
+
+def _check_model(model: Any) -> None:
+    if not hasattr(model, "fit_in_group"):
+        raise TypeError("model must be an estimator or a Sequential or Model of nbbn, got "
+                        f"{type(model).__name__}")
+    graph = _links(model)
+    if graph is not None and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
+        raise TypeError("model has several inputs or outputs, which nbbn.distributed does not "
+                        "take: fit it on one machine")
 
 
 def _links(model: Any) -> Graph | None:

@@ -109,7 +109,11 @@ class Layer(Ruled):
             raise self.error(f"takes one value, got a list of {len(shapes)}; merge them first, "
                              "as Concatenate does")
         try:
-            self.weight_shapes(*shapes)
+            wanted = self.weight_shapes(*shapes)
+            known = self.__dict__.setdefault("_shapes", wanted)
+            if known != wanted:
+                raise self.error(f"has weights of shapes {known} since it was called before, and "
+                                 f"here it needs {wanted}")
             return Value(self, given, self.output_shape(*shapes))
         except LayerError as err:
             raise LayerError(f"{err}; it is called on {' and '.join(map(_shown, given))}") from None

@@ -140,9 +140,12 @@ class TrainedModel(BaseModel):
         return ["loss", *own, *(str(metric.name) for metric in metrics)]
 
     def metric_directions(self) -> dict[str, bool]:
-        """For each metric whether larger is better."""
-        metrics = self._require_compiled("metric_directions").metrics(self._units())
-        return {str(metric.name): metric.rises for metric in metrics}
+        """For each metric, and each loss of several outputs, whether larger is better."""
+        compiled = self._require_compiled("metric_directions")
+        own = compiled.loss.own_names if isinstance(compiled.loss, JointLoss) else []
+        metrics = compiled.metrics(self._units())
+        return {**dict.fromkeys(own, False), **{str(metric.name): metric.rises
+                                                for metric in metrics}}
 
     def _units(self) -> int | None:
         return int(np.prod(self._layers.shapes[-1])) if self.built else None
