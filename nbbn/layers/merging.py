@@ -61,6 +61,13 @@ class Add(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> x = layers.Input((4,))
+    >>> layers.Add()([x, layers.Dense(4)(x)]).shape
+    (None, 4)
     """
 
     kind: ClassVar = "add"
@@ -75,6 +82,14 @@ class Subtract(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> a, b = nbbn.Input((2,)), nbbn.Input((2,))
+    >>> model = nbbn.Model([a, b], nbbn.layers.Subtract()([a, b]))
+    >>> model.predict([[[1.0, 5.0]], [[3.0, 2.0]]])
+    array([[-2.,  3.]], dtype=float32)
     """
 
     kind: ClassVar = "subtract"
@@ -93,6 +108,13 @@ class Multiply(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> x = layers.Input((8, 8, 3))
+    >>> layers.Multiply()([x, layers.Input((1, 1, 3))]).shape
+    (None, 8, 8, 3)
     """
 
     kind: ClassVar = "multiply"
@@ -107,6 +129,14 @@ class Average(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> a, b = nbbn.Input((2,)), nbbn.Input((2,))
+    >>> model = nbbn.Model([a, b], nbbn.layers.Average()([a, b]))
+    >>> model.predict([[[1.0, 5.0]], [[3.0, 2.0]]])
+    array([[2. , 3.5]], dtype=float32)
     """
 
     kind: ClassVar = "add"
@@ -124,6 +154,14 @@ class Maximum(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> a, b = nbbn.Input((2,)), nbbn.Input((2,))
+    >>> model = nbbn.Model([a, b], nbbn.layers.Maximum()([a, b]))
+    >>> model.predict([[[1.0, 5.0]], [[3.0, 2.0]]])
+    array([[3., 5.]], dtype=float32)
     """
 
     kind: ClassVar = "maximum"
@@ -138,6 +176,14 @@ class Minimum(Combination):
     ----------
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> a, b = nbbn.Input((2,)), nbbn.Input((2,))
+    >>> model = nbbn.Model([a, b], nbbn.layers.Minimum()([a, b]))
+    >>> model.predict([[[1.0, 5.0]], [[3.0, 2.0]]])
+    array([[1., 2.]], dtype=float32)
     """
 
     kind: ClassVar = "minimum"
@@ -154,6 +200,13 @@ class Concatenate(Merge):
         Counted with the batch axis in front; the other axes are the same.
     **base
         `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> x = layers.Input((4,))
+    >>> layers.Concatenate()([x, layers.Dense(2)(x)]).shape
+    (None, 6)
     """
 
     axis: Axis = -1

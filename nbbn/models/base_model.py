@@ -334,7 +334,8 @@ class BaseModel:
         Parameters
         ----------
         x : array-like of shape (n, ...), or Partitions
-            A NaN gives NaN. Of partitions a few are in memory at a time.
+            A NaN gives NaN. Of partitions a few are in memory at a time. Of several inputs a list,
+            or a dict by the names of `Input`.
         batch_size, verbose, callbacks
             Keras's; without effect, and nothing is printed.
         steps : None
@@ -343,6 +344,7 @@ class BaseModel:
         Returns
         -------
         ndarray of the model's dtype, shape (n, ...)
+            Of several outputs a list of them.
 
         Raises
         ------

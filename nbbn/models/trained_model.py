@@ -58,7 +58,7 @@ class TrainedModel(BaseModel):
     # -- training
 
     @suggested
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None,
                 metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
                 steps_per_execution: Any = 1, jit_compile: Any = "auto",
                 auto_scale_loss: Any = True) -> None:
@@ -69,11 +69,14 @@ class TrainedModel(BaseModel):
         optimizer : str or Optimizer
             Of `nbbn.optimizers`.
         loss : str or Loss
-            Of `nbbn.losses`.
-        loss_weights, weighted_metrics : None
-            Not supported.
+            Of `nbbn.losses`. For several outputs a list of them, or a dict by the outputs' names.
+        loss_weights : list or dict, optional
+            For several outputs: what their losses are multiplied by before they are added.
         metrics : list of (str or Metric), optional
-            Of `nbbn.metrics`; `"accuracy"` follows the loss.
+            Of `nbbn.metrics`; `"accuracy"` follows the loss. For several outputs a list of lists,
+            or a dict.
+        weighted_metrics : None
+            Not supported.
         run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
             Keras's; without effect.
 
@@ -165,10 +168,10 @@ class TrainedModel(BaseModel):
         x : array-like of shape (n, ...), or Partitions
             Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32
             where the model computes in it. `nbbn.Partitions` hold targets and weights, too, and
-            are read again every epoch.
+            are read again every epoch. Of several inputs a list, or a dict by the names of `Input`.
         y : array-like
             Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like
-            the outputs. None with partitions.
+            the outputs. None with partitions. For several outputs a list, or a dict by name.
         batch_size : int
             Rows of a batch, 32 by default; the last one has what is left.
         epochs : int
