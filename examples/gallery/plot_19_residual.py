@@ -32,8 +32,8 @@ def deep(shortcuts: bool, blocks: int = 12, units: int = 32) -> nbbn.Model:
 
 
 # %%
-# Both are trained alike, from the same seed. Of 1347 rows the last batch of 50 has 47; one of 32 would
-# have 3, of which 24 batch norms would take the statistics.
+# Both are trained alike, from the same seed. Of 1347 rows the last batch of 50 has 47; one of 32
+# would have 3, of which 24 batch norms would take the statistics.
 
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 models = {}
