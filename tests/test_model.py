@@ -613,7 +613,8 @@ def test_a_folded_model():
 
 def test_a_folded_model_of_several_inputs_and_outputs(tmp_path):
     model = fitted(pair(), [X, Z], [LABELS, NUMBERS])
-    folded = model.fold(strict=True)
+    folded = model.fold(strict=True, check=[X, Z])
+    assert folded.report.rows_checked == 124
     folded.save(tmp_path / "f.st")
     flat = np.concatenate([X, Z], 1)
     for each in (folded, nbbn.load(tmp_path / "f.st")):
@@ -679,6 +680,24 @@ def test_recalibrate_refuses_a_norm_of_its_own_results():
     model = nbbn.Model(inputs, norm(L.ReLU()(norm(inputs))))
     with pytest.raises(ValueError, match=r"depends on its own results.*: again"):
         model.recalibrate(X)
+
+
+def test_the_command_line_has_rows_and_outputs_flat(tmp_path, capsys):
+    from nbbn.cli import main
+
+    model, flat = pair(), np.concatenate([X, Z], 1)
+    model.save(tmp_path / "m.safetensors")
+    np.save(tmp_path / "x.npy", flat)
+    made, folded, out = (str(tmp_path / name) for name in ("m.safetensors", "f.safetensors", "y.npy"))
+    assert main(["fold", made, folded, "--check", str(tmp_path / "x.npy")]) == 0
+    for each in (made, folded):
+        assert main(["predict", each, str(tmp_path / "x.npy"), out]) == 0
+        ref = np.concatenate(model.predict([X, Z]), 1)
+        np.testing.assert_allclose(np.load(out), ref, rtol=1e-4, atol=1e-6)
+        assert main(["inspect", each]) == 0
+    assert main(["verify", made, folded]) == 0
+    assert "Concatenate" in capsys.readouterr().out
+    assert all(map(np.array_equal, model.predict(flat), model.predict([X, Z])))
 
 
 # -- around a model

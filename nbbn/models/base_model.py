@@ -487,7 +487,8 @@ class BaseModel:
         >>> [type(layer).__name__ for layer in model.fold().network.layers]
         ['Dense']
         """
-        return FoldedModel.of(self.network(), strict=strict, check=check)
+        rows = None if check is None else self._rows(check, "check")
+        return FoldedModel.of(self.network(), strict=strict, check=rows)
 
     def __getstate__(self) -> dict[str, Any]:
         self._pull()

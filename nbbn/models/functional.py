@@ -145,6 +145,8 @@ class Model(TrainedModel):
             if alone and getattr(x[0], "ndim", 0) == len(shapes[0]) + 1:
                 return x[0]
             return self._of_inputs.picked(x, name, 1)[0] if isinstance(x, dict) else x
+        if isinstance(x, np.ndarray) and x.shape[1:] == self._layers.graph.input_shape:
+            return x  # flat, as other programs' files have them
         given = self._of_inputs.picked(x, name, len(shapes))
         return checks.check_rows_of_inputs(given, shapes, self._layers.dtype, name, finite=finite)
 
