@@ -1,7 +1,5 @@
 """What a callback is."""
 
-from __future__ import annotations
-
 from typing import Any
 
 Logs = dict[str, float]

@@ -610,7 +610,7 @@ class TerminateOnNaN(Callback):
 
 
 for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateScheduler, CSVLogger,
-              TerminateOnNaN):
+              TerminateOnNaN, NormMonitor):
     suggesting(_each)
 
 

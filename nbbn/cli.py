@@ -7,6 +7,7 @@ after Ctrl-C, 143 after SIGTERM.
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import os
@@ -14,10 +15,10 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from nbbn.commands.errors import UnusableInput, WorkFailed
 from nbbn.fold import FoldCheckFailed, FoldRefused
@@ -63,6 +64,31 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Here rather than later, as the command's parser knows its own arguments."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if wrong := next((word for word in unknown if word.startswith("--")), None):
+            given = wrong.partition("=")[0]
+            hint = _near(given, self._option_string_actions) or "leave it out"
+            self.error(f"there is no option {given}; {hint}")
+        return found, unknown
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of the known words; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+_EXAMPLES = """
+examples:
+  {program} train table.csv model.safetensors       the last column is predicted
+  {program} predict model.safetensors new.csv out.csv
+  {program} inspect model.safetensors
+  {program} fold model.safetensors model.onnx
+  {program} COMMAND --help                          what a command takes, with examples
+"""
+
 
 def program_name() -> str:
     """What the user types to get here."""
@@ -79,7 +105,10 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     chosen : str, optional
         A key of `COMMANDS`; its function is `args.run`. None: no command has arguments.
     """
-    parser = _Parser(prog=program_name(), description="Batch-normalised networks on the CPU.")
+    program = program_name()
+    parser = _Parser(prog=program, description="Batch-normalised networks on the CPU.",
+                     epilog=_EXAMPLES.format(program=program),
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"nbbn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for name, what in COMMANDS.items():
@@ -92,6 +121,9 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def _add_command(parser: argparse.ArgumentParser, module: ModuleType, program: str) -> None:
     """Give a command's parser its arguments."""
     parser.description = module.__doc__
+    if examples := getattr(module, "EXAMPLES", ()):
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.epilog = "\n".join(["examples:", *(f"  {program} {text}" for text in examples)])
     parser.add_argument("--debug", action="store_true",
                         help="show the traceback of an error ($NBBN_DEBUG does too)")
     module.add_arguments(parser)
@@ -157,6 +189,25 @@ def _signals_end_the_command() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _chosen(words: list[str]) -> str | None:
+    """The command among the arguments."""
+    return next((word for word in words if not word.startswith("-")), None)
+
+
+def _complete() -> None:
+    """Where a shell asks for completions: give them and end (needs the extra `completion`)."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+    except ModuleNotFoundError:  # the shell shows what is written, amid the line that is typed
+        raise SystemExit(1) from None
+
+    words = os.environ.get("COMP_LINE", "").split()[1:]
+    command = _chosen(words)
+    argcomplete.autocomplete(build_parser(command if command in COMMANDS else None))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
@@ -165,8 +216,17 @@ def main(argv: list[str] | None = None) -> int:
     argv : list of str, optional
         The arguments; those of the process by default.
     """
+    _complete()
     argv = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in argv if not word.startswith("-")), None)
+    chosen = _chosen(argv)
+    if not argv:
+        build_parser().print_help()
+        print(f"{program_name()}: name a command: {program_name()} COMMAND", file=sys.stderr)
+        return 2
+    if chosen is not None and chosen not in COMMANDS:
+        hint = _near(chosen, COMMANDS) or f"choose one of {', '.join(COMMANDS)}"
+        print(f"{program_name()}: there is no command {chosen!a}; {hint}", file=sys.stderr)
+        return 2
     try:
         args = build_parser(chosen).parse_args(argv)
     except ModuleNotFoundError as error:  # of a command that takes more than a light install has

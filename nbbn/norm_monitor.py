@@ -1,7 +1,5 @@
 """A callback that looks at batch norms while a model trains: `nbbn.callbacks.NormMonitor`."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from numbers import Real
@@ -26,7 +24,14 @@ _NO_GAMMA = 1e-3
 
 
 class NormWarning(UserWarning):
-    """What `NormMonitor` has to say at the end of a fit."""
+    """What `NormMonitor` has to say at the end of a fit.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> issubclass(nbbn.callbacks.NormWarning, UserWarning)
+    True
+    """
 
 
 @dataclass(frozen=True)
@@ -269,7 +274,7 @@ class NormMonitor(Callback):
                 f"training began, or are not finite: {shown}; take a smaller learning rate, or "
                 "weight decay"]
 
-    def plot(self, figure: Figure | None = None) -> Figure:
+    def plot(self, figure: "Figure | None" = None) -> "Figure":
         """The picture: distance, dead and exploding channels, and updates over the epochs.
 
         Parameters

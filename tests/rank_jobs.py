@@ -138,6 +138,19 @@ def cases(comm, names, counts, shards=None, dtype="float64"):
     return found
 
 
+def many_rows():
+    """A classifier and 20,000 rows sorted by class."""
+    model = nbbn.MLPClassifier((33, 17), max_iter=3, batch_size=256, random_state=1)
+    return model, (*rows("labels", 20_000), None, None, None)
+
+
+def fit_of_many(comm, counts):
+    """The figures of a fit of as many rows a rank as `counts` says, and the weights' digest."""
+    model, data = many_rows()
+    fit_part(comm, model, data, counts)
+    return {"own": counts[comm.rank], "curves": curves(model), "digest": digest(model)}
+
+
 def cases_and_place(comm, names, counts):
     """`cases`, with the addresses of the rank's host and how many ranks share its memory."""
     from mpi4py import MPI

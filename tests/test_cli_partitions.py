@@ -140,7 +140,7 @@ def test_what_is_refused(tmp_path, capsys, data):
     assert "3.parquet: its columns are not those" in refused(folder)
     bad = np.where(np.arange(9)[:, None] == 4, np.nan, X[:9])
     write(folder / "3.parquet", bad, y[:9])
-    line = refused(folder, more=["--validation", "0"])
+    line = refused(folder, more=["--validation", "0", "--raw"])
     assert f"{folder}/3.parquet: Input X contains NaN" in line
     write(folder / "3.parquet", X[:0], y[:0])
     assert not out.parent.exists()

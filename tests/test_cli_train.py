@@ -64,10 +64,11 @@ def test_train_on_an_archive(tmp_path, capsys, digits):
     ("text", "options", "message"),
     [
         ("a,b\n1,x\n2,y\n", (), "kept aside"),
-        ("a,b\n1,2\nw,3\n", (), "line 3, column 1 is not a number"),
-        ("a,b\n1,2\nnan,3\n", (), "line 3 holds NaN"), ("a,b\n1,2,3\n", (), "line 2 has 3 columns"),
+        ("a,b\n1,2\nw,3\n", ("--raw",), "line 3, column 1 is not a number"),
+        ("a,b\n1,2\nnan,3\n", ("--raw",), "line 3 holds NaN"), ("a,b\n1,2,3\n", (), "line 2 has 3 columns"),
         ("a,b\n1,2\n", ("--target", "c"), "no column 'c'"),
-        ("a,b\n1,x\n2,y\n", ("--regression",), "line 2, column 2 is not a number"),
+        ("a,b\n1,x\n2,y\n", ("--raw", "--regression"), "line 2, column 2 is not a number"),
+        ("a,b\n1,x\n2,y\n", ("--regression",), "line 2, column 'b': 'x' is not a finite number"),
         ("a\n1\n", (), "at least two columns"), ("", (), "at least two columns"),
     ],
 )
@@ -95,12 +96,14 @@ def test_train_on_parquet(tmp_path, capsys, rng):
     works(capsys, *common, "--target", "answer")
     model = nbbn.load(tmp_path / "m.safetensors")
     assert list(model.classes_) == ["no", "yes"] and model.network().dtype == np.float32
-    assert "column 'answer' holds no numbers" in fails(capsys, 2, *common)
+    assert "column 'answer' holds no numbers" in fails(capsys, 2, *common, "--raw")
     assert "has no column 'd'" in fails(capsys, 2, *common, "--target", "d")
-    line = fails(capsys, 2, *common, "--target", "answer", "--regression")
+    line = fails(capsys, 2, *common, "--target", "answer", "--regression", "--raw")
     assert "column 'answer' holds no numbers" in line
+    line = fails(capsys, 2, *common, "--target", "answer", "--regression")
+    assert "row 1, column 'answer'" in line and "is not a finite number" in line
     parquet.write_table(pyarrow.table({"a": [1.0, np.nan], "b": [1, 2]}), tmp_path / "t.parquet")
-    assert "row 2 holds NaN" in fails(capsys, 2, *common)
+    assert "row 2 holds NaN" in fails(capsys, 2, *common, "--raw")
     parquet.write_table(pyarrow.table({"a": [1.0, 2.0]}), tmp_path / "t.parquet")
     assert "at least two columns" in fails(capsys, 2, *common)
 
@@ -181,7 +184,7 @@ def test_compare_regression(tmp_path, capsys, rng):
     ("text", "options", "message"),
     [
         ("a,b\n1,x\n2,y\n", (), "no rows can be kept aside"),
-        ("a,b\n1,2\nw,3\n", (), "line 3, column 1 is not a number"),
+        ("a,b\n1,2\nw,3\n", ("--raw",), "line 3, column 1 is not a number"),
         (
             "a,b\n1,1\n2,2\n",
             ("--regression", "--validation", "0.5"),

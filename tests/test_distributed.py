@@ -64,6 +64,15 @@ def test_ranks_fit_as_one_machine(name, kind, counts):
     assert all(other[name]["digest"] == first[name]["digest"] for other in others)
 
 
+def test_many_rows_in_unequal_parts():
+    """15,000, 5,000 and no rows, sorted by class: one machine's losses to twelve digits."""
+    found = job("openmpi", 3, "fit_of_many", json.dumps([15_000, 5_000, 0])).results
+    assert len({one["digest"] for one in found}) == 1
+    model, (x, y, *_) = rank_jobs.many_rows()
+    model.fit(x, y)
+    np.testing.assert_allclose(found[0]["curves"]["loss"], model.loss_curve_, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_bits_by_any_mpi(name):
     counts = TWO[1]

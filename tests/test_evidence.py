@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,3 +296,26 @@ def test_a_picture_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "nbbn\[plot\]"'):
         result.figure()
+
+
+# -- what is committed
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="not a clone")
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_studies_are_there(name):
+    folder = ROOT / "docs" / "evidence"
+    result = Result.load(folder / f"{name}.json")
+    (claim,) = (claim for claim in evidence.claims() if claim.name == name)
+    assert (result.claim, result.quick, result.runs) == (name, False, 5)
+    assert (result.sentence, result.source, result.paper) == (
+        claim.sentence, claim.source, claim.paper)
+    assert (folder / f"{name}.json").stat().st_size < 20_000
+    assert (folder / f"{name}.png").stat().st_size < 80_000
+    (page,) = (ROOT / "examples" / "gallery" / "evidence").glob(
+        f"plot_*_{name.replace('-', '_')}.py")
+    text = page.read_text()
+    assert f'evidence.show("{name}", quick=True)' in text
+    assert f"docs/evidence/{name}.json" in text

@@ -23,7 +23,7 @@ ROOMS = (
     ("folded_model",),
     ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),
     ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
-    ("datasets", "evidence", "commands"),
+    ("tables",), ("datasets", "evidence", "commands"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.

@@ -30,6 +30,12 @@ MODULES = {
     "nbbn.distributed": "Fits on several machines, by MPI",
     "nbbn.dask": "Dask's collections",
 }
+# Of each family the class that tells what all of its classes do.
+FAMILIES = {
+    "nbbn.callbacks": "Callback", "nbbn.initializers": "Initializer", "nbbn.layers": "Layer",
+    "nbbn.losses": "Loss", "nbbn.metrics": "Metric", "nbbn.optimizers": "Optimizer",
+    "nbbn.regularizers": "Regularizer", "nbbn.schedules": "Schedule",
+}  # fmt: skip
 # What these have for the rest of the package.
 HOUSE = {
     "chosen", "fit_in_group", "for_inference", "from_content", "header", "headers", "in_order",
@@ -94,9 +100,7 @@ def public_objects() -> list[Public]:
 
 def _members(item: Public) -> list[str]:
     """What autodoc is told of a class: all of it, with what scikit-learn and Keras users call."""
-    if item.kind == "data":
-        return ["   :no-value:"]
-    if item.kind != "class":
+    if item.kind != "class" or (item.module in FAMILIES and item.name not in FAMILIES.values()):
         return []
     inherited = item.name in LARGE - {"Network"}
     hidden = f"   :exclude-members: {', '.join(sorted(HOUSE))}"
@@ -104,6 +108,8 @@ def _members(item: Public) -> list[str]:
 
 
 def _entry(item: Public) -> str:
+    if item.kind == "data":
+        return f".. py:data:: {item.name}\n   :value: {item.value!r}\n"
     return "\n".join([f".. auto{item.kind}:: {item.name}", *_members(item), ""])
 
 
@@ -119,7 +125,7 @@ def _module_page(path: str, what: str, items: list[Public]) -> str:
     if path != "nbbn":
         lines += [(inspect.getdoc(module) or "").split("\n\n")[0], ""]
     lines += [f".. currentmodule:: {path}", "", ".. autosummary::", "   :nosignatures:", ""]
-    lines += [f"   {item.name}" for item in items]
+    lines += [f"   {item.name}" for item in items if item.kind != "data"]
     if large:
         lines += ["", ".. toctree::", "   :hidden:", ""]
         lines += [f"   {path}.{item.name}" for item in large]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from nbbn.runtime import num_threads
+from nbbn.runtime import get_num_threads, num_threads
 
 Number = TypeVar("Number", int, float)
 
@@ -50,9 +51,14 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
                         help="threads to use (default: all cores)")
 
 
-def threads_of(args: argparse.Namespace) -> AbstractContextManager[None]:
-    """A context in which nbbn uses `--threads` threads."""
-    return nullcontext() if args.threads is None else num_threads(args.threads)
+@contextmanager
+def threads_of(args: argparse.Namespace) -> Iterator[None]:
+    """Within, nbbn uses `--threads` threads; a warning where there are fewer."""
+    with num_threads(args.threads):
+        if args.threads is not None and (used := get_num_threads()) < args.threads:
+            warnings.warn(f"--threads {args.threads}: {used} used, one for each core that there is",
+                          stacklevel=3)
+        yield
 
 
 def add_network(parser: argparse.ArgumentParser, *, epochs: str) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 
+EXAMPLES = (
+    "cache",
+    "cache --clear",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn cache`."""

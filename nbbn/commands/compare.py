@@ -1,7 +1,7 @@
 """Train nbbn's network with and without batch norm, scikit-learn's and simple models on one table.
 
-All get the same rows on the same splits, columns standardised by the mean and the deviation of the
-training rows.
+All get the same rows on the same splits, encoded as nbbn train encodes them; columns, and targets
+of a regression, are standardised by the mean and the deviation of the training rows.
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ from nbbn.commands import training_table
 from nbbn.commands.arguments import add_network, count, share, threads_of
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.progress import fraction_bar
+from nbbn.tables.learning import Rows, TargetScale, with_moments
+from nbbn.tables.moments import Moments
+from nbbn.tables.standard import standardised
+from nbbn.tables.survey import check_classes
 from nbbn.terminal import console
 
 # Rows of a prediction that is timed are repeated up to so many, which spreads a call's own cost;
 # and it is timed so many times.
 _TIMED_ROWS, _TIMINGS = 1000, 5
+
+
+EXAMPLES = (
+    "compare table.csv --splits 5",
+    "compare table.csv --target price --regression --epochs 100 --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--validation", type=share, default=0.2, metavar="SHARE",
         help="of the rows, kept aside (0.2)")  # fmt: skip
     add("--splits", type=count, default=1, metavar="N", help="random splits to average over (1)")
-    add("--raw", action="store_true", help="leave the columns as they are")
     add("--json", action="store_true", help="as JSON, each split's figures included")
     add_network(parser, epochs="20")
 
@@ -48,22 +57,33 @@ def run(args: argparse.Namespace) -> None:
     if args.validation == 0:
         raise UnusableInput("--validation must be above 0: "
                             "the models are compared on rows kept aside")
-    x, y = training_table.read(args)
-    contestants = _contestants(args)
+    rows = training_table.read(args)
+    if not rows.regression and rows.y.ndim == 1:
+        check_classes(rows.y, rows.description.target.name)
+    contestants = _contestants(args, rows.regression)
     results = [Result(name) for name, _ in contestants]
     with threads_of(args), fraction_bar("comparing") as show:
         for k in range(args.splits):
-            data = _split(x, y, args, args.seed + k)
+            data = _split(rows, args, args.seed + k)
             for i, (result, (_, make)) in enumerate(zip(results, contestants)):
                 _measure(result, make(args.seed + k), *data)
                 show((k * len(results) + i + 1) / (args.splits * len(results)))
     if args.json:
         shown = [vars(result) for result in results]
-        print(json.dumps({"rows": len(x), "columns": x.shape[1], "models": shown}, indent=2))
+        columns = len(rows.description.columns)
+        print(json.dumps({"rows": len(rows.x), "columns": columns, "notes": rows.notes,
+                          "models": shown}, indent=2))
         return
-    print(f"{len(x):,} rows of {x.shape[1]} columns, {args.validation:g} of them kept aside, "
+    for note in rows.notes:
+        print(note)
+    print(f"{len(rows.x):,} rows of {_columns(rows)}, {args.validation:g} of them kept aside, "
           f"{args.splits} split(s)")
-    console().print(_table(results, "R2" if args.regression else "accuracy"))
+    console().print(_table(results, "R2" if rows.regression else "accuracy"))
+
+
+def _columns(rows: Rows) -> str:
+    given, width = len(rows.description.columns), rows.x.shape[1]
+    return f"{given} columns" + (f", as {width} of numbers" if width != given else "")
 
 
 @dataclass
@@ -78,7 +98,8 @@ class Result:
     sizes: list[int] = field(default_factory=list)
 
 
-def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable[[int], Any]]]:
+def _contestants(args: argparse.Namespace,
+                 regression: bool) -> list[tuple[str, Callable[[int], Any]]]:
     """Names, and functions of a seed that make the models."""
     from sklearn import neural_network
     from sklearn.dummy import DummyClassifier, DummyRegressor
@@ -94,7 +115,7 @@ def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable[[int], An
     }  # fmt: skip
     ours: Any
     simple: list[tuple[str, Callable[[int], Any]]]
-    if args.regression:
+    if regression:
         ours, theirs = MLPRegressor, neural_network.MLPRegressor
         simple = [
             ("ridge regression", lambda seed: Ridge()),
@@ -114,19 +135,20 @@ def _contestants(args: argparse.Namespace) -> list[tuple[str, Callable[[int], An
     ]
 
 
-def _split(x: np.ndarray, y: np.ndarray, args: argparse.Namespace,
-           seed: int) -> tuple[np.ndarray, ...]:
+def _split(rows: Rows, args: argparse.Namespace, seed: int) -> tuple[np.ndarray, ...]:
     """Training rows and those kept aside, with their targets."""
     x_train, x_test, y_train, y_test = training_table.split(
-        x, y, args.validation, seed, args.regression
+        rows.x, rows.y, args.validation, seed, rows.regression
     )
     if len(x_train) < 2:
         raise UnusableInput(f"{args.data}: {len(x_train)} row to train on is too few")
     if not args.raw:
-        from sklearn.preprocessing import StandardScaler
-
-        scaler = StandardScaler().fit(x_train)
-        x_train, x_test = scaler.transform(x_train), scaler.transform(x_test)
+        moments = Moments(x_train.shape[1]).add(x_train)
+        description = with_moments(rows.description, moments)
+        x_train, x_test = (standardised(x, description) for x in (x_train, x_test))
+        if rows.regression:
+            scale = TargetScale.of_targets(y_train)
+            y_train, y_test = scale.applied(y_train), scale.applied(y_test)
     return x_train, x_test, y_train, y_test
 
 

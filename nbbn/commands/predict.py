@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,14 @@ from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_output, check_suffix, input_files, with_folder
 from nbbn.commands.parquet import ParquetWriter
 from nbbn.commands.progress import fraction_bar
-from nbbn.formats.files import whole_file
+from nbbn.formats.files import one_line, whole_file
+from nbbn.tables import stored
+
+EXAMPLES = (
+    "predict model.safetensors new.csv out.csv",
+    "predict model.safetensors new.parquet - --proba",
+    "predict model.safetensors 'data/*.csv' out.parquet",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +64,11 @@ def run(args: argparse.Namespace) -> None:
                 raise
             raise UnusableInput(f"{path}: {err}") from err
 
-    chunks = tables.read_many(files, list(getattr(model, "feature_names_in_", [])) or None)
+    description, unexpected = stored.description_of(args.model), set[str]()
+    if description is None:
+        chunks = tables.read_many(files, list(getattr(model, "feature_names_in_", [])) or None)
+    else:
+        chunks = tables.read_described(files, description, unexpected)
     with threads_of(args), fraction_bar("predicting") as show:
         # The first chunk is predicted before OUT is opened: a file that does not fit the model
         # leaves no folder behind.
@@ -76,6 +88,9 @@ def run(args: argparse.Namespace) -> None:
                 if chunk is None:
                     break
                 predictions, fraction = predict(*chunk[:2]), chunk[2]
+    for name in sorted(unexpected):
+        warnings.warn(f"column {one_line(name, 60)} has missing cells, and had none in training: "
+                      "its mean, or no category, stands for them", stacklevel=2)
     if args.out != "-":
         print(f"{rows} rows predicted, written to {args.out}")
 

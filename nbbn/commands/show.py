@@ -16,6 +16,12 @@ from nbbn.evidence.figures import write_png
 from nbbn.names import find
 from nbbn.terminal import print_table
 
+EXAMPLES = (
+    "show",
+    "show faster-training --quick",
+    "show faster-training --runs 10 --out figures",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn show`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -11,8 +11,12 @@ import numpy as np
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
 from nbbn.partitions import parquet
+from nbbn.tables import dialect
+from nbbn.tables.description import Description, Target, of_numbers
+from nbbn.tables.dialect import DELIMITERS
+from nbbn.tables.matching import encoded_chunks
+from nbbn.tables.reading import numbered, open_table
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npy", *DELIMITERS, ".parquet")
 # Bytes of parsed rows held at a time.
 _CHUNK_BYTES = 1 << 24
@@ -36,27 +40,68 @@ def read_many(paths: Sequence[Path],
     A file of several may be empty. `columns` are those that are read of Parquet tables; all
     without.
     """
+    return _one_after_the_other(paths, lambda path: _finite_chunks(path, columns))
+
+
+def read_described(paths: Sequence[Path], description: Description,
+                   unexpected: set[str]) -> Iterator[tuple[Path, np.ndarray, float]]:
+    """As `read_many`, of tables whose columns are encoded as the description says.
+
+    Arrays are taken for encoded. `unexpected` is given the columns with missing cells that had none
+    in training.
+    """
+    def chunks(path: Path) -> Iterator[tuple[np.ndarray, float]]:
+        if path.suffix.lower() == ".npy":
+            return _finite_chunks(path, None)
+        return encoded_chunks(path, description, unexpected)
+
+    return _one_after_the_other(paths, chunks)
+
+
+def _one_after_the_other(
+    paths: Sequence[Path], chunks: Callable[[Path], Iterator[tuple[np.ndarray, float]]],
+) -> Iterator[tuple[Path, np.ndarray, float]]:
     for path in paths:
         check_suffix(path, SUFFIXES)
     sizes = [max(1, path.stat().st_size) for path in paths]
     before, some = 0, False
     for path, size in zip(paths, sizes):
-        first = 0
-        for rows, line, fraction in _chunks(path, columns):
-            _check_finite(path, rows, first, line)
+        for rows, fraction in chunks(path):
             yield path, rows, (before + fraction * size) / sum(sizes)
-            first += len(rows)
-        before, some = before + size, some or first > 0
+            some = True
+        before += size
     if not some:
         what = f"{paths[0]} holds" if len(paths) == 1 else f"{len(paths)} files hold"
         raise UnusableInput(f"{what} no rows")
+
+
+def _finite_chunks(path: Path,
+                   columns: Sequence[str] | None) -> Iterator[tuple[np.ndarray, float]]:
+    first = 0
+    for rows, line, fraction in _chunks(path, columns):
+        _check_finite(path, rows, first, line)
+        if len(rows):
+            yield rows, fraction
+        first += len(rows)
 
 
 def _chunks(path: Path, columns: Sequence[str] | None) -> Iterator[_Chunk]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _parquet_chunks(path, columns)
-    return _npy_chunks(path) if suffix == ".npy" else _text_chunks(path)
+    if suffix == ".npy":
+        return _npy_chunks(path)
+    found = dialect.find(path)
+    plain = found.encoding.startswith("utf-8") and found.delimiter == DELIMITERS[suffix]
+    return _text_chunks(path) if plain else _foreign_chunks(path)
+
+
+def _foreign_chunks(path: Path) -> Iterator[_Chunk]:
+    """A text table of another dialect than its name says, of numbers."""
+    names = open_table(path).names
+    description = of_numbers(numbered(len(names)), False, Target(None, False))
+    for rows, fraction in encoded_chunks(path, description, set()):
+        yield rows, None, fraction
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -76,9 +121,11 @@ def open_array(path: Path) -> np.ndarray:
     return array
 
 
-def read_rows(path: Path) -> np.ndarray:
-    """All rows of a table in one array."""
-    return np.concatenate([rows for rows, _ in read_chunks(path)])
+def read_rows(path: Path, description: Description | None = None) -> np.ndarray:
+    """All rows of a table in one array; encoded, where a model has a description."""
+    if description is None:
+        return np.concatenate([rows for rows, _ in read_chunks(path)])
+    return np.concatenate([rows for _, rows, _ in read_described([path], description, set())])
 
 
 def _npy_chunks(path: Path) -> Iterator[_Chunk]:

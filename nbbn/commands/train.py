@@ -6,9 +6,13 @@ Started as several processes, by `mpirun -n 8 nbbn train DATA OUT`, they train o
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,20 @@ from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_output, check_suffix, input_files, with_folder
 from nbbn.commands.progress import epoch_bar
 from nbbn.group import ALONE, Group
+from nbbn.tables import stored
+from nbbn.tables.description import Description
+from nbbn.tables.learning import Rows, TargetScale, with_moments
+from nbbn.tables.moments import Moments
+from nbbn.tables.standard import absorb, absorb_targets, far_from_zero, standardised
+from nbbn.tables.survey import check_classes
+from nbbn.training_loop import diverged
+
+EXAMPLES = (
+    "train table.csv model.safetensors --target price --regression",
+    "train table.csv model.safetensors --ignore id --categories postcode --epochs 100",
+    "train 'data/*.parquet' model.safetensors --window 2",
+    "train arrays.npz model.safetensors --hidden 256,128 --dtype float32",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the rows, kept aside (0.1); of several files 64 MB of rows at most")  # fmt: skip
     add("--window", type=count, metavar="N",
         help="partitions in memory at a time: files, or pieces of 64 MB of Parquet files (4)")
+    add("--dtype", choices=("float32", "float64"),
+        help="what to compute in (float32 of a Parquet table or arrays of float32, else float64)")
     add_network(parser, epochs="20")
 
 
@@ -64,33 +84,106 @@ _LAUNCHERS = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_STEP_")
 def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
-    kind = MLPRegressor if args.regression else MLPClassifier
     with group.together():
-        data = _read(_files(args), args, kind(), group)
+        data = _read(_files(args), args, group)
+        _check_rows(data)
+    if group.rank == 0:
+        for note in data.notes:
+            print(note)
     epochs = args.epochs or 20
     start = time.perf_counter()
     with threads_of(args), epoch_bar("training", epochs) as show, warnings.catch_warnings():
         # The number of epochs was chosen; that more would help is no news.
         warnings.filterwarnings("ignore", message="Stochastic Optimizer")
-        model = kind(
+        # Said in the command's own words below.
+        warnings.filterwarnings("ignore", message="Training diverged")
+        model = (MLPRegressor if data.regression else MLPClassifier)(
             hidden_layer_sizes=args.hidden, activation=args.activation,
             batch_size=min(args.batch_size, data.rows), max_iter=epochs,
-            learning_rate_init=args.learning_rate, random_state=args.seed,
+            learning_rate_init=args.learning_rate, random_state=args.seed, dtype=args.dtype,
             batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
         )  # fmt: skip
-        if group.ranks == 1:
-            model.fit(data.x, data.y, **data.aside)
-        else:
-            _fit_parts(model, group, data)
+        with _divergence_named(args):
+            if group.ranks == 1:
+                model.fit(data.x, data.y, **data.aside)
+            else:
+                _fit_parts(model, group, data)
     if group.rank > 0:
         return
-    model.save(with_folder(args.out))
     seconds = time.perf_counter() - start
+    _warn_of_divergence(model, args)
+    score = _score(model, data)
+    _take_in(model, data)
+    description = data.description if data.description and data.description.columns else None
+    card = stored.card(data.rows, score, _options(args))
+    stored.save(with_folder(args.out), model, description, card)
     ranks = f" on {group.ranks} ranks" if group.ranks > 1 else ""
-    print(f"{epochs} epochs on {data.rows:,} rows of {model.n_features_in_} columns"
-          f"{data.where}{ranks} in {seconds:.1f} s")
-    print(f"training loss {model.loss_:.6g}{_score(model, data, args.regression)}")
+    columns = _columns(model, description)
+    comma = "," if "," in columns and not data.where else ""
+    print(f"{epochs} epochs on {data.rows:,} rows of {columns}{comma}{data.where}{ranks} "
+          f"in {seconds:.1f} s")
+    print(f"training loss {model.loss_:.6g}{_shown(score)}")
     print(f"written to {args.out}")
+
+
+def _check_rows(data: training_partitions.Data) -> None:
+    """Raise UnusableInput for rows that nothing can be learnt from."""
+    if data.rows < 2:
+        raise UnusableInput(f"{data.rows} row to train on is too few: give more rows")
+    if not data.regression and data.y is not None and np.ndim(data.y) == 1:
+        check_classes(data.y, data.description.target.name if data.description else None)
+
+
+def _columns(model: Any, description: Description | None) -> str:
+    """How many columns there are, in words."""
+    width = model.n_features_in_
+    given = width if description is None else len(description.columns)
+    shown = f"{given} columns" if given > 1 else "1 column"
+    return shown if given == width else f"{shown}, as {width} of numbers"
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that a card keeps."""
+    kept = {name: getattr(args, name) for name in (
+        "batch_size", "learning_rate", "activation", "seed", "validation")}
+    return {"hidden": list(args.hidden), "epochs": args.epochs or 20, **kept,
+            "batch_norm": not args.no_batch_norm}
+
+
+@contextmanager
+def _divergence_named(args: argparse.Namespace) -> Iterator[None]:
+    """Weights that became infinite, said in the command's own words."""
+    try:
+        yield
+    except ValueError as err:
+        if "non-finite" not in str(err):
+            raise
+        raise UnusableInput("the fit diverges: weights are no longer finite; lower "
+                            f"--learning-rate, which is {args.learning_rate:g}") from err
+
+
+def _warn_of_divergence(model: Any, args: argparse.Namespace) -> None:
+    """Say so where the loss has grown instead of falling, or is huge."""
+    curve = model.loss_curve_
+    what = diverged(curve) or (f"the loss is {curve[-1]:.3g}" if curve[-1] > _HUGE else "")
+    if what:
+        warnings.warn(f"the fit diverges: {what}; the model is of no use, lower --learning-rate, "
+                      f"which is {args.learning_rate:g}", stacklevel=2)
+
+
+# No loss at the end of a fit of standardised columns and targets: that of a guess is about 1.
+_HUGE = 1e3
+
+
+def _take_in(model: Any, data: training_partitions.Data) -> None:
+    """Make the model one of the rows and targets as they are in the table."""
+    if data.description is not None and data.description.standardises:
+        absorb(model, data.description)
+        if model.network().dtype == np.float32 and (far := far_from_zero(data.description)):
+            warnings.warn(f"column {far[0]!r} lies far from zero for its deviation, of which "
+                          "float32 keeps few digits: --dtype float64", stacklevel=2)
+    if data.targets is not None:
+        absorb_targets(model, data.targets.mean, data.targets.scale)
 
 
 def _files(args: argparse.Namespace) -> list[Path]:
@@ -103,7 +196,7 @@ def _files(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def _read(files: list[Path], args: argparse.Namespace, model: Any,
+def _read(files: list[Path], args: argparse.Namespace,
           group: Group) -> training_partitions.Data:
     """What to train on, and what is kept aside; several processes all read the whole."""
     if group.ranks > 1 and (len(files) > 1 or args.window is not None):
@@ -112,9 +205,9 @@ def _read(files: list[Path], args: argparse.Namespace, model: Any,
                             f"whole, got {given}: start nbbn train without mpirun, or let each "
                             "rank give its own rows to nbbn.distributed.fit, in Python")
     if group.ranks == 1 and training_partitions.streams(files, args.window):
-        return training_partitions.read(files, args, model)
+        return training_partitions.read(files, args)
     args.data = files[0]
-    return _keep_aside(*training_table.read(args), args)
+    return _standardised(training_table.read(args), args)
 
 
 def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None:
@@ -129,19 +222,41 @@ def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None
     fit(model, part(data.x), part(data.y), **parts)
 
 
-def _keep_aside(x: np.ndarray, y: np.ndarray,
-                args: argparse.Namespace) -> training_partitions.Data:
-    """Rows to train on, their targets, and the others as keyword arguments of `fit`."""
-    if args.validation == 0:
-        return training_partitions.Data(x, y, len(x))
-    x, x_val, y, y_val = training_table.split(x, y, args.validation, args.seed, args.regression)
-    return training_partitions.Data(x, y, len(x), {"X_val": x_val, "y_val": y_val}, len(x_val))
+def _standardised(rows: Rows, args: argparse.Namespace) -> training_partitions.Data:
+    """Rows to train on and rows kept aside, standardised by the former."""
+    x, y, aside = rows.x, rows.y, {}
+    if args.validation > 0:
+        x, x_val, y, y_val = training_table.split(x, y, args.validation, args.seed,
+                                                  rows.regression)
+        aside = {"X_val": x_val, "y_val": y_val}
+    data = training_partitions.Data(x, y, len(x), rows.regression, rows.description, None,
+                                    rows.notes, aside, len(aside.get("y_val", ())))
+    if args.raw:
+        return data
+    description = with_moments(rows.description, Moments(x.shape[1]).add(x))
+    scale = None
+    if rows.regression:
+        scale = TargetScale.of_targets(y)
+        y = scale.applied(y)
+        aside = {name: scale.applied(a) if name == "y_val" else a for name, a in aside.items()}
+    aside = {name: standardised(a, description) if name == "X_val" else a
+             for name, a in aside.items()}
+    return replace(data, x=standardised(x, description), y=y, aside=aside, description=description,
+                   targets=scale)
 
 
-def _score(model: Any, data: training_partitions.Data, regression: bool) -> str:
-    """What to say about the rows kept aside."""
+def _score(model: Any, data: training_partitions.Data) -> dict[str, Any] | None:
+    """The score on the rows kept aside; None for none."""
     if not data.aside:
+        return None
+    value = float(model.score(data.aside["X_val"], data.aside["y_val"]))
+    return {"name": "R2" if data.regression else "accuracy", "rows": data.kept_aside,
+            "value": value if math.isfinite(value) else None}
+
+
+def _shown(score: dict[str, Any] | None) -> str:
+    """What to say of it."""
+    if score is None:
         return ""
-    name = "R2" if regression else "accuracy"
-    score = model.score(data.aside["X_val"], data.aside["y_val"])
-    return f", {name} {score:.4f} on the {data.kept_aside:,} rows kept aside"
+    value = math.nan if score["value"] is None else score["value"]
+    return f", {score['name']} {value:.4f} on the {score['rows']:,} rows kept aside"

@@ -17,6 +17,8 @@ from nbbn.commands.errors import UnusableInput
 from nbbn.partitions import Partitions, parquet
 from nbbn.partitions.files import named, sources_of
 from nbbn.partitions.sources import Header, Made, Part, Source
+from nbbn.tables.description import Description, Target, of_numbers
+from nbbn.tables.learning import Streamed, TargetScale, read_in_parts, standardised_arrays
 
 # A Parquet file is read a few pieces at a time where its numbers take this share of memory.
 _SHARE = 0.25
@@ -32,6 +34,10 @@ class Data:
     x: Any
     y: Any
     rows: int  # to train on
+    regression: bool
+    description: Description | None = None
+    targets: TargetScale | None = None  # of targets that are standardised
+    notes: list[str] = field(default_factory=list)
     aside: dict[str, Any] = field(default_factory=dict)  # rows kept aside, as keyword arguments
     kept_aside: int = 0
     where: str = ""  # of the rows, in words
@@ -57,20 +63,26 @@ def _bytes(path: Path) -> int:
         return 8 * table.metadata.num_rows * table.metadata.num_columns
 
 
-def read(files: list[Path], args: argparse.Namespace, model: Any) -> Data:
-    """Partitions to train on, and rows kept aside; `model` says how rows are checked."""
+def read(files: list[Path], args: argparse.Namespace) -> Data:
+    """Partitions to train on, and rows kept aside."""
+    from nbbn.estimators import MLPClassifier, MLPRegressor
     from nbbn.estimators import partitions as checked
 
-    parts = _partitions(files, args)
+    streamed = _raw(files, args) if args.raw else _described(files, args)
+    parts = Partitions.of_sources(streamed.sources, window=args.window or _WINDOW)
     headers = parts.headers()
     rows = sum(header.rows for header in headers)
     if rows == 0:
         raise UnusableInput(f"{len(files)} files hold no rows")
-    where = f", {len(parts)} partitions of which {min(parts.window, len(parts))} at a time,"
+    description = streamed.description
+    data = Data(parts, None, rows, description.target.regression, description, streamed.targets,
+                streamed.notes, where=f", {len(parts)} partitions of which "
+                f"{min(parts.window, len(parts))} at a time,")
     if args.validation == 0:
-        return Data(parts, None, rows, where=where)
+        return data
     row_bytes = headers[0].dtype.itemsize * math.prod(headers[0].shape)
     kept, held = parts.split(args.validation, args.seed, headers, _ASIDE_BYTES // max(1, row_bytes))
+    model = MLPRegressor() if data.regression else MLPClassifier()
     _, aside = checked.together(model, held, reset=True)
     count = len(aside.X)
     if count == 0:
@@ -78,10 +90,27 @@ def read(files: list[Path], args: argparse.Namespace, model: Any) -> Data:
                             "or another share")
     # As partitions: their columns have no names, in whatever files they were.
     x_val = Partitions([(aside.X, aside.y)])
-    return Data(kept, None, rows - count, {"X_val": x_val, "y_val": None}, count, where)
+    return replace(data, x=kept, rows=rows - count, aside={"X_val": x_val, "y_val": None},
+                   kept_aside=count)
 
 
-def _partitions(files: list[Path], args: argparse.Namespace) -> Partitions:
+def _described(files: list[Path], args: argparse.Namespace) -> Streamed:
+    """Tables, encoded by what a pass over them finds, or arrays; standardised."""
+    arrays = [path.suffix.lower() == ".npz" for path in files]
+    if all(arrays):
+        training_table.check_no_columns(args)
+        return standardised_arrays([_Flat(source) for source in sources_of(files, None, None)],
+                                   bool(args.regression))
+    if any(arrays):
+        raise UnusableInput(f"{files[arrays.index(True)]} holds arrays, other files tables; train "
+                            "on files of one kind, or with --raw")
+    tables_ = [training_table.open_table(path, args) for path in files]
+    return read_in_parts(tables_, training_table.options_of(args))
+
+
+def _raw(files: list[Path], args: argparse.Namespace) -> Streamed:
+    """Tables and arrays of numbers, as they are."""
+    training_table.check_raw(args)
     target, kind = args.target, float if args.regression else str
     found: list[Source] = []
     for path in files:
@@ -94,7 +123,11 @@ def _partitions(files: list[Path], args: argparse.Namespace) -> Partitions:
         else:
             target = _last_column(path) if target is None else target
             found += sources_of([path], target, None)
-    return Partitions.of_sources(found, window=args.window or _WINDOW)
+    tabular = [path for path in files if path.suffix.lower() != ".npz"]
+    regression = bool(args.regression)
+    description = training_table.raw_description(tabular[0], args) if tabular else \
+        of_numbers([], False, Target(None, regression))
+    return Streamed(found, description, None, [])
 
 
 def _last_column(path: Path) -> str:

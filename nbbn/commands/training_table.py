@@ -10,8 +10,13 @@ import numpy as np
 from nbbn.commands import tables
 from nbbn.commands.errors import UnusableInput
 from nbbn.commands.files import check_suffix
-from nbbn.formats.files import read_npz
+from nbbn.formats.files import one_line, read_npz
 from nbbn.partitions import parquet
+from nbbn.tables import reading
+from nbbn.tables.description import Description, Target, of_numbers
+from nbbn.tables.learning import Rows, of_arrays, read_whole
+from nbbn.tables.reading import Table
+from nbbn.tables.survey import Options
 
 _PARQUET_ROWS = 1 << 16
 # Lines of a text table, with their numbers.
@@ -32,24 +37,74 @@ def add_data(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
         add("data", type=Path, metavar="DATA", help=text)
     add("--target", metavar="COLUMN",
         help="name of the table's column to predict (default: the last)")  # fmt: skip
-    add("--regression", action="store_true", help="predict a number instead of a class")
+    add("--regression", action="store_true", default=None,
+        help="predict a number instead of a class (default: as the target looks)")
+    add("--classification", dest="regression", action="store_false", default=None,
+        help="predict a class, however many numbers the target holds")
+    add("--ignore", metavar="COLUMN", action="append", default=[],
+        help="leave a column out; may be given again")  # fmt: skip
+    add("--categories", metavar="COLUMN", action="append", default=[],
+        help="take a column's numbers, or its many texts, for categories; may be given again")
+    add("--no-header", action="store_true", help="the first line of a text table is a row")
+    add("--raw", action="store_true",
+        help="take columns of numbers as they are: nothing is encoded, filled or standardised")
 
 
-def read(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def options_of(args: argparse.Namespace) -> Options:
+    """What the arguments of `add_data` say of the columns."""
+    return Options(args.target, tuple(args.ignore), tuple(args.categories), args.regression)
+
+
+def open_table(path: Path, args: argparse.Namespace) -> Table:
+    """A table as the arguments of `add_data` say it is."""
+    return reading.open_table(path, (lambda fields: False) if args.no_header else None)
+
+
+def read(args: argparse.Namespace) -> Rows:
     """Rows and targets as the arguments of `add_data` say.
 
-    UnusableInput says which file, column or line cannot be used, and why.
+    UnusableInput or FileError says which file, column or line cannot be used, and why.
     """
-    path, target = args.data, args.target
+    path = args.data
     check_suffix(path, SUFFIXES)
-    if path.suffix.lower() == ".parquet":
-        return read_parquet(path, target, float if args.regression else str)
-    if path.suffix.lower() != ".npz":
-        return read_table(path, target, float if args.regression else str)
-    if target is not None:
-        raise UnusableInput("--target names a column of a table; "
-                            "an .npz holds the targets in its array y")
-    return read_arrays(path)
+    if path.suffix.lower() == ".npz":
+        check_no_columns(args)
+        return of_arrays(*read_arrays(path), bool(args.regression))
+    return read_raw(args) if args.raw else read_whole(open_table(path, args), options_of(args))
+
+
+def check_no_columns(args: argparse.Namespace) -> None:
+    """Raise UnusableInput for an argument that names a column: arrays have none."""
+    for option in ("target", "ignore", "categories"):
+        if getattr(args, option):
+            raise UnusableInput(f"--{option} names a column of a table; "
+                                "an .npz holds the targets in its array y")
+
+
+def check_raw(args: argparse.Namespace) -> None:
+    """Raise UnusableInput for what goes not together with `--raw`."""
+    given = [f"--{name.replace('_', '-')}" for name in ("ignore", "categories", "no_header")
+             if getattr(args, name)]
+    if given:
+        raise UnusableInput(f"--raw takes all columns as they are; leave out {' and '.join(given)}")
+
+
+def read_raw(args: argparse.Namespace) -> Rows:
+    """A table of numbers, as it is."""
+    check_raw(args)
+    path, kind = args.data, float if args.regression else str
+    raw = read_parquet if path.suffix.lower() == ".parquet" else read_table
+    x, y = raw(path, args.target, kind)
+    return Rows(x, y, raw_description(path, args), [])
+
+
+def raw_description(path: Path, args: argparse.Namespace) -> Description:
+    """The columns of a table of numbers, whose first line names them or not."""
+    table = reading.open_table(path, None if args.target is None else lambda fields: True)
+    target = table.names[-1] if args.target is None else args.target
+    names = [name for name in table.names if name != target]
+    return of_numbers(names, table.named, Target(target if table.named else None,
+                                                 bool(args.regression)))
 
 
 def split(x: np.ndarray, y: np.ndarray, share: float, seed: int,
@@ -61,8 +116,23 @@ def split(x: np.ndarray, y: np.ndarray, share: float, seed: int,
     try:
         return train_test_split(x, y, test_size=share, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise UnusableInput(f"no rows can be kept aside ({error}); use more rows, "
-                            "or another share") from None
+        raise UnusableInput(f"no rows can be kept aside ({_too_few(y, regression, error)}); use "
+                            "more rows, or another share: --validation") from None
+
+
+def _too_few(y: np.ndarray, regression: bool, error: ValueError) -> str:
+    """Why rows cannot be split."""
+    if len(y) < 2:
+        return f"there is {len(y)} row"
+    if regression or y.ndim > 1:
+        return one_line(error)
+    classes, counts = np.unique(y, return_counts=True)
+    alone = classes[counts == 1].tolist()
+    if not alone:
+        return one_line(error)
+    others = f" and {len(alone) - 1} other classes have" if len(alone) > 1 else " has"
+    hint = "; numbers are predicted with --regression" if y.dtype.kind in "fiu" else ""
+    return f"class {one_line(repr(alone[0]), 60)}{others} one row alone{hint}"
 
 
 def read_parquet(path: Path, target: str | None,

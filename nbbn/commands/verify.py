@@ -19,6 +19,7 @@ from nbbn.fold.check import SEED, check_fold, random_rows
 from nbbn.fold.network import norm_at_entrance
 from nbbn.formats.files import FileError, Refused
 from nbbn.predictor import Predictor
+from nbbn.tables import stored
 
 # The rows that differ most are shown, this many of them.
 _WORST = 3
@@ -26,6 +27,12 @@ _RANDOM_ROWS, _RANDOM_NUMBERS = 256, 1 << 18
 # Of the largest output: the bound where neither file is one that nbbn can read, so that nothing can
 # be derived from weights.
 _FIXED = 1e-4
+
+
+EXAMPLES = (
+    "verify model.safetensors model.onnx",
+    "verify a.onnx b.onnx --data rows.npy --tolerance 1e-4",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     rows, given = _random_rows(a, b), 0
     drawn = len(rows)
     if args.data is not None:
-        own = _given_rows(args.data, a.input_shape)
+        own = _given_rows(args, a.input_shape)
         rows, given = np.concatenate([rows, own]), len(own)
     found = _compare(a, b, rows)
     bound, why = (args.tolerance, "as given") if args.tolerance else _bound(a, b, rows, found)
@@ -134,8 +141,11 @@ def _check_shapes(a: Runnable, b: Runnable) -> None:
                                 "they cannot compute the same")
 
 
-def _given_rows(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    rows = models.rows_for(shape, tables.read_rows(path))
+def _given_rows(args: argparse.Namespace, shape: tuple[int, ...]) -> np.ndarray:
+    path = args.data
+    known = (stored.description_of(model) for model in (args.a, args.b))
+    description = next((found for found in known if found is not None), None)
+    rows = models.rows_for(shape, tables.read_rows(path, description))
     if rows.shape[1:] != shape:
         raise UnusableInput(f"{path} holds rows of shape {rows.shape[1:]}, the models take {shape}")
     return rows

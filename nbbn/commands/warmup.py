@@ -19,6 +19,11 @@ from nbbn.network import Network
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows
 
+EXAMPLES = (
+    "warmup",
+    "warmup --for inference --dtype float32",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn warmup`."""

@@ -4,8 +4,6 @@
 interval at 95 %, and a claim holds here where the intervals are apart.
 """
 
-from __future__ import annotations
-
 import importlib
 import platform
 import time

@@ -1,7 +1,5 @@
 """Student's intervals of a mean over runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +10,14 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean with the ends of its interval."""
+    """A mean with the ends of its interval.
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Interval
+    >>> Interval(0.9, 0.88, 0.92).above(Interval(0.8, 0.79, 0.81))
+    True
+    """
 
     mean: float
     low: float
@@ -21,7 +26,7 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{short(self.mean)} ({short(self.low)} to {short(self.high)})"
 
-    def above(self, other: Interval) -> bool:
+    def above(self, other: "Interval") -> bool:
         """Whether the whole interval is above the whole of the other."""
         return self.low > other.high
 

@@ -1,7 +1,5 @@
 """Curves of several runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +24,14 @@ class Panel:
         For each curve its runs, each of x's length; None where a value is not finite.
     log_x, log_y : bool
         Whether the axes are logarithmic.
+
+    Examples
+    --------
+    >>> from nbbn.evidence import Panel
+    >>> runs = [[1.0, 0.5], [1.2, 0.7]]  # of each run, at each x
+    >>> panel = Panel.of("loss", "epoch", "loss", [1, 2], {"batch norm": runs})
+    >>> round(panel.intervals("batch norm")[1].mean, 3)
+    0.6
     """
 
     title: str
@@ -38,7 +44,7 @@ class Panel:
 
     @classmethod
     def of(cls, title: str, x_label: str, y_label: str, x: Iterable[Any],
-           series: dict[str, Any], **scales: bool) -> Panel:
+           series: dict[str, Any], **scales: bool) -> "Panel":
         """One of arrays `(runs, points)`; of many points every second, third, ... is kept."""
         points = [p if isinstance(p, str) else kept(p) for p in x]
         step = -(-len(points) // _MOST_POINTS)

@@ -1,7 +1,5 @@
 """What a study found, as plain data: numbers of every run, verdicts, curves."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -45,6 +43,14 @@ class Result:
     seconds : float
         How long it took.
     versions : dict of str to str
+
+    Examples
+    --------
+    >>> from nbbn import evidence
+    >>> result = evidence.show("folding", quick=True)    # doctest: +SKIP
+    >>> result.save("folding.json")                      # doctest: +SKIP
+    >>> evidence.Result.load("folding.json").runs        # doctest: +SKIP
+    5
     """
 
     claim: str
@@ -95,7 +101,7 @@ class Result:
         print_table(self.claim, columns, rows, right=[1])
         print("\n".join(f"- {verdict}" for verdict in self.verdicts))
 
-    def figure(self, figure: Figure | None = None) -> Figure:
+    def figure(self, figure: "Figure | None" = None) -> "Figure":
         """The picture: each curve's mean with its interval at 95 %.
 
         Parameters
@@ -117,7 +123,7 @@ class Result:
         return json.dumps({"format": _FORMAT, **asdict(self)}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Result:
+    def from_json(cls, text: str) -> "Result":
         """What `to_json` gave.
 
         Raises
@@ -146,7 +152,7 @@ class Result:
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Result:
+    def load(cls, path: str | os.PathLike[str]) -> "Result":
         """Read what `save` wrote.
 
         Parameters

@@ -1,7 +1,5 @@
 """What a claim is and what its study gets and gives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +28,13 @@ class Claim:
         What was found there.
     minutes : int
         What the whole study takes on two cores, about.
+
+    Examples
+    --------
+    >>> from nbbn import evidence
+    >>> claim = evidence.claims()[0]
+    >>> claim.name, claim.minutes >= 1
+    ('faster-training', True)
     """
 
     name: str

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nbbn import formats
 from nbbn.folded_model import FoldedModel
 from nbbn.formats.files import PathLike
+from nbbn.interop.pipelines import is_pipeline
+from nbbn.interop.pipelines import to_onnx as pipeline_to_onnx
 from nbbn.layers import Layer
 from nbbn.loading import for_inference, model_of
 from nbbn.models.sequential import Sequential
@@ -257,8 +259,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
 
     Parameters
     ----------
-    model : estimator, Sequential or FoldedModel
-        Fitted; it stays as it is.
+    model : estimator, Sequential, FoldedModel or sklearn.pipeline.Pipeline
+        Fitted; it stays as it is. Of a pipeline that ends in an `MLPClassifier` or `MLPRegressor`
+        the whole is written (needs the package skl2onnx).
     path : path-like or None
         The file appears whole or not at all. None writes none.
     fold : bool
@@ -302,6 +305,12 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
                                     single target
     =============================== ================================================================
 
+    A pipeline's file takes what the pipeline takes: `x`, or one input (n, 1) for each column of the
+    frame that its `ColumnTransformer` reads, by the column's name: strings where texts were learnt,
+    int64 where whole numbers are encoded, else numbers of the network's dtype. It gives `label` and
+    `probabilities`, or `variable`. Where ONNX Runtime is installed (and pandas, for a frame), both
+    are compared on random rows, and a difference is refused.
+
     Examples
     --------
     >>> import nbbn
@@ -317,5 +326,9 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
     if not isinstance(fold, bool):
         raise TypeError(f"to_onnx: fold must be True or False, got {fold!r}")
     import_onnx("to_onnx")
+    if is_pipeline(model):
+        if not fold:
+            raise ValueError("to_onnx: a pipeline is written folded; leave fold=True")
+        return pipeline_to_onnx(model, path, dtype)
     whole = for_inference(model)
     return (whole.fold() if fold else whole).to_onnx(path, dtype=dtype)

@@ -78,13 +78,13 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Put the network's nodes in skl2onnx's graph."""
     from onnx import TensorProto, helper, numpy_helper
 
-    from nbbn.interop.programs import to_onnx
+    from nbbn.loading import for_inference
 
     def add(kind: str, inputs: Any, output: Any, **options: Any) -> None:
         name = scope.get_unique_operator_name(kind)
         container.add_node(kind, inputs, output, name=name, **options)
 
-    model = to_onnx(operator.raw_operator)
+    model = for_inference(operator.raw_operator).fold().to_onnx()
     element = model.graph.input[0].type.tensor_type.elem_type
     names = {"x": scope.get_unique_variable_name("x")}
     add("Cast", operator.inputs[0].full_name, names["x"], to=element)

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from nbbn.commands.demo.training import Run
     from nbbn.folded_model import FoldedModel
 
+EXAMPLES = (
+    "demo",
+    "demo --data mnist.npz --epochs 4 --output figures",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `nbbn demo`."""
