@@ -119,7 +119,8 @@ class FoldedModel:
         FoldedModel
         """
         classes = getattr(self, "classes_", None)
-        return FoldedModel.of(self.network, self.kind, classes, strict=strict, check=check)
+        rows = None if check is None else self._flat(check)
+        return FoldedModel.of(self.network, self.kind, classes, strict=strict, check=rows)
 
     # -- inference
 
@@ -146,6 +147,12 @@ class FoldedModel:
             wanted = ", ".join(map(str, row))
             raise ValueError(f"X must have shape (rows, {wanted}), got {x.shape}; reshape it")
         return stored_elements(x) if sparse else x
+
+    def _flat(self, X: Any) -> Any:
+        """Rows of several inputs beside each other; of one input, and flat ones, as they are."""
+        if len(self._inputs) == 1 or not isinstance(X, list | tuple) or len(X) != len(self._inputs):
+            return X
+        return beside([self._checked(x, row) for x, row in zip(X, self._inputs)], self._dtype, "X")
 
     def predict(self, X: Any) -> Any:
         """Classes `(rows,)`, an indicator matrix of a multilabel model, or any other's outputs.
@@ -179,8 +186,7 @@ class FoldedModel:
         >>> folded.predict([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.0]]).tolist()
         ['down', 'down']
         """
-        if len(self._inputs) > 1 and isinstance(X, list | tuple) and len(X) == len(self._inputs):
-            X = beside([self._checked(x, row) for x, row in zip(X, self._inputs)], self._dtype, "X")
+        X = self._flat(X)
         if len(self._answers) > 1:
             return apart(self._outputs(X), self._answers)
         found = chosen(self._outputs(X), self.kind)

@@ -151,8 +151,15 @@ class Graph:
     def _shapes(self, layers: Sequence[Layer]) -> dict[int, Shape]:
         """Of a row of each input and of what each call gives."""
         of_value: dict[int, Shape] = {-k: shape for k, shape in enumerate(self.inputs, 1)}
+        if {*range(len(layers))} != (called := {call.layer for call in self.calls}):
+            raise LayerError(f"the graph calls layers {sorted(called)} of {len(layers)}: all of "
+                             "them must be called, and no others")
         for i, call in enumerate(self.calls):
-            shapes = (of_value[source] for source in call.sources)
+            shapes = tuple(of_value[source] for source in call.sources)
+            if len(shapes) > 1 and not layers[call.layer].merges:
+                kind = type(layers[call.layer]).__name__
+                raise LayerError(f"call {i} of the graph gives {len(shapes)} rows to a {kind}, "
+                                 "which takes one")
             of_value[i] = layers[call.layer].output_shape(*shapes)
         return of_value
 

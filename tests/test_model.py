@@ -11,6 +11,7 @@ import pytest
 import nbbn
 from nbbn import layers as L
 from nbbn.callbacks import Callback, EarlyStopping, ModelCheckpoint, NormMonitor
+from nbbn.network import Network
 from nbbn.norm_monitor import look
 from nbbn.optimizers import SGD
 
@@ -233,6 +234,7 @@ def test_from_logits_of_an_output():
     ({"loss_weights": ["1", 1]}, r"loss_weights must be finite numbers, got '1' for 'cls'"),
     ({"loss_weights": [1, np.nan]}, r"loss_weights must be finite numbers, got nan for 'reg'"),
     ({"metrics": ["mae"]}, r"metrics must have one entry for each of the 2 outputs"),
+    ({"metrics": [["accuracy", "accuracy"], None]}, r"different names, got 'cls_accuracy' twice"),
 ])
 def test_compile_that_does_not_fit(more, words):
     with pytest.raises(ValueError, match=words):
@@ -615,6 +617,7 @@ def test_a_folded_model_of_several_inputs_and_outputs(tmp_path):
     model = fitted(pair(), [X, Z], [LABELS, NUMBERS])
     folded = model.fold(strict=True, check=[X, Z])
     assert folded.report.rows_checked == 124
+    assert nbbn.fold(model, check=[X, Z]).report.rows_checked == 124
     folded.save(tmp_path / "f.st")
     flat = np.concatenate([X, Z], 1)
     for each in (folded, nbbn.load(tmp_path / "f.st")):
@@ -698,6 +701,18 @@ def test_the_command_line_has_rows_and_outputs_flat(tmp_path, capsys):
     assert main(["verify", made, folded]) == 0
     assert "Concatenate" in capsys.readouterr().out
     assert all(map(np.array_equal, model.predict(flat), model.predict([X, Z])))
+
+
+@pytest.mark.parametrize(("calls", "words"), [
+    ([(0, -1)], r"the graph calls layers \[0\] of 2"), ([(0, -1), (1, 0), (2, 1)], r"\[0, 1, 2\] of 2"),
+    ([(0, -1), (1, 0, -1)], "gives 2 rows to a Dense, which takes one"),
+])
+def test_a_file_of_a_graph_that_does_not_hold(calls, words):
+    model = nbbn.Sequential([L.Dense(5, input_shape=(5,)), L.Dense(3)])
+    config = model.network().config()
+    config["graph"] = {"calls": calls, "inputs": [[5]], "outputs": [len(calls) - 1]}
+    with pytest.raises(L.LayerError, match=words):
+        Network.from_config(config, model.network().weights)
 
 
 # -- around a model
@@ -834,6 +849,11 @@ def weights_for_other_rows():
     dense(L.Input((4,)))
 
 
+def weights_of_another_dtype():
+    single = nbbn.Sequential([L.Dense(3, input_shape=(5,))])
+    nbbn.Model(a := L.Input((5,)), L.Dense(3, dtype="float64")(single(a)))
+
+
 def subclass():
     class Mine(nbbn.Model):
         def call(self, x):
@@ -856,6 +876,8 @@ REFUSED = {
                       r"Dense 'p' with rows of shape \(3,\) and Dense 'q' with rows of shape \(4,\)"),
     rows_that_are_no_images: (L.LayerError, r"Conv2D: needs rows of shape .*Dense 'p'.*\(3,\)"),
     weights_for_other_rows: (L.LayerError, r"Dense: has weights .*\(5, 3\).* needs .*\(4, 3\)"),
+    weights_of_another_dtype: (
+        L.LayerError, "one dtype: 'dense'.* has weights in another than float64"),
     subclass: (TypeError, "Model takes inputs and outputs: .*class of its own.*not supported"),
     lambda: L.Dense(3)(L.Input((5,)), training=True): (
         L.LayerError, "training=True is not supported: fit trains, all else is inference"),

@@ -106,6 +106,9 @@ class GraphList(LayerList):
                 rng = np.random.default_rng([entry.number, 0])
                 entry.take(entry.spec.initial_weights(shapes[0], rng, dtype))
                 continue
+            if any(array.dtype != dtype for array in entry.arrays.values()):
+                raise LayerError(f"all layers must compute in one dtype: {entry.shown} has weights "
+                                 f"in another than {dtype}, in which the model computes")
             wanted = entry.spec.weight_shapes(*shapes)
             found = {name: array.shape for name, array in entry.arrays.items()}
             if wanted != found:

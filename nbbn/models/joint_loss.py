@@ -139,10 +139,15 @@ class JointLoss:
         found: list[Any] = []
         for out, own in zip(self.outputs, _each("metrics", given, [o.name for o in self.outputs],
                                                 absent=())):
+            own = () if own is None else own
             listed = own if isinstance(own, Iterable) and not isinstance(own, str) else [own]
             for one in listed:
                 metric = metrics.get(one, out.loss, math.prod(out.shape))
                 found.append(OfOutput(metric, out))
+        names = [*self.own_names, *(metric.name for metric in found)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError("compile: losses and metrics need different names, got "
+                             f"{twice[0]!r} twice; give a metric another name")
         return found
 
 
