@@ -78,6 +78,9 @@ def objective_of(estimator, X, y, weights=None):
     y = estimator._checked_y(y, len(X), dtype, multilabel=True)
     samples = Samples(X, task.targets(task.encode(y), dtype), weights)
     start = collect(estimator, estimator._architecture, dtype)
-    found = lbfgs.Objective(estimator._architecture, estimator.alpha, samples, start)
-    found.trainer(task.engine_loss, task.level)
+    if task.scale is not None:
+        output = estimator._architecture.dense[-1]
+        start[output] = task.scale.inside(start[output])
+    found = lbfgs.Objective(estimator._architecture, estimator.alpha_, samples, start)
+    found.trainer(task.engine_loss, task.engine_level)
     return found

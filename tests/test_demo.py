@@ -128,7 +128,7 @@ def test_both_networks_differ_by_batch_norm_alone(tmp_path, capsys, quick):
     for batch_norm, run in zip((True, False), runs.values()):
         model = nbbn.MLPClassifier(
             (16, 8), activation="logistic", batch_size=32, max_iter=2, random_state=0, alpha=0.0,
-            batch_norm=batch_norm,
+            batch_norm=batch_norm, learning_rate_init=0.001,
         )
         with pytest.warns(match="hasn't converged"):
             model.fit(images.x_train, images.y_train, X_val=images.x_test, y_val=images.y_test)

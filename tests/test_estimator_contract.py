@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nbbn
+from nbbn.estimators.mlp.defaults import value_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -101,9 +102,12 @@ def test_parameters(kind):
 def test_shares_scikit_learns_signatures():
     """Every parameter of scikit-learn's, in its place and with its default.
 
-    The others by keyword alone.
+    The others by keyword alone. Two defaults depend on batch norm: without it they are
+    scikit-learn's.
     """
     from sklearn import neural_network
+
+    by_norm = ("learning_rate_init", "alpha")
 
     for kind in KINDS:
         for method in (
@@ -117,10 +121,11 @@ def test_shares_scikit_learns_signatures():
                 for library in (nbbn, neural_network)
             )
             shared = {name: (p.default, p.kind) for name, p in ours.items() if name in theirs}
-            assert shared == {name: (p.default, p.kind) for name, p in theirs.items()}, (
-                kind,
-                method,
-            )
+            expected = {name: (p.default, p.kind) for name, p in theirs.items()}
+            for name in by_norm if method == "__init__" else ():
+                assert value_of(getattr(nbbn, kind)(batch_norm=False), name) == expected[name][0]
+                expected[name] = (None, expected[name][1])
+            assert shared == expected, (kind, method)
             positional = [name for name, p in ours.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
             assert positional == [
                 name for name, p in theirs.items() if p.kind is p.POSITIONAL_OR_KEYWORD

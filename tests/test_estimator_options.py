@@ -139,7 +139,7 @@ def test_loss(loss, outputs, weighted):
     weights = np.random.default_rng(1).uniform(0, 3, len(X)) if weighted else None
     model = regressor(
         loss=loss, quantile=0.8, huber_delta=0.7, learning_rate_init=1e-200, batch_size=len(X),
-        alpha=0.0,
+        alpha=0.0, normalize_y=False,
     )
     model.fit(X, y, weights, X_val=X, y_val=y, sample_weight_val=weights)
     terms = LOSSES[loss](y, model.predict(X)).reshape(len(X), -1)
@@ -158,7 +158,7 @@ def test_gradient_of_loss(loss, batch_norm, weighted):
     weights = np.random.default_rng(1).uniform(0, 3, len(X)) if weighted else None
     model = regressor(
         loss=loss, quantile=0.8, huber_delta=0.7, batch_norm=batch_norm, activation="tanh",
-        alpha=0.3,
+        alpha=0.3, normalize_y=False,
     )
     objective = objective_of(model.fit(X, y, weights), X, y, weights)
     value = objective(objective.pack())[0]

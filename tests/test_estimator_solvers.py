@@ -197,7 +197,7 @@ def test_function_of_the_step(solver):
     got = classifier(solver=solver, learning_rate=lambda step: asked.append(step) or 0.001).fit(
         X, y
     )
-    assert_close(got, classifier(solver=solver).fit(X, y))
+    assert_close(got, classifier(solver=solver, learning_rate_init=0.001).fit(X, y))
     assert asked == list(range(16))
     as_object = classifier(
         solver=solver, learning_rate=nbbn.schedules.CosineDecay(0.02, 20), max_iter=5
@@ -213,7 +213,8 @@ def test_adaptive_rate(solver):
     """The rate falls by fives while nothing improves, until it is too small."""
     X, y = data()
     model = classifier(
-        solver=solver, learning_rate="adaptive", tol=100.0, n_iter_no_change=2, max_iter=100
+        solver=solver, learning_rate="adaptive", learning_rate_init=1e-3, tol=100.0,
+        n_iter_no_change=2, max_iter=100,
     ).fit(X, y)
     # An improvement on infinity, the first patience, five slower ones.
     assert model.n_iter_ == 1 + 3 + 5 * 3

@@ -25,7 +25,8 @@ def mlp(**given):
 
 
 def regressor(**given):
-    given = {"hidden_layer_sizes": (8,), "max_iter": 20, "random_state": 0, **given}
+    given = {"hidden_layer_sizes": (8,), "max_iter": 20, "random_state": 0, "normalize_y": False,
+             **given}
     return nbbn.MLPRegressor(**given)
 
 

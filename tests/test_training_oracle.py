@@ -64,8 +64,10 @@ def make_estimator(task, library=nbbn, **params):
     name = "MLPRegressor" if task in ("regression", "multioutput") else "MLPClassifier"
     defaults = {
         "hidden_layer_sizes": (30, 17), "learning_rate_init": 0.01, "batch_size": 25, "max_iter": 3,
-        "shuffle": False, "random_state": 3,
+        "shuffle": False, "random_state": 3, "alpha": 1e-4,
     }
+    if library is nbbn and name == "MLPRegressor":
+        defaults["normalize_y"] = False
     return getattr(library, name)(**{**defaults, **params})
 
 
@@ -90,6 +92,7 @@ def train_oracle(estimator, X, y):
         activation=estimator.activation, out_activation=start.out_activation_,
         bn_epsilon=estimator.bn_epsilon, bn_momentum=estimator.bn_momentum,
     )
+    mlp.gammas, mlp.betas = start.gammas_, start.betas_
     targets = (
         LabelBinarizer().fit_transform(y) if is_classifier(estimator) else y.reshape(len(y), -1)
     )
@@ -159,15 +162,17 @@ def test_oracle_equals_scikit_learn(task):
 
 
 def test_untrained_network():
-    """gamma 1, beta 0, no bias where batch norm follows, weights as scikit-learn draws them."""
+    """Weights as scikit-learn draws them; where batch norm follows, gamma and beta have the scale
+    and the bias of the layer.
+    """
     X, y = make_data("multiclass")
     start = untrained(make_estimator("multiclass", batch_norm=[True, False]), X, y)
     theirs = untrained(make_estimator("multiclass", neural_network), X, y)
     assert_lists_close(start.coefs_, theirs.coefs_, {"rtol": 0, "atol": 0}, "coefs_")
     np.testing.assert_array_equal(start.intercepts_[0], 0)
     np.testing.assert_array_equal(start.intercepts_[1], theirs.intercepts_[1])
-    np.testing.assert_array_equal(start.gammas_[0], 1)
-    np.testing.assert_allclose(start.betas_[0], 0, atol=1e-100)
+    np.testing.assert_allclose(start.gammas_[0], np.sqrt(2 * 37 / (37 + 30)), rtol=1e-14)
+    np.testing.assert_allclose(start.betas_[0], theirs.intercepts_[0], rtol=1e-12)
     for name in ("gammas_", "betas_", "running_means_", "running_vars_"):
         assert len(getattr(start, name)) == 2
         assert getattr(start, name)[1] is None

@@ -38,7 +38,7 @@ def fitted(seed: int, **settings) -> TransformedTargetRegressor:
 
 ways = {
     "none, rate 0.001": {"batch_norm": False},
-    "batch norm, rate 0.001": {},
+    "batch norm, rate 0.002": {},
     "batch norm, rate 0.01": {"learning_rate_init": 0.01},
 }
 answers = {

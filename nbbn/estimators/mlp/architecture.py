@@ -77,15 +77,20 @@ def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float
 
 
 def initial_weights(architecture: Architecture, activations: Sequence[str],
-                    random_state: np.random.RandomState, dtype: np.dtype) -> Weights:
+                    random_state: np.random.RandomState, dtype: np.dtype, *,
+                    at_mean: bool) -> Weights:
     """Glorot and Bengio's (2010, eq. 16) uniform kernels and biases, drawn as scikit-learn does.
 
-    `activations` holds the name by which each dense layer's bound is chosen. A layer with batch
-    norm has no bias; its draws are made all the same, so that both networks start from the same
-    kernels. """
+    `activations` holds the name by which each dense layer's bound is chosen. Batch norm takes the
+    scale and the bias of the layer away that it follows, and has them as gamma and beta: gamma
+    starts at the standard deviation that the layer's kernel would give to rows of uncorrelated
+    columns of variance 1, beta at the layer's draws for a bias. With `at_mean` the output layer
+    starts at 0, the mean of standardised targets.
+    """
     weights: Weights = [{} for _ in architecture.layers]
+    _add_norms(architecture, weights, dtype)
     shapes = architecture.shapes
-    for i, activation in zip(architecture.dense, activations):
+    for i, norm, activation in zip(architecture.dense, (*architecture.norms, None), activations):
         fan_in, units = shapes[i][0], shapes[i + 1][0]
         bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (fan_in + units))
         kernel = random_state.uniform(-bound, bound, (fan_in, units))
@@ -93,7 +98,12 @@ def initial_weights(architecture: Architecture, activations: Sequence[str],
         weights[i]["kernel"] = kernel.astype(dtype)
         if "bias" in architecture.layers[i].weight_shapes(shapes[i]):
             weights[i]["bias"] = bias.astype(dtype)
-    _add_norms(architecture, weights, dtype)
+        if norm is not None:
+            weights[norm]["gamma"] = np.full(units, bound * np.sqrt(fan_in / 3), dtype)
+            weights[norm]["beta"] = bias.astype(dtype)
+    if at_mean:
+        output = architecture.dense[-1]
+        weights[output] = {name: np.zeros_like(a) for name, a in weights[output].items()}
     return weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -21,6 +22,7 @@ from nbbn.estimators.mlp.fit_state import FitState, Fitted
 from nbbn.estimators.mlp.fitting import Fitting, task_attributes
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.streamed_data import StreamedData
+from nbbn.estimators.mlp.target_scale import TargetScale
 from nbbn.estimators.stored_parameters import from_json, to_json
 from nbbn.formats import Content
 from nbbn.formats.content import labels_to_json
@@ -332,7 +334,8 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         meta = {"model": type(self).__name__, "kind": task.kind,
                 "classes": labels_to_json(task.classes),
                 "params": to_json(self.get_params(deep=False)), "loss": task.loss,
-                "level": task.level, "epochs": state.epochs, "rows_seen": state.rows_seen,
+                "level": task.level, "target_scale": task.scale and asdict(task.scale),
+                "epochs": state.epochs, "rows_seen": state.rows_seen,
                 "steps": state.steps, "seed": state.seed, "final_loss": float(self.loss_),
                 "best_score": float(state.best_score) if np.isfinite(state.best_score) else None,
                 "loss_curve": [float(v) for v in state.losses],
@@ -345,13 +348,17 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
     def from_content(cls, content: Content, classes: np.ndarray | None) -> BaseMLP:
         """What a file holds; `nbbn.load` calls it."""
         network, meta, _ = content
-        self = cls(**from_json(meta["params"]))
+        params = from_json(meta["params"])
+        if "target_scale" not in meta and meta["kind"] == "regressor":  # of an earlier version
+            params.setdefault("normalize_y", False)
+        self = cls(**params)
         rules.check_each(self)
         self.n_features_in_ = network.input_shape[0]
         if meta["feature_names"]:
             self.feature_names_in_ = np.array(meta["feature_names"], dtype=object)
         loss, level, outputs = str(meta["loss"]), float(meta["level"]), network.output_shape[0]
-        task = MLPTask(meta["kind"], outputs, classes, loss=loss, level=level)
+        scale = TargetScale.from_json(meta.get("target_scale"))
+        task = MLPTask(meta["kind"], outputs, classes, loss=loss, level=level, scale=scale)
         self.__dict__.update(task_attributes(self, task))
         architecture = self._described(self.n_features_in_)
         if architecture.layers != network.layers:
@@ -366,7 +373,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         self.__dict__.update(**networks.attributes(architecture, network.weights),
                              **state.attributes(self.solver != "lbfgs" and self.early_stopping),
                              _fit_state=state, _architecture=architecture, _dtype=network.dtype,
-                             _predictors={}, _trainer=None, _training=None)
+                             _predictors={}, _trainer=None, _training=None, _output=None)
         self.loss_ = float(meta["final_loss"])
         return self
 

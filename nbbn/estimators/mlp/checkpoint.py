@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.estimators.lazy_rows import Rows, parts
+from nbbn.estimators.mlp.defaults import DEFAULTS, normalizes_y, value_of
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.parameters import PLANNED_RATES, Parameters
 from nbbn.formats.files import FileError, write_whole
@@ -36,6 +37,10 @@ def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
     params = estimator.get_params(deep=False)
     free = _FREE if estimator.learning_rate in PLANNED_RATES else (*_FREE, "max_iter")
     found = {name: _shown(value) for name, value in params.items() if name not in free}
+    # By what they come to, as in the files of versions that knew no None.
+    found |= {name: _shown(value_of(estimator, name)) for name in DEFAULTS}
+    if found.get("normalize_y") is not None and not normalizes_y(estimator):
+        del found["normalize_y"]
     if isinstance(estimator.random_state, np.random.RandomState):
         state: Any = random_state.get_state()
         found["random_state"] = _digest([state[1]])

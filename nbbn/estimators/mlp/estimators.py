@@ -35,6 +35,11 @@ from nbbn.partitions.partitions import Partitions
 
     scikit-learn's `MLPClassifier` on compiled kernels; with `batch_norm=False` it is the same
     network, number for number. Takes two or more classes, or a multilabel indicator matrix.
+
+    With batch norm three things are other than scikit-learn's where nothing is said: the rate is
+    0.002, the penalty `alpha` 0.05, and batch norm starts with the scale and the bias that
+    scikit-learn's layer would have had (`gammas_` at the standard deviation that Glorot's kernel
+    gives to standardised columns, `betas_` at the draws for the bias).
     """,
     "classes_ : ndarray of shape (n_classes,)\n    Labels of the classes." + ATTRIBUTES,
     """
@@ -122,6 +127,13 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
             The residual at which the loss 'huber' turns linear."""),
         "quantile": Parameter(0.5, [Interval(Real, 0, 1, closed="neither")], "float", """
             The quantile that the loss 'quantile' estimates, between 0 and 1."""),
+        "normalize_y": Parameter(None, [None, "boolean"], "bool or None", """
+            Whether the network is trained on targets of mean 0 and variance 1, column by column (of
+            'huber' with one factor for all columns), and its output layer then brought to their
+            units, so that answers, attributes and files are in those; losses and `tol` are those of
+            the standardised targets. The first fit says of all rows, by their weights (the first
+            `partial_fit` of its own), what mean and variance are; a warm start and further calls
+            keep it. None: with batch norm in any layer. Never for counts, the loss 'poisson'."""),
     },
     ["loss", *POSITIONAL],
     """
@@ -129,6 +141,11 @@ class MLPClassifier(NetworkClassifier, BaseMLP):
 
     scikit-learn's `MLPRegressor` on compiled kernels; with `batch_norm=False` it is the same
     network, number for number.
+
+    With batch norm four things are other than scikit-learn's where nothing is said: the rate is
+    0.002, the penalty `alpha` 0.05, batch norm starts with the scale and the bias that
+    scikit-learn's layer would have had (see `MLPClassifier`), and the network is trained on
+    standardised targets from their mean on, the output layer at 0 (see `normalize_y`).
     """,
     ATTRIBUTES,
     """

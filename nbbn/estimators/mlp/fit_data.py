@@ -17,6 +17,7 @@ from nbbn.estimators.mlp.checkpoint import shown_rows
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
+from nbbn.estimators.mlp.target_scale import Moments
 from nbbn.group import ALONE, KEY_BYTES, Group, Order
 from nbbn.inputs import check_enough
 from nbbn.partitions.partitions import Partitions
@@ -96,6 +97,7 @@ class FitData:
         y = _checked_targets(estimator, given.y, x, dtype, group)
         if task is None and goes_on and hasattr(estimator, "_task"):
             task = estimator._task.going_on(estimator)
+        new = task is None
         if task is None:
             sparse = group.any_true(hasattr(given.y, "toarray"))
             task = MLPTask.of(estimator, y, sparse=sparse, group=group)
@@ -103,6 +105,8 @@ class FitData:
             check_same_classes(estimator, y, group)
         own, weights = estimator._row_weights(given.sample_weight, y, positive=norm,
                                               incremental=incremental, group=group)
+        if new and task.kind == "regressor":
+            task = task.scaled(estimator, Moments.of(y, own, group))
         with group.together():
             samples = Samples(x, task.encode(y), weights)
         architecture = networks.mlp(x.shape[1], hidden, task.outputs, estimator.bn_momentum,

@@ -75,5 +75,7 @@ class Fitted(Parameters):
     _training: dict[str, Any] | None  # solver, optimiser's state and steps, for `partial_fit`
     # The compiled step of the last `partial_fit`, and what it was compiled for.
     _trainer: tuple[Any, Any] | None
+    # The output layer's arrays, and what they were in training on standardised targets.
+    _output: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None
     # Compiled networks up to a layer, for sparse rows or not, with the arrays they were made from.
     _predictors: dict[tuple[int, bool], tuple[list[np.ndarray], Any]]

@@ -16,6 +16,7 @@ from nbbn.estimators.mlp import architecture as networks
 from nbbn.estimators.mlp import lbfgs
 from nbbn.estimators.mlp.callbacks import FitCallbacks
 from nbbn.estimators.mlp.checkpoint import Checkpoint, fingerprint
+from nbbn.estimators.mlp.defaults import value_of
 from nbbn.estimators.mlp.fit_data import FitData, Given
 from nbbn.estimators.mlp.fit_state import FitState, Fitted
 from nbbn.estimators.mlp.judgement import Course, Judgement, check_finite
@@ -23,6 +24,7 @@ from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rates import Rates, optimizer_of
 from nbbn.estimators.mlp.rules import hidden_sizes
 from nbbn.estimators.mlp.streamed_data import StreamedData
+from nbbn.estimators.mlp.target_scale import Arrays, TargetScale
 from nbbn.network import Weights
 from nbbn.progress import fit_reporter
 from nbbn.trainer import Trainer, batches
@@ -33,6 +35,8 @@ from nbbn.warning import warn
 def task_attributes(estimator: Fitted, task: MLPTask) -> dict[str, Any]:
     """The attributes that say what the outputs are."""
     found = {"_task": task, "n_outputs_": task.outputs, "out_activation_": task.activation,
+             "learning_rate_init_": value_of(estimator, "learning_rate_init"),
+             "alpha_": value_of(estimator, "alpha"),
              "n_layers_": len(hidden_sizes(estimator.hidden_layer_sizes)) + 2}
     return found if task.classes is None else {**found, "classes_": task.classes}
 
@@ -75,25 +79,44 @@ class Fitting:
 
     def _start(self, random_state: np.random.RandomState) -> Weights:
         """The weights to start from."""
-        architecture, dtype = self.data.architecture, self.data.dtype
+        architecture, dtype, scale = self.data.architecture, self.data.dtype, self.data.task.scale
         if self.data.goes_on:
-            weights = networks.collect(self.estimator, architecture, dtype)
-            return self.group.from_first(architecture.network(weights, dtype).weights)
+            weights = architecture.network(networks.collect(self.estimator, architecture, dtype),
+                                           dtype).weights
+            if scale is not None:
+                weights[architecture.dense[-1]] = self._output_inside(scale)
+            return self.group.from_first(weights)
         names, given = [layer.activation for layer in self.data.hidden], self.estimator.activation
         names.append(names[-1] if names else given if isinstance(given, str) else "identity")
-        return networks.initial_weights(architecture, names, random_state, dtype)
+        return networks.initial_weights(architecture, names, random_state, dtype,
+                                        at_mean=scale is not None and architecture.has_norm)
+
+    def _output_inside(self, scale: TargetScale) -> Arrays:
+        """The output layer on standardised targets: as it was trained, if it is still that."""
+        estimator, held = self.estimator, getattr(self.estimator, "_output", None)
+        outside = {"kernel": estimator.coefs_[-1], "bias": estimator.intercepts_[-1]}
+        if held is not None and all(held[0][name] is array for name, array in outside.items()):
+            return held[1]
+        outside = {name: np.asarray(array, np.float64) for name, array in outside.items()}
+        return {name: array.astype(self.data.dtype)
+                for name, array in scale.inside(outside).items()}
 
     def _attributes(self) -> dict[str, Any]:
         """The estimator's attributes at this moment."""
         estimator, data, trainer = self.estimator, self.data, self.trainer
         self.state.steps = trainer.norm_step
+        weights, output, inside = trainer.download(), data.architecture.dense[-1], None
+        if data.task.scale is not None:
+            inside = weights[output]
+            weights[output] = data.task.scale.outside(inside)
         weights = [{name: array.astype(data.dtype, copy=False) for name, array in arrays.items()}
-                   for arrays in trainer.download()]
+                   for arrays in weights]
         early_stopping = estimator.solver != "lbfgs" and estimator.early_stopping
         found = {**networks.attributes(data.architecture, weights),
                  **self.state.attributes(early_stopping), **task_attributes(estimator, data.task),
                  "_fit_state": self.state, "_architecture": data.architecture, "_dtype": data.dtype,
-                 "_predictors": {}, "_trainer": self.kept, "_training": None}
+                 "_predictors": {}, "_trainer": self.kept, "_training": None,
+                 "_output": None if inside is None else (weights[output], inside)}
         if self.objective is not None:
             found["loss_"] = self.objective.loss
         if self.rates is not None:
@@ -177,11 +200,11 @@ class Fitting:
         optimizer = optimizer_of(estimator, estimator.max_iter * (len(edges) - 1))
         self.rates = Rates(estimator, optimizer, state)
         rows, source = int(np.diff(edges).max()), data.source
-        decay = 0.0 if estimator.solver == "adamw" else estimator.alpha
+        decay = 0.0 if estimator.solver == "adamw" else value_of(estimator, "alpha")
         weighted: bool | str = "mean" if data.weighted else False
         sparse = data.sparse
         kind = (architecture, data.dtype, source, sparse, task.engine_loss, decay, state.seed,
-                task.level, weighted, type(optimizer), optimizer.constants(),
+                task.engine_level, weighted, type(optimizer), optimizer.constants(),
                 optimizer.global_clipnorm)
         held = getattr(estimator, "_trainer", None) if self.resumed is not None else None
         if held is not None and held[0] == kind and rows <= held[1].rows:
@@ -190,7 +213,8 @@ class Fitting:
         else:
             self.trainer = Trainer(architecture.computation, data.dtype, source, rows,
                                    task.engine_loss, optimizer, decay=decay, debias=True,
-                                   seed=state.seed, loss_parameter=task.level, weighted=weighted,
+                                   seed=state.seed, loss_parameter=task.engine_level,
+                                   weighted=weighted,
                                    sparse=sparse, group=self.group)
         self.kept = (kind, self.trainer) if self.incremental else None
         self.trainer.upload(start)
@@ -210,9 +234,9 @@ class Fitting:
         targets = task.targets(samples.y, np.dtype("float64"))
         measure = partial(task.losses, targets)
         self.objective = objective = lbfgs.Objective(
-            self.data.architecture, estimator.alpha, replace(samples, y=targets), start,
-            measure if task.engine_differs else None, self.group)
-        self.trainer = objective.trainer(task.engine_loss, task.level)
+            self.data.architecture, value_of(estimator, "alpha"), replace(samples, y=targets),
+            start, measure if task.engine_differs else None, self.group)
+        self.trainer = objective.trainer(task.engine_loss, task.engine_level)
         course, began = self._course(callbacks, 1, lambda: 0), time.perf_counter()
 
         def iteration_ends() -> bool:

@@ -10,7 +10,9 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from nbbn import losses
 from nbbn.estimators import checks, of_group
+from nbbn.estimators.mlp.defaults import normalizes_y
 from nbbn.estimators.mlp.parameters import Parameters
+from nbbn.estimators.mlp.target_scale import Moments, TargetScale
 from nbbn.estimators.task import Task
 from nbbn.group import ALONE, Group
 
@@ -25,6 +27,7 @@ class MLPTask(Task):
 
     loss: str = "log_loss"  # by the estimators' name
     level: float = 1.0  # where the Huber loss turns linear, or the quantile
+    scale: TargetScale | None = None  # a regressor's that trains on standardised targets
 
     @classmethod
     def of_classes(cls, classes: np.ndarray) -> MLPTask:
@@ -40,6 +43,12 @@ class MLPTask(Task):
         if y.ndim == 1:
             return cls.of_classes(of_group.classes_of(group, y))
         return cls("multilabel", y.shape[1], checks.classes_of(y), sparse)
+
+    def scaled(self, estimator: Parameters, moments: Moments) -> MLPTask:
+        """With the scale of a regressor's targets, where it standardises them."""
+        if not normalizes_y(estimator):
+            return self
+        return replace(self, scale=TargetScale.of(moments, common=self.loss == "huber"))
 
     def going_on(self, estimator: Parameters) -> MLPTask:
         """The task of a fit that goes on from this one's."""
@@ -61,6 +70,13 @@ class MLPTask(Task):
             return REGRESSION_LOSSES[self.loss]
         return _CROSS_ENTROPIES[self.activation]
 
+    @property
+    def engine_level(self) -> float:
+        """The level in the units that training sees."""
+        if self.scale is None or self.loss != "huber":
+            return self.level
+        return self.level / self.scale.spread[0]
+
     def encode(self, y: np.ndarray, name: str = "y") -> np.ndarray:
         """As `Task.encode`; counts below 0 are refused, too."""
         y = super().encode(y, name)
@@ -73,16 +89,19 @@ class MLPTask(Task):
         """Encoded targets as the trainer reads them: labels of a softmax, else a matrix."""
         if self.activation == "softmax":
             return y
+        y = y if self.scale is None else self.scale.standardised(y)
         return np.ascontiguousarray(y.reshape(len(y), math.prod(y.shape[1:])), dtype=dtype)
 
     def loss_and_score(self, y: np.ndarray, outputs: np.ndarray,
                        row_weights: np.ndarray | None) -> tuple[float, float]:
         """Loss, and accuracy or R^2 (NaN for outputs that are not finite), of encoded targets."""
-        loss = self.mean_loss(self.targets(y, outputs.dtype), outputs, row_weights)
+        targets = self.targets(y, outputs.dtype)
+        loss = self.mean_loss(targets, outputs, row_weights)
         if not np.isfinite(outputs).all():
             return loss, float("nan")
-        score = r2_score if self.kind == "regressor" else accuracy_score
-        return loss, float(score(y, self.decide(outputs), sample_weight=row_weights))
+        if self.kind == "regressor":
+            return loss, float(r2_score(targets, outputs, sample_weight=row_weights))
+        return loss, float(accuracy_score(y, self.decide(outputs), sample_weight=row_weights))
 
     def mean_loss(self, targets: np.ndarray, outputs: np.ndarray,
                   row_weights: np.ndarray | None) -> float:
@@ -93,7 +112,7 @@ class MLPTask(Task):
     def losses(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """The loss of each row."""
         record = losses.RECORDS[self.engine_loss]
-        rows = record.of_rows(targets, outputs, self.level)
+        rows = record.of_rows(targets, outputs, self.engine_level)
         return rows * self.outputs if record.sklearn_sums else rows
 
     @property

@@ -40,11 +40,11 @@ PARAMETERS = {
         batch norm it needs memory for all of them as float64), or by stochastic gradients: gradient
         descent, Adam (Kingma and Ba, 2015), Adam with decoupled weight decay (Loshchilov and
         Hutter, 2019), RMSprop (rho 0.9; Tieleman and Hinton, 2012)."""),
-    "alpha": Parameter(0.0001, [FROM_0], "float", """
+    "alpha": Parameter(None, [None, FROM_0], "float or None", """
         L2 penalty: `alpha * sum(kernel**2) / 2` over the rows of a batch (the sum of their weights)
         joins the batch's loss. With 'adamw' it is the decoupled decay instead: every trained array
-        shrinks by `alpha` times the learning rate before each step, and the loss is left
-        alone."""),
+        shrinks by `alpha` times the learning rate before each step, and the loss is left alone.
+        None: 0.05 with batch norm in any layer, else 0.0001."""),
     "batch_size": Parameter("auto", [StrOptions({"auto"}), COUNT], "int or 'auto'", """
         Rows of a batch; 'auto' is `min(200, n_samples)`. With batch norm a last batch of one row,
         or of less than a quarter of a batch, joins the one before it. Without effect on
@@ -58,8 +58,9 @@ PARAMETERS = {
         `max_iter` epochs; 'one_cycle': up to `learning_rate_init` and down to almost nothing over
         `max_iter` epochs (Smith and Topin, 2018). A function, or an object of `nbbn.schedules`,
         takes the number of the step, counted from 0, and gives the rate."""),
-    "learning_rate_init": Parameter(0.001, [ABOVE_0], "float", """
-        The initial learning rate, or the largest of 'one_cycle'."""),
+    "learning_rate_init": Parameter(None, [None, ABOVE_0], "float or None", """
+        The initial learning rate, or the largest of 'one_cycle'. None: 0.002 with batch norm in any
+        layer, else 0.001."""),
     "power_t": Parameter(0.5, [FROM_0], "float", "Exponent of 'invscaling'."),
     "max_iter": Parameter(200, [COUNT], "int", """
         Largest number of epochs; of iterations with 'lbfgs'."""),
@@ -155,6 +156,8 @@ best_validation_score_ : float or None
     With early stopping, the score of the epoch that was kept.
 n_iter_ : int
     Epochs (iterations) of the last fit.
+learning_rate_init_, alpha_ : float
+    The parameters of these names, or what stands for None.
 t_ : int
     Rows seen in training by the stochastic solvers.
 n_layers_, n_outputs_ : int
@@ -175,10 +178,10 @@ class Parameters(NetworkEstimator):
     hidden_layer_sizes: Any
     activation: Any
     solver: str
-    alpha: float
+    alpha: float | None
     batch_size: int | str
     learning_rate: str | Callable[[int], float]
-    learning_rate_init: float
+    learning_rate_init: float | None
     power_t: float
     max_iter: int
     shuffle: bool
@@ -202,6 +205,7 @@ class Parameters(NetworkEstimator):
     class_weight: Any
     huber_delta: float
     quantile: float
+    normalize_y: bool | None
     clip_norm: float | None
     dtype: str | None
     checkpoint: str | os.PathLike[str] | None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbbn import optimizers, schedules
+from nbbn.estimators.mlp.defaults import value_of
 from nbbn.estimators.mlp.fit_state import FitState
 from nbbn.estimators.mlp.parameters import Parameters
 from nbbn.optimizers import Optimizer
@@ -36,14 +37,14 @@ def optimizer_of(estimator: Parameters, steps: int) -> Optimizer:
         return optimizers.RMSprop(rate, 0.9, epsilon=epsilon, global_clipnorm=clip)
     moments = float(estimator.beta_1), float(estimator.beta_2), epsilon
     if estimator.solver == "adamw":
-        decay = float(estimator.alpha)
+        decay = value_of(estimator, "alpha")
         return optimizers.AdamW(rate, decay, *moments, global_clipnorm=clip)
     return optimizers.Adam(rate, *moments, global_clipnorm=clip)
 
 
 def _learning_rate(estimator: Parameters, steps: int) -> Any:
     """A number, a schedule, or a function of the step."""
-    given, initial = estimator.learning_rate, float(estimator.learning_rate_init)
+    given, initial = estimator.learning_rate, value_of(estimator, "learning_rate_init")
     if callable(given):  # asked once for each step, by rates and by weight decay together
         return given if isinstance(given, schedules.Schedule) else functools.cache(given)
     if given == "cosine":
@@ -62,8 +63,9 @@ class Rates:
         self.adaptive = estimator.learning_rate == "adaptive"
         self._scheduled = callable(optimizer.learning_rate)
         self._last = 0.0
-        if state.rate is None or state.rate_init != estimator.learning_rate_init:
-            state.rate = state.rate_init = float(estimator.learning_rate_init)
+        initial = value_of(estimator, "learning_rate_init")
+        if state.rate is None or state.rate_init != initial:
+            state.rate = state.rate_init = initial
 
     def of(self, optimizer: Any, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """What the kernels multiply by in some steps: rates, and shares that weights shrink by."""

@@ -25,6 +25,7 @@ from nbbn.estimators.mlp.fit_data import (
 from nbbn.estimators.mlp.fit_state import Fitted
 from nbbn.estimators.mlp.mlp_task import MLPTask
 from nbbn.estimators.mlp.rules import Hidden
+from nbbn.estimators.mlp.target_scale import Moments
 from nbbn.group import ALONE
 from nbbn.inputs import check_enough
 from nbbn.partitions.partitions import Partitions
@@ -49,6 +50,7 @@ class Glance:
     some_weight: bool = False
     counts: dict[Any, int] = field(default_factory=dict)  # rows of each class
     classes: list[np.ndarray] = field(default_factory=list)
+    moments: Moments | None = None  # of a regressor's targets
 
     def see(self, name: str, part: Part) -> None:
         """Take a partition in; errors begin with its name."""
@@ -62,7 +64,10 @@ class Glance:
             if self.task is not None:
                 self.task.encode(y)
             self._see_targets(y)
-            self._see_weights(part.sample_weight, rows)
+            weights = self._see_weights(part.sample_weight, rows)
+            if not self.estimator._classifies:
+                found = [self.moments, Moments.of(y, weights, ALONE)]
+                self.moments = Moments.merged(moments for moments in found if moments)
 
     def _see_targets(self, y: np.ndarray) -> None:
         first = self.example is None
@@ -84,7 +89,7 @@ class Glance:
         for label, count in zip(found.tolist(), counts.tolist()):
             self.counts[label] = self.counts.get(label, 0) + count
 
-    def _see_weights(self, given: Any, rows: int) -> None:
+    def _see_weights(self, given: Any, rows: int) -> np.ndarray | None:
         if self.weighted is not None and self.weighted != (given is not None):
             has = "has a" if given is not None else "has no"
             raise ValueError(f"{has} sample_weight, unlike the partitions before; give all of them "
@@ -93,6 +98,7 @@ class Glance:
         weights = checks.check_weights(given, rows, positive=self.positive, whole=False)
         if weights is not None:
             self.some_weight = self.some_weight or bool(weights.any())
+        return weights
 
     def class_weight(self) -> Any:
         """`class_weight`, where it is 'balanced' as a dict."""
@@ -275,5 +281,6 @@ def _task_of(estimator: Fitted, glance: Glance) -> MLPTask:
     if estimator._classifies and glance.classes:
         return MLPTask.of_classes(checks.classes_of(glance.classes[0]))
     assert glance.example is not None
-    return MLPTask.of(estimator, glance.example, sparse=False)
+    task = MLPTask.of(estimator, glance.example, sparse=False)
+    return task if glance.moments is None else task.scaled(estimator, glance.moments)
 
