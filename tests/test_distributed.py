@@ -74,6 +74,15 @@ def test_many_rows_in_unequal_parts():
     np.testing.assert_allclose(found[0]["curves"]["loss"], model.loss_curve_, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind, counts", [TWO, THREE], ids=["two", "three"])
+def test_graphs_fit_as_on_one_machine(kind, counts):
+    first, *others = job(kind, len(counts), "fit_of_graph", json.dumps(counts), "8").results
+    model, (x, y) = rank_jobs.graph(), rank_jobs.rows("labels")
+    ref = model.fit(x, y, epochs=3, batch_size=64, verbose=0).history["loss"]
+    np.testing.assert_allclose(first["loss"], ref, rtol=1e-12)
+    assert all(other == first for other in others)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_bits_by_any_mpi(name):
     counts = TWO[1]
