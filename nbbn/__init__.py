@@ -32,7 +32,7 @@ from nbbn.folded_model import FoldedModel
 from nbbn.formats.files import FileError
 from nbbn.layers import Input
 from nbbn.loading import fold, load  # the function `fold` stands over the package, imported above
-from nbbn.models import Sequential
+from nbbn.models import Model, Sequential
 from nbbn.network import Network
 from nbbn.partitions import Partitions
 from nbbn.runtime import get_num_threads, num_threads, set_num_threads, show_config
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
-    "MLPClassifier", "MLPRegressor", "Network", "Partitions", "Sequential", "SequentialClassifier",
-    "SequentialRegressor", "__version__", "callbacks", "datasets", "evidence", "fold", "fold_conv",
-    "fold_dense", "functional", "get_num_threads", "initializers", "interop", "layers", "load",
-    "losses", "metrics", "models", "num_threads", "optimizers", "regularizers", "schedules",
-    "set_num_threads", "set_random_seed", "show_config", "utils",
+    "MLPClassifier", "MLPRegressor", "Model", "Network", "Partitions", "Sequential",
+    "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets",
+    "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers",
+    "interop", "layers", "load", "losses", "metrics", "models", "num_threads", "optimizers",
+    "regularizers", "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 
 

@@ -83,7 +83,8 @@ class ActivationFunction:
         return bool(self(np.zeros(1), *numbers)[0] != 0)
 
 
-_slope, _alpha, _top, _threshold = map(parameter, ("slope", "alpha", "top", "threshold"))
+_slope, _alpha, _top, _threshold, _scale, _offset = map(
+    parameter, ("slope", "alpha", "top", "threshold", "scale", "offset"))
 
 _FUNCTIONS = (
     ActivationFunction("relu", relu(X), "max(x, 0)", not_negative=True),
@@ -123,8 +124,11 @@ _CLIPPED_RELU = ActivationFunction(
     "min(x, top) where x > threshold, else slope * (x - threshold)",
     {"slope": 0.0, "top": math.inf, "threshold": 0.0},
 )
+# Nor this one, which layers are made of.
+_AFFINE = ActivationFunction("affine", _scale * X + _offset, "scale * x + offset",
+                             {"scale": 1.0, "offset": 0.0})
 
-ELEMENTWISE = {function.name: function for function in (*_FUNCTIONS, _CLIPPED_RELU)}
+ELEMENTWISE = {function.name: function for function in (*_FUNCTIONS, _CLIPPED_RELU, _AFFINE)}
 # Names that layers take, and what else they are called.
 ACTIVATIONS = ("linear", *(function.name for function in _FUNCTIONS), "softmax")
 SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential"}

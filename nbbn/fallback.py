@@ -180,6 +180,25 @@ def _repeat(step: Step[op.Repeat], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return x
 
 
+_COMBINED = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply,
+             "maximum": np.maximum, "minimum": np.minimum}
+
+
+def _combine(step: Step[op.Combine], arrays: Arrays, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    rank = len(step.output_shape)
+    x, y = (a.reshape(len(a), *(1,) * (rank + 1 - a.ndim), *a.shape[1:]) for a in (x, y))
+    return _COMBINED[step.operation.kind](x, y)
+
+
+def _concatenate(step: Step[op.Concatenate], arrays: Arrays, *xs: np.ndarray) -> np.ndarray:
+    return np.concatenate(xs, step.operation.axis + 1)
+
+
+def _part(step: Step[op.Part], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    first, size = step.operation.first, math.prod(step.output_shape)
+    return x.reshape(len(x), -1)[:, first : first + size].reshape(len(x), *step.output_shape)
+
+
 OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
     op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
@@ -187,5 +206,6 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
-    op.Repeat: _repeat, op.Disturb: lambda step, arrays, x: x,
+    op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
+    op.Disturb: lambda step, arrays, x: x,
 }

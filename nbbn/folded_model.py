@@ -13,7 +13,7 @@ from nbbn.answers import chosen, probabilities
 from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
 from nbbn.formats.files import PathLike
-from nbbn.network import Network
+from nbbn.network import Network, apart, beside
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows, stored_elements
 
@@ -73,6 +73,9 @@ class FoldedModel:
             raise ValueError(f"a classifier with {outputs[0]} outputs needs a class for each (2 "
                              f"for one), got {classes!r}")
         self._row, self._dtype, self._out = network.input_shape, network.dtype, outputs
+        graph = network.graph
+        self._inputs = graph.inputs if graph else (self._row,)
+        self._answers = graph.output_shapes(network.layers) if graph else [outputs]
         # By whether they take rows of stored elements.
         self._predictors: dict[bool, Predictor] = {}
 
@@ -116,34 +119,42 @@ class FoldedModel:
         FoldedModel
         """
         classes = getattr(self, "classes_", None)
-        return FoldedModel.of(self.network, self.kind, classes, strict=strict, check=check)
+        rows = None if check is None else self._flat(check)
+        return FoldedModel.of(self.network, self.kind, classes, strict=strict, check=rows)
 
     # -- inference
 
     def _outputs(self, x: Any) -> np.ndarray:
         """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
         if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape[1:] == self._row):
-            x = self._checked(x)
+            x = self._checked(x, self._row)
         sparse = isinstance(x, SparseRows)
         if sparse not in self._predictors:
             self._predictors[sparse] = Predictor(self.network, sparse=sparse)
         outputs = self._predictors[sparse](x)
         return outputs if len(self._out) == 1 else outputs.reshape(len(x), *self._out)
 
-    def _checked(self, x: Any) -> np.ndarray | SparseRows:
+    def _checked(self, x: Any, row: tuple[int, ...]) -> Any:
+        """Numeric rows of a shape, as an array or as stored elements."""
         sparse = hasattr(x, "tocsr")  # scipy's
         x = x.tocsr() if sparse else np.asarray(x)
         if x.dtype.kind not in "fiub":
             raise TypeError(f"X must be numeric, got dtype {x.dtype}; convert it to {self._dtype}")
-        if x.ndim == 2 and len(self._row) == 1 and x.shape[1:] != self._row:
+        if x.ndim == 2 and len(row) == 1 and x.shape[1:] != row:
             raise ValueError(f"X has {x.shape[1]} features, "
-                             f"but the model expects {self._row[0]} features as input")
-        if x.shape[1:] != self._row or x.ndim == 0:
-            wanted = ", ".join(map(str, self._row))
+                             f"but the model expects {row[0]} features as input")
+        if x.shape[1:] != row or x.ndim == 0:
+            wanted = ", ".join(map(str, row))
             raise ValueError(f"X must have shape (rows, {wanted}), got {x.shape}; reshape it")
         return stored_elements(x) if sparse else x
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
+    def _flat(self, X: Any) -> Any:
+        """Rows of several inputs beside each other; of one input, and flat ones, as they are."""
+        if len(self._inputs) == 1 or not isinstance(X, list | tuple) or len(X) != len(self._inputs):
+            return X
+        return beside([self._checked(x, row) for x, row in zip(X, self._inputs)], self._dtype, "X")
+
+    def predict(self, X: Any) -> Any:
         """Classes `(rows,)`, an indicator matrix of a multilabel model, or any other's outputs.
 
         Parameters
@@ -151,10 +162,12 @@ class FoldedModel:
         X : array-like of shape (rows, features) or (rows, height, width, channels)
             A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives
             NaN, or the first class. Sparse matrices of scipy's are read by their stored elements.
+            Of a network of several inputs a list of arrays, or all rows flat beside each other.
 
         Returns
         -------
         ndarray
+            Of a network of several outputs a list of them.
 
         Raises
         ------
@@ -173,6 +186,9 @@ class FoldedModel:
         >>> folded.predict([[3.0, 0.0, 0.0, 0.0], [-3.0, 0.0, 0.0, 0.0]]).tolist()
         ['down', 'down']
         """
+        X = self._flat(X)
+        if len(self._answers) > 1:
+            return apart(self._outputs(X), self._answers)
         found = chosen(self._outputs(X), self.kind)
         return self.classes_[found] if self.kind == "classifier" else found
 
@@ -364,11 +380,11 @@ class FoldedModel:
 
     def _repr_html_(self) -> str:
         """For notebooks: layers and their shapes, what the outputs mean, how the fold went."""
-        network, shapes = self.network, self.network.shapes
+        network, shapes = self.network, [after for _, after in self.network.layer_shapes]
         rows = [(str(i), layer.name or type(layer).__name__, type(layer).__name__,
                  " x ".join(map(str, shape)), f"{sum(a.size for a in arrays.values()):,}")
                 for i, (layer, shape, arrays) in enumerate(
-                    zip(network.layers, shapes[1:], network.weights))]
+                    zip(network.layers, shapes, network.weights))]
         about = [f"takes rows of {' x '.join(map(str, self._row))} numbers of {self._dtype}"]
         if self.kind == "classifier":
             shown = ", ".join(map(str, self.classes_[:_SHOWN_CLASSES]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from nbbn import compiler
 from nbbn.answers import chosen
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
+from nbbn.network import beside
 from nbbn.thread_choice import CallChoice
 
 Shape = tuple[int, ...]
@@ -145,6 +147,13 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
         return np.ascontiguousarray(x)
     keep = x.dtype.name in SOURCE_DTYPES and x.dtype.itemsize <= dtype.itemsize
     return _as_floats(x, x.dtype if keep else dtype, name, finite=finite)
+
+
+def check_rows_of_inputs(given: Sequence[Any], shapes: Sequence[Shape], dtype: np.dtype,
+                         name: str = "x", *, finite: bool = True) -> np.ndarray:
+    """Rows of several inputs beside each other, as `check_rows` of each."""
+    return beside([check_rows(part, shape, dtype, f"{name}[{k}]", finite=finite)
+                   for k, (part, shape) in enumerate(zip(given, shapes))], dtype, name)
 
 
 def check_enough(rows: int, norm: bool) -> None:

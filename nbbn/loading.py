@@ -13,6 +13,7 @@ from nbbn.folded_model import FoldedModel
 from nbbn.formats import Content, check_own, native
 from nbbn.formats.content import labels_from_json
 from nbbn.formats.files import FileError, PathLike
+from nbbn.models.functional import Model
 from nbbn.models.sequential import Sequential
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     )
 
     Estimator: TypeAlias = MLPClassifier | MLPRegressor | SequentialClassifier | SequentialRegressor
-    Model: TypeAlias = FoldedModel | Sequential | Estimator
+    AnyModel: TypeAlias = FoldedModel | Sequential | Model | Estimator
 
 
 def fold(model: Any, *, strict: bool = False, check: ArrayLike | None = None) -> Any:
@@ -81,7 +82,7 @@ def for_inference(model: Any) -> FoldedModel:
     """A fitted model for inference alone, its batch norms as they are; TypeError for no model."""
     if isinstance(model, FoldedModel):
         return model
-    if isinstance(model, Sequential):
+    if isinstance(model, Sequential | Model):
         return FoldedModel(model.network())
     if not hasattr(type(model), "for_inference"):  # an estimator has it
         names, kind = ", ".join(_MODELS), type(model)
@@ -114,7 +115,7 @@ _WAYS = {
 }
 
 
-def load(path: PathLike) -> Model:
+def load(path: PathLike) -> AnyModel:
     """Open what `save` wrote.
 
     Parameters
@@ -167,6 +168,14 @@ def _folded(content: Content) -> FoldedModel:
                        kind=content.meta["kind"], classes=_labels(content))
 
 
+def _graph(content: Content) -> Model:
+    model, meta = Model._empty(), content.meta
+    model.restore(content.network, meta.get("training"), content.slots, meta.get("inputs"),
+                  meta.get("outputs"))
+    model.name = content.meta["name"]
+    return model
+
+
 def _sequential(content: Content) -> Sequential:
     model = Sequential(name=content.meta["name"])
     model.restore(content.network, content.meta.get("training"), content.slots)
@@ -182,5 +191,6 @@ def _estimator(content: Content) -> Estimator:
 
 _MODELS: dict[str, Callable[[Content], Any]] = {
     "MLPClassifier": _estimator, "MLPRegressor": _estimator, "Sequential": _sequential,
+    "Model": _graph,
     "SequentialClassifier": _estimator, "SequentialRegressor": _estimator, "FoldedModel": _folded,
 }

@@ -10,7 +10,7 @@ import numpy as np
 from nbbn.callback import Callback, Logs
 from nbbn.inputs import check_rows
 from nbbn.layers import BatchNormalization, Layer, ReLU
-from nbbn.network import Network
+from nbbn.network import Call, Graph, Network, apart, beside
 from nbbn.predictor import Predictor
 from nbbn.warning import warn
 
@@ -64,9 +64,14 @@ def look(network: Network, x: np.ndarray) -> Look:
     A batch norm takes the statistics of the rows, but where it trains with running ones, too;
     dropout and noise are left out.
     """
-    found = Look({}, {}, {})
-    for layer, given, shape in zip(network.layers, network.weights, network.shapes):
-        name, arrays = str(layer.name), dict(given)
+    found, graph = Look({}, {}, {}), network.links
+    rows = apart(x, graph.inputs) if len(graph.inputs) > 1 else [x]
+    of_value = {-k: part for k, part in enumerate(rows, 1)}
+    for at, call in enumerate(graph.calls):
+        layer = network.layers[call.layer]
+        name, arrays = str(layer.name), dict(network.weights[call.layer])
+        sources = [of_value[source] for source in call.sources]
+        x = sources[0]
         if isinstance(layer, BatchNormalization):
             channels = _channels(x, layer.axis).astype(np.float64)
             mean, var = channels.mean(0), channels.var(0)
@@ -75,11 +80,23 @@ def look(network: Network, x: np.ndarray) -> Look:
             if not layer.uses_running:
                 found.lag[name] = lag(arrays["mean"], arrays["var"], mean, var, layer.epsilon)
                 arrays |= {"mean": mean.astype(network.dtype), "var": var.astype(network.dtype)}
-        alone = Network((layer,), shape, [arrays], network.dtype)
-        x = Predictor(alone)(x).reshape(len(x), *alone.output_shape)
+        x = of_value[at] = _alone(network, layer, arrays, sources)
         if _is_relu(layer):
             found.dead[name] = np.flatnonzero(_channels(x, -1).max(0) <= 0)
     return found
+
+
+def _alone(network: Network, layer: Layer, arrays: dict[str, np.ndarray],
+           sources: list[np.ndarray]) -> np.ndarray:
+    """What one layer makes of rows."""
+    x, rows, graph = sources[0], len(sources[0]), None
+    shape = x.shape[1:]
+    if len(sources) > 1:
+        shapes = tuple(source.shape[1:] for source in sources)
+        graph = Graph((Call(0, tuple(-k for k in range(1, len(sources) + 1))),), shapes, (0,))
+        x, shape = beside(sources, network.dtype), graph.input_shape
+    alone = Network((layer,), shape, [arrays], network.dtype, graph)
+    return Predictor(alone)(x).reshape(rows, *alone.output_shape)
 
 
 def _channels(x: np.ndarray, axis: int) -> np.ndarray:
@@ -191,7 +208,9 @@ class NormMonitor(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._forget()
         network = self.model.network()
-        self._rows = check_rows(self.x, network.input_shape, network.dtype, "NormMonitor's x")
+        name = "NormMonitor's x"
+        x = self.model._rows(self.x, name)
+        self._rows = check_rows(x, network.input_shape, network.dtype, name)
         if len(self._rows) < 2:
             raise ValueError("NormMonitor: x must have 2 rows or more, got 1: it has no variance")
         self._first = look(network, self._rows).spread
@@ -317,4 +336,4 @@ def _sizes(network: Network) -> dict[str, int]:
     axes = [layer.axis if isinstance(layer, BatchNormalization) else -1
             for layer in network.layers]
     return {str(layer.name): (0, *shape)[axis]
-            for layer, shape, axis in zip(network.layers, network.shapes[1:], axes)}
+            for layer, (_, shape), axis in zip(network.layers, network.layer_shapes, axes)}

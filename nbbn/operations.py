@@ -246,6 +246,44 @@ class Repeat(Operation):
 
 
 @dataclass(frozen=True)
+class Combine(Operation):
+    """Two rows number by number: `add`, `subtract`, `multiply`, `maximum` or `minimum`.
+
+    An axis of length 1 goes along with all of the other row's, as does an axis in front that is not
+    there; rows of at most three axes where they differ.
+    """
+
+    kind: str
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        rank = max(len(shape) for shape in shapes)
+        aligned = [(1,) * (rank - len(shape)) + shape for shape in shapes]
+        return tuple(max(axis) if 0 not in axis else 0 for axis in zip(*aligned))
+
+
+@dataclass(frozen=True)
+class Concatenate(Operation):
+    """Rows one after the other along an axis of a row."""
+
+    axis: int
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        whole = sum(shape[self.axis] for shape in shapes)
+        return (*shapes[0][: self.axis], whole, *shapes[0][self.axis + 1 :])
+
+
+@dataclass(frozen=True)
+class Part(Operation):
+    """Numbers of a row from `first` on, as rows of `shape`: one of several inputs."""
+
+    first: int
+    shape: Shape
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return self.shape
+
+
+@dataclass(frozen=True)
 class Disturb(Operation):
     """What works in training alone: `dropout` with a rate, or `noise` of a deviation.
 
@@ -267,10 +305,15 @@ class Disturb(Operation):
 
 OPERATIONS: tuple[type[Operation], ...] = (Dense, Convolve, ConvolveTransposed, ConvolveDepthwise,
                                            Pool, BatchNorm, RowNorm, Elementwise, Softmax, Permute,
-                                           Reshape, Pad, Repeat, Disturb)
+                                           Reshape, Pad, Repeat, Combine, Concatenate, Part,
+                                           Disturb)
 
 
 AnOperation = TypeVar("AnOperation", bound=Operation)
+
+
+# The layer of steps that no layer has declared: they read no arrays.
+NO_LAYER = -1
 
 
 @dataclass(frozen=True)
@@ -281,7 +324,7 @@ class Step(Generic[AnOperation]):
     ----------
     operation : Operation
     layer : int
-        Whose arrays it reads.
+        Whose arrays it reads; `NO_LAYER` for none.
     sources : tuple of int
         Indices of the steps whose results it takes; -1 is the network's input.
     shapes : tuple of Shape
@@ -338,11 +381,15 @@ class Computation:
     steps : tuple of Step
     arrays : tuple of dict
         What each layer declares of its arrays, by name.
+    ends : tuple of int
+        Steps that give the outputs of a network of several, each for a loss of its own; empty for
+        one output, which the last step gives.
     """
 
     input_shape: Shape
     steps: tuple[Step[Any], ...]
     arrays: tuple[dict[str, Array], ...]
+    ends: tuple[int, ...] = ()
 
     @property
     def output_shape(self) -> Shape:
@@ -351,13 +398,14 @@ class Computation:
 
     @property
     def inference(self) -> Computation:
-        """The same without what works in training alone."""
+        """The same without what works in training alone, several outputs beside each other."""
         builder, place = Builder(self.input_shape), {-1: -1}
         for i, step in enumerate(self.steps):
             sources = tuple(place[source] for source in step.sources)
             disturbs = isinstance(step.operation, Disturb)
             place[i] = sources[0] if disturbs else builder.add(step.operation, step.layer, sources)
-        return replace(builder.computation(), arrays=self.arrays)
+        end = builder.joined([place[i] for i in self.ends or (len(self.steps) - 1,)])
+        return replace(builder.computation(end), arrays=self.arrays)
 
     @property
     def last_activation(self) -> int | None:
@@ -388,13 +436,13 @@ class Builder:
     def __init__(self, input_shape: Shape):
         self.input_shape = tuple(input_shape)
         self._steps: list[Step[Any]] = []
-        self._arrays: list[dict[str, Array]] = []
+        self._arrays: dict[int, dict[str, Array]] = {}
 
     def shape(self, source: int) -> Shape:
         """Of a row that a step gives; -1 is the input."""
         return self._steps[source].output_shape if source >= 0 else self.input_shape
 
-    def add_layer(self, operations: list[Operation], arrays: dict[str, Array],
+    def add_layer(self, layer: int, operations: list[Operation], arrays: dict[str, Array],
                   sources: tuple[int, ...]) -> int:
         """A layer's operations: the first takes the sources, each other the one before it.
 
@@ -403,22 +451,48 @@ class Builder:
         int
             The step that gives the layer's result.
         """
-        layer = len(self._arrays)
-        self._arrays.append(arrays)
+        self._arrays[layer] = arrays
         for operation in operations:
             sources = (self.add(operation, layer, sources),)
         return sources[0]
 
     def add(self, operation: Operation, layer: int, sources: tuple[int, ...]) -> int:
-        """One step; its index."""
+        """One step; its index. More than two rows are combined two by two, from the first on."""
+        if isinstance(operation, Combine) and len(sources) > 2:
+            sources = (self.add(operation, layer, sources[:-1]), sources[-1])
         shapes = tuple(self.shape(source) for source in sources)
         step = Step(operation, layer, sources, shapes, operation.output_shape(*shapes))
         self._steps.append(step)
         return len(self._steps) - 1
 
-    def computation(self) -> Computation:
-        """What was made."""
-        return Computation(self.input_shape, tuple(self._steps), tuple(self._arrays))
+    def joined(self, ends: list[int]) -> int:
+        """The step that gives rows of several steps beside each other, flattened."""
+        if len(ends) == 1:
+            return ends[0]
+        flat = []
+        for end in ends:
+            shape = self.shape(end)
+            row = Reshape((math.prod(shape),))
+            flat.append(self.add(row, NO_LAYER, (end,)) if len(shape) > 1 else end)
+        return self.add(Concatenate(0), NO_LAYER, tuple(flat))
+
+    def computation(self, *outputs: int) -> Computation:
+        """What was made: the steps that lead to the outputs, by default to the last one.
+
+        Of one output each other step leads to another, so it is the last of them.
+        """
+        ends = outputs or (len(self._steps) - 1,)
+        needed = {*ends}
+        for i in range(len(self._steps) - 1, -1, -1):
+            needed |= {*self._steps[i].sources} if i in needed else set()
+        place, steps = {-1: -1}, list[Step[Any]]()
+        for i in sorted(needed - {-1}):
+            step = self._steps[i]
+            place[i] = len(steps)
+            steps.append(replace(step, sources=tuple(place[source] for source in step.sources)))
+        arrays = tuple(self._arrays.get(k, {}) for k in range(max(self._arrays, default=-1) + 1))
+        several = tuple(place[end] for end in ends) if len(ends) > 1 else ()
+        return Computation(self.input_shape, tuple(steps), arrays, several)
 
 
 # -- what several layers declare

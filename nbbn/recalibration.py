@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nbbn.group import ALONE, Group
 from nbbn.layers import BatchNormalization
-from nbbn.network import Network
+from nbbn.network import Network, Weights
+from nbbn.operations import Shape
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows
@@ -31,14 +34,59 @@ def recalibrated(network: Network, x: Rows,
     LeVeque, 1983, equation 2.1); so are those of the processes of a group.
     """
     weights, found = group.from_first([dict(arrays) for arrays in network.weights]), {}
-    for i, layer in enumerate(network.layers):
-        if not isinstance(layer, BatchNormalization):
-            continue
-        before = Network(network.layers[:i], network.input_shape, weights[:i], network.dtype)
-        mean, var = _statistics(before, layer.axis, x, group)
+    for i, sources in _order(network):
+        layer: Any = network.layers[i]
+        befores = [_before(network, weights, i, source) for source in sources]
+        mean, var = _statistics(befores, layer.axis, x, group)
         found[i] = {"mean": mean.astype(network.dtype), "var": var.astype(network.dtype)}
         weights[i].update(found[i])
     return found
+
+
+def _order(network: Network) -> list[tuple[int, list[int]]]:
+    """The batch norms, each behind those that it depends on, and what each normalises.
+
+    ValueError for a norm that is called again on what it has normalised.
+    """
+    norms = [i for i, layer in enumerate(network.layers) if isinstance(layer, BatchNormalization)]
+    graph = network.graph
+    if graph is None:
+        return [(i, [i - 1]) for i in norms]
+    read = {i: [call.sources[0] for call in graph.calls if call.layer == i] for i in norms}
+    needs = {i: {layer for source in read[i] if source >= 0
+                 for layer in graph.ending_at(source)[0] if layer in read} for i in norms}
+    done: list[tuple[int, list[int]]] = []
+    while len(done) < len(norms):
+        ready = [i for i in norms if i in needs and not needs[i]]
+        if not ready:
+            names = ", ".join(str(network.layers[i].name) for i in needs)
+            raise ValueError("recalibrate: a batch norm that is called several times depends on "
+                             f"its own results, so that there are no exact statistics: {names}")
+        done += [(i, read[i]) for i in ready]
+        needs = {i: own.difference(ready) for i, own in needs.items() if i not in ready}
+    return done
+
+
+_Before = Callable[[Any], np.ndarray]
+
+
+def _before(network: Network, weights: Weights, norm: int, source: int) -> tuple[_Before, Shape]:
+    """What a norm's rows are computed by from the network's, and their shape."""
+    graph = network.graph
+    if graph is not None and source < 0 and len(graph.inputs) > 1:
+        ends = np.cumsum([0, *map(math.prod, graph.inputs)])
+        columns = slice(ends[-source - 1], ends[-source])
+        return lambda x: x[:, columns], graph.inputs[-source - 1]
+    kept = list(range(norm)) if graph is None else []
+    if graph is not None and source >= 0:
+        kept, graph = graph.ending_at(source)
+    if not kept:
+        return np.asarray, network.input_shape
+    before = Network(tuple(network.layers[i] for i in kept), network.input_shape,
+                     [weights[i] for i in kept], network.dtype, graph)
+    dense, sparse = (functools.cache(partial(Predictor, before, sparse=way))
+                     for way in (False, True))
+    return (lambda x: (sparse() if isinstance(x, SparseRows) else dense())(x)), before.output_shape
 
 
 _Moments = tuple[int, np.ndarray, np.ndarray]  # count, mean, sum of squares about it
@@ -52,18 +100,16 @@ def _chunks(x: Rows) -> Iterator[np.ndarray | SparseRows]:
         yield x[first : first + _CHUNK]
 
 
-def _statistics(network: Network, axis: int, x: Rows,
+def _statistics(befores: list[tuple[_Before, Shape]], axis: int, x: Rows,
                 group: Group) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance over all axes but `axis` of what the network makes of the rows."""
-    shape = network.output_shape
-    sparse = isinstance(x, SparseRows)
-    predict: Any = Predictor(network, sparse=sparse) if network.layers else np.asarray
+    """Mean and biased variance over all axes but `axis` of what is made of the rows."""
     moments: _Moments = 0, np.zeros(()), np.zeros(())
     for chunk in _chunks(x):
-        outputs = np.asarray(predict(chunk), np.float64).reshape(-1, *shape)
-        part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
-        centre = part.mean(0)
-        moments = _merged(moments, (len(part), centre, np.square(part - centre).sum(0)))
+        for before, shape in befores:
+            outputs = np.asarray(before(chunk), np.float64).reshape(-1, *shape)
+            part = np.moveaxis(outputs, axis, -1).reshape(-1, outputs.shape[axis])
+            centre = part.mean(0)
+            moments = _merged(moments, (len(part), centre, np.square(part - centre).sum(0)))
     of_all: list[_Moments] = [found for found in group.gathered(moments) if found[0]]
     count, mean, squares = functools.reduce(_merged, of_all)
     return mean, squares / count

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these import numba: only those who train need it
     from nbbn.program.parameters import Parameters
     from nbbn.program.program import Buffer
     from nbbn.program.runnable import InferenceRun
+    from nbbn.program.training import Loss
 
 
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
@@ -61,6 +62,15 @@ class Epoch:
     loss: float
     hits: float
     seconds: float
+    # Of each of several outputs its own losses and hits.
+    outputs: tuple[tuple[float, float], ...] = ()
+
+    def __add__(self, other: Epoch) -> Epoch:
+        """Both together."""
+        pairs = zip(self.outputs or ((0.0, 0.0),) * len(other.outputs), other.outputs)
+        outputs = tuple((a + c, b + d) for (a, b), (c, d) in pairs)
+        return Epoch(self.rows + other.rows, self.loss + other.loss, self.hits + other.hits,
+                     self.seconds + other.seconds, outputs)
 
     @property
     def mean_loss(self) -> float:
@@ -86,8 +96,8 @@ class Trainer:
         Dtype of the rows that `epoch` gets; converted batch by batch.
     rows : int
         The largest batch; `self.rows` is what there is room for, as many or some more.
-    loss : str
-        A key of `nbbn.losses.RECORDS`.
+    loss : str or tuple of Head
+        A key of `nbbn.losses.RECORDS`; of several outputs a loss of each.
     optimizer : Optimizer
     decay : float
         L2 penalty of the kernels: adds `decay * sum(kernel**2) / 2 / rows` to each batch's loss.
@@ -109,7 +119,7 @@ class Trainer:
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
-                 loss: str, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
+                 loss: Loss, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
                  seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False,
                  sparse: bool = False, group: Group = ALONE):
         # These import numba: here and below, so that only those who train need it.
@@ -227,7 +237,9 @@ class Trainer:
         if weights is not None:
             arrays[Segment.WEIGHTS] = weights
         squares, penalties = self._sums(self.lowered.squares), self._sums(self.lowered.penalties)
-        for sums in (*squares, *penalties):
+        rows = [(b, self.lowered.rows_of_outputs) for pair in self.lowered.outputs for b in pair]
+        of_outputs = self._sums(rows)
+        for sums in (*squares, *penalties, *of_outputs):
             sums[:] = 0
         done, limit = 0, self._steps.worth(get_num_threads())
         if self._work(int(sizes.max(initial=0))) < _WORTH_A_TEAM:
@@ -246,8 +258,9 @@ class Trainer:
             group.check_same([block.view(self.params, self.dtype) for block in blocks])
         penalty = 0.5 * self.decay * float(sum(s.sum() for s in squares))
         penalty += float(sum(s.sum() for s in penalties))
+        each = [sum(group.gathered(float(sums.sum()))) for sums in of_outputs]
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
-                     time.perf_counter() - start)
+                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])))
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

@@ -154,8 +154,7 @@ class Loop:
             while at < steps:
                 count = min(most, watcher.part_begins(done, plan.steps - done), steps - at)
                 part = self.part(stretch, at, at + count)
-                whole = Epoch(whole.rows + part.rows, whole.loss + part.loss,
-                              whole.hits + part.hits, whole.seconds + part.seconds)
+                whole += part
                 at, done = at + count, done + count
                 if watcher.part_ends(done, part, whole):
                     return whole

@@ -66,17 +66,22 @@ def mpiexec(kind):
     return (launcher, "") if launcher else (None, "there is no mpiexec")
 
 
-def start(kind, ranks, *arguments, env=None, before=(), flags=(), **streams):
-    """Start Python on several ranks; skips the test where there is no such MPI.
-
-    `before` is a command that runs `mpiexec`, `flags` are more of its own; `streams` are Popen's.
-    """
+def check_there(kind, ranks):
+    """How jobs are started; skips the test where there is no such MPI, or too few cores."""
     launcher, why = mpiexec(kind)
     if launcher is None:
         pytest.skip(why)
     if kind == "mpich" and ranks > (os.cpu_count() or 1):
         pytest.skip(f"MPICH's ranks spin: {ranks} of them need as many cores")
-    command = [*before, launcher, *FLAGS[kind], *flags, "-n", str(ranks), PYTHONS[kind],
+    return launcher
+
+
+def start(kind, ranks, *arguments, env=None, before=(), flags=(), **streams):
+    """Start Python on several ranks; skips the test where there is no such MPI.
+
+    `before` is a command that runs `mpiexec`, `flags` are more of its own; `streams` are Popen's.
+    """
+    command = [*before, check_there(kind, ranks), *FLAGS[kind], *flags, "-n", str(ranks), PYTHONS[kind],
                *map(str, arguments)]
     # The sources under test, also where the interpreter has others.
     path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -110,6 +115,7 @@ class Ranks:
     """Ranks that do one job after another: to start them takes longer than most jobs."""
 
     def __init__(self, kind):
+        check_there(kind, STAYING[kind])
         self.errors = tempfile.TemporaryFile("w+")
         # Nothing stays behind where the tests are killed.
         tied = [sys.executable, HERE.parent / "nbbn" / "dask" / "tied.py", str(os.getpid())]

@@ -151,6 +151,30 @@ def fit_of_many(comm, counts):
     return {"own": counts[comm.rank], "curves": curves(model), "digest": digest(model)}
 
 
+def graph():
+    """A model with shortcuts and a layer that is called twice."""
+    nbbn.utils.set_random_seed(3)
+    given = L.Input((12,))
+    x = L.Dense(9, activation="relu", dtype="float64")(given)
+    for _ in range(2):
+        x = L.Add()([x, L.ReLU()(L.BatchNormalization()(L.Dense(9)(x)))])
+    again = L.Dense(9)
+    x = L.Concatenate()([again(x), again(again(x)), x])
+    model = nbbn.Model(given, L.Dense(4, activation="softmax")(x))
+    model.compile(nbbn.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    return model
+
+
+def fit_of_graph(comm, counts, shards):
+    """Losses, and the digest of the weights."""
+    import nbbn.distributed as nd
+
+    model, (x, y) = graph(), rows("labels")
+    history = nd.fit(model, part(x, counts, comm.rank), part(y, counts, comm.rank), epochs=3,
+                     batch_size=64, verbose=0, shards=shards, comm=comm)
+    return {"loss": history.history["loss"], "weights": digest_of(model.get_weights())}
+
+
 def cases_and_place(comm, names, counts):
     """`cases`, with the addresses of the rank's host and how many ranks share its memory."""
     from mpi4py import MPI

@@ -17,6 +17,7 @@ import pytest
 import rank_jobs
 
 import nbbn.cli
+from nbbn.commands.training_partitions import share_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -71,6 +72,15 @@ def test_many_rows_in_unequal_parts():
     model, (x, y, *_) = rank_jobs.many_rows()
     model.fit(x, y)
     np.testing.assert_allclose(found[0]["curves"]["loss"], model.loss_curve_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind, counts", [TWO, THREE], ids=["two", "three"])
+def test_graphs_fit_as_on_one_machine(kind, counts):
+    first, *others = job(kind, len(counts), "fit_of_graph", json.dumps(counts), "8").results
+    model, (x, y) = rank_jobs.graph(), rank_jobs.rows("labels")
+    ref = model.fit(x, y, epochs=3, batch_size=64, verbose=0).history["loss"]
+    np.testing.assert_allclose(first["loss"], ref, rtol=1e-12)
+    assert all(other == first for other in others)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -225,5 +235,66 @@ def test_what_train_refuses_by_mpirun(table, tmp_path):
     assert done.status == 2
     assert [line for line in done.errors.splitlines() if "no.csv" in line] == [
         f"python -m nbbn train: {tmp_path / 'no.csv'}: No such file or directory"]
-    done = mpi.run_command("mpich", 2, "train", table, table, tmp_path / "m.safetensors")
-    assert done.status == 2 and done.errors.count("2 ranks train on one file") == 1
+    done = mpi.run_command("mpich", 2, "train", table, table, tmp_path / "m.safetensors",
+                           "--window", 1)
+    assert done.status == 2 and done.errors.count("--window 1: each of 2 ranks") == 1
+
+
+@pytest.fixture
+def pieces(table):
+    """The rows of the table, sorted by class, in three files, with texts and gaps."""
+    head, *lines = table.read_text().splitlines()
+    lines.sort(key=lambda line: line.endswith("yes"))
+    for i in range(0, len(lines), 7):
+        lines[i] = lines[i][lines[i].index(",") :]
+    lines = [f"{'uvw'[i % 3]},{line}" for i, line in enumerate(lines)]
+    folder = table.with_name("pieces")
+    folder.mkdir()
+    for name, some in (("a", lines[:20]), ("b", lines[20:190]), ("c", lines[190:])):
+        (folder / f"{name}.csv").write_text("\n".join([f"text,{head}", *some]) + "\n")
+    whole = table.with_name("whole.csv")
+    whole.write_text("\n".join([f"text,{head}", *lines]) + "\n")
+    return folder, whole
+
+
+def test_ranks_train_on_their_part_of_several_files(pieces, tmp_path, capsys):
+    folder, whole = pieces
+    options = ["--hidden", "8", "--epochs", "3", "--validation", "0"]
+    done = mpi.run_command("mpich", 2, "train", folder, tmp_path / "two.safetensors", *options)
+    assert done.status == 0, done.errors
+    assert "on 300 rows of 4 columns, as 7 of numbers, on 2 ranks" in done.text
+    assert nbbn.cli.main(["train", str(whole), str(tmp_path / "one.safetensors"), *options]) == 0
+    one, two = (nbbn.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    np.testing.assert_allclose(two.loss_curve_, one.loss_curve_, rtol=1e-9)
+    found = []
+    for name in ("one", "two"):
+        out = tmp_path / f"{name}.npy"
+        assert nbbn.cli.main(["predict", str(tmp_path / f"{name}.safetensors"), str(whole),
+                              str(out), "--proba"]) == 0
+        found.append(np.load(out))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-9)
+
+
+def test_several_files_by_mpirun_keep_the_same_rows_aside(pieces, tmp_path, capsys):
+    folder, _ = pieces
+    options = ["--hidden", "8", "--epochs", "3"]
+    done = mpi.run_command("mpich", 2, "train", folder, tmp_path / "two.safetensors", *options)
+    assert done.status == 0, done.errors
+    assert nbbn.cli.main(["train", str(folder), str(tmp_path / "one.safetensors"), *options]) == 0
+    for text in (done.text, capsys.readouterr().out):
+        assert "on 270 rows" in text and "on the 30 rows kept aside" in text
+
+
+def test_a_file_that_one_rank_cannot_read_ends_all(pieces, tmp_path):
+    folder, _ = pieces
+    (folder / "c.csv").write_text("other,columns\n1,2\n")
+    done = mpi.run_command("mpich", 2, "train", folder, tmp_path / "m.safetensors")
+    assert done.status == 2 and done.errors.count("its columns are not those of") == 1
+
+
+@pytest.mark.parametrize("rows, ranks, shares", [
+    ([5, 5], 2, [(0, 1), (1, 2)]), ([1, 1, 8], 2, [(0, 2), (2, 3)]),
+    ([9], 3, [(0, 0), (0, 1), (1, 1)]), ([4, 0, 4, 0], 2, [(0, 1), (1, 3)]),
+])  # fmt: skip
+def test_partitions_of_ranks_follow_one_another(rows, ranks, shares):
+    assert [share_of(rows, rank, ranks) for rank in range(ranks)] == shares

@@ -115,6 +115,7 @@ PROGRAMS = {
         "numbers, categories, X_val, y_val = [0, 1], [2], X_test, y_test",
     )),
     "docs/howto/c.md": DIGITS,
+    "docs/guide/models.md": None,
 }  # fmt: skip
 
 

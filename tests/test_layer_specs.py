@@ -131,6 +131,14 @@ SHAPES = [
     (Dropout(0.5, (None, 1, None, 4)), IMAGE, IMAGE, {}),
     (GaussianNoise(0.1), (3,), (3,), {}),
 ]
+# Layers of several tensors: the rows of each, and what comes out.
+MERGING = [
+    (layers.Add(), [(3,), (3,)], (3,)), (layers.Add(), [IMAGE, (1, 1, 4), (4,)], IMAGE),
+    (layers.Subtract(), [(2, 3), (2, 1)], (2, 3)), (layers.Multiply(), [IMAGE, (7, 1, 4)], IMAGE),
+    (layers.Average(), [(2, 3, 4, 5)] * 3, (2, 3, 4, 5)), (layers.Maximum(), [(1, 4), (3, 4)], (3, 4)),
+    (layers.Minimum(), [(3,), (3,), (1,)], (3,)), (layers.Concatenate(), [(3,), (4,)], (7,)),
+    (layers.Concatenate(1), [(2, 3), (5, 3)], (7, 3)), (layers.Concatenate(-1), [IMAGE], IMAGE),
+]
 NAMES = [f"{i}-{type(layer).__name__}" for i, (layer, *_) in enumerate(SHAPES)]
 
 
@@ -139,6 +147,12 @@ def test_shapes(layer, row, out, weights):
     assert layer.output_shape(row) == out
     assert list(layer.weight_shapes(row).items()) == list(weights.items())
     assert layer.output_shape(list(row)) == out
+
+
+@pytest.mark.parametrize(("layer", "rows", "out"), MERGING, ids=repr)
+def test_shapes_of_several(layer, rows, out):
+    assert layer.output_shape(*rows) == out and layer.weight_shapes(*rows) == {}
+    assert layer_from_config(layer.config()) == layer
 
 
 # Keras 3's argument names, in order, of what can be given by position.
@@ -163,6 +177,9 @@ ARGUMENTS = {
     DepthwiseConv2D: "kernel_size " + CONV.format("depth_multiplier", "", *["depthwise"] * 3),
     Conv2DTranspose: "filters kernel_size " + CONV.format("output_padding", "", *["kernel"] * 3),
     MaxPooling2D: "pool_size strides padding data_format",
+    **dict.fromkeys((layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum,
+                     layers.Minimum), ""),
+    layers.Concatenate: "axis",
     AveragePooling2D: "pool_size strides padding data_format",
     GlobalAveragePooling2D: "data_format keepdims",
     GlobalMaxPooling2D: "data_format keepdims",
@@ -195,7 +212,7 @@ def test_every_layer_is_exported_and_tested():
     found = {
         cls for cls in vars(layers).values() if isinstance(cls, type) and issubclass(cls, Layer)
     } - {Layer}
-    assert found == set(ARGUMENTS) == {type(layer) for layer, *_ in SHAPES}
+    assert found == set(ARGUMENTS) == {type(layer) for layer, *_ in (*SHAPES, *MERGING)}
     assert set(layers.__all__) >= {cls.__name__ for cls in found}
 
 
@@ -524,7 +541,7 @@ def test_layer_from_config_leaves_the_config_alone():
     [
         (
             {"layer": "Lambda"},
-            "unknown layer 'Lambda'; known layers: Activation, AveragePooling2D, ",
+            "unknown layer 'Lambda'; known layers: Activation, Add, Average, AveragePooling2D, ",
         ),
         ({"layer": ["Dense"]}, r"unknown layer \['Dense'\]"),
         ({}, "unknown layer None"),

@@ -169,10 +169,15 @@ def test_methods_know_what_is_meant():
         model.compile(optimiser="adam", loss="mse")
 
 
-def test_a_layer_is_not_called():
-    with pytest.raises(TypeError, match=r"Dense is called on Input: .*no functional API; put them "
-                                        r"into a list, nbbn.Sequential\(\[\.\.\., Dense\("):
-        L.Dense(3)(L.Input((3,)))
+@pytest.mark.parametrize(("given", "words"), [
+    (np.ones((2, 3)), r"Dense is called on an array; layers are called on what Input\(\.\.\.\) and "
+                      r"other layers give, models on arrays"),
+    (3, r"Dense is called on int; layers are called on what Input\(\.\.\.\) and other layers give: "
+        r"x = Dense\(3\)\(Input\(\(4,\)\)\)"),
+])
+def test_a_layer_is_called_on_no_numbers(given, words):
+    with pytest.raises(TypeError, match=words):
+        L.Dense(3)(given)
 
 
 def test_one_layer_is_no_list():

@@ -102,7 +102,7 @@ def test_axes_move_to_the_end_and_back(shape, axes):
     assert all(len(o.order) <= 3 for o in operations if isinstance(o, op.Permute))
     x = np.random.default_rng(0).standard_normal((2, *shape))
     builder = op.Builder(shape)
-    builder.add_layer(operations, {}, (-1,))
+    builder.add_layer(0, operations, {}, (-1,))
     y, steps = x, builder.computation().steps
     for step in steps:
         y = fallback.OPERATIONS[type(step.operation)](step, {}, y)
@@ -139,7 +139,7 @@ def test_repeats_along_any_axis_are_repeats_of_the_last(times):
 
 def stepped(operation, x):
     builder = op.Builder(x.shape[1:])
-    builder.add_layer([operation], {}, (-1,))
+    builder.add_layer(0, [operation], {}, (-1,))
     return builder.computation().steps
 
 

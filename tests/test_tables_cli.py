@@ -402,3 +402,10 @@ def test_truths_of_parquet_and_of_text_are_the_same(tmp_path, capsys):
     one, other = (answers(capsys, model, tmp_path / name, tmp_path / "p.npy", "--proba")
                   for name in ("t.parquet", "p.csv"))
     np.testing.assert_array_equal(one, other)
+
+
+def test_one_class_in_several_files_is_refused(tmp_path, capsys):
+    for name in "st":
+        (tmp_path / f"{name}.csv").write_text("a,y\n" + "".join(f"{i},x\n" for i in range(30)))
+    assert "'y' holds one class alone, 'x'" in fails(
+        capsys, 2, "train", tmp_path / "s.csv", tmp_path / "t.csv", tmp_path / "m.safetensors")

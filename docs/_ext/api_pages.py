@@ -45,6 +45,7 @@ HOUSE = {
 # These have a page of their own, so that theirs is not an endless one.
 LARGE = {
     "MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor", "Sequential",
+    "Model",
     "FoldedModel", "Partitions", "Network",
 }  # fmt: skip
 

@@ -73,7 +73,7 @@ def _model_facts(path: Path, model: Any) -> dict:
     network, classes = models.network_of(model), getattr(model, "classes_", None)
     description, card = stored.description_of(path), stored.card_of(path)
     own = list(enumerate(zip(network.layers, network.weights)))
-    layers = [_layer(i, *each, shape) for (i, each), shape in zip(own, network.shapes[1:])]
+    layers = [_layer(i, *each, after) for (i, each), (_, after) in zip(own, network.layer_shapes)]
     norms = [_norm(i, n, arrays) for i, (n, arrays) in own if isinstance(n, BatchNormalization)]
     return {
         "path": str(path), "bytes": path.stat().st_size, "model": type(model).__name__,

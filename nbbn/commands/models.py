@@ -15,7 +15,7 @@ from nbbn import interop
 from nbbn.commands.errors import UnusableInput
 from nbbn.formats import shown_names
 from nbbn.formats.files import one_line
-from nbbn.network import Network
+from nbbn.network import Network, beside
 
 HELP = f"a model file: {shown_names()}"
 
@@ -30,6 +30,11 @@ def rows_for(shape: tuple[int, ...], rows: np.ndarray) -> np.ndarray:
     if rows.ndim == 2 and len(shape) > 1 and rows.shape[1] == np.prod(shape):
         return rows.reshape(len(rows), *shape)
     return turned(rows, shape) if are_turned(rows.shape[1:], shape) else rows
+
+
+def joined(outputs: Any) -> Any:
+    """What a model gives, several outputs as columns beside each other."""
+    return beside(outputs, outputs[0].dtype) if isinstance(outputs, list) else outputs
 
 
 def are_turned(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -71,7 +76,7 @@ def _outputs(model: Any, network: Network, rows: np.ndarray) -> np.ndarray:
     rows = np.ascontiguousarray(rows, network.dtype)
     proba = getattr(model, "classes_", None) is not None and hasattr(model, "predict_proba")
     outputs = model.predict_proba(rows) if proba else model.predict(rows)
-    return np.asarray(outputs).reshape(len(rows), -1)
+    return np.asarray(joined(outputs)).reshape(len(rows), -1)
 
 
 def _on_onnxruntime(path: Path) -> Runnable:

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
     def predict(path: Path, rows: np.ndarray) -> np.ndarray:
         try:
-            return own(models.rows_for(shape, rows))
+            return models.joined(own(models.rows_for(shape, rows)))
         except ValueError as err:
             if len(files) == 1:
                 raise

@@ -84,8 +84,8 @@ _LAUNCHERS = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_STEP_")
 def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
 
+    data = _read(args, group)
     with group.together():
-        data = _read(_files(args), args, group)
         _check_rows(data)
     if group.rank == 0:
         for note in data.notes:
@@ -130,7 +130,7 @@ def _check_rows(data: training_partitions.Data) -> None:
     """Raise UnusableInput for rows that nothing can be learnt from."""
     if data.rows < 2:
         raise UnusableInput(f"{data.rows} row to train on is too few: give more rows")
-    if not data.regression and data.y is not None and np.ndim(data.y) == 1:
+    if not data.regression and not data.shared and data.y is not None and np.ndim(data.y) == 1:
         check_classes(data.y, data.description.target.name if data.description else None)
 
 
@@ -196,22 +196,28 @@ def _files(args: argparse.Namespace) -> list[Path]:
     return files
 
 
-def _read(files: list[Path], args: argparse.Namespace,
-          group: Group) -> training_partitions.Data:
-    """What to train on, and what is kept aside; several processes all read the whole."""
-    if group.ranks > 1 and (len(files) > 1 or args.window is not None):
-        given = f"{len(files)} files" if len(files) > 1 else f"--window {args.window}"
-        raise UnusableInput(f"{group.ranks} ranks train on one file, which each of them reads "
-                            f"whole, got {given}: start nbbn train without mpirun, or let each "
-                            "rank give its own rows to nbbn.distributed.fit, in Python")
-    if group.ranks == 1 and training_partitions.streams(files, args.window):
+def _read(args: argparse.Namespace, group: Group) -> training_partitions.Data:
+    """What to train on, and what is kept aside.
+
+    Of several files each of several processes reads its part; one file all read whole.
+    """
+    with group.together():
+        files = _files(args)
+        if group.ranks > 1 and args.window is not None:
+            raise UnusableInput(f"--window {args.window}: each of {group.ranks} ranks has its part "
+                                "of the rows in memory; leave --window out, or start nbbn train "
+                                "without mpirun")
+        streams = training_partitions.streams(files, args.window)
+        if not streams:
+            args.data = files[0]
+            return _standardised(training_table.read(args), args)
+    if group.ranks == 1:
         return training_partitions.read(files, args)
-    args.data = files[0]
-    return _standardised(training_table.read(args), args)
+    return training_partitions.read_share(files, args, group)
 
 
 def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None:
-    """Fit on this rank's part of the rows, which all have read."""
+    """Fit on this rank's part of the rows."""
     from nbbn.distributed import fit
 
     def part(array: np.ndarray) -> np.ndarray:
@@ -219,7 +225,8 @@ def _fit_parts(model: Any, group: Group, data: training_partitions.Data) -> None
         return array[first:end]
 
     parts: dict[str, Any] = {name: part(array) for name, array in data.aside.items()}
-    fit(model, part(data.x), part(data.y), **parts)
+    x, y = (data.x, data.y) if data.shared else (part(data.x), part(data.y))
+    fit(model, x, y, **parts)
 
 
 def _standardised(rows: Rows, args: argparse.Namespace) -> training_partitions.Data:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbbn.commands import tables, training_table
 from nbbn.commands.errors import UnusableInput
+from nbbn.group import Group
 from nbbn.partitions import Partitions, parquet
 from nbbn.partitions.files import named, sources_of
 from nbbn.partitions.sources import Header, Made, Part, Source
@@ -40,6 +41,7 @@ class Data:
     notes: list[str] = field(default_factory=list)
     aside: dict[str, Any] = field(default_factory=dict)  # rows kept aside, as keyword arguments
     kept_aside: int = 0
+    shared: bool = False  # whether `x` and `y` are one rank's rows alone
     where: str = ""  # of the rows, in words
 
 
@@ -92,6 +94,42 @@ def read(files: list[Path], args: argparse.Namespace) -> Data:
     x_val = Partitions([(aside.X, aside.y)])
     return replace(data, x=kept, rows=rows - count, aside={"X_val": x_val, "y_val": None},
                    kept_aside=count)
+
+
+def read_share(files: list[Path], args: argparse.Namespace, group: Group) -> Data:
+    """This rank's part of the rows that `read` trains on, in memory, and all that are kept aside.
+
+    The first rank finds what the files hold; then each reads partitions that follow one another.
+    """
+    def look() -> tuple[Data, list[Header]]:
+        data = read(files, args)
+        return data, data.x.headers()
+
+    data, headers = group.at_first(look)
+    first, end = share_of([header.rows for header in headers], group.rank, group.ranks)
+    with group.together():
+        x, y = _joined(data.x, headers, first, end)
+    aside = {}
+    if data.aside:
+        (held,) = data.aside["X_val"]
+        aside = {"X_val": held.X, "y_val": held.y}
+    return replace(data, x=x, y=y, shared=True, aside=aside, where="")
+
+
+def share_of(rows: list[int], rank: int, ranks: int) -> tuple[int, int]:
+    """A rank's partitions, the first and the one after the last, of about as many rows each."""
+    middles = np.cumsum(rows) - np.array(rows) / 2
+    first, end = np.searchsorted(middles, [sum(rows) * k / ranks for k in (rank, rank + 1)])
+    return int(first), int(end)
+
+
+def _joined(parts: Partitions, headers: list[Header], first: int,
+            end: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of some partitions, and their targets."""
+    found = [part for part in map(parts.reader(), range(first, end)) if len(part.X)]
+    if not found:
+        return np.empty((0, *headers[0].shape), headers[0].dtype), np.empty(0)
+    return np.concatenate([part.X for part in found]), np.concatenate([part.y for part in found])
 
 
 def _described(files: list[Path], args: argparse.Namespace) -> Streamed:

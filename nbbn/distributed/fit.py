@@ -19,6 +19,7 @@ from nbbn.distributed.order import Layout, owners, shard_edges
 from nbbn.distributed.ranks import Ranks
 from nbbn.distributed.rows import check_arrays, count_of, settled
 from nbbn.group import ALONE
+from nbbn.network import Graph
 from nbbn.runtime import get_num_threads, num_threads
 
 
@@ -33,7 +34,7 @@ def fit(model: Any, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = N
 
     Parameters
     ----------
-    model : estimator or Sequential
+    model : estimator, Sequential or Model
         Of nbbn, with the same parameters on every rank.
     X, y : array-like
         This rank's rows and their targets, as the model's `fit` takes them, but no Partitions;
@@ -104,7 +105,7 @@ def recalibrate(model: Any, X: Any, *, comm: Any = None) -> Any:
 
     Parameters
     ----------
-    model : estimator or Sequential
+    model : estimator, Sequential or Model
         Fitted, the same on every rank.
     X : array-like
         This rank's rows; None, or an array of no rows, where it has none.
@@ -148,14 +149,27 @@ def _group(comm: Any, model: Any) -> Iterator[Ranks]:
         with group.running(), _quiet(group.rank > 0):
             check_alike(group, "this machine", environment())
             with group.together():
-                if not hasattr(model, "fit_in_group"):
-                    raise TypeError("model must be an estimator or a Sequential of nbbn, got "
-                                    f"{type(model).__name__}")
+                _check_model(model)
             check_alike(group, type(model).__name__, _facts(model))
             with num_threads(_threads(group)):
                 yield group
     finally:  # all ranks are here
         group.free()
+
+
+def _check_model(model: Any) -> None:
+    if not hasattr(model, "fit_in_group"):
+        raise TypeError("model must be an estimator or a Sequential or Model of nbbn, got "
+                        f"{type(model).__name__}")
+    graph = _links(model)
+    if graph is not None and (len(graph.inputs) > 1 or len(graph.outputs) > 1):
+        raise TypeError("model has several inputs or outputs, which nbbn.distributed does not "
+                        "take: fit it on one machine")
+
+
+def _links(model: Any) -> Graph | None:
+    """How a Model's layers read each other; None for others."""
+    return getattr(getattr(model, "_layers", None), "graph", None)
 
 
 def _facts(model: Any) -> dict[str, Any]:
@@ -167,6 +181,7 @@ def _facts(model: Any) -> dict[str, Any]:
                   if name not in free}
     elif hasattr(model, "layers"):
         found["layers"] = [_shown(layer.specification) for layer in model.layers]
+        found["links"] = _shown(_links(model))
         if model.compiled:
             found |= {"optimizer": _shown(model.optimizer), "loss": _shown(model.loss)}
     return found

@@ -90,16 +90,31 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     left: dict[int, list[Node]] = {}
     for node in graph.nodes.values():
         left.setdefault(layer_of[node.name], []).append(node)
+    left.pop(op.NO_LAYER, None)
     titles, layers, weights = _titles(network.layers), list[Any](), list[Arrays]()
-    # Of a network that does nothing, the first layer.
-    for i in sorted(left) or range(len(network.layers))[:1]:
+    kept = _kept(network, left)
+    for i in kept:
         layer, arrays = network.layers[i], network.weights[i]
         for node in left.get(i, ()):
             layer, arrays = _layer(layer, arrays, node)
         layers.append(layer)
         named = {name: (array, f"{name} of {titles[i]}") for name, array in arrays.items()}
         weights.append({k: cast(a, network.dtype, what) for k, (a, what) in named.items()})
-    return Network(tuple(layers), network.input_shape, weights, network.dtype), report
+    links = network.graph.of_layers(kept) if network.graph else None
+    return Network(tuple(layers), network.input_shape, weights, network.dtype, links), report
+
+
+def _kept(network: Network, left: dict[int, list[Node]]) -> list[int]:
+    """The layers that do something; of a network that does nothing the first one.
+
+    Of a graph also those that give an input out as it is.
+    """
+    if network.graph is None:
+        return sorted(left) or list(range(len(network.layers))[:1])
+    rest = network.graph.of_layers(sorted(left))
+    ends = zip(network.graph.outputs, rest.outputs)
+    idle = {network.graph.calls[output].layer for output, end in ends if end < 0}
+    return sorted({*left, *idle})
 
 
 def norm_at_entrance(network: Network) -> Norm | None:
@@ -128,7 +143,8 @@ def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
     readers = Counter(step.layer for step in steps if step.operation.arrays)
     nodes, layer_of = list[Node](), dict[str, int]()
     for i, numbered in groupby(enumerate(steps), lambda at: at[1].layer):
-        of_layer = titles[i], network.layers[i], network.weights[i], count_of[i], readers[i]
+        of_layer = ((titles[i], network.layers[i], network.weights[i], count_of[i], readers[i])
+                    if i != op.NO_LAYER else ("what joins outputs", None, {}, 0, 0))
         made = _nodes([_Place(str(at), step, *of_layer) for at, step in numbered])
         nodes += made
         layer_of.update((node.name, i) for node in made)
@@ -139,7 +155,7 @@ def _nodes(places: list[_Place]) -> list[Node]:
     """A node for each step of a layer, or one for a norm with the moves around it."""
     nodes = [_node(place) for place in places]
     for at, norm in enumerate(nodes):
-        if isinstance(norm, Norm):
+        if isinstance(norm, Norm) and not norm.obstacle:
             axis = _axis_of(places, at)
             if axis is not None:
                 inputs, outputs = nodes[0].inputs, nodes[-1].outputs
@@ -274,5 +290,6 @@ OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
     op.ConvolveTransposed: _transposed, op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
     op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _not_linear,
     op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
-    op.Repeat: _repeat, op.Disturb: _opaque,
+    op.Repeat: _repeat, op.Combine: _opaque, op.Concatenate: _opaque, op.Part: _opaque,
+    op.Disturb: _opaque,
 }

@@ -28,8 +28,9 @@ class Content(NamedTuple):
 
 
 def of_layers(network: Network, name: str | None = None) -> Content:
-    """The content of a `Sequential` that was not compiled."""
-    return Content(network, {"model": "Sequential", "name": name}, {})
+    """The content of a `Sequential`, or of a `Model`, that was not compiled."""
+    kind = "Sequential" if network.graph is None else "Model"
+    return Content(network, {"model": kind, "name": name}, {})
 
 
 def of_answers(network: Network, kind: str | None, classes: np.ndarray | None,

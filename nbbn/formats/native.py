@@ -13,7 +13,7 @@ import numpy as np
 from nbbn.formats.content import Content, Slots
 from nbbn.formats.files import BROKEN, FileError, PathLike, one_line, read_whole, write_whole
 from nbbn.layers import layer_from_config
-from nbbn.network import Network, Weights
+from nbbn.network import Graph, Network, Weights
 from nbbn.warning import warn
 
 SUFFIX = ".safetensors"
@@ -194,12 +194,15 @@ def _expected(path: PathLike, config: dict[str, Any]) -> dict[str, list]:
     try:
         tag = _TAGS[config["dtype"]]
         layers = tuple(layer_from_config(layer) for layer in config["layers"])
-        bare = Network(layers, tuple(config["input_shape"]), [], np.dtype(config["dtype"]))
-        shapes = bare.shapes
+        graph = Graph.from_config(config["graph"]) if "graph" in config else None
+        row, dtype = tuple(config["input_shape"]), np.dtype(config["dtype"])
+        of_layers = Network(layers, row, [], dtype, graph).layer_shapes
+        shapes = [row, *(shape for sources, end in of_layers for shape in (*sources, end))]
         # A unit count such as 3.0 compares equal to an array's length and would fail much later.
         if not all(type(n) is int and n > 0 for shape in shapes for n in shape):
             raise ValueError("shapes must be made of ints above 0")
-        wanted = [layer.weight_shapes(shape) for layer, shape in zip(layers, shapes)]
+        wanted = [layer.weight_shapes(*sources)
+                  for layer, (sources, _) in zip(layers, of_layers)]
     except BROKEN as err:
         raise FileError(f"{path}: the header describes no network ({one_line(err)}); "
                         f"{_ADVICE}") from err

@@ -10,6 +10,7 @@ compiler.require()  # before anything below imports numba
 from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     activation,
     collective,
+    combine,
     conv,
     dense,
     gather,

@@ -153,8 +153,21 @@ def mish_slope(like, x, dy):
     return dy * fma(x * elementary.sigmoid(like, x), rest, t)
 
 
+@inline
+def affine(like, x, scale, offset):
+    """`scale * x + offset`."""
+    return fma(splat(like, scale), x, splat(like, offset))
+
+
+@inline
+def affine_slope(like, x, dy, scale, offset):
+    """`scale * dy`."""
+    return splat(like, scale) * dy
+
+
 for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
-                          (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope)):
+                          (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope),
+                          (affine, affine_slope)):
     _by_vector(_function, _slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 

@@ -232,3 +232,23 @@ def weigh_rows(dz: Write.ROWS, dz_stride, panels, shares: Read.ROWS, losses: Wri
         for panel in range(panels):
             at = r * dz_stride + panel * v
             store(dz, at, load(dz, at) * splat(dz, weight))
+
+
+# -- several outputs
+
+
+@kernel
+def collect_losses(losses: Write.ROWS_F64, hits: Write.ROWS_F64, whole: Write.ROWS_F64,
+                   own_losses: Write.ROWS_F64, own_hits: Write.ROWS_F64, weight: Real, begins,
+                   first, rows, thread, threads):
+    """Add an output's losses, weighted, to those of the outputs before, which `losses` is then.
+
+    `own_losses` and `own_hits` go on from step to step; `begins` is 1 at the first output.
+    """
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        own_losses[r] += losses[first + r]
+        own_hits[r] += hits[first + r]
+        whole[r] = weight * losses[first + r] + (0.0 if begins else whole[r])
+        losses[first + r] = whole[r]
+        hits[first + r] = 0.0

@@ -50,6 +50,15 @@ def merge_partials(partial: Read.ALL, blocks, out: Write.COLUMNS, panels, thread
 
 
 @kernel
+def add_columns(x: Write.COLUMNS, y: Read.COLUMNS, panels, thread, threads):
+    """`x += y` on own columns: the gradients of a layer that is called several times."""
+    v = lanes(x)
+    first, end = share(panels, thread, threads)
+    for i in range(first * v, end * v, v):
+        store(x, i, load(x, i) + load(y, i))
+
+
+@kernel
 def mask_columns(x: Write.COLUMNS, mask: Read.ALL, panels, thread, threads):
     """`x *= mask` on own columns: keeps the zeros of a grouped kernel."""
     v = lanes(x)

@@ -7,6 +7,15 @@ from nbbn.layers.arguments import activation_name
 from nbbn.layers.base import Layer, layer_from_config
 from nbbn.layers.convolution import Conv2D, Conv2DTranspose, DepthwiseConv2D
 from nbbn.layers.core import Activation, Dense, Input
+from nbbn.layers.merging import (
+    Add,
+    Average,
+    Concatenate,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 from nbbn.layers.normalization import BatchNormalization, GroupNormalization, LayerNormalization
 from nbbn.layers.pooling import (
     AveragePooling2D,
@@ -18,11 +27,12 @@ from nbbn.layers.regularization import Dropout, GaussianNoise
 from nbbn.layers.reshaping import Flatten, Reshape, UpSampling2D, ZeroPadding2D
 
 __all__ = [
-    "ACTIVATIONS", "ELU", "Activation", "AveragePooling2D", "BatchNormalization", "Conv2D",
-    "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianNoise",
-    "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input", "Layer",
-    "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "ReLU", "Reshape", "Softmax",
-    "UpSampling2D", "ZeroPadding2D", "activation_name", "layer_from_config",
+    "ACTIVATIONS", "ELU", "Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization",
+    "Concatenate", "Conv2D", "Conv2DTranspose", "Dense", "DepthwiseConv2D", "Dropout", "Flatten",
+    "GaussianNoise", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "GroupNormalization", "Input",
+    "Layer", "LayerError", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Maximum", "Minimum",
+    "Multiply", "ReLU", "Reshape", "Softmax", "Subtract", "UpSampling2D", "ZeroPadding2D",
+    "activation_name", "layer_from_config",
 ]
 
 

@@ -6,7 +6,7 @@ Its weights' shapes, its output's shape, how it is written to a file.
 import functools
 from collections.abc import Iterator
 from dataclasses import MISSING, InitVar, dataclass, field, fields
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,6 +63,9 @@ class Layer(Ruled):
     argument_names: ClassVar[dict[str, str]] = {}
     # Arrays that training never changes by gradients.
     statistics: ClassVar[tuple[str, ...]] = ()
+    # Whether it takes several values, and whether it stands for a model's rows.
+    merges: ClassVar[bool] = False
+    gives_rows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         kind: Any = type(self)
@@ -73,19 +76,59 @@ class Layer(Ruled):
         shown = ", ".join(f"{name}={value!r}" for name, value in self._given())
         return f"{type(self).__name__}({shown})"
 
-    def __call__(self, *sources: Any) -> NoReturn:
-        """Refused: there is no functional API.
+    def __call__(self, inputs: Any, training: Any = None) -> "Value":
+        """What the layer makes of a value, for `nbbn.Model`; called again it has the same weights.
+
+        Parameters
+        ----------
+        inputs : Input or Value, or a list of them
+            A list for layers that merge, such as `Add`.
+        training : bool, optional
+            Keras's; None and False: the model says whether it trains.
+
+        Returns
+        -------
+        Value
+            To call further layers on, and to make a `Model` of.
 
         Raises
         ------
         TypeError
-            Always; it says how layers are put together.
+            For anything else, such as arrays.
+        LayerError
+            Where the layer cannot take such rows.
         """
-        kind = type(self).__name__
-        raise TypeError(f"{kind} is called on {type(sources[0]).__name__ if sources else 'nothing'}"
-                        ": layers are not called here, there is no functional API; put them into a "
-                        f"list, nbbn.Sequential([..., {kind}(...), ...]); other graphs are folded "
-                        "as ONNX files")
+        given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+        for source in given:
+            if not isinstance(source, Value) and not getattr(source, "gives_rows", False):
+                raise self._not_called_on(source)
+        if training:
+            raise self.error("training=True is not supported: fit trains, all else is inference")
+        shapes = [row_shape_of(source) for source in given]
+        if len(shapes) > 1 and not self.merges:
+            raise self.error(f"takes one value, got a list of {len(shapes)}; merge them first, "
+                             "as Concatenate does")
+        try:
+            wanted = self.weight_shapes(*shapes)
+            known = self.__dict__.setdefault("_shapes", wanted)
+            if known != wanted:
+                raise self.error(f"has weights of shapes {known} since it was called before, and "
+                                 f"here it needs {wanted}")
+            return Value(self, given, self.output_shape(*shapes))
+        except LayerError as err:
+            raise LayerError(f"{err}; it is called on {' and '.join(map(_shown, given))}") from None
+
+    def _not_called_on(self, source: Any) -> TypeError:
+        kind = type(source).__name__
+        if isinstance(source, np.ndarray):
+            return TypeError(f"{type(self).__name__} is called on an array; layers are called on "
+                             "what Input(...) and other layers give, models on arrays")
+        return TypeError(f"{type(self).__name__} is called on {kind}; layers are called on what "
+                         "Input(...) and other layers give: x = Dense(3)(Input((4,)))")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arguments alone: weights that models share are not part of the layer."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         """What the layer computes: operations one after the other, the first of all its sources.
@@ -239,6 +282,57 @@ class Layer(Ruled):
                 f"axis {axes} names an axis of rows of shape {tuple(input_shape)} twice"
             )
         return found
+
+
+class Value:
+    """What a layer gives, before there are any numbers.
+
+    Parameters
+    ----------
+    layer : Layer
+    sources : tuple of Input or Value
+    row_shape : tuple of int
+
+    Attributes
+    ----------
+    shape : tuple
+        `(None, ...)`, with the batch axis.
+    """
+
+    def __init__(self, layer: Layer, sources: tuple[Any, ...], row_shape: Shape):
+        self.layer, self.sources, self.row_shape = layer, sources, row_shape
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        return (None, *self.row_shape)
+
+    def __repr__(self) -> str:
+        return f"<Value of shape {self.shape}, of {self.layer!r}>"
+
+    def __add__(self, other: Any) -> "Value":
+        return _LAYERS["Add"]()([self, other])
+
+    def __sub__(self, other: Any) -> "Value":
+        return _LAYERS["Subtract"]()([self, other])
+
+    def __mul__(self, other: Any) -> "Value":
+        return _LAYERS["Multiply"]()([self, other])
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("a value of a layer holds no numbers: make a Model of it, and call that on "
+                        "arrays")
+
+
+def _shown(source: Any) -> str:
+    """An `Input` or a `Value` in an error's words."""
+    layer = source.layer if isinstance(source, Value) else source
+    name = f" {layer.name!r}" if layer.name else ""
+    return f"{type(layer).__name__}{name} with rows of shape {row_shape_of(source)}"
+
+
+def row_shape_of(source: Any) -> Shape:
+    """Shape of a row of an `Input` or a `Value`."""
+    return source.row_shape if isinstance(source, Value) else source.shape
 
 
 @functools.cache

@@ -46,6 +46,8 @@ class Input(Layer):
     shape: RowShape = None
     batch_size: InitVar[int | None] = None
 
+    gives_rows: ClassVar = True
+
     def __post_init__(self, batch_size: int | None) -> None:
         super().__post_init__()
         shape = self.shape or self.input_shape

@@ -3,9 +3,10 @@
 from os import PathLike
 from typing import Any
 
+from nbbn.models.functional import Model
 from nbbn.models.sequential import Sequential
 
-__all__ = ["Sequential", "SequentialClassifier", "SequentialRegressor", "load_model"]
+__all__ = ["Model", "Sequential", "SequentialClassifier", "SequentialRegressor", "load_model"]
 
 
 def load_model(path: str | PathLike[str]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbbn import inputs, utils
+from nbbn import inputs
 from nbbn.folded_model import FoldedModel
 from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
@@ -30,95 +30,40 @@ from nbbn.trainer import Trainer
 
 
 class BaseModel:
-    """Layers one after the other, with weights.
+    """Layers with weights.
 
     The newest weights are the layers', or the trainer's where `Compiled.ahead` says so.
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
-                 name: str | None = None):
-        self.name = name or "sequential"
+    def __init__(self, name: str, layers: LayerList):
+        self.name = name
         self.stop_training = False
-        self._layers = LayerList(utils.new_seed())
-        self._views: dict[int, LayerView] = {}
+        self._layers = layers
+        self._views: dict[Entry, LayerView] = {}
         self._compiled: Compiled | None = None
-        self._predictors: dict[bool, Predictor] = {}
+        self._predictors: dict[bool, tuple[list[int], Predictor]] = {}
         self._trainable = True
-        if isinstance(layers, Layer):
-            kind = type(layers).__name__
-            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
-                            f"Sequential([{kind}(...), ...])")
-        for layer in layers or ():
-            self.add(layer)
-        if not trainable:
-            self.trainable = False
 
     # -- layers
-
-    def add(self, layer: Any) -> None:
-        """Put a layer at the end.
-
-        Parameters
-        ----------
-        layer : Layer
-            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
-
-        Raises
-        ------
-        TypeError
-            For anything but a layer.
-        ValueError
-            For a name that is taken, or a layer that does not fit.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> model = nbbn.Sequential()
-        >>> model.add(nbbn.layers.Dense(3, input_shape=(4,)))
-        >>> model.add(nbbn.layers.BatchNormalization())
-        >>> [layer.name for layer in model.layers]
-        ['dense', 'batch_normalization']
-        """
-        if isinstance(layer, BaseModel):
-            raise TypeError("a model inside a model is not supported; add its layers: "
-                            "Sequential([*model.layers, ...])")
-        arrays = None
-        if type(layer) is LayerView:
-            arrays, layer = layer.copies(), layer.specification
-            if any(layer.name == entry.spec.name for entry in self._layers.entries):
-                layer = replace(layer, name=None)
-        self._pull()
-        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
-        self._restructured()
-
-    def pop(self, rebuild: bool = True) -> None:
-        """Take the last layer away.
-
-        Parameters
-        ----------
-        rebuild : bool
-            Keras's; without effect.
-
-        Raises
-        ------
-        ValueError
-            Where there is none.
-        """
-        self._pull()
-        self._views.pop(self._layers.pop().number, None)
-        if self._compiled is not None:
-            self._compiled.forget(len(self._layers.entries))
-        self._restructured()
 
     @property
     def layers(self) -> list[LayerView]:
         """The layers; the same objects every time."""
         return [self._view(entry) for entry in self._layers.entries]
 
+    def _value_of(self, entry: Entry) -> Any:
+        """What a layer gives, as `Model` is made of."""
+        raise NotImplementedError
+
+    def _name_of(self, entry: Entry) -> str | None:
+        """What the model calls a layer; one that it no longer has keeps its own name."""
+        entries = self._layers.entries
+        return self._layers.names[entries.index(entry)] if entry in entries else entry.spec.name
+
     def _view(self, entry: Entry) -> LayerView:
-        if entry.number not in self._views:
-            self._views[entry.number] = LayerView(self, entry)
-        return self._views[entry.number]
+        if entry not in self._views:
+            self._views[entry] = LayerView(self, entry)
+        return self._views[entry]
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
         """The layer of a name or an index.
@@ -149,10 +94,10 @@ class BaseModel:
                 raise ValueError(f"get_layer: the model has {len(entries)} layers, "
                                  f"got index {index}")
             return self._view(entries[index])
-        for entry in entries:
-            if entry.spec.name == name:
-                return self._view(entry)
-        names = ", ".join(str(entry.spec.name) for entry in entries)
+        known = self._layers.names
+        if name in known:
+            return self._view(entries[known.index(name)])
+        names = ", ".join(known)
         raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
 
     @property
@@ -303,13 +248,29 @@ class BaseModel:
         self._pull()
         checked = [(entry, entry.checked(weights)) for entry, weights in given]
         for entry, arrays in checked:
-            entry.arrays = arrays
+            entry.take(arrays)
         if self._compiled is not None:
-            self._compiled.take(self._layers.network().weights)
+            self._compiled.take(self._layers)
         self._predictors.clear()
 
     def _pull(self) -> None:
-        """Bring the trainer's weights here, where they are newer."""
+        """Bring trainers' weights here, where they are newer: this model's, and those of models
+        that share layers with it."""
+        for entry in self._layers.entries:
+            if entry.holder is not None and entry.holder is not self:
+                entry.holder._pull_own()
+        self._pull_own()
+
+    def _others_train(self) -> bool:
+        """Whether another model's trainer has newer weights of a layer."""
+        return any(entry.holder not in (None, self) for entry in self._layers.entries)
+
+    def _others_changed(self) -> bool:
+        """Whether the trainer lacks what has been made of layers that others share."""
+        return self._others_train() or (self._compiled is not None
+                                        and self._compiled.behind(self._layers))
+
+    def _pull_own(self) -> None:
         if self._compiled is not None:
             self._compiled.pull(self._layers)
 
@@ -317,6 +278,8 @@ class BaseModel:
         """The trainer is about to change the weights."""
         if self._compiled is not None:
             self._compiled.ahead = True
+        for entry in self._layers.entries:
+            entry.holder = self
         self._predictors.clear()
 
     @property
@@ -326,8 +289,8 @@ class BaseModel:
 
     def _penalty(self) -> float:
         """What the regularisers add to the loss."""
-        pairs = zip(self._layers.entries, self._layers.shapes)
-        found = [(entry, entry.spec.regularizers(shape)) for entry, shape in pairs]
+        pairs = zip(self._layers.entries, self._layers.source_shapes)
+        found = [(entry, entry.spec.regularizers(*shapes)) for entry, shapes in pairs]
         if any(penalties for _, penalties in found):
             self._pull()
         total = 0.0
@@ -371,7 +334,8 @@ class BaseModel:
         Parameters
         ----------
         x : array-like of shape (n, ...), or Partitions
-            A NaN gives NaN. Of partitions a few are in memory at a time.
+            A NaN gives NaN. Of partitions a few are in memory at a time. Of several inputs a list,
+            or a dict by the names of `Input`.
         batch_size, verbose, callbacks
             Keras's; without effect, and nothing is printed.
         steps : None
@@ -380,6 +344,7 @@ class BaseModel:
         Returns
         -------
         ndarray of the model's dtype, shape (n, ...)
+            Of several outputs a list of them.
 
         Raises
         ------
@@ -399,13 +364,25 @@ class BaseModel:
             whole("batch_size", batch_size, 1)
         if isinstance(x, Partitions):
             shapes = self._shapes("predict")
+            self._takes_partitions()
             many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False)
-            return outputs_of(self._outputs, many).reshape(-1, *shapes[-1])
+            return self._answers(outputs_of(self._outputs, many))
         if not self.built:
             self._layers.build(inputs.row_shape(x))
-        shapes = self._layers.shapes
-        x = inputs.check_rows(x, shapes[0], self._layers.dtype, finite=False)
-        return self._outputs(x).reshape(len(x), *shapes[-1])
+        x = self._rows(x, finite=False)
+        x = inputs.check_rows(x, self._layers.shapes[0], self._layers.dtype, finite=False)
+        return self._answers(self._outputs(x))
+
+    def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
+        """What is given as rows of the network."""
+        return x
+
+    def _takes_partitions(self) -> None:
+        """TypeError for a model whose rows partitions do not hold."""
+
+    def _answers(self, out: np.ndarray) -> Any:
+        """Outputs of the network as the model's."""
+        return out.reshape(len(out), *self._layers.shapes[-1])
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """`predict`."""
@@ -424,20 +401,26 @@ class BaseModel:
         ValueError
             With `training`: outputs with batch statistics are not given.
         """
+        self._refuse_training(training)
+        return self.predict(x)
+
+    @staticmethod
+    def _refuse_training(training: Any) -> None:
         if training:
             raise ValueError("calling a model with training=True is not supported; "
                              "train with fit or train_on_batch")
-        return self.predict(x)
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
         """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""
-        predictor = self._predictors.get(for_loss)
-        if predictor is None:
+        versions, predictor = self._predictors.get(for_loss, (None, None))
+        if versions is None or versions != self._layers.versions or self._others_train():
             self._pull()
             network = self._layers.network()
             if for_loss and self._compiled is not None:
                 network = self._compiled.with_tail(self._layers)
-            predictor = self._predictors[for_loss] = Predictor(network)
+            predictor = Predictor(network)
+            self._predictors[for_loss] = self._layers.versions, predictor
+        assert predictor is not None
         return predictor(x).reshape(len(x), math.prod(self._layers.shapes[-1]))
 
     def recalibrate(self, x: Any) -> None:
@@ -475,11 +458,12 @@ class BaseModel:
         with group.together():
             shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
             if isinstance(x, Partitions):
+                self._takes_partitions()
                 x = many_rows(x, x.headers(), shape, dtype)
             elif x is None and group.world is not None:
                 x = np.empty((0, *shape), dtype)
             else:
-                x = inputs.check_rows(x, shape, dtype)
+                x = inputs.check_rows(self._rows(x), shape, dtype)
         self._pull()
         entries, found = self._layers.entries, recalibrated(self._layers.network(), x, group)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]
@@ -503,7 +487,8 @@ class BaseModel:
         >>> [type(layer).__name__ for layer in model.fold().network.layers]
         ['Dense']
         """
-        return FoldedModel.of(self.network(), strict=strict, check=check)
+        rows = None if check is None else self._rows(check, "check")
+        return FoldedModel.of(self.network(), strict=strict, check=rows)
 
     def __getstate__(self) -> dict[str, Any]:
         self._pull()

@@ -13,8 +13,9 @@ from nbbn.group import ALONE, Group
 from nbbn.layers import Activation, BatchNormalization, Layer, LayerError
 from nbbn.losses import Loss
 from nbbn.metrics import Metric
+from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import LayerList
-from nbbn.network import Network, Weights
+from nbbn.network import Network
 from nbbn.optimizers import Optimizer
 from nbbn.trainer import Trainer
 
@@ -24,7 +25,7 @@ class Compiled:
     """Optimiser, loss and metrics of a model, and its training so far."""
 
     optimizer: Optimizer
-    loss: Loss
+    loss: Loss | JointLoss
     given_metrics: list[Any]
     # Updates of the optimiser and steps of the running statistics, where no trainer counts them.
     counts: tuple[int, int] = (0, 0)
@@ -33,6 +34,8 @@ class Compiled:
     ahead: bool = False  # whether the trainer's weights are newer than the model's
     trainer: Trainer | None = None  # None until one is asked for, and after layers have changed
     _made_for: Any = None
+    # Of the layers, as the trainer has had their arrays.
+    _versions: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, optimizer: Any, loss: Any, given: Any, norm_step: int = 0) -> Compiled:
@@ -47,39 +50,55 @@ class Compiled:
                              f"got {', '.join(map(str, names[1:]))}")
         return made
 
+    @classmethod
+    def of_outputs(cls, optimizer: Any, loss: JointLoss, given: Any, norm_step: int) -> Compiled:
+        """The same for a model of several outputs."""
+        made = cls(optimizers.get(optimizer), loss, given, (0, norm_step))
+        made.metrics(None)
+        return made
+
     def metrics(self, units: int | None) -> list[Metric]:
         """The metrics for a network with so many outputs."""
+        if isinstance(self.loss, JointLoss):
+            return self.loss.metrics(self.given_metrics)
         return [metrics.get(m, self.loss, units) for m in self.given_metrics]
 
     def config(self) -> dict[str, Any]:
         """The arguments of `compile`, JSON-ready."""
         return {"optimizer": self.optimizer.config(), "loss": self.loss.config(),
-                "metrics": [m.config() if isinstance(m, Metric) else m for m in self.given_metrics]}
+                "metrics": _described(self.given_metrics)}
 
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
         """The activation that a loss from logits leaves out; LayerError for an unfit end."""
-        end, wanted, shown = layers.computation.ends_with, self.loss.end, self.loss.shown
-        if wanted is None:
+        if isinstance(self.loss, JointLoss):
+            for output, end in zip(self.loss.outputs, layers.ends):
+                _tail(output.loss, end, f"output {output.name!r}")
             return ()
-        if self.loss.from_logits:
-            if end in ("softmax", "sigmoid"):
-                raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
-                                 f"{wanted}, but the model ends with {end}; leave it out, or use "
-                                 "from_logits=False")
-            return (Activation(wanted),)
-        if end != wanted:
-            raise LayerError(f"loss {shown!r} needs a model that ends with {wanted}, this one ends "
-                             f"with {end}; end it with activation={wanted!r}, or use "
-                             "from_logits=True")
-        return ()
+        return _tail(self.loss, layers.computation.ends_with, "the model")
 
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
         network, tail = layers.network(), self.tail(layers)
+        if isinstance(self.loss, JointLoss):
+            return self._with_tails(network, self.loss)
+        if not tail:
+            return network
+        graph = network.graph and network.graph.with_end(len(network.layers))
         return Network(network.layers + tail, network.input_shape,
-                       network.weights + [{}] * len(tail), network.dtype)
+                       network.weights + [{}] * len(tail), network.dtype, graph)
+
+    def _with_tails(self, network: Network, loss: JointLoss) -> Network:
+        """The same of several outputs."""
+        for k, output in enumerate(loss.outputs):
+            if output.loss.from_logits and output.loss.end is not None:
+                assert network.graph is not None
+                graph = network.graph.with_end(len(network.layers), k)
+                network = Network((*network.layers, Activation(output.loss.end)),
+                                  network.input_shape, [*network.weights, {}], network.dtype,
+                                  graph)
+        return network
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
                     weighted: bool | str, group: Group = ALONE) -> Trainer:
@@ -91,33 +110,44 @@ class Compiled:
         """
         wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group)
         if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
+            if self.behind(layers):  # another model has trained a layer of this one
+                self.take(layers)
             return self.trainer
         self.pull(layers)
         self.release()
         network = self.with_tail(layers)
-        trainer = Trainer(network.computation(training=True), network.dtype, np.dtype(source), rows,
+        joined = not isinstance(self.loss, JointLoss)
+        computation = network.computation(training=True, joined=joined)
+        trainer = Trainer(computation, network.dtype, np.dtype(source), rows,
                           self.loss.engine, self.optimizer, seed=layers.seed,
                           loss_parameter=self.loss.parameter, weighted=weighted, group=group)
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})
         trainer.step, trainer.norm_step = self.counts
-        self.trainer, self._made_for = trainer, wanted
+        self.trainer, self._made_for, self._versions = trainer, wanted, layers.versions
         return trainer
+
+    def behind(self, layers: LayerList) -> bool:
+        """Whether the layers have newer weights than the trainer was given."""
+        return self._versions != layers.versions
 
     def pull(self, layers: LayerList) -> None:
         """Bring the trainer's weights into the layers, where they are newer."""
         if self.ahead and self.trainer is not None:
             for entry, arrays in zip(layers.entries, self.trainer.download()):
                 # In the order that the layer declares.
-                entry.arrays = {name: arrays[name] for name in entry.known_arrays()}
-            self.ahead = False
+                entry.take({name: arrays[name] for name in entry.known_arrays()})
+                entry.holder = None
+            self.ahead, self._versions = False, layers.versions
 
-    def take(self, weights: Weights) -> None:
-        """Hand new weights to the trainer, if there is one; the optimiser's state stays."""
+    def take(self, layers: LayerList) -> None:
+        """Hand the layers' weights to the trainer, if there is one; the optimiser's state stays."""
         if self.trainer is not None:
+            weights = layers.network().weights
             tail = len(self.trainer.computation.arrays) - len(weights)
             self.trainer.upload(weights + [{}] * tail)
+        self._versions = layers.versions
 
     def state(self) -> dict[str, np.ndarray]:
         """The optimiser's state."""
@@ -145,6 +175,34 @@ class Compiled:
         """Drop the optimiser's state of a layer that is no more."""
         self.release()
         self.slots = {k: a for k, a in self.slots.items() if int(k.split(".", 1)[0]) != layer}
+
+
+def _tail(loss: Loss, end: str | None, what: str) -> tuple[Layer, ...]:
+    """The activation that a loss leaves out of what ends so; LayerError for an unfit end."""
+    wanted, shown = loss.end, loss.shown
+    if wanted is None:
+        return ()
+    if loss.from_logits:
+        if end in ("softmax", "sigmoid"):
+            raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
+                             f"{wanted}, but {what} ends with {end}; leave it out, or use "
+                             "from_logits=False")
+        return (Activation(wanted),)
+    if end != wanted:
+        model, this = ("a model", "this one") if what == "the model" else ("an output", what)
+        raise LayerError(f"loss {shown!r} needs {model} that ends with {wanted}, {this} ends "
+                         f"with {end}; end it with activation={wanted!r}, or use "
+                         "from_logits=True")
+    return ()
+
+
+def _described(given: Any) -> Any:
+    """Metrics as they were given, JSON-ready."""
+    if isinstance(given, dict):
+        return {name: _described(own) for name, own in given.items()}
+    if isinstance(given, list | tuple):
+        return [_described(one) for one in given]
+    return given.config() if isinstance(given, Metric) else given
 
 
 def _flat(given: Any) -> list[Any]:

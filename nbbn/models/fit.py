@@ -15,6 +15,7 @@ from nbbn.losses import Loss
 from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
 from nbbn.models.fit_data import outputs_of
+from nbbn.models.joint_loss import JointLoss
 from nbbn.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
@@ -24,21 +25,28 @@ from nbbn.training_loop import Loop, Samples, Watcher
 class Measure:
     """What is measured: the loss and the metrics."""
 
-    loss: Loss
+    loss: Loss | JointLoss
     metrics: list[Metric]
 
     def __call__(self, samples: Samples, outputs: np.ndarray, penalty: float) -> dict[str, float]:
         """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras."""
-        rows = self.loss.rows(self.loss.prepare(samples.y), outputs)
+        targets = self.loss.prepare(samples.y)
+        rows = self.loss.rows(targets, outputs)
         loss = losses.mean_of(rows, samples.row_weights) + penalty
-        return {"loss": loss, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
+        own = {}
+        if isinstance(self.loss, JointLoss):
+            own = self.loss.figures(targets, outputs, samples.row_weights)
+        return {"loss": loss, **own, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
 
     def passing(self, sums: Epoch) -> dict[str, float]:
         """The figures that training counts in passing, of the rows so far."""
-        cls = accuracy_of(self.loss) if self.loss.record.counts_hits else None
+        cls = None
+        if isinstance(self.loss, Loss) and self.loss.record.counts_hits:
+            cls = accuracy_of(self.loss)
         alike = [m for m in self.metrics if type(m) is cls]
         names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
-        return {"loss": sums.loss / sums.rows, **dict.fromkeys(names, sums.hits / sums.rows)}
+        own = self.loss.passed(sums) if isinstance(self.loss, JointLoss) else {}
+        return {"loss": sums.loss / sums.rows, **own, **dict.fromkeys(names, sums.hits / sums.rows)}
 
     def trained(self, sums: Epoch, samples: Any, outputs: Callable,
                 group: Group = ALONE) -> dict[str, float]:
@@ -50,7 +58,9 @@ class Measure:
 
             figures |= group.measured(measure, samples.y, outputs(samples.x))
         # In the order that the metrics were given.
-        return {name: figures[name] for name in ("loss", *(str(m.name) for m in self.metrics))}
+        own = self.loss.own_names if isinstance(self.loss, JointLoss) else []
+        names = ["loss", *own, *(str(m.name) for m in self.metrics)]
+        return {name: figures[name] for name in names}
 
 
 @dataclass
@@ -116,8 +126,11 @@ class Fit(Watcher):
             args[-1].update(logs)
 
     def _trainer(self) -> Trainer:
-        """The loop's; a new one where a callback has changed layers, or taken steps by another."""
-        if self.model._trainer_in_use is not self.loop.trainer:
+        """The loop's; a new one where a callback has changed layers, or taken steps by another.
+
+        One with newer weights where it has changed those of layers that models share.
+        """
+        if self.model._trainer_in_use is not self.loop.trainer or self.model._others_changed():
             self.loop.trainer = self.make_trainer()
         return self.loop.trainer
 

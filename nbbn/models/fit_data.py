@@ -13,6 +13,7 @@ import numpy as np
 from nbbn import inputs
 from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
+from nbbn.models.joint_loss import JointLoss
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
@@ -41,7 +42,7 @@ class InMemory:
         return self.samples.row_weights is not None
 
     @contextmanager
-    def plans(self, model: Any, loss: Loss, edges: np.ndarray, shuffle: bool,
+    def plans(self, model: Any, loss: Loss | JointLoss, edges: np.ndarray, shuffle: bool,
               epochs: int) -> Iterator[Iterator[Plan]]:
         """So many epochs of batches."""
         samples = self.samples
@@ -129,7 +130,7 @@ class Streamed:
         return samples
 
     @contextmanager
-    def plans(self, model: Any, loss: Loss, edges: np.ndarray, shuffle: bool,
+    def plans(self, model: Any, loss: Loss | JointLoss, edges: np.ndarray, shuffle: bool,
               epochs: int) -> Iterator[Iterator[Plan]]:
         """So many epochs of batches."""
         counts = tuple(header.rows for header in self.headers)

@@ -19,7 +19,7 @@ from nbbn.operations import Computation
 Shape = tuple[int, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """One layer of a list, with a name."""
 
@@ -28,6 +28,16 @@ class Entry:
     number: int
     # In the order of `Layer.weight_shapes`; None while the shape of the rows is not known.
     arrays: dict[str, np.ndarray] | None = None
+    # How often the arrays have changed, and the model whose trainer has newer ones: models may
+    # share a layer.
+    version: int = 0
+    holder: Any = None
+    # Whether a model has named the layer after its class.
+    named_by_model: bool = False
+
+    def take(self, arrays: dict[str, np.ndarray]) -> None:
+        """New arrays."""
+        self.arrays, self.version = arrays, self.version + 1
 
     @property
     def shown(self) -> str:
@@ -86,7 +96,7 @@ class LayerList:
 
     def _changed(self) -> None:
         """Forget what followed from the layers."""
-        for name in ("layers", "dtype", "shapes", "computation"):
+        for name in ("dtype", "shapes", "computation"):
             self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
@@ -102,13 +112,14 @@ class LayerList:
                 raise ValueError("an Input must be the first layer, and the only one")
             self.input_shape = layer.shape
             return None
-        layer, before = self._named(layer), self.input_shape
+        named, before = layer.name is None, self.input_shape
+        layer = self._named(layer)
         if not self.entries and layer.input_shape is not None:
             if before not in (None, layer.input_shape):
                 raise LayerError(f"the model's rows have shape {before}, "
                                  f"but its first layer has input_shape={layer.input_shape}")
             self.input_shape = layer.input_shape
-        self.entries.append(Entry(layer, self.made, arrays))
+        self.entries.append(Entry(layer, self.made, arrays, named_by_model=named))
         self._changed()
         try:
             self._complete()
@@ -175,7 +186,7 @@ class LayerList:
         for entry, shape in zip(self.entries, self.shapes):
             if entry.arrays is None:
                 rng = np.random.default_rng([self.seed, entry.number])
-                entry.arrays = entry.spec.initial_weights(shape, rng, dtype)
+                entry.take(entry.spec.initial_weights(shape, rng, dtype))
                 continue
             wanted = entry.spec.weight_shapes(shape)
             found = {name: array.shape for name, array in entry.arrays.items()}
@@ -193,9 +204,9 @@ class LayerList:
         """Whether shapes are known and arrays there."""
         return bool(self.entries) and self.input_shape is not None
 
-    @cached_property
+    @property
     def layers(self) -> tuple[Layer, ...]:
-        """The specifications."""
+        """The specifications, of which another model may have set something."""
         return tuple(entry.spec for entry in self.entries)
 
     @cached_property
@@ -222,16 +233,41 @@ class LayerList:
             where = f"after layer {entry.shown}, whose rows have shape"
         return shapes
 
+    @property
+    def source_shapes(self) -> list[tuple[Shape, ...]]:
+        """Of each layer the shapes of a row of each of its sources."""
+        return [(shape,) for shape in self.shapes[:-1]]
+
+    @property
+    def output_shapes(self) -> list[Shape]:
+        """Of each layer the shape of a row that comes out."""
+        return self.shapes[1:]
+
     @cached_property
     def computation(self) -> Computation:
         """What the layers compute in inference."""
         return self.network().computation()
+
+    @property
+    def ends(self) -> list[str | None]:
+        """What each output ends with."""
+        return [self.computation.ends_with]
 
     def network(self) -> Network:
         """The list as the engine takes it; its arrays are not copied."""
         assert self.input_shape is not None
         arrays = [entry.known_arrays() for entry in self.entries]
         return Network(self.layers, self.input_shape, arrays, self.dtype)
+
+    @property
+    def names(self) -> list[str]:
+        """The layers' names."""
+        return [str(entry.spec.name) for entry in self.entries]
+
+    @property
+    def versions(self) -> list[int]:
+        """How often each layer's arrays have changed."""
+        return [entry.version for entry in self.entries]
 
     def flat(self) -> list[np.ndarray]:
         """All arrays in Keras's order, not copied."""
@@ -240,9 +276,9 @@ class LayerList:
     def count(self, trained: bool | None = None) -> int:
         """Numbers in all arrays, or in those that gradients change, or in the others."""
         total = 0
-        for layer, shape in zip(self.layers, self.shapes):
-            names = layer.trainable_names(shape)
-            sizes = {name: math.prod(s) for name, s in layer.weight_shapes(shape).items()}
+        for layer, shapes in zip(self.layers, self.source_shapes):
+            names = layer.trainable_names(*shapes)
+            sizes = {name: math.prod(s) for name, s in layer.weight_shapes(*shapes).items()}
             total += sum(n for name, n in sizes.items() if trained in (None, name in names))
         return total
 

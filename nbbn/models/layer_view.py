@@ -16,6 +16,8 @@ class Owner(Protocol):
     """What a layer asks of the model that it belongs to."""
 
     def _pull(self) -> None: ...
+    def _value_of(self, entry: Entry) -> Any: ...
+    def _name_of(self, entry: Entry) -> str | None: ...
     def _replace(self, entry: Entry, spec: Layer) -> None: ...
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None: ...
 
@@ -49,7 +51,7 @@ class LayerView:
         self._model._replace(self._entry, replace(self._entry.spec, trainable=value))
 
     def __repr__(self) -> str:
-        return repr(self._entry.spec)
+        return repr(self.specification)
 
     def __reduce__(self) -> tuple[Callable[[Layer], Layer], tuple[Layer]]:
         return _itself, (self._entry.spec,)
@@ -61,8 +63,29 @@ class LayerView:
 
     @property
     def specification(self) -> Layer:
-        """The layer itself, apart from any model."""
-        return self._entry.spec
+        """The layer itself, apart from any model, by the name that it has here."""
+        spec, name = self._entry.spec, self.name
+        return spec if spec.name == name else replace(spec, name=name)
+
+    @property
+    def name(self) -> str | None:
+        """Its name in its model."""
+        return self._model._name_of(self._entry)
+
+    @property
+    def output(self) -> Any:
+        """What the layer gives in its model, to make further models of."""
+        return self._model._value_of(self._entry)
+
+    @property
+    def input(self) -> Any:
+        """What it takes there: a value, or a list of them."""
+        sources = self.output.sources
+        return sources[0] if len(sources) == 1 else list(sources)
+
+    def __call__(self, inputs: Any) -> Any:
+        """What the layer makes of another value, with the same weights."""
+        return self._model._value_of(self._entry).layer(inputs)
 
     def copies(self) -> dict[str, np.ndarray] | None:
         """Copies of its arrays by name; None before the model is built."""

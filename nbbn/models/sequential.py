@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from nbbn import inputs
-from nbbn.callbacks import CallbackList, History
-from nbbn.formats import native, of_layers
-from nbbn.formats.files import FileError
-from nbbn.group import ALONE, KEY_BYTES, Group, Order
-from nbbn.losses import Loss
-from nbbn.models.base_model import BaseModel, refuse, whole
-from nbbn.models.compiled import Compiled, needs_batches
-from nbbn.models.fit import Fit, Measure
-from nbbn.models.fit_data import (
-    InMemory,
-    Rules,
-    Streamed,
-    loaded,
-    many_rows,
-    outputs_of,
-    targets_of,
-)
-from nbbn.names import suggested
+from nbbn import utils
+from nbbn.layers import Input, Layer
+from nbbn.layers.base import Value, row_shape_of
+from nbbn.models.base_model import BaseModel
+from nbbn.models.graph_list import entry_of, layer_of
+from nbbn.models.layer_list import Entry, LayerList
+from nbbn.models.layer_view import LayerView
+from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Network
-from nbbn.optimizers import Optimizer
-from nbbn.partitions.partitions import Partitions
-from nbbn.partitions.sources import Header
-from nbbn.progress import check_verbose, epoch_reporter, steps_line
-from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher, diverged, in_memory
-from nbbn.warning import warn
-
-_BATCH_SIZE = 32
-
-Path = str | os.PathLike[str]
-Figures = float | list[float] | dict[str, float]
 
 
-class Sequential(BaseModel):
+class Sequential(TrainedModel):
     """A model of layers, one after the other.
 
     Parameters
@@ -93,675 +66,151 @@ class Sequential(BaseModel):
     ['accuracy', 'loss']
     """
 
-    # What weights of rows mean in training: as `Trainer`'s `weighted`.
-    _weighting: bool | str = True
-    # Orders of rows drawn so far.
-    _shuffles = 0
+    def __init__(self, layers: Iterable[Layer] | None = None, trainable: bool = True,
+                 name: str | None = None):
+        super().__init__(name or "sequential", LayerList(utils.new_seed()))
+        self._values: list[Any] = []
+        if isinstance(layers, Layer):
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be a list of layers, got one {kind}; write "
+                            f"Sequential([{kind}(...), ...])")
+        for layer in layers or ():
+            self.add(layer)
+        if not trainable:
+            self.trainable = False
 
-    # -- training
-
-    @suggested
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
-                metrics: Any = None, weighted_metrics: None = None, run_eagerly: Any = False,
-                steps_per_execution: Any = 1, jit_compile: Any = "auto",
-                auto_scale_loss: Any = True) -> None:
-        """Say how to train. The optimiser starts afresh; the weights stay.
+    def add(self, layer: Any) -> None:
+        """Put a layer at the end.
 
         Parameters
         ----------
-        optimizer : str or Optimizer
-            Of `nbbn.optimizers`.
-        loss : str or Loss
-            Of `nbbn.losses`.
-        loss_weights, weighted_metrics : None
-            Not supported.
-        metrics : list of (str or Metric), optional
-            Of `nbbn.metrics`; `"accuracy"` follows the loss.
-        run_eagerly, steps_per_execution, jit_compile, auto_scale_loss
+        layer : Layer
+            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
+
+        Raises
+        ------
+        TypeError
+            For anything but a layer.
+        ValueError
+            For a name that is taken, or a layer that does not fit.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential()
+        >>> model.add(nbbn.layers.Dense(3, input_shape=(4,)))
+        >>> model.add(nbbn.layers.BatchNormalization())
+        >>> [layer.name for layer in model.layers]
+        ['dense', 'batch_normalization']
+        """
+        if isinstance(layer, BaseModel):
+            raise TypeError("a model inside a model is not supported; add its layers: "
+                            "Sequential([*model.layers, ...]), or call it on a value and make a "
+                            "Model of that")
+        arrays = None
+        if type(layer) is LayerView:
+            arrays, layer = layer.copies(), layer.specification
+            if any(layer.name == entry.spec.name for entry in self._layers.entries):
+                layer = replace(layer, name=None)
+        self._pull()
+        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
+        self._restructured()
+
+    def pop(self, rebuild: bool = True) -> None:
+        """Take the last layer away.
+
+        Parameters
+        ----------
+        rebuild : bool
             Keras's; without effect.
 
         Raises
         ------
-        TypeError, ValueError
-            For unknown names, objects of other kinds, and arguments that are not supported.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, activation="softmax", input_shape=(4,))])
-        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        >>> model.optimizer, model.compiled
-        (Adam(), True)
-        """
-        for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
-            if value is not None:
-                raise ValueError(f"compile: {name} is not supported, got {value!r}; leave it out")
-        norm_step = 0 if self._compiled is None else self._compiled.norm_step
-        compiled = Compiled.of(optimizer, loss, metrics, norm_step)
-        self._pull()
-        self._compiled = compiled
-        self._predictors.clear()
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `compile` was called."""
-        return self._compiled is not None
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimiser of the last `compile`."""
-        return self._require_compiled("optimizer").optimizer
-
-    @property
-    def loss(self) -> Loss:
-        """The loss of the last `compile`."""
-        return self._require_compiled("loss").loss
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next step, schedules included."""
-        compiled = self._require_compiled("learning_rate")
-        return float(compiled.optimizer.learning_rates(np.array([compiled.step]))[0])
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """`loss` and the metrics' names, in the order that `evaluate` gives them."""
-        metrics = self._require_compiled("metrics_names").metrics(None)
-        return ["loss", *(str(metric.name) for metric in metrics)]
-
-    def metric_directions(self) -> dict[str, bool]:
-        """For each metric whether larger is better."""
-        metrics = self._require_compiled("metric_directions").metrics(self._units())
-        return {str(metric.name): metric.rises for metric in metrics}
-
-    def _units(self) -> int | None:
-        return int(np.prod(self._layers.shapes[-1])) if self.built else None
-
-    @suggested
-    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
-            verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
-            validation_data: Any = None, shuffle: bool = True,
-            class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-            initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
-            validation_batch_size: Any = None,
-            validation_freq: int | Collection[int] = 1) -> History:
-        """Train for some epochs; a further call goes on, the optimiser included.
-
-        Parameters
-        ----------
-        x : array-like of shape (n, ...), or Partitions
-            Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32
-            where the model computes in it. `nbbn.Partitions` hold targets and weights, too, and
-            are read again every epoch.
-        y : array-like
-            Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like
-            the outputs. None with partitions.
-        batch_size : int
-            Rows of a batch, 32 by default; the last one has what is left.
-        epochs : int
-            The epoch to end with, counted from `initial_epoch`.
-        verbose : {"auto", 0, 1, 2}
-            1 and auto: a bar for each epoch on a terminal or in a notebook, a line in a log; 2: a
-            line; 0: nothing.
-        callbacks : list of Callback
-            Of `nbbn.callbacks`.
-        validation_split : float
-            Share of the rows, the last ones before any shuffle, to validate on instead of training.
-        validation_data : tuple or Partitions
-            `(x, y)` or `(x, y, sample_weight)` to validate on after every epoch.
-        shuffle : bool
-            Whether every epoch takes the rows in an order of its own.
-        class_weight : dict
-            From class index to weight of the loss; 1 where left out. Not beside `sample_weight`.
-        sample_weight : array-like of shape (n,)
-            Weight of each row's loss; a batch's loss is the sum of weight times loss, over its
-            number of rows.
-        initial_epoch : int
-            The first epoch's number, counted from 0.
-        steps_per_epoch, validation_steps : None
-            Not supported.
-        validation_batch_size
-            Keras's; without effect.
-        validation_freq : int or collection of int
-            Validate after every so many epochs, or after these, counted from 1.
-
-        Returns
-        -------
-        History
-            `.history` holds `loss`, the metrics and, with `val_` in front, those of the validation,
-            a float for each epoch.
-
-        Raises
-        ------
-        RuntimeError
-            Before `compile`.
-        TypeError, ValueError
-            For data that do not fit the model or each other, before any step is taken.
-
-        Warns
-        -----
-        UserWarning
-            Where the loss ends as NaN, or at more than ten times that of the first epoch, and no
-            callback has ended the fit.
-
-        Notes
-        -----
-        The loss of an epoch is the mean over its rows of what each batch had before its update,
-        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import nbbn
-        >>> nbbn.set_random_seed(0)
-        >>> x = np.random.default_rng(0).normal(size=(256, 2)).astype("float32")
-        >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(2,))])
-        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
-        >>> history = model.fit(x, x.sum(1), epochs=20, validation_split=0.25, verbose=0)
-        >>> history.history["val_loss"][-1] < 1e-3
-        True
-        """
-        history = self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
-                            validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-                            steps_per_epoch, validation_steps, validation_freq)
-        self._warn_of_divergence(history)
-        return history
-
-    def fit_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any, x_val: Any, y_val: Any,
-                     **given: Any) -> History:
-        """`fit` on the rows of all processes of a group; `nbbn.distributed.fit` calls it."""
-        if "validation_data" in given:
-            raise TypeError("give each rank's part of validation_data as X_val and y_val")
-        held = (x_val, y_val) if group.any_true(x_val is not None) else None
-        with self._own_trainer_after(group):
-            history = self._fit(group, x, y, sample_weight=sample_weight, validation_data=held,
-                                **given)
-        self._warn_of_divergence(history)
-        return history
-
-    def _warn_of_divergence(self, history: History) -> None:
-        # A callback that has ended the fit has seen the figures.
-        if not self.stop_training and (what := diverged(history.history.get("loss", []))):
-            warn(f"training diverged: {what}; lower the learning rate, scale x, or clip gradients "
-                 "(clipnorm)")
-
-    def train_in_group(self, group: Group, samples: Samples, y: np.ndarray, validation: Any,
-                       **given: Any) -> History:
-        """`fit` on checked rows with the targets `y`; what estimators around it call."""
-        x, held = samples.x, validation
-        if group.world is not None:
-            x = x if len(x) else None
-            held = validation and (validation[0] if len(validation[0]) else None, *validation[1:])
-        with self._own_trainer_after(group):
-            return self._fit(group, x, y, sample_weight=samples.row_weights, validation_data=held,
-                             **given)
-
-    @contextmanager
-    def _own_trainer_after(self, group: Group) -> Iterator[None]:
-        """Behind it a trainer of several processes is no more."""
-        try:
-            yield
-        finally:
-            if self._compiled is not None and group.world is not None:
-                self._pull()
-                self._compiled.release()
-
-    def _fit(self, group: Group, x: Any, y: Any, batch_size: int | None = None, epochs: int = 1,
-             verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
-             validation_data: Any = None, shuffle: bool = True,
-             class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-             initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
-             validation_freq: int | Collection[int] = 1) -> History:
-        """`fit` on a process's rows; None for `x` says that it has none."""
-        compiled = self._require_compiled("fit")
-        refuse(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
-        verbose = check_verbose(verbose)
-        batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
-        epochs = whole("epochs", epochs, 0)
-        initial_epoch = whole("initial_epoch", initial_epoch, 0)
-        if not isinstance(shuffle, (bool, np.bool_)):
-            raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
-        frequency = _frequency(validation_freq)
-        with self._layers.unbuilt_on_error():
-            self._build_in_group(group, x)
-            data, validation = self._fit_data(group, x, y, sample_weight, class_weight), None
-            if validation_data is not None:
-                validation = self._validation(group, validation_data)
-            elif validation_split:
-                data, validation = _split(data, validation_split)
-                if class_weight is not None:
-                    validation = replace(validation, row_weights=None)
-            edges = self._edges(data.rows, batch_size)
-            largest = int(np.diff(edges).max())
-            trainer = self._trainer(data, largest)
-        params = {"verbose": verbose, "epochs": epochs, "steps": len(edges) - 1}
-        history = History()
-        history.set_model(self)
-        history.set_params(params)
-        self.stop_training = False
-        first = group.rank == 0
-        plans = data.plans(self, compiled.loss, edges, shuffle, max(0, epochs - initial_epoch))
-        with CallbackList(callbacks if first else None, self, params) as called, plans as planned:
-            fit = Fit(self, Loop(trainer, planned), lambda: self._trainer(data, largest),
-                      data.samples, Measure(compiled.loss, compiled.metrics(self._units())),
-                      called, history,
-                      epoch_reporter(verbose if first else 0, epochs, len(edges) - 1), validation,
-                      frequency, group)
-            fit.run(initial_epoch, epochs)
-        return history
-
-    def _build_in_group(self, group: Group, x: Any) -> None:
-        """The weights of the group's first process, in all of them."""
-        if group.world is None:
-            return
-        with group.together():
-            shape = None if x is None else inputs.row_shape(x)
-        if not self.built:
-            self._layers.build(group.agreed("rows of shape", shape))
-        self._pull()
-        compiled, layers = self._require_compiled("fit"), self._layers
-        weights, (layers.seed, self._shuffles), training = group.from_first(
-            (self.network().weights, (layers.seed, self._shuffles),
-             (compiled.state(), compiled.step, compiled.norm_step)))
-        if group.rank > 0:
-            for entry, arrays in zip(layers.entries, weights):
-                entry.arrays = {name: arrays[name] for name in entry.known_arrays()}
-            self._predictors.clear()
-            compiled.release()
-            compiled.resume(*training)
-
-    def _samples_in_group(self, group: Group, x: Any, y: Any, sample_weight: Any = None,
-                          class_weight: Any = None, prefix: str = "") -> Samples:
-        """As `_samples`; without rows where a process has none."""
-        if group.world is None:
-            return self._samples(x, y, sample_weight, class_weight, prefix)
-        samples = None
-        with group.together():
-            if x is not None:
-                samples = self._samples(x, y, sample_weight, class_weight, prefix)
-        weighted = group.agreed(f"{prefix}sample_weight given", None if samples is None
-                                   else samples.row_weights is not None)
-        if samples is not None:
-            return samples
-        compiled, layers = self._require_compiled("fit"), self._layers
-        (before, *_, after), labels = layers.shapes, compiled.loss.takes_labels
-        compiled.tail(layers)
-        targets = np.empty(0, np.int64) if labels else np.empty((0, int(np.prod(after))),
-                                                                layers.dtype)
-        return Samples(np.empty((0, *before), layers.dtype), targets,
-                       np.empty(0) if weighted else None)
-
-    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
-                       class_weight: dict[int, float] | None = None,
-                       return_dict: bool = False) -> Figures:
-        """Take one step on these rows.
-
-        Parameters
-        ----------
-        x, y, sample_weight, class_weight
-            As of `fit`.
-        return_dict : bool
-            Give the figures by name.
-
-        Returns
-        -------
-        float, list of float or dict
-            The loss, or loss and metrics, of this batch before the update (`metrics_names`).
-
-        Raises
-        ------
-        RuntimeError, TypeError, ValueError
-            As `fit`.
-
-        Notes
-        -----
-        `gradient_accumulation_steps` plays no part: the rows given are one step. Metrics are this
-        batch's own.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> dense = nbbn.layers.Dense(1, kernel_initializer="zeros", input_shape=(1,))
-        >>> model = nbbn.Sequential([dense])
-        >>> model.compile(nbbn.optimizers.SGD(0.1), "mse")
-        >>> model.train_on_batch([[1.0]], [[2.0]])  # the loss before the step
-        4.0
-        >>> model.get_weights()[0].round(3)
-        array([[0.4]], dtype=float32)
-        """
-        compiled = self._require_compiled("train_on_batch")
-        with self._layers.unbuilt_on_error():
-            samples = self._samples(x, y, sample_weight, class_weight)
-            inputs.check_enough(len(samples), needs_batches(self._layers.layers))
-        measure = Measure(compiled.loss, compiled.metrics(self._units()))
-        targets = replace(samples, y=compiled.loss.prepare(samples.y))
-        trainer = self._trainer(InMemory(samples, len(samples)), len(samples))
-        self._trains()
-        edges = np.array([0, len(samples)])
-        plans = in_memory(targets, self._plans(edges, shuffle=False))
-        sums = Loop(trainer, plans).epoch(Watcher())
-        logs = measure.trained(sums, samples, trainer.outputs)
-        return logs if return_dict else _flat(logs)
-
-    def _edges(self, rows: int, batch_size: int) -> np.ndarray:
-        """First row of each batch of an epoch and, at the end, `rows`."""
-        accumulated = self._require_compiled("fit").optimizer.gradient_accumulation_steps or 1
-        batch_size = min(batch_size * accumulated, rows)
-        single = needs_batches(self._layers.layers)
-        if single and batch_size == 1:
-            inputs.check_enough(rows, single)
-            raise ValueError("batch_size=1 has no batch statistics: use at least 2 rows a batch")
-        edges = batches(rows, batch_size, merge_tail=False)
-        if single and len(edges) > 2 and edges[-1] - edges[-2] == 1:
-            return np.delete(edges, -2)  # no last batch has one row
-        return edges
-
-    def _plans(self, edges: np.ndarray, shuffle: bool,
-               group: Group = ALONE) -> Iterator[tuple[Order, np.ndarray]]:
-        """The order of the rows in each epoch, and the edges of its batches.
-
-        An order follows from the model's seed and the number of shuffles so far, so that a resumed
-        fit goes on as if it had never stopped.
-        """
-        rows = int(edges[-1])
-        as_array = group.has_orders_of(rows)
-        while True:
-            if not shuffle:
-                yield group.in_order(0, rows), edges
-                continue
-            self._shuffles += 1
-            rng = np.random.default_rng([self._layers.seed, self._shuffles, 1])
-            if as_array:
-                yield rng.permutation(rows), edges
-            else:
-                yield group.keyed_order(rows, rng.bytes(KEY_BYTES)), edges
-
-    def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
-        weighted = self._weighting if data.weighted else False
-        return self._require_compiled("fit").trainer_for(
-            self._layers, data.source, rows, weighted=weighted, group=data.group)
-
-    def _fit_data(self, group: Group, x: Any, y: Any, sample_weight: Any,
-                  class_weight: Any) -> InMemory | Streamed:
-        """Checked data, in memory or in partitions; builds the model where these tell its shape."""
-        if not isinstance(x, Partitions):
-            samples = self._samples_in_group(group, x, y, sample_weight, class_weight)
-            return InMemory(samples, group.count(len(samples)), group)
-        _refuse_beside_partitions(y, sample_weight)
-        if not x.fit_into_window:
-            headers = x.headers()
-            if not any(header.rows for header in headers):
-                raise ValueError("the partitions hold no rows")
-            return Streamed(x, headers, self._rules(headers[0], class_weight))
-        parts = list(x.with_headers())
-        whole = loaded(parts, x, self._rules(parts[0][1], class_weight))
-        samples = self._samples(*whole, class_weight)
-        return InMemory(samples, len(samples))
-
-    def _rules(self, header: Header, class_weight: Any = None) -> Rules:
-        """How partitions are checked; builds the model where it has no weights yet."""
-        compiled, layers = self._require_compiled("fit"), self._layers
-        if not self.built:
-            layers.build(header.shape or (1,))
-        compiled.tail(layers)
-        return Rules(compiled.loss, layers.shapes[0], layers.shapes[-1], layers.dtype, class_weight)
-
-    def _many_samples(self, given: Partitions) -> Samples:
-        """Partitions whose targets and weights are in memory, and whose rows are read anew."""
-        first = next(given.with_headers())[1]
-        rules = self._rules(first)
-        headers, y, weights = targets_of(given, rules)
-        many: Any = many_rows(given, headers, rules.shape, rules.dtype)
-        return Samples(many, y, weights)
-
-    def _validation(self, group: Group, given: Any) -> Samples:
-        if isinstance(given, Partitions):
-            return self._many_samples(given)
-        return self._samples_in_group(group, *inputs.split_validation(given), prefix="validation ")
-
-    def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
-                 prefix: str = "") -> Samples:
-        """Checked data; builds the model where the rows tell its shape."""
-        compiled, layers = self._require_compiled("fit"), self._layers
-        name_x, name_y = f"{prefix}x", f"{prefix}y"
-        if not self.built:
-            layers.build(inputs.row_shape(x, name_x))
-        compiled.tail(layers)
-        (before, *_, after), dtype = layers.shapes, layers.dtype
-        x = inputs.check_rows(x, before, dtype, name_x)
-        y = inputs.check_targets(y, compiled.loss, after, len(x), dtype, name_y, name_x)
-        units, name = int(np.prod(after)), f"{prefix}sample_weight"
-        softmax = compiled.loss.end == "softmax"
-        return Samples(x, y, inputs.check_weights(sample_weight, class_weight, y, units, name,
-                                                  softmax=softmax))
-
-    # -- measuring
-
-    @suggested
-    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None,
-                 verbose: Any = "auto", sample_weight: Any = None, steps: None = None,
-                 callbacks: Any = None, return_dict: bool = False) -> Figures:
-        """Loss, penalties included, and metrics of some rows.
-
-        Parameters
-        ----------
-        x, y, sample_weight
-            As in `fit`, partitions included; the weights count in the loss alone.
-        batch_size
-            Keras's; without effect on the figures.
-        verbose : {"auto", 0, 1, 2}
-            0: print nothing; else a line.
-        steps : None
-            Not supported.
-        callbacks : list of Callback
-        return_dict : bool
-            Give the figures by name.
-
-        Returns
-        -------
-        float, list of float or dict
-            The loss, or loss and metrics (`metrics_names`).
-
-        Raises
-        ------
-        RuntimeError, TypeError, ValueError
-            As `fit`.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(1,))])
-        >>> model.compile("sgd", "mse", metrics=["mae"])
-        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0)
-        [2.0, 1.0]
-        >>> model.evaluate([[1.0], [-1.0]], [[1.0], [2.0]], verbose=0, return_dict=True)
-        {'loss': 2.0, 'mae': 1.0}
-        """
-        compiled = self._require_compiled("evaluate")
-        refuse(steps=steps)
-        verbose = check_verbose(verbose)
-        batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
-        with self._layers.unbuilt_on_error():
-            if isinstance(x, Partitions):
-                _refuse_beside_partitions(y, sample_weight)
-                samples = self._many_samples(x)
-            else:
-                samples = self._samples(x, y, sample_weight)
-        with CallbackList(callbacks, self, {"verbose": verbose}) as called:
-            called.call("on_test_begin", {})
-            start = time.perf_counter()
-            measure = Measure(compiled.loss, compiled.metrics(self._units()))
-            outputs = outputs_of(lambda rows: self._outputs(rows, for_loss=True), samples.x)
-            logs = measure(samples, outputs, self._penalty())
-            called.call("on_test_end", logs)
-        if verbose:
-            seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
-            print(steps_line(count, seconds, logs))
-        return logs if return_dict else _flat(logs)
-
-    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
-                      return_dict: bool = False) -> Figures:
-        """`evaluate`, silent.
-
-        Parameters
-        ----------
-        x, y, sample_weight, return_dict
-            As of `evaluate`.
-        """
-        return self.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=return_dict)
-
-    # -- files and folding
-
-    def save(self, filepath: Path, overwrite: bool = True) -> None:
-        """Write the model to one file: layers, weights, and what training goes on from.
-
-        Parameters
-        ----------
-        filepath : path-like
-            Of any ending; the file is nbbn's own, and `nbbn.load` opens it. A `fit` of the loaded
-            model goes on bit for bit.
-        overwrite : bool
-            Whether an existing file may be replaced.
-
-        Raises
-        ------
-        FileError
-            Where it cannot be written.
         ValueError
-            Before the model is built, and for weights that are not finite.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
-        >>> model.save("model.safetensors")
-        >>> nbbn.load("model.safetensors").count_params()
-        15
+            Where there is none.
         """
-        _may_write(filepath, overwrite)
-        network, meta, slots = of_layers(self.network(), self.name)
-        try:
-            meta["training"], slots = self.training_state()
-        except ValueError as err:
-            warn(f"{filepath}: saved without the arguments of compile: {err}")
-        native.save(filepath, network, meta, slots)
+        self._pull()
+        self._views.pop(self._layers.pop(), None)
+        if self._compiled is not None:
+            self._compiled.forget(len(self._layers.entries))
+        self._restructured()
 
-    def save_weights(self, filepath: Path, overwrite: bool = True) -> None:
-        """Write layers and weights alone; `load_weights` and `nbbn.load` read the file.
+    # -- as part of a `Model`
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What the model is given: one `Input`."""
+        return [self._chain()[0]]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What it gives: one value."""
+        return [self._chain()[-1]]
+
+    @property
+    def input(self) -> Any:
+        """What the model is given, to make a `Model` of."""
+        return self._chain()[0]
+
+    @property
+    def output(self) -> Any:
+        """What it gives, to make a `Model` of."""
+        return self._chain()[-1]
+
+    def _chain(self) -> list[Any]:
+        """The input, and what each layer gives; ValueError before the model is built."""
+        shape, entries = self._shapes("output")[0], self._layers.entries
+        if not self._values or self._values[0].shape != shape:
+            self._values = [Input(shape)]
+        values, kept = self._values, 0
+        # What other models have been made of stays, whatever has been set of a layer since.
+        for entry, value in zip(entries, values[1:]):
+            if entry_of(value.layer) is not entry:
+                break
+            kept += 1
+        del values[kept + 1 :]
+        for entry in entries[kept:]:
+            values.append(layer_of(entry)(values[-1]))
+        return values
+
+    def _value_of(self, entry: Entry) -> Any:
+        return self._chain()[1 + self._layers.entries.index(entry)]
+
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        """`predict` of arrays; of a value what the model's layers make of it.
 
         Parameters
         ----------
-        filepath, overwrite
-            As of `save`.
-
-        Examples
-        --------
-        >>> import nbbn
-        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
-        >>> model.save_weights("model.weights.h5")
-        >>> model.load_weights("model.weights.h5")
-        """
-        _may_write(filepath, overwrite)
-        native.save(filepath, *of_layers(self.network(), self.name))
-
-    def load_weights(self, filepath: Path) -> None:
-        """Take the weights of a file that `save` or `save_weights` wrote for the same shapes.
-
-        Parameters
-        ----------
-        filepath : path-like
+        x : array-like, Input or Value
+        training : False
 
         Raises
         ------
-        FileError
-            For a file of another kind.
         ValueError
-            For arrays of other shapes.
+            With `training`.
         """
-        network, meta, _ = native.load(filepath)
-        if (name := meta.get("model")) != "Sequential":
-            raise ValueError(f"{filepath}: holds a {name}, no Sequential's weights")
+        if not (isinstance(x, Value) or isinstance(x, Input)):
+            return super().__call__(x, training)
+        self._refuse_training(training)
         if not self.built:
-            self._layers.build(network.input_shape)
-        other = Sequential()
-        other.restore(network)
-        self.set_weights(other.get_weights())
+            self.build((None, *row_shape_of(x)))
+        for value in self._chain()[1:]:
+            x = value.layer(x)
+        return x
 
-    def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What a fit goes on from: JSON-ready values, and the optimiser's arrays.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_values": []}
 
-        ValueError for a learning rate that is a function.
-        """
-        compiled, layers = self._compiled, self._layers
-        meta = {"seed": layers.seed, "made": layers.made, "shuffles": self._shuffles}
-        if compiled is None:
-            return meta, {}
-        counts = {"step": compiled.step, "norm_step": compiled.norm_step}
-        return {**meta, **compiled.config(), **counts}, compiled.state()
+    # -- files
+
+    @classmethod
+    def _empty(cls) -> Sequential:
+        return cls()
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
                 slots: dict[str, np.ndarray] | None = None) -> None:
-        """Become what a file holds; `nbbn.load` calls it on a new model.
-
-        `meta` and `slots` are what `training_state` gave; None: layers and weights alone.
-        ValueError, TypeError or KeyError for anything else.
-        """
         layers = self._layers
         layers.input_shape = network.input_shape
         for layer, arrays in zip(network.layers, network.weights):
             layers.add(layer, arrays)
-        if meta is None:
-            return
-        names = ("seed", "made", "shuffles")
-        layers.seed, layers.made, self._shuffles = (int(meta[name]) for name in names)
-        if "loss" in meta:
-            self.compile(meta["optimizer"], meta["loss"], metrics=meta["metrics"])
-            counts = (int(meta[name]) for name in ("step", "norm_step"))
-            self._require_compiled("restore").resume(slots or {}, *counts)
-
-    def _require_compiled(self, what: str) -> Compiled:
-        if self._compiled is None:
-            raise RuntimeError(f"{what}: call compile(optimizer, loss, metrics) first")
-        return self._compiled
-
-
-def _flat(logs: dict[str, float]) -> float | list[float]:
-    values = list(logs.values())
-    return values if len(values) > 1 else values[0]
-
-
-def _frequency(value: Any) -> int | frozenset[int]:
-    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1:
-        return int(value)
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return frozenset(value)
-    raise ValueError("validation_freq must be a whole number of at least 1 or a list of epochs, "
-                     f"got {value!r}")
-
-
-def _refuse_beside_partitions(y: Any, sample_weight: Any) -> None:
-    for name, value in (("y", y), ("sample_weight", sample_weight)):
-        if value is not None:
-            raise ValueError(f"{name} is given beside x, which is Partitions: targets and weights "
-                             "are inside; leave it out")
-
-
-def _split(data: InMemory | Streamed, share: float) -> tuple[InMemory, Samples]:
-    """The rows to train on, and the last ones, to validate on."""
-    if isinstance(data, Streamed):
-        raise ValueError("validation_split is only supported for arrays, and for partitions that "
-                         "fit into one window: give validation_data")
-    samples, rows, group = data.samples, data.rows, data.group
-    if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
-        raise ValueError(f"validation_split must be a number between 0 and 1, got {share!r}")
-    at = int(rows * (1 - share))
-    if not 0 < at < rows:
-        raise ValueError(f"validation_split={share} of {rows} rows leaves {at} to train on, "
-                         f"{rows - at} to validate on")
-    cut = len(group.own(np.arange(at)))
-    return InMemory(samples[:cut], at, group), samples[cut:]
-
-
-def _may_write(path: Path, overwrite: bool) -> None:
-    if not overwrite and os.path.exists(path):
-        raise FileError(f"{path}: exists already; use overwrite=True, or another name")
+        self._resume(meta, slots)

@@ -27,8 +27,8 @@ def _cells(layers: LayerList, *,
     for i, entry in enumerate(layers.entries):
         known, spec = entry.arrays is not None, entry.spec
         size = sum(array.size for array in (entry.arrays or {}).values())
-        row = [f"{spec.name} ({type(spec).__name__})",
-               str((None, *layers.shapes[i + 1])) if layers.built else "?",
+        row = [f"{layers.names[i]} ({type(spec).__name__})",
+               str((None, *layers.output_shapes[i])) if layers.built else "?",
                f"{size:,}" if known else "0 (unbuilt)"]
         if show_trainable:
             row.append(("Y" if spec.trainable else "N") if size else "-")

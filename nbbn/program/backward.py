@@ -21,9 +21,13 @@ from nbbn.program.forward import (
     add_convolution,
     add_depthwise,
     add_permutation,
+    copied,
+    copy_along,
     node_cells,
+    pixels_of,
     repeats_of_last,
     row_norm_sizes,
+    steps_of,
 )
 from nbbn.program.fusion import Node
 from nbbn.program.layout import lanes, padded
@@ -336,10 +340,64 @@ def _train_state(low: TrainingLowering, node: Node, dstate: Buffer, panels: int)
             low.updates.later(partial(low.updates.train, node, name, gradient, panels))
 
 
-Backward = Callable[[TrainingLowering, Node, Result, Tensor], Tensor | None]
+# -- several sources, several readers
+
+
+def combine(low: TrainingLowering, node: Node, result: Result,
+            d: Tensor) -> tuple[Tensor | None, ...]:
+    """To both; of a sum to each as it is."""
+    xs, wanted = (result.x, *result.others), low.wanted_gradients(node)
+    if node.relu:
+        _slope(low, "relu", {}, result.y, d)
+    if node.operation.kind == "add" and all(x.shape == result.y.shape for x in xs):
+        first, second = wanted
+        other = copied(low, f"d{node.index}", d) if first and second else d
+        return d if first else None, other if second else None
+    dxs = [low.like(f"d{node.index}_{k}", x) if wants else None
+           for k, (x, wants) in enumerate(zip(xs, wanted))]
+    a, b = pixels_of(node.output_shape)
+    # What is not wanted is not written: any buffer stands for it.
+    low.add(f"combine_{node.operation.kind}_slope", d=d, **steps_of("x", xs[0], node),
+            **steps_of("y", xs[1], node), dx=(dxs[0] or d).buffer, dy=(dxs[1] or d).buffer,
+            wants_x=int(wanted[0]), wants_y=int(wanted[1]), a=a, b=b,
+            panels=low.panels(result.y.channels))
+    return tuple(dxs)
+
+
+def concatenate(low: TrainingLowering, node: Node, result: Result,
+                d: Tensor) -> tuple[Tensor | None, ...]:
+    """To each its part."""
+    dxs: list[Tensor | None] = []
+    axis, first = node.operation.axis, 0
+    for k, (x, wants) in enumerate(zip((result.x, *result.others), low.wanted_gradients(node))):
+        dx = low.like(f"d{node.index}_{k}", x) if wants else None
+        if dx is not None:
+            copy_along(low, axis, d, first, dx, 0, x.shape[axis])
+        dxs.append(dx)
+        first += x.shape[axis]
+    return tuple(dxs)
+
+
+def part(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> None:
+    """Nothing before an input is trained."""
+
+
+def add_gradients(low: TrainingLowering, node: Node, total: Tensor, d: Tensor) -> Tensor:
+    """The sum of gradients that come from two nodes, over the first."""
+    a, b = pixels_of(total.shape)
+    place = {name: {f"{name}_a": b * x.pixel if a > 1 else 0, f"{name}_b": x.pixel,
+                    f"{name}_c": 1} for name, x in (("x", total), ("y", d))}
+    low.add("combine_add", x=total, y=d, out=total, a=a, b=b, panels=low.panels(total.channels),
+            relu=0, **place["x"], **place["y"])
+    return total
+
+
+Backward = Callable[[TrainingLowering, Node, Result, Tensor],
+                    Tensor | tuple[Tensor | None, ...] | None]
 BACKWARD: dict[type[Operation], Backward] = {
     op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.BatchNorm: batch_norm, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
-    op.Pad: pad, op.Repeat: repeat, op.Disturb: disturb,
+    op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
+    op.Part: part, op.Disturb: disturb,
 }

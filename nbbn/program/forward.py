@@ -5,6 +5,7 @@ A function `(lowering, node, x) -> Result` emits the kernels of a node that read
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
-from nbbn.operations import Operation
+from nbbn.operations import Operation, Pair, Shape
 from nbbn.program import window_words
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
@@ -129,7 +130,7 @@ def row_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     """Layer and group norm."""
     sets = x.pixels // node.operation.pixels * (x.channels // node.operation.channels)
     invstd = low.program.buffer(f"invstd{node.index}", Segment.WORK, low.rows * sets)
-    in_place = low.training and not x.kept
+    in_place = low.training and not (x.kept or x.shared)
     xhat = x if in_place else low.like(f"xhat{node.index}", x)
     y = low.like(f"y{node.index}", x)
     low.add("group_norm_forward", x=x, xhat=xhat, y=y, invstd=invstd, state=low.state(node),
@@ -150,11 +151,11 @@ def row_norm_sizes(low: Lowering, node: Node, x: Tensor) -> dict[str, int]:
 def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
     """`y = f(x)`: in place in inference, and where the slope follows from `y`."""
     name = node.operation.function
-    if len(x.shape) == 1 and f"{name}_forward" in KERNELS and not x.kept:
+    if len(x.shape) == 1 and f"{name}_forward" in KERNELS and not (x.kept or x.shared):
         low.add(f"{name}_forward", x=x, panels=low.panels(x.width))
         y = replace(x, kept=low.training)
         return Result(y, y)
-    y = low.like(f"a{node.index}", x) if low.training else x
+    y = low.like(f"a{node.index}", x) if low.training or x.shared else x
     numbers = ELEMENTWISE[name].named(node.operation.numbers)
     low.add(f"image_{name}", x=x.buffer, y=y.buffer, image=x.stride, **numbers)
     if ELEMENTWISE[name].moves_zero(node.operation.numbers):
@@ -164,10 +165,10 @@ def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
 
 def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
     """`y = softmax(x)` over the last axis."""
-    if len(x.shape) == 1 and not low.training:
+    if len(x.shape) == 1 and not (low.training or x.shared):
         low.add("softmax_forward", x=x, units=x.width, panels=low.panels(x.width))
         return Result(x, x)
-    y = low.like(f"a{node.index}", x) if low.training else x
+    y = low.like(f"a{node.index}", x) if low.training or x.shared else x
     low.add("channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
             pixels=x.pixels)
     return Result(replace(y, kept=low.training), x)
@@ -236,12 +237,88 @@ def repeats_of_last(operation: op.Repeat) -> list[tuple[op.Permute, int]]:
     return [*moves, (op.Permute(tuple(at)).inverse, 1)]
 
 
-Forward = Callable[[Lowering, Node, Tensor], Result]
+# -- several sources, several readers
+
+
+def copied(low: Lowering, name: str, x: Tensor) -> Tensor:
+    """A tensor of its own with the same numbers."""
+    y = low.like(name, x)
+    low.add("copy_block", x=x, x_a=0, x_b=0, y=y, y_a=0, y_b=0, a=1, b=1, c=x.stride)
+    return y
+
+
+def combine(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
+    """Number by number, with the ReLU that has joined."""
+    out = low.tensor(f"y{node.index}", node.output_shape, kept=node.relu)
+    a, b = pixels_of(node.output_shape)
+    low.add(f"combine_{node.operation.kind}", **steps_of("x", x, node), **steps_of("y", y, node),
+            out=out, a=a, b=b, panels=low.panels(out.channels), relu=int(node.relu))
+    if any(z.channels < out.channels for z in (x, y)):
+        low.clear_padding(out, always=True)
+    return Result(out, x, others=(y,))
+
+
+def pixels_of(shape: Shape) -> Pair:
+    """Lengths of what comes before the last axis, as two axes."""
+    before = shape[:-1]
+    return (1, math.prod(before)) if len(before) != 2 else (before[0], before[1])
+
+
+def steps_of(name: str, x: Tensor, node: Node) -> dict[str, Any]:
+    """How a source of a combination moves with its result: 0 along an axis that it has not."""
+    shape = (1,) * (len(node.output_shape) - len(x.shape)) + x.shape
+    a, b = pixels_of(shape)
+    width = 1 if len(shape) != 3 else shape[1]
+    return {name: x, f"{name}_a": width * x.pixel if a > 1 else 0,
+            f"{name}_b": x.pixel if b > 1 else 0,
+            f"{name}_c": int(x.channels == node.output_shape[-1])}
+
+
+def concatenate(low: Lowering, node: Node, *xs: Tensor) -> Result:
+    """One after the other along an axis."""
+    y, axis, first = low.tensor(f"y{node.index}", node.output_shape), node.operation.axis, 0
+    for x in xs:
+        copy_along(low, axis, x, 0, y, first, x.shape[axis])
+        first += x.shape[axis]
+    low.clear_padding(y)
+    return Result(y, xs[0], others=xs[1:])
+
+
+def copy_along(low: Lowering, axis: int, x: Tensor, x_first: int, y: Tensor, y_first: int,
+               length: int) -> None:
+    """`length` numbers along an axis, from one place in `x` to another in `y`."""
+    of_last = axis == len(x.shape) - 1
+    behind = 1 if of_last else math.prod(x.shape[axis + 1 : -1])
+    a, b, c = ((1, x.pixels, length) if of_last else
+               (math.prod(x.shape[:axis]), length * behind, x.channels))
+    operands: dict[str, Any] = {}
+    for name, tensor, first in (("x", x, x_first), ("y", y, y_first)):
+        items = first if of_last else first * behind * tensor.pixel
+        operands |= {
+            name: tensor.buffer.at(items, low.dtype.itemsize), f"{name}_image": tensor.stride,
+            f"{name}_a": 0 if of_last else tensor.shape[axis] * behind * tensor.pixel,
+            f"{name}_b": tensor.pixel,
+        }
+    low.add("copy_block", **operands, a=a, b=b, c=c)
+
+
+def part(low: Lowering, node: Node, x: Tensor) -> Result:
+    """Some numbers of a row."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    low.add("copy_block", x=x.buffer.at(node.operation.first, low.dtype.itemsize),
+            x_image=x.stride, x_a=0, x_b=y.channels, y=y, y_a=0, y_b=y.pixel, a=1, b=y.pixels,
+            c=y.channels)
+    low.clear_padding(y)
+    return Result(y, x)
+
+
+Forward = Callable[..., Result]
 # What training and inference share; a batch norm and what disturbs training they do in their own
 # way.
 SHARED: dict[type[Operation], Forward] = {
     op.Dense: dense, op.Convolve: convolve, op.ConvolveTransposed: convolve,
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
-    op.Pad: pad, op.Repeat: repeat,
+    op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
+    op.Part: part,
 }

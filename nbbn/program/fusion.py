@@ -14,7 +14,7 @@ from nbbn import operations as op
 from nbbn.operations import Computation, Operation, Shape, Step
 
 # Operations whose kernels a ReLU joins.
-_TAKES_RELU = (op.Dense, op.Convolve, op.ConvolveTransposed, op.BatchNorm)
+_TAKES_RELU = (op.Dense, op.Convolve, op.ConvolveTransposed, op.BatchNorm, op.Combine)
 # What is a matrix product with windows of an image; a dense layer on rows of several axes is one
 # too.
 _CONVOLUTIONS = (op.Convolve, op.ConvolveTransposed)
@@ -106,20 +106,39 @@ class Node:
 
 def fuse(computation: Computation, *, training: bool) -> list[Node]:
     """The nodes of a computation, in its order."""
+    return fused(computation, training=training)[0]
+
+
+def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict[int, int]]:
+    """The nodes of a computation, in its order, and which node gives each step's result."""
     readers = Counter(source for step in computation.steps for source in step.sources)
+    readers.update(computation.ends)  # a loss reads each
     nodes: list[Node] = []
-    place = {-1: -1}  # node that gives a step's result
+    place = {-1: -1}
+    of_input = [step for step in computation.steps if -1 in step.sources]
+    calls = Counter(step.layer for step in computation.steps if step.operation.arrays)
+    several = readers[-1] > 1 or calls[of_input[0].layer] > 1 if of_input else False
+    if several and not all(isinstance(step.operation, op.Part) for step in of_input):
+        nodes.append(_input_for_all(computation.input_shape))
+        place[-1] = 0
     for i, step in enumerate(computation.steps):
         source = place[step.sources[0]]
-        before = nodes[source] if source >= 0 and readers[step.sources[0]] == 1 else None
+        alone = source >= 0 and len(step.sources) == 1 and readers[step.sources[0]] == 1
+        before = nodes[source] if alone else None
         if _is_view_of_the_input(step, readers):
             place[i] = -1  # the caller's rows stand in order
-        elif before is not None and (joined := _joined(before, step, nodes, training)):
+        elif before is not None and (
+                joined := _joined(before, step, nodes, readers, training)):
             nodes[source], place[i] = joined, source
         else:
             place[i] = len(nodes)
             nodes.append(Node(len(nodes), step, tuple(place[s] for s in step.sources)))
-    return nodes
+    return nodes, place
+
+
+def _input_for_all(shape: Shape) -> Node:
+    """The network's input as a tensor that any node can read."""
+    return Node(0, Step(op.Part(0, shape), op.NO_LAYER, (-1,), (shape,), shape), (-1,))
 
 
 def _is_view_of_the_input(step: Step[Any], readers: Counter[int]) -> bool:
@@ -127,13 +146,16 @@ def _is_view_of_the_input(step: Step[Any], readers: Counter[int]) -> bool:
     return flattens and step.sources == (-1,) and readers[-1] == 1
 
 
-def _joined(node: Node, step: Step[Any], nodes: list[Node], training: bool) -> Node | None:
+def _joined(node: Node, step: Step[Any], nodes: list[Node], readers: Counter[int],
+            training: bool) -> Node | None:
     """The node with a step that takes its result, where one kernel does both."""
     if step.operation == op.Elementwise("relu"):
         joins = isinstance(node.operation, _TAKES_RELU) and not (node.relu or node.pool)
         return replace(node, relu=True) if joins else None
     if _is_max_pool_in_tiles(step.operation) and not node.pool:
-        joins = _norm_takes_pool(node, nodes) if training else _convolution_takes_pool(node)
+        alone = readers[node.step.sources[0]] == 1
+        joins = (alone and _norm_takes_pool(node, nodes) if training else
+                 _convolution_takes_pool(node))
         return replace(node, pool=step) if joins else None
     return None
 

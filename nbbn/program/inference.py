@@ -16,7 +16,7 @@ from nbbn.kernels import KERNELS
 from nbbn.kernels.registry import Write
 from nbbn.kernels.team import BY_LINES
 from nbbn.operations import Computation, Operation
-from nbbn.program.forward import SHARED, Forward
+from nbbn.program.forward import SHARED, Forward, copied
 from nbbn.program.fusion import Node, fuse
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.parameters import Parameters
@@ -32,6 +32,8 @@ BLOCK_NUMBERS = 1 << 17
 
 def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
     """Normalise with the running statistics, in place."""
+    if x.shared:
+        x = copied(low, f"x{node.index}", x)
     low.add("norm_inference", x=x.buffer, pixel=x.pixel, pixels=x.pixels, state=low.state(node),
             relu=int(node.relu), panels=low.panels(x.channels), epsilon=node.operation.epsilon)
     return Result(x, x)
@@ -78,8 +80,8 @@ class InferenceProgram:
         self.program, self.parameters = low.program, low.parameters
         values = {-1: sparse_input(low) if sparse else self._input(low)}
         for node in nodes:
-            (x,) = (values[source] for source in node.sources)
-            values[node.index] = FORWARD[type(node.operation)](low, node, x).y
+            result = FORWARD[type(node.operation)](low, node, *(values[k] for k in node.sources))
+            values[node.index] = low.noted(node, result).y
         self._output(low, values[len(nodes) - 1])
         self.program.share_memory(Segment.WORK)
 
@@ -113,6 +115,8 @@ class InferenceProgram:
         raw = Tensor(Buffer("X", Segment.X), self.features, shape, shape[-1])
         if nodes and nodes[0].reads_rows_as_they_are:
             return raw
+        if nodes and isinstance(nodes[0].operation, op.Part):
+            shape = (self.features,)
         x = low.tensor("x", shape)
         if len(shape) == 1:
             low.add("copy_rows", x=raw, width=self.features, out=x)

@@ -16,7 +16,7 @@ import numpy as np
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.inference import InferenceProgram
-from nbbn.program.training import TrainingProgram, lower_training
+from nbbn.program.training import Loss, TrainingProgram, lower_training
 
 # Programs that are kept; those asked for least lately go first.
 _KEPT = 64
@@ -37,7 +37,7 @@ def _made(wanted: _Wanted) -> Any:
     return make()
 
 
-def training_program(computation: Computation, dtype: np.dtype, rows: int, loss: str,
+def training_program(computation: Computation, dtype: np.dtype, rows: int, loss: Loss,
                      optimizer: Optimizer, **settings: Any) -> TrainingProgram:
     """`lower_training` of these arguments, not to be changed."""
     if settings.get("world") is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nbbn.errors import LayerError
 from nbbn.kernels import KERNELS
 from nbbn.losses import LossRecord
@@ -9,11 +11,31 @@ from nbbn.program.lowering import Lowering
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
 
+
+@dataclass(frozen=True)
+class Head:
+    """A loss of one of several outputs.
+
+    Attributes
+    ----------
+    loss : str
+        A key of `nbbn.losses.RECORDS`; of targets, not of labels.
+    parameter : float
+        Of the loss; read by those that have one.
+    weight : float
+        By which it is multiplied before the losses of all outputs are added up.
+    """
+
+    loss: str
+    parameter: float = 0.0
+    weight: float = 1.0
+
+
 _LOSSES = Buffer("losses", Segment.LOSSES)
 
 
 def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,
-             parameter: float) -> Tensor:
+             parameter: float, name: str = "") -> Tensor:
     """Emit a loss, the mean over all numbers of a row; several axes are flattened for it.
 
     Parameters
@@ -26,6 +48,8 @@ def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor
         The step's targets, a row of numbers for each row; None where the loss takes labels.
     parameter : float
         Of the loss; read by those that have one.
+    name : str
+        Joins the names of buffers where there are several losses.
 
     Returns
     -------
@@ -33,11 +57,11 @@ def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor
         The gradient by `outputs`: over `outputs` itself where the loss starts from logits.
     """
     if len(outputs.shape) == 1:
-        return _add(low, record, outputs, targets, parameter)
-    flat = low.tensor("outputs", (outputs.width,))
+        return _add(low, record, outputs, targets, parameter, name)
+    flat = low.tensor(f"outputs{name}", (outputs.width,))
     low.repack(outputs, flat)
-    gradient = low.like("dshaped", outputs)
-    low.repack(_add(low, record, flat, targets, parameter), gradient)
+    gradient = low.like(f"dshaped{name}", outputs)
+    low.repack(_add(low, record, flat, targets, parameter, name), gradient)
     return gradient
 
 
@@ -55,11 +79,24 @@ def weigh_rows(low: Lowering, gradient: Tensor, shares: Buffer) -> None:
             losses=_LOSSES)
 
 
+def collect_losses(low: Lowering, number: int, weight: float, gradient: Tensor,
+                   sums: tuple[Buffer, Buffer], whole: Buffer) -> None:
+    """Weigh output `number`'s loss and gradient.
+
+    Its own losses and hits go on in `sums`; `whole` holds the losses of those before it.
+    """
+    if weight != 1.0:
+        low.add("image_affine", x=gradient.buffer, y=gradient.buffer, image=gradient.stride,
+                scale=weight, offset=0.0)
+    low.add("collect_losses", losses=_LOSSES, hits=Buffer("hits", Segment.HITS), whole=whole,
+            own_losses=sums[0], own_hits=sums[1], weight=weight, begins=int(number == 0))
+
+
 def _add(low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None,
-         parameter: float) -> Tensor:
+         parameter: float, name: str) -> Tensor:
     """A loss of rows of one axis, as `add_loss`."""
     wanted = KERNELS[record.engine].operands
-    gradient = low.tensor("doutputs", (y.width,)) if "dy" in wanted else y
+    gradient = low.tensor(f"doutputs{name}", (y.width,)) if "dy" in wanted else y
     known: dict[str, Tensor | Buffer | float] = {
         "z": y, "y": y, "dy": gradient, "units": y.width, "panels": low.panels(y.width),
         "labels": Buffer("Y", Segment.Y), "order": Buffer("order", Segment.ORDER),

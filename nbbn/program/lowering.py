@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,12 +40,15 @@ class Result:
         Of a pool.
     statistics : Buffer or None
         What a norm normalised with.
+    others : tuple of Tensor
+        What came from other sources than the first.
     """
 
     y: Tensor
     x: Tensor
     window: Buffer | None = None
     statistics: Buffer | None = None
+    others: tuple[Tensor, ...] = ()
 
 
 class Lowering:
@@ -74,6 +78,7 @@ class Lowering:
                                                    by_rows=by_rows)
         self.blocks = self._training_blocks() if training else 1
         self.scratch = self._scratch()
+        self._readers = Counter(source for node in nodes for source in node.sources)
 
     def _training_blocks(self) -> int:
         sizes = [block.layout.items(self.dtype) for block in self.parameters.blocks.values()]
@@ -110,6 +115,15 @@ class Lowering:
         """Vectors that hold `width` numbers."""
         return panels_of(width, self.dtype)
 
+    def is_read(self, index: int) -> bool:
+        """Whether another node reads what a node gives."""
+        return self._readers[index] > 0
+
+    def noted(self, node: Node, result: Result) -> Result:
+        """A node's result, whose tensor says whether several nodes read it."""
+        shared = result.y.shared or self._readers[node.index] > 1
+        return replace(result, y=replace(result.y, shared=True)) if shared else result
+
     def window(self, node: Node, pixel: int) -> np.ndarray:
         """The window of a convolution that reads pixels of `pixel` floats."""
         out_pixel = padded(node.step.output_shape[-1], self.dtype)
@@ -128,7 +142,7 @@ class Lowering:
     def like(self, name: str, x: Tensor) -> Tensor:
         """A new tensor of the same layout."""
         buffer = self.program.buffer(name, Segment.WORK, self.rows * x.stride)
-        return replace(x, buffer=buffer, kept=False)
+        return replace(x, buffer=buffer, kept=False, shared=False)
 
     def block(self, node: Node, name: str) -> Buffer:
         """Where an array of a node's layer stands."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nbbn import operations as op
+from nbbn.errors import LayerError
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Array
 from nbbn.program.fusion import Node
@@ -90,11 +91,25 @@ class Parameters:
         self._program, self._arrays = program, arrays
         self._constants: list[tuple[Buffer, np.ndarray]] = []
         for node in nodes:
+            if self._known(node):
+                continue
             if node.has_kernel:
                 self._add(node.layer, "kernel", self._kernel_layout(node))
                 self._add(node.layer, "bias", VectorLayout(node.step.output_shape[-1]))
             elif node.operation.arrays:
                 self._add_state(node)
+
+    def _known(self, node: Node) -> bool:
+        """Whether an earlier call of a node's layer has brought the arrays."""
+        arrays = node.operation.arrays
+        if not arrays or (node.layer, arrays[0]) not in self.blocks:
+            return False
+        if node.has_kernel:
+            there = self.blocks[node.layer, "kernel"].layout
+            if there != self._kernel_layout(node):
+                raise LayerError(f"layer {node.layer} is called on rows of one axis and on rows of "
+                                 "several: use two layers")
+        return True
 
     def _kernel_layout(self, node: Node) -> WeightLayout:
         operation, channels = node.operation, node.input_shape[-1]

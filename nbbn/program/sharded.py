@@ -245,17 +245,18 @@ class ShardedUpdates(Updates):
 
     # -- gradients, shard by shard
 
-    def later(self, update: Callable[[], None]) -> None:
+    def later(self, update: Callable[[], object]) -> None:
         """At once: no step is taken before all gradients are there."""
         update()
 
     def emit(self, keep: int = 0) -> None:
         """Nothing is kept."""
 
-    def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
+    def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> bool:
         """Note a shard's gradient of an array."""
         self._low.add("merge_partials", partial=gradient, blocks=1, out=self._of_shard(node, name),
                       panels=vectors)
+        return False
 
     def train_merged(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
         """Note a gradient that is of all shards already."""

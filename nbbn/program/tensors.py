@@ -28,6 +28,8 @@ class Tensor:
         the stride.
     kept : bool
         Whether the backward pass needs the contents as they are.
+    shared : bool
+        Whether several nodes read it: none of them may write over it.
     panel : int
         Floats from panel to panel where rows stand in panels, `[panels][rows][lanes]`; 0 where
         each is one run.
@@ -38,6 +40,7 @@ class Tensor:
     shape: Shape
     pixel: int
     kept: bool = False
+    shared: bool = False
     panel: int = 0
 
     @property

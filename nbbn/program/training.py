@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from nbbn import operations as op
 from nbbn.errors import LayerError
 from nbbn.kernels.tile import UPDATE_HEIGHT
 from nbbn.losses import RECORDS, LossRecord
-from nbbn.operations import Computation
+from nbbn.operations import Computation, Step
 from nbbn.optimizers import Optimizer
-from nbbn.program.backward import BACKWARD, turn_kernels
-from nbbn.program.fusion import Node, fuse
+from nbbn.program.backward import BACKWARD, add_gradients, turn_kernels
+from nbbn.program.forward import copied, copy_along
+from nbbn.program.fusion import Node, fused
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
-from nbbn.program.losses import add_loss, weigh_rows
+from nbbn.program.losses import Head, add_loss, collect_losses, weigh_rows
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
@@ -28,6 +30,8 @@ from nbbn.program.sparse import sparse_input
 from nbbn.program.tensors import Tensor
 from nbbn.program.training_forward import FORWARD
 from nbbn.program.training_lowering import TrainingLowering
+
+Loss = str | tuple[Head, ...]
 
 
 @dataclass
@@ -49,6 +53,10 @@ class TrainingProgram:
         (float64), before each step.
     targets : int
         Columns of the target matrix; 0 where labels are used.
+    outputs : list of (Buffer, Buffer)
+        Of each of several outputs its rows' losses and hits (float64), summed over steps.
+    rows_of_outputs : int
+        How many rows' there are.
     """
 
     computation: Computation
@@ -59,6 +67,8 @@ class TrainingProgram:
     squares: list[tuple[Buffer, int]]
     penalties: list[tuple[Buffer, int]]
     targets: int
+    outputs: list[tuple[Buffer, Buffer]]
+    rows_of_outputs: int
 
     @functools.cached_property
     def inference(self) -> InferenceProgram:
@@ -73,7 +83,7 @@ class TrainingProgram:
         return sum(node.work for node in self.nodes)
 
 
-def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: str,
+def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: Loss,
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
                    sparse: bool = False, world: World | None = None) -> TrainingProgram:
@@ -87,8 +97,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         float32 or float64.
     rows : int
         The largest batch.
-    loss : str
-        A key of `nbbn.losses.RECORDS`.
+    loss : str or tuple of Head
+        A key of `nbbn.losses.RECORDS`; of a network of several outputs a loss of each.
     optimizer : Optimizer
     decay : float
         L2 penalty: `decay * kernel / rows` joins a kernel's gradient.
@@ -110,8 +120,9 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
     LayerError
         For a network that cannot be trained by this loss, or on such rows.
     """
-    record = RECORDS[loss]
-    nodes = _up_to_the_loss(computation, record)
+    heads = (Head(loss, loss_parameter),) if isinstance(loss, str) else loss
+    records = [RECORDS[head.loss] for head in heads]
+    nodes, ends = _up_to_the_losses(computation, records)
     settings: dict[str, Any] = {"rows": rows, "optimizer": optimizer, "decay": decay,
                                 "debias": debias, "seed": seed, "weighted": weighted}
     low: TrainingLowering
@@ -119,7 +130,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
         low = TrainingLowering(computation, nodes, dtype, **settings)
     else:
         low = ShardedLowering(computation, nodes, dtype, world=world, **settings)
-    width = 0 if record.takes_labels else nodes[-1].width
+    width = 0 if records[0].takes_labels else sum(nodes[end].width for end in ends)
     inputs, targets = [], []
     for _ in low.each_shard():
         inputs.append(sparse_input(low) if sparse else _gather_input(low))
@@ -128,39 +139,106 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: s
             low.add("gather_shares", weights=_WEIGHTS, order=_ORDER, shares=low.shares)
         targets.append(_gather(low, "target", _Y, width) if width else None)
     results, gradients = _forward(low, inputs), []
+    sums = [_sums_of_rows(low, k) for k in range(len(heads))] if len(heads) > 1 else []
     for shard in low.each_shard():
-        d = add_loss(low, record, results[shard][-1].y, targets[shard], parameter=loss_parameter)
-        if low.shares:
-            weigh_rows(low, d, low.shares)
-        gradients.append(d)
+        gradients.append(_losses(low, heads, ends, results[shard], targets[shard], sums))
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
     return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
-                           updates.squares, updates.penalties, width)
+                           updates.squares, updates.penalties, width, sums, rows)
+
+
+def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
+    """Room for an output's losses and hits, summed over steps."""
+    losses, hits = (low.program.buffer(f"{name}_of_output{head}", Segment.WORK, low.rows,
+                                       itemsize=8) for name in ("losses", "hits"))
+    return losses, hits
+
+
+def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
+            results: list[Result], targets: Tensor | None,
+            sums: list[tuple[Buffer, Buffer]]) -> dict[int, Tensor]:
+    """Emit the losses of all outputs; the gradients, by the node that gives an output."""
+    gradients: dict[int, Tensor] = {}
+    first, several = 0, len(heads) > 1
+    if several:
+        whole = low.program.buffer("losses_of_outputs", Segment.WORK, low.rows, itemsize=8)
+    for k, (head, end) in enumerate(zip(heads, ends)):
+        y, own = results[end].y, targets
+        if low.is_read(end) or ends.count(end) > 1:  # losses write over their outputs
+            y = copied(low, f"output{k}", y)
+        if targets is not None and several:
+            own = low.tensor(f"target{k}", (y.width,))
+            copy_along(low, 0, targets, first, own, 0, y.width)
+            first += y.width
+        record = RECORDS[head.loss]
+        d = add_loss(low, record, y, own, parameter=head.parameter,
+                     name=str(k) if several else "")
+        if low.shares:
+            weigh_rows(low, d, low.shares)
+        if several:
+            collect_losses(low, k, head.weight, d, sums[k], whole)
+        gradients[end] = add_gradients(low, low.nodes[end], gradients[end], d) \
+            if end in gradients else d
+    return gradients
 
 
 _X, _Y, _ORDER, _WEIGHTS = (Buffer("X", Segment.X), Buffer("Y", Segment.Y),
                             Buffer("order", Segment.ORDER), Buffer("weights", Segment.WEIGHTS))
 
 
-def _up_to_the_loss(computation: Computation, record: LossRecord) -> list[Node]:
-    """The nodes without the activation that a loss begins before."""
-    nodes, last, wanted = fuse(computation, training=True), len(computation.steps) - 1, record.end
-    ends_with = computation.ends_with if computation.last_activation == last else "linear"
-    if wanted is not None and ends_with != wanted:
-        raise LayerError(f"loss {record.engine} needs a network that ends with {wanted}, "
-                         f"this one ends with {ends_with}")
-    if wanted not in (None, "linear"):
-        nodes.pop()
-        if not nodes or not _gives_logits(nodes[-1]):
-            raise LayerError(
-                f"the layer before the output's {wanted} must be Dense on rows of one axis"
-            )
-    if not nodes:
+def _up_to_the_losses(computation: Computation,
+                      records: list[LossRecord]) -> tuple[list[Node], list[int]]:
+    """The nodes without the activations that losses begin before, and those that losses read."""
+    nodes, place = fused(computation, training=True)
+    ends = computation.ends or (len(computation.steps) - 1,)
+    if len(ends) != len(records):
+        raise LayerError(f"{len(records)} losses for a network of {len(ends)} outputs")
+    found, gone = [], set[int]()
+    for end, record in zip(ends, records):
+        at = place[end] if end >= 0 else -1
+        if record.end not in (None, "linear"):
+            _check_end(computation, end, record, several=len(ends) > 1)
+            gone.add(at)
+            at = nodes[at].sources[0]
+            if at < 0 or not _gives_logits(nodes[at]):
+                raise LayerError(f"the layer before the output's {record.end} must be Dense on "
+                                 "rows of one axis")
+        elif record.end == "linear":
+            _check_end(computation, end, record, several=len(ends) > 1)
+        found.append(at)
+    if any(source in gone for node in nodes for source in node.sources):
+        raise LayerError("an output's activation, which its loss stands for, is read by other "
+                         "layers: let these read a layer of their own")
+    number = {node.index: k for k, node in enumerate(node for node in nodes
+                                                     if node.index not in gone)}
+    number[-1] = -1
+    kept = [replace(node, index=number[node.index],
+                    sources=tuple(number[source] for source in node.sources))
+            for node in nodes if node.index not in gone]
+    if not kept or min(found) < 0:
         raise LayerError("a network without a layer that computes cannot be trained; "
                          "add a Dense layer")
-    return nodes
+    return kept, [number[at] for at in found]
+
+
+def _check_end(computation: Computation, end: int, record: LossRecord, *, several: bool) -> None:
+    """LayerError for an output that ends otherwise than its loss wants."""
+    if several:
+        ends_with = _activation_of(computation.steps[end])
+    else:
+        last = computation.last_activation == len(computation.steps) - 1
+        ends_with = computation.ends_with if last else "linear"
+    if ends_with != record.end:
+        raise LayerError(f"loss {record.engine} needs a network that ends with {record.end}, "
+                         f"this one ends with {ends_with}")
+
+
+def _activation_of(step: Step[Any]) -> str:
+    if isinstance(step.operation, op.Softmax):
+        return "softmax"
+    return step.operation.function if isinstance(step.operation, op.Elementwise) else "linear"
 
 
 def _gives_logits(node: Node) -> bool:
@@ -206,6 +284,8 @@ def _gather_input(low: TrainingLowering) -> Tensor:
     """The step's rows as the first node takes them."""
     first = low.nodes[0]
     shape, width = first.input_shape, first.input_width
+    if isinstance(first.operation, op.Part):
+        shape = (width,)
     if len(shape) == 1:
         # A norm writes over its input, column by column, and its threads must meet over one copy.
         if isinstance(first.operation, op.Dense):
@@ -226,30 +306,38 @@ def _forward(low: TrainingLowering, inputs: list[Tensor]) -> list[list[Result]]:
     """Emit the forward pass; each node's result, for each shard of the batch."""
     results: list[list[Result]] = [[] for _ in inputs]
 
-    def source(node: Node, shard: int) -> Tensor:
-        (k,) = node.sources
-        return inputs[shard] if k < 0 else results[shard][k].y
+    def sources(node: Node, shard: int) -> list[Tensor]:
+        return [inputs[shard] if k < 0 else results[shard][k].y for k in node.sources]
 
     for nodes in low.stretches():
         if low.meets_at(nodes[0]):
-            met = low.batch_norm(nodes[0], [source(nodes[0], k) for k in range(len(inputs))])
+            met = low.batch_norm(nodes[0], [sources(nodes[0], k)[0] for k in range(len(inputs))])
             for own, result in zip(results, met):
-                own.append(result)
+                own.append(low.noted(nodes[0], result))
             continue
         for shard in low.each_shard():
             for node in nodes:
-                read = source(node, shard)
-                results[shard].append(FORWARD[type(node.operation)](low, node, read))
+                result = FORWARD[type(node.operation)](low, node, *sources(node, shard))
+                results[shard].append(low.noted(node, result))
     return results
 
 
-def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tensor]) -> None:
-    """Emit the backward pass.
+def _backward(low: TrainingLowering, results: list[list[Result]],
+              gradients: list[dict[int, Tensor]]) -> None:
+    """Emit the backward pass, from the gradients of each shard by node.
 
     Updates come one phase late: all threads have used the old weights.
     """
-    # Of each shard, by node.
-    gradients = [{len(low.nodes) - 1: d} for d in ds]
+
+    def leave(shard: int, node: Node, befores: Sequence[Tensor | None]) -> None:
+        """Add what goes back to a node's sources to what came from other nodes."""
+        own = gradients[shard]
+        for source, before in zip(node.sources, befores):
+            if before is not None and source in own:
+                own[source] = add_gradients(low, node, own[source], before)
+            elif before is not None:
+                own[source] = before
+
     for nodes in reversed(low.stretches()):
         if low.meets_at(nodes[0]):
             (node,) = nodes
@@ -257,8 +345,8 @@ def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tenso
                 of_shards = [own[node.index] for own in results]
                 met = low.batch_norm_backward(node, of_shards,
                                               [own.pop(node.index) for own in gradients])
-                for own, dx in zip(gradients, met):
-                    own[node.sources[0]] = dx
+                for shard, dx in enumerate(met):
+                    leave(shard, node, (dx,))
             continue
         for shard in low.each_shard():
             for node in reversed(nodes):
@@ -266,6 +354,5 @@ def _backward(low: TrainingLowering, results: list[list[Result]], ds: list[Tenso
                     continue
                 d = gradients[shard].pop(node.index)
                 before = BACKWARD[type(node.operation)](low, node, results[shard][node.index], d)
-                if before is not None:
-                    gradients[shard][node.sources[0]] = before
+                leave(shard, node, before if isinstance(before, tuple) else (before,))
     low.updates.finish()

@@ -127,6 +127,6 @@ def _add_noise(low: TrainingLowering, kernel: str, node: Node, x: Tensor, y: Ten
             pixel=x.pixel, channels=x.channels, seed=low.seed_of(node), **amount, **placed)
 
 
-FORWARD: dict[type[Operation], Callable[[TrainingLowering, Node, Tensor], Result]] = {
+FORWARD: dict[type[Operation], Callable[..., Result]] = {
     **SHARED, op.BatchNorm: batch_norm, op.Disturb: disturb,
 }

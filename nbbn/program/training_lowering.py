@@ -112,6 +112,10 @@ class TrainingLowering(Lowering):
         """Whether what a node reads follows from something trained."""
         return any(self._trained[source] for source in node.sources)
 
+    def wanted_gradients(self, node: Node) -> list[bool]:
+        """Of each source, whether what it gives follows from something trained."""
+        return [self._trained[source] for source in node.sources]
+
     def seed_of(self, node: Node) -> int:
         """Of a node's random numbers."""
         own = node.operation.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -53,9 +54,12 @@ class Updates:
         self.slots: dict[tuple[int, str, int], Block] = {}
         self.squares: list[tuple[Buffer, int]] = []
         self.penalties: list[tuple[Buffer, int]] = []
-        self._pending: list[Callable[[], None]] = []
+        self._pending: list[Callable[[], object]] = []
         # Gradients that wait for the norm of all of them: node, array, gradient, vectors.
         self._clipped: list[tuple[Node, str, Buffer, int]] = []
+        # Of layers that are called several times, by array: what their calls have come to.
+        self._calls = Counter(node.layer for node in low.nodes if node.operation.arrays)
+        self._summed: dict[tuple[int, str], tuple[Buffer, int]] = {}
         self._clips = any(
             getattr(optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm")
         )
@@ -63,7 +67,7 @@ class Updates:
         self._decay = decay
         self._constants = low.constant("constants", np.array(optimizer.constants(), np.float64))
 
-    def later(self, update: Callable[[], None]) -> None:
+    def later(self, update: Callable[[], object]) -> None:
         """Keep an update until all threads have used the old values."""
         self._pending.append(update)
 
@@ -80,7 +84,8 @@ class Updates:
     def dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
-        bounded = self._clips or self._array(node, "kernel").penalised
+        shared = self._calls[node.layer] > 1
+        bounded = self._clips or shared or self._array(node, "kernel").penalised
         count = low.panels(x.width) * panels
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, count, itemsize=8)
         update, source = kernel_update(x)
@@ -94,12 +99,13 @@ class Updates:
             gradient = self._gradient_of(node, "kernel")
         if not isinstance(x, SparseTensor):
             common |= {"chunk": chunk, "gradient": gradient, "depth_parts": 1}
+        stepped = True
         if low.parameters.is_trained(node.layer, "kernel"):
             vectors = self.vectors(node, "kernel")
             self.squares.append((squares, count))
             if bounded:
                 low.add(f"{update}_gradient", slots=gradient, **common)
-                self.train(node, "kernel", gradient, vectors)
+                stepped = self.train(node, "kernel", gradient, vectors)
             else:
                 self._shrink(low.block(node, "kernel"), vectors)
                 slots = self._slots(node, "kernel")
@@ -109,7 +115,7 @@ class Updates:
             gradient = low.program.buffer(f"dbias{node.index}", Segment.WORK, items)
             low.add("column_sum", x=dz, out=gradient, panels=panels)
             self.train(node, "bias", gradient, panels)
-        if not self._clipped:
+        if stepped:
             self._transpose(node)
 
     def trains_bias(self, node: Node) -> bool:
@@ -121,7 +127,9 @@ class Updates:
         if not self._low.parameters.is_trained(node.layer, "bias"):
             return False
         plain = not self._array(node, "bias").penalised and not self._shrinks
-        return not (plain and not node.relu and self._is_normalised(node))
+        calls = [other for other in self._low.nodes if other.layer == node.layer]
+        return not (plain and all(not call.relu and self._is_normalised(call) for call in calls
+                                  if call.operation == node.operation))
 
     def _is_normalised(self, node: Node) -> bool:
         readers = [reader for reader in self._low.nodes if node.index in reader.sources]
@@ -132,9 +140,17 @@ class Updates:
         layout = self._low.parameters.blocks[node.layer, name].layout
         return layout.items(self._low.dtype) // lanes(self._low.dtype)
 
-    def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> None:
-        """One step on an array whose gradient is in memory."""
+    def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> bool:
+        """One step on an array whose gradient is in memory; whether it is emitted by now.
+
+        That of a layer which is called several times waits for the gradients of all calls, a
+        clipped one for those of all arrays.
+        """
         low, array = self._low, self._array(node, name)
+        if self._calls[node.layer] > 1:
+            if not self._complete(node, name, gradient, vectors):
+                return False
+            gradient, _ = self._summed.pop((node.layer, name))
         if array.penalised:
             name_of_sums = f"penalty_{name}{node.index}"
             sums = low.program.buffer(name_of_sums, Segment.WORK, vectors, itemsize=8)
@@ -143,8 +159,17 @@ class Updates:
                     l2=array.l2, penalties=sums, panels=vectors)
         if self._clips:
             self._clipped.append((node, name, gradient, vectors))
-        else:
-            self._step(node, name, gradient, vectors)
+            return False
+        self._step(node, name, gradient, vectors)
+        return True
+
+    def _complete(self, node: Node, name: str, gradient: Buffer, vectors: int) -> bool:
+        """Add the gradient of one of a layer's calls to the others'; whether it is the last."""
+        total, count = self._summed.get((node.layer, name), (gradient, 0))
+        if count:
+            self._low.add("add_columns", x=total, y=gradient, panels=vectors)
+        self._summed[node.layer, name] = total, count + 1
+        return count + 1 == self._calls[node.layer]
 
     def _array(self, node: Node, name: str) -> Array:
         return self._low.computation.arrays[node.layer][name]

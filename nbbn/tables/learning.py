@@ -18,6 +18,7 @@ from nbbn.tables.standard import standardised
 from nbbn.tables.survey import (
     Options,
     Survey,
+    check_classes,
     look_through,
     rows_with_target,
     targets_of,
@@ -167,6 +168,8 @@ def read_in_parts(tables: Sequence[Table], options: Options) -> Streamed:
     pieces = [piece for table in tables for piece in _pieces(table)]
     survey = look_through(pieces, options)
     regression = survey.regression()
+    if not regression:
+        check_classes(list(survey.target.counts), survey.target.name)
     bare = survey.description(regression)
     moments, of_targets = Moments(len(bare.encoded_names())), Moments(1)
     for piece in pieces:

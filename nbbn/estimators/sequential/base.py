@@ -185,6 +185,7 @@ class BaseSequential(NetworkEstimator):
 
     def _train(self, samples: Samples, held: Samples | None, epochs: int, group: Group) -> None:
         validation, loss = None, self.model_.loss
+        assert isinstance(loss, Loss)  # a Sequential has one output
         if held is not None:
             validation = (held.x, self._task.targets(loss, held.y), held.row_weights)
         callbacks = [] if self.callbacks is None else self.callbacks

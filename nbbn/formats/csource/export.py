@@ -99,10 +99,11 @@ class _Source:
     # -- the head
 
     def _comment(self) -> str:
-        name, shapes = self.name, self.network.shapes
+        name, network = self.name, self.network
         layers = (
-            f"   {i:3}  {type(layer).__name__:24} {_shape(before):>16} -> {_shape(after)}\n"
-            for i, (layer, before, after) in enumerate(zip(self.network.layers, shapes, shapes[1:]))
+            f"   {i:3}  {type(layer).__name__:24} {' + '.join(map(_shape, before)):>16} -> "
+            f"{_shape(after)}\n"
+            for i, (layer, (before, after)) in enumerate(zip(network.layers, network.layer_shapes))
         )
         meaning = ""
         if self.classes is not None:
@@ -112,7 +113,8 @@ class _Source:
             meaning = "Outputs are probabilities; label k holds where output k is above 0.5."
         other = "; on the stack that would be too much"
         return _COMMENT.format(
-            **vars(self), version=__version__, row=_shape(shapes[0]), answer=_shape(shapes[-1]),
+            **vars(self), version=__version__, row=_shape(network.input_shape),
+            answer=_shape(network.output_shape),
             meaning=meaning, of_layers="".join(layers),
             bytes=self.scratch * self.network.dtype.itemsize,
             stack=", on the stack in the others" if self.on_stack else other,

@@ -109,6 +109,13 @@ static void nn_repeat(const $real *x, $real *y, const int shape[3], const int ti
         }
 }
 
+static void nn_copy_runs(const $real *x, $real *y, int runs, int length, int step)
+{
+    for (int r = 0; r < runs; r++)
+        for (int k = 0; k < length; k++)
+            y[r * step + k] = *x++;
+}
+
 static void nn_batch_norm($real *y, int pixels, int channels, const $real *mean,
                           const $real *gain, const $real *beta)
 {
@@ -294,8 +301,27 @@ def _needed(function: ActivationFunction) -> tuple[str, ...]:
 # In the order of the file, in which each stands before its use.
 _ORDER = (
     "window", "copy", "dense", "conv", "depthwise", "transposed", "max_pool", "mean_pool", "pad",
-    "permute", "batch_norm", "group_norm", "softmax", "repeat",
+    "permute", "batch_norm", "group_norm", "softmax", "repeat", "copy_runs",
 )
+# A row of two others, number by number; an axis whose step is 0 goes along with all of the other's.
+_COMBINE = """
+static void nn_combine_{name}(const $real *x, const $real *z, $real *y, const int *shape,
+                              const int *x_steps, const int *z_steps)
+{{
+    for (int a = 0; a < shape[0]; a++)
+        for (int b = 0; b < shape[1]; b++)
+            for (int c = 0; c < shape[2]; c++) {{
+                const $real v = x[a * x_steps[0] + b * x_steps[1] + c * x_steps[2]];
+                const $real w = z[a * z_steps[0] + b * z_steps[1] + c * z_steps[2]];
+                *y++ = {value};
+            }}
+}}
+"""
+# As NumPy: a NaN stays one.
+COMBINED = {
+    "add": "v + w", "subtract": "v - w", "multiply": "v * w",
+    "maximum": "v >= w || v != v ? v : w", "minimum": "v <= w || v != v ? v : w",
+}
 _PLAIN = {re.findall(r"nn_(\w+)", text)[0]: f"\n{text}\n"
           for text in _WRITTEN.strip("\n").split("\n\n")}
 _PLAIN |= {"conv": _CONV, "depthwise": _DEPTHWISE, "max_pool": _MAX_POOL, "mean_pool": _MEAN_POOL}
@@ -305,6 +331,8 @@ FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "logistic": (_LOGISTIC.format(type="$real", f="$f"), ()),
     "logistic in double": (_LOGISTIC.format(type="double", f=""), ()),
     **{name: (_source(function), _needed(function)) for name, function in ELEMENTWISE.items()},
+    **{f"combine_{name}": (_COMBINE.format(name=name, value=value), ())
+       for name, value in COMBINED.items()},
 }
 
 

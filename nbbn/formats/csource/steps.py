@@ -159,6 +159,33 @@ def _repeat(out: Lowering, step: Step[op.Repeat], arrays: Arrays) -> str:
     return out.call("repeat", "{0}", "{y}", *sizes)
 
 
+def _combine(out: Lowering, step: Step[op.Combine], arrays: Arrays) -> str:
+    shape, steps = step.output_shape, list[str]()
+    same = all(source == shape for source in step.shapes)
+    for source in step.shapes:
+        aligned = (1,) * (len(shape) - len(source)) + source
+        moves = [0 if n == 1 else math.prod(aligned[k + 1 :]) for k, n in enumerate(aligned)]
+        steps.append(_three_axes([1] if same else moves, 0))
+    sizes = _three_axes([math.prod(shape)] if same else shape, 1)
+    return out.call(f"combine_{step.operation.kind}", "{0}", "{1}", "{y}", sizes, *steps)
+
+
+def _concatenate(out: Lowering, step: Step[op.Concatenate], arrays: Arrays) -> str:
+    """A call for each source: its runs stand apart by those of all."""
+    axis, whole, at, calls = step.operation.axis, step.output_shape, 0, list[str]()
+    runs, apart = math.prod(whole[:axis]), math.prod(whole[axis:])
+    for k, shape in enumerate(step.shapes):
+        length = math.prod(shape[axis:])
+        calls.append(out.call("copy_runs", f"{{{k}}}", f"{{y}} + {at}", runs, length, apart))
+        at += length
+    return "; ".join(calls)
+
+
+def _part(out: Lowering, step: Step[op.Part], arrays: Arrays) -> str:
+    size = math.prod(step.output_shape)
+    return out.call("copy", f"{{0}} + {step.operation.first}", "{y}", size)
+
+
 def _nothing(out: Lowering, step: Step[Any], arrays: Arrays) -> None:
     """Another shape of the same numbers, or what works in training alone."""
 
@@ -169,5 +196,6 @@ OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]]
     op.ConvolveDepthwise: partial(_convolve, function="depthwise"), op.Pool: _pool,
     op.BatchNorm: _batch_norm, op.RowNorm: _row_norm, op.Elementwise: _elementwise,
     op.Softmax: _softmax, op.Permute: _permute, op.Reshape: _nothing, op.Pad: _pad,
-    op.Repeat: _repeat, op.Disturb: _nothing,
+    op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
+    op.Disturb: _nothing,
 }

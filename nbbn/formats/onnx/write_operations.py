@@ -127,6 +127,52 @@ def _reshape(graph: GraphWriter, step: Step[op.Reshape], arrays: Arrays, x: Valu
     return Value.ordered(graph.reshape(graph.plain(x).name, shape), shape) if y is None else y
 
 
+# -- several sources
+
+_COMBINED = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "maximum": "Max",
+             "minimum": "Min"}
+
+
+def _combine(graph: GraphWriter, step: Step[op.Combine], arrays: Arrays, *xs: Value) -> Value:
+    rank = len(step.output_shape)
+    aligned = [_aligned(graph, x, rank) for x in xs]
+    sources, order = _alike(graph, aligned)
+    name = graph.add(_COMBINED[step.operation.kind], *(x.name for x in sources))
+    return Value.ordered(name, step.output_shape, order)
+
+
+def _aligned(graph: GraphWriter, x: Value, rank: int) -> Value:
+    """Rows of so many axes: new ones in front."""
+    shape = x.shape
+    if len(shape) == rank:
+        return x
+    shape = (*[1] * (rank - len(shape)), *shape)
+    return Value.ordered(graph.reshape(graph.plain(x).name, shape), shape)
+
+
+def _alike(graph: GraphWriter, xs: Sequence[Value]) -> tuple[list[Value], tuple[int, ...]]:
+    """Values whose axes stand in one order, and that order: images channels first, if any do."""
+    rank = len(xs[0].shape)
+    if rank == 3 and not all(x.plain for x in xs):
+        return [graph.images(x) for x in xs], CHANNELS_FIRST
+    return [graph.plain(x) for x in xs], tuple(range(rank))
+
+
+def _concatenate(graph: GraphWriter, step: Step[op.Concatenate], arrays: Arrays,
+                 *xs: Value) -> Value:
+    sources, order = _alike(graph, xs)
+    axis = order.index(step.operation.axis) + 1
+    name = graph.add("Concat", *(x.name for x in sources), axis=axis)
+    return Value.ordered(name, step.output_shape, order)
+
+
+def _part(graph: GraphWriter, step: Step[op.Part], arrays: Arrays, x: Value) -> Value:
+    first, size = step.operation.first, math.prod(step.output_shape)
+    name = graph.add("Slice", graph.reshape(graph.plain(x).name, (math.prod(x.shape),)),
+                     graph.integers([first]), graph.integers([first + size]), graph.integers([1]))
+    return Value.ordered(graph.reshape(name, step.output_shape), step.output_shape)
+
+
 # -- norms
 
 
@@ -313,6 +359,7 @@ WRITE: dict[type[Operation], Callable[..., Value]] = {
     op.ConvolveDepthwise: _convolve, op.Pool: _pool, op.BatchNorm: _batch_norm,
     op.RowNorm: _row_norm, op.Elementwise: _elementwise, op.Softmax: _softmax,
     op.Permute: lambda graph, step, arrays, x: x.permuted(step.operation.order),
-    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat,
+    op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat, op.Combine: _combine,
+    op.Concatenate: _concatenate, op.Part: _part,
     op.Disturb: lambda graph, step, arrays, x: x,
 }
