@@ -61,16 +61,22 @@ def threads_of(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def add_network(parser: argparse.ArgumentParser, *, epochs: str) -> None:
-    """Add the arguments of a network and its training; `epochs` says the default of `--epochs`."""
+def add_network(parser: argparse.ArgumentParser, *, epochs: str,
+                rate: float | None = 1e-3) -> None:
+    """Add the arguments of a network and its training.
+
+    `epochs` says the default of `--epochs`; `rate` is that of `--learning-rate`, None for the
+    estimator's own.
+    """
     activations = ("relu", "tanh", "logistic")
     add = parser.add_argument
     add("--hidden", type=sizes, default=(128, 64, 32), metavar="N,N,...",
         help="hidden layers (128,64,32)")  # fmt: skip
     add("--epochs", type=count, metavar="N", help=f"passes over the training rows ({epochs})")
     add("--batch-size", type=count, default=32, metavar="N", help="rows a step (32)")
-    add("--learning-rate", type=positive, default=1e-3, metavar="RATE",
-        help="Adam's step size (0.001)")  # fmt: skip
+    own = "0.002, without batch norm 0.001" if rate is None else f"{rate:g}"
+    add("--learning-rate", type=positive, default=rate, metavar="RATE",
+        help=f"Adam's step size ({own})")  # fmt: skip
     add("--activation", choices=activations, default="relu", help="of the hidden layers (relu)")
     add("--seed", type=seed, default=0, metavar="N", help="of every random choice (0)")
     add_threads(parser)

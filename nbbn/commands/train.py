@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="partitions in memory at a time: files, or pieces of 64 MB of Parquet files (4)")
     add("--dtype", choices=("float32", "float64"),
         help="what to compute in (float32 of a Parquet table or arrays of float32, else float64)")
-    add_network(parser, epochs="20")
+    add_network(parser, epochs="20", rate=None)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -83,6 +83,7 @@ _LAUNCHERS = ("OMPI_COMM_WORLD_", "PMI_", "SLURM_STEP_")
 
 def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
+    from nbbn.estimators.mlp.defaults import value_of
 
     data = _read(args, group)
     with group.together():
@@ -103,6 +104,7 @@ def _run(args: argparse.Namespace, group: Group) -> None:
             learning_rate_init=args.learning_rate, random_state=args.seed, dtype=args.dtype,
             batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
         )  # fmt: skip
+        args.learning_rate = value_of(model, "learning_rate_init")
         with _divergence_named(args):
             if group.ranks == 1:
                 model.fit(data.x, data.y, **data.aside)
