@@ -25,8 +25,9 @@ host=$1
 shift
 exec ip netns exec {name}${{host##*.}} sh -c "$*"
 """
-# Messages go by TCP; between ranks of one host too, would there be any.
-OVER_TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "MPIR_CVAR_NOLOCAL": "1"}
+# Messages go by TCP; between ranks of one host too, would there be any. By UCX: libfabric was seen to
+# try without end to reach a rank that had ended before.
+OVER_TCP = {"MPIR_CVAR_CH4_NETMOD": "ucx", "UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}
 
 
 def ip(words):
