@@ -20,6 +20,11 @@ EXCEPTED = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """That there is one class is said here, and not by scikit-learn."""
+    config.addinivalue_line("filterwarnings", "ignore:y holds one class")
+
+
 def without_batch_norm(cls: type) -> type:
     """The class with `batch_norm=False` as the default."""
     signature = inspect.signature(cls.__init__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 
+import graph_networks
 import numpy as np
 import pytest
 from command_line import fails, works
@@ -30,6 +31,7 @@ def test_inference_is_what_networks_are_lowered_to():
     networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()])]
     networks += [drawn(*MORE[name]) for name in MORE]
     networks += [drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()]
+    networks += [graph_networks.network(name, np.float32) for name in graph_networks.NAMES]
     assert set().union({"scan_finite"}, *map(kernels_of, networks)) == INFERENCE
 
 

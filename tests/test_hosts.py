@@ -26,7 +26,7 @@ shift
 exec ip netns exec {name}${{host##*.}} sh -c "$*"
 """
 # Messages go by TCP; between ranks of one host too, would there be any. By UCX: libfabric was seen to
-# try without end to reach a rank that had ended before.
+# take the loopback for the wire.
 OVER_TCP = {"MPIR_CVAR_CH4_NETMOD": "ucx", "UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}
 
 

@@ -423,6 +423,7 @@ def test_training(results, kind, dtype):
         fresh = naive.MLP(
             mlp.coefs, mlp.intercepts, mlp.batch_norm, out_activation=mlp.out_activation
         )
+        fresh.gammas, fresh.betas = mlp.gammas, mlp.betas
         epochs = [naive.batches(60, BATCH, merge_tail=True)] * EPOCHS
         mlp, curve = naive.train_mlp(
             fresh, inputs["X"], targets, epochs, naive.adam, alpha=ALPHA, learning_rate=RATE

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--launcher", default="mpiexec", help="what starts it, with its options")
     args = parser.parse_args()
     program, *more = shlex.split(args.launcher)
-    beside = Path(args.python).with_name(program)
+    beside = Path(args.python).with_name(Path(program).name)
     program = str(beside) if beside.exists() else program
     if shutil.which(program) is None:
         raise SystemExit(f"there is no {program}: pip install mpi4py mpich, or say --launcher")
