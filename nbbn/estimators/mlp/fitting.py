@@ -95,7 +95,8 @@ class Fitting:
         """The output layer on standardised targets: as it was trained, if it is still that."""
         estimator, held = self.estimator, getattr(self.estimator, "_output", None)
         outside = {"kernel": estimator.coefs_[-1], "bias": estimator.intercepts_[-1]}
-        if held is not None and all(held[0][name] is array for name, array in outside.items()):
+        if held is not None and all(np.array_equal(held[0][name], array)
+                                    for name, array in outside.items()):
             return held[1]
         outside = {name: np.asarray(array, np.float64) for name, array in outside.items()}
         return {name: array.astype(self.data.dtype)
