@@ -20,11 +20,6 @@ EXCEPTED = {
 }
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """That there is one class is said here, and not by scikit-learn."""
-    config.addinivalue_line("filterwarnings", "ignore:y holds one class")
-
-
 def without_batch_norm(cls: type) -> type:
     """The class with `batch_norm=False` as the default."""
     signature = inspect.signature(cls.__init__)
@@ -49,6 +44,8 @@ def pytest_configure(config):
 
     Only where this file is a plugin.
     """
+    # That there is one class is said here, and not by scikit-learn.
+    config.addinivalue_line("filterwarnings", "ignore:y holds one class")
     for cls in (nbbn.MLPClassifier, nbbn.MLPRegressor):
         changed = without_batch_norm(cls)
         setattr(sklearn.neural_network, cls.__name__, changed)
