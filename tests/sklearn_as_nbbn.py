@@ -16,7 +16,6 @@ import nbbn
 
 # Items that reach into scikit-learn's private state, and what they use of it.
 EXCEPTED = {
-    "test_preserve_feature_names[MLPClassifier]": "takes any warning for one about names; ours is of one class",
     "test_gradient": "calls `_loss_grad_lbfgs` with scikit-learn's own work arrays",
 }
 
@@ -49,8 +48,6 @@ def pytest_configure(config):
 
     Only where this file is a plugin.
     """
-    # That there is one class is said here, and not by scikit-learn.
-    config.addinivalue_line("filterwarnings", "ignore:y holds one class")
     for cls in (nbbn.MLPClassifier, nbbn.MLPRegressor):
         changed = without_batch_norm(cls)
         setattr(sklearn.neural_network, cls.__name__, changed)
@@ -60,5 +57,5 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Skip what is excepted, with the reason."""
     for item in items:
-        if reason := EXCEPTED.get(item.originalname) or EXCEPTED.get(item.name):
+        if reason := EXCEPTED.get(item.originalname):
             item.add_marker(pytest.mark.skip(reason=reason))

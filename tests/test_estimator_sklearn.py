@@ -210,7 +210,7 @@ def test_one_class():
     X, y, _ = make_data("regression")
     ref, got = pair("binary")
     ref.fit(X, np.full(len(X), "ash"))
-    with pytest.warns(UserWarning, match="y holds one class, 'ash'"):
+    with pytest.warns(RuntimeWarning, match="y holds one class, 'ash'"):
         got.fit(X, np.full(len(X), "ash"))
     np.testing.assert_allclose(got.predict_proba(X), ref.predict_proba(X), rtol=1e-9)
     np.testing.assert_array_equal(got.predict(X), ref.predict(X))

@@ -106,7 +106,7 @@ def test_a_warning_points_at_the_line_that_calls_a_pipeline_or_a_search():
 
 
 def test_one_class_is_said_so():
-    with pytest.warns(UserWarning, match="y holds one class, 'ash': predict gives it whatever"):
+    with pytest.warns(RuntimeWarning, match="y holds one class, 'ash': predict gives it whatever"):
         model = mlp(tol=1e9, n_iter_no_change=1).fit(X, np.full(len(X), "ash"))
     assert (model.predict(-X) == "ash").all() and model.classes_.tolist() == ["ash"]
     for use in (model.fold, model.for_inference, lambda: nbbn.fold(model)):

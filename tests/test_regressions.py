@@ -291,7 +291,7 @@ def test_one_class():
 
     Scikit-learn answers with that class.
     """
-    with pytest.warns(UserWarning, match="y holds one class, 7"):
+    with pytest.warns(RuntimeWarning, match="y holds one class, 7"):
         model = make().fit(ROWS, np.full(len(ROWS), 7))
     np.testing.assert_array_equal(model.classes_, [7])
     np.testing.assert_array_equal(model.predict(ROWS), 7)

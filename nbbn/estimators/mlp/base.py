@@ -249,7 +249,9 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
             kind = StreamedData if streams else FitData
             data = kind.of(self, given, hidden, task, incremental=incremental)
             if (only := data.task.one_class) and not incremental:
-                warn(f"y holds one class, {only[0]!r}: predict gives it whatever the rows")
+                # No UserWarning: to scikit-learn those are of names and shapes.
+                warn(f"y holds one class, {only[0]!r}: predict gives it whatever the rows",
+                     RuntimeWarning)
             Fitting(self, data, incremental=incremental).run(given, functions)
 
     def _is_stochastic(self) -> bool:
