@@ -4,15 +4,13 @@ way to the web.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import re
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+from browser_pages import chromium, complaints, served, wait_for
 from sample_results import make_sample
 
 pytestmark = pytest.mark.slow
@@ -46,64 +44,18 @@ def pages(scripts, tmp_path_factory):
     return output
 
 
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
-    --disable-background-networking --disable-component-update --disable-sync --window-size=1000,900""".split()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, silently."""
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(pages):
     """Where the pages are served."""
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(pages) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A headless Chromium with no way to the web."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the pages are opened by selenium")
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        pytest.skip(f"no {' and no '.join(missing)} to open the pages with")
-    options = webdriver.ChromeOptions()
-    options.binary_location = found["chromium"]
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    for flag in [*FLAGS, profile, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(found["chromedriver"])
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.close()
-    driver.quit()
-
-
-def wait_for(browser, script):
-    """The first true value of a script."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
-
-
-def complaints(browser):
-    return [
-        entry["message"]
-        for entry in browser.get_log("browser")
-        if entry["level"] in ("SEVERE", "WARNING")
-    ]
+    with chromium(tmp_path_factory.mktemp("profile"), 1000) as driver:
+        yield driver
 
 
 def test_our_page_in_a_browser(browser, address):

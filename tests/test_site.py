@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import re
-import shutil
-import threading
 from pathlib import Path
 
 import pytest
+from browser_pages import chromium, complaints, served, wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "docs" / "_build" / "html"
@@ -28,65 +25,18 @@ if not (SITE / "index.html").is_file():
     pytest.skip("no site in docs/_build/html; python3 scripts/run.py docs builds it",
                 allow_module_level=True)  # fmt: skip
 
-FLAGS = """--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
-    --disable-background-networking --disable-component-update --disable-sync --window-size=1200,900""".split()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, silently."""
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def address():
     """Where the pages are served."""
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(SITE) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A headless Chromium with no way to the web."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the pages are opened by selenium")
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        pytest.skip(f"no {' and no '.join(missing)} to open the pages with")
-    options = webdriver.ChromeOptions()
-    options.binary_location = found["chromium"]
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    for flag in [*FLAGS, profile, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(found["chromedriver"])
-    )
-    yield driver
-    driver.close()
-    driver.quit()
-
-
-def wait_for(browser, script):
-    """The first true value of a script."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 20).until(lambda b: b.execute_script(f"return {script}"))
-
-
-def complaints(browser):
-    return [
-        entry["message"]
-        for entry in browser.get_log("browser")
-        if entry["level"] in ("SEVERE", "WARNING")
-    ]
+    with chromium(tmp_path_factory.mktemp("profile"), 1200) as driver:
+        yield driver
 
 
 def as_seen(browser, width, scheme):
