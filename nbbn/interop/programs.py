@@ -53,7 +53,7 @@ def open_model(path: PathLike) -> Model:
     return model_of(formats.reader_of(path).read(path), path)
 
 
-def from_keras(path: PathLike) -> Sequential:
+def from_keras(path: PathLike) -> Sequential | Model:
     """Read a model that Keras saved, with h5py and json; Keras is not needed.
 
     Parameters
@@ -64,22 +64,26 @@ def from_keras(path: PathLike) -> Sequential:
 
     Returns
     -------
-    Sequential
-        Built, with the file's weights, running statistics and trainable flags; not compiled.
+    Sequential or Model
+        A `Sequential` where each layer reads the one before it, else a `Model`. Built, with the
+        file's weights, running statistics and trainable flags; not compiled.
 
     Raises
     ------
     ImportError
         Without the package h5py.
     FileError
-        For a missing, broken or foreign file, and for a model that nbbn cannot hold: several
-        inputs, layers that are no single path, layers that it does not have, custom ones and
-        `Lambda` (no code is run) included. The message names file and layer.
+        For a missing, broken or foreign file, and for a model that nbbn cannot hold: layers that it
+        does not have, custom ones and `Lambda` (no code is run) included, and classes of one's own.
+        The message names file and layer.
 
     Notes
     -----
-    Sequential models and functional ones of one path are read. Weights are found by the layers'
-    names. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are float32,
+    Sequential and functional models are read: branches, several inputs and outputs, layers that are
+    called several times, models within models. The layers of these become the whole's; one whose
+    name is taken gets that of its model in front. `+`, `-`, `*` and the functions of `keras.ops`
+    that layers stand for become these layers. Weights are found by the layers' names and those of
+    their models. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are float32,
     give a model in float32, and float64 gives one in float64. Arguments of `compile` and the
     optimiser's state are not read: call `compile` before training on. An initializer that nbbn does
     not have becomes the layer's default one, which only new weights would show.
