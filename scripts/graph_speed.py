@@ -151,13 +151,12 @@ def call_of(contestant: str, case: Case, folder: Path) -> tuple[Any, np.ndarray 
     if case.training:
         model = case.model()
         if contestant == TORCH:
-            return graphs.pytorch_training(model.network(), x, y, case.images), None
+            return graphs.pytorch_training(model, x, y, case.images), None
         model.compile("adam", "sparse_categorical_crossentropy")
         return lambda: model.fit(x, y, batch_size=case.images, epochs=1, verbose=0), None
     if contestant == TORCH:
-        network = case.model().network()
-        answer = graphs.pytorch(network, x, exact=True)()
-        return graphs.pytorch(network, x), answer
+        model = case.model()
+        return graphs.pytorch(model, x), graphs.pytorch(model, x, exact=True)()
     folded = nbbn.load(folder / "folded.safetensors")
     call = onnx_runtime(folded, x) if contestant == ORT else lambda: folded.predict(x)
     return call, call()

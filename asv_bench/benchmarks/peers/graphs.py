@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import nbbn
 from nbbn import layers as kinds
 from nbbn.network import Network
 from nbbn.operations import Sides
@@ -17,10 +18,10 @@ from nbbn.operations import Sides
 from ..timed import Call
 from .availability import require
 from .images import linear
+from .inference import onnx_runtime
 from .training import torch_epoch
 
 Arrays = dict[str, np.ndarray]
-_NO_PADS = ((0, 0), (0, 0))
 
 
 def torch_graph(network: Network, *, exact: bool = False) -> Any:
@@ -145,12 +146,13 @@ _MODULES: dict[type, Callable[[Any, Arrays, Any, bool], Any]] = {
 }
 
 
-def pytorch(network: Network, x: np.ndarray, *, exact: bool = False) -> Call:
+def pytorch(model: nbbn.Model, x: np.ndarray, *, exact: bool = False) -> Call:
     """Probabilities: batch norms fused by PyTorch itself, in inference mode."""
     torch = require("PyTorch")
     from torch.fx.experimental.optimization import fuse
 
-    graph = torch.nn.Sequential(fuse(torch_graph(network, exact=exact).eval()), torch.nn.Softmax(1))
+    graph = fuse(torch_graph(model.network(), exact=exact).eval())
+    graph = torch.nn.Sequential(graph, torch.nn.Softmax(1))
     images = torch.from_numpy(x).permute(0, 3, 1, 2)  # the strides of channels last
 
     def predict() -> np.ndarray:
@@ -160,9 +162,18 @@ def pytorch(network: Network, x: np.ndarray, *, exact: bool = False) -> Call:
     return predict
 
 
-def pytorch_training(network: Network, x: np.ndarray, y: np.ndarray, batch_size: int,
-                     *, exact: bool = False) -> Call:
+def onnx(model: nbbn.Model, x: np.ndarray, *, exact: bool = False) -> Call:
+    """A session over the ONNX file of the folded model."""
+    return onnx_runtime(model.fold(), x)
+
+
+def pytorch_training(model: nbbn.Model, x: np.ndarray, y: np.ndarray, batch_size: int, *,
+                     exact: bool = False) -> Call:
     """An epoch with fused Adam in eager mode, channels last; the call gives the last loss."""
     require("PyTorch")
     images = np.ascontiguousarray(np.moveaxis(x, -1, 1))
-    return torch_epoch(torch_graph(network, exact=exact), images, y, batch_size)
+    return torch_epoch(torch_graph(model.network(), exact=exact), images, y, batch_size)
+
+
+INFERENCE = {"ONNX Runtime": onnx, "PyTorch": pytorch}
+TRAINING = {"PyTorch": pytorch_training}
