@@ -63,6 +63,24 @@ def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     add_function(net, "selu")
 
 
+def hard_sigmoid(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    add_hard_sigmoid(net, _number(node, "alpha", 0.2), _number(node, "beta", 0.5))
+
+
+def add_hard_sigmoid(net: NetworkBuilder, slope: float, offset: float) -> None:
+    """Add `min(max(slope * x + offset, 0), 1)`."""
+    net.add(line := Affine())
+    line.then("Mul", np.array(slope))
+    line.then("Add", np.array(offset))
+    net.add(ReLU(1.0))
+
+
+def swish(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    if _number(node, "alpha", 1.0) != 1:
+        raise node.refuse("has an alpha other than 1, which silu has")
+    add_function(net, "silu")
+
+
 def gelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if node.attributes.get("approximate", "none") != "none":
         raise node.refuse("is an approximation of gelu; nbbn has the exact one")
