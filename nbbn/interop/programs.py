@@ -232,7 +232,8 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros, Resize
     and Upsample that repeat the nearest number; BatchNormalization, LayerNormalization,
     InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
-    Sigmoid, Tanh, Softplus, Softsign, Mish, Exp, Softmax, Clip and Min on top of a ReLU, and the
+    Sigmoid, Tanh, HardSigmoid, HardSwish and Shrink with Keras's numbers, Softplus, Softsign,
+    Mish, Exp, Softmax, LogSoftmax, Clip and Min on top of a ReLU, Clip between -1 and 1, and the
     forms of several nodes that exporters give activations, softmax and norms; Flatten, Reshape,
     Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
