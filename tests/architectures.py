@@ -191,8 +191,7 @@ def mobilenet_v3(k):
     x = inverted(k, x, 4, 8, 5, 2, "hard_silu", ("relu", "hard_sigmoid"))
     x = k.layers.GlobalAveragePooling2D(keepdims=True)(conv_norm(k, x, 8, 1, "hard_silu"))
     x = k.layers.Conv2D(6, 1, activation="hard_silu")(x)
-    x = k.layers.Flatten()(k.layers.Conv2D(3, 1)(x))
-    return k.Model(inputs, k.layers.Activation("softmax")(x))
+    return k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
 
 
 def efficientnet(k):

@@ -83,10 +83,10 @@ def from_keras(path: PathLike) -> Sequential | Model:
     called several times, models within models. The layers of these become the whole's; one whose
     name is taken gets that of its model in front. `+`, `-`, `*` and the functions of `keras.ops`
     that layers stand for become these layers. Weights are found by the layers' names and those of
-    their models. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are float32,
-    give a model in float32, and float64 gives one in float64. Arguments of `compile` and the
-    optimiser's state are not read: call `compile` before training on. An initializer that nbbn does
-    not have becomes the layer's default one, which only new weights would show.
+    their models. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are
+    float32, give a model in float32, and float64 gives one in float64. Arguments of `compile` and
+    the optimiser's state are not read: call `compile` before training on. An initializer that nbbn
+    does not have becomes the layer's default one, which only new weights would show.
 
     No more memory is taken than a small multiple of the file's size, whatever the file promises.
     h5py reads in a process of its own, since damaged files can make the HDF5 library crash.
