@@ -276,6 +276,11 @@ class LayerList:
         return self.network().computation()
 
     @property
+    def call_order(self) -> list[int]:
+        """The layers' numbers in the order in which they were called."""
+        return list(range(len(self.entries)))
+
+    @property
     def ends(self) -> list[str | None]:
         """What each output ends with."""
         return [self.computation.ends_with]
