@@ -13,11 +13,13 @@ import pytest
 from architecture_numbers import (
     OPTIMIZERS,
     TRANSFERRED,
+    TUNED,
     kept,
     kept_numbers,
     keras_in_float64,
     trained,
     transferred,
+    tuned,
 )
 from architectures import (
     ARCHITECTURES,
@@ -93,6 +95,12 @@ def test_another_head(name):
     assert_as_kept(transferred(nbbn, name), KERAS[name]["transferred"], RELATIVE["momentum"])
 
 
+@pytest.mark.parametrize("name", TUNED)
+def test_a_base_that_is_trained_again(name):
+    """Called with `training=False`, as Keras's guide to transfer learning writes it."""
+    assert_as_kept(tuned(nbbn, name), KERAS[name]["tuned"], RELATIVE["adam"])
+
+
 # What Keras cannot run on torch.
 BROKEN_ON_TORCH = {"autoencoder": "needs a contiguous gradient"}
 
@@ -109,6 +117,9 @@ def test_is_keras(keras, name):
     if name in TRANSFERRED:
         ref, got = (transferred(namespace, name) for namespace in (keras, nbbn))
         assert_same(got, ref, RELATIVE["momentum"])
+    if name in TUNED:
+        ref, got = (tuned(namespace, name) for namespace in (keras, nbbn))
+        assert_same(got, ref, RELATIVE["adam"])
 
 
 # -- every architecture as a program

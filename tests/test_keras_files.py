@@ -417,6 +417,14 @@ def test_models_within_models(tmp_path, old, say_names):
     np.testing.assert_array_equal(h5.predict(rows), whole(*rows))
 
 
+def test_calls_with_training_false_are_read(tmp_path):
+    """Keras 3 sets it aside in `fit`, and inference is what it asks for."""
+    shape, network = drawn("twins")
+    config = functional_config(network, shape)
+    config["config"]["layers"][2]["inbound_nodes"][0]["kwargs"]["training"] = False
+    check(from_keras(written(tmp_path, keras_file(config, weights_file(network)))), network, shape)
+
+
 def test_frozen_models_within_models(tmp_path):
     config, models, _ = nested()
     config["config"]["layers"][2]["config"]["trainable"] = False
@@ -491,6 +499,63 @@ def test_operators(tmp_path):
         "inbound_nodes": [["a", 0, 0, {"y": ["b", 0, 0], "name": None}]]})
     got = from_keras(written(tmp_path, keras_file(config, buffer.getvalue())))
     np.testing.assert_array_equal(got.predict([x, y]), x + y)
+
+
+rescales = pytest.mark.skipif("Rescaling" not in nbbn.layers.__all__, reason="has no such layers")
+
+
+@rescales
+@pytest.mark.parametrize("say_module", [True, False])
+def test_operators_with_numbers(tmp_path, say_module):
+    """A number on either side; HDF5 files do not say the module."""
+    a = ["a", 0, 0]
+    entries = [operator("Add", [a]), operator("Multiply", [["Add", 0, 0]]),
+               operator("Subtract", [["Multiply", 0, 0]]),
+               operator("Subtract", [["Subtract", 0, 0]], "less"),
+               operator("TrueDivide", [["less", 0, 0]]),
+               operator("Negative", [["TrueDivide", 0, 0]]),
+               operator("Multiply", [["Negative", 0, 0], ["b", 0, 0]], "last")]
+    for entry, numbers in zip(entries, ([3], [0.5], [2.0], [5.0], [4.0])):
+        entry["inbound_nodes"][0]["args"] += numbers
+    entries[3]["inbound_nodes"][0]["args"].reverse()
+    if not say_module:
+        for entry in entries:
+            del entry["module"]
+    x, y = (np.random.default_rng(k).normal(size=(4, 3)).astype("float32") for k in (1, 2))
+    buffer = io.BytesIO()
+    h5py.File(buffer, "w").close()
+    got = from_keras(written(tmp_path, keras_file(with_operators(*entries), buffer.getvalue())))
+    np.testing.assert_allclose(got.predict([x, y]), -(5 - ((x + 3) * 0.5 - 2)) / 4 * y, rtol=1e-6)
+    entries[4]["inbound_nodes"][0]["args"].reverse()
+    refused(tmp_path, keras_file(with_operators(*entries), buffer.getvalue()),
+            r"layer 'TrueDivide' \(TrueDivide\) is an operation that nbbn does not read")
+
+
+@rescales
+@pytest.mark.parametrize("axis", [[-1], None])
+def test_what_a_layer_has_adapted_to(tmp_path, axis):
+    """Mean and variance are arrays in the file, and part of the layer here."""
+    entry = a_layer("Normalization", {"axis": axis, "mean": None, "variance": None})
+    config = {"name": "m", "layers": [input_config((3,)), entry]}
+    config = {"module": "keras", "class_name": "Sequential", "config": config,
+              "registered_name": None}
+    mean, var = (np.array([1.0, 2.0, 3.0]), np.array([4.0, 9.0, 16.0]))
+    mean, var = (mean, var) if axis else (mean[0], var[0])
+    keras, h5 = io.BytesIO(), io.BytesIO()
+    for buffer, place, names in ((keras, "layers/normalization/vars", "012"),
+                                 (h5, "model_weights/odd/odd", ("mean", "variance", "count"))):
+        with h5py.File(buffer, "w") as file:
+            group = file.create_group(place)
+            for name, array in zip(names, (mean, var, np.int32(5))):
+                group.create_dataset(name, data=array)
+            if buffer is h5:
+                file.attrs["model_config"] = json.dumps(config)
+                file["model_weights/odd"].attrs["weight_names"] = np.array(
+                    [f"odd/{name}" for name in names], "S")
+    x = np.random.default_rng(4).normal(size=(5, 3)).astype("float32")
+    for data in (keras_file(config, keras.getvalue()), h5.getvalue()):
+        got = from_keras(written(tmp_path, data))
+        np.testing.assert_allclose(got.predict(x), (x - mean) / np.sqrt(var), atol=1e-6)
 
 
 @pytest.mark.parametrize(("entry", "message"), [

@@ -376,3 +376,75 @@ def test_is_torch(torch, make, tmp_path):
     for source in (theirs.state_dict(), tmp_path / "m.pt"):
         got = from_torch(source, ours).predict(x)
         np.testing.assert_allclose(got, ref, rtol=0, atol=2e-6 * np.abs(ref).max())
+
+
+over_steps = pytest.mark.skipif(not {"Conv1D", "PReLU", "Embedding"} <= {*nbbn.layers.__all__},
+                                reason="has no such layers yet")
+
+
+def torch_steps(torch):
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv1d(3, 4, 3, bias=False), nn.BatchNorm1d(4), nn.PReLU(4),
+        nn.Conv1d(4, 4, 2, groups=4), nn.ConvTranspose1d(4, 5, 2, 2), nn.PReLU(), nn.MaxPool1d(2),
+        nn.Flatten(), nn.Linear(45, 6), nn.PReLU(6), nn.Linear(6, 2))
+
+
+def layers_of_steps():
+    L = nbbn.layers
+    return [L.Input((12, 3)), L.Conv1D(4, 3, use_bias=False), L.BatchNormalization(epsilon=1e-5),
+            L.PReLU(shared_axes=[1]), L.DepthwiseConv1D(2), L.Conv1DTranspose(5, 2, strides=2),
+            L.PReLU(shared_axes=[1, 2]), L.MaxPooling1D(2), L.Flatten(), L.Dense(6), L.PReLU(),
+            L.Dense(2)]
+
+
+@over_steps
+def test_steps_are_torchs(torch):
+    """Torch has the channels of steps first, too, and flattens them so."""
+    torch.manual_seed(0)
+    theirs = torch_steps(torch)
+    for parameter in theirs.parameters():
+        parameter.data.uniform_(-0.7, 0.9)
+    x = np.random.default_rng(0).normal(size=(8, 12, 3)).astype("float32")
+    given = torch.tensor(x).permute(0, 2, 1)
+    theirs.train()(given)
+    with torch.no_grad():
+        ref = theirs.eval()(given).numpy()
+    got = from_torch(theirs.state_dict(), layers_of_steps()).predict(x)
+    np.testing.assert_allclose(got, ref, rtol=0, atol=2e-6 * np.abs(ref).max())
+
+
+@over_steps
+def test_layouts_of_steps():
+    """By hand: kernels `(out, in, size)`, one slope for each channel, features channels first."""
+    L, rng = nbbn.layers, np.random.default_rng(3)
+    state = {name: rng.normal(size=shape).astype("float32") for name, shape in {
+        "a.weight": (4, 3, 2), "b.weight": (4,), "c.weight": (8, 1, 2), "d.weight": (8, 5, 2),
+        "d.bias": (5,), "e.weight": (1,), "f.weight": (2, 20)}.items()}
+    model = from_torch(state, [
+        L.Input((4, 3)), L.Conv1D(4, 2, use_bias=False), L.PReLU(shared_axes=[1]),
+        L.DepthwiseConv1D(2, depth_multiplier=2, use_bias=False),
+        L.Conv1DTranspose(5, 2, strides=2), L.PReLU(shared_axes=[1, 2]), L.Flatten(),
+        L.Dense(2, use_bias=False)])
+    conv, slopes, depthwise, up, _, slope, end = model.get_weights()
+    np.testing.assert_array_equal(conv, state["a.weight"].transpose(2, 1, 0))
+    np.testing.assert_array_equal(slopes, state["b.weight"][None])
+    for channel in range(4):
+        for times in range(2):
+            np.testing.assert_array_equal(depthwise[:, channel, times],
+                                          state["c.weight"][2 * channel + times, 0])
+    np.testing.assert_array_equal(up, state["d.weight"].transpose(2, 1, 0))
+    assert slope.shape == (1, 1)
+    np.testing.assert_array_equal(end.reshape(4, 5, 2),
+                                  state["f.weight"].reshape(2, 5, 4).transpose(2, 1, 0))
+    with pytest.raises(nbbn.FileError, match=r"'separable_conv1d' \(SeparableConv1D\) has "
+                       "depthwise_kernel, pointwise_kernel, which no module of torch's has"):
+        from_torch({"0.weight": np.ones((3, 1, 2))},
+                   [L.Input((4, 3)), L.SeparableConv1D(2, 2, use_bias=False)])
+
+
+@over_steps
+def test_tables_of_vectors():
+    table = np.arange(21.0, dtype="float32").reshape(7, 3)
+    model = from_torch({"weight": table}, [Input((2,)), nbbn.layers.Embedding(7, 3)])
+    np.testing.assert_array_equal(model.predict([[1, 6]]), table[None, [1, 6]])

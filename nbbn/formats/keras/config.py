@@ -39,8 +39,10 @@ _FUNCTIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Silu": "sil
               "Selu": "selu", "Softplus": "softplus", "Softsign": "softsign", "Exp": "exponential",
               "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Relu6": "relu6",
               "Softmax": "softmax"}
+_OF_NUMBERS = ("TrueDivide", "Divide", "Negative")
 # The names that Keras 2 has for them.
 _OF_KERAS_2 = {"__operators__.add": "Add", "math.add": "Add", "math.subtract": "Subtract",
+               "math.truediv": "TrueDivide", "math.negative": "Negative",
                "math.multiply": "Multiply", "math.maximum": "Maximum", "math.minimum": "Minimum",
                "nn.relu": "Relu", "math.sigmoid": "Sigmoid", "math.tanh": "Tanh",
                "nn.silu": "Silu", "nn.softmax": "Softmax"}
@@ -64,6 +66,8 @@ def read_layer(entry: dict) -> Layer:
                       "replace it by layers that nbbn has and save the model again")
     if kind not in _KNOWN or not is_keras_own(entry):
         raise Refused(f"{where} is not known; nbbn has {', '.join(_KNOWN)}{_way(kind)}")
+    if is_adapted(entry):
+        config |= {"mean": 0.0, "variance": 1.0}  # until its arrays are read
     if kind == "Activation" and config.get("activation") == "relu6":
         kind, config = "ReLU", {**config, "max_value": 6.0}
         del config["activation"]
@@ -74,11 +78,20 @@ def read_layer(entry: dict) -> Layer:
     return layer
 
 
-def is_operator(entry: dict) -> bool:
+def is_adapted(entry: dict) -> bool:
+    """Whether a layer has mean and variance among the file's arrays, and as arguments here."""
+    return entry["class_name"] == "Normalization" and entry["config"].get("mean") is None
+
+
+def is_operator(entry: dict, takes: list) -> bool:
     """Whether an entry is no layer, but an operator or a function that was called on values."""
-    module = entry.get("module")
-    of_ops = isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops"))
-    return entry["class_name"] == "TFOpLambda" or of_ops
+    module, kind = entry.get("module"), entry["class_name"]
+    if isinstance(module, str):
+        return module.startswith(("keras.src.ops.", "keras.ops"))
+    # HDF5 files do not say the module.
+    numbers = any(isinstance(one, float) for one in takes)
+    return kind == "TFOpLambda" or (numbers and kind in _OPERATORS) or (
+        kind not in _KNOWN and (kind in _FUNCTIONS or kind in _OF_NUMBERS))
 
 
 def read_operator(entry: dict, takes: list) -> Layer:
@@ -89,19 +102,37 @@ def read_operator(entry: dict, takes: list) -> Layer:
         function = config.pop("function", None)
         kind = _OF_KERAS_2.get(function, one_line(function))
         where = f"layer {one_line(name)!r} ({one_line(function)})"
-    number = next((one for one in takes if not isinstance(one, int)), None)
-    if number is not None:
-        raise Refused(f"{where} is called on a number, which nbbn has no layer for")
     config = {key: value for key, value in config.items() if key == "axis" or value is not None}
     try:
+        if any(isinstance(one, float) for one in takes):
+            return _of_number(kind, name, takes)
+        if kind == "Negative":
+            return _rescaling(-1.0, 0.0, name)
         if kind in _OPERATORS:
             return _OPERATORS[kind](name=name, **config)
         if kind in _FUNCTIONS and config.get("axis", -1) == -1 and {*config} <= {"axis"}:
             return layers.Activation(_FUNCTIONS[kind], name=name)
     except BROKEN as err:
-        raise Refused(f"{where}: {one_line(err)}") from None
+        if not isinstance(err, Refused | KeyError):
+            raise Refused(f"{where}: {one_line(err)}") from None
     raise Refused(f"{where} is an operation that nbbn does not read; "
                   "write it as a layer and save the model again")
+
+
+def _of_number(kind: str, name: Any, takes: list) -> Layer:
+    """An operator with a number on one side: a value times a number, plus a number."""
+    first = isinstance(takes[0], float)
+    (number,) = (one for one in takes if isinstance(one, float))
+    lines = {"Add": (1.0, number), "Multiply": (number, 0.0),
+             "Subtract": (-1.0, number) if first else (1.0, -number)}
+    if not first and number:
+        lines |= dict.fromkeys(("TrueDivide", "Divide"), (1 / number, 0.0))
+    return _rescaling(*lines[kind], name)
+
+
+def _rescaling(scale: float, offset: float, name: Any) -> Layer:
+    made: Any = _KNOWN["Rescaling"]
+    return made(scale, offset, name=name)
 
 
 def _way(kind: str) -> str:

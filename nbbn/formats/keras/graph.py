@@ -13,6 +13,7 @@ from nbbn.formats.keras.config import (
     MODELS,
     described,
     input_shape,
+    is_adapted,
     is_keras_own,
     is_operator,
     read_layer,
@@ -34,6 +35,8 @@ class KerasLayer(NamedTuple):
     layer: Layer
     path: tuple[str, ...]
     weights: dict[str, Shape]
+    # The shape of its mean and variance, arguments here that stand among the file's arrays.
+    adapted: Shape | None
 
 
 @dataclass
@@ -115,7 +118,8 @@ class _Drawing:
         self._shapes[-len(self.inputs)] = shape
         return -len(self.inputs)
 
-    def _call(self, path: tuple[str, ...], layer: Layer, sources: list[int]) -> int:
+    def _call(self, path: tuple[str, ...], layer: Layer, sources: list[int], *,
+              adapted: bool) -> int:
         """What a layer makes of values; of an earlier path it is the same layer."""
         shapes = [self._shapes[source] for source in sources]
         if len(sources) != 1 and not layer.merges:
@@ -127,7 +131,12 @@ class _Drawing:
                           f"{' and '.join(map(str, shapes))}: {err}") from None
         if path not in self._number:
             self._number[path] = len(self.layers)
-            self.layers.append(KerasLayer(self._named(layer, path), path, weights))
+            own = None
+            if adapted:
+                axes: Any = getattr(layer, "axis", None)
+                kept = () if axes is None else layer._row_axes(axes, shapes[0])
+                own = tuple(shapes[0][axis] for axis in kept)
+            self.layers.append(KerasLayer(self._named(layer, path), path, weights, own))
         self.calls.append(Call(self._number[path], tuple(sources)))
         if len(self.calls) > _MAX_CALLS:
             raise Refused(f"calls its layers more than {_MAX_CALLS} times; so many are not read")
@@ -215,8 +224,9 @@ class _Drawing:
             return self._functional(entry, path, takes, keys, trainable)[0]
         if keys is not None:
             raise Refused(f"{described(entry)} is called on a dict, which nbbn has no layer for")
-        if is_operator(entry):
+        if is_operator(entry, takes):
             layer = read_operator(entry, takes)
+            takes = [value for value in takes if isinstance(value, int)]
             if len({len(self._shapes[value]) for value in takes}) > 1:
                 raise Refused(f"{described(entry)} joins rows of different numbers of axes, which "
                               "nbbn has no layer for")
@@ -226,7 +236,7 @@ class _Drawing:
             raise Refused(f"{described(entry)} is called on a number, which it does not take")
         if not trainable and layer.trainable:
             layer = replace(layer, trainable=False)
-        return [self._call(path, layer, takes)]
+        return [self._call(path, layer, takes, adapted=is_adapted(entry))]
 
     def _level(self, path: tuple[str, ...]) -> Level:
         level = self.level
@@ -387,9 +397,12 @@ def _of_keras_2(name: str, node: list) -> _Node:
 
 
 def _check_options(name: str, options: dict) -> None:
-    """Refused for a call that says more than on what."""
+    """Refused for a call that says more than on what.
+
+    `training=False` says nothing: Keras 3 sets it aside when the whole model is called.
+    """
     for option, value in options.items():
-        if value is not None:
+        if value is not None and (option, value) != ("training", False):
             raise Refused(f"layer {name!r} is called with {one_line(option)}={one_line(value)}, "
                           "which nbbn has no layer for")
 

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count, takewhile
 from typing import Any
@@ -82,11 +83,18 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
+# Arrays of layers that are adapted, of which the last is no float and not read.
+_ADAPTED = ("mean", "variance", "count")
+
+
 def _by_place(groups: dict[tuple[str, ...], dict], read: KerasLayer) -> Arrays:
     """A layer's arrays in `model.weights.h5`: `layers/<place>/vars/<index>`."""
     if read.path not in groups:
         raise hdf5.Hdf5Error("its weights are missing")
     group, wanted = hdf5.group_in(groups[read.path], "vars"), read.weights
+    if read.adapted is not None:
+        return {name: hdf5.array_in(group, str(i), read.adapted)
+                for i, name in enumerate(_ADAPTED[:2])}
     if (found := len(group["entries"])) != len(wanted):
         raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
     return {name: hdf5.array_in(group, str(i), shape)
@@ -152,14 +160,19 @@ def _by_path(top: dict, read: KerasLayer) -> Arrays:
     """
     outermost, *inner = read.path
     group, wanted = hdf5.group_in(top, outermost), read.weights
+    if read.adapted is not None:
+        wanted = dict.fromkeys(_ADAPTED[:2], read.adapted)
     paths: dict[str, list[str]] = {}
     for path in _paths(group["texts"]):
         *places, last = path.split("/")
-        name = _ALIASES.get(last.split(":")[0], last.split(":")[0])
+        name = last.split(":")[0]
+        name = name if name in wanted else _ALIASES.get(name, name)
         if not inner or (places and places[-1] == inner[-1]):
             if inner and name in paths and not _leads(places, inner):
                 continue  # a layer of the same name in another model
             paths[name] = path.split("/")
+    if read.adapted is not None:
+        paths.pop(_ADAPTED[-1], None)
     if set(paths) != set(wanted):
         raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
     return {name: hdf5.array_in(hdf5.group_in(group, *paths[name][:-1]), paths[name][-1], shape)
@@ -191,10 +204,13 @@ def _json(text: bytes) -> Any:
 
 def _assembled(model: KerasModel, read_arrays: Callable[[KerasLayer], Arrays]) -> Content:
     """The model, with the arrays that `read_arrays` finds."""
-    layers, weights, dtype = [read.layer for read in model.layers], [], _dtype_of(model)
-    for read in model.layers:
+    layers, weights, dtype = [read.layer for read in model.layers], list[Arrays](), _dtype_of(model)
+    for i, read in enumerate(model.layers):
         try:
             weights.append(read_arrays(read) if read.weights else {})
+            if read.adapted is not None:
+                adapted: dict[str, Any] = read_arrays(read)
+                layers[i] = replace(read.layer, **adapted)
         except BROKEN as err:
             raise Refused(f"layer {one_line(read.layer.name)!r} ({type(read.layer).__name__}): "
                           f"{one_line(err)}") from err

@@ -10,12 +10,12 @@ import numpy as np
 
 from nbbn.formats.files import Refused
 from nbbn.formats.torch.tensors import Tensor
-from nbbn.layers import Dense, DepthwiseConv2D, Layer
+from nbbn.layers import Dense, Layer
 
 # Torch's names of a layer's arrays.
 _PART_OF = {
     "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "mean": "running_mean",
-    "var": "running_var",
+    "var": "running_var", "alpha": "weight", "embeddings": "weight",
 }
 _PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
 
@@ -56,34 +56,47 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
 def wanted_tensors(layer: Layer,
                    arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
+    if unknown := [array for array in arrays if array not in _PART_OF]:
+        raise Refused(f"layer {layer.name!r} ({type(layer).__name__}) has {', '.join(unknown)}, "
+                      "which no module of torch's has; give layers as the modules are, such as a "
+                      "depthwise convolution and one of size 1")
     return {_PART_OF[array]: (array, torch_shape(layer, array, shape))
             for array, shape in arrays.items()}
 
 
 def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch gives an array of this layer."""
+    if array == "alpha":
+        return shape if any(n > 1 for n in shape[:-1]) else shape[-1:]
     if array != "kernel":
         # A layer norm over whole images has its weights channels first.
         return (shape[2], *shape[:2]) if len(shape) == 3 else shape
     if isinstance(layer, Dense):
         return shape[::-1]
-    height, width, first, second = shape
-    if isinstance(layer, DepthwiseConv2D):
-        return first * second, 1, height, width
-    return second, first, height, width
+    *window, first, second = shape
+    if _is_depthwise(layer):
+        return first * second, 1, *window
+    return second, first, *window
+
+
+def _is_depthwise(layer: Layer) -> bool:
+    return type(layer).__name__.startswith("DepthwiseConv")
 
 
 def in_our_layout(layer: Layer, array: str, values: np.ndarray,
                   shape: tuple[int, ...]) -> np.ndarray:
     """An array of torch's layout in ours, of `shape`."""
+    if array == "alpha":
+        return values.reshape(shape)
     if array != "kernel":
         return values.transpose(1, 2, 0) if values.ndim == 3 else values
     if isinstance(layer, Dense):
         return values.T
-    if isinstance(layer, DepthwiseConv2D):
-        height, width, channels, multiplier = shape
-        return values.reshape(channels, multiplier, height, width).transpose(2, 3, 0, 1)
-    return values.transpose(2, 3, 1, 0)
+    *window, first, second = shape
+    axes = range(2, values.ndim)
+    if _is_depthwise(layer):
+        return values.reshape(first, second, *window).transpose(*axes, 0, 1)
+    return values.transpose(*axes, 1, 0)
 
 
 def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str],

@@ -5,6 +5,7 @@ Where rows stand for images, features are put in order: PyTorch flattens channel
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from nbbn.formats.torch.match import Module, in_our_layout, match, modules_of, w
 from nbbn.formats.torch.parametrized import plain
 from nbbn.formats.torch.tensors import Tensor, read_tensors
 from nbbn.layers import Concatenate, Dense, Flatten, GroupNormalization, Layer, Reshape
-from nbbn.network import Call, Graph, Network
+from nbbn.network import Graph, Network
 from nbbn.operations import Shape
 
 # `order[j]` is torch's index of nbbn's feature j; None: they are the same.
@@ -34,7 +35,7 @@ def read(source: Any, network: Network, order: Sequence[int], named: Collection[
     those of `nbbn.interop.from_torch`.
     """
     where, tensors, in_order = read_tensors(source)
-    layers, graph = network.layers, network.graph or _chain(network)
+    layers, graph = network.layers, network.links
     try:
         wanted = [layer.weight_shapes(*shapes)
                   for layer, (shapes, _) in zip(layers, graph.layer_shapes(layers))]
@@ -54,12 +55,6 @@ def read(source: Any, network: Network, order: Sequence[int], named: Collection[
         raise FileError(f"{where}: {err}") from err
     except BROKEN as err:
         raise FileError(f"{where}: {one_line(err)}") from err
-
-
-def _chain(network: Network) -> Graph:
-    """Layers that follow one another, as a graph."""
-    calls = tuple(Call(i, (i - 1,)) for i in range(len(network.layers)))
-    return Graph(calls, (network.input_shape,), (len(calls) - 1,))
 
 
 def _runs(graph: Graph, layers: Sequence[int]) -> list[list[int]]:
@@ -122,6 +117,8 @@ def feature_orders(layers: Sequence[Layer], graph: Graph) -> dict[int, Order]:
     Refused where rows stand in torch's order and a layer, or the model's end, depends on it.
     """
     shapes: dict[int, Shape] = {-k: shape for k, shape in enumerate(graph.inputs, 1)}
+    # Rows of two axes are channels first where layers slide over steps; else they are no images.
+    ranks = (2, 3) if any(_slides_over_steps(layer) for layer in layers) else (3,)
     orders: dict[int, Order] = dict.fromkeys(shapes)
     for i, call in enumerate(graph.calls):
         layer, before = layers[call.layer], [shapes[source] for source in call.sources]
@@ -130,9 +127,9 @@ def feature_orders(layers: Sequence[Layer], graph: Graph) -> dict[int, Order]:
         if layer.merges:
             orders[i] = _merged(layer, before, given)
         elif isinstance(layer, Flatten | Reshape) and before[0] != shapes[i]:
-            orders[i] = _reshaped(layer, before[0], shapes[i], given[0])
+            orders[i] = _reshaped(layer, before[0], shapes[i], given[0], ranks)
         elif isinstance(layer, Dense):
-            orders[i] = _of_images(layers, graph, i, shapes[i])
+            orders[i] = _of_images(layers, graph, i, shapes[i], ranks)
         else:
             _check_groups(layer, before[0], given[0])
             orders[i] = given[0]
@@ -140,6 +137,11 @@ def feature_orders(layers: Sequence[Layer], graph: Graph) -> dict[int, Order]:
         raise Refused("the model ends in flattened images, which torch has channels first; "
                       "end it before the Flatten")
     return orders
+
+
+def _slides_over_steps(layer: Layer) -> bool:
+    kind = type(layer).__name__
+    return kind.endswith(("1D", "1DTranspose")) and "Dropout" not in kind
 
 
 def _check_groups(layer: Layer, shape: Shape, order: Order) -> None:
@@ -169,9 +171,9 @@ def _same(one: Order, other: Order) -> bool:
 
 def channels_first(shape: Sequence[int]) -> Order:
     """Torch's index of each value of an image `(height, width, channels)`, in nbbn's order."""
-    height, width, channels = shape
-    image = np.arange(height * width * channels).reshape(channels, height, width)
-    order = image.transpose(1, 2, 0).reshape(-1)
+    *window, channels = shape
+    image = np.arange(math.prod(shape)).reshape(channels, *window)
+    order = np.moveaxis(image, 0, -1).reshape(-1)
     return order if (np.diff(order) != 1).any() else None
 
 
@@ -188,22 +190,24 @@ def _merged(layer: Layer, shapes: Sequence[Shape], orders: Sequence[Order]) -> O
     return orders[0]
 
 
-def _reshaped(layer: Layer, before: Shape, after: Shape, order: Order) -> Order:
-    if len(before) == 3 and len(after) == 1:
+def _reshaped(layer: Layer, before: Shape, after: Shape, order: Order,
+              ranks: tuple[int, ...]) -> Order:
+    if len(before) in ranks and len(after) == 1:
         return channels_first(before)
-    if len(before) == 1 and len(after) == 3:
+    if len(before) == 1 and len(after) in ranks:
         if not _same(channels_first(after), order):
             raise Refused(f"layer {layer.name!r} makes images of rows that no Dense puts in nbbn's "
                           "order")
         return None
-    images = [shape for shape in (before, after) if len(shape) == 3]
+    images = [shape for shape in (before, after) if len(shape) in ranks]
     if order is not None or any(channels_first(image) is not None for image in images):
         raise Refused(f"layer {layer.name!r} reshapes rows of shape {before} to {after}, "
                       "which torch has in another order")
     return None
 
 
-def _of_images(layers: Sequence[Layer], graph: Graph, call: int, shape: Shape) -> Order:
+def _of_images(layers: Sequence[Layer], graph: Graph, call: int, shape: Shape,
+               ranks: tuple[int, ...]) -> Order:
     """The order in which a Dense must put its outputs: that of the images made of them later."""
     if len(shape) != 1:
         return None
@@ -214,7 +218,7 @@ def _of_images(layers: Sequence[Layer], graph: Graph, call: int, shape: Shape) -
             continue
         if isinstance(layer, Reshape):
             image = layer.output_shape(shape)
-            return channels_first(image) if len(image) == 3 else None
+            return channels_first(image) if len(image) in ranks else None
         if not isinstance(layer, Concatenate):
             reached.add(i)
     return None
