@@ -20,11 +20,13 @@ from nbbn.kernels.simd import (
     lanes,
     load,
     maximum,
+    minimum,
     scalar,
     shift,
     splat,
     store,
     total,
+    where_above,
     where_positive,
 )
 from nbbn.kernels.team import share, share_images, share_lines, share_rows
@@ -154,6 +156,22 @@ def mish_slope(like, x, dy):
 
 
 @inline
+def clipped_relu(like, x, slope, top, threshold):
+    """`min(x, top)` above `threshold`, else `slope * (x - threshold)`: 0 where the slope is 0."""
+    bound, below = splat(like, threshold), splat(like, 0.0)
+    if slope != 0.0:
+        below = splat(like, slope) * (x - bound)
+    return where_above(x, bound, minimum(x, splat(like, top)), below)
+
+
+@inline
+def clipped_relu_slope(like, x, dy, slope, top, threshold):
+    """`dy` above `threshold` and below `top`, 0 from there on, else `slope * dy`."""
+    within = where_positive(splat(like, top) - x, dy, splat(like, 0.0))
+    return where_above(x, splat(like, threshold), within, splat(like, slope) * dy)
+
+
+@inline
 def affine(like, x, scale, offset):
     """`scale * x + offset`."""
     return fma(splat(like, scale), x, splat(like, offset))
@@ -167,7 +185,7 @@ def affine_slope(like, x, dy, scale, offset):
 
 for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
                           (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope),
-                          (affine, affine_slope)):
+                          (affine, affine_slope), (clipped_relu, clipped_relu_slope)):
     _by_vector(_function, _slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 
@@ -270,19 +288,8 @@ def softplus(x, dy):
     return max(x, 0.0) + math.log1p(math.exp(-abs(x))), dy / (1.0 + math.exp(-x))
 
 
-@inline
-def clipped_relu(x, dy, slope, top, threshold):
-    """`min(x, top)` above `threshold`, else `slope * (x - threshold)`: 0 where the slope is 0."""
-    if x > threshold:
-        return min(x, top), dy if x < top else 0.0
-    if x <= threshold:
-        return 0.0 if slope == 0.0 else slope * (x - threshold), slope * dy
-    return x, dy  # NaN
-
-
 _by_number(gelu)
 _by_number(softplus)
-_by_number(clipped_relu)
 
 
 # -- softmax: of rows of features, and of the channels of each pixel

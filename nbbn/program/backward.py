@@ -159,8 +159,9 @@ def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.nda
     """With each cell transposed; where the image was spread, by a convolution turned round."""
     turned, depth = low.turned[node.index]
     if window_words.is_spread(words):
-        window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
-        add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
+        words = window_words.input_gradient(words)
+        window = low.constant(f"gradient_window{node.index}", words)
+        add_convolution(low, d, dx, window, words, turned, low.zeros(dx.pixel))
         return
     low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
             weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))

@@ -127,8 +127,10 @@ class Lowering:
     def window(self, node: Node, pixel: int) -> np.ndarray:
         """The window of a convolution that reads pixels of `pixel` floats."""
         out_pixel = padded(node.step.output_shape[-1], self.dtype)
-        return window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
-                                        pixel, out_pixel)
+        words = window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
+                                         pixel, out_pixel)
+        pointwise = window_words.is_pointwise(words) and not node.pool
+        return window_words.as_one_line(words) if pointwise else words
 
     # -- memory
 
