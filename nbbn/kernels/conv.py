@@ -9,6 +9,7 @@ Threads own whole images, or in inference lines of them.
 
 from __future__ import annotations
 
+from nbbn.kernels.patches import copy_patches
 from nbbn.kernels.registry import INDICES, Read, Real, Write, inline, kernel
 from nbbn.kernels.simd import lanes, load, maximum, minimum, shift, splat, store
 from nbbn.kernels.team import (
@@ -24,22 +25,14 @@ from nbbn.kernels.window import (
     BORDERED_W,
     DILATION_H,
     DILATION_W,
-    HEIGHT,
     KERNEL_H,
     KERNEL_W,
-    LEFT,
     OUT_H,
     OUT_PIXEL,
     OUT_W,
     PIXEL,
-    STRIDE_H,
-    STRIDE_W,
-    TOP,
-    WIDTH,
     bordered,
-    clear,
     clear_border,
-    copy,
     lines_of,
     pieces_of,
     rows_of_pieces,
@@ -127,32 +120,6 @@ def conv_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read.ALL, we
 
 
 @inline
-def _patch(w, image, i, j, out):
-    """What output pixel (i, j) reads, run by run; zeros where there is no image."""
-    pixel = w[PIXEL]
-    top, left = i * w[STRIDE_H] - w[TOP], j * w[STRIDE_W] - w[LEFT]
-    run = w[KERNEL_W] * pixel
-    first = min(max(-left, 0), w[KERNEL_W])
-    end = max(min(w[WIDTH] - left, w[KERNEL_W]), first)
-    for k in range(w[KERNEL_H]):
-        row, to = top + k * w[DILATION_H], shift(out, k * run)
-        if not 0 <= row < w[HEIGHT]:
-            clear(to, run)
-            continue
-        source = shift(image, (row * w[WIDTH] + left) * pixel)
-        if w[DILATION_W] == 1:
-            clear(to, first * pixel)
-            copy(shift(source, first * pixel), shift(to, first * pixel), (end - first) * pixel)
-            clear(shift(to, end * pixel), run - end * pixel)
-            continue
-        for m in range(w[KERNEL_W]):
-            if 0 <= left + m * w[DILATION_W] < w[WIDTH]:
-                copy(shift(source, m * w[DILATION_W] * pixel), shift(to, m * pixel), pixel)
-            else:
-                clear(shift(to, m * pixel), pixel)
-
-
-@inline
 def _own_part(rows, pixels, panels, blocks, thread, threads):
     """Pixels of all images, and panels, of a thread: all of its images', or where all threads share
     each image a part of the panels, of few panels a part of the pixels.
@@ -182,10 +149,7 @@ def conv_patches_forward(x: Read.IMAGES, x_image, window: INDICES, weights: Read
     panel = weight_depth * v
     for first in range(begin, stop, held):
         count = min(held, stop - first)
-        for q in range(count):
-            image, place = (first + q) // pixels, (first + q) % pixels
-            _patch(w, shift(x, image * x_image), place // w[OUT_W], place % w[OUT_W],
-                   shift(patches, q * patch))
+        copy_patches(w, x, x_image, first, count, patches, patch)
         height = best_height(count)
         for p in range(p_first, p_end, 2):
             wide = min(2, p_end - p)

@@ -6,6 +6,7 @@ merged in block order.
 
 from __future__ import annotations
 
+from nbbn.kernels.patches import copy_patches
 from nbbn.kernels.registry import INDICES, Read, Write, inline, kernel
 from nbbn.kernels.simd import lanes, shift, transpose
 from nbbn.kernels.team import share, share_images
@@ -19,6 +20,7 @@ from nbbn.kernels.window import (
     KERNEL_H,
     KERNEL_W,
     LEFT,
+    OUT_H,
     OUT_PIXEL,
     OUT_W,
     PIXEL,
@@ -66,6 +68,27 @@ def conv_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES, dz_
         for n in range(first, end):
             source = bordered(window, shift(x, n * x_image), scratch, 0, window[BORDERED_H])
             _add_gradient(window, source, shift(dz, n * dz_image), sum_out, weight_depth, panels)
+
+
+@kernel
+def conv_patches_gradient(x: Read.IMAGES, x_image, window: INDICES, dz: Read.IMAGES,
+                          partial: Write.IMAGES, weight_depth, panels, patches: Write.ALL, patch,
+                          held, blocks, rows, thread, threads):
+    """`conv_gradient` from patches, `held` of them at once; images of `dz` stand without gaps."""
+    w, v = window, lanes(x)
+    pixels, depth = w[OUT_H] * w[OUT_W], w[KERNEL_H] * w[KERNEL_W] * w[PIXEL]
+    size = panels * weight_depth * v
+    begin, stop = share(blocks, thread, threads)
+    for block in range(begin, stop):
+        sum_out = shift(partial, block * size)
+        clear(sum_out, size)
+        first, end = share(rows, block, blocks)
+        first, end = first * pixels, end * pixels
+        for at in range(first, end, held):
+            count = min(held, end - at)
+            copy_patches(w, x, x_image, at, count, patches, patch)
+            strips_onto(patches, 1, patch, 0, 1, count, shift(dz, at * w[OUT_PIXEL]), v,
+                        w[OUT_PIXEL], 0, sum_out, v, weight_depth * v, depth, panels)
 
 
 @kernel

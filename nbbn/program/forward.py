@@ -16,11 +16,10 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
 from nbbn.operations import Operation, Pair, Shape
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
-from nbbn.program.patches import patches
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.sparse import SparseTensor, sparse_dense
 from nbbn.program.tensors import Tensor, as_view
@@ -80,8 +79,9 @@ def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, words: 
         "weight_depth": padded(window_words.depth(words), low.dtype), "other": other or z, "z": z,
         "relu": int(relu), "most": most, "panels": low.panels(z.channels),
     }
-    if z.stride == z.pixels * z.pixel and (room := patches(low, words)):
-        low.add("conv_patches_forward", **common, **room)
+    held = patches.held(words, low.rows, low.dtype)
+    if held and z.stride == z.pixels * z.pixel:
+        low.add("conv_patches_forward", **common, held=held, patch=patches.patch(words, low.dtype))
     else:
         low.add("conv_forward", **common)
 
