@@ -28,8 +28,8 @@ from nbbn.program.tensors import Tensor
 BLOCK_ROWS = 64
 # Numbers of the largest activation of a block of images: it stays in the L2.
 BLOCK_NUMBERS = 1 << 17
-# Images of a block whose weights outweigh them.
-HEAVY_BLOCK = 16
+# Images of a block of a network whose weights stay in no cache, and how many numbers these are.
+HEAVY_BLOCK, HEAVY_WEIGHTS = 16, 1 << 20
 
 
 def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
@@ -143,4 +143,5 @@ def _block_of_images(computation: Computation, nodes: list[Node]) -> int:
     largest = max((node.width for node in nodes), default=1)
     weights = sum(math.prod(array.shape) for arrays in computation.arrays
                   for array in arrays.values())
-    return max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // largest), min(HEAVY_BLOCK, weights // largest))
+    heavy = min(HEAVY_BLOCK, weights // largest) if weights > HEAVY_WEIGHTS else 1
+    return max(1, heavy, min(BLOCK_ROWS, BLOCK_NUMBERS // largest))
