@@ -171,6 +171,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
+def _softmax(step: Step[op.Softmax], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    if not step.operation.log:
+        return softmax(x)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return x.transpose(0, *(axis + 1 for axis in step.operation.order))
 
@@ -212,7 +219,7 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
     op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
     op.RowNorm: _row_norm, op.Elementwise: _elementwise,
-    op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
+    op.Softmax: _softmax, op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: _pad, op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate,
     op.Part: _part, op.Disturb: lambda step, arrays, x: x,

@@ -235,7 +235,14 @@ class Elementwise(Operation):
 
 @dataclass(frozen=True)
 class Softmax(Operation):
-    """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis."""
+    """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis; with `log` its logarithm."""
+
+    log: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the activation."""
+        return "log_softmax" if self.log else "softmax"
 
 
 @dataclass(frozen=True)
@@ -482,7 +489,7 @@ class Computation:
         if self.last_activation is None:
             return "linear"
         operation = self.steps[self.last_activation].operation
-        return operation.function if isinstance(operation, Elementwise) else "softmax"
+        return operation.function if isinstance(operation, Elementwise) else operation.name
 
 
 class Builder:
@@ -562,8 +569,8 @@ def activation(name: str) -> list[Operation]:
     """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
     if name == "linear":
         return []
-    if name == "softmax":
-        return [Softmax()]
+    if name in ("softmax", "log_softmax"):
+        return [Softmax(name != "softmax")]
     return [Elementwise(name, ELEMENTWISE[name].defaults)]
 
 

@@ -268,7 +268,7 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
 
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
-    low.add("channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
+    low.add(f"channel_{node.operation.name}_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
             channels=d.channels, pixels=d.pixels)
     return d
 

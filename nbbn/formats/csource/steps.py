@@ -133,7 +133,7 @@ def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> s
 
 
 def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
-    return out.call("softmax", "{y}", _pixels(step), step.input_shape[-1])
+    return out.call(step.operation.name, "{y}", _pixels(step), step.input_shape[-1])
 
 
 def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:
