@@ -76,7 +76,7 @@ DEFAULTS = {
     "ZeroPadding1D": {"padding": 1},
     "UpSampling1D": {"size": 2},
     "Cropping1D": {"cropping": 1},
-    "Cropping2D": {"cropping": ((0, 0), (0, 0))},
+    "Cropping2D": {"cropping": 0},
     "Permute": {},
     "RepeatVector": {},
     "SpatialDropout1D": {},
