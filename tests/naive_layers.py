@@ -375,10 +375,14 @@ def separable_conv(layer, x, w, training):
 
 
 # What is of images takes these of a layer over steps so.
-_OF_LINES = {
-    **dict.fromkeys(("kernel_size", "strides", "dilation_rate", "pool_size", "size"), 1),
-    **dict.fromkeys(("output_padding", "padding", "cropping"), 0),
-}
+_SINGLE = ("kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_padding")
+_OF_LINES = {**dict.fromkeys(_SINGLE, 1), **dict.fromkeys(_SINGLE[-1:], 0), "padding": 0,
+             "cropping": 0}
+
+
+def single(value):
+    """A number, which may stand in a list."""
+    return value if np.isscalar(value) else value[0]
 
 
 def of_steps(function):
@@ -386,7 +390,7 @@ def of_steps(function):
 
     def run(layer, x, w, training):
         given = {
-            name: (of_height, value)
+            name: (of_height, single(value) if name in _SINGLE else value)
             for name, of_height in _OF_LINES.items()
             if not isinstance(value := getattr(layer, name, None), str | type(None))
         }
@@ -729,6 +733,7 @@ def weight_shapes(layer, shape):
         }
         return {name: own for name, present in there.items() if present}
     inputs, size = shape[-1], getattr(layer, "kernel_size", None)
+    size = single(size) if kind.endswith(("1D", "1DTranspose")) and size is not None else size
     if kind.startswith("Separable"):
         size = pair(size) if kind.endswith("2D") else (size,)
         mixed = inputs * layer.depth_multiplier
