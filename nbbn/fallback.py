@@ -56,7 +56,8 @@ class NumpyBlocks:
         needed = {source: i for i, step in enumerate(steps) for source in step.sources}
         for i, step in enumerate(steps):
             sources = [results[source] for source in step.sources]
-            results[i] = OPERATIONS[type(step.operation)](step, self._weights[step.layer], *sources)
+            arrays = step.view(self._weights[step.layer])
+            results[i] = OPERATIONS[type(step.operation)](step, arrays, *sources)
             for source in {*step.sources}:
                 if needed[source] == i:
                     del results[source]
