@@ -13,6 +13,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     combine,
     conv,
     dense,
+    embedding,
     gather,
     loss,
     moves,
@@ -23,6 +24,8 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_rows,
     norm_shards,
     pool,
+    prelu,
+    products,
     sparse,
     update,
 )
