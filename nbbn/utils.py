@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import re
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["set_random_seed", "to_categorical"]
+__all__ = ["PyDataset", "Sequence", "normalize", "set_random_seed", "to_categorical"]
 
 _seeds = np.random.SeedSequence()
 
@@ -59,6 +60,78 @@ def keras_name(class_name: str) -> str:
 def new_seed() -> int:
     """The next model's seed, below 2**32."""
     return int(_seeds.spawn(1)[0].generate_state(1)[0])
+
+
+class PyDataset:
+    """Data by batches, for `fit`, `evaluate` and `predict`; a subclass says what they are.
+
+    A subclass has `__len__`, the number of batches, and `__getitem__(k)`, batch k: `(x, y)` or
+    `(x, y, sample_weight)`. `on_epoch_end`, where there is one, is called after each epoch. Objects
+    that have these methods need not derive from this class.
+
+    Parameters
+    ----------
+    workers, use_multiprocessing, max_queue_size
+        Keras's; without effect: one thread asks for batches while the network trains.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> class Squares(nbbn.utils.PyDataset):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, k):
+    ...         x = np.arange(4.0)[:, None] + k
+    ...         return x, x**2
+    ...
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> model.fit(Squares(), epochs=2, verbose=0).epoch
+    [0, 1]
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False,
+                 max_queue_size: int = 10):
+        self.workers, self.use_multiprocessing = workers, use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(index): the "
+                                  "batch of this number")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __len__(): the number of "
+                                  "batches")
+
+    def on_epoch_end(self) -> None:
+        """After an epoch; to shuffle rows, say."""
+
+
+Sequence = PyDataset
+
+
+def normalize(x: ArrayLike, axis: int = -1, order: int = 2) -> np.ndarray:
+    """Rows divided by their length; those of zeros stay.
+
+    Parameters
+    ----------
+    x : array-like
+    axis : int
+        Along which numbers are one row.
+    order : int
+        Of the norm: 2 is Euclid's.
+
+    Examples
+    --------
+    >>> from nbbn.utils import normalize
+    >>> normalize([[3.0, 4.0]])
+    array([[0.6, 0.8]])
+    """
+    x = np.asarray(x)
+    lengths = np.atleast_1d(np.linalg.norm(x, order, axis))
+    lengths[lengths == 0] = 1
+    return x / np.expand_dims(lengths, axis)
 
 
 def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:

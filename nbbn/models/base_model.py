@@ -20,6 +20,7 @@ from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
+from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
 from nbbn.models.summary import summary_html, summary_text
 from nbbn.models.training_call import TrainingCall
 from nbbn.network import Network
@@ -333,18 +334,19 @@ class BaseModel:
     # -- inference
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto",
-                steps: None = None, callbacks: Any = None) -> np.ndarray:
+                steps: int | None = None, callbacks: Any = None) -> np.ndarray:
         """Outputs of the model in inference: running statistics, no dropout.
 
         Parameters
         ----------
-        x : array-like of shape (n, ...), or Partitions
+        x : array-like of shape (n, ...), Partitions, or batches
             A NaN gives NaN. Of partitions a few are in memory at a time. Of several inputs a list,
-            or a dict by the names of `Input`.
+            or a dict by the names of `Input`. Batches come from a generator, a
+            `nbbn.utils.PyDataset` or any other iterable, with targets or without.
         batch_size, verbose, callbacks
-            Keras's; without effect, and nothing is printed.
-        steps : None
-            Not supported.
+            Keras's; without effect but for `steps`, and nothing is printed.
+        steps : int
+            Batches to answer, from the first on. None: all.
 
         Returns
         -------
@@ -363,20 +365,31 @@ class BaseModel:
         >>> model.predict([[1.0, -1.0]], verbose=0)
         array([[1., 0.]], dtype=float32)
         """
-        refuse(steps=steps)
+        steps = None if steps is None else whole("steps", steps, 1)
         check_verbose(verbose)
-        if batch_size is not None:
-            whole("batch_size", batch_size, 1)
+        batch_size = 32 if batch_size is None else whole("batch_size", batch_size, 1)
+        if in_batches(x):
+            with self._layers.unbuilt_on_error():
+                return self._answers(outputs_of_batches(
+                    Batches(x, "x", steps), self._rows_to_predict, self._outputs,
+                    of_lists=self._takes_lists))
         if isinstance(x, Partitions):
             shapes = self._shapes("predict")
             self._takes_partitions()
             many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False)
             return self._answers(outputs_of(self._outputs, many))
+        x = self._rows_to_predict(x, "x")
+        return self._answers(self._outputs(x if steps is None else x[: steps * batch_size]))
+
+    # Whether a list is one of the arrays of several inputs.
+    _takes_lists = False
+
+    def _rows_to_predict(self, x: Any, name: str) -> np.ndarray:
         if not self.built:
-            self._layers.build(inputs.row_shape(x))
-        x = self._rows(x, finite=False)
-        x = inputs.check_rows(x, self._layers.shapes[0], self._layers.dtype, finite=False)
-        return self._answers(self._outputs(x))
+            self._layers.build(inputs.row_shape(x, name))
+        x = self._rows(x, name, finite=False)
+        return inputs.check_rows(x, self._layers.shapes[0], self._layers.dtype, name,
+                                 finite=False)
 
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """What is given as rows of the network."""
@@ -529,14 +542,6 @@ class BaseModel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {', '.join(map(repr, self._layers.layers))}>"
-
-
-def refuse(**given: Any) -> None:
-    """ValueError for an argument that is not supported."""
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name} is not supported, got {value!r}; leave it out: "
-                             "all rows given are used")
 
 
 def whole(name: str, value: Any, least: int) -> int:

@@ -139,6 +139,10 @@ class Model(TrainedModel):
 
     # -- rows
 
+    @property
+    def _takes_lists(self) -> bool:  # type: ignore[override]
+        return len(self.inputs) > 1
+
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """Rows of several inputs beside each other, as the network has them."""
         shapes = self._layers.graph.inputs
