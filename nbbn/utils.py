@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["PyDataset", "Sequence", "normalize", "set_random_seed", "to_categorical"]
+from nbbn import names_of_keras
+
+__all__ = ["PyDataset", "Sequence", "clear_session", "normalize", "set_random_seed",
+           "to_categorical"]
 
 _seeds = np.random.SeedSequence()
 
@@ -60,6 +63,21 @@ def keras_name(class_name: str) -> str:
 def new_seed() -> int:
     """The next model's seed, below 2**32."""
     return int(_seeds.spawn(1)[0].generate_state(1)[0])
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Nothing: models that no name holds are gone.
+
+    Parameters
+    ----------
+    free_memory
+        Keras's; without effect.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.utils.clear_session()
+    """
 
 
 class PyDataset:
@@ -176,6 +194,11 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

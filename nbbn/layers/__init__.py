@@ -1,5 +1,8 @@
 """Layers: plain specifications that a user composes."""
 
+from typing import Any
+
+from nbbn import names_of_keras
 from nbbn.activations import ACTIVATIONS
 from nbbn.errors import LayerError
 from nbbn.layers.activations import ELU, LeakyReLU, ReLU, Softmax
@@ -34,6 +37,11 @@ __all__ = [
     "Multiply", "ReLU", "Reshape", "Softmax", "Subtract", "UpSampling2D", "ZeroPadding2D",
     "activation_name", "layer_from_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ from nbbn.models.layer_view import LayerView
 from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
 from nbbn.models.summary import summary_html, summary_text
 from nbbn.models.training_call import TrainingCall
+from nbbn.models.variable import Variable, variables_of
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -248,6 +250,76 @@ class BaseModel:
         ends = np.cumsum(counts)
         parts = [weights[end - count : end] for count, end in zip(counts, ends)]
         self._take(list(zip(entries, parts)))
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All arrays as variables, layer by layer, as `get_weights` has them.
+
+        Each has `name`, `path`, `shape`, `dtype`, `numpy()` and `assign(value)`.
+        """
+        return [variable for entry in self._layers.entries for variable in
+                self._variables_of(entry)]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Those that training changes by gradients."""
+        return [variable for variable in self.weights if variable.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The others: running statistics, and arrays of layers that are not trained."""
+        return [variable for variable in self.weights if not variable.trainable]
+
+    variables = weights
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def _variables_of(self, entry: Entry) -> list[Variable]:
+        if entry.arrays is None:
+            return []
+        if not self.built or entry not in self._layers.entries:
+            return variables_of(self, entry, ())
+        shapes = self._layers.source_shapes[self._layers.entries.index(entry)]
+        return variables_of(self, entry, entry.spec.trainable_names(*shapes))
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers and how they read each other, JSON-ready; `from_config` reads it.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> nbbn.Sequential.from_config(model.get_config()).count_params()
+        15
+        """
+        layers = self._layers
+        if layers.built:
+            return {"name": self.name, **layers.network().config()}
+        return {"name": self.name, "layers": [layer.config() for layer in layers.layers]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """A model with initial weights of its own, not compiled.
+
+        Parameters
+        ----------
+        config : dict
+            Of `get_config`.
+        custom_objects
+            Keras's; without effect.
+        """
+        raise NotImplementedError
+
+    def to_json(self, **how: Any) -> str:
+        """The same as text, which `nbbn.models.model_from_json` reads.
+
+        Parameters
+        ----------
+        **how
+            Of `json.dumps`.
+        """
+        kind = type(self).__name__
+        return json.dumps({"class_name": kind, "config": self.get_config()}, **how)
 
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:
         """New arrays for some layers."""
