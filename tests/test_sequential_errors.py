@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
 
 import nbbn
 from nbbn import Input, Sequential
@@ -68,6 +70,11 @@ FIT = {
     ),
     "a number": (
         lambda m: m.fit(1.0, Y), ValueError, r"x must be an array of rows, got the number 1\.0",
+    ),
+    "sparse": (lambda m: m.fit(csr_matrix(X), Y), TypeError, r"x is sparse, .*x.toarray\(\), or use MLP"),
+    "missing": (
+        lambda m: m.fit(pandas.DataFrame(X + 0.5).convert_dtypes().mask(X == 0), Y), ValueError,
+        r"x holds missing values \(<NA>\); fill them in, as x.fillna\(0\) does",
     ),
     "generator": (lambda m: m.fit(iter([1])), TypeError, r"x, batch 1: must be \(x, y\) or"),
     "string labels": (
