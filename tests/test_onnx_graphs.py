@@ -277,8 +277,7 @@ def test_forms_are_found_beside_other_ways():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", [name for name in graph_networks.NAMES
-                                  if len(graph_networks.network(name).graph.inputs) == 1])
+@pytest.mark.parametrize("name", graph_networks.NAMES)
 def test_graphs_there_and_back(name, dtype):
     network = graph_networks.network(name, dtype)
     read = from_onnx(network_to_onnx(network)).network()

@@ -308,6 +308,8 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
                                     labels)
     a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a
                                     single target
+    several outputs                 each by the name of the layer that gives it, as in the model;
+                                    inputs by their names, `x1`, `x2`, ... without
     =============================== ================================================================
 
     A pipeline's file takes what the pipeline takes: `x`, or one input (n, 1) for each column of the

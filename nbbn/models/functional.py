@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,16 @@ class Model(TrainedModel):
         return super()._targets(given, shape, rows, name, x)
 
     # -- files
+
+    def network(self) -> Network:
+        network, inputs = super().network(), self._of_inputs.names
+        assert network.graph is not None
+        named: dict[str, Any] = {}
+        if inputs and len(inputs) > 1:
+            named["input_names"] = tuple(inputs)
+        if len(self.outputs) > 1:
+            named["output_names"] = tuple(self.output_names)
+        return replace(network, graph=replace(network.graph, **named))
 
     @classmethod
     def _empty(cls) -> Model:

@@ -36,7 +36,7 @@ class Walk:
         self._batch = batches[0] if batches else None
         entrances = [self._entrance(k, given) for k, given in enumerate(rows.inputs, 1)]
         self._open = {given.name: net for given, net in zip(rows.inputs, entrances)}
-        self._inputs = [net.shape for net in entrances]
+        self._inputs = {name: net.shape for name, net in self._open.items()}
         # Images may come out channels last where they went in channels first.
         self._turned = not any(len(net.shape) == 3 and net.plain for net in entrances) or any(
             not net.plain for net in entrances)
@@ -63,12 +63,13 @@ class Walk:
                 self._put(node, self._of_form(node, forms[i]))
             elif i not in inner:
                 self._put(node, self._of_node(node, self._rows.read_by(i)))
-        ends = [self._end(name) for name in self._rows.outputs]
-        dtypes = {end.dtype for end in ends}
+        ends = {name: self._end(name) for name in self._rows.outputs}
+        dtypes = {end.dtype for end in ends.values()}
         if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
             shown = " and ".join(sorted(map(str, dtypes)))
             raise Refused(f"computes in {shown}; float32 and float64 are read")
-        return self._drawing.network(self._inputs, [end.call for end in ends], dtypes.pop())
+        calls = {name: end.call for name, end in ends.items()}
+        return self._drawing.network(self._inputs, calls, dtypes.pop())
 
     # -- constants
 
