@@ -55,7 +55,7 @@ def placed(inputs: int, steps: Sequence[Step[Any]], calls: Sequence[str | None],
         free += sorted({places[j] for j in over} & set(out.buffers))
     for name, end in ends.items():
         if (stands := places[first[end]]) != name:
-            size = math.prod(steps[end].output_shape) if end >= 0 else inputs
+            size = inputs if first[end] < 0 else math.prod(steps[end].output_shape)
             out.calls.append(copy(stands, name, size))
     return out
 
