@@ -43,7 +43,7 @@ class Lowering:
         """A constant array's name; `NULL` for None."""
         if values is None:
             return "NULL"
-        named = f"{name}_{step.layer}"
+        named = f"{step.operation.name_of(name)}_{step.layer}"
         self.constants[named] = np.asarray(values).astype(self.dtype)
         return named
 
@@ -67,7 +67,7 @@ def lower(network: Network, ports: Ports | None = None) -> tuple[Lowering, Place
             raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
                              f"it writes {known}")
         write = _nothing if i in given else OPERATIONS[kind]
-        calls.append(write(out, step, network.weights[step.layer]))
+        calls.append(write(out, step, step.view(network.weights[step.layer])))
     ends = {name: port.step for name, port in named(ports.outputs, OUTPUT) if port.step is not None}
     size = math.prod(network.input_shape)
     return out, placed(size, steps, calls, partial(out.call, "copy"), given, ends)
@@ -144,7 +144,7 @@ def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> s
 
 
 def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
-    return out.call("softmax", "{y}", _pixels(step), step.input_shape[-1])
+    return out.call(step.operation.name, "{y}", _pixels(step), step.input_shape[-1])
 
 
 def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:

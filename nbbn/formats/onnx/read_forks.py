@@ -269,6 +269,8 @@ _FORMS: list[tuple[Any, Build]] = [
     ([("Max", X, _SLOPE), ("Min", X, _SLOPE)], _leaky_relu),
     (pattern_of(_ELU), _function("elu")),
     (("Where", ("Greater", X, 20), X, ("Softplus", X)), _function("softplus")),
+    (("Sub", X, ("Tanh", X)), _function("tanh_shrink")),
+    (("Sub", ("Min", X, 0), ("Softplus", ("Neg", ("Abs", X)))), _function("log_sigmoid")),
     (("Sub", X, ("ReduceMean", X)), _centred("ReduceMean")),
     (("Sub", X, ("ReduceMax", X)), _centred("ReduceMax")),
     (("Div", X, ("Sqrt", ("Add", _VARIANCE, Number("epsilon")))), _standardised),

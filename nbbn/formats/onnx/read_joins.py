@@ -10,7 +10,6 @@ import numpy as np
 from nbbn import layers
 from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.formats.onnx.read_activations import add_hard_sigmoid
 from nbbn.layers import Layer
 
 # Puts the rows of a node's inputs in one layout; the layer that merges them.
@@ -112,10 +111,4 @@ def squared(node: OnnxNode, nets: Sequence[NetworkBuilder], args: Args) -> Layer
     power = args[1] if len(args) == 2 else None
     if power is None or np.any(power != 2):
         raise node.refuse("raises to another power than 2")
-    return layers.Multiply()
-
-
-def hard_swish(node: OnnxNode, nets: Sequence[NetworkBuilder], args: Args) -> Layer:
-    """x times a number between 0 and 1."""
-    add_hard_sigmoid(nets[1], 1 / 6, 0.5)
     return layers.Multiply()

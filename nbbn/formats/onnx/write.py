@@ -73,7 +73,7 @@ def _results(graph: GraphWriter, network: Network, ports: Ports) -> list[Value]:
             what = type(step.operation).__name__
             raise LayerError(f"{where}: to_onnx cannot write {what}; it writes {known}")
         sources = [values[source] for source in step.sources]
-        arrays = network.weights[step.layer]
+        arrays = step.view(network.weights[step.layer])
         values[i] = WRITE[type(step.operation)](graph, step, arrays, *sources)
     return [values[port.step] for port in ports.outputs]
 
