@@ -209,6 +209,19 @@ def test_c(name, tmp_path):
     np.testing.assert_allclose(flat, naive(net, x), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("layer", [L.BatchNormalization(), L.Activation("tanh")])
+def test_a_flattened_input_that_several_read(layer):
+    """What is done in place leaves it as it is for the others."""
+    g = graph_networks.Drawing((3, 5))
+    flat = g(L.Flatten(), -1)
+    net = g.network(g(L.Concatenate(), g(layer, flat), flat))
+    x = rows_of(net, 5)
+    np.testing.assert_allclose(Predictor(net)(x), naive(net, x), rtol=0, atol=1e-12)
+    made = trainer(net)
+    step(made, net, 0.0)
+    np.testing.assert_allclose(Predictor(net)(x), naive(net, x), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_files(name, tmp_path):
     net = network(name, np.float32)

@@ -126,7 +126,7 @@ def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict
         source = place[step.sources[0]]
         alone = source >= 0 and len(step.sources) == 1 and readers[step.sources[0]] == 1
         before = nodes[source] if alone else None
-        if _is_view_of_the_input(step, readers):
+        if readers[i] <= 1 and _is_view_of_the_input(step, readers):
             place[i] = -1  # the caller's rows stand in order
         elif before is not None and (
                 joined := _joined(before, step, nodes, readers, training)):
