@@ -34,7 +34,12 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
-from nbbn.program.training_forward import add_dropout, by_weight, norm_pool_operands
+from nbbn.program.training_forward import (
+    add_dropout,
+    add_product,
+    by_weight,
+    norm_pool_operands,
+)
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
 from nbbn.program.weight_layouts import ConvLayout
 
@@ -270,7 +275,10 @@ def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 def disturb(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The same zeros again; noise adds nothing."""
-    if node.operation.kind == "dropout":
+    if result.others:
+        (mask,) = result.others
+        add_product(low, node, d, mask, d)
+    elif node.operation.kind == "dropout":
         add_dropout(low, node, d, d)
     return d
 

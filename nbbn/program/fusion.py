@@ -12,6 +12,7 @@ from typing import Any
 
 from nbbn import operations as op
 from nbbn.operations import Computation, Operation, Shape, Step
+from nbbn.program.views import is_view, without_views
 
 # Operations whose kernels a ReLU joins.
 _TAKES_RELU = (op.Dense, op.Convolve, op.ConvolveTransposed, op.BatchNorm, op.Combine)
@@ -111,22 +112,23 @@ def fuse(computation: Computation, *, training: bool) -> list[Node]:
 
 def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict[int, int]]:
     """The nodes of a computation, in its order, and which node gives each step's result."""
-    readers = Counter(source for step in computation.steps for source in step.sources)
-    readers.update(computation.ends)  # a loss reads each
+    steps, place_of_step = without_views(computation)
+    readers = Counter(source for step in steps for source in step.sources)
+    readers.update(place_of_step[end] for end in computation.ends)  # a loss reads each
     nodes: list[Node] = []
     place = {-1: -1}
-    of_input = [step for step in computation.steps if -1 in step.sources]
-    calls = Counter(key for step in computation.steps for key in step.keys)
+    of_input = _readers_of_input(steps)
+    calls = Counter(key for step in steps for key in step.keys)
     again = any(calls[key] > 1 for step in of_input[:1] for key in step.keys)
-    several = readers[-1] > 1 or again
-    if several and not all(isinstance(step.operation, op.Part) for step in of_input):
+    of_parts = of_input and all(isinstance(step.operation, op.Part) for step in of_input)
+    if (readers[-1] > 1 or again) and not of_parts:
         nodes.append(_input_for_all(computation.input_shape))
         place[-1] = 0
-    for i, step in enumerate(computation.steps):
+    for i, step in enumerate(steps):
         source = place[step.sources[0]]
         alone = source >= 0 and len(step.sources) == 1 and readers[step.sources[0]] == 1
         before = nodes[source] if alone else None
-        if readers[i] <= 1 and _is_view_of_the_input(step, readers):
+        if _is_view_of_the_input(i, steps, readers):
             place[i] = -1  # the caller's rows stand in order
         elif before is not None and (
                 joined := _joined(before, step, nodes, readers, training)):
@@ -134,7 +136,17 @@ def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict
         else:
             place[i] = len(nodes)
             nodes.append(Node(len(nodes), step, tuple(place[s] for s in step.sources)))
-    return nodes, place
+    return nodes, {i: place[step] for i, step in place_of_step.items()}
+
+
+def _readers_of_input(steps: list[Step[Any]]) -> list[Step[Any]]:
+    """Steps that read the input, or a view of it."""
+    values = {-1}
+    for i, step in enumerate(steps):
+        if values.issuperset(step.sources) and _keeps_the_order(step):
+            values.add(i)
+    return [step for i, step in enumerate(steps)
+            if i not in values and not values.isdisjoint(step.sources)]
 
 
 def _input_for_all(shape: Shape) -> Node:
@@ -142,9 +154,18 @@ def _input_for_all(shape: Shape) -> Node:
     return Node(0, Step(op.Part(0, shape), op.NO_LAYER, (-1,), (shape,), shape), (-1,))
 
 
-def _is_view_of_the_input(step: Step[Any], readers: Counter[int]) -> bool:
-    flattens = isinstance(step.operation, op.Reshape) and len(step.output_shape) == 1
-    return flattens and step.sources == (-1,) and readers[-1] == 1
+def _is_view_of_the_input(index: int, steps: list[Step[Any]], readers: Counter[int]) -> bool:
+    """Whether nodes can read the caller's rows in a step's place: one, or such as never write."""
+    step, found = steps[index], [step for step in steps if index in step.sources]
+    reads = len(found) < 2 or all(isinstance(one.operation, (op.Dense, *_CONVOLUTIONS))
+                                  for one in found)
+    return reads and _keeps_the_order(step) and step.sources == (-1,) and readers[-1] == 1
+
+
+def _keeps_the_order(step: Step[Any]) -> bool:
+    """Whether a step takes rows as the caller has them for flat ones, or for images."""
+    return isinstance(step.operation, op.Reshape) and (
+        len(step.output_shape) == 1 or is_view(step.input_shape, step.output_shape))
 
 
 def _joined(node: Node, step: Step[Any], nodes: list[Node], readers: Counter[int],
