@@ -9,11 +9,11 @@ import nbbn
 from nbbn.interop import from_onnx
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'nbbn[onnx]'")
+pytest.importorskip("onnx.reference")
 onnxruntime = pytest.importorskip(
     "onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime"
 )
 
-import onnx.reference  # noqa: E402
 from onnx_graphs import Builder, run  # noqa: E402
 
 ELEMENTWISE = ("Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Elu", "LeakyRelu", "Softplus", "HardSwish",

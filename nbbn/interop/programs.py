@@ -224,20 +224,20 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     Notes
     -----
     nbbn has the channels of images last. A graph whose convolutions read its input as it is,
-    channels first, gives a model that takes (n, height, width, channels) and, if it ends in images,
-    returns them so; weights after a flattening are put in order. A graph that transposes its input
+    channels first, gives a model that takes (n, height, width, channels), or (n, steps, channels),
+    and, if it ends in images, returns them so; weights after a flattening are put in order. A graph that transposes its input
     first, as those of Keras and nbbn do, takes the rows that it declares.
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
-    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; Conv (groups and
-    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean
-    and ReduceMax over images, Pad with zeros, Resize, Upsample and Expand that repeat the nearest
-    number; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
-    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, HardSigmoid, HardSwish, Shrink with
-    Keras's numbers, Tanh, Softplus, Softsign, Mish, Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax,
-    Clip and Min on top of a ReLU, Clip between -1 and 1, and the forms of several nodes that
-    exporters give activations, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose,
-    Dropout, Identity.
+    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; of images and of
+    steps Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool,
+    GlobalMaxPool, ReduceMean and ReduceMax, Pad with zeros, Resize and Upsample that repeat the
+    nearest number; Expand, Slice, Split; BatchNormalization, LayerNormalization,
+    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
+    Sigmoid, HardSigmoid, HardSwish, Shrink with Keras's numbers, Tanh, Softplus, Softsign, Mish,
+    Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a ReLU, Clip between -1 and
+    1, and the forms of several nodes that exporters give activations, softmax and norms; Flatten,
+    Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
     Nodes with the same weights are one layer that is called several times, unless all nodes stand
     in a row.
