@@ -225,8 +225,8 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     -----
     nbbn has the channels of images last. A graph whose convolutions read its input as it is,
     channels first, gives a model that takes (n, height, width, channels), or (n, steps, channels),
-    and, if it ends in images, returns them so; weights after a flattening are put in order. A graph that transposes its input
-    first, as those of Keras and nbbn do, takes the rows that it declares.
+    and, if it ends in images, returns them so; weights after a flattening are put in order. A graph
+    that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
     batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; of images and of
