@@ -19,6 +19,7 @@ import numpy as np
 # Of a layer's arrays in Keras's `get_weights`.
 ORDER = (
     "kernel", "depthwise_kernel", "pointwise_kernel", "bias", "gamma", "beta", "mean", "var",
+    "alpha", "embeddings",
 )
 STATISTICS = ("mean", "var")
 
@@ -58,6 +59,10 @@ DEFAULTS = {
     "ReLU": {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
     "LeakyReLU": {"negative_slope": 0.3},
     "ELU": {"alpha": 1.0},
+    "PReLU": {"shared_axes": None, "trainable": True},
+    "Rescaling": {"offset": 0.0},
+    "Normalization": {"axis": -1, "mean": None, "variance": None, "invert": False},
+    "Embedding": {"trainable": True},
     "Softmax": {"axis": -1},
     "MaxPooling2D": _POOL,
     "AveragePooling2D": _POOL,
@@ -375,10 +380,14 @@ def separable_conv(layer, x, w, training):
 
 
 # What is of images takes these of a layer over steps so.
-_OF_LINES = {
-    **dict.fromkeys(("kernel_size", "strides", "dilation_rate", "pool_size", "size"), 1),
-    **dict.fromkeys(("output_padding", "padding", "cropping"), 0),
-}
+_SINGLE = ("kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_padding")
+_OF_LINES = {**dict.fromkeys(_SINGLE, 1), **dict.fromkeys(_SINGLE[-1:], 0), "padding": 0,
+             "cropping": 0}
+
+
+def single(value):
+    """A number, which may stand in a list."""
+    return value if np.isscalar(value) else value[0]
 
 
 def of_steps(function):
@@ -386,7 +395,7 @@ def of_steps(function):
 
     def run(layer, x, w, training):
         given = {
-            name: (of_height, value)
+            name: (of_height, single(value) if name in _SINGLE else value)
             for name, of_height in _OF_LINES.items()
             if not isinstance(value := getattr(layer, name, None), str | type(None))
         }
@@ -654,6 +663,49 @@ def _noise(layer, x, w, training):
     return x, lambda dy: (dy, {})
 
 
+def prelu(layer, x, w, training):
+    """`x`, or below 0 `alpha` times it."""
+    alpha = w["alpha"]
+
+    def backward(dy):
+        dalpha = np.where(x > 0, 0.0, dy * x).sum(0)
+        shared = tuple(k for k, n in enumerate(alpha.shape) if n == 1)
+        return np.where(x > 0, dy, alpha * dy), {"alpha": dalpha.sum(shared, keepdims=True)}
+
+    return np.where(x > 0, x, alpha * x), backward
+
+
+def rescaling(layer, x):
+    """A scale and an offset, or one for each channel."""
+    scale = np.asarray(layer.scale)
+    return x * scale + np.asarray(layer.offset), lambda dy: dy * scale
+
+
+def normalization(layer, x):
+    """By given mean and variance along the kept axes, in their order."""
+    axes = () if layer.axis is None else _axes(layer.axis, x.ndim)
+    shape = [n if k in axes else 1 for k, n in enumerate(x.shape)]
+    kept = [x.shape[k] for k in axes]
+    mean, var = (np.broadcast_to(a, kept).reshape(shape) for a in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(var), 1e-7)
+    if layer.invert:
+        return mean + x * deviation, lambda dy: dy * deviation
+    return (x - mean) / deviation, lambda dy: dy / deviation
+
+
+def embedding(layer, x, w, training):
+    """Rows of a table by number."""
+    table, rows = w["embeddings"], x.astype(int)
+
+    def backward(dy):
+        grad = np.zeros_like(table)
+        for row, slope in zip(rows.ravel(), dy.reshape(-1, table.shape[1])):
+            grad[row] += slope
+        return np.zeros(x.shape), {"embeddings": grad}
+
+    return table[rows], backward
+
+
 def _without_weights(function):
     """A layer of a function of the layer and x."""
 
@@ -690,6 +742,10 @@ LAYERS = {
     ),
     "ELU": _without_weights(lambda layer, x: elementwise(lambda z: _elu(z, layer.alpha), x)),
     "Softmax": _without_weights(lambda layer, x: softmax(x, layer.axis)),
+    "PReLU": prelu,
+    "Rescaling": _without_weights(rescaling),
+    "Normalization": _without_weights(normalization),
+    "Embedding": embedding,
     "MaxPooling2D": max_pooling,
     "AveragePooling2D": average_pooling,
     "GlobalMaxPooling2D": global_max_pooling,
@@ -720,7 +776,12 @@ def weight_shapes(layer, shape):
     front).
     """
     kind = kind_of(layer)
-    if kind.endswith("Normalization"):
+    if kind == "PReLU":
+        shared = layer.shared_axes or ()
+        return {"alpha": tuple(1 if k in shared else n for k, n in enumerate(shape[1:], 1))}
+    if kind == "Embedding":
+        return {"embeddings": (layer.input_dim, layer.output_dim)}
+    if kind.endswith("Normalization") and kind != "Normalization":
         own = tuple(shape[a] for a in _axes(layer.axis, len(shape)))
         there = {
             "gamma": layer.scale,
@@ -729,6 +790,7 @@ def weight_shapes(layer, shape):
         }
         return {name: own for name, present in there.items() if present}
     inputs, size = shape[-1], getattr(layer, "kernel_size", None)
+    size = single(size) if kind.endswith(("1D", "1DTranspose")) and size is not None else size
     if kind.startswith("Separable"):
         size = pair(size) if kind.endswith("2D") else (size,)
         mixed = inputs * layer.depth_multiplier
@@ -995,6 +1057,8 @@ class NaiveNetwork:
             "beta": lambda shape: rng.normal(0, 0.3, shape),
             "mean": lambda shape: rng.normal(0, 0.5, shape),
             "var": lambda shape: rng.uniform(0.5, 2, shape),
+            "alpha": lambda shape: rng.normal(0.2, 0.3, shape),
+            "embeddings": lambda shape: rng.normal(0, 0.7, shape),
         }
         for arrays, shapes in zip(self.weights, self.shapes):
             for name, shape in shapes.items():
