@@ -58,7 +58,7 @@ def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
         return
     axes, values = net.spread(slope)
     alpha = values.reshape([n if axis in axes else 1 for axis, n in enumerate(net.shape)])
-    shared = [axis + 1 for axis in range(len(net.shape)) if axis not in axes]
+    shared = tuple(axis + 1 for axis in range(len(net.shape)) if axis not in axes)
     net.add(PReLU(shared_axes=shared or None), alpha=alpha)
 
 
