@@ -637,8 +637,10 @@ class Builder:
 # -- what several layers declare
 
 
-def activation(name: str) -> list[Operation]:
-    """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
+def activation(name: Any) -> list[Operation]:
+    """The activation of this name (`nbbn.activations.ACTIVATIONS`), or of a layer that is one."""
+    if not isinstance(name, str):
+        return name.operations((2,))
     if name == "linear":
         return []
     if name in ("softmax", "log_softmax"):

@@ -688,8 +688,8 @@ ODD_ARGUMENTS = [
         "Dense: activation: unknown activation 'maxout'; choose one of linear, relu, ",
     ),
     (
-        lambda: Dense(2, ReLU()),
-        "an activation is given by name, got ReLU.*add ReLU, .* as a layer of its own",
+        lambda: Dense(2, ReLU),
+        "an activation is given by name, got .*ReLU.*add ReLU, .* as a layer of its own",
     ),
     (lambda: Dense(2, use_bias="yes"), "Dense: use_bias must be True or False, got 'yes'"),
     (

@@ -1,5 +1,8 @@
 """Layers: plain specifications that a user composes."""
 
+from typing import Any
+
+from nbbn import names_of_keras
 from nbbn.activations import ACTIVATIONS
 from nbbn.errors import LayerError
 from nbbn.layers.activations import ELU, LeakyReLU, PReLU, ReLU, Softmax
@@ -130,6 +133,11 @@ __all__ = [
     "multiply",
     "subtract",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:
