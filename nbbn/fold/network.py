@@ -272,6 +272,14 @@ def _norm(place: _Place) -> Norm:
                 epsilon=epsilon, obstacle=place.obstacle)
 
 
+def _affine(place: _Place) -> Norm:
+    """Fixed numbers: no batch norm, but taken in as one."""
+    numbers = place.step.operation.of_channels(place.step.input_shape[-1])
+    affine = Affine(numbers["scale"], numbers["mean"], numbers["offset"])
+    return Norm(place.name, affine=affine, axis=len(place.step.input_shape), arithmetic=True,
+                var=np.ones_like(affine.gain), epsilon=0.0)
+
+
 def _linear(place: _Place, kind: str) -> Linear:
     """A dense layer or a convolution."""
     step, axis = place.step, len(place.step.input_shape)
@@ -324,5 +332,5 @@ OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
     op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _not_linear,
     op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
     op.Repeat: _repeat, op.Combine: _opaque, op.Concatenate: _opaque, op.Part: _opaque,
-    op.Disturb: _opaque,
+    op.Disturb: _opaque, op.Affine: _affine, op.PRelu: _opaque, op.Embed: _opaque, op.Dot: _opaque,
 }

@@ -36,6 +36,11 @@ class Node:
         Whether a ReLU follows within the same kernel.
     pool : Step or None
         A pool that follows within the same kernel, behind the ReLU.
+    most : float
+        What the ReLU clips at above.
+    adds : bool
+        Whether the result of the last of `sources` is added within the same kernel, before the
+        ReLU.
     """
 
     index: int
@@ -43,6 +48,8 @@ class Node:
     sources: tuple[int, ...]
     relu: bool = False
     pool: Step[op.Pool] | None = None
+    most: float = math.inf
+    adds: bool = False
 
     @property
     def operation(self) -> Any:
@@ -125,13 +132,13 @@ def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict
         nodes.append(_input_for_all(computation.input_shape))
         place[-1] = 0
     for i, step in enumerate(steps):
-        source = place[step.sources[0]]
-        alone = source >= 0 and len(step.sources) == 1 and readers[step.sources[0]] == 1
-        before = nodes[source] if alone else None
+        latest = max(step.sources, key=lambda k: place[k])
+        source, alone = place[latest], readers[latest] == 1
+        before = nodes[source] if source >= 0 and alone else None
         if place[-1] < 0 and _is_view_of_the_input(i, steps, readers):
             place[i] = -1  # the caller's rows stand in order
         elif before is not None and (
-                joined := _joined(before, step, nodes, readers, training)):
+                joined := _joined(before, step, nodes, readers, place, training)):
             nodes[source], place[i] = joined, source
         else:
             place[i] = len(nodes)
@@ -169,17 +176,49 @@ def _keeps_the_order(step: Step[Any]) -> bool:
 
 
 def _joined(node: Node, step: Step[Any], nodes: list[Node], readers: Counter[int],
-            training: bool) -> Node | None:
+            place: dict[int, int], training: bool) -> Node | None:
     """The node with a step that takes its result, where one kernel does both."""
+    if len(step.sources) > 1:
+        others = [place[k] for k in step.sources if place[k] != node.index]
+        joins = not training and _adds_another(step, others) and _takes_another(node)
+        return replace(node, adds=True, sources=(*node.sources, *others)) if joins else None
     if step.operation == op.Elementwise("relu"):
-        joins = isinstance(node.operation, _TAKES_RELU) and not (node.relu or node.pool)
+        takes = _TAKES_RELU if training else (*_TAKES_RELU, op.ConvolveDepthwise)
+        joins = isinstance(node.operation, takes) and not (node.relu or node.pool)
         return replace(node, relu=True) if joins else None
+    if (most := _clips_at(step.operation)) is not None and not training:
+        joins = _takes_clip(node) and not (node.relu or node.pool)
+        return replace(node, relu=True, most=most) if joins else None
     if _is_max_pool_in_tiles(step.operation) and not node.pool:
         alone = readers[node.step.sources[0]] == 1
         joins = (alone and _norm_takes_pool(node, nodes) if training else
                  _convolution_takes_pool(node))
         return replace(node, pool=step) if joins else None
     return None
+
+
+def _adds_another(step: Step[Any], others: list[int]) -> bool:
+    """A sum of two rows of one shape, the other of which is no row of the caller's."""
+    adds = step.operation == op.Combine("add") and step.shapes[0] == step.shapes[1]
+    return adds and len(others) == 1 and others[0] >= 0
+
+
+def _takes_another(node: Node) -> bool:
+    return node.is_convolution and not (node.relu or node.pool or node.adds)
+
+
+def _clips_at(operation: Operation) -> float | None:
+    """Where a ReLU with a bound clips above; None for anything else."""
+    if operation == op.Elementwise("relu6"):
+        return 6.0
+    if not isinstance(operation, op.Elementwise) or operation.function != "clipped_relu":
+        return None
+    slope, top, threshold = operation.numbers
+    return top if (slope, threshold) == (0.0, 0.0) and top >= 0 else None
+
+
+def _takes_clip(node: Node) -> bool:
+    return node.is_convolution or isinstance(node.operation, op.ConvolveDepthwise)
 
 
 def _is_max_pool_in_tiles(operation: Operation) -> bool:
@@ -198,4 +237,5 @@ def _norm_takes_pool(node: Node, nodes: list[Node]) -> bool:
 def _convolution_takes_pool(node: Node) -> bool:
     """In inference: a convolution whose taps of a row are one run of memory."""
     window = getattr(node.operation, "window", None)
-    return node.is_convolution and (window is None or window.dilation[1] == 1)
+    undilated = window is None or window.dilation[1] == 1
+    return node.is_convolution and undilated and not node.adds
