@@ -14,6 +14,7 @@ from nbbn.answers import chosen
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
 from nbbn.network import beside
+from nbbn.operations import Indices
 from nbbn.thread_choice import CallChoice
 
 Shape = tuple[int, ...]
@@ -133,13 +134,35 @@ def row_shape(x: Any, name: str = "x") -> Shape:
     return as_numbers(x, name).shape[1:] or (1,)
 
 
-def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
-               finite: bool = True) -> np.ndarray:
+def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite: bool = True,
+               indices: Sequence[Indices] = ()) -> np.ndarray:
     """Rows as a C-contiguous array `(n, *shape)`, all finite unless that is not asked for.
 
     float64 rows become float32 where that is computed in; integers stay, and are converted batch by
-    batch. TypeError or ValueError for no rows, others than numbers, and another shape.
+    batch. TypeError or ValueError for no rows, others than numbers, another shape, and for numbers
+    that are to be `indices` and are none.
     """
+    rows = _checked_rows(x, shape, dtype, name, finite=finite)
+    for some in indices:
+        check_indices(rows, some, name)
+    return rows
+
+
+def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
+    """ValueError for numbers of rows that are to be indices, and are none."""
+    given = rows.reshape(len(rows), -1)[:, some.first : some.first + some.size]
+    wrong = ~((given >= 0) & (given < some.count))  # NaN too
+    if given.dtype.kind == "f":
+        wrong |= given != np.floor(given)
+    if wrong.any():
+        row, column = (int(k) for k in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} holds {given[row, column]:g} in row {row}, which an Embedding "
+                         f"reads: it takes whole numbers from 0 to {some.count - 1}; number them "
+                         "so, or give it a larger input_dim")
+
+
+def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,
+                  finite: bool) -> np.ndarray:
     x = as_numbers(x, name)
     if len(x) == 0:
         raise ValueError(f"{name} has no rows (shape {x.shape})")

@@ -101,7 +101,18 @@ def pairwise(function):
     return merged
 
 
+def dot(layer, x, y):
+    """Row by row, vector by vector."""
+    def length(v):
+        return v / max(np.sqrt((v * v).sum()), 1e-7) if layer.normalize else v
+
+    out = [[[length(v) @ length(w) for w in b.reshape(-1, b.shape[-1])]
+            for v in a.reshape(-1, a.shape[-1])] for a, b in zip(x, y)]
+    return np.array(out).reshape(len(x), *layer.output_shape(x.shape[1:], y.shape[1:]))
+
+
 MERGED = {
+    L.Dot: dot,
     L.Add: pairwise(np.add), L.Subtract: pairwise(np.subtract), L.Multiply: pairwise(np.multiply),
     L.Maximum: pairwise(np.maximum), L.Minimum: pairwise(np.minimum),
     L.Average: lambda layer, *xs: sum(xs) / len(xs),
@@ -157,8 +168,8 @@ def test_folded(name):
     x = rows_of(net, 20)
     np.testing.assert_allclose(NumpyBlocks(folded).run(x), NumpyBlocks(net).run(x), rtol=1e-11,
                                atol=1e-11)
-    of_norms = [sum(isinstance(layer, L.BatchNormalization) for layer in one.layers)
-                for one in (net, folded)]
+    affine = (L.BatchNormalization, L.Rescaling)
+    of_norms = [sum(isinstance(layer, affine) for layer in one.layers) for one in (net, folded)]
     assert of_norms[0] - of_norms[1] == len({entry.name for entry in report.entries
                                              if entry.folded})
 

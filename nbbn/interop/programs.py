@@ -233,11 +233,10 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean
     and ReduceMax over images, Pad with zeros, Resize, Upsample and Expand that repeat the nearest
     number; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
-    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, HardSigmoid, HardSwish, Shrink with
-    Keras's numbers, Tanh, Softplus, Softsign, Mish, Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax,
-    Clip and Min on top of a ReLU, Clip between -1 and 1, and the forms of several nodes that
-    exporters give activations, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose,
-    Dropout, Identity.
+    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, HardSigmoid, HardSwish, Shrink, Tanh,
+    Softplus, Softsign, Mish, Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a
+    ReLU, Clip between -1 and 1, and the forms of several nodes that exporters give activations,
+    softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
     Nodes with the same weights are one layer that is called several times, unless all nodes stand
     in a row.

@@ -448,7 +448,8 @@ class BaseModel:
         if isinstance(x, Partitions):
             shapes = self._shapes("predict")
             self._takes_partitions()
-            many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False)
+            many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False,
+                             indices=self._layers.computation.indices)
             return self._answers(outputs_of(self._outputs, many))
         x = self._rows_to_predict(x, "x")
         return self._answers(self._outputs(x if steps is None else x[: steps * batch_size]))
@@ -459,13 +460,18 @@ class BaseModel:
     def _rows_to_predict(self, x: Any, name: str) -> np.ndarray:
         if not self.built:
             self._layers.build(inputs.row_shape(x, name))
-        x = self._rows(x, name, finite=False)
-        return inputs.check_rows(x, self._layers.shapes[0], self._layers.dtype, name,
-                                 finite=False)
+        return self._checked_rows(x, name, finite=False)
 
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """What is given as rows of the network."""
         return x
+
+    def _checked_rows(self, x: Any, name: str = "x", *, finite: bool = True) -> np.ndarray:
+        """What is given, checked, as rows of the network."""
+        layers = self._layers
+        return inputs.check_rows(self._rows(x, name, finite=finite), layers.shapes[0],
+                                 layers.dtype, name, finite=finite,
+                                 indices=layers.computation.indices)
 
     def _takes_partitions(self) -> None:
         """TypeError for a model whose rows partitions do not hold."""
@@ -506,7 +512,7 @@ class BaseModel:
     def _as_in_training(self, x: Any) -> Any:
         if not self.built:
             self._layers.build(inputs.row_shape(x))
-        x = inputs.check_rows(self._rows(x), self._layers.shapes[0], self._layers.dtype)
+        x = self._checked_rows(x)
         self._pull()
         network, seed = self._layers.network(), self._layers.seed
         self._calls += 1
@@ -574,11 +580,12 @@ class BaseModel:
             shape, dtype = self._shapes("recalibrate")[0], self._layers.dtype
             if isinstance(x, Partitions):
                 self._takes_partitions()
-                x = many_rows(x, x.headers(), shape, dtype)
+                x = many_rows(x, x.headers(), shape, dtype,
+                              indices=self._layers.computation.indices)
             elif x is None and group.world is not None:
                 x = np.empty((0, *shape), dtype)
             else:
-                x = inputs.check_rows(self._rows(x), shape, dtype)
+                x = self._checked_rows(x)
         self._pull()
         entries, found = self._layers.entries, recalibrated(self._layers.network(), x, group)
         new = [(entries[i], {**entries[i].known_arrays(), **arrays}) for i, arrays in found.items()]

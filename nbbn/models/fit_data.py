@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from nbbn import inputs
 from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.models.joint_loss import JointLoss
+from nbbn.operations import Indices
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
@@ -76,10 +77,11 @@ class Rules:
     outputs: Shape
     dtype: np.dtype
     class_weight: Any = None
+    indices: Sequence[Indices] = ()
 
     def rows(self, name: str, x: Any) -> np.ndarray:
         """Rows of the partition called `name`."""
-        return inputs.check_rows(x, self.shape, self.dtype, f"{name}: x")
+        return inputs.check_rows(x, self.shape, self.dtype, f"{name}: x", indices=self.indices)
 
     def targets(self, name: str, part: Part, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Its targets, and the weights of its rows."""
@@ -174,7 +176,8 @@ class Streamed:
     @property
     def x(self) -> ManyParts:
         """The rows."""
-        return many_rows(self.given, self.headers, self.rules.shape, self.rules.dtype)
+        return many_rows(self.given, self.headers, self.rules.shape, self.rules.dtype,
+                         indices=self.rules.indices)
 
     @property
     def y(self) -> np.ndarray:
@@ -196,14 +199,15 @@ def loaded(parts: list[tuple[int, Header, Part]], given: Partitions, rules: Rule
 
 
 def many_rows(given: Partitions, headers: list[Header], shape: Shape, dtype: np.dtype, *,
-              finite: bool = True) -> ManyParts:
+              finite: bool = True, indices: Sequence[Indices] = ()) -> ManyParts:
     """Rows that are read anew each time, and checked then."""
 
     def read() -> Iterator[np.ndarray]:
         for number, part in enumerate(given):
             if count(part.X):
                 name = f"{given.name(number)}: x"
-                yield inputs.check_rows(part.X, shape, dtype, name, finite=finite)
+                yield inputs.check_rows(part.X, shape, dtype, name, finite=finite,
+                                        indices=indices)
 
     return ManyParts(read, sum(header.rows for header in headers), shape, dtype)
 

@@ -534,14 +534,15 @@ class TrainedModel(BaseModel):
         if isinstance(compiled.loss, JointLoss):
             raise TypeError("x is Partitions, which a model of several outputs does not take: give "
                             "arrays")
-        return Rules(compiled.loss, layers.shapes[0], layers.shapes[-1], layers.dtype, class_weight)
+        return Rules(compiled.loss, layers.shapes[0], layers.shapes[-1], layers.dtype, class_weight,
+                     layers.computation.indices)
 
     def _many_samples(self, given: Partitions) -> Samples:
         """Partitions whose targets and weights are in memory, and whose rows are read anew."""
         first = next(given.with_headers())[1]
         rules = self._rules(first)
         headers, y, weights = targets_of(given, rules)
-        many: Any = many_rows(given, headers, rules.shape, rules.dtype)
+        many: Any = many_rows(given, headers, rules.shape, rules.dtype, indices=rules.indices)
         return Samples(many, y, weights)
 
     def _validation(self, group: Group, given: Any, steps: int | None,
@@ -562,8 +563,8 @@ class TrainedModel(BaseModel):
         if not self.built:
             layers.build(inputs.row_shape(x, name_x))
         compiled.tail(layers)
-        (before, *_, after), dtype = layers.shapes, layers.dtype
-        x = inputs.check_rows(self._rows(x, name_x), before, dtype, name_x)
+        after = layers.shapes[-1]
+        x = self._checked_rows(x, name_x)
         y = self._targets(y, after, len(x), name_y, name_x)
         units, name = int(np.prod(after)), f"{prefix}sample_weight"
         softmax = compiled.loss.end == "softmax"

@@ -132,6 +132,35 @@ def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> s
     return out.call(function, "{y}", math.prod(step.output_shape), *literals)
 
 
+def _affine(out: Lowering, step: Step[op.Affine], arrays: Arrays) -> str:
+    numbers = step.operation.of_channels(step.input_shape[-1])
+    named = {"mean": numbers["mean"], "gain": numbers["scale"], "beta": numbers["offset"]}
+    names = (out.array(step, name, values) for name, values in named.items())
+    return out.call("batch_norm", "{y}", _pixels(step), step.input_shape[-1], *names)
+
+
+def _prelu(out: Lowering, step: Step[op.PRelu], arrays: Arrays) -> str:
+    shape, own = step.output_shape, arrays["alpha"].shape
+    alpha = out.array(step, "alpha", arrays["alpha"])
+    if own == shape:
+        return out.call("prelu", "{y}", _three_axes([math.prod(shape)], 1), _three_axes([1], 0),
+                        alpha)
+    moves = [0 if n == 1 else math.prod(own[k + 1 :]) for k, n in enumerate(own)]
+    return out.call("prelu", "{y}", _three_axes(shape, 1), _three_axes(moves, 0), alpha)
+
+
+def _embed(out: Lowering, step: Step[op.Embed], arrays: Arrays) -> str:
+    sizes = math.prod(step.input_shape), step.operation.count, step.operation.width
+    table = out.array(step, "embeddings", arrays["embeddings"])
+    return out.call("embed", "{0}", "{y}", *sizes, table)
+
+
+def _dot(out: Lowering, step: Step[op.Dot], arrays: Arrays) -> str:
+    a, b = (math.prod(shape[:-1]) for shape in step.shapes)
+    sizes = a, b, step.input_shape[-1], int(step.operation.cosine)
+    return out.call("dot", "{0}", "{1}", "{y}", *sizes)
+
+
 def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
     return out.call(step.operation.name, "{y}", _pixels(step), step.input_shape[-1])
 
@@ -197,5 +226,5 @@ OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]]
     op.BatchNorm: _batch_norm, op.RowNorm: _row_norm, op.Elementwise: _elementwise,
     op.Softmax: _softmax, op.Permute: _permute, op.Reshape: _nothing, op.Pad: _pad,
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
-    op.Disturb: _nothing,
+    op.Disturb: _nothing, op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
 }
