@@ -18,7 +18,7 @@ from nbbn.warning import ShortFitWarning, warn
 
 # What is left of the start that calls for a look, and how many times larger the validation loss
 # must be than that in training, and than with the statistics of the fit alone.
-_LEFT, _WORSE = 0.01, 1.5
+_LEFT, _WORSE = 0.01, 2.0
 # Rows that are looked at.
 _ROWS = 2000
 
