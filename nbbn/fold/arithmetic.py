@@ -36,6 +36,22 @@ def affine_of(gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike, epsilo
     return Affine(gain, centre, offset)
 
 
+def moves_zero(affine: Affine) -> bool:
+    """Whether a map is more than a scale in any channel: zeros do not stay zeros."""
+    return bool((affine.offset != affine.mean * affine.gain).any())
+
+
+def scale_alone(affine: Affine) -> Affine:
+    """The scale of a map, without its shift."""
+    zeros = np.zeros_like(affine.mean)
+    return Affine(affine.gain, zeros, zeros)
+
+
+def is_identity(affine: Affine) -> bool:
+    """Whether a map leaves all as it is."""
+    return bool((affine.gain == 1).all() and (affine.offset == affine.mean).all())
+
+
 def compose(first: Affine | None, second: Affine | None) -> Affine:
     """`second(first(x))`; None stands for the identity, which one of the two may be."""
     if second is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, groupby
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbbn import operations as op
-from nbbn.fold import passes
-from nbbn.fold.arithmetic import affine_of, cast, standing_for
+from nbbn.fold import joins, passes
+from nbbn.fold.arithmetic import Affine, affine_of, cast, standing_for
 from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
-from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
+from nbbn.fold.graph import Graph, Join, Linear, Node, Norm, Pass
 from nbbn.fold.report import FoldReport
 from nbbn.network import Network
 from nbbn.operations import Operation, Step
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     # A specification, which is asked for words alone.
     layer: Any
     arrays: Arrays
-    # Steps of the layer, and of those the ones that read its arrays.
+    # Steps of this call of the layer, and of those the ones that read its arrays.
     steps: int
     readers: int
 
@@ -138,17 +138,40 @@ def _titles(layers: Sequence[Any]) -> list[str]:
 
 def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
     """The graph, and the layer of each node."""
-    steps, titles = network.computation().steps, _titles(network.layers)
-    count_of = Counter(step.layer for step in steps)
-    readers = Counter(step.layer for step in steps if step.operation.arrays)
+    titles = _titles(network.layers)
     nodes, layer_of = list[Node](), dict[str, int]()
-    for i, numbered in groupby(enumerate(steps), lambda at: at[1].layer):
-        of_layer = ((titles[i], network.layers[i], network.weights[i], count_of[i], readers[i])
-                    if i != op.NO_LAYER else ("what joins outputs", None, {}, 0, 0))
-        made = _nodes([_Place(str(at), step, *of_layer) for at, step in numbered])
+    calls: dict[tuple[int, int], list[str]] = {}
+    steps = network.computation().steps
+    for i, numbered in _by_call(network, steps):
+        title, layer, arrays = ((titles[i], network.layers[i], network.weights[i])
+                                if i != op.NO_LAYER else ("what joins outputs", None, {}))
+        readers = sum(bool(step.operation.arrays) for _, step in numbered)
+        made = _nodes([_Place(str(at), step, title, layer, arrays, len(numbered), readers)
+                       for at, step in numbered])
         nodes += made
-        layer_of.update((node.name, i) for node in made)
+        for k, node in enumerate(made):
+            layer_of[node.name] = i
+            calls.setdefault((i, k), []).append(node.name)
+    together = {name: tuple(names) for names in calls.values() for name in names if len(names) > 1}
+    nodes = [replace(node, calls=together[node.name])
+             if isinstance(node, Linear | Norm) and node.name in together else node
+             for node in nodes]
     return Graph(nodes, [str(len(steps) - 1)]), layer_of
+
+
+def _by_call(network: Network,
+             steps: Sequence[Step[Any]]) -> Iterator[tuple[int, list[tuple[int, Step[Any]]]]]:
+    """The layer of each call, and its steps with their numbers."""
+    shapes = network.layer_shapes
+    for i, group in groupby(enumerate(steps), lambda at: at[1].layer):
+        numbered = list(group)
+        size = len(numbered)
+        if i != op.NO_LAYER:  # two calls may follow one another
+            declared = network.layers[i].operations(*shapes[i][0])
+            a_call = sum(not isinstance(operation, op.Disturb) for operation in declared)
+            size = a_call if size % a_call == 0 else size
+        for first in range(0, len(numbered), size):
+            yield i, numbered[first : first + size]
 
 
 def _nodes(places: list[_Place]) -> list[Node]:
@@ -227,8 +250,52 @@ def _not_linear(place: _Place) -> Node:
     return Node(place.name, what=f"{is_it} {name}, which is not linear")
 
 
+# Functions with f(a x) = a f(x) for a not negative.
+_HOMOGENEOUS = ("relu", "leaky_relu")
+
+
+def _elementwise(place: _Place) -> Node:
+    operation = place.step.operation
+    if operation.function == "affine":
+        scale, offset = operation.numbers
+        return _map_of_all(place, scale, offset)
+    node = _not_linear(place)
+    if operation.function not in _HOMOGENEOUS:
+        return node
+    carry = passes.homogeneous(f"{place.title} {node.what}", place.title)
+    return Pass(place.name, what=node.what, carry=carry, back=carry)
+
+
+def _map_of_all(place: _Place, scale: float, offset: float) -> Node:
+    """One scale and offset of all numbers: at the end of a layer it stays, on its own it folds."""
+    step = place.step
+    if place.steps > 1:
+        carry, back = passes.scaled(scale, offset, place.title)
+        return Pass(place.name, carry=carry, back=back)
+    channels = step.input_shape[-1]
+    affine = Affine(np.full(channels, scale), np.zeros(channels), np.full(channels, offset))
+    return Norm(place.name, affine=affine, axis=len(step.input_shape), arithmetic=True)
+
+
 def _pad(place: _Place) -> Node:
-    return Node(place.name, what="pads with zeros, which the batch norm would have shifted")
+    """Zeros around an image, which stay zeros if they are scaled."""
+    shifted = f"{place.title} pads with zeros, which the batch norm would have shifted"
+    sides = place.step.operation.sides
+    carry = passes.padded([k for k, side in enumerate(sides, 1) if any(side)], shifted, place.title)
+    return Pass(place.name, carry=carry, back=carry)
+
+
+def _combine(place: _Place) -> Node:
+    shapes = [(None, *shape) for shape in place.step.shapes]
+    carry, back = joins.COMBINED[place.step.operation.kind](shapes, place.title)
+    return Join(place.name, carry=carry, back=back)
+
+
+def _concatenate(place: _Place) -> Node:
+    axis = place.step.operation.axis
+    sizes = [shape[axis] for shape in place.step.shapes]
+    carry, back = joins.concatenated(axis + 1, sizes, place.title)
+    return Join(place.name, carry=carry, back=back)
 
 
 def _norm(place: _Place) -> Norm:
@@ -288,8 +355,8 @@ def _repeat(place: _Place) -> Pass:
 OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
     op.Dense: partial(_linear, kind="dense"), op.Convolve: partial(_windowed, kind="conv"),
     op.ConvolveTransposed: _transposed, op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
-    op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _not_linear,
+    op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _elementwise,
     op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
-    op.Repeat: _repeat, op.Combine: _opaque, op.Concatenate: _opaque, op.Part: _opaque,
+    op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _opaque,
     op.Disturb: _opaque,
 }
