@@ -64,23 +64,23 @@ def _same(first: Affine, second: Affine) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second))
 
 
-def _of_sum(maps: Sequence[tuple[int, Affine]]) -> Affine:
-    """The map of a sum of values, of maps that scale alike and the signs of the values."""
+def _of_sum(maps: Sequence[tuple[float, Affine]]) -> Affine:
+    """The map of a sum of values, of maps that scale alike and the weights of the values."""
     mean, offset = np.zeros((2, len(maps[0][1].gain)))
-    for sign, affine in maps:
-        mean, offset = mean + sign * affine.mean, offset + sign * affine.offset
+    for weight, affine in maps:
+        mean, offset = mean + weight * affine.mean, offset + weight * affine.offset
     return Affine(maps[0][1].gain, mean, offset)
 
 
-def summed(shapes: Sequence[Shape], signs: Sequence[int], name: str) -> Rules:
-    """Sums of inputs with signs: all scale alike, and the shift is that of any one."""
+def summed(shapes: Sequence[Shape], weights: Sequence[float], name: str) -> Rules:
+    """Sums of weighted inputs: all scale alike, and the shift is that of any one."""
     places = _Places(shapes, name)
 
     def carry(maps: Sequence[Placed | None]) -> Placed | str:
         axis = places.shared_axis(maps)
         if isinstance(axis, str):
             return axis
-        given = [(sign, placed[0]) for sign, placed in zip(signs, maps) if placed]
+        given = [(weight, placed[0]) for weight, placed in zip(weights, maps) if placed]
         gain = given[0][1].gain
         alike = all(np.array_equal(affine.gain, gain) for _, affine in given)
         if not alike or (len(given) < len(maps) and (gain != 1).any()):
@@ -94,9 +94,10 @@ def summed(shapes: Sequence[Shape], signs: Sequence[int], name: str) -> Rules:
         if not moves_zero(affine):
             return [[*placed]]
         ways = []
-        for k, sign in enumerate(signs):
+        for k, weight in enumerate(weights):
             way: list[Placed | None] = [p if (affine.gain != 1).any() else None for p in placed]
-            way[k] = Affine(affine.gain, sign * affine.mean, sign * affine.offset), placed[k][1]
+            way[k] = (Affine(affine.gain, affine.mean / weight, affine.offset / weight),
+                      placed[k][1])
             ways.append(way)
         return ways
 

@@ -250,17 +250,13 @@ def _not_linear(place: _Place) -> Node:
     return Node(place.name, what=f"{is_it} {name}, which is not linear")
 
 
-# Functions with f(a x) = a f(x) for a not negative.
-_HOMOGENEOUS = ("relu", "leaky_relu")
-
-
 def _elementwise(place: _Place) -> Node:
     operation = place.step.operation
     if operation.function == "affine":
         scale, offset = operation.numbers
         return _map_of_all(place, scale, offset)
     node = _not_linear(place)
-    if operation.function not in _HOMOGENEOUS:
+    if operation.function not in passes.HOMOGENEOUS:
         return node
     carry = passes.homogeneous(f"{place.title} {node.what}", place.title)
     return Pass(place.name, what=node.what, carry=carry, back=carry)

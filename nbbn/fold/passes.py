@@ -12,6 +12,8 @@ from nbbn.fold.graph import Carry, Placed
 
 # A reshape is followed by moving the channel of every element; above this many elements it is not.
 _MOST_ELEMENTS = 1 << 26
+# Functions of `nbbn.activations` with f(a x) = a f(x) for a not negative.
+HOMOGENEOUS = ("relu", "leaky_relu")
 
 
 def mean_of_values(affine: Affine, axis: int) -> Placed:
@@ -47,10 +49,13 @@ def homogeneous(reason: str, name: str) -> Carry:
 
 
 def padded(axes: Sequence[int], reason: str, name: str) -> Carry:
-    """Carry through zeros on both sides of some axes: scales along others, and no shift."""
+    """Carry through what stands around, along some axes: maps along others.
+
+    Of zeros a reason is given why they stop a shift.
+    """
 
     def carry(affine: Affine, axis: int) -> Placed | str:
-        if axes and moves_zero(affine):
+        if reason and axes and moves_zero(affine):
             return reason
         if axis in axes:
             return f"{name} pads axis {axis}, which the batch norm normalises"

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.fold import joins, passes
 from nbbn.formats.onnx import constants as of_constants
+from nbbn.formats.onnx import fold_joins
 from nbbn.formats.onnx import fold_nodes as fold
 from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
@@ -55,17 +57,20 @@ class Operator:
     attributes: activations.Attributes = field(default_factory=dict)
 
 
-def _nonlinear(read: Read | None = None, **more: Any) -> Operator:
-    return Operator(read, fold.not_linear, **more)
+def _nonlinear(read: Read | None = None, known: fold.Fold = fold.not_linear,
+               **more: Any) -> Operator:
+    return Operator(read, known, **more)
 
 
 def _function(name: str, *, expression: str = "", **attributes: tuple[str, float]) -> Operator:
     read = activations.function(name, attributes)
-    return _nonlinear(read, expression=expression, function=name, attributes=attributes)
+    known = fold.homogeneous if name in passes.HOMOGENEOUS else fold.not_linear
+    return _nonlinear(read, known, expression=expression, function=name, attributes=attributes)
 
 
-def _arithmetic(expression: str, compute: of_constants.Compute | None = None) -> Operator:
-    return Operator(dense.with_constant, compute=compute, weighted=True, expression=expression)
+def _arithmetic(expression: str, known: fold.Fold,
+                compute: of_constants.Compute | None = None) -> Operator:
+    return Operator(dense.with_constant, known, compute, weighted=True, expression=expression)
 
 
 def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
@@ -76,14 +81,19 @@ def _reshaping(read: Read, compute: of_constants.Compute | None = None) -> Opera
     return Operator(read, fold.reshape, compute, mixes_axes=True)
 
 
+def _combined(kind: str) -> fold.Fold:
+    return fold_joins.combined(joins.COMBINED[kind])
+
+
+_SUM = _combined("add")
 OPERATORS: dict[str, Operator] = {
     # Dense layers and arithmetic
     "Gemm": Operator(dense.gemm, fold.gemm, mixes_axes=True, weighted=True),
     "MatMul": Operator(dense.matmul, fold.matmul, mixes_axes=True, weighted=True),
-    "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
-    "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
-    "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
-    "Div": _arithmetic("divide"),
+    "Add": _arithmetic("add", _SUM, of_constants.arithmetic(np.add)),
+    "Sub": _arithmetic("subtract", _combined("subtract"), of_constants.arithmetic(np.subtract)),
+    "Mul": _arithmetic("multiply", _combined("multiply"), of_constants.arithmetic(np.multiply)),
+    "Div": _arithmetic("divide", fold.opaque),
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
     "Conv": _on_images(images.conv, fold.conv, weighted=True),
@@ -105,7 +115,7 @@ OPERATORS: dict[str, Operator] = {
     # Activations
     "Relu": _function("relu", expression="relu"),
     "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)),
-    "PRelu": Operator(activations.prelu, fold.not_linear, weighted=True),
+    "PRelu": _nonlinear(activations.prelu, fold.homogeneous, weighted=True),
     "Elu": _function("elu", alpha=("alpha", 1.0)),
     "Selu": _nonlinear(activations.selu, function="selu"),
     "Celu": _nonlinear(),
@@ -122,12 +132,14 @@ OPERATORS: dict[str, Operator] = {
     "Mish": _nonlinear(activations.function("mish", {})),  # of a newer opset than is written
     "ThresholdedRelu": _nonlinear(activations.thresholded_relu),
     "Clip": _nonlinear(activations.clip),
-    "Min": Operator(activations.minimum, expression="minimum"),
-    "Max": Operator(activations.maximum),
+    "Min": Operator(activations.minimum, _combined("minimum"), expression="minimum"),
+    "Max": Operator(activations.maximum, _combined("maximum")),
+    "Sum": Operator(fold=_SUM),
+    "Mean": Operator(fold=fold_joins.combined(fold_joins.average)),
     "Exp": _function("exponential", expression="exp"),
     "Log": _nonlinear(),
     "Sqrt": _nonlinear(),
-    "Abs": _nonlinear(expression="absolute"),
+    "Abs": _nonlinear(None, fold.homogeneous, expression="absolute"),
     "Neg": Operator(expression="negative"),
     "Erf": Operator(expression="erf"),
     # Shapes
@@ -140,7 +152,7 @@ OPERATORS: dict[str, Operator] = {
     "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
-    "Concat": Operator(compute=of_constants.concat),
+    "Concat": Operator(fold=fold_joins.concatenated, compute=of_constants.concat),
     "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
