@@ -99,10 +99,11 @@ def shifted(kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine |
             after: Affine | None, kind: str = "dense", groups: int = 1) -> np.ndarray:
     """Bias (float64) of a layer and of the batch norms before and after it, either None.
 
-    The kernel is the layer's own; without a batch norm before it none is needed.
+    The kernel is the layer's own; without a batch norm before it, or one that only scales, none is
+    needed.
     """
     total = np.zeros(()) if bias is None else np.asarray(bias, np.float64)
-    if before is not None:
+    if before is not None and moves_zero(before):
         assert kernel is not None
         total = total + _through(kernel, before.offset - before.mean * before.gain, kind, groups)
     return total if after is None else (total - after.mean) * after.gain + after.offset
@@ -117,6 +118,8 @@ def _by_group(kernel: np.ndarray, kind: str, groups: int) -> np.ndarray:
 
 def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
     """One value per input channel, for `_by_group`: a group of outputs reads its own inputs."""
+    if kind == "transposed":
+        return values.reshape(1, groups, -1)
     return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
 
 

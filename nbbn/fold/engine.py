@@ -68,7 +68,8 @@ def folded_bias(linear: Linear) -> np.ndarray:
     """Bias (float64) of a linear node with all folded in; reads the kernel for what was before."""
     kernel, maps = None if linear.before is None else linear.kernel(), (linear.before, linear.after)
     with np.errstate(over="ignore", invalid="ignore"):
-        return shifted(kernel, linear.bias, *maps, linear.kind, linear.groups)
+        bias = shifted(kernel, linear.bias, *maps, linear.kind, linear.groups)
+    return np.broadcast_to(bias, (linear.channels_out,))  # of one number where there is none
 
 
 def _fold(graph: Graph, name: str, fates: _Fates) -> bool:
@@ -82,7 +83,8 @@ def _fold(graph: Graph, name: str, fates: _Fates) -> bool:
         if not isinstance(targets, str) and not _costs(graph, norm, direction, targets):
             for call in calls:
                 join(graph, call)
-            ends = [_put(graph, direction, *target) for target in targets.items()]
+            takers = sorted(targets, key=graph.place)
+            ends = [_put(graph, direction, taker, targets[taker]) for taker in takers]
             fates.update((call.name, ends) for call in calls)
             return True
     return False
@@ -126,7 +128,7 @@ def _entry(graph: Graph, norm: Norm, fates: _Fates) -> FoldEntry:
         return FoldEntry(norm.title, None, None, False, reason)
     ends = list(dict.fromkeys(_ends(norm.name, fates)))
     directions = list(dict.fromkeys(direction for _, direction in ends))
-    into = ", ".join(graph.nodes[name].title for name, _ in ends)
+    into = ", ".join(dict.fromkeys(graph.nodes[name].title for name, _ in ends))
     return FoldEntry(norm.title, into, directions[0] if len(directions) == 1 else "merged", True)
 
 

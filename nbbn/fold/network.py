@@ -144,7 +144,7 @@ def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
     steps = network.computation().steps
     for i, numbered in _by_call(network, steps):
         title, layer, arrays = ((titles[i], network.layers[i], network.weights[i])
-                                if i != op.NO_LAYER else ("what joins outputs", None, {}))
+                                if i != op.NO_LAYER else (_title_of(numbered[0][1]), None, {}))
         readers = sum(bool(step.operation.arrays) for _, step in numbered)
         made = _nodes([_Place(str(at), step, title, layer, arrays, len(numbered), readers)
                        for at, step in numbered])
@@ -157,6 +157,11 @@ def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
              if isinstance(node, Linear | Norm) and node.name in together else node
              for node in nodes]
     return Graph(nodes, [str(len(steps) - 1)]), layer_of
+
+
+def _title_of(step: Step[Any]) -> str:
+    """What to call a step that no layer has declared."""
+    return "the input" if isinstance(step.operation, op.Part) else "what joins outputs"
 
 
 def _by_call(network: Network,
@@ -237,6 +242,8 @@ def _layer(layer: Any, arrays: Arrays, node: Node) -> tuple[Any, Arrays]:
 
 
 def _opaque(place: _Place) -> Node:
+    if place.layer is None:
+        return Node(place.name, what="takes in no batch norm")
     kind = type(place.layer).__name__
     return Node(place.name, what=f"is a {kind}, which takes in no batch norm")
 
