@@ -15,10 +15,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
     ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
-     "sparse_rows"),
+     "sparse_rows", "tensor"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
-    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
+    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"), ("nn",),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",),
     ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),

@@ -237,7 +237,7 @@ def _check_end(computation: Computation, end: int, record: LossRecord, *, severa
 
 def _activation_of(step: Step[Any]) -> str:
     if isinstance(step.operation, op.Softmax):
-        return "softmax"
+        return step.operation.name
     return step.operation.function if isinstance(step.operation, op.Elementwise) else "linear"
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from nbbn.fold import joins, passes
+from nbbn.fold import passes
+from nbbn.fold.joins import COMBINED
 from nbbn.formats.onnx import constants as of_constants
 from nbbn.formats.onnx import fold_joins
 from nbbn.formats.onnx import fold_nodes as fold
 from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
+from nbbn.formats.onnx import read_joins as joins
 from nbbn.formats.onnx import read_norms as norms
 from nbbn.formats.onnx import read_shapes as shapes
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
@@ -30,7 +32,11 @@ class Operator:
     Attributes
     ----------
     read : callable or None
-        Adds the layer that a node on its own is; None where there is none.
+        Adds the layer that a node on one row is; None where there is none.
+    join : callable or None
+        Of a node on several rows the layer that merges these.
+    twice : bool
+        Whether `join` takes the only row that goes in for two.
     fold : callable
         What it is to folding.
     compute : callable or None
@@ -47,6 +53,8 @@ class Operator:
     """
 
     read: Read | None = None
+    join: joins.Join | None = field(default=None, kw_only=True)
+    twice: bool = field(default=False, kw_only=True)
     fold: fold.Fold = fold.opaque
     compute: of_constants.Compute | None = None
     on_images: bool = False
@@ -68,9 +76,14 @@ def _function(name: str, *, expression: str = "", **attributes: tuple[str, float
     return _nonlinear(read, known, expression=expression, function=name, attributes=attributes)
 
 
-def _arithmetic(expression: str, known: fold.Fold,
-                compute: of_constants.Compute | None = None) -> Operator:
-    return Operator(dense.with_constant, known, compute, weighted=True, expression=expression)
+def _joined(kind: str) -> fold.Fold:
+    return fold_joins.combined(COMBINED[kind])
+
+
+def _arithmetic(expression: str, compute: of_constants.Compute | None = None, *,
+                join: joins.Join = joins.combined, known: fold.Fold | None = None) -> Operator:
+    return Operator(dense.with_constant, known or _joined(expression), join=join, compute=compute,
+                    weighted=True, expression=expression)
 
 
 def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
@@ -81,19 +94,17 @@ def _reshaping(read: Read, compute: of_constants.Compute | None = None) -> Opera
     return Operator(read, fold.reshape, compute, mixes_axes=True)
 
 
-def _combined(kind: str) -> fold.Fold:
-    return fold_joins.combined(joins.COMBINED[kind])
-
-
-_SUM = _combined("add")
 OPERATORS: dict[str, Operator] = {
     # Dense layers and arithmetic
     "Gemm": Operator(dense.gemm, fold.gemm, mixes_axes=True, weighted=True),
     "MatMul": Operator(dense.matmul, fold.matmul, mixes_axes=True, weighted=True),
-    "Add": _arithmetic("add", _SUM, of_constants.arithmetic(np.add)),
-    "Sub": _arithmetic("subtract", _combined("subtract"), of_constants.arithmetic(np.subtract)),
-    "Mul": _arithmetic("multiply", _combined("multiply"), of_constants.arithmetic(np.multiply)),
-    "Div": _arithmetic("divide", fold.opaque),
+    "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
+    "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
+    "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
+    "Div": _arithmetic("divide", of_constants.quotient, join=joins.divided, known=fold.opaque),
+    "Sum": Operator(shapes.alone, _joined("add"), join=joins.combined),
+    "Mean": Operator(shapes.alone, fold_joins.combined(fold_joins.average), join=joins.combined),
+    "Pow": Operator(join=joins.squared, twice=True),
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
     "Conv": _on_images(images.conv, fold.conv, weighted=True),
@@ -121,26 +132,27 @@ OPERATORS: dict[str, Operator] = {
     "Celu": _nonlinear(),
     "Gelu": _nonlinear(activations.gelu),
     "Sigmoid": _function("sigmoid", expression="sigmoid"),
-    "HardSigmoid": _nonlinear(),
+    "HardSigmoid": _nonlinear(activations.hard_sigmoid),
     "Tanh": _function("tanh", expression="tanh"),
     "Softmax": _nonlinear(activations.softmax),
-    "LogSoftmax": _nonlinear(),
+    "LogSoftmax": _nonlinear(activations.log_softmax),
     "Softplus": _function("softplus"),
     "Softsign": _function("softsign"),
-    "Swish": _nonlinear(),
-    "HardSwish": _nonlinear(),
+    "Swish": _nonlinear(activations.swish),
+    "HardSwish": _nonlinear(activations.function("hard_silu", {})),
+    "Shrink": _nonlinear(activations.shrink),
     "Mish": _nonlinear(activations.function("mish", {})),  # of a newer opset than is written
     "ThresholdedRelu": _nonlinear(activations.thresholded_relu),
     "Clip": _nonlinear(activations.clip),
-    "Min": Operator(activations.minimum, _combined("minimum"), expression="minimum"),
-    "Max": Operator(activations.maximum, _combined("maximum")),
-    "Sum": Operator(fold=_SUM),
-    "Mean": Operator(fold=fold_joins.combined(fold_joins.average)),
+    "Min": Operator(activations.minimum, _joined("minimum"), join=joins.combined,
+                    expression="minimum"),
+    "Max": Operator(activations.maximum, _joined("maximum"), join=joins.combined),
     "Exp": _function("exponential", expression="exp"),
     "Log": _nonlinear(),
-    "Sqrt": _nonlinear(),
-    "Abs": _nonlinear(None, fold.homogeneous, expression="absolute"),
-    "Neg": Operator(expression="negative"),
+    "Sqrt": _nonlinear(expression="sqrt"),
+    "Abs": _nonlinear(None, fold.homogeneous, join=joins.absolute, twice=True,
+                      expression="absolute"),
+    "Neg": Operator(dense.negative, expression="negative"),
     "Erf": Operator(expression="erf"),
     # Shapes
     "Flatten": _reshaping(shapes.flatten),
@@ -152,7 +164,9 @@ OPERATORS: dict[str, Operator] = {
     "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
-    "Concat": Operator(fold=fold_joins.concatenated, compute=of_constants.concat),
+    "Concat": Operator(shapes.alone, fold_joins.concatenated, join=joins.concatenated,
+                       compute=of_constants.concat),
+    "Expand": Operator(images.expand),
     "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
@@ -196,23 +210,3 @@ def constant_of(node: OnnxNode, graph: OnnxGraph,
         what = "computes with constants alone in a way that is not known"
         raise node.refuse(f"{what}; simplify the model before")
     return of_constants.computed(node, compute, inputs)
-
-
-def channel_axis(nodes: Sequence[OnnxNode], rank: int) -> int | None:
-    """The axis of a row that the first of these nodes on images takes for the channels.
-
-    None where there is no such node.
-    """
-    perm = list(range(rank + 1))
-    for node in nodes:
-        operator = operator_of(node)
-        if operator.on_images:
-            return perm[1] - 1
-        if node.operator == "Transpose":
-            given = node.attributes.get("perm") or []
-            if sorted(given) != list(range(rank + 1)):
-                return None
-            perm = [perm[axis] for axis in given]
-        elif operator.mixes_axes:
-            return None
-    return None
