@@ -166,7 +166,7 @@ OPERATORS: dict[str, Operator] = {
     "Gather": Operator(compute=of_constants.gather, weighted=True),
     "Concat": Operator(shapes.alone, fold_joins.concatenated, join=joins.concatenated,
                        compute=of_constants.concat),
-    "Expand": Operator(images.expand),
+    "Expand": Operator(images.expand, compute=of_constants.expanded),
     "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
