@@ -32,15 +32,15 @@ import numpy as np
 import onnx
 import onnxruntime
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from architectures import ARCHITECTURES, draw_weights
 
 import nbbn
 from nbbn.interop.onnx_fold import fold_onnx
 
-GUIDE = ROOT / "docs/guide/folding.md"
+GUIDE = Path(__file__).resolve().parents[1] / "docs/guide/folding.md"
 BEGIN, END = "<!-- batch norms left: scripts/fold_counts.py -->", "<!-- end of batch norms left -->"
 NAMES = ("resnet_v1", "resnet_v2", "densenet", "inception", "mobilenet_v2", "mobilenet_v3",
          "efficientnet", "unet", "residual_mlp", "wide_and_deep", "siamese", "two_outputs")
@@ -93,7 +93,11 @@ def quiet_options(level: Any) -> Any:
 
 
 def norms_left(model: Any) -> int:
-    """Nodes that normalise, and products with one constant a channel, by axis 1 or the last."""
+    """Nodes that normalise, and what else multiplies each channel by a constant of its own.
+
+    That is a product, or a convolution of one pixel of each channel, to which ONNX Runtime turns a
+    batch norm.
+    """
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     constants |= {node.output[0]: tuple(node.attribute[0].t.dims) for node in model.graph.node
                   if node.op_type == "Constant"}
@@ -102,6 +106,10 @@ def norms_left(model: Any) -> int:
         shapes = [constants[name] for name in node.input if name in constants]
         scales = node.op_type in ("Mul", "Div") and any(
             max(shape, default=1) > 1 and np.prod(shape) == max(shape) for shape in shapes)
+        if node.op_type == "Conv":
+            channels, *window = shapes[0]
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            scales = set(window) == {1} and groups == channels
         left += node.op_type == "BatchNormalization" or scales
     return left
 
@@ -194,8 +202,8 @@ def torch_networks() -> dict[str, Callable[[], tuple[Any, tuple[int, ...] | list
     def inverted(i, inside, o, s, act, gate=None):
         path = [conv_norm(i, inside, 1, act=act), conv_norm(inside, inside, 3, s, inside, act)]
         path += [squeeze(inside, *gate)] if gate else []
-        path.append(conv_norm(inside, o, 1, act=nn.Identity))
-        return Sum(nn.Sequential(*path), nn.Identity()) if (i, s) == (o, 1) else nn.Sequential(*path)
+        whole = nn.Sequential(*path, conv_norm(inside, o, 1, act=nn.Identity))
+        return Sum(whole, nn.Identity()) if (i, s) == (o, 1) else whole
 
     def mobile(act, gate=None):
         return nn.Sequential(

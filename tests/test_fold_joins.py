@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import random_graphs
+from architectures import ARCHITECTURES, draw_weights
 from graph_networks import Drawing, rows_of
 
+import nbbn
 from nbbn import layers as L
 from nbbn.fallback import NumpyBlocks
 from nbbn.fold import fold_checked
@@ -278,6 +280,42 @@ def test_where_it_goes(name):
         assert (entry.into, entry.direction, entry.folded) == (into, direction, True)
         assert report.n_folded == report.n_total
         assert not any(isinstance(layer, BN) for layer in folded.layers)
+
+
+# Batch norms of an architecture, and those that stay; the same of the nodes that `to_onnx` writes.
+# Those of ResNet v2, DenseNet and the residual MLP stand between a sum or a concatenation, which
+# others read, and a ReLU. A layer that is called on two values has two nodes with kernels of their
+# own, so that more goes.
+COUNTS = {
+    "resnet_v1": (6, 0, 6, 0), "resnet_v2": (10, 3, 10, 3), "resnext": (7, 0, 7, 0),
+    "densenet": (10, 6, 10, 6), "inception": (10, 0, 10, 0), "mobilenet_v2": (11, 0, 11, 0),
+    "mobilenet_v3": (8, 0, 8, 0), "efficientnet": (8, 0, 8, 0), "unet": (7, 0, 7, 0),
+    "residual_mlp": (4, 1, 4, 1), "wide_and_deep": (1, 0, 1, 0), "siamese": (1, 0, 2, 0),
+    "two_outputs": (2, 1, 2, 1), "autoencoder": (3, 1, 4, 0),
+}
+
+
+def norm_nodes(model):
+    return sum(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_how_many_of_an_architecture_stay(name):
+    """ONNX Runtime, onnxsim and onnxslim leave as many or more: scripts/fold_counts.py."""
+    model = ARCHITECTURES[name].make(nbbn)
+    draw_weights(model)
+    network = model.network().astype("float64")
+    folded, report = fold_network(network)
+    assert_same(folded, network)
+    assert (report.n_total, report.n_total - report.n_folded) == COUNTS[name][:2]
+    pytest.importorskip("onnx")
+    from nbbn.formats.onnx import file
+    from nbbn.formats.onnx.fold import _folded
+    from nbbn.formats.onnx.write import write
+
+    written = write(network.astype("float32"))
+    left = file.to_proto(_folded(file.from_proto(written), False)[0])
+    assert (norm_nodes(written), norm_nodes(left)) == COUNTS[name][2:]
 
 
 def test_a_batch_norm_behind_a_sum_goes_into_those_that_stay_before_it():
