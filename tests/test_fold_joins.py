@@ -87,6 +87,29 @@ def fork(join, *ends):
     return g, g.chain(g(join, x, g(L.AveragePooling2D(3, 1, padding="same"), x)), *ends)
 
 
+def squared_beside():
+    """x and its square, which scale in two ways."""
+    g = Drawing(IMAGE)
+    x = g.chain(-1, RELU(), BN())
+    return g, g(L.Conv2D(2, 1), g(L.Add(), x, g(L.Multiply(), x, x)))
+
+
+def beside_another(axis):
+    """What is normalised, beside what is not."""
+    g = Drawing(IMAGE)
+    x = g.chain(-1, RELU(), BN())
+    return g, g(L.Conv2D(2, 1), g(L.Concatenate(axis), x, -1))
+
+
+def along_a_grey_image(norm_first):
+    """One channel goes along with four."""
+    g = Drawing(IMAGE)
+    grey = g.chain(-1, L.Conv2D(1, 1, activation="tanh" if norm_first else None))
+    grey = g(BN(), grey) if norm_first else grey
+    x = g(L.Multiply() if norm_first else L.Add(), grey, g(L.Conv2D(4, 1), -1))
+    return g, g(L.Conv2D(2, 1), x) if norm_first else g.chain(x, BN(), RELU())
+
+
 def tower(layers, join, *behind, inputs=((5,), (5,))):
     """Layers that are called on two inputs."""
     g = Drawing(*inputs)
@@ -221,6 +244,24 @@ FOLDS = {
         fork(L.Maximum(), L.Conv2D(3, 1)), "maximum compares values, whose order", None, MIXED,
     ),
     "before both sides of a mean": (fork(L.Average(), L.Conv2D(3, 1)), "conv2d", "forward", {}),
+    "a scale before both sides of a product": (
+        fork(L.Multiply(), L.Conv2D(3, 1)), "conv2d", "forward", UNSHIFTED | MIXED,
+    ),
+    "a scale before a value and its square": (
+        squared_beside(), "add adds to it what is not scaled alike", None, UNSHIFTED,
+    ),
+    "before a concatenation with another": (beside_another(-1), "conv2d", "forward", MIXED),
+    "before a concatenation with another along another axis": (
+        beside_another(1), "concatenate puts beside it what is not normalised alike", None, {},
+    ),
+    "behind a sum of one channel and four": (
+        along_a_grey_image(False), "add joins rows of which one goes along with the channels",
+        None, {},
+    ),
+    "a scale of one channel before a product with four": (
+        along_a_grey_image(True), "multiply joins rows of which one goes along with the channels",
+        None, UNSHIFTED,
+    ),
     "a scale before zeros": (
         fork(L.Add(), L.ZeroPadding2D(1), same_padding()), "conv2d", "forward", UNSHIFTED | MIXED,
     ),

@@ -167,7 +167,7 @@ def _backward(graph: Graph, norms: Sequence[Norm],
         if norm.inputs[0] in wanted:
             return f"{norm.title} is called twice on one value"
         wanted[norm.inputs[0]] = _Wanted(norm.affine, norm.axis, frozenset({norm.name}))
-    ways = islice(_ways(graph, wanted, {}, takers), _MOST_WAYS)
+    ways = islice(_ways(graph, wanted, takers), _MOST_WAYS)
     first = next(ways)
     if not isinstance(first, str):
         return first
@@ -182,40 +182,40 @@ class _Wanted(NamedTuple):
     readers: frozenset[str]
 
 
-def _ways(graph: Graph, wanted: dict[str, _Wanted], targets: _Targets,
+def _ways(graph: Graph, wanted: dict[str, _Wanted],
           takers: tuple[type[Node], ...]) -> Iterator[_Targets | str]:
     """Ways of giving values what is wanted of them: all that has to take in a map, or why not.
 
     From the last node to the first, so that all readers of a value have asked before it is made.
     """
-    if not wanted:
-        yield _all_calls(graph, targets) or targets
-        return
-    value = max(wanted, key=lambda value: _place(graph, value))
-    affine, axis, readers = wanted[value]
-    rest = {other: want for other, want in wanted.items() if other != value}
-    node = graph.producer(value)
-    if node is None:
-        yield _NOTHING
-    elif isinstance(node, takers) and isinstance(node, Linear | Norm):
-        reason = _shared(graph, node, value, readers) or _not_behind(node, affine, axis)
-        if reason:
-            yield reason
-        else:
-            yield from _ways(graph, rest, {**targets, node.name: affine}, takers)
-    elif isinstance(node, Join) or (isinstance(node, Pass) and node.back is not None):
-        divided = _shared(graph, node, value, readers) or _divided(node, affine, axis)
-        if isinstance(divided, str):
-            yield divided
-            return
-        for maps in divided:
-            asked = _asked(graph, rest, node, maps)
-            if isinstance(asked, str):
-                yield asked
+    ahead: list[tuple[dict[str, _Wanted], _Targets]] = [(wanted, {})]
+    while ahead:
+        wanted, targets = ahead.pop()
+        if not wanted:
+            yield _all_calls(graph, targets) or targets
+            continue
+        value = max(wanted, key=lambda value: _place(graph, value))
+        affine, axis, readers = wanted[value]
+        rest = {other: want for other, want in wanted.items() if other != value}
+        node = graph.producer(value)
+        if node is None:
+            yield _NOTHING
+        elif isinstance(node, takers) and isinstance(node, Linear | Norm):
+            reason = _shared(graph, node, value, readers) or _not_behind(node, affine, axis)
+            if reason:
+                yield reason
             else:
-                yield from _ways(graph, asked, targets, takers)
-    else:
-        yield f"{node.title} {node.what}"
+                ahead.append((rest, {**targets, node.name: affine}))
+        elif isinstance(node, Join) or (isinstance(node, Pass) and node.back is not None):
+            divided = _shared(graph, node, value, readers) or _divided(node, affine, axis)
+            if isinstance(divided, str):
+                yield divided
+                continue
+            asked = [_asked(graph, rest, node, maps) for maps in divided]
+            yield from (reason for reason in asked if isinstance(reason, str))
+            ahead += [(want, targets) for want in reversed(asked) if not isinstance(want, str)]
+        else:
+            yield f"{node.title} {node.what}"
 
 
 def _place(graph: Graph, value: str) -> int:
