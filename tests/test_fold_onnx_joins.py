@@ -225,3 +225,35 @@ def test_a_scale_that_goes_back_into_a_batch_norm_that_is_an_output():
     folded, report = folded_without_check(model)
     assert ops(folded) == ["Relu", NORM] and folded.graph.output[0].name == y
     assert_same(model, folded)
+
+
+@pytest.mark.parametrize("which", ["the sum", "a part", "behind"])
+def test_values_that_are_given_out_stay(which):
+    g = Builder()
+    x = g.input("x", *IMAGE)
+    part = conv(g, x)
+    y = g.add("Add", part, conv(g, x))
+    first = y if which == "the sum" else part
+    if which == "behind":
+        first = norm(g, g.add("Relu", x), 4)
+        conv(g, g.add("Concat", first, x, axis=1), 8)
+    else:
+        g.add("Relu", norm(g, y))
+    g.output(first, "n", *((4, 6, 5) if which == "behind" else (6, 6, 5)))
+    g.output(g.nodes[-1].output[0], "n", 6, 6, 5)
+    model = g.model()
+    folded, report = folded_without_check(model)
+    assert ops(folded).count(NORM) == 1 and "is an output of the graph" in report.entries[0].reason
+    assert_same(model, folded)
+
+
+def test_a_slope_that_is_computed_passes_no_scale():
+    g = Builder()
+    x = g.input("x", *IMAGE)
+    y = norm(g, g.add("Tanh", x), 4, "rising scale")
+    slope = g.add("Sigmoid", g.add("GlobalAveragePool", x))
+    conv(g, g.add("PRelu", y, slope))
+    model = g.model()
+    folded, report = folded_without_check(model)
+    assert "is a PRelu, which is not linear" in report.entries[0].reason
+    assert_same(model, folded)
