@@ -42,11 +42,11 @@ def fold_graph(graph: Graph, *, strict: bool = False,
     fates: _Fates = {}
     # What overflows here is caught when the weights are cast, with a message that says so.
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious, largest = _gains(source)
+        layers = [norm for norm in source if norm.name == (norm.calls or (norm.name,))[0]]
+        suspicious, largest = _gains(layers)
         while sum(_fold(graph, norm.name, fates) for norm in graph.norms()):
             pass
-        told = [norm for norm in source if norm.name in fates or not norm.arithmetic]
-        told = [norm for norm in told if norm.name == (norm.calls or (norm.name,))[0]]
+        told = [norm for norm in layers if norm.name in fates or not norm.arithmetic]
         entries = [_entry(graph, norm, fates) for norm in told]
     report = FoldReport((*entries, *outside), suspicious, largest)
     reasons = [f"{entry.name} ({entry.reason})" for entry in report.entries if not entry.folded]
@@ -99,7 +99,7 @@ def _costs(graph: Graph, norm: Norm, direction: str, targets: _Targets) -> bool:
     """Whether products and sums would only move: to the biases of nodes that have none."""
     return norm.arithmetic and direction == "forward" and any(
         isinstance(node := graph.nodes[name], Linear) and node.bias_costs and node.bias is None
-        and (affine.offset != affine.mean * affine.gain).any()
+        and moves_zero(affine)
         for name, affine in targets.items()
     )
 

@@ -24,7 +24,7 @@ def combined(combine: Combine) -> Callable[[OnnxNode, str, OnnxGraph], Node | No
         constants = [graph.constant(value) is not None for value in node.inputs]
         if any(constants):
             return _with_numbers(node, name, graph)
-        if len(known) < 2 or len(known) < len(shapes):
+        if len(known) < 2 or len(known) < len(shapes) or node.attributes.get("broadcast"):
             return None
         carry, back = combine(known, name)
         return Join(name, carry=carry, back=back)

@@ -90,6 +90,7 @@ def _fits(steps: list[Step | None], step: Step) -> bool:
 def along_axis(node: OnnxNode, graph: OnnxGraph) -> Step | None:
     """What a node does, if it combines a value with numbers along one of its axes."""
     known = not node.domain and node.operator in ("Mul", "Div", "Add", "Sub")
+    known = known and not node.attributes.get("broadcast")  # of opset 6, along an axis of its own
     if not known or len(node.inputs) != 2:
         return None
     first, second = (graph.constant(value) for value in node.inputs)
