@@ -94,6 +94,12 @@ def squared_beside():
     return g, g(L.Conv2D(2, 1), g(L.Add(), x, g(L.Multiply(), x, x)))
 
 
+def along_rows():
+    """A scale of each row of pixels, more rows, and a dense layer on them."""
+    g = Drawing(IMAGE)
+    return g, g.chain(-1, RELU(), BN(axis=1), L.ZeroPadding2D(1), L.Flatten(), L.Dense(2))
+
+
 def beside_another(axis):
     """What is normalised, beside what is not."""
     g = Drawing(IMAGE)
@@ -269,6 +275,10 @@ FOLDS = {
         fork(L.Add(), L.ZeroPadding2D(1), same_padding()), "zero_padding2d pads with zeros", None,
         {},
     ),
+    "a scale along an axis with zeros behind it": (
+        along_rows(), "zero_padding2d pads axis 1, which the batch norm normalises", None,
+        UNSHIFTED,
+    ),
     "a scale before a transposed convolution": (
         fork(L.Add(), L.Conv2DTranspose(2, 3, strides=2)), "conv2d_transpose", "forward",
         UNSHIFTED,
@@ -332,7 +342,8 @@ COUNTS = {
     "densenet": (10, 6, 10, 6), "inception": (10, 0, 10, 0), "mobilenet_v2": (11, 0, 11, 0),
     "mobilenet_v3": (8, 0, 8, 0), "efficientnet": (8, 0, 8, 0), "unet": (7, 0, 7, 0),
     "residual_mlp": (4, 1, 4, 1), "wide_and_deep": (1, 0, 1, 0), "siamese": (1, 0, 2, 0),
-    "two_outputs": (2, 1, 2, 1), "autoencoder": (3, 1, 4, 0),
+    "two_outputs": (2, 1, 2, 1), "xception": (7, 0, 7, 0),
+    "autoencoder": (3, 1, 4, 0),
 }
 
 

@@ -81,8 +81,8 @@ def before(*operators, how="mixed"):
         pooled = g.add("AveragePool", y, kernel_shape=[3, 3], pads=[1] * 4)
         y = g.add(operator, y, pooled, **attributes)
         for other, attributes in operators[1:]:
-            y = g.add(other, y, *(g.tensor(*a) for a in attributes.pop("tensors", ())),
-                      **attributes)
+            given = {key: value for key, value in attributes.items() if key != "tensors"}
+            y = g.add(other, y, *map(g.tensor, attributes.get("tensors", ())), **given)
         conv(g, y, 8 if operators[0][1].get("axis") == 1 else 4)
 
     return make
@@ -143,7 +143,7 @@ GOES = {
     "before a concatenation": before(("Concat", {"axis": 1})),
     "a rising scale before a ReLU": before(("Add", {}), ("Relu", {}), how="rising scale"),
     "a rising scale before other ReLUs": before(
-        ("Add", {}), ("LeakyRelu", {}), ("PRelu", {"tensors": [(np.full((4, 1, 1), 0.3),)]}),
+        ("Add", {}), ("LeakyRelu", {}), ("PRelu", {"tensors": [np.full((4, 1, 1), 0.3)]}),
         ("Abs", {}), how="rising scale",
     ),
     "a scale before an average with zeros": before(
@@ -156,6 +156,10 @@ GOES = {
     "a scale before zeros that are given": padded("constant", how="scale", value=0.0),
     "behind numbers that are added": numbers("Add", (6, 1, 1)),
     "behind numbers that are taken away": numbers("Sub", (1, 6, 1, 1)),
+    "before numbers that are added": before(
+        ("Add", {}), ("Add", {"tensors": [np.arange(4.0)[:, None, None]]}),
+    ),
+    "before numbers that are taken away": before(("Sub", {}), ("Sub", {"tensors": [1.5]})),
     "behind one number": numbers("Add", ()), "the bias of an exporter": exported,
 }
 STAYS = {

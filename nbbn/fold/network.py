@@ -89,15 +89,15 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     graph, layer_of = _graph(network, steps)
     report = fold_graph(graph, strict=strict)
     left: dict[int, list[Node]] = {}
-    for node in graph.nodes.values():
-        left.setdefault(layer_of[node.name], []).append(node)
+    for node in graph.nodes.values():  # all calls of a layer have become the same
+        if not isinstance(node, Linear | Norm) or node.name == graph.calls(node)[0]:
+            left.setdefault(layer_of[node.name], []).append(node)
     left.pop(op.NO_LAYER, None)
     titles, layers, weights = _titles(network.layers), list[Any](), list[Arrays]()
     kept = _kept(network, left)
     for i in kept:
         layer, arrays = network.layers[i], network.weights[i]
-        for node in left.get(i, ()):
-            layer, arrays = _layer(layer, arrays, node, steps[int(node.name)])
+        layer, arrays = _layer(layer, arrays, left.get(i, ()), steps)
         layers.append(layer)
         named = {name: (array, f"{name} of {titles[i]}") for name, array in arrays.items()}
         weights.append({k: cast(a, network.dtype, what) for k, (a, what) in named.items()})
@@ -226,19 +226,33 @@ def _node(place: _Place) -> Node:
     return replace(node, inputs=sources, outputs=(place.name,), title=place.title)
 
 
-def _layer(layer: Any, arrays: Arrays, node: Node, step: Step[Any]) -> tuple[Any, Arrays]:
-    """A layer and its arrays, given what one of its nodes has become.
+def _layer(layer: Any, arrays: Arrays, nodes: Sequence[Node],
+           steps: Sequence[Step[Any]]) -> tuple[Any, Arrays]:
+    """A layer and its arrays, given what its nodes have become.
 
     A layer with a linear operation has a field `use_bias`, one with a batch norm `epsilon`,
     `center` and `scale`.
     """
-    if isinstance(node, Linear) and node.changed:
-        kernel, bias = map(step.operation.name_of, ("kernel", "bias"))
-        folded = folded_kernel(node).reshape(arrays[kernel].shape)
-        return replace(layer, use_bias=True), {**arrays, kernel: folded, bias: folded_bias(node)}
-    if isinstance(node, Norm) and node.merged and node.affine is not None:
-        arrays, epsilon = standing_for(node.affine)
-        return replace(layer, epsilon=epsilon, center=True, scale=True), arrays
+    linear = [node for node in nodes if isinstance(node, Linear)]
+    moved: np.ndarray | None = None
+    for one in linear:
+        names = steps[int(one.name)].operation.name_of
+        kernel, bias = names("kernel"), names("bias")
+        node = one
+        if moved is not None:
+            mixed = moved @ arrays[kernel].reshape(len(moved), -1)
+            node = replace(one, bias=mixed if one.bias is None else one.bias + mixed)
+        if node.changed or moved is not None:
+            arrays = {**arrays, kernel: folded_kernel(node).reshape(arrays[kernel].shape)}
+            # Of several kernels the last has a bias: the others' go through those behind them,
+            # which mix channels of single pixels.
+            moved = folded_bias(node)
+            if one is linear[-1]:
+                layer, arrays = replace(layer, use_bias=True), {**arrays, bias: moved}
+    for norm in nodes:
+        if isinstance(norm, Norm) and norm.merged and norm.affine is not None:
+            arrays, epsilon = standing_for(norm.affine)
+            layer = replace(layer, epsilon=epsilon, center=True, scale=True)
     return layer, arrays
 
 
@@ -286,6 +300,8 @@ def _map_of_all(place: _Place, scale: float, offset: float) -> Node:
 
 def _pad(place: _Place) -> Node:
     """Zeros around an image, which stay zeros if they are scaled."""
+    if np.max(place.step.operation.sides) <= 0:
+        return _crop(place)
     shifted = f"{place.title} pads with zeros, which the batch norm would have shifted"
     sides = place.step.operation.sides
     carry = passes.padded([k for k, side in enumerate(sides, 1) if any(side)], shifted, place.title)
@@ -303,6 +319,18 @@ def _concatenate(place: _Place) -> Node:
     sizes = [shape[axis] for shape in place.step.shapes]
     carry, back = joins.concatenated(axis + 1, sizes, place.title)
     return Join(place.name, carry=carry, back=back)
+
+
+def _crop(place: _Place) -> Pass:
+    """What cuts an inner part out, and lets all else be."""
+    sides = zip(place.step.input_shape, place.step.operation.sides)
+    along = {axis: passes.sliced(axis, slice(-before, n + after), n, place.title)
+             for axis, (n, (before, after)) in enumerate(sides, 1)}
+
+    def carry(affine: Affine, axis: int, way: int = 0) -> tuple[Affine, int] | str:
+        return along[axis][way](affine, axis) if axis in along else (affine, axis)
+
+    return Pass(place.name, carry=carry, back=partial(carry, way=1))
 
 
 def _norm(place: _Place) -> Norm:

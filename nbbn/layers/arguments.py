@@ -151,6 +151,16 @@ def _pair(value: Any, least: int) -> tuple[int, int]:
     return whole(first, least), whole(second, least)
 
 
+def _single(value: Any, least: int) -> int:
+    (only,) = (value,) if isinstance(value, Integral) else sequence(value)
+    return whole(only, least)
+
+
+def side(value: Any) -> tuple[int, int]:
+    """`(before, after)` of one number for both or of two, none below 0."""
+    return _pair(value, 0)
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     return (
         (whole(value, 1),)
@@ -180,8 +190,8 @@ def _axes(value: Any) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def _padding_name(value: Any) -> str:
-    if not isinstance(value, str) or value.lower() not in ("valid", "same"):
+def _padding_name(value: Any, *more: str) -> str:
+    if not isinstance(value, str) or value.lower() not in ("valid", "same", *more):
         raise ValueError
     return value.lower()
 
@@ -274,11 +284,36 @@ OutputPadding = Annotated[
          "None, a whole number of at least 0 or two of them, (height, width)",
          given=int | tuple[int, int] | None),
 ]
+# Of layers over steps.
+Single = Annotated[
+    int,
+    Rule(lambda v: _single(v, 1), "a whole number of at least 1, or a list of one",
+         given=int | tuple[int]),
+]
+OptionalSingle = Annotated[
+    int | None,
+    Rule(_optional(lambda v: _single(v, 1)), "None, a whole number of at least 1 or a list of one",
+         given=int | tuple[int] | None),
+]
+OutputPaddingOfSteps = Annotated[
+    int | None,
+    Rule(_optional(lambda v: _single(v, 0)), "None, a whole number of at least 0 or a list of one",
+         given=int | tuple[int] | None),
+]
+SidesOfSteps = Annotated[
+    tuple[int, int],
+    Rule(side, "a whole number of at least 0 or two of them, (before, after)",
+         given=int | tuple[int, int]),
+]
 Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
+CausalPadding = Annotated[
+    str, Rule(lambda v: _padding_name(v, "causal"), "'valid', 'same' or 'causal'")
+]
 DataFormat = Annotated[
     str | None,
     Rule(_data_format,
-         "None or 'channels_last' (transpose the data to (rows, height, width, channels))"),
+         "None or 'channels_last' (transpose the data to (rows, height, width, channels) or "
+         "(rows, steps, channels))"),
 ]
 
 # A name or None goes in, a name is kept; a name or an object goes in, an object is kept.

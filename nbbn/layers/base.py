@@ -21,8 +21,9 @@ from nbbn.regularizers import Regularizer
 class Layer(Ruled):
     """A plain specification: no arrays, no arithmetic.
 
-    A shape here is that of one row, without the batch axis, channels last: `(features,)` or
-    `(height, width, channels)`. Axes are counted with the batch axis in front, as in Keras.
+    A shape here is that of one row, without the batch axis, channels last: `(features,)`,
+    `(steps, channels)` or `(height, width, channels)`. Axes are counted with the batch axis in
+    front, as in Keras.
 
     Parameters
     ----------
@@ -245,9 +246,10 @@ class Layer(Ruled):
             What came and what the layer needs.
         """
         shape = tuple(input_shape)
-        needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[
-            rank
-        ]
+        needs = {
+            1: "rows of one axis", 2: "rows of shape (steps, channels)",
+            3: "rows of shape (height, width, channels)", None: "rows of one axis or more",
+        }[rank]
         if len(shape) != rank if rank else not shape:
             raise self.error(f"needs {needs}, got rows of shape {shape}")
         return shape
