@@ -19,6 +19,7 @@ import numpy as np
 # Of a layer's arrays in Keras's `get_weights`.
 ORDER = (
     "kernel", "depthwise_kernel", "pointwise_kernel", "bias", "gamma", "beta", "mean", "var",
+    "alpha", "embeddings",
 )
 STATISTICS = ("mean", "var")
 
@@ -58,6 +59,10 @@ DEFAULTS = {
     "ReLU": {"max_value": None, "negative_slope": 0.0, "threshold": 0.0},
     "LeakyReLU": {"negative_slope": 0.3},
     "ELU": {"alpha": 1.0},
+    "PReLU": {"shared_axes": None, "trainable": True},
+    "Rescaling": {"offset": 0.0},
+    "Normalization": {"axis": -1, "mean": None, "variance": None, "invert": False},
+    "Embedding": {"trainable": True},
     "Softmax": {"axis": -1},
     "MaxPooling2D": _POOL,
     "AveragePooling2D": _POOL,
@@ -658,6 +663,49 @@ def _noise(layer, x, w, training):
     return x, lambda dy: (dy, {})
 
 
+def prelu(layer, x, w, training):
+    """`x`, or below 0 `alpha` times it."""
+    alpha = w["alpha"]
+
+    def backward(dy):
+        dalpha = np.where(x > 0, 0.0, dy * x).sum(0)
+        shared = tuple(k for k, n in enumerate(alpha.shape) if n == 1)
+        return np.where(x > 0, dy, alpha * dy), {"alpha": dalpha.sum(shared, keepdims=True)}
+
+    return np.where(x > 0, x, alpha * x), backward
+
+
+def rescaling(layer, x):
+    """A scale and an offset, or one for each channel."""
+    scale = np.asarray(layer.scale)
+    return x * scale + np.asarray(layer.offset), lambda dy: dy * scale
+
+
+def normalization(layer, x):
+    """By given mean and variance along the kept axes, in their order."""
+    axes = () if layer.axis is None else _axes(layer.axis, x.ndim)
+    shape = [n if k in axes else 1 for k, n in enumerate(x.shape)]
+    kept = [x.shape[k] for k in axes]
+    mean, var = (np.broadcast_to(a, kept).reshape(shape) for a in (layer.mean, layer.variance))
+    deviation = np.maximum(np.sqrt(var), 1e-7)
+    if layer.invert:
+        return mean + x * deviation, lambda dy: dy * deviation
+    return (x - mean) / deviation, lambda dy: dy / deviation
+
+
+def embedding(layer, x, w, training):
+    """Rows of a table by number."""
+    table, rows = w["embeddings"], x.astype(int)
+
+    def backward(dy):
+        grad = np.zeros_like(table)
+        for row, slope in zip(rows.ravel(), dy.reshape(-1, table.shape[1])):
+            grad[row] += slope
+        return np.zeros(x.shape), {"embeddings": grad}
+
+    return table[rows], backward
+
+
 def _without_weights(function):
     """A layer of a function of the layer and x."""
 
@@ -694,6 +742,10 @@ LAYERS = {
     ),
     "ELU": _without_weights(lambda layer, x: elementwise(lambda z: _elu(z, layer.alpha), x)),
     "Softmax": _without_weights(lambda layer, x: softmax(x, layer.axis)),
+    "PReLU": prelu,
+    "Rescaling": _without_weights(rescaling),
+    "Normalization": _without_weights(normalization),
+    "Embedding": embedding,
     "MaxPooling2D": max_pooling,
     "AveragePooling2D": average_pooling,
     "GlobalMaxPooling2D": global_max_pooling,
@@ -724,7 +776,12 @@ def weight_shapes(layer, shape):
     front).
     """
     kind = kind_of(layer)
-    if kind.endswith("Normalization"):
+    if kind == "PReLU":
+        shared = layer.shared_axes or ()
+        return {"alpha": tuple(1 if k in shared else n for k, n in enumerate(shape[1:], 1))}
+    if kind == "Embedding":
+        return {"embeddings": (layer.input_dim, layer.output_dim)}
+    if kind.endswith("Normalization") and kind != "Normalization":
         own = tuple(shape[a] for a in _axes(layer.axis, len(shape)))
         there = {
             "gamma": layer.scale,
@@ -1000,6 +1057,8 @@ class NaiveNetwork:
             "beta": lambda shape: rng.normal(0, 0.3, shape),
             "mean": lambda shape: rng.normal(0, 0.5, shape),
             "var": lambda shape: rng.uniform(0.5, 2, shape),
+            "alpha": lambda shape: rng.normal(0.2, 0.3, shape),
+            "embeddings": lambda shape: rng.normal(0, 0.7, shape),
         }
         for arrays, shapes in zip(self.weights, self.shapes):
             for name, shape in shapes.items():

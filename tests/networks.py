@@ -22,10 +22,10 @@ class Case:
 
     def __init__(
         self, input_shape, layers, loss="sparse_categorical_crossentropy", rows=(9, 9, 6),
-        weighted=False,
+        weighted=False, integers=0,
     ):
         self.input_shape, self.layers, self.loss = input_shape, layers, loss
-        self.rows, self.weighted = rows, weighted
+        self.rows, self.weighted, self.integers = rows, weighted, integers
 
     def described(self):
         """The layers and the loss for the oracle."""
@@ -66,6 +66,8 @@ class Case:
         rng, output = np.random.default_rng(seed), self.oracle().output_shape
         for rows in self.rows:
             x = rng.normal(0.3, 1.2, (rows, *self.input_shape)).astype(np.float32)
+            if self.integers:
+                x = rng.integers(self.integers, size=x.shape).astype(np.float32)
             y = self._targets(rng, (rows, *output))
             weight = (
                 rng.uniform(0.2, 2, rows).astype(np.float32).astype(dtype)
@@ -569,6 +571,50 @@ NETWORKS = {
     "norm, conv": picture(norm(), conv(6, 2)),
     "a view that is masked": Case(
         (5, 5, 3), [conv(16, 2, activation="relu"), FLAT, norm(), dense(5, "softmax")]
+    ),
+    # Numbers with a slope, an offset, or a place in a table
+    "prelu": vector(dense(19), ("PReLU", {}), norm()),
+    "prelu, channels": image(conv(6), norm(), ("PReLU", {"shared_axes": [1, 2]}), conv(3, 2)),
+    "prelu, pixels": image(
+        conv(10, 2), ("PReLU", {"alpha_regularizer": ("L2", {"l2": 0.05})}), norm()
+    ),
+    "prelu, lines": image(
+        conv(6), ("PReLU", {"shared_axes": [2]}), ("PReLU", {"shared_axes": [1, 3]}),
+        ("PReLU", {"shared_axes": [1, 2, 3], "trainable": False}),
+    ),
+    "prelu, sequence": Case((6, 10), [dense(5), ("PReLU", {"shared_axes": [1]}), FLAT, HEAD]),
+    "prelu, four axes": Case((3, 2, 4, 5), [("PReLU", {}), dense(3), FLAT, HEAD]),
+    "rescaling": image(("Rescaling", {"scale": 0.5, "offset": -0.25}), conv(6), RELU),
+    "rescaling, channels": image(
+        conv(10, 2), ("Rescaling", {"scale": np.linspace(0.5, 2, 10).tolist()}), norm()
+    ),
+    "normalization": image(
+        ("Normalization", {"mean": [0.5, -1.0, 2.0], "variance": [2.0, 0.25, 4.0]}), conv(6), RELU
+    ),
+    "normalization, axes": image(
+        conv(4, 2), ("Normalization", {"axis": (1, 3), "mean": [0.5, 0.0, -1.0, 2.0],
+                                       "variance": np.linspace(0.5, 4, 16).reshape(4, 4).tolist()}),
+    ),
+    "normalization, one for all": Case(
+        (37,), [dense(19), ("Normalization", {"axis": None, "mean": 0.5, "variance": 4.0}), HEAD]
+    ),
+    "normalization, inverted": Case(
+        (6, 10), [dense(5), ("Normalization", {"axis": 1, "mean": 0.5, "invert": True,
+                                               "variance": np.linspace(0, 2, 6).tolist()}),
+                  FLAT, HEAD]
+    ),
+    "embedding": Case(
+        (5,), [("Embedding", {"input_dim": 11, "output_dim": 6}), norm(), RELU, FLAT, HEAD],
+        integers=11,
+    ),
+    "embedding, image": Case(
+        (3, 4), [("Embedding", {"input_dim": 7, "output_dim": 17, "embeddings_regularizer":
+                                ("L2", {"l2": 0.05})}), conv(4, 2), FLAT, HEAD], integers=7,
+    ),
+    "embedding, frozen": Case(
+        (5,), [("Reshape", {"target_shape": (5, 1)}),
+               ("Embedding", {"input_dim": 3, "output_dim": 4, "trainable": False}), FLAT, HEAD],
+        integers=3,
     ),
     # Losses
     "loss, logits": Case(

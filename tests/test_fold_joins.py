@@ -20,6 +20,7 @@ from nbbn.fold import fold_checked
 from nbbn.fold.network import fold_network
 from nbbn.formats import native
 from nbbn.formats.csource import to_c
+from nbbn.network import apart
 from nbbn.predictor import Predictor
 
 BN, RELU = L.BatchNormalization, L.ReLU
@@ -458,10 +459,12 @@ def test_random_graphs_by_every_way(seed, tmp_path):
         to_c(folded, source)
         subprocess.run(["cc", "-std=c99", "-O1", "-fPIC", "-shared", str(source), "-o",
                         str(library), "-lm"], check=True)
-        out, real = np.zeros(ref.shape), ctypes.POINTER(ctypes.c_double)
-        ctypes.CDLL(str(library)).m_predict(x.ctypes.data_as(real), out.ctypes.data_as(real),
+        outs = [np.zeros((6, *shape)) for shape in folded.graph.output_shapes(folded.layers)]
+        arrays, real = [*apart(x, folded.graph.inputs), *outs], ctypes.POINTER(ctypes.c_double)
+        ctypes.CDLL(str(library)).m_predict(*(array.ctypes.data_as(real) for array in arrays),
                                             ctypes.c_size_t(6))
-        np.testing.assert_allclose(out, ref, **close)
+        flat = np.concatenate([out.reshape(6, -1) for out in outs], 1)
+        np.testing.assert_allclose(flat, ref, **close)
 
 
 @pytest.mark.parametrize("seed", [*range(8), *MANY_FOLDS])
@@ -479,9 +482,10 @@ def test_random_graphs_of_onnx(seed):
     onnx.checker.check_model(folded, full_check=True)
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    x = rows_of(network, 4).reshape(4, *network.input_shape)
+    inputs = zip(model.graph.input, apart(rows_of(network, 4), network.graph.inputs))
+    feed = {value.name: x for value, x in inputs}
     ref, got = (runtime.InferenceSession(of.SerializeToString(), options,
-                                         providers=["CPUExecutionProvider"]).run(None, {"x": x})
+                                         providers=["CPUExecutionProvider"]).run(None, feed)
                 for of in (model, folded))
     for a, b in zip(ref, got, strict=True):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-4 * np.abs(a).max(initial=1.0))

@@ -279,23 +279,15 @@ def _elementwise(place: _Place) -> Node:
     operation = place.step.operation
     if operation.function == "affine":
         scale, offset = operation.numbers
-        return _map_of_all(place, scale, offset)
-    node = _not_linear(place)
-    if operation.function not in passes.HOMOGENEOUS:
-        return node
-    carry = passes.homogeneous(f"{place.title} {node.what}", place.title)
-    return Pass(place.name, what=node.what, carry=carry, back=carry)
-
-
-def _map_of_all(place: _Place, scale: float, offset: float) -> Node:
-    """One scale and offset of all numbers: at the end of a layer it stays, on its own it folds."""
-    step = place.step
-    if place.steps > 1:
         carry, back = passes.scaled(scale, offset, place.title)
         return Pass(place.name, carry=carry, back=back)
-    channels = step.input_shape[-1]
-    affine = Affine(np.full(channels, scale), np.zeros(channels), np.full(channels, offset))
-    return Norm(place.name, affine=affine, axis=len(step.input_shape), arithmetic=True)
+    return _homogeneous(place) if operation.function in passes.HOMOGENEOUS else _not_linear(place)
+
+
+def _homogeneous(place: _Place) -> Pass:
+    what = _not_linear(place).what
+    carry = passes.homogeneous(f"{place.title} {what}", place.title)
+    return Pass(place.name, what=what, carry=carry, back=carry)
 
 
 def _pad(place: _Place) -> Node:
@@ -339,6 +331,14 @@ def _norm(place: _Place) -> Norm:
     return Norm(place.name, affine=affine_of(gamma, beta, arrays["mean"], arrays["var"], epsilon),
                 axis=len(place.step.input_shape), var=arrays["var"].astype(np.float64),
                 epsilon=epsilon, obstacle=place.obstacle)
+
+
+def _affine(place: _Place) -> Norm:
+    """Fixed numbers: no batch norm, but taken in as one."""
+    numbers = place.step.operation.of_channels(place.step.input_shape[-1])
+    affine = Affine(numbers["scale"], numbers["mean"], numbers["offset"])
+    return Norm(place.name, affine=affine, axis=len(place.step.input_shape), arithmetic=True,
+                var=np.ones_like(affine.gain), epsilon=0.0)
 
 
 def _linear(place: _Place, kind: str) -> Linear:
@@ -393,5 +393,6 @@ OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
     op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _elementwise,
     op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _opaque,
-    op.Disturb: _opaque,
+    op.Disturb: _opaque, op.Affine: _affine, op.PRelu: _homogeneous, op.Embed: _opaque,
+    op.Dot: _opaque,
 }

@@ -15,6 +15,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     conv_gradients,
     dense,
     depthwise,
+    embedding,
     gather,
     loss,
     moves,
@@ -25,6 +26,8 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     norm_rows,
     norm_shards,
     pool,
+    prelu,
+    products,
     sparse,
     update,
 )

@@ -100,14 +100,35 @@ def activation_name(activation: str | None) -> str:
     if activation is None:
         return "linear"
     if not isinstance(activation, str):
-        raise LayerError(f"an activation is given by name, got {activation!r}; add ReLU, "
-                         "LeakyReLU, ELU or Softmax as a layer of its own")
+        raise LayerError(f"an activation is given by name, got {activation!r}; give a name, a "
+                         "layer such as LeakyReLU(0.1), or a function of nbbn.activations; layers "
+                         "add ReLU, LeakyReLU, ELU or Softmax as a layer of its own, too")
     name = SYNONYMS.get(activation, activation)
     if name not in ACTIVATIONS:
         near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *SYNONYMS), 1)
         hint = f"did you mean {near[0]!r}? All of them: " if near else "choose one of "
         raise LayerError(f"unknown activation {activation!r}; {hint}{', '.join(ACTIVATIONS)}")
     return name
+
+
+def read_layer(config: dict) -> Any:
+    """A layer of its config; `nbbn.layers.base` puts its own in this place."""
+    raise NotImplementedError
+
+
+def activation_of(given: Any) -> Any:
+    """What `activation` is given as, kept as a name or, where there is none, as a layer.
+
+    A name, a layer without weights that works number by number (or `Softmax`), its config, or a
+    function of `nbbn.activations`.
+    """
+    if isinstance(given, dict):
+        given = read_layer(given)
+    if hasattr(given, "as_activation") and not isinstance(given, type):
+        return given.as_activation()
+    if getattr(given, "__module__", None) == "nbbn.activations":
+        given = getattr(given, "__name__", given)
+    return activation_name(given)
 
 
 def whole(value: Any, least: int) -> int:
@@ -317,7 +338,7 @@ DataFormat = Annotated[
 ]
 
 # A name or None goes in, a name is kept; a name or an object goes in, an object is kept.
-ActivationName = Annotated[Any, Rule(activation_name, given=str | None)]
+ActivationName = Annotated[Any, Rule(activation_of, given=str | None)]
 Initializer = Annotated[
     Any, Rule(initializers.get, none_is_default=True, given=str | initializers.Initializer)
 ]

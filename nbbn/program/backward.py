@@ -15,17 +15,21 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
+from nbbn.errors import LayerError
 from nbbn.operations import Operation
 from nbbn.program import patches, window_words
 from nbbn.program.forward import (
     POOLS,
+    add_affine,
     add_convolution,
     add_depthwise,
     add_permutation,
     copied,
     copy_along,
+    dot_sizes,
     node_cells,
     pixels_of,
+    prelu_operands,
     repeats_of_last,
     row_norm_sizes,
     steps_of,
@@ -281,6 +285,47 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
     return d
 
 
+def affine(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """`d *= scale`."""
+    add_affine(low, node, d, node.operation.of_channels(d.channels)["scale"])
+    return d
+
+
+def prelu(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """In place, and a step on the slopes."""
+    x, vectors = result.x, low.updates.vectors(node, "alpha")
+    size = vectors * lanes(low.dtype)
+    parts = low.partial(f"dalpha_parts{node.index}", size)
+    low.add("prelu_backward", dy=d.buffer, x=x, partial=parts, size=size,
+            **prelu_operands(low, node, x))
+    _train_later(low, node, "alpha", parts)
+    return d
+
+
+def embed(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> None:
+    """A step on the table; whole numbers have no gradient."""
+    if low.wants_input_gradient(node):
+        raise LayerError(f"layer {node.layer} (Embedding) reads what trained layers give, which "
+                         "have no gradient by it; let it read whole numbers of the input")
+    if low.is_trained(node, "embeddings"):
+        x, vectors = result.x, low.updates.vectors(node, "embeddings")
+        parts = low.partial(f"dembeddings_parts{node.index}", vectors * lanes(low.dtype))
+        low.add("embed_gradient", x=x, count=x.width, rows_of_table=node.operation.count, dy=d,
+                partial=parts, panels=low.panels(d.channels))
+        _train_later(low, node, "embeddings", parts)
+
+
+def _train_later(low: TrainingLowering, node: Node, name: str, parts: Buffer) -> None:
+    """A step on an array whose gradient stands in parts, one a block."""
+    def update() -> None:
+        vectors = low.updates.vectors(node, name)
+        gradient = low.merged(parts, f"d{name}{node.index}", vectors)
+        low.updates.train(node, name, gradient, vectors)
+
+    if low.is_trained(node, name):
+        low.updates.later(update)
+
+
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
     low.add(f"channel_{node.operation.name}_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
@@ -387,6 +432,19 @@ def combine(low: TrainingLowering, node: Node, result: Result,
     return tuple(dxs)
 
 
+def dot(low: TrainingLowering, node: Node, result: Result,
+        d: Tensor) -> tuple[Tensor | None, ...]:
+    """To both."""
+    xs, wanted = (result.x, *result.others), low.wanted_gradients(node)
+    dxs = [low.like(f"d{node.index}_{k}", x) if wants else None
+           for k, (x, wants) in enumerate(zip(xs, wanted))]
+    x, y = xs
+    # What is not wanted is not written: any buffer stands for it.
+    low.add("dot_backward", d=d, x=x, y=y, dx=(dxs[0] or d).buffer, dy=(dxs[1] or d).buffer,
+            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(low, node, x, y, d))
+    return tuple(dxs)
+
+
 def concatenate(low: TrainingLowering, node: Node, result: Result,
                 d: Tensor) -> tuple[Tensor | None, ...]:
     """To each its part."""
@@ -422,5 +480,6 @@ BACKWARD: dict[type[Operation], Backward] = {
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.BatchNorm: batch_norm, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
     op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
-    op.Part: part, op.Disturb: disturb,
+    op.Part: part, op.Disturb: disturb, op.Affine: affine, op.PRelu: prelu, op.Embed: embed,
+    op.Dot: dot,
 }

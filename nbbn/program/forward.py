@@ -15,6 +15,7 @@ import numpy as np
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
+from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Operation, Pair, Shape
 from nbbn.program import patches, window_words
 from nbbn.program.fusion import Node
@@ -184,6 +185,67 @@ def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
     return Result(y, x)
 
 
+def affine(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = (x - mean) * scale + offset`: the norm of inference, with fixed numbers."""
+    y = copied(low, f"y{node.index}", x) if low.training or x.shared else x
+    add_affine(low, node, y, **node.operation.of_channels(x.channels))
+    return Result(y, x)
+
+
+def add_affine(low: Lowering, node: Node, x: Tensor, scale: np.ndarray,
+               offset: np.ndarray | float = 0.0, mean: np.ndarray | float = 0.0) -> None:
+    """The same in place."""
+    width = padded(x.channels, low.dtype)
+    state = np.zeros((STATE_ROWS, width))
+    state[RUNNING_VAR] = 1.0
+    for row, values in ((GAMMA, scale), (BETA, offset), (RUNNING_MEAN, mean)):
+        state[row, : x.channels] = values
+    name = f"affine{len(low.program.operations)}"
+    low.add("norm_inference", x=x.buffer, pixel=x.pixel, pixels=x.pixels,
+            state=low.constant(name, state.ravel()), relu=0, panels=low.panels(x.channels),
+            epsilon=0.0)
+
+
+def prelu(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = x`, or `alpha * x` up to 0."""
+    y = low.like(f"y{node.index}", x) if low.training or x.shared else x
+    low.add("prelu_forward", x=x, y=y.buffer, **prelu_operands(low, node, x))
+    return Result(y, x)
+
+
+def prelu_operands(low: Lowering, node: Node, x: Tensor) -> dict[str, Any]:
+    """The slopes, and how they go along with pixels."""
+    shape = low.parameters.of(node, "alpha").shape
+    a, b = pixels_of(x.shape)
+    of_a, of_b = pixels_of(shape)
+    pixel = padded(shape[-1], low.dtype)
+    return {"alpha": low.block(node, "alpha"), "alpha_a": of_b * pixel if of_a > 1 else 0,
+            "alpha_b": pixel if of_b > 1 else 0, "alpha_c": int(shape[-1] == x.channels),
+            "a": a, "b": b, "panels": low.panels(x.channels)}
+
+
+def embed(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y[p] = embeddings[x[p]]`."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    low.add("embed_forward", x=x, count=x.width, table=low.block(node, "embeddings"),
+            rows_of_table=node.operation.count, y=y, panels=low.panels(y.channels))
+    return Result(y, x)
+
+
+def dot(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
+    """`out[i, j] = x[i] @ y[j]`."""
+    out = low.tensor(f"y{node.index}", node.output_shape)
+    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(low, node, x, y, out))
+    low.clear_padding(out)
+    return Result(out, x, others=(y,))
+
+
+def dot_sizes(low: Lowering, node: Node, x: Tensor, y: Tensor, out: Tensor) -> dict[str, int]:
+    """What the kernels of products must know of rows."""
+    return {"a": x.pixels, "b": y.pixels, "panels": low.panels(x.channels),
+            "cosine": int(node.operation.cosine)}
+
+
 def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
     """`y = softmax(x)` over the last axis, or its logarithm."""
     if len(x.shape) == 1 and not (low.training or x.shared or node.operation.log):
@@ -341,5 +403,5 @@ SHARED: dict[type[Operation], Forward] = {
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
     op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
-    op.Part: part,
+    op.Part: part, op.Affine: affine, op.PRelu: prelu, op.Embed: embed, op.Dot: dot,
 }
