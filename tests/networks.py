@@ -394,7 +394,20 @@ NETWORKS = {
         conv(10, padding="same", use_bias=False), norm(), RELU, conv(17, strides=2), norm(), RELU,
     ),
     "conv, one row more": normed(conv(6), rows=(17, 33, 2)),
+    "conv, many filters on short lines": image(
+        conv(64, (2, 3), padding="same"), norm(), RELU, conv(72, strides=2, padding="same"), norm(),
+        rows=(9, 17, 5),
+    ),
+    "conv, many filters, dilation 2": image(
+        conv(64, dilation_rate=2, padding="same"), norm(), RELU, rows=(9, 17, 5)
+    ),
     "depthwise": normed(depthwise()),
+    "depthwise, wide lines": image(
+        depthwise((3, 2), padding="same", activation="relu"), norm(), input_shape=(4, 23, 3)
+    ),
+    "depthwise, wide lines, strides 2": image(
+        depthwise(padding="same", strides=2), norm(), input_shape=(5, 21, 3)
+    ),
     "depthwise, same": normed(depthwise(padding="same", use_bias=False)),
     "depthwise, multiplier 2": normed(depthwise(depth_multiplier=2, activation="relu")),
     "depthwise, multiplier 2, strides 2": image(
