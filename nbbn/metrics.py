@@ -62,7 +62,11 @@ class Metric(Specification):
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Each row's figure, `(n,)`, for targets as given to `fit` and outputs `(n, units)`."""
-        return losses.RECORDS[self.record].rows(targets, outputs)
+        return losses.RECORDS[self.record].of_rows(targets, outputs)
+
+    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        """The figure of all rows."""
+        return self(targets, outputs)
 
     def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
         """The figure of all rows."""
@@ -83,7 +87,7 @@ class SparseCategoricalAccuracy(Metric):
     takes_labels = rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return outputs.argmax(1) == targets
+        return outputs.argmax(-1) == targets
 
 
 class CategoricalAccuracy(Metric):
@@ -100,7 +104,7 @@ class CategoricalAccuracy(Metric):
     rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return outputs.argmax(1) == targets.argmax(1)
+        return outputs.argmax(-1) == targets.argmax(-1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class BinaryAccuracy(Metric):
     rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return ((outputs > self.threshold) == (targets > 0.5)).mean(1)
+        return ((outputs > self.threshold) == (targets > 0.5)).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,8 @@ class SparseTopKCategoricalAccuracy(Metric):
     takes_labels = rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        picked = np.take_along_axis(outputs, targets[:, None], 1)
-        return (outputs > picked).sum(1) < self.k
+        picked = np.take_along_axis(outputs, targets[..., None], -1)
+        return (outputs > picked).sum(-1) < self.k
 
 
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
@@ -181,7 +185,7 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
     takes_labels = False
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        return super().rows(targets.argmax(1), outputs)
+        return super().rows(targets.argmax(-1), outputs)
 
 
 class MeanSquaredError(Metric):
@@ -430,10 +434,17 @@ def _of(identifier: object, loss: Loss, units: int | None) -> Metric:
 
 
 def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
-    """What `accuracy` means beside a loss."""
-    if loss.end == "softmax":
-        return SparseCategoricalAccuracy if loss.takes_labels else CategoricalAccuracy
-    return BinaryAccuracy if loss.end == "sigmoid" or units in (None, 1) else CategoricalAccuracy
+    """What `accuracy` means beside a loss: as in Keras 3 the outputs' last axis decides."""
+    if loss.takes_labels:
+        return SparseCategoricalAccuracy
+    return BinaryAccuracy if units in (None, 1) and loss.end != "softmax" else CategoricalAccuracy
+
+
+def counted_accuracy(loss: Loss) -> type[Metric]:
+    """What kernels count as hits."""
+    if loss.end == "sigmoid":
+        return BinaryAccuracy
+    return SparseCategoricalAccuracy if loss.takes_labels else CategoricalAccuracy
 
 
 def _class(name: object) -> type[Metric]:

@@ -687,7 +687,7 @@ def loss_and_gradient(loss, y, p, sample_weight=None):
     weight = (
         np.ones(values.shape) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     )
-    weight = weight / values.size
+    weight = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim)) / values.size
     return (weight * values).sum(), weight[..., None] * dp
 
 

@@ -423,6 +423,7 @@ NETWORKS = {
         [dense(19, "relu"), dense(3)],
         ("SparseCategoricalCrossentropy", {"from_logits": True}),
     ),
+    "loss, tanh": Case((37,), [dense(3, "tanh")]),
     "loss, not softmax": Case((37,), [dense(19, "relu"), dense(3, "sigmoid")]),
     "loss, categorical": vector(dense(19), norm(), RELU, loss="categorical_crossentropy"),
     "loss, categorical, smooth": vector(
@@ -446,6 +447,39 @@ NETWORKS = {
     "loss, pixels": Case(
         IMAGE, [conv(6, padding="same"), norm(), RELU, conv(4, 1, activation="softmax")]
     ),
+    "loss, pixels, one-hot": Case(
+        IMAGE, [norm(), conv(11, activation="softmax")],
+        ("CategoricalCrossentropy", {"label_smoothing": 0.2}), weighted=True,
+    ),
+    "loss, pixels, logits": Case(
+        IMAGE, [conv(5, activation="relu")],
+        ("SparseCategoricalCrossentropy", {"from_logits": True}),
+    ),
+    "loss, pixels, sigmoid": Case(
+        IMAGE, [conv(3), norm(), ("Activation", {"activation": "sigmoid"})], "binary_crossentropy",
+        weighted=True,
+    ),
+    "loss, pooled": Case(
+        IMAGE, [conv(4), ("GlobalAveragePooling2D", {}), ("Activation", {"activation": "softmax"})],
+        weighted=True,
+    ),
+    "loss, pooled, logits": Case(
+        IMAGE, [conv(4), ("GlobalMaxPooling2D", {})],
+        ("CategoricalCrossentropy", {"from_logits": True}),
+    ),
+    "loss, normed": Case((37,), [dense(19), norm(), ("Softmax", {})]),
+    "loss, normed, relu": Case(
+        (37,), [dense(19), norm(), RELU], ("SparseCategoricalCrossentropy", {"from_logits": True})
+    ),
+    "loss, sigmoid, reshaped": Case(
+        (37,), [dense(12, "sigmoid"), ("Reshape", {"target_shape": (3, 4)}), FLAT],
+        "binary_crossentropy",
+    ),
+    "loss, softmax, pooled": Case(
+        IMAGE, [conv(4, activation="softmax"), ("GlobalAveragePooling2D", {})],
+        "categorical_crossentropy", weighted=True,
+    ),
+    "loss, binary of softmax": Case((37,), [dense(2, "softmax")], "binary_crossentropy"),
     "loss, squares of pixels": Case(IMAGE, [conv(6), norm(), RELU, transposed(3)], "mse"),
     "loss, weights": vector(dense(19), norm(), RELU, weighted=True),
     "loss, weights, squares": Case((37,), [dense(19, "relu"), dense(2)], "mse", weighted=True),

@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
     ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
-     "sparse_rows"),
+     "sparse_rows", "tensor"),
+    ("number", "loss_formulas"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
