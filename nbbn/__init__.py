@@ -22,6 +22,7 @@ from nbbn import (
     losses,
     metrics,
     models,
+    nn,
     optimizers,
     regularizers,
     schedules,
@@ -52,7 +53,7 @@ __all__ = [
     "MLPClassifier", "MLPRegressor", "Model", "Network", "Partitions", "Sequential",
     "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets",
     "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers",
-    "interop", "layers", "load", "losses", "metrics", "models", "num_threads", "optimizers",
+    "interop", "layers", "load", "losses", "metrics", "models", "nn", "num_threads", "optimizers",
     "regularizers", "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
 ]
 

@@ -25,6 +25,7 @@ from nbbn.expressions import (
     relu,
     scaled,
     sigmoid,
+    sqrt,
     tanh,
     where_at_most,
 )
@@ -86,6 +87,22 @@ class ActivationFunction:
 _slope, _alpha, _top, _threshold, _scale, _offset = map(
     parameter, ("slope", "alpha", "top", "threshold", "scale", "offset"))
 
+
+
+def _between(low: float, high: float) -> Expression:
+    return where_at_most(X, low, low, minimum(X, high))
+
+
+def _tanh_shrink() -> Expression:
+    """`x - tanh(x)`, whose digits near 0 a continued fraction keeps (Lambert, 1761)."""
+    square = X * X
+    below = 15.0 + square / 17
+    for odd in range(13, 1, -2):
+        below = odd + square / below
+    rest = square / below
+    return where_at_most(absolute(X), 1, X * (rest / (1.0 + rest)), X - tanh(X))
+
+
 _FUNCTIONS = (
     ActivationFunction("relu", relu(X), "max(x, 0)", not_negative=True),
     ActivationFunction(
@@ -95,7 +112,8 @@ _FUNCTIONS = (
         {"slope": 0.2},
     ),
     ActivationFunction("elu", where_at_most(X, 0, _alpha * expm1(X), X),
-                       "x where x > 0, else exp(x) - 1 (Clevert et al., 2016)", {"alpha": 1.0}),
+                       "x where x > 0, else exp(x) - 1 (`celu`; Clevert et al., 2016)",
+                       {"alpha": 1.0}),
     ActivationFunction(
         "selu",
         SELU_SCALE * where_at_most(X, 0, SELU_ALPHA * expm1(X), X),
@@ -116,6 +134,29 @@ _FUNCTIONS = (
     ActivationFunction("mish", X * tanh(relu(X) + log1p(exp(-absolute(X)))),
                        "x tanh(softplus(x)) (Misra, 2019)"),
     ActivationFunction("exponential", exp(X), "exp(x) (`exp`)", not_negative=True),
+    ActivationFunction("relu6", minimum(relu(X), 6), "min(max(x, 0), 6) (Krizhevsky, 2010)",
+                       not_negative=True),
+    ActivationFunction("hard_sigmoid", minimum(relu(X + 3), 6) / 6, "relu6(x + 3) / 6",
+                       not_negative=True),
+    ActivationFunction("hard_silu", (1 / 6) * (X * minimum(relu(X + 3), 6)),
+                       "x relu6(x + 3) / 6 (`hard_swish`; Howard et al., 2019)"),
+    ActivationFunction("hard_tanh", _between(-1, 1), "x between -1 and 1, else the nearer of them"),
+    ActivationFunction("hard_shrink", where_at_most(absolute(X), 0.5, 0, X),
+                       "x where |x| > 0.5, else 0"),
+    ActivationFunction("soft_shrink", X - _between(-0.5, 0.5),
+                       "sign(x) (|x| - 0.5) where |x| > 0.5, else 0"),
+    ActivationFunction("tanh_shrink", _tanh_shrink(), "x - tanh(x)", in_double=True),
+    ActivationFunction("log_sigmoid", minimum(X, 0) - log1p(exp(-absolute(X))), "log(sigmoid(x))",
+                       in_double=True),
+    ActivationFunction("sparse_plus", where_at_most(X, -1, 0, where_at_most(
+        X, 1, 0.25 * ((X + 1) * (X + 1)), X)), "0 up to -1, (x + 1)^2 / 4 up to 1, then x",
+                       not_negative=True),
+    ActivationFunction("sparse_sigmoid", 0.5 * minimum(relu(X + 1), 2),
+                       "(x + 1) / 2 between 0 and 1", not_negative=True),
+    # Of negative numbers the same without a difference.
+    ActivationFunction("squareplus", where_at_most(
+        X, 0, 2 / (sqrt(X * X + 4) - X), 0.5 * (X + sqrt(X * X + 4))),
+                       "(x + sqrt(x^2 + 4)) / 2 (Barron, 2021)", in_double=True, not_negative=True),
 )
 # Not an activation by name: what the layer `ReLU` is with a bound or a threshold.
 _CLIPPED_RELU = ActivationFunction(
@@ -130,8 +171,9 @@ _AFFINE = ActivationFunction("affine", _scale * X + _offset, "scale * x + offset
 
 ELEMENTWISE = {function.name: function for function in (*_FUNCTIONS, _CLIPPED_RELU, _AFFINE)}
 # Names that layers take, and what else they are called.
-ACTIVATIONS = ("linear", *(function.name for function in _FUNCTIONS), "softmax")
-SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential"}
+ACTIVATIONS = ("linear", *(function.name for function in _FUNCTIONS), "softmax", "log_softmax")
+SYNONYMS = {"identity": "linear", "logistic": "sigmoid", "swish": "silu", "exp": "exponential",
+            "celu": "elu", "hard_swish": "hard_silu"}
 
 
 def table() -> str:
@@ -140,6 +182,7 @@ def table() -> str:
         ("linear", "x (`identity`, None)"),
         *((function.name, function.formula) for function in _FUNCTIONS),
         ("softmax", "exp(x) / sum(exp(x)) over the last axis"),
+        ("log_softmax", "x - log(sum(exp(x))) over the last axis"),
     ]
     names, formulas = zip(*rows)
     rule = f"{'=' * max(map(len, names))} {'=' * max(map(len, formulas))}"

@@ -46,6 +46,9 @@ class Expression:
     def __truediv__(self, other: Expression | float) -> Expression:
         return call("divide", self, other)
 
+    def __rtruediv__(self, other: float) -> Expression:
+        return call("divide", other, self)
+
     def __neg__(self) -> Expression:
         return call("negative", self)
 
@@ -75,6 +78,7 @@ exp = _of_one("exp")  # e^x
 expm1 = _of_one("expm1")  # e^x - 1, exact near 0
 log1p = _of_one("log1p")  # log(1 + x), exact near 0
 erf = _of_one("erf")  # the error function
+sqrt = _of_one("sqrt")  # the square root
 tanh = _of_one("tanh")  # the hyperbolic tangent
 sigmoid = _of_one("sigmoid")  # 1 / (1 + e^-x), without overflow
 absolute = _of_one("absolute")  # |x|
@@ -91,7 +95,7 @@ def scaled(factor: Expression, x: Expression) -> Expression:
     return call("scaled", factor, x)
 
 
-def where_at_most(x: Expression, bound: Expression | float, below: Expression,
+def where_at_most(x: Expression, bound: Expression | float, below: Expression | float,
                   above: Expression) -> Expression:
     """`below` where `x <= bound`, else `above`: what becomes of a NaN is the second's to say."""
     return call("where_at_most", x, bound, below, above)
@@ -116,7 +120,8 @@ def _scaled(factor: np.ndarray, x: np.ndarray) -> np.ndarray:
 OPERATORS: dict[str, Callable] = {
     "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
     "negative": np.negative, "exp": np.exp, "expm1": np.expm1, "log1p": np.log1p, "erf": _erf,
-    "tanh": np.tanh, "sigmoid": _sigmoid, "absolute": np.abs, "relu": lambda x: np.maximum(x, 0),
+    "sqrt": np.sqrt, "tanh": np.tanh, "sigmoid": _sigmoid, "absolute": np.abs,
+    "relu": lambda x: np.maximum(x, 0),
     "minimum": np.minimum, "scaled": _scaled,
     "where_at_most": lambda x, bound, below, above: np.where(x <= bound, below, above),
 }

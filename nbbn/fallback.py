@@ -56,7 +56,8 @@ class NumpyBlocks:
         needed = {source: i for i, step in enumerate(steps) for source in step.sources}
         for i, step in enumerate(steps):
             sources = [results[source] for source in step.sources]
-            results[i] = OPERATIONS[type(step.operation)](step, self._weights[step.layer], *sources)
+            arrays = step.view(self._weights[step.layer])
+            results[i] = OPERATIONS[type(step.operation)](step, arrays, *sources)
             for source in {*step.sources}:
                 if needed[source] == i:
                     del results[source]
@@ -170,6 +171,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
+def _softmax(step: Step[op.Softmax], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    if not step.operation.log:
+        return softmax(x)
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return x.transpose(0, *(axis + 1 for axis in step.operation.order))
 
@@ -203,7 +211,7 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.Dense: _dense, op.Convolve: _convolve, op.ConvolveTransposed: _transposed,
     op.ConvolveDepthwise: _depthwise, op.Pool: _pool, op.BatchNorm: _batch_norm,
     op.RowNorm: _row_norm, op.Elementwise: _elementwise,
-    op.Softmax: lambda step, arrays, x: softmax(x), op.Permute: _permute,
+    op.Softmax: _softmax, op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
     op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,

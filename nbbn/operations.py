@@ -7,9 +7,11 @@ operations to functions. A shape is that of one row, channels last, without the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
 
 from nbbn.activations import ELEMENTWISE
 
@@ -69,42 +71,77 @@ class Window:
 class Operation:
     """One thing that is computed, of one or several rows' shapes."""
 
-    # Names of the arrays of its layer that it reads; some may be absent there.
+    # Names of the arrays that it reads; some may be absent in its layer.
     arrays: ClassVar[tuple[str, ...]] = ()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of a row that comes out, for the shape of a row of each source."""
         return shapes[0]
 
+    def name_of(self, array: str) -> str:
+        """What one of its arrays is called in its layer."""
+        return array
+
+    def array_shape(self, array: str, input_shape: Shape) -> Shape | None:
+        """Shape that it reads an array in, for rows of a shape; None: that of its layer."""
+        return None
+
 
 @dataclass(frozen=True)
-class Dense(Operation):
+class Weighted(Operation):
+    """What multiplies by a kernel and adds a bias.
+
+    Attributes
+    ----------
+    names : tuple of two str
+        What kernel and bias are called in the layer. The kernel may have another shape there, of
+        the same numbers in C order.
+    """
+
+    arrays = ("kernel", "bias")
+    names: tuple[str, str] = field(default=("kernel", "bias"), kw_only=True)
+
+    def name_of(self, array: str) -> str:
+        return self.names[self.arrays.index(array)]
+
+    def array_shape(self, array: str, input_shape: Shape) -> Shape | None:
+        return self.kernel_shape(input_shape) if array == "kernel" else None
+
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        """Shape of the kernel for rows of a shape."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Dense(Weighted):
     """`x @ kernel + bias` along the last axis; kernel `(in, units)`, bias `(units,)`."""
 
     units: int
 
-    arrays = ("kernel", "bias")
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return (*shapes[0][:-1], self.units)
 
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[-1], self.units
+
 
 @dataclass(frozen=True)
-class Convolve(Operation):
+class Convolve(Weighted):
     """Cross-correlation; kernel `(kh, kw, in / groups, filters)`, bias `(filters,)`."""
 
     window: Window
     filters: int
     groups: int = 1
 
-    arrays = ("kernel", "bias")
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return (*self.window.places(shapes[0]), self.filters)
 
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return (*self.window.size, input_shape[2] // self.groups, self.filters)
+
 
 @dataclass(frozen=True)
-class ConvolveTransposed(Operation):
+class ConvolveTransposed(Weighted):
     """Each number adds its multiple of the kernel `(kh, kw, filters, in)` to the output.
 
     `window.sides` falls away of what is written; negative: zeros are appended.
@@ -113,14 +150,15 @@ class ConvolveTransposed(Operation):
     window: Window
     filters: int
 
-    arrays = ("kernel", "bias")
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return (*self.window.written(shapes[0]), self.filters)
 
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return (*self.window.size, self.filters, input_shape[2])
+
 
 @dataclass(frozen=True)
-class ConvolveDepthwise(Operation):
+class ConvolveDepthwise(Weighted):
     """Each channel on its own, kernel `(kh, kw, in, multiplier)`, bias `(in * multiplier,)`.
 
     Output channel `i * multiplier + m` is input channel `i` with filter `m`.
@@ -129,10 +167,11 @@ class ConvolveDepthwise(Operation):
     window: Window
     multiplier: int = 1
 
-    arrays = ("kernel", "bias")
-
     def output_shape(self, *shapes: Shape) -> Shape:
         return (*self.window.places(shapes[0]), shapes[0][2] * self.multiplier)
+
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return (*self.window.size, input_shape[2], self.multiplier)
 
 
 @dataclass(frozen=True)
@@ -196,7 +235,14 @@ class Elementwise(Operation):
 
 @dataclass(frozen=True)
 class Softmax(Operation):
-    """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis."""
+    """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis; with `log` its logarithm."""
+
+    log: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the activation."""
+        return "log_softmax" if self.log else "softmax"
 
 
 @dataclass(frozen=True)
@@ -350,8 +396,26 @@ class Step(Generic[AnOperation]):
     def activation(self) -> str | None:
         """Name of the activation that it is; None for what is none."""
         if isinstance(self.operation, Softmax):
-            return "softmax"
+            return self.operation.name
         return self.operation.function if isinstance(self.operation, Elementwise) else None
+
+    def key_of(self, array: str) -> tuple[int, str]:
+        """Layer of one of the operation's arrays, and what it is called there."""
+        return self.layer, self.operation.name_of(array)
+
+    @property
+    def keys(self) -> list[tuple[int, str]]:
+        """`key_of` all arrays."""
+        return [self.key_of(array) for array in self.operation.arrays]
+
+    def view(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A layer's arrays as the operation names and reads them; no copies of whole arrays."""
+        views = {}
+        for own in self.operation.arrays:
+            if (named := self.operation.name_of(own)) in arrays:
+                shape = self.operation.array_shape(own, self.input_shape)
+                views[own] = arrays[named] if shape is None else arrays[named].reshape(shape)
+        return views
 
 
 @dataclass(frozen=True)
@@ -459,7 +523,9 @@ class Computation:
         step = self.steps[end]
         if isinstance(step.operation, Elementwise):
             return step.activation in _SHARES
-        if isinstance(step.operation, Softmax | Part):
+        if isinstance(step.operation, Softmax):
+            return not step.operation.log
+        if isinstance(step.operation, Part):
             return True
         if step.operation.arrays:
             return False
@@ -471,7 +537,7 @@ class Computation:
         if self.last_activation is None:
             return "linear"
         operation = self.steps[self.last_activation].operation
-        return operation.function if isinstance(operation, Elementwise) else "softmax"
+        return operation.function if isinstance(operation, Elementwise) else operation.name
 
 
 class Builder:
@@ -551,8 +617,8 @@ def activation(name: str) -> list[Operation]:
     """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
     if name == "linear":
         return []
-    if name == "softmax":
-        return [Softmax()]
+    if name in ("softmax", "log_softmax"):
+        return [Softmax(name != "softmax")]
     return [Elementwise(name, ELEMENTWISE[name].defaults)]
 
 

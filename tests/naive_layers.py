@@ -148,6 +148,35 @@ def _mish(z):
     return z * t, t + z * sigmoid(z) * (1 - t**2)
 
 
+def _clip_between(z, low, high):
+    return np.clip(z, low, high), np.where((z > low) & (z < high), 1.0, 0.0)
+
+
+def _hard_sigmoid(z):
+    return np.clip((z + 3) / 6, 0, 1), np.where(np.abs(z) < 3, 1 / 6, 0.0)
+
+
+def _hard_silu(z):
+    s, slope = _hard_sigmoid(z)
+    return z * s, s + z * slope
+
+
+def _sparse_plus(z):
+    y = np.where(z <= -1, 0, np.where(z < 1, (z + 1) ** 2 / 4, z))
+    return y, np.where(z <= -1, 0, np.where(z < 1, (z + 1) / 2, 1.0))
+
+
+def _shrink(z, bias):
+    outside = np.abs(z) > 0.5
+    return np.where(outside, z - bias * np.sign(z), 0.0), np.where(outside, 1.0, 0.0)
+
+
+def _squareplus(z):
+    root = np.sqrt(z**2 + 4)
+    y = np.where(z > 0, (z + root) / 2, 2 / (root - z))  # the same, without a difference
+    return y, y / root
+
+
 # Each returns the value and the derivative.
 ELEMENTWISE = {
     "linear": lambda z: (z, np.ones_like(z)), "relu": _relu,
@@ -155,7 +184,14 @@ ELEMENTWISE = {
     "silu": _silu, "softplus": lambda z: (np.logaddexp(0, z), sigmoid(z)), "sigmoid": _sigmoid,
     "tanh": lambda z: (np.tanh(z), 1 - np.tanh(z) ** 2),
     "softsign": lambda z: (z / (1 + np.abs(z)), 1 / (1 + np.abs(z)) ** 2), "mish": _mish,
-    "exponential": lambda z: (np.exp(z), np.exp(z)),
+    "exponential": lambda z: (np.exp(z), np.exp(z)), "relu6": lambda z: _clip_between(z, 0, 6),
+    "hard_sigmoid": _hard_sigmoid, "hard_silu": _hard_silu,
+    "hard_tanh": lambda z: _clip_between(z, -1, 1), "hard_shrink": lambda z: _shrink(z, 0.0),
+    "soft_shrink": lambda z: _shrink(z, 0.5),
+    "tanh_shrink": lambda z: (z - np.tanh(z), np.tanh(z) ** 2),
+    "log_sigmoid": lambda z: (-np.logaddexp(0, -z), sigmoid(-z)), "sparse_plus": _sparse_plus,
+    "sparse_sigmoid": lambda z: (np.clip((z + 1) / 2, 0, 1), np.where(np.abs(z) < 1, 0.5, 0.0)),
+    "squareplus": _squareplus,
 }
 
 
@@ -172,8 +208,17 @@ def softmax(x, axis=-1):
     return y, lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True))
 
 
+def log_softmax(x):
+    """`x - log(sum(exp(x)))` along the last axis, and its `backward`."""
+    top = x.max(axis=-1, keepdims=True)
+    y = x - top - np.log(np.exp(x - top).sum(axis=-1, keepdims=True))
+    return y, lambda dy: dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+
+
 def activate(name, x):
     """The activation of this name (None is linear)."""
+    if name == "log_softmax":
+        return log_softmax(x)
     return softmax(x) if name == "softmax" else elementwise(ELEMENTWISE[name or "linear"], x)
 
 

@@ -141,7 +141,9 @@ RELU, SOFTMAX, FLAT, HEAD = (
 RELU_LAYER = "ReLU", {}
 ACTIVATIONS = [
     "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh",
-    "softmax", "softsign", "mish",
+    "softmax", "softsign", "mish", "relu6", "hard_sigmoid", "hard_silu", "hard_tanh",
+    "hard_shrink", "soft_shrink", "tanh_shrink", "log_sigmoid", "sparse_plus", "sparse_sigmoid",
+    "squareplus", "log_softmax",
 ]
 ACTIVATION_LAYERS = {
     "relu": ("ReLU", {}), "relu, most": ("ReLU", {"max_value": 0.8}),
@@ -512,6 +514,10 @@ NETWORKS.update(
         f"layer {name}": vector(dense(19), norm(), layer, dense(10), layer)
         for name, layer in ACTIVATION_LAYERS.items()
     }
+)
+# Whose values are far from 0, where the head would saturate.
+NETWORKS["activation, log_softmax, image"] = image(
+    conv(10), norm(), activation("log_softmax"), norm(), rows=(5, 5, 4)
 )
 NETWORKS.update({"layer softmax, axis 1": image(conv(6), norm(), ("Softmax", {"axis": 1}))})
 

@@ -23,8 +23,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from asv_bench import benchmarks  # noqa: E402
-from asv_bench.benchmarks import contest, dense, images, norm, scaling, versus, workloads  # noqa: E402
+from asv_bench.benchmarks import (  # noqa: E402
+    contest,
+    dense,
+    graphs,
+    images,
+    norm,
+    recipes,
+    scaling,
+    versus,
+    workloads,
+)
 from asv_bench.benchmarks.peers import availability, inference, training  # noqa: E402
+from asv_bench.benchmarks.peers import graphs as graph_peers  # noqa: E402
 from asv_bench.benchmarks.timed import Timed, calls_a_sample  # noqa: E402
 from asv_bench.dashboard import suite, summary  # noqa: E402
 
@@ -251,6 +262,24 @@ def test_image_peers_train_the_same_network(peer):
     np.testing.assert_allclose(theirs, ours, rtol=2e-3)
 
 
+@pytest.mark.parametrize("peer", sorted(graph_peers.INFERENCE))
+@pytest.mark.parametrize("name", graphs.NETWORKS)
+def test_peers_of_networks_with_branches_answer_alike(name, peer):
+    available(peer)
+    versus.GraphInference().prepare(name, 1, peer)
+
+
+@pytest.mark.parametrize("peer", sorted(graph_peers.TRAINING))
+def test_peers_train_the_same_network_with_branches(peer):
+    """From the same weights, the same losses in steps on all rows at once."""
+    available(peer)
+    (x, y), model = graphs.images(16), graphs.compiled(width=4)
+    step = graph_peers.TRAINING[peer](model, x, y, len(x), exact=True)
+    theirs = [step() for _ in range(3)]
+    ours = [model.fit(x, y, batch_size=16, verbose=0).history["loss"][0] for _ in range(3)]
+    np.testing.assert_allclose(theirs, ours, rtol=5e-3)
+
+
 @pytest.mark.parametrize("peer", ["PyTorch", "JAX"])
 @pytest.mark.parametrize("direction", ["forward", "forward, backward", "inference"])
 @pytest.mark.parametrize("shape", [(32, 128), (4, 5, 6, 7)])
@@ -285,6 +314,23 @@ def test_peers_of_norms_within_rows_answer_alike(shape, name):
 
 
 # -- workloads
+
+
+def test_recipes_are_the_gallerys_and_nothing_of_their_pages_runs():
+    """Parameters as counted by hand: He et al. (2016), Sandler et al. (2018), for 1000 classes."""
+    counts = {"plot_20_resnet": 11_699_112, "plot_21_mobilenet": 3_538_984}
+    for page, count in counts.items():
+        names = recipes.recipe(page)
+        assert not {"X", "plt", "model"} & set(names)
+        make = recipes.resnet18 if "resnet" in page else recipes.mobilenet_v2
+        assert make((224, 224, 3), 1000).count_params() == count
+
+
+def test_settled_networks_differ_by_their_batch_norms_alone():
+    made, settled = recipes.resnet18(width=4), recipes.settled(recipes.resnet18(width=4))
+    gamma, _, mean, var = settled.layers[1].get_weights()
+    assert 0 < np.std(gamma) and 0 < np.std(mean) and np.all(var > 0.4)
+    assert len(made.layers) == len(settled.layers)
 
 
 def test_sparse_rows_are_what_they_say():

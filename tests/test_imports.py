@@ -19,7 +19,7 @@ ROOMS = (
     ("number", "loss_formulas"),
     ("expressions", "activations", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
-    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
+    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"), ("nn",),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",),
     ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),

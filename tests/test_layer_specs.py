@@ -283,14 +283,17 @@ def test_activation_names(name):
 
 
 def test_activation_synonyms():
-    assert {a: activation_name(a) for a in (None, "identity", "logistic", "swish", "exp")} == {
+    others = (None, "identity", "logistic", "swish", "exp", "celu", "hard_swish")
+    assert {a: activation_name(a) for a in others} == {
         None: "linear", "exp": "exponential", "identity": "linear", "logistic": "sigmoid",
-        "swish": "silu",
+        "swish": "silu", "celu": "elu", "hard_swish": "hard_silu",
     }
     assert set(ACTIVATIONS) == {
         *(
             "linear", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid",
-            "tanh", "softmax", "softsign", "mish", "exponential",
+            "tanh", "softmax", "softsign", "mish", "exponential", "relu6", "hard_sigmoid",
+            "hard_silu", "hard_tanh", "hard_shrink", "soft_shrink", "tanh_shrink", "log_sigmoid",
+            "sparse_plus", "sparse_sigmoid", "squareplus", "log_softmax",
         )
     }
 
@@ -617,7 +620,7 @@ ODD_ARGUMENTS = [
     (lambda: Dense(2, input_dim=0), r"Dense: input_shape must be .* got \(0,\)"),
     (lambda: Input(), "Input: shape must be given"),
     (lambda: Input((2,), input_shape=(3,)), r"Input: shape \(2,\) and input_shape \(3,\) differ"),
-    (lambda: Activation("relu6"), "did you mean 'relu'"),
+    (lambda: Activation("relu_"), "did you mean 'relu'"),
     (lambda: ReLU(-1), "ReLU: max_value must be None or a finite number of at least 0, got -1"),
     (
         lambda: ReLU(negative_slope=None),

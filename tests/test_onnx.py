@@ -392,7 +392,7 @@ def test_without_onnx(monkeypatch):
 IMAGE = (5, 7, 3)
 POOLS = [MaxPooling2D, AveragePooling2D]
 GLOBAL_POOLS = [GlobalAveragePooling2D, GlobalMaxPooling2D]
-NAMES = [name for name in nbbn.layers.ACTIVATIONS if name != "softmax"]
+NAMES = [name for name in nbbn.layers.ACTIVATIONS if "softmax" not in name]
 CONV = Conv2D(6, 2)
 norm = BatchNormalization
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from nbbn.functional import max_pool2d
 
+from . import graphs as with_branches
 from .contest import figures, keep
 from .images import IMAGES, TAPS, pixels
 from .images import Inputs as ImageInputs
 from .norm import SHAPES, WITHIN_ROWS, Inputs
-from .peers import functions, inference, norm, training
+from .peers import functions, graphs, inference, norm, training
 from .timed import Call
 from .workloads import (
     CNN_BATCH,
@@ -127,6 +128,34 @@ class ConvolutionalInference(_Ratio):
         folded = cnn_fit(cnn(), x[:640], y[:640]).fold()
         x = np.ascontiguousarray(x[:images])
         return agree(lambda: folded.predict(x), inference.IMAGES[peer](folded, x), 5e-5)
+
+
+class GraphInference(_Ratio):
+    """Probabilities of a folded network with branches, images of 32 x 32 x 3."""
+
+    params = (with_branches.NETWORKS, [1, 32], list(graphs.INFERENCE))
+    param_names = ("network", "images", "peer")
+    version = "1"
+
+    def prepare(self, name: str, images: int, peer: str) -> Pair:
+        model, (x, _) = with_branches.network(name), with_branches.images(images)
+        folded, theirs = model.fold(), graphs.INFERENCE[peer]
+        own, _ = agree(lambda: folded.predict(x), theirs(model, x, exact=True), 5e-5)
+        return own, theirs(model, x)
+
+
+class GraphTraining(_Ratio):
+    """Four steps of a ResNet-18 a quarter as wide on images of 32 x 32 x 3, batch 64, Adam."""
+
+    params = list(graphs.TRAINING)
+    param_names = ("peer",)
+    version = "1"
+
+    def prepare(self, peer: str) -> Pair:
+        batch, model = with_branches.BATCH, with_branches.compiled()
+        x, y = with_branches.images(with_branches.STEPS * batch)
+        theirs = graphs.TRAINING[peer](model, x, y, batch)
+        return lambda: model.fit(x, y, batch_size=batch, epochs=1, verbose=0), theirs
 
 
 class BatchNorm(_Ratio):

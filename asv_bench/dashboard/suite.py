@@ -44,6 +44,8 @@ QUICK_LEAVES_OUT = (
     r"scaling\.Threads",  # the speed-ups stay
     r"scaling\..*batch (1024|2048)",
     r"versus\.(Taps|ConvolutionalTraining.*JAX)",
+    r"graphs\.Inference.*, 32\)",
+    r"versus\.GraphInference.*MobileNetV2.*32,",
     r"versus\.(WithinRows|Convolution|MaxPool)\..*\(\((1|32, 28|256|8192|65536), ",
     r"versus\.Convolution\..*valid",
     r"versus\.MaxPool\..*\), 3, ",

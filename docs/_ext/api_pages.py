@@ -20,6 +20,7 @@ MODULES = {
     "nbbn.regularizers": "Penalties on weights",
     "nbbn.schedules": "Learning rates over steps",
     "nbbn.models": "Models",
+    "nbbn.nn": "Activations as functions",
     "nbbn.datasets.mnist": "Data",
     "nbbn.utils": "Seeds and one-hot targets",
     "nbbn.interop": "Other programs' files",

@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     # A specification, which is asked for words alone.
     layer: Any
     arrays: Arrays
-    # Steps of the layer, and of those the ones that read its arrays.
+    # Steps of the layer, and steps that read the arrays of this one.
     steps: int
     readers: int
 
@@ -85,7 +85,8 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     >>> network.layers
     (Dense(units=3, name='dense', input_shape=(4,)),)
     """
-    graph, layer_of = _graph(network.check())
+    steps = network.check().computation().steps
+    graph, layer_of = _graph(network, steps)
     report = fold_graph(graph, strict=strict)
     left: dict[int, list[Node]] = {}
     for node in graph.nodes.values():
@@ -96,7 +97,7 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     for i in kept:
         layer, arrays = network.layers[i], network.weights[i]
         for node in left.get(i, ()):
-            layer, arrays = _layer(layer, arrays, node)
+            layer, arrays = _layer(layer, arrays, node, steps[int(node.name)])
         layers.append(layer)
         named = {name: (array, f"{name} of {titles[i]}") for name, array in arrays.items()}
         weights.append({k: cast(a, network.dtype, what) for k, (a, what) in named.items()})
@@ -119,7 +120,7 @@ def _kept(network: Network, left: dict[int, list[Node]]) -> list[int]:
 
 def norm_at_entrance(network: Network) -> Norm | None:
     """The batch norm that reads the network's rows, if one does."""
-    readers = _graph(network)[0].readers("-1")
+    readers = _graph(network, network.computation().steps)[0].readers("-1")
     return readers[0] if readers and isinstance(readers[0], Norm) else None
 
 
@@ -136,16 +137,20 @@ def _titles(layers: Sequence[Any]) -> list[str]:
     return list(titles)
 
 
-def _graph(network: Network) -> tuple[Graph, dict[str, int]]:
-    """The graph, and the layer of each node."""
-    steps, titles = network.computation().steps, _titles(network.layers)
+def _graph(network: Network, steps: Sequence[Step[Any]]) -> tuple[Graph, dict[str, int]]:
+    """The graph, a node a step, called by its number; and the layer of each node."""
+    titles = _titles(network.layers)
     count_of = Counter(step.layer for step in steps)
-    readers = Counter(step.layer for step in steps if step.operation.arrays)
+    readers = Counter(key for step in steps for key in step.keys)
     nodes, layer_of = list[Node](), dict[str, int]()
     for i, numbered in groupby(enumerate(steps), lambda at: at[1].layer):
-        of_layer = ((titles[i], network.layers[i], network.weights[i], count_of[i], readers[i])
-                    if i != op.NO_LAYER else ("what joins outputs", None, {}, 0, 0))
-        made = _nodes([_Place(str(at), step, *of_layer) for at, step in numbered])
+        title, layer = ((titles[i], network.layers[i]) if i != op.NO_LAYER else
+                        ("what joins outputs", None))
+        made = _nodes([
+            _Place(str(at), step, title, layer, step.view(network.weights[i]), count_of[i],
+                   max((readers[key] for key in step.keys), default=0))
+            for at, step in numbered
+        ])
         nodes += made
         layer_of.update((node.name, i) for node in made)
     return Graph(nodes, [str(len(steps) - 1)]), layer_of
@@ -195,15 +200,16 @@ def _node(place: _Place) -> Node:
     return replace(node, inputs=sources, outputs=(place.name,), title=place.title)
 
 
-def _layer(layer: Any, arrays: Arrays, node: Node) -> tuple[Any, Arrays]:
+def _layer(layer: Any, arrays: Arrays, node: Node, step: Step[Any]) -> tuple[Any, Arrays]:
     """A layer and its arrays, given what one of its nodes has become.
 
     A layer with a linear operation has a field `use_bias`, one with a batch norm `epsilon`,
     `center` and `scale`.
     """
     if isinstance(node, Linear) and node.changed:
-        arrays = {"kernel": folded_kernel(node), "bias": folded_bias(node)}
-        return replace(layer, use_bias=True), arrays
+        kernel, bias = map(step.operation.name_of, ("kernel", "bias"))
+        folded = folded_kernel(node).reshape(arrays[kernel].shape)
+        return replace(layer, use_bias=True), {**arrays, kernel: folded, bias: folded_bias(node)}
     if isinstance(node, Norm) and node.merged and node.affine is not None:
         arrays, epsilon = standing_for(node.affine)
         return replace(layer, epsilon=epsilon, center=True, scale=True), arrays

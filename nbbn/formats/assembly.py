@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from nbbn.layers import Layer, LayerError
 from nbbn.layers.names import free_name
-from nbbn.network import Network, Weights
+from nbbn.network import Graph, Network, Weights
 
 # Far more than any network of layers in a row has; a model of so many takes seconds to set up.
 MAX_LAYERS = 1000
@@ -37,10 +37,11 @@ def wanted_shapes(layers: Sequence[Layer], input_shape: Sequence[int]) -> list[d
 
 
 def assembled(layers: Sequence[Layer], input_shape: Sequence[int], weights: Weights,
-              dtype: DTypeLike) -> Network:
+              dtype: DTypeLike, graph: Graph | None = None) -> Network:
     """The network of these layers, which get Keras's names where they have none, and arrays.
 
-    LayerError for arrays that do not fit, or hold NaN or infinity.
+    They stand in a row without a graph. LayerError for arrays that do not fit, or hold NaN or
+    infinity.
     """
     dtype, names = np.dtype(dtype), [layer.name for layer in layers if layer.name is not None]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -54,4 +55,4 @@ def assembled(layers: Sequence[Layer], input_shape: Sequence[int], weights: Weig
         named.append(replace(layer, name=name, **own))
     with np.errstate(over="ignore"):  # what becomes infinite is refused below
         cast = [{k: np.array(a, dtype, order="C") for k, a in of.items()} for of in weights]
-    return Network(tuple(named), tuple(input_shape), cast, dtype).check()
+    return Network(tuple(named), tuple(input_shape), cast, dtype, graph).check()

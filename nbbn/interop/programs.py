@@ -194,21 +194,22 @@ def _is_automatic(layer: Layer) -> bool:
     return bool(re.fullmatch(rf"{keras_name(type(layer).__name__)}(_[0-9]+)?", layer.name or ""))
 
 
-def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
-    """Read an ONNX model whose layers stand in a row.
+def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
+    """Read an ONNX model.
 
     Parameters
     ----------
     path_or_proto : path-like or onnx.ModelProto
-        Of opset 7 or later, with one input of known shape (but for the number of rows). Files of
+        Of opset 7 or later, its inputs of known shape (but for the number of rows). Files of
         weights beside the model are read where they lie in its folder.
 
     Returns
     -------
-    Sequential or FoldedModel
+    Sequential, Model or FoldedModel
         A `FoldedModel`, whose `predict` gives labels, for a model with the outputs `label` and
         `probabilities`, as `to_onnx` writes classifiers; it holds what the file holds, batch norms
-        included. Else a built `Sequential`, not compiled.
+        included. Else, not compiled, a built `Sequential` where the layers stand in a row, and a
+        `Model` where they do not, or where there are several inputs or outputs.
 
     Raises
     ------
@@ -228,17 +229,22 @@ def from_onnx(path_or_proto: Any) -> Sequential | FoldedModel:
     first, as those of Keras and nbbn do, takes the rows that it declares.
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
-    batch norm); Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool,
-    GlobalAveragePool, GlobalMaxPool, ReduceMean and ReduceMax over images, Pad with zeros, Resize
-    and Upsample that repeat the nearest number; BatchNormalization, LayerNormalization,
-    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
-    Sigmoid, Tanh, Softplus, Softsign, Mish, Exp, Softmax, Clip and Min on top of a ReLU, and the
-    forms of several nodes that exporters give activations, softmax and norms; Flatten, Reshape,
-    Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; Conv (groups and
+    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean
+    and ReduceMax over images, Pad with zeros, Resize, Upsample and Expand that repeat the nearest
+    number; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
+    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, HardSigmoid, HardSwish, Shrink with
+    Keras's numbers, Tanh, Softplus, Softsign, Mish, Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax,
+    Clip and Min on top of a ReLU, Clip between -1 and 1, and the forms of several nodes that
+    exporters give activations, softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose,
+    Dropout, Identity.
+
+    Nodes with the same weights are one layer that is called several times, unless all nodes stand
+    in a row.
 
     The model computes in float64 if the graph's input is of float64, else in float32. A layer may
     differ from the one that was written where it computes the same: a depthwise convolution for a
-    grouped one, a batch norm for an affine map.
+    grouped one, a batch norm for an affine map, the larger of `x` and `-x` for `|x|`.
 
     Examples
     --------

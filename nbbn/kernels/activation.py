@@ -20,11 +20,13 @@ from nbbn.kernels.simd import (
     lanes,
     load,
     maximum,
+    minimum,
     scalar,
     shift,
     splat,
     store,
     total,
+    where_above,
     where_positive,
 )
 from nbbn.kernels.team import share, share_images, share_lines, share_rows
@@ -165,9 +167,120 @@ def affine_slope(like, x, dy, scale, offset):
     return splat(like, scale) * dy
 
 
+@inline
+def _clipped(like, x, low, high):
+    """`x` between two numbers; NaN stays."""
+    return minimum(maximum(x, splat(like, low)), splat(like, high))
+
+
+@inline
+def _within(like, x, low, high, yes):
+    """`yes` where `low < x < high`, else 0."""
+    zero = splat(like, 0.0)
+    below = where_positive(splat(like, high) - x, yes, zero)
+    return where_positive(x - splat(like, low), below, zero)
+
+
+@inline
+def relu6(like, x):
+    """`min(max(x, 0), 6)`."""
+    return _clipped(like, x, 0.0, 6.0)
+
+
+@inline
+def relu6_slope(like, x, dy):
+    """`dy` between 0 and 6."""
+    return _within(like, x, 0.0, 6.0, dy)
+
+
+@inline
+def hard_sigmoid(like, x):
+    """`relu6(x + 3) / 6`."""
+    return _clipped(like, x + splat(like, 3.0), 0.0, 6.0) / splat(like, 6.0)
+
+
+@inline
+def hard_sigmoid_slope(like, x, dy):
+    """`dy / 6` between -3 and 3."""
+    return _within(like, x, -3.0, 3.0, dy / splat(like, 6.0))
+
+
+@inline
+def hard_silu(like, x):
+    """`x * relu6(x + 3) / 6` (Howard et al., 2019, eq. 1)."""
+    return x * hard_sigmoid(like, x)
+
+
+@inline
+def hard_silu_slope(like, x, dy):
+    """`dy * (relu6(x + 3) / 6 + x / 6)`, without the second beyond -3 and 3."""
+    return fma(dy, hard_sigmoid(like, x), x * hard_sigmoid_slope(like, x, dy))
+
+
+@inline
+def hard_tanh(like, x):
+    """`x` between -1 and 1."""
+    return _clipped(like, x, -1.0, 1.0)
+
+
+@inline
+def hard_tanh_slope(like, x, dy):
+    """`dy` between -1 and 1."""
+    return _within(like, x, -1.0, 1.0, dy)
+
+
+@inline
+def hard_shrink(like, x):
+    """`x` beyond -0.5 and 0.5, else 0; NaN stays."""
+    return where_above(absolute(x), splat(like, 0.5), x, splat(like, 0.0))
+
+
+@inline
+def shrink_slope(like, x, dy):
+    """`dy` beyond -0.5 and 0.5."""
+    return where_positive(absolute(x) - splat(like, 0.5), dy, splat(like, 0.0))
+
+
+@inline
+def soft_shrink(like, x):
+    """What `x` reaches beyond -0.5 and 0.5."""
+    return x - _clipped(like, x, -0.5, 0.5)
+
+
+@inline
+def sparse_sigmoid(like, x):
+    """`(x + 1) / 2` between 0 and 1."""
+    return splat(like, 0.5) * _clipped(like, x + splat(like, 1.0), 0.0, 2.0)
+
+
+@inline
+def sparse_sigmoid_slope(like, x, dy):
+    """`dy / 2` between -1 and 1."""
+    return _within(like, x, -1.0, 1.0, splat(like, 0.5) * dy)
+
+
+@inline
+def sparse_plus(like, x):
+    """0 up to -1, `(x + 1)^2 / 4` up to 1, then `x`."""
+    one = splat(like, 1.0)
+    near = splat(like, 0.25) * ((x + one) * (x + one))
+    below = where_positive(x + one, near, splat(like, 0.0))
+    return where_above(x, one, x, below)
+
+
+@inline
+def sparse_plus_slope(like, x, dy):
+    """`dy * sparse_sigmoid(x)`."""
+    return dy * sparse_sigmoid(like, x)
+
+
 for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
                           (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope),
-                          (affine, affine_slope)):
+                          (affine, affine_slope), (relu6, relu6_slope),
+                          (hard_sigmoid, hard_sigmoid_slope), (hard_silu, hard_silu_slope),
+                          (hard_tanh, hard_tanh_slope), (hard_shrink, shrink_slope),
+                          (soft_shrink, shrink_slope), (sparse_sigmoid, sparse_sigmoid_slope),
+                          (sparse_plus, sparse_plus_slope)):
     _by_vector(_function, _slope)
 _by_vector(elementary.exp, exponential_slope, "exponential")
 
@@ -280,9 +393,40 @@ def clipped_relu(x, dy, slope, top, threshold):
     return x, dy  # NaN
 
 
+@inline
+def log_sigmoid(x, dy):
+    """`log(sigmoid(x))`."""
+    return min(x, 0.0) - math.log1p(math.exp(-abs(x))), dy / (1.0 + math.exp(x))
+
+
+@inline
+def tanh_shrink(x, dy):
+    """`x - tanh(x)`, near 0 by Lambert's continued fraction (1761), which loses no digits."""
+    t = math.tanh(x)
+    if abs(x) > 1.0:
+        return x - t, dy * t * t
+    square = x * x
+    below = 15.0 + square / 17.0
+    for odd in range(13, 1, -2):
+        below = odd + square / below
+    rest = square / below
+    return x * (rest / (1.0 + rest)), dy * t * t
+
+
+@inline
+def squareplus(x, dy):
+    """`(x + sqrt(x^2 + 4)) / 2` (Barron, 2021), of negative numbers without a difference."""
+    root = math.sqrt(x * x + 4.0)
+    y = 0.5 * (x + root) if x > 0.0 else 2.0 / (root - x)
+    return y, dy * y / root
+
+
 _by_number(gelu)
 _by_number(softplus)
 _by_number(clipped_relu)
+_by_number(log_sigmoid)
+_by_number(tanh_shrink)
+_by_number(squareplus)
 
 
 # -- softmax: of rows of features, and of the channels of each pixel
@@ -337,6 +481,38 @@ def channel_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, bl
             denominator += math.exp(float(x[at + c]) - float(peak))
         for c in range(channels):
             y[at + c] = scalar(y, math.exp(float(x[at + c]) - float(peak)) / denominator)
+
+
+@kernel(inference=True)
+def channel_log_softmax(x: Read.IMAGES, y: Write.IMAGES, pixel, channels, pixels, blocks, rows,
+                        thread, threads):
+    """`y = x - max - log(sum)` over the channels of each pixel, in float64; `y` may be `x`."""
+    first, end = share_lines(rows, pixels, blocks, thread, threads)
+    for r in range(first, end):
+        at = r * pixel
+        peak = x[at]
+        for c in range(1, channels):
+            peak = max(peak, x[at + c])
+        total_of_pixel = 0.0
+        for c in range(channels):
+            total_of_pixel += math.exp(float(x[at + c]) - float(peak))
+        rest = math.log(total_of_pixel)
+        for c in range(channels):
+            y[at + c] = scalar(y, float(x[at + c]) - float(peak) - rest)
+
+
+@kernel
+def channel_log_softmax_slope(dy: Write.IMAGES, y: Read.IMAGES, pixel, channels, pixels, blocks,
+                              rows, thread, threads):
+    """`dx = dy - exp(y) * sum(dy)` over the channels of each pixel, over `dy`."""
+    first, end = share_images(rows, blocks, thread, threads)
+    for r in range(first * pixels, end * pixels):
+        at = r * pixel
+        total_of_pixel = 0.0
+        for c in range(channels):
+            total_of_pixel += float(dy[at + c])
+        for c in range(channels):
+            dy[at + c] = scalar(dy, float(dy[at + c]) - math.exp(float(y[at + c])) * total_of_pixel)
 
 
 @kernel

@@ -21,11 +21,13 @@ from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.summary import summary_html, summary_text
+from nbbn.models.training_call import TrainingCall
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
 from nbbn.progress import check_verbose
 from nbbn.recalibration import recalibrated
+from nbbn.tensor import tensor
 from nbbn.trainer import Trainer
 
 
@@ -43,11 +45,12 @@ class BaseModel:
         self._compiled: Compiled | None = None
         self._predictors: dict[bool, tuple[list[int], Predictor]] = {}
         self._trainable = True
+        self._calls = 0  # as in training, so far
 
     # -- layers
 
     @property
-    def layers(self) -> list[LayerView]:
+    def layers(self) -> list[Any]:
         """The layers; the same objects every time."""
         return [self._view(entry) for entry in self._layers.entries]
 
@@ -65,8 +68,8 @@ class BaseModel:
             self._views[entry] = LayerView(self, entry)
         return self._views[entry]
 
-    def get_layer(self, name: str | None = None, index: int | None = None) -> LayerView:
-        """The layer of a name or an index.
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """The layer, or the model within, of a name or an index.
 
         Parameters
         ----------
@@ -88,15 +91,17 @@ class BaseModel:
         """
         if (name is None) == (index is None):
             raise ValueError("get_layer takes either a name or an index")
-        entries = self._layers.entries
+        layers, entries = self.layers, self._layers.entries
         if index is not None:
-            if not -len(entries) <= index < len(entries):
-                raise ValueError(f"get_layer: the model has {len(entries)} layers, "
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"get_layer: the model has {len(layers)} layers, "
                                  f"got index {index}")
-            return self._view(entries[index])
+            return layers[index]
         known = self._layers.names
         if name in known:
             return self._view(entries[known.index(name)])
+        if (within := next((layer for layer in layers if layer.name == name), None)) is not None:
+            return within
         names = ", ".join(known)
         raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
 
@@ -388,27 +393,52 @@ class BaseModel:
         """`predict`."""
         return self.predict(x)
 
-    def __call__(self, x: Any, training: bool = False) -> np.ndarray:
-        """`predict`.
+    def __call__(self, x: Any, training: bool | None = False) -> Any:
+        """Outputs of some rows, in inference or as in training.
 
         Parameters
         ----------
         x : array-like of shape (n, ...)
-        training : False
+        training : bool, optional
+            As in Keras: batch norms take the statistics of these rows and move their running ones,
+            `Dropout` and `GaussianNoise` work. On NumPy, and without a gradient: `fit` trains.
 
-        Raises
-        ------
-        ValueError
-            With `training`: outputs with batch statistics are not given.
+        Returns
+        -------
+        Tensor
+            An array, which has `numpy()` besides. Of several outputs a list of them.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Activation("relu", input_shape=(2,))])
+        >>> model([[1.0, -1.0]]).numpy()
+        array([[1., 0.]], dtype=float32)
         """
-        self._refuse_training(training)
-        return self.predict(x)
+        out = self._as_in_training(x) if training else self.predict(x)
+        return [tensor(part) for part in out] if isinstance(out, list) else tensor(out)
+
+    def _as_in_training(self, x: Any) -> Any:
+        if not self.built:
+            self._layers.build(inputs.row_shape(x))
+        x = inputs.check_rows(self._rows(x), self._layers.shapes[0], self._layers.dtype)
+        self._pull()
+        network, seed = self._layers.network(), self._layers.seed
+        self._calls += 1
+        call = TrainingCall(network, np.random.default_rng([seed, self._calls, 2]),
+                            self._calls - 1 if self._compiled is None else self._compiled.norm_step)
+        out, entries = call.outputs(x), self._layers.entries
+        self._take([(entries[i], {**entries[i].known_arrays(), **arrays}.values())
+                    for i, arrays in call.moved.items()])
+        if call.moved and self._compiled is not None:
+            self._compiled.counts_norm_step()
+        return self._answers(out)
 
     @staticmethod
     def _refuse_training(training: Any) -> None:
         if training:
-            raise ValueError("calling a model with training=True is not supported; "
-                             "train with fit or train_on_batch")
+            raise ValueError("calling a model on values with training=True is not supported: fit "
+                             "trains, all else is inference")
 
     def _outputs(self, x: np.ndarray, *, for_loss: bool = False) -> np.ndarray:
         """Outputs `(n, units)` of checked rows; `for_loss` as the loss compares them."""

@@ -180,6 +180,13 @@ class Compiled:
         """Steps of the running statistics, and of dropout and noise."""
         return self.counts[1] if self.trainer is None else self.trainer.norm_step
 
+    def counts_norm_step(self) -> None:
+        """The running statistics were moved by other means."""
+        if self.trainer is not None:
+            self.trainer.norm_step += 1
+        else:
+            self.counts = (self.counts[0], self.counts[1] + 1)
+
     def resume(self, slots: dict[str, np.ndarray], step: int, norm_step: int) -> None:
         """Go on from the optimiser's state and the counts of another training."""
         self.slots, self.counts = slots, (step, norm_step)

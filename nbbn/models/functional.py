@@ -11,7 +11,7 @@ from nbbn import inputs as checks
 from nbbn.layers import Layer
 from nbbn.layers.base import Value
 from nbbn.models.compiled import Compiled
-from nbbn.models.graph_list import GraphList, entry_of, on_values
+from nbbn.models.graph_list import GraphList, on_values, rebuilt
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import Entry
 from nbbn.models.trained_model import TrainedModel
@@ -95,29 +95,31 @@ class Model(TrainedModel):
         """The output, or a list of them."""
         return self.outputs[0] if len(self.outputs) == 1 else self.outputs
 
-    def __call__(self, x: Any, training: bool = False) -> Any:
-        """`predict` of arrays; of values what the model's layers make of them.
+    def __call__(self, x: Any, training: bool | None = False) -> Any:
+        """Outputs of arrays; of values what the model's layers make of them.
 
         Parameters
         ----------
         x : array-like, Input or Value, or a list of them
-        training : False
+        training : bool, optional
+            Of arrays: as in training, see `Sequential`. Of values it must not be True.
 
         Raises
         ------
         ValueError
-            With `training`; and for another number of values than the model has inputs.
+            With `training` on values; and for another number of values than the model has inputs.
         """
+        given = list(x.values()) if isinstance(x, dict) else x
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        if not on_values(self, given):
+            return super().__call__(x, training)
         self._refuse_training(training)
-        given = list(x) if isinstance(x, list | tuple) else [x]
-        return self._on_values(given) if on_values(self, given) else super().__call__(x, training)
+        if isinstance(x, dict):
+            given = list(self._of_inputs.picked(x, "x", len(self.inputs)))
+        return self._on_values(given)
 
     def _on_values(self, given: list[Any]) -> Any:
-        place: dict[int, Any] = {id(own): value for own, value in zip(self.inputs, given)}
-        for value in self._layers.values:
-            sources = [place[id(source)] for source in value.sources]
-            place[id(value)] = value.layer(sources if value.layer.merges else sources[0])
-        found = [place[id(output)] for output in self.outputs]
+        found = self._layers.on_values(given)
         return found[0] if len(found) == 1 else found
 
     def _value_of(self, entry: Entry) -> Value:
@@ -219,7 +221,7 @@ class Model(TrainedModel):
     def _empty(cls) -> Model:
         return cls.__new__(cls)
 
-    def _names_of_rows(self) -> dict[str, Any]:
+    def _own_words(self) -> dict[str, Any]:
         return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names}
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
@@ -227,20 +229,10 @@ class Model(TrainedModel):
                 outputs: Any = None) -> None:
         """See `TrainedModel.restore`; `inputs` and `outputs` are names of rows, if they have any.
         """
-        graph = network.graph
-        assert graph is not None
-        from nbbn.layers import Input
-
-        values: dict[int, Any] = {-k: Input(shape) for k, shape in enumerate(graph.inputs, 1)}
-        for i, call in enumerate(graph.calls):
-            layer, sources = network.layers[call.layer], [values[k] for k in call.sources]
-            values[i] = layer(sources if layer.merges else sources[0])
-        for layer, arrays in zip(network.layers, network.weights):
-            entry_of(layer).take(dict(arrays))
-        rows = [values[-k] for k in range(1, len(graph.inputs) + 1)]
-        Model.__init__(self, rows, [values[k] for k in graph.outputs])
+        rows, values = rebuilt(network)
+        Model.__init__(self, rows, values)
         self._of_inputs = _Form(inputs and _all_of(inputs, rows))
-        self._of_outputs = _Form(outputs and _all_of(outputs, graph.outputs))
+        self._of_outputs = _Form(outputs and _all_of(outputs, values))
         self._resume(meta, slots)
 
 

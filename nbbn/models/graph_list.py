@@ -47,6 +47,20 @@ def on_values(model: Any, given: list[Any]) -> bool:
     return True
 
 
+def rebuilt(network: Network) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs of a graph that a file holds, with its weights."""
+    graph = network.graph
+    assert graph is not None
+    values: dict[int, Any] = {-k: Input(shape) for k, shape in enumerate(graph.inputs, 1)}
+    for i, call in enumerate(graph.calls):
+        layer, sources = network.layers[call.layer], [values[k] for k in call.sources]
+        values[i] = layer(sources if layer.merges else sources[0])
+    for layer, arrays in zip(network.layers, network.weights):
+        entry_of(layer).take(dict(arrays))
+    return ([values[-k] for k in range(1, len(graph.inputs) + 1)],
+            [values[k] for k in graph.outputs])
+
+
 class GraphList(LayerList):
     """Layers between the inputs and the outputs of a model, each once.
 
@@ -178,6 +192,24 @@ class GraphList(LayerList):
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
         raise TypeError("add: only a Sequential takes further layers; make another Model")
+
+    def on_values(self, given: list[Any]) -> list[Any]:
+        """What the layers make of values in the place of the inputs: of each output a value."""
+        place: dict[int, Any] = {id(own): value for own, value in zip(self.inputs, given)}
+        for value in self.values:
+            sources = [place[id(source)] for source in value.sources]
+            place[id(value)] = value.layer(sources if value.layer.merges else sources[0])
+        return [place[id(output)] for output in self.outputs]
+
+    @property
+    def chain(self) -> list[Entry] | None:
+        """The layers one after the other; None where they do not follow each other so."""
+        calls = self.graph.calls
+        if len(self.inputs) > 1 or self.graph.outputs != (len(calls) - 1,):
+            return None
+        if any(call.sources != (i - 1,) for i, call in enumerate(calls)):
+            return None
+        return self.entries if len(calls) == len(self.entries) else None
 
     @property
     def output_names(self) -> list[str]:

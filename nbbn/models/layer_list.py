@@ -130,9 +130,34 @@ class LayerList:
         self.made += 1
         return self.entries[-1]
 
+    def share(self, entries: list[Entry], input_shape: Shape | None) -> None:
+        """Put another list's layers at the end, which both have from now on.
+
+        `input_shape` is that of the other's rows; None while it is not known.
+        """
+        before = self.input_shape
+        if not self.entries and before is None:
+            self.input_shape = input_shape
+        elif input_shape is not None and before is not None and input_shape != self.shapes[-1]:
+            raise LayerError(f"the model within takes rows of shape {input_shape}, got rows of "
+                             f"shape {self.shapes[-1]}")
+        if any(entry in self.entries for entry in entries):
+            raise ValueError("the model has these layers already; call them on values, and make a "
+                             "Model of that")
+        count = len(self.entries)
+        self.entries += entries
+        self._changed()
+        try:
+            self._complete()
+        except Exception:
+            del self.entries[count:]
+            self.input_shape = before
+            raise
+        self.made += len(entries)
+
     def _named(self, layer: Layer) -> Layer:
         """The layer with a name: its own, or Keras's of its class, numbered where that is taken."""
-        taken = {entry.spec.name for entry in self.entries}
+        taken = {*self.names}
         if layer.name in taken:
             raise ValueError("a model's layers need different names, "
                              f"{layer.name!r} is there already; give another name")
@@ -206,8 +231,10 @@ class LayerList:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The specifications, of which another model may have set something."""
-        return tuple(entry.spec for entry in self.entries)
+        """The specifications, of which another model may have set something, by their names here.
+        """
+        return tuple(entry.spec if entry.spec.name == name else replace(entry.spec, name=name)
+                     for entry, name in zip(self.entries, self.names))
 
     @cached_property
     def dtype(self) -> np.dtype:
@@ -261,8 +288,16 @@ class LayerList:
 
     @property
     def names(self) -> list[str]:
-        """The layers' names."""
-        return [str(entry.spec.name) for entry in self.entries]
+        """The layers' names; one of a model within may be numbered anew."""
+        names: list[str] = []
+        taken = set[str]()
+        for entry in self.entries:
+            name = str(entry.spec.name)
+            if name in taken:
+                name = free_name(type(entry.spec).__name__, taken)
+            names.append(name)
+            taken.add(name)
+        return names
 
     @property
     def versions(self) -> list[int]:

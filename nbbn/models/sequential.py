@@ -11,8 +11,7 @@ import numpy as np
 from nbbn import utils
 from nbbn.layers import Input, Layer
 from nbbn.layers.base import Value, row_shape_of
-from nbbn.models.base_model import BaseModel
-from nbbn.models.graph_list import entry_of, layer_of
+from nbbn.models.graph_list import GraphList, entry_of, layer_of, rebuilt
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.trained_model import TrainedModel
@@ -26,7 +25,7 @@ class Sequential(TrainedModel):
     ----------
     layers : list of Layer, optional
         Of `nbbn.layers`, or of another model (`*other.layers`): those bring a copy of their weights
-        along.
+        along. Or models, whose layers both models have from then on, with one set of weights.
     trainable : bool
         Whether training changes any weights.
     name : str, optional
@@ -34,8 +33,9 @@ class Sequential(TrainedModel):
     Attributes
     ----------
     layers : list
-        The layers, an `Input` left out. Each reads as its specification (`isinstance` included);
-        `trainable` can be set, and it has `get_weights`, `set_weights` and `count_params`.
+        The layers, an `Input` left out, and the models within. Each layer reads as its
+        specification (`isinstance` included); `trainable` can be set, and it has `get_weights`,
+        `set_weights` and `count_params`.
     optimizer : Optimizer
         Of the last `compile`; its `learning_rate` can be set.
     stop_training : bool
@@ -70,6 +70,7 @@ class Sequential(TrainedModel):
                  name: str | None = None):
         super().__init__(name or "sequential", LayerList(utils.new_seed()))
         self._values: list[Any] = []
+        self._models: list[TrainedModel] = []  # models within
         if isinstance(layers, Layer):
             kind = type(layers).__name__
             raise TypeError(f"layers must be a list of layers, got one {kind}; write "
@@ -84,13 +85,14 @@ class Sequential(TrainedModel):
 
         Parameters
         ----------
-        layer : Layer
-            Of `nbbn.layers`, or of another model: it brings a copy of its weights along.
+        layer : Layer or model
+            Of `nbbn.layers`, or of another model: it brings a copy of its weights along. The layers
+            of a model are shared, with one set of weights.
 
         Raises
         ------
         TypeError
-            For anything but a layer.
+            For anything else.
         ValueError
             For a name that is taken, or a layer that does not fit.
 
@@ -103,18 +105,68 @@ class Sequential(TrainedModel):
         >>> [layer.name for layer in model.layers]
         ['dense', 'batch_normalization']
         """
-        if isinstance(layer, BaseModel):
-            raise TypeError("a model inside a model is not supported; add its layers: "
-                            "Sequential([*model.layers, ...]), or call it on a value and make a "
-                            "Model of that")
+        if isinstance(layer, TrainedModel):
+            self._add_model(layer)
+            return
         arrays = None
         if type(layer) is LayerView:
             arrays, layer = layer.copies(), layer.specification
             if any(layer.name == entry.spec.name for entry in self._layers.entries):
                 layer = replace(layer, name=None)
         self._pull()
-        self._layers.add(layer if self._trainable else replace(layer, trainable=False), arrays)
+        layer = layer if self._trainable else replace(layer, trainable=False)
+        if isinstance(self._layers, GraphList):
+            layer = replace(layer)  # the user's own object may be in other models
+            if arrays is not None:
+                entry_of(layer).take(arrays)
+            self._take_graph([*self._layers.inputs], [layer(self._layers.outputs[0])])
+        else:
+            self._layers.add(layer, arrays)
         self._restructured()
+
+    def _add_model(self, model: TrainedModel) -> None:
+        """Share a model's layers; LayerError where they do not fit."""
+        if model is self:
+            raise ValueError("add: a model cannot be within itself")
+        self._pull()
+        model._pull()
+        own, theirs = self._layers, model._layers
+        chain = theirs.chain if isinstance(theirs, GraphList) else theirs.entries
+        if not self._trainable:
+            model.trainable = False
+        if chain is not None and not isinstance(own, GraphList):
+            own.share(chain, theirs.input_shape)
+        else:
+            inner: Any = model
+            if len(inner.inputs) != 1 or len(inner.outputs) != 1:
+                raise ValueError(f"add: a Sequential takes models of one input and one output, "
+                                 f"{model.name!r} has {len(inner.inputs)} and "
+                                 f"{len(inner.outputs)}; call it on values")
+            if own.entries and own.input_shape is None:
+                raise ValueError("add: a model with branches needs the shape of its rows: give the "
+                                 "first layer of the Sequential an input_shape")
+            first = Input(own.input_shape or theirs.input_shape)
+            if own.entries:
+                first = self.input
+            self._take_graph([first], [inner(self.output if own.entries else first)])
+        self._models.append(model)
+        self._restructured()
+
+    def _take_graph(self, inputs: list[Any], outputs: list[Any]) -> None:
+        graph = GraphList(inputs, outputs)
+        graph.seed, graph.made = self._layers.seed, self._layers.made + 1
+        self._layers, self._values = graph, []
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers and models; the same objects every time."""
+        found: list[Any] = []
+        for entry in self._layers.entries:
+            within = (model for model in self._models if entry in model._layers.entries)
+            one = next(within, None) or self._view(entry)
+            if not any(one is known for known in found):
+                found.append(one)
+        return found
 
     def pop(self, rebuild: bool = True) -> None:
         """Take the last layer away.
@@ -130,9 +182,15 @@ class Sequential(TrainedModel):
             Where there is none.
         """
         self._pull()
-        self._views.pop(self._layers.pop(), None)
-        if self._compiled is not None:
-            self._compiled.forget(len(self._layers.entries))
+        last = self._models[-1] if self._models and self.layers[-1] is self._models[-1] else None
+        for _ in range(1 if last is None else len(last._layers.entries)):
+            if isinstance(self._layers, GraphList):
+                raise ValueError("pop: the model has branches; make another")
+            self._views.pop(self._layers.pop(), None)
+            if self._compiled is not None:
+                self._compiled.forget(len(self._layers.entries))
+        if last is not None:
+            self._models.pop()
         self._restructured()
 
     # -- as part of a `Model`
@@ -160,6 +218,8 @@ class Sequential(TrainedModel):
     def _chain(self) -> list[Any]:
         """The input, and what each layer gives; ValueError before the model is built."""
         shape, entries = self._shapes("output")[0], self._layers.entries
+        if isinstance(self._layers, GraphList):
+            return [self._layers.inputs[0], *self._layers.outputs]
         if not self._values or self._values[0].shape != shape:
             self._values = [Input(shape)]
         values, kept = self._values, 0
@@ -174,26 +234,33 @@ class Sequential(TrainedModel):
         return values
 
     def _value_of(self, entry: Entry) -> Any:
+        if isinstance(self._layers, GraphList):
+            return self._layers.value_of(entry)
         return self._chain()[1 + self._layers.entries.index(entry)]
 
-    def __call__(self, x: Any, training: bool = False) -> Any:
-        """`predict` of arrays; of a value what the model's layers make of it.
+    def __call__(self, x: Any, training: bool | None = False) -> Any:
+        """Outputs of arrays; of a value what the model's layers make of it.
 
         Parameters
         ----------
         x : array-like, Input or Value
-        training : False
+        training : bool, optional
+            Of arrays, as in Keras: batch norms take the statistics of these rows and move their
+            running ones, `Dropout` and `GaussianNoise` work; on NumPy, and without a gradient. Of a
+            value it must not be True.
 
         Raises
         ------
         ValueError
-            With `training`.
+            With `training` on a value.
         """
         if not (isinstance(x, Value) or isinstance(x, Input)):
             return super().__call__(x, training)
         self._refuse_training(training)
         if not self.built:
             self.build((None, *row_shape_of(x)))
+        if isinstance(self._layers, GraphList):
+            return self._layers.on_values([x])[0]
         for value in self._chain()[1:]:
             x = value.layer(x)
         return x
@@ -203,6 +270,9 @@ class Sequential(TrainedModel):
 
     # -- files
 
+    def _own_words(self) -> dict[str, Any]:
+        return {"model": "Sequential"}  # one with branches, too
+
     @classmethod
     def _empty(cls) -> Sequential:
         return cls()
@@ -210,6 +280,10 @@ class Sequential(TrainedModel):
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
                 slots: dict[str, np.ndarray] | None = None) -> None:
         layers = self._layers
+        if network.graph is not None:
+            self._take_graph(*rebuilt(network))
+            self._resume(meta, slots)
+            return
         layers.input_shape = network.input_shape
         for layer, arrays in zip(network.layers, network.weights):
             layers.add(layer, arrays)

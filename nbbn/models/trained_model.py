@@ -630,7 +630,7 @@ class TrainedModel(BaseModel):
         """
         _may_write(filepath, overwrite)
         network, meta, slots = of_layers(self.network(), self.name)
-        meta |= self._names_of_rows()
+        meta |= self._own_words()
         try:
             meta["training"], slots = self.training_state()
         except ValueError as err:
@@ -654,7 +654,7 @@ class TrainedModel(BaseModel):
         """
         _may_write(filepath, overwrite)
         network, meta, slots = of_layers(self.network(), self.name)
-        native.save(filepath, network, meta | self._names_of_rows(), slots)
+        native.save(filepath, network, meta | self._own_words(), slots)
 
     def load_weights(self, filepath: Path) -> None:
         """Take the weights of a file that `save` or `save_weights` wrote for the same shapes.
@@ -712,8 +712,8 @@ class TrainedModel(BaseModel):
             counts = (int(meta[name]) for name in ("step", "norm_step"))
             self._require_compiled("restore").resume(slots or {}, *counts)
 
-    def _names_of_rows(self) -> dict[str, Any]:
-        """What a file says of inputs and outputs besides their shapes."""
+    def _own_words(self) -> dict[str, Any]:
+        """What a file says of the model besides its network."""
         return {}
 
     @classmethod

@@ -53,7 +53,7 @@ def dense(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tenso
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
         low.add("dense_forward", x=d, depth=node.width,
-                weights=low.parameters.add_transposed(node.layer).buffer,
+                weights=low.parameters.add_transposed(node).buffer,
                 weight_depth=padded(node.width, low.dtype),
                 bias=low.zeros(padded(x.width, low.dtype)), z=dx, panels=low.panels(x.width),
                 row_parts=1, shared=1, relu=0)
@@ -82,7 +82,7 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     x = result.x
     _mask_images(low, node, result.y, d)
     words = low.window(node, x.pixel)
-    layout = low.parameters.blocks[node.layer, "kernel"].layout
+    layout = low.parameters.of(node, "kernel").layout
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
         parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
@@ -136,7 +136,7 @@ def turn_kernels(low: TrainingLowering, results: list[Result]) -> None:
 
 
 def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]:
-    items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
+    items = low.parameters.of(node, "kernel").layout.items(low.dtype)
     flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
     low.add("flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
             panels=low.panels(z.channels), out=flipped)
@@ -171,7 +171,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
     repeated, panels = result.x, low.panels(d.channels)
     words = low.window(node, repeated.pixel)
     if low.is_trained(node, "kernel"):
-        items = low.parameters.blocks[node.layer, "kernel"].layout.items(low.dtype)
+        items = low.parameters.of(node, "kernel").layout.items(low.dtype)
         parts = low.partial(f"dkernel_parts{node.index}", items)
         low.add("depthwise_gradient", x=repeated,
                 window=low.constant(f"gradient_reads{node.index}", words), dz=d, partial=parts,
@@ -263,7 +263,7 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
 
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
-    low.add("channel_softmax_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
+    low.add(f"channel_{node.operation.name}_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
             channels=d.channels, pixels=d.pixels)
     return d
 

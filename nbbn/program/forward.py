@@ -164,13 +164,13 @@ def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
 
 
 def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
-    """`y = softmax(x)` over the last axis."""
-    if len(x.shape) == 1 and not (low.training or x.shared):
+    """`y = softmax(x)` over the last axis, or its logarithm."""
+    if len(x.shape) == 1 and not (low.training or x.shared or node.operation.log):
         low.add("softmax_forward", x=x, units=x.width, panels=low.panels(x.width))
         return Result(x, x)
     y = low.like(f"a{node.index}", x) if low.training or x.shared else x
-    low.add("channel_softmax", x=x.buffer, y=y.buffer, pixel=x.pixel, channels=x.channels,
-            pixels=x.pixels)
+    low.add(f"channel_{node.operation.name}", x=x.buffer, y=y.buffer, pixel=x.pixel,
+            channels=x.channels, pixels=x.pixels)
     return Result(replace(y, kept=low.training), x)
 
 

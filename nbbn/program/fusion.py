@@ -116,8 +116,9 @@ def fused(computation: Computation, *, training: bool) -> tuple[list[Node], dict
     nodes: list[Node] = []
     place = {-1: -1}
     of_input = [step for step in computation.steps if -1 in step.sources]
-    calls = Counter(step.layer for step in computation.steps if step.operation.arrays)
-    several = readers[-1] > 1 or calls[of_input[0].layer] > 1 if of_input else False
+    calls = Counter(key for step in computation.steps for key in step.keys)
+    again = any(calls[key] > 1 for step in of_input[:1] for key in step.keys)
+    several = readers[-1] > 1 or again
     if several and not all(isinstance(step.operation, op.Part) for step in of_input):
         nodes.append(_input_for_all(computation.input_shape))
         place[-1] = 0

@@ -145,8 +145,8 @@ class Lowering:
         return replace(x, buffer=buffer, kept=False, shared=False)
 
     def block(self, node: Node, name: str) -> Buffer:
-        """Where an array of a node's layer stands."""
-        return self.parameters.blocks[node.layer, name].buffer
+        """Where one of a node's arrays stands."""
+        return self.parameters.of(node, name).buffer
 
     def state(self, node: Node) -> Buffer:
         """The per-channel numbers of a norm."""

@@ -10,7 +10,7 @@ import numpy as np
 from nbbn import operations as op
 from nbbn.errors import LayerError
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
-from nbbn.operations import Array
+from nbbn.operations import Array, Shape
 from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
 from nbbn.program.program import Buffer, Program, Segment
@@ -34,10 +34,11 @@ def _bytes(layout: WeightLayout, dtype: np.dtype) -> int:
 
 @dataclass(frozen=True)
 class Block:
-    """Where an array of a layer stands, and in which layout."""
+    """Where an array of a layer stands, in which layout, and the user's shape of it."""
 
     buffer: Buffer
     layout: WeightLayout
+    shape: Shape
 
     def view(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The block within the segment's bytes, flat."""
@@ -46,7 +47,7 @@ class Block:
 
     def read(self, memory: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """A copy in the user's layout."""
-        return self.layout.read(self.view(memory, dtype))
+        return self.layout.read(self.view(memory, dtype)).reshape(self.shape)
 
     def write(self, memory: np.ndarray, dtype: np.dtype, array: np.ndarray) -> None:
         """Take an array of the user's layout; the padding stays as it is."""
@@ -86,27 +87,28 @@ class Parameters:
     def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
                  *, by_rows: bool = False):
         self.dtype, self._by_rows = program.dtype, by_rows
+        # By layer and the array's name there.
         self.blocks: dict[tuple[int, str], Block] = {}
-        self.transposed: dict[int, Block] = {}
+        self.transposed: dict[tuple[int, str], Block] = {}
         self._program, self._arrays = program, arrays
         self._constants: list[tuple[Buffer, np.ndarray]] = []
         for node in nodes:
             if self._known(node):
                 continue
             if node.has_kernel:
-                self._add(node.layer, "kernel", self._kernel_layout(node))
-                self._add(node.layer, "bias", VectorLayout(node.step.output_shape[-1]))
+                channels = node.step.output_shape[-1]
+                kernel = node.operation.kernel_shape(node.input_shape)
+                self._add(node, "kernel", self._kernel_layout(node), kernel)
+                self._add(node, "bias", VectorLayout(channels), (channels,))
             elif node.operation.arrays:
                 self._add_state(node)
 
     def _known(self, node: Node) -> bool:
         """Whether an earlier call of a node's layer has brought the arrays."""
-        arrays = node.operation.arrays
-        if not arrays or (node.layer, arrays[0]) not in self.blocks:
+        if not any(key in self.blocks for key in node.step.keys[:1]):
             return False
         if node.has_kernel:
-            there = self.blocks[node.layer, "kernel"].layout
-            if there != self._kernel_layout(node):
+            if self.of(node, "kernel").layout != self._kernel_layout(node):
                 raise LayerError(f"layer {node.layer} is called on rows of one axis and on rows of "
                                  "several: use two layers")
         return True
@@ -123,12 +125,18 @@ class Parameters:
             return MatrixLayout(channels, units)
         return ConvLayout(
             size, channels, input_pixel(node, self.dtype), units, getattr(operation, "groups", 1),
-            isinstance(operation, op.ConvolveTransposed), isinstance(operation, op.Dense),
+            isinstance(operation, op.ConvolveTransposed),
         )
 
-    def _add(self, layer: int, name: str, layout: WeightLayout) -> None:
+    def of(self, node: Node, array: str) -> Block:
+        """The block of one of a node's arrays."""
+        return self.blocks[node.step.key_of(array)]
+
+    def _add(self, node: Node, array: str, layout: WeightLayout, shape: Shape) -> None:
+        layer, name = node.step.key_of(array)
+        declared = self._arrays[layer].get(name)
         buffer = self._buffer(f"{name}{layer}", layout.items(self.dtype))
-        self.blocks[layer, name] = Block(buffer, layout)
+        self.blocks[layer, name] = Block(buffer, layout, declared.shape if declared else shape)
 
     def _add_state(self, node: Node) -> None:
         layer, channels = node.layer, node.input_shape[-1]
@@ -136,8 +144,9 @@ class Parameters:
         state = self._buffer(f"state{layer}", STATE_ROWS * width)
         for name, row in _STATE_ROW.items():
             declared = self._arrays[layer].get(name)
-            layout = RowsLayout(declared.shape if declared else (channels,), 1)
-            self.blocks[layer, name] = Block(state.at(row * width, self.dtype.itemsize), layout)
+            shape = declared.shape if declared else (channels,)
+            place = state.at(row * width, self.dtype.itemsize)
+            self.blocks[layer, name] = Block(place, RowsLayout(shape, 1), shape)
 
     def _buffer(self, name: str, items: int) -> Buffer:
         return self._program.buffer(name, Segment.PARAMS, items)
@@ -151,15 +160,20 @@ class Parameters:
         array = self._arrays[layer].get(name)
         return array is not None and array.trained
 
-    def add_transposed(self, layer: int) -> Block:
+    def transpose_of(self, node: Node) -> Block | None:
+        """Where the transpose of a dense kernel stands, if somebody reads that."""
+        return self.transposed.get(node.step.key_of("kernel"))
+
+    def add_transposed(self, node: Node) -> Block:
         """Room for the transpose of a dense kernel, kept up to date by the program."""
-        if layer in self.transposed:
-            return self.transposed[layer]
-        kernel = self.blocks[layer, "kernel"].layout
-        assert isinstance(kernel, MatrixLayout)
-        layout = MatrixLayout(kernel.units, kernel.depth)
-        block = Block(self._buffer(f"kernel{layer}T", layout.items(self.dtype)), layout)
-        self.transposed[layer] = block
+        if (block := self.transpose_of(node)) is None:
+            layer, name = node.step.key_of("kernel")
+            kernel = self.blocks[layer, name].layout
+            assert isinstance(kernel, MatrixLayout)
+            layout = MatrixLayout(kernel.units, kernel.depth)
+            buffer = self._buffer(f"{name}{layer}T", layout.items(self.dtype))
+            block = Block(buffer, layout, (kernel.units, kernel.depth))
+            self.transposed[layer, name] = block
         return block
 
     def add_constant(self, name: str, values: np.ndarray) -> Buffer:
@@ -188,8 +202,8 @@ class Parameters:
         for i, arrays in enumerate(weights):
             for name, array in arrays.items():
                 self.blocks[i, name].write(memory, self.dtype, array)
-                if name == "kernel" and i in self.transposed:
-                    self.transposed[i].write(memory, self.dtype, array.T)
+                if transposed := self.transposed.get((i, name)):
+                    transposed.write(memory, self.dtype, array.T)
 
     def download(self, memory: np.ndarray) -> Weights:
         """New arrays in the user's layout."""

@@ -226,7 +226,7 @@ class ShardedUpdates(Updates):
         self._merged: list[tuple[Node, str, Buffer, int]] = []
         parameters = low.parameters
         arrays = [(node, name) for node in low.nodes for name in node.operation.arrays
-                  if not low.meets_at(node) and parameters.is_trained(node.layer, name)
+                  if not low.meets_at(node) and parameters.is_trained(*node.step.key_of(name))
                   and (name != "bias" or self.trains_bias(node))]
         at = 0
         for node, name in arrays:

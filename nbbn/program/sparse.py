@@ -73,7 +73,7 @@ def sparse_dense(low: Lowering, node: Node, x: SparseTensor) -> Result:
 def _weight_steps(low: Lowering, node: Node) -> dict[str, int]:
     """How far apart the weights of two columns stand, and of two panels."""
     vector = lanes(low.dtype)
-    if isinstance(low.parameters.blocks[node.layer, "kernel"].layout, RowsLayout):
+    if isinstance(low.parameters.of(node, "kernel").layout, RowsLayout):
         return {"weight_step": padded(node.width, low.dtype), "weight_panel": vector}
     return {"weight_step": vector, "weight_panel": padded(node.input_width, low.dtype) * vector}
 

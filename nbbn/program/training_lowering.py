@@ -102,7 +102,7 @@ class TrainingLowering(Lowering):
         """Whether training changes an array of a node."""
         if name == "bias":
             return self.updates.trains_bias(node)
-        return self.parameters.is_trained(node.layer, name)
+        return self.parameters.is_trained(*node.step.key_of(name))
 
     def trains_up_to(self, index: int) -> bool:
         """Whether a node or one that it follows from is trained: whether its gradient is needed."""

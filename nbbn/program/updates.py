@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Updates:
         # Gradients that wait for the norm of all of them: node, array, gradient, vectors.
         self._clipped: list[tuple[Node, str, Buffer, int]] = []
         # Of layers that are called several times, by array: what their calls have come to.
-        self._calls = Counter(node.layer for node in low.nodes if node.operation.arrays)
+        self._calls = Counter(key for node in low.nodes for key in node.step.keys)
         self._summed: dict[tuple[int, str], tuple[Buffer, int]] = {}
         self._clips = any(
             getattr(optimizer, name, None) for name in ("clipnorm", "clipvalue", "global_clipnorm")
@@ -84,7 +85,7 @@ class Updates:
     def dense(self, node: Node, x: Tensor, dz: Tensor) -> None:
         """One step on a dense layer: the gradient of its kernel need not reach memory."""
         low, panels = self._low, self._low.panels(node.width)
-        shared = self._calls[node.layer] > 1
+        shared = self._calls[node.step.key_of("kernel")] > 1
         bounded = self._clips or shared or self._array(node, "kernel").penalised
         count = low.panels(x.width) * panels
         squares = low.program.buffer(f"squares{node.index}", Segment.WORK, count, itemsize=8)
@@ -100,7 +101,7 @@ class Updates:
         if not isinstance(x, SparseTensor):
             common |= {"chunk": chunk, "gradient": gradient, "depth_parts": 1}
         stepped = True
-        if low.parameters.is_trained(node.layer, "kernel"):
+        if low.parameters.is_trained(*node.step.key_of("kernel")):
             vectors = self.vectors(node, "kernel")
             self.squares.append((squares, count))
             if bounded:
@@ -124,12 +125,12 @@ class Updates:
         Its gradient is 0 there but for rounding: Adam would make whole steps of that noise, and
         the running mean would lag behind the bias.
         """
-        if not self._low.parameters.is_trained(node.layer, "bias"):
+        if not self._low.parameters.is_trained(*node.step.key_of("bias")):
             return False
         plain = not self._array(node, "bias").penalised and not self._shrinks
-        calls = [other for other in self._low.nodes if other.layer == node.layer]
-        return not (plain and all(not call.relu and self._is_normalised(call) for call in calls
-                                  if call.operation == node.operation))
+        bias = node.step.key_of("bias")
+        calls = [other for other in self._low.nodes if bias in other.step.keys]
+        return not (plain and all(not call.relu and self._is_normalised(call) for call in calls))
 
     def _is_normalised(self, node: Node) -> bool:
         readers = [reader for reader in self._low.nodes if node.index in reader.sources]
@@ -137,7 +138,7 @@ class Updates:
 
     def vectors(self, node: Node, name: str) -> int:
         """Vectors that an array fills."""
-        layout = self._low.parameters.blocks[node.layer, name].layout
+        layout = self._low.parameters.of(node, name).layout
         return layout.items(self._low.dtype) // lanes(self._low.dtype)
 
     def train(self, node: Node, name: str, gradient: Buffer, vectors: int) -> bool:
@@ -147,10 +148,10 @@ class Updates:
         clipped one for those of all arrays.
         """
         low, array = self._low, self._array(node, name)
-        if self._calls[node.layer] > 1:
+        if self._calls[node.step.key_of(name)] > 1:
             if not self._complete(node, name, gradient, vectors):
                 return False
-            gradient, _ = self._summed.pop((node.layer, name))
+            gradient, _ = self._summed.pop(node.step.key_of(name))
         if array.penalised:
             name_of_sums = f"penalty_{name}{node.index}"
             sums = low.program.buffer(name_of_sums, Segment.WORK, vectors, itemsize=8)
@@ -165,34 +166,37 @@ class Updates:
 
     def _complete(self, node: Node, name: str, gradient: Buffer, vectors: int) -> bool:
         """Add the gradient of one of a layer's calls to the others'; whether it is the last."""
-        total, count = self._summed.get((node.layer, name), (gradient, 0))
+        key = node.step.key_of(name)
+        total, count = self._summed.get(key, (gradient, 0))
         if count:
             self._low.add("add_columns", x=total, y=gradient, panels=vectors)
-        self._summed[node.layer, name] = total, count + 1
-        return count + 1 == self._calls[node.layer]
+        self._summed[key] = total, count + 1
+        return count + 1 == self._calls[key]
 
     def _array(self, node: Node, name: str) -> Array:
-        return self._low.computation.arrays[node.layer][name]
+        layer, named = node.step.key_of(name)
+        return self._low.computation.arrays[layer][named]
 
     def _gradient_of(self, node: Node, name: str) -> Buffer:
-        items = self._low.parameters.blocks[node.layer, name].layout.items(self._low.dtype)
+        items = self._low.parameters.of(node, name).layout.items(self._low.dtype)
         return self._low.program.buffer(f"d{name}{node.index}", Segment.WORK, items)
 
     def _slots(self, node: Node, name: str) -> Buffer:
         """Optimiser state of one array: its slots follow each other."""
-        low, layout = self._low, self._low.parameters.blocks[node.layer, name].layout
-        items, count = layout.items(low.dtype), self._optimizer.slots
-        buffer = low.program.buffer(f"slots_{name}{node.layer}", Segment.PARAMS, items * count)
+        low, parameter = self._low, self._low.parameters.of(node, name)
+        items, count = parameter.layout.items(low.dtype), self._optimizer.slots
+        layer, named = node.step.key_of(name)
+        buffer = low.program.buffer(f"slots_{named}{layer}", Segment.PARAMS, items * count)
         for s in range(count):
             place = buffer.at(s * items, low.dtype.itemsize)
-            self.slots[node.layer, name, s] = Block(place, layout)
+            self.slots[layer, named, s] = replace(parameter, buffer=place)
         return buffer
 
     def _transpose(self, node: Node) -> None:
         """Bring the transpose of a dense kernel up to date."""
         low = self._low
-        transposed = low.parameters.transposed.get(node.layer)
-        if transposed and low.parameters.is_trained(node.layer, "kernel"):
+        transposed = low.parameters.transpose_of(node)
+        if transposed and low.parameters.is_trained(*node.step.key_of("kernel")):
             low.add("transpose_weights", weights=low.block(node, "kernel"),
                     weight_depth=padded(node.input_shape[-1], low.dtype), out=transposed.buffer,
                     out_depth=padded(node.width, low.dtype), panels=low.panels(node.width))

@@ -1,6 +1,7 @@
 """How each kind of parameter stands in the engine's memory.
 
-A layout takes an array of the user's and gives it back.
+A layout takes an array of the user's, in any shape of the same numbers in C order, and gives it
+back in the shape in which the operation reads it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,6 @@ class ConvLayout:
     filters: int
     groups: int = 1
     transposed: bool = False
-    dense: bool = False  # the user's layout is `(in, filters)`
 
     @property
     def depth(self) -> int:
@@ -89,6 +89,7 @@ class ConvLayout:
     def write(self, flat: np.ndarray, array: np.ndarray) -> None:
         """Take an array of the user's layout."""
         if self.transposed:
+            array = array.reshape(*self.size, self.filters, self.channels)
             array = array[::-1, ::-1].transpose(0, 1, 3, 2)
         array = array.reshape(*self.size, -1, self.filters)
         whole = np.zeros((*self.size, self.pixel, self.filters), flat.dtype)
@@ -106,8 +107,6 @@ class ConvLayout:
         for g in range(self.groups):
             columns = slice(g * wide, (g + 1) * wide)
             array[..., columns] = whole[:, :, g * deep : (g + 1) * deep, columns]
-        if self.dense:
-            return array.reshape(self.channels, self.filters)
         if self.transposed:
             return np.ascontiguousarray(array[::-1, ::-1].transpose(0, 1, 3, 2))
         return array

@@ -164,6 +164,21 @@ static void nn_softmax($real *y, int pixels, int n)
             y[i] /= sum;
     }
 }
+
+static void nn_log_softmax($real *y, int pixels, int n)
+{
+    for (int p = 0; p < pixels; p++, y += n) {
+        $real top = y[0], sum = 0;
+        for (int i = 1; i < n; i++)
+            if (y[i] > top)
+                top = y[i];
+        for (int i = 0; i < n; i++)
+            sum += exp$f(y[i] - top);
+        sum = log$f(sum);
+        for (int i = 0; i < n; i++)
+            y[i] = y[i] - top - sum;
+    }
+}
 """
 
 # At each place of a window: `$start`, `$cell` for each of its cells in the image, and `$end`. Where
@@ -243,7 +258,8 @@ _MEAN_POOL = _over_windows("mean_pool", "", _NO_CELLS, _POOL_CELL % "y[c] + in[c
 OPERATORS = {
     "add": "({0} + {1})", "subtract": "({0} - {1})", "multiply": "({0} * {1})",
     "divide": "({0} / {1})", "negative": "(-{0})", "exp": "exp$f({0})", "expm1": "expm1$f({0})",
-    "log1p": "log1p$f({0})", "erf": "erf$f({0})", "tanh": "tanh$f({0})",
+    "log1p": "log1p$f({0})", "erf": "erf$f({0})",
+    "sqrt": "sqrt$f({0})", "tanh": "tanh$f({0})",
     "sigmoid": "nn_logistic$f({0})", "absolute": "fabs$f({0})", "relu": "({0} < 0 ? 0 : {0})",
     "minimum": "({0} > {1} ? {1} : {0})", "scaled": "({0} != 0 ? {0} * {1} : 0)",
     "where_at_most": "({0} <= {1} ? {2} : {3})",
@@ -301,7 +317,7 @@ def _needed(function: ActivationFunction) -> tuple[str, ...]:
 # In the order of the file, in which each stands before its use.
 _ORDER = (
     "window", "copy", "dense", "conv", "depthwise", "transposed", "max_pool", "mean_pool", "pad",
-    "permute", "batch_norm", "group_norm", "softmax", "repeat", "copy_runs",
+    "permute", "batch_norm", "group_norm", "softmax", "log_softmax", "repeat", "copy_runs",
 )
 # A row of two others, number by number; an axis whose step is 0 goes along with all of the other's.
 _COMBINE = """

@@ -42,7 +42,7 @@ class Lowering:
         """A constant array's name; `NULL` for None."""
         if values is None:
             return "NULL"
-        named = f"{name}_{step.layer}"
+        named = f"{step.operation.name_of(name)}_{step.layer}"
         self.constants[named] = np.asarray(values).astype(self.dtype)
         return named
 
@@ -63,7 +63,7 @@ def lower(network: Network) -> tuple[Lowering, Placed]:
             known = ", ".join(one.__name__ for one in OPERATIONS)
             raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
                              f"it writes {known}")
-        calls.append(OPERATIONS[kind](out, step, network.weights[step.layer]))
+        calls.append(OPERATIONS[kind](out, step, step.view(network.weights[step.layer])))
     return out, placed(math.prod(network.input_shape), steps, calls, partial(out.call, "copy"))
 
 
@@ -133,7 +133,7 @@ def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> s
 
 
 def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
-    return out.call("softmax", "{y}", _pixels(step), step.input_shape[-1])
+    return out.call(step.operation.name, "{y}", _pixels(step), step.input_shape[-1])
 
 
 def _permute(out: Lowering, step: Step[op.Permute], arrays: Arrays) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbbn import operations as op
+from nbbn.activations import ELEMENTWISE
 from nbbn.formats.files import Refused
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
@@ -22,6 +24,8 @@ CHANNELS_FIRST = (2, 0, 1)
 _EPSILON = 2.0**-10
 # A network that flattens rows of more numbers, or scales as many channels, has no room for weights.
 _MAX_MADE = 2**22
+# Operations that make no number below 0 of ones that are not.
+_KEEPS_SIGNS = (op.Pool, op.Pad, op.Repeat, op.Reshape, op.Permute, op.Disturb)
 
 
 class Affine:
@@ -89,19 +93,36 @@ class Step:
     before: Shape
 
 
-class NetworkBuilder:
-    """A network in the making."""
+@dataclass(frozen=True)
+class Origin:
+    """A value that several may read on from, and how its rows stand to the graph's.
 
-    def __init__(self, shape: Shape, dtype: np.dtype, opset: int, batch: int | None):
+    `call` gives it, of `nbbn.network.Graph`; the rest is as of `NetworkBuilder`. `not_negative`
+    says whether no number of it is below 0.
+    """
+
+    call: int
+    shape: Shape
+    perm: tuple[int, ...]
+    dtype: np.dtype
+    order: np.ndarray | None = None
+    not_negative: bool = False
+
+
+class NetworkBuilder:
+    """Layers in a row, in the making: what comes behind the network's input, or another value."""
+
+    def __init__(self, origin: Origin, opset: int, batch: int | None):
+        self.origin = origin
         # A row as nbbn has it, channels last, and for each axis of the graph's the one that it is.
-        self.shape, self.perm = tuple(shape), tuple(range(len(shape)))
+        self.shape, self.perm = origin.shape, origin.perm
         # Of rows of one axis: the graph's index of each of nbbn's features; None: the same.
-        self.order: np.ndarray | None = None
-        self.dtype, self.opset, self.batch = dtype, opset, batch  # None: of any number of rows
+        self.order = origin.order
+        self.dtype, self.opset, self.batch = origin.dtype, opset, batch  # None: any number of rows
         self.steps: list[Step] = []
         self.split: Split | None = None
-        # Some of the nodes that come next, and the graph's axis of a row of three that these take
-        # for the channels, None where none does.
+        # Nodes that read what comes last, and the graph's axis that the next of those on images
+        # takes for the channels, None where none does.
         self.following: list[OnnxNode] = []
         self.next_channels: Callable[[], int | None] = lambda: None
         self.constant: Callable[[str], np.ndarray | None] = lambda name: None
@@ -137,6 +158,21 @@ class NetworkBuilder:
         """Put another layer, with arrays of its own besides, in the place of the last."""
         self.steps[-1].layer = layer
         self.steps[-1].arrays.update(arrays)
+
+    @property
+    def not_negative(self) -> bool:
+        """Whether no number of a row is below 0, as far as the layers say so."""
+        for step in reversed(self.steps):
+            if not isinstance(step.layer, Layer):
+                return False
+            for operation in reversed(step.layer.operations(step.before)):
+                if isinstance(operation, op.Softmax):
+                    return True
+                if isinstance(operation, op.Elementwise):
+                    return _gives_no_negative(operation)
+                if not isinstance(operation, _KEEPS_SIGNS):
+                    return False
+        return self.origin.not_negative
 
     # -- the graph's axes
 
@@ -240,6 +276,12 @@ class NetworkBuilder:
             if len(step.before) != 1 or not _by_feature(step.layer):
                 return False
         return False
+
+
+def _gives_no_negative(operation: op.Elementwise) -> bool:
+    slope, _, threshold = (*operation.numbers, 1, 0, 0)[:3]
+    clipped = operation.function == "clipped_relu" and slope == 0 <= threshold
+    return ELEMENTWISE[operation.function].not_negative or clipped
 
 
 def _by_feature(layer: Layer | Affine | Centred) -> bool:

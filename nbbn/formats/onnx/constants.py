@@ -129,6 +129,15 @@ def arithmetic(function: Callable[..., np.ndarray]) -> Compute:
     return compute
 
 
+def quotient(node: OnnxNode, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of two shapes: whole numbers, rounded towards 0."""
+    whole = first.dtype.kind == second.dtype.kind == "i"
+    if first.size > _FEW or not whole or not second.all():
+        raise node.refuse("computes with weights alone; simplify the model before")
+    down = np.abs(first) // np.abs(second)
+    return np.where((first < 0) == (second < 0), down, -down).astype(first.dtype)
+
+
 def filled(node: OnnxNode, shape: np.ndarray) -> np.ndarray:
     if shape.size > 1 or not 0 <= int(shape.sum()) <= _FEW:
         raise node.refuse("makes a constant that is no shape")

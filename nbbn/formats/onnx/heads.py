@@ -20,10 +20,10 @@ _FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them
 class Head(NamedTuple):
     """What a graph's outputs mean: labels or several of them, or plain numbers.
 
-    `output` is the value that the network ends in. Without `classes` labels are indices.
+    `outputs` are the values that the network gives. Without `classes` labels are indices.
     """
 
-    output: str
+    outputs: tuple[str, ...]
     kind: str | None = None
     classes: np.ndarray | None = None
 
@@ -31,17 +31,20 @@ class Head(NamedTuple):
 def split_head(graph: OnnxGraph, nodes: Sequence[OnnxNode], outputs: Sequence[str]) -> Head:
     """The head of a graph, whose nodes are not the network's.
 
-    Raises Refused for outputs that are not one, or a label and probabilities as `to_onnx` writes
-    them.
+    Raises Refused for outputs that are neither floats nor a label and probabilities as `to_onnx`
+    writes them.
     """
     if len(outputs) == 1:
-        return Head(outputs[0])
+        return Head((*outputs,))
     try:
         label, probabilities = outputs
         return _Heads(graph, nodes).of(label, probabilities)
     except (ValueError, KeyError, IndexError, AttributeError) as err:
+        kinds = {value.type.tensor_type.elem_type for value in graph.proto.output}
+        if kinds <= {0, *_FLOATS}:  # 0: not declared
+            return Head((*outputs,))
         form = "or a label and probabilities as to_onnx writes them"
-        raise Refused(f"has {len(outputs)} outputs; with one are read, {form}") from err
+        raise Refused(f"has {len(outputs)} outputs; ones of floats are read, {form}") from err
 
 
 class _Heads:
@@ -60,7 +63,7 @@ class _Heads:
             threshold = self._constant(above.inputs[1])
             if self._source(above.inputs[0]) != probabilities or np.any(threshold != 0.5):
                 raise KeyError(label)
-            return Head(probabilities, "multilabel")
+            return Head((probabilities,), "multilabel")
         classes = None
         if end.operator == "Gather":
             classes = self._constant(end.inputs[0])
@@ -71,7 +74,7 @@ class _Heads:
             raise KeyError(label)
         if options["axis"] not in (1, -1) or options["keepdims"] or options["select_last_index"]:
             raise KeyError(label)
-        return Head(self._of_both(probabilities), "classifier", classes)
+        return Head((self._of_both(probabilities),), "classifier", classes)
 
     def _of_both(self, probabilities: str) -> str:
         """The probability of the second class where both are made of it, else the probabilities."""

@@ -13,6 +13,7 @@ from nbbn.formats.onnx import fold_nodes as fold
 from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
+from nbbn.formats.onnx import read_joins as joins
 from nbbn.formats.onnx import read_norms as norms
 from nbbn.formats.onnx import read_shapes as shapes
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
@@ -28,7 +29,11 @@ class Operator:
     Attributes
     ----------
     read : callable or None
-        Adds the layer that a node on its own is; None where there is none.
+        Adds the layer that a node on one row is; None where there is none.
+    join : callable or None
+        Of a node on several rows the layer that merges these.
+    twice : bool
+        Whether `join` takes the only row that goes in for two.
     fold : callable
         What it is to folding.
     compute : callable or None
@@ -45,6 +50,8 @@ class Operator:
     """
 
     read: Read | None = None
+    join: joins.Join | None = field(default=None, kw_only=True)
+    twice: bool = field(default=False, kw_only=True)
     fold: fold.Fold = fold.opaque
     compute: of_constants.Compute | None = None
     on_images: bool = False
@@ -64,8 +71,10 @@ def _function(name: str, *, expression: str = "", **attributes: tuple[str, float
     return _nonlinear(read, expression=expression, function=name, attributes=attributes)
 
 
-def _arithmetic(expression: str, compute: of_constants.Compute | None = None) -> Operator:
-    return Operator(dense.with_constant, compute=compute, weighted=True, expression=expression)
+def _arithmetic(expression: str, compute: of_constants.Compute | None = None, *,
+                join: joins.Join = joins.combined) -> Operator:
+    return Operator(dense.with_constant, join=join, compute=compute, weighted=True,
+                    expression=expression)
 
 
 def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
@@ -83,7 +92,10 @@ OPERATORS: dict[str, Operator] = {
     "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
     "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
     "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
-    "Div": _arithmetic("divide"),
+    "Div": _arithmetic("divide", of_constants.quotient, join=joins.divided),
+    "Sum": Operator(shapes.alone, join=joins.combined),
+    "Mean": Operator(shapes.alone, join=joins.combined),
+    "Pow": Operator(join=joins.squared, twice=True),
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
     "Conv": _on_images(images.conv, fold.conv, weighted=True),
@@ -111,24 +123,25 @@ OPERATORS: dict[str, Operator] = {
     "Celu": _nonlinear(),
     "Gelu": _nonlinear(activations.gelu),
     "Sigmoid": _function("sigmoid", expression="sigmoid"),
-    "HardSigmoid": _nonlinear(),
+    "HardSigmoid": _nonlinear(activations.hard_sigmoid),
     "Tanh": _function("tanh", expression="tanh"),
     "Softmax": _nonlinear(activations.softmax),
-    "LogSoftmax": _nonlinear(),
+    "LogSoftmax": _nonlinear(activations.log_softmax),
     "Softplus": _function("softplus"),
     "Softsign": _function("softsign"),
-    "Swish": _nonlinear(),
-    "HardSwish": _nonlinear(),
+    "Swish": _nonlinear(activations.swish),
+    "HardSwish": _nonlinear(activations.function("hard_silu", {})),
+    "Shrink": _nonlinear(activations.shrink),
     "Mish": _nonlinear(activations.function("mish", {})),  # of a newer opset than is written
     "ThresholdedRelu": _nonlinear(activations.thresholded_relu),
     "Clip": _nonlinear(activations.clip),
-    "Min": Operator(activations.minimum, expression="minimum"),
-    "Max": Operator(activations.maximum),
+    "Min": Operator(activations.minimum, join=joins.combined, expression="minimum"),
+    "Max": Operator(activations.maximum, join=joins.combined),
     "Exp": _function("exponential", expression="exp"),
     "Log": _nonlinear(),
-    "Sqrt": _nonlinear(),
-    "Abs": _nonlinear(expression="absolute"),
-    "Neg": Operator(expression="negative"),
+    "Sqrt": _nonlinear(expression="sqrt"),
+    "Abs": _nonlinear(join=joins.absolute, twice=True, expression="absolute"),
+    "Neg": Operator(dense.negative, expression="negative"),
     "Erf": Operator(expression="erf"),
     # Shapes
     "Flatten": _reshaping(shapes.flatten),
@@ -140,7 +153,8 @@ OPERATORS: dict[str, Operator] = {
     "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
-    "Concat": Operator(compute=of_constants.concat),
+    "Concat": Operator(shapes.alone, join=joins.concatenated, compute=of_constants.concat),
+    "Expand": Operator(images.expand),
     "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
@@ -184,23 +198,3 @@ def constant_of(node: OnnxNode, graph: OnnxGraph,
         what = "computes with constants alone in a way that is not known"
         raise node.refuse(f"{what}; simplify the model before")
     return of_constants.computed(node, compute, inputs)
-
-
-def channel_axis(nodes: Sequence[OnnxNode], rank: int) -> int | None:
-    """The axis of a row that the first of these nodes on images takes for the channels.
-
-    None where there is no such node.
-    """
-    perm = list(range(rank + 1))
-    for node in nodes:
-        operator = operator_of(node)
-        if operator.on_images:
-            return perm[1] - 1
-        if node.operator == "Transpose":
-            given = node.attributes.get("perm") or []
-            if sorted(given) != list(range(rank + 1)):
-                return None
-            perm = [perm[axis] for axis in given]
-        elif operator.mixes_axes:
-            return None
-    return None

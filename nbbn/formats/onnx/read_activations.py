@@ -14,6 +14,7 @@ from nbbn.layers import ELU, Activation, Layer, LeakyReLU, ReLU, Softmax
 
 # Of a parameter of a function: the operator's attribute, and its default.
 Attributes = Mapping[str, tuple[str, float]]
+Read = Callable[[NetworkBuilder, OnnxNode, Args], None]
 # The layers of functions with parameters.
 _LAYERS: dict[str, Callable[..., Layer]] = {
     "leaky_relu": LeakyReLU,
@@ -63,6 +64,28 @@ def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     add_function(net, "selu")
 
 
+# Slopes and offsets of hard sigmoids that are activations of their own.
+_HARD_SIGMOIDS = {(1 / 6, 0.5): "hard_sigmoid", (0.5, 0.5): "sparse_sigmoid"}
+
+
+def hard_sigmoid(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """`min(max(slope * x + offset, 0), 1)`."""
+    given = _number(node, "alpha", 0.2), _number(node, "beta", 0.5)
+    for numbers, activation in _HARD_SIGMOIDS.items():
+        if np.allclose(given, numbers, rtol=1e-6, atol=0):
+            return net.add(Activation(activation))
+    net.add(line := Affine())
+    line.then("Mul", np.array(given[0]))
+    line.then("Add", np.array(given[1]))
+    net.add(ReLU(1.0))
+
+
+def swish(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    if _number(node, "alpha", 1.0) != 1:
+        raise node.refuse("has an alpha other than 1, which silu has")
+    add_function(net, "silu")
+
+
 def gelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if node.attributes.get("approximate", "none") != "none":
         raise node.refuse("is an approximation of gelu; nbbn has the exact one")
@@ -71,6 +94,31 @@ def gelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 def thresholded_relu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     net.add(ReLU(threshold=_number(node, "alpha", 1.0)))
+
+
+def of_numbers(attributes: Attributes, names: Mapping[tuple[float, ...], str]) -> Read:
+    """A reader of the operator that is an activation where its attributes are these."""
+
+    def read(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+        given = [_number(node, name, default) for name, default in attributes.values()]
+        for numbers, activation in names.items():
+            if np.allclose(given, numbers, rtol=1e-6, atol=0):
+                return net.add(Activation(activation))
+        told = ", ".join(f"{name} {value:g}" for name, value in zip(attributes, given))
+        raise node.refuse(f"has {told}, of which there is no activation")
+
+    return read
+
+
+shrink = of_numbers({"bias": ("bias", 0.0), "lambd": ("lambd", 0.5)},
+                    {(0.0, 0.5): "hard_shrink", (0.5, 0.5): "soft_shrink"})
+
+
+def log_softmax(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    axis = node.attributes.get("axis", -1 if net.opset >= 13 else 1)
+    if net.own_axis(axis) != len(net.shape) - 1:
+        raise node.refuse("over another axis than the last is not supported")
+    net.add(Activation("log_softmax"))
 
 
 def softmax(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -89,6 +137,9 @@ def clip(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
                  for at, name in ((1, "min"), (2, "max")))
     least = -math.inf if low is None else one_number(node, low)
     most = math.inf if high is None else one_number(node, high)
+    if (least, most) == (-1, 1):
+        net.add(Activation("hard_tanh"))
+        return
     if least != 0 and least > -3e38:
         raise node.refuse(f"clips at {least:g}; a ReLU clips at 0")
     if least == 0:

@@ -54,10 +54,19 @@ def _dense(net: NetworkBuilder, node: OnnxNode, kernel: np.ndarray) -> None:
 def with_constant(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     """Add, Sub, Mul or Div: a bias, the gain or offset of a norm, else part of a batch norm."""
     constants = [array for array in args if array is not None]
-    in_order = node.operator in ("Add", "Mul") or args[0] is None
-    if len(constants) != 1 or not in_order:
-        raise node.refuse("combines two values, or a constant with a value in the wrong order")
-    arithmetic(net, node, node.operator, constants[0])
+    if len(constants) != 1 or len(args) != 2:
+        raise node.refuse("combines no value with a constant")
+    operator, first = node.operator, args[0] is not None
+    if first and operator == "Div":
+        raise node.refuse("divides a constant by a value; nbbn has no layer that does")
+    if first and operator == "Sub":
+        negative(net, node, args)
+        operator = "Add"
+    arithmetic(net, node, operator, constants[0])
+
+
+def negative(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    arithmetic(net, node, "Mul", np.array(-1.0))
 
 
 def arithmetic(net: NetworkBuilder, node: OnnxNode, operator: str, constant: np.ndarray) -> None:

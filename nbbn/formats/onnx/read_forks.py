@@ -208,10 +208,13 @@ def _functions() -> Iterator[tuple[Any, Build]]:
 
 
 def _leaky_relu(net: NetworkBuilder, found: Found) -> None:
+    net.add(LeakyReLU(found["slope"]))
+
+
+def _is_leaky_relu(found: Found) -> bool:
+    """Whether the larger, or smaller, of `x` and its multiple bends as a LeakyReLU."""
     slope, largest = found["slope"], "Max" in found
-    if slope < 0 or (slope != 1 and largest != (slope < 1)):
-        raise Refused(f"a slope of {slope:g} is that of no LeakyReLU")
-    net.add(LeakyReLU(slope))
+    return bool(slope >= 0 and (slope == 1 or largest == (slope < 1)))
 
 
 # -- norms
@@ -266,22 +269,22 @@ _FORMS: list[tuple[Any, Build]] = [
     ([("Max", X, _SLOPE), ("Min", X, _SLOPE)], _leaky_relu),
     (pattern_of(_ELU), _function("elu")),
     (("Where", ("Greater", X, 20), X, ("Softplus", X)), _function("softplus")),
+    (("Sub", X, ("Tanh", X)), _function("tanh_shrink")),
+    (("Sub", ("Min", X, 0), ("Softplus", ("Neg", ("Abs", X)))), _function("log_sigmoid")),
     (("Sub", X, ("ReduceMean", X)), _centred("ReduceMean")),
     (("Sub", X, ("ReduceMax", X)), _centred("ReduceMax")),
     (("Div", X, ("Sqrt", ("Add", _VARIANCE, Number("epsilon")))), _standardised),
     (("Div", X, ("ReduceSum", X)), _normalised),
 ]
 
+# What must hold of what was found, besides.
+_HOLDS: dict[Build, Callable[[Found], bool]] = {_leaky_relu: _is_leaky_relu}
 
-def read_fork(net: NetworkBuilder, term: Term) -> None:
-    """Add the layer that a term of several nodes is.
 
-    Raises Refused for a form that is not known.
-    """
+def found_form(term: Term) -> tuple[Build, Found] | None:
+    """What adds the layer that a term of several nodes is, and what it needs; None for no form."""
     for pattern, build in _FORMS:
         found = match(pattern, term, {})
-        if found is not None:
-            build(net, found)
-            return
-    why = "joins values of a form that is not known"
-    raise Refused(f"{why}: nbbn has layers in a row, no second path")
+        if found is not None and _HOLDS.get(build, bool)(found):
+            return build, found
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from nbbn import layers
 from nbbn import operations as op
-from nbbn.activations import ELEMENTWISE
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.read_shapes import BATCH
@@ -126,7 +126,7 @@ def _transposed_convs(node: OnnxNode, filters: int, size: tuple[int, int],
 
 def max_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     # Zeros do not change the largest of values that are not negative.
-    _pool(net, node, layers.MaxPooling2D, zeros=_not_negative(net))
+    _pool(net, node, layers.MaxPooling2D, zeros=net.not_negative)
 
 
 def average_pool(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -152,18 +152,6 @@ def _pool(net: NetworkBuilder, node: OnnxNode, cls: type, *, zeros: bool,
     if options.get("ceil_mode", 0) and layer.padding == "valid" and not even:
         raise node.refuse("ceil_mode is not supported where the last window is not whole")
     net.add(layer)
-
-
-def _not_negative(net: NetworkBuilder) -> bool:
-    """Whether the rows' numbers are not below 0."""
-    last = net.last
-    operations = last.operations(net.steps[-1].before) if isinstance(last, layers.Layer) else []
-    operation = operations[-1] if operations else None
-    if not isinstance(operation, op.Elementwise):
-        return isinstance(operation, op.Softmax)
-    slope, _, threshold = (*operation.numbers, 1, 0, 0)[:3]
-    clipped = operation.function == "clipped_relu" and slope == 0 <= threshold
-    return ELEMENTWISE[operation.function].not_negative or clipped
 
 
 _GLOBAL: dict[str, Callable[..., layers.Layer]] = {
@@ -246,6 +234,30 @@ def resize(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
         _require_repeats(node, net.opset, n, times, net.limited(n * times))
     if (down, right) != (1, 1):
         net.add(layers.UpSampling2D((down, right)))
+
+
+def expand(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """Axes of length 1 become as long as it takes: those of an image height and width alone."""
+    given, before = args[1] if len(args) == 2 else None, net.graph_shape
+    if given is None or given.ndim != 1 or given.dtype.kind != "i":
+        raise node.refuse("the shape must be a constant")
+    batch = BATCH if net.batch is None else net.batch
+    rank = len(before) + 1
+    wanted = [1] * (rank - given.size) + given.tolist()
+    if len(wanted) > rank or wanted[0] not in (1, batch):
+        raise node.refuse(f"the shape {given.tolist()} does not keep rows of shape {before}")
+    after = tuple(n if m == 1 else m for n, m in zip(before, wanted[1:]))
+    if any(n not in (1, m) for n, m in zip(before, after)):
+        raise node.refuse(f"the shape {given.tolist()} does not fit rows of shape {before}")
+    if after == before:
+        return
+    net.require_image()
+    times = {net.own_axis(i + 1): m // n for i, (n, m) in enumerate(zip(before, after))}
+    if times[2] != 1:
+        raise node.refuse(f"makes rows of shape {before} ones of {after}; UpSampling2D repeats "
+                          "height and width alone")
+    net.limited(math.prod(after))
+    net.add(layers.UpSampling2D((times[0], times[1])))
 
 
 def scales_of(node: OnnxNode, args: Args, opset: int,

@@ -195,6 +195,12 @@ def identity(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     pass
 
 
+def alone(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """What merges values, of one."""
+    if len(args) > 1:
+        raise node.refuse("merges a value and a constant, which nbbn has no layer for")
+
+
 def dropout(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     given = args[1] if len(args) > 1 and args[1] is not None else None
     ratio = node.attributes.get("ratio", 0.5) if given is None else given

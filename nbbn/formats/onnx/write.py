@@ -62,7 +62,8 @@ def _result(graph: GraphWriter, network: Network) -> Value:
             what = type(step.operation).__name__
             raise LayerError(f"{where}: to_onnx cannot write {what}; it writes {known}")
         sources = [values[source] for source in step.sources]
-        values[i] = WRITE[type(step.operation)](graph, step, network.weights[step.layer], *sources)
+        arrays = step.view(network.weights[step.layer])
+        values[i] = WRITE[type(step.operation)](graph, step, arrays, *sources)
     return values[len(steps) - 1]
 
 

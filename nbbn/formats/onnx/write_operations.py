@@ -273,13 +273,16 @@ def _scaled(graph: GraphWriter, x: Value, gamma: np.ndarray | None,
 
 
 def _softmax(graph: GraphWriter, step: Step[op.Softmax], arrays: Arrays, x: Value) -> Value:
-    x = _last_apart(graph, x)
+    x, log = _last_apart(graph, x), step.operation.log
     if x.flat or len(x.groups[-1]) == 1:
-        return x.called(graph.add("Softmax", x.name, axis=1 if x.flat else len(x.dims)))
+        operator = "LogSoftmax" if log else "Softmax"
+        return x.called(graph.add(operator, x.name, axis=1 if x.flat else len(x.dims)))
     axes = [a + 1 for a in sorted(x.groups[-1])]
     centred = graph.add("Sub", x.name, graph.add("ReduceMax", x.name, axes=axes))
     grown = graph.add("Exp", centred)
     total = graph.add("ReduceSum", grown, graph.integers(axes))
+    if log:
+        return x.called(graph.add("Sub", centred, graph.add("Log", total)))
     return x.called(graph.add("Div", grown, total))
 
 
@@ -321,9 +324,43 @@ def _gelu(graph: GraphWriter, x: str, function: str, numbers: Sequence[float]) -
     return graph.add("Mul", doubled, graph.number(0.5))
 
 
+def _clip(low: float, high: float) -> Callable[..., str]:
+    return lambda graph, x, function, numbers: graph.add("Clip", x, graph.number(low),
+                                                         graph.number(high))
+
+
+def _in_single(operator: str, opset: int = 1, **attributes: Any) -> Callable[..., str]:
+    """An operator that runtimes have in float32 alone."""
+    def write(graph: GraphWriter, x: str, function: str, numbers: Sequence[float]) -> str:
+        if not graph.single:
+            return _by_operator(graph, x, function, numbers)
+        graph.opset = max(graph.opset, opset)
+        return graph.add(operator, x, **attributes)
+
+    return write
+
+
+def _log_sigmoid(graph: GraphWriter, x: str, function: str, numbers: Sequence[float]) -> str:
+    if not graph.single:
+        return _by_operator(graph, x, function, numbers)
+    below = graph.add("Softplus", graph.add("Neg", graph.add("Abs", x)))
+    return graph.add("Sub", graph.add("Min", x, graph.number(0)), below)
+
+
+def _tanh_shrink(graph: GraphWriter, x: str, function: str, numbers: Sequence[float]) -> str:
+    return graph.add("Sub", x, graph.add("Tanh", x))
+
+
 # Functions that are better written otherwise than as one operator or as their expression.
 _FORMS: dict[str, Callable[..., str]] = {
     "leaky_relu": _leaky_relu, "clipped_relu": _clipped_relu, "gelu": _gelu,
+    "relu6": _clip(0, 6), "hard_tanh": _clip(-1, 1),
+    "hard_sigmoid": _in_single("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "sparse_sigmoid": _in_single("HardSigmoid", alpha=0.5, beta=0.5),
+    "hard_silu": _in_single("HardSwish", 14),
+    "hard_shrink": _in_single("Shrink", lambd=0.5, bias=0.0),
+    "soft_shrink": _in_single("Shrink", lambd=0.5, bias=0.5),
+    "log_sigmoid": _log_sigmoid, "tanh_shrink": _tanh_shrink,
 }  # fmt: skip
 
 

@@ -1,0 +1,46 @@
+"""
+MobileNetV2
+===========
+
+The network of Sandler et al. (2018), a function of its size: pointwise convolutions that widen and
+narrow, and between them one that looks at each channel alone.
+"""
+
+# %%
+# A block widens its input, convolves each channel, and narrows the result without an activation;
+# where the shape stays, the input is added. On images of 32 x 32 fewer blocks halve the size.
+
+import nbbn
+from nbbn import layers
+
+# Of each stage: how many times as wide within a block, channels, blocks, strides of the first one.
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+          (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def normed(x, layer, activation=True):
+    x = layers.BatchNormalization()(layer(x))
+    return layers.ReLU(max_value=6)(x) if activation else x
+
+
+def block(x, times, filters, strides):
+    y, channels = x, x.shape[-1]
+    if times > 1:
+        y = normed(y, layers.Conv2D(times * channels, 1, use_bias=False))
+    y = normed(y, layers.DepthwiseConv2D(3, strides, "same", use_bias=False))
+    y = normed(y, layers.Conv2D(filters, 1, use_bias=False), activation=False)
+    return layers.Add()([x, y]) if strides == 1 and channels == filters else y
+
+
+def mobilenet_v2(shape=(32, 32, 3), classes=10, stages=STAGES, last=1280):
+    inputs, small = layers.Input(shape), shape[0] <= 64
+    x = normed(inputs, layers.Conv2D(32, 3, 1 if small else 2, "same", use_bias=False))
+    for stage, (times, filters, count, strides) in enumerate(stages):
+        for k in range(count):
+            x = block(x, times, filters, strides if k == 0 and not (small and stage == 1) else 1)
+    x = normed(x, layers.Conv2D(last, 1, use_bias=False))
+    x = layers.GlobalAveragePooling2D()(x)
+    return nbbn.Model(inputs, layers.Dense(classes, activation="softmax")(x))
+
+
+print(f"{mobilenet_v2().count_params():,} parameters")

@@ -1,0 +1,102 @@
+"""The layers of a network in the making, and which of them read each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import count
+
+import numpy as np
+
+from nbbn.formats.assembly import MAX_LAYERS, assembled
+from nbbn.formats.files import Refused
+from nbbn.formats.onnx.builder import Affine, Centred, NetworkBuilder, Origin
+from nbbn.layers import Activation, Layer
+from nbbn.network import Call, Graph, Network, Weights
+from nbbn.operations import Shape
+
+
+class Drawing:
+    """Layers, their arrays, and the calls of them; a layer is called once until `network`."""
+
+    def __init__(self) -> None:
+        self._layers: list[Layer] = []
+        self._weights: Weights = []
+        self._sources: list[tuple[int, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def call(self, layer: Layer, arrays: dict[str, np.ndarray], sources: Sequence[int]) -> int:
+        """A layer on what calls gave; its own number. Below 0 are the inputs, -1 the first."""
+        self.check_number(1)
+        self._layers.append(layer)
+        self._weights.append(arrays)
+        self._sources.append(tuple(sources))
+        return len(self._layers) - 1
+
+    def check_number(self, more: int) -> None:
+        """Raise Refused where there are too many layers with so many more."""
+        if len(self) + more > MAX_LAYERS:
+            raise Refused(f"has more than {MAX_LAYERS} layers")
+
+    def settled(self, net: NetworkBuilder) -> Origin:
+        """What a row of layers ends in: they are called, and what stood for a layer is made one."""
+        if net.split is not None or isinstance(net.last, Centred):
+            raise Refused("ends within a norm or a softmax")
+        at, not_negative = net.origin.call, net.not_negative
+        for step in net.steps:
+            layer, arrays = step.layer, step.arrays
+            if isinstance(layer, Affine):
+                if layer.nothing:
+                    continue
+                layer, arrays = layer.layer(step.before)
+            if isinstance(layer, Layer):  # what is centred stands at the end alone
+                at = self.call(layer, arrays, (at,))
+        return Origin(at, net.shape, net.perm, net.dtype, net.order, not_negative)
+
+    def network(self, inputs: Sequence[Shape], ends: Sequence[int], dtype: np.dtype) -> Network:
+        """The network that gives what these calls give, as a chain where it is one."""
+        given: list[int] = []
+        for end in ends:  # an input as it is, and the same value twice, take a layer each
+            alone = end >= 0 and end not in given
+            given.append(end if alone else self.call(Activation("linear"), {}, (end,)))
+        if not self._is_chain(inputs, given):
+            return self._graph(inputs, given, dtype)
+        return assembled(self._layers, inputs[0], self._weights, dtype)
+
+    def _is_chain(self, inputs: Sequence[Shape], ends: Sequence[int]) -> bool:
+        chain = [(i - 1,) for i in range(len(self))]
+        return len(inputs) == 1 and self._sources == chain and [*ends] == [len(self) - 1]
+
+    def _graph(self, inputs: Sequence[Shape], ends: Sequence[int], dtype: np.dtype) -> Network:
+        number, kept = self._numbers()
+        calls = tuple(map(Call, number, self._sources))
+        graph = Graph(calls, tuple(map(tuple, inputs)), tuple(ends))
+        layers, weights = zip(*((self._layers[i], self._weights[i]) for i in kept))
+        return assembled(layers, graph.input_shape, list(weights), dtype, graph)
+
+    def _numbers(self) -> tuple[list[int], list[int]]:
+        """The layer of each call, and the calls that each layer is made of: layers of the same
+        weights are one.
+
+        Weights of one number repeated are not told apart by it: those of new norms are all alike.
+        """
+        known: dict[tuple, int] = {}
+        numbers, kept, new = [], [], count()
+        for i, (layer, arrays) in enumerate(zip(self._layers, self._weights)):
+            own = any(array.size > 1 and np.any(array != array.flat[0])
+                      for array in arrays.values())
+            key = (repr(layer), *(_content(name, array) for name, array in arrays.items())
+                   ) if own else (i,)
+            if key not in known:
+                known[key] = next(new)
+                kept.append(i)
+            numbers.append(known[key])
+        return numbers, kept
+
+
+def _content(name: str, array: np.ndarray) -> tuple:
+    """What tells an array from others."""
+    bits = np.ascontiguousarray(array, np.float64).tobytes()
+    return name, array.shape, hashlib.sha256(bits).digest()
