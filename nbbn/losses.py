@@ -376,7 +376,7 @@ class Loss(Specification):
         if self.takes_labels:
             y_true = y_true.reshape(y_pred.shape[:-1])
         else:
-            y_true, y_pred = _alike(self.shown, y_true.astype(np.float64), y_pred)
+            y_true, y_pred = alike(self.shown, y_true.astype(np.float64), y_pred)
         values = np.asarray(self.call(self.prepare(y_true), y_pred), np.float64)
         weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         if weights is not None:
@@ -406,7 +406,7 @@ def _by_row(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1).mean(1) if values.ndim > 1 else values
 
 
-def _alike(name: str, t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def alike(name: str, t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Targets and outputs of one shape: a last axis of length 1 may be there or not."""
     if t.ndim == y.ndim + 1 and t.shape[-1] == 1:
         t, y = (t, y[..., None]) if y.ndim == 1 else (t[..., 0], y)

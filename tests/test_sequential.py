@@ -628,10 +628,12 @@ def test_metrics_of_detection():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((80, 3)), rng.integers(0, 2, 80)
     model = Sequential([Dense(1, activation="sigmoid")])
-    model.compile("sgd", "binary_crossentropy", metrics=[m.Precision(), m.Recall(), m.AUC()])
+    exact = m.AUC(num_thresholds=None, name="exact")
+    model.compile("sgd", "binary_crossentropy", metrics=[m.Precision(), m.Recall(), m.AUC(), exact])
     history = model.fit(x, y, epochs=2, verbose=0).history
     p = model.predict(x).ravel()
-    assert history["auc"][-1] == pytest.approx(roc_auc_score(y, p))
+    assert history["exact"][-1] == pytest.approx(roc_auc_score(y, p))
+    assert history["auc"][-1] == pytest.approx(roc_auc_score(y, np.ceil(p * 199)))  # Keras's 200
     assert history["precision"][-1] == pytest.approx(precision_score(y, p > 0.5))
     assert history["recall"][-1] == pytest.approx(recall_score(y, p > 0.5))
 

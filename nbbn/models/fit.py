@@ -12,7 +12,8 @@ from nbbn import losses
 from nbbn.callbacks import CallbackList, History
 from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
-from nbbn.metrics import Metric, counted_accuracy
+from nbbn.metrics.base import Metric
+from nbbn.metrics.names import counted_accuracy
 from nbbn.models.base_model import BaseModel
 from nbbn.models.fit_data import outputs_of
 from nbbn.models.joint_loss import JointLoss
