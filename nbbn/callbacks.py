@@ -614,5 +614,19 @@ for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateSch
     suggesting(_each)
 
 
+# What Keras has besides, and what to use here.
+_INSTEAD = {
+    "TensorBoard": "write the figures by CSVLogger, or watch them on the dashboard: nbbn.callbacks "
+                   "has NormMonitor",
+    "BackupAndRestore": "save by ModelCheckpoint, and go on with nbbn.load(...).fit(..., "
+                        "initial_epoch=...)",
+    "RemoteMonitor": "send the figures in a LambdaCallback(on_epoch_end=...)",
+    "SwapEMAWeights": "weights are not averaged here; leave it out",
+    "OrbaxCheckpoint": "use ModelCheckpoint",
+    "ProgbarLogger": "fit(verbose=1) shows a bar",
+}
+__getattr__ = absent("nbbn.callbacks", _INSTEAD)
+
+
 def __dir__() -> list[str]:
     return __all__
