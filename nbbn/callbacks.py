@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from nbbn import markup
+from nbbn import markup, names_of_keras
 from nbbn.callback import Callback, Logs
 from nbbn.names import suggesting
 from nbbn.norm_monitor import NormMonitor, NormWarning
@@ -614,18 +614,9 @@ for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateSch
     suggesting(_each)
 
 
-# What Keras has besides, and what to use here.
-_INSTEAD = {
-    "TensorBoard": "write the figures by CSVLogger, or watch them on the dashboard: nbbn.callbacks "
-                   "has NormMonitor",
-    "BackupAndRestore": "save by ModelCheckpoint, and go on with nbbn.load(...).fit(..., "
-                        "initial_epoch=...)",
-    "RemoteMonitor": "send the figures in a LambdaCallback(on_epoch_end=...)",
-    "SwapEMAWeights": "weights are not averaged here; leave it out",
-    "OrbaxCheckpoint": "use ModelCheckpoint",
-    "ProgbarLogger": "fit(verbose=1) shows a bar",
-}
-__getattr__ = absent("nbbn.callbacks", _INSTEAD)
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

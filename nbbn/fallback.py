@@ -178,8 +178,42 @@ def _softmax(step: Step[op.Softmax], arrays: Arrays, x: np.ndarray) -> np.ndarra
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
+def _affine(step: Step[op.Affine], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    numbers = step.operation.of_channels(x.shape[-1])
+    scale, offset, mean = (numbers[name].astype(x.dtype) for name in ("scale", "offset", "mean"))
+    return (x - mean) * scale + offset
+
+
+def _prelu(step: Step[op.PRelu], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, arrays["alpha"] * x)
+
+
+def _embed(step: Step[op.Embed], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    return arrays["embeddings"].take(x.astype(np.int64), 0, mode="clip")
+
+
+# Keras's epsilon.
+_LEAST_NORM = 1e-7
+
+
+def _dot(step: Step[op.Dot], arrays: Arrays, *xs: np.ndarray) -> np.ndarray:
+    x, y = (x.reshape(len(x), -1, x.shape[-1]) for x in xs)
+    if step.operation.cosine:
+        x, y = (x / np.maximum(np.sqrt((x * x).sum(-1, keepdims=True)), x.dtype.type(_LEAST_NORM))
+                for x in (x, y))
+    return (x @ y.transpose(0, 2, 1)).reshape(len(x), *step.output_shape)
+
+
 def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     return x.transpose(0, *(axis + 1 for axis in step.operation.order))
+
+
+def _pad(step: Step[op.Pad], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    sides = step.operation.sides
+    top_left, bottom_right = ([max(-side[end], 0) for side in sides] for end in (0, 1))
+    inner = [slice(a, n - b) for a, b, n in zip(top_left, bottom_right, step.input_shape)]
+    (top, bottom), (left, right) = ((max(a, 0), max(b, 0)) for a, b in sides)
+    return _padded(x[(slice(None), *inner)], ((top, bottom), (left, right)))
 
 
 def _repeat(step: Step[op.Repeat], arrays: Arrays, x: np.ndarray) -> np.ndarray:
@@ -213,7 +247,7 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.RowNorm: _row_norm, op.Elementwise: _elementwise,
     op.Softmax: _softmax, op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
-    op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
+    op.Pad: _pad, op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
     op.Disturb: lambda step, arrays, x: x,
 }

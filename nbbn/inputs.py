@@ -14,6 +14,7 @@ from nbbn.answers import chosen
 from nbbn.dtypes import SOURCE_DTYPES
 from nbbn.losses import Loss
 from nbbn.network import beside
+from nbbn.operations import Indices
 from nbbn.thread_choice import CallChoice
 
 Shape = tuple[int, ...]
@@ -33,6 +34,10 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
     if isinstance(value, dict) or hasattr(value, "__next__"):
         raise TypeError(f"{name} must be an array of all rows, got {type(value).__name__}; "
                         "generators, dicts are not supported")
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is sparse, and models of layers take arrays: give "
+                        f"{name.split()[-1]}.toarray(), or use MLPClassifier or MLPRegressor, "
+                        "which take sparse rows as they are")
     advice = "convert it to numbers"
     if name.split()[-1].startswith("y"):
         advice = "encode labels as class indices, as np.unique(y, return_inverse=True)[1] does"
@@ -44,6 +49,10 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
+            if any(type(one).__name__ in ("NAType", "NaTType") for one in array.ravel()):
+                raise ValueError(f"{name} holds missing values (<NA>); fill them in, as "
+                                 f"{name.split()[-1]}.fillna(0) does, or leave the rows out, as "
+                                 "dropna() does") from None
             some = f"objects such as {array.ravel()[0]!r}"
             raise TypeError(f"{name} must be numeric, got {some}; {advice}") from None
     if array.dtype.kind not in "fiub":
@@ -125,13 +134,35 @@ def row_shape(x: Any, name: str = "x") -> Shape:
     return as_numbers(x, name).shape[1:] or (1,)
 
 
-def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *,
-               finite: bool = True) -> np.ndarray:
+def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite: bool = True,
+               indices: Sequence[Indices] = ()) -> np.ndarray:
     """Rows as a C-contiguous array `(n, *shape)`, all finite unless that is not asked for.
 
     float64 rows become float32 where that is computed in; integers stay, and are converted batch by
-    batch. TypeError or ValueError for no rows, others than numbers, and another shape.
+    batch. TypeError or ValueError for no rows, others than numbers, another shape, and for numbers
+    that are to be `indices` and are none.
     """
+    rows = _checked_rows(x, shape, dtype, name, finite=finite)
+    for some in indices:
+        check_indices(rows, some, name)
+    return rows
+
+
+def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
+    """ValueError for numbers of rows that are to be indices, and are none."""
+    given = rows.reshape(len(rows), -1)[:, some.first : some.first + some.size]
+    wrong = ~((given >= 0) & (given < some.count))  # NaN too
+    if given.dtype.kind == "f":
+        wrong |= given != np.floor(given)
+    if wrong.any():
+        row, column = (int(k) for k in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} holds {given[row, column]:g} in row {row}, which an Embedding "
+                         f"reads: it takes whole numbers from 0 to {some.count - 1}; number them "
+                         "so, or give it a larger input_dim")
+
+
+def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,
+                  finite: bool) -> np.ndarray:
     x = as_numbers(x, name)
     if len(x) == 0:
         raise ValueError(f"{name} has no rows (shape {x.shape})")

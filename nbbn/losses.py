@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nbbn import loss_formulas as formulas
-from nbbn.names import Specification, absent, find, suggesting
+from nbbn import names_of_keras
+from nbbn.names import Specification, find, suggesting
 from nbbn.number import Number
 from nbbn.tensor import Tensor, tensor
 from nbbn.utils import keras_name
@@ -1096,13 +1097,6 @@ for _each in _CLASSES:
     suggesting(_each)
 _NAMES = {name: cls for cls in _CLASSES for name in cls.names}
 _ALIASES = {alias: cls for cls in _CLASSES for alias in (cls.__name__, *cls.aliases)}
-# What Keras has besides, and what to use here.
-_INSTEAD = {
-    "CTC": "sequences of unknown alignment are not trained here; predict a class for each step",
-    "Circle": "distances within a batch are not losses here; use CosineSimilarity on pairs",
-}
-
-
 def _function(cls: type[Loss]) -> Callable[..., Number | Tensor]:
     """The loss as a function of targets and outputs, of Keras's name."""
 
@@ -1226,10 +1220,13 @@ def to_train(identifier: Any) -> Loss:
 
 
 def _class(name: object) -> type[Loss]:
-    return find("loss", name, _NAMES, _ALIASES, instead=_INSTEAD)
+    return find("loss", name, _NAMES, _ALIASES,
+                instead=names_of_keras.INSTEAD["losses"])
 
 
-__getattr__ = absent("nbbn.losses", _INSTEAD)
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

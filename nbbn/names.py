@@ -127,17 +127,6 @@ def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, 
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
-def absent(module: str, instead: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__`: what to use in the place of names of Keras's that it lacks."""
-
-    def look_up(name: str) -> Any:
-        if name in instead:
-            raise AttributeError(f"{module}.{name} is not supported: {instead[name]}")
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
-
-    return look_up
-
-
 def made_of(kind: str, identifier: object, base: type[T], names: Mapping[str, type[T]],
             aliases: Mapping[str, type[T]]) -> T | None:
     """The object of the dataclass `base` that a name, a class, an object or a config stands for.

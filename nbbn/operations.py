@@ -234,6 +234,54 @@ class Elementwise(Operation):
 
 
 @dataclass(frozen=True)
+class Affine(Operation):
+    """`(x - mean) * scale + offset` per number of the last axis, or with one number for all."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...] = (0.0,)
+    mean: tuple[float, ...] = (0.0,)
+
+    def of_channels(self, channels: int) -> dict[str, np.ndarray]:
+        """Its numbers for each of the last axis, float64."""
+        given = {"scale": self.scale, "offset": self.offset, "mean": self.mean}
+        return {name: np.broadcast_to(np.array(numbers, np.float64), (channels,))
+                for name, numbers in given.items()}
+
+
+@dataclass(frozen=True)
+class PRelu(Operation):
+    """`x`, or up to 0 `alpha * x`: alpha has the shape of a row, and 1 along shared axes."""
+
+    arrays = ("alpha",)
+
+
+@dataclass(frozen=True)
+class Embed(Operation):
+    """Each number of a row is a row of `embeddings`, `(count, width)`: a further, last axis."""
+
+    count: int
+    width: int
+
+    arrays = ("embeddings",)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (*shapes[0], self.width)
+
+
+@dataclass(frozen=True)
+class Dot(Operation):
+    """The product of each vector of one row with each of another, along their last axes.
+
+    Rows are one vector or several; with `cosine` each is divided by its length first.
+    """
+
+    cosine: bool = False
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return tuple(shape[0] for shape in shapes if len(shape) > 1) or (1,)
+
+
+@dataclass(frozen=True)
 class Softmax(Operation):
     """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis; with `log` its logarithm."""
 
@@ -272,7 +320,10 @@ class Reshape(Operation):
 
 @dataclass(frozen=True)
 class Pad(Operation):
-    """Zeros around height and width: ((top, bottom), (left, right))."""
+    """Zeros around height and width: ((top, bottom), (left, right)).
+
+    Negative on all sides: as much falls away.
+    """
 
     sides: Sides
 
@@ -350,9 +401,9 @@ class Disturb(Operation):
 
 
 OPERATIONS: tuple[type[Operation], ...] = (Dense, Convolve, ConvolveTransposed, ConvolveDepthwise,
-                                           Pool, BatchNorm, RowNorm, Elementwise, Softmax, Permute,
-                                           Reshape, Pad, Repeat, Combine, Concatenate, Part,
-                                           Disturb)
+                                           Pool, BatchNorm, RowNorm, Elementwise, Affine, PRelu,
+                                           Softmax, Permute, Reshape, Pad, Repeat, Embed, Combine,
+                                           Dot, Concatenate, Part, Disturb)
 
 
 AnOperation = TypeVar("AnOperation", bound=Operation)
@@ -444,6 +495,15 @@ class Array:
 
 
 @dataclass(frozen=True)
+class Indices:
+    """`size` numbers of a row from `first` on, which are to be whole, from 0 to `count - 1`."""
+
+    first: int
+    size: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Computation:
     """A network as steps, in an order in which each stands behind its sources.
 
@@ -479,6 +539,21 @@ class Computation:
             place[i] = sources[0] if disturbs else builder.add(step.operation, step.layer, sources)
         end = builder.joined([place[i] for i in self.ends or (len(self.steps) - 1,)])
         return replace(builder.computation(end), arrays=self.arrays)
+
+    @property
+    def indices(self) -> list[Indices]:
+        """Numbers of the input that are read as rows of a table."""
+        found = []
+        for step in self.steps:
+            if isinstance(step.operation, Embed):
+                at, first = step.sources[0], 0
+                while at >= 0 and isinstance(self.steps[at].operation, Reshape | Part):
+                    first += getattr(self.steps[at].operation, "first", 0)
+                    at = self.steps[at].sources[0]
+                if at < 0:
+                    size = math.prod(step.input_shape)
+                    found.append(Indices(first, size, step.operation.count))
+        return found
 
     @property
     def last_activation(self) -> int | None:
@@ -613,8 +688,10 @@ class Builder:
 # -- what several layers declare
 
 
-def activation(name: str) -> list[Operation]:
-    """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
+def activation(name: Any) -> list[Operation]:
+    """The activation of this name (`nbbn.activations.ACTIVATIONS`), or of a layer that is one."""
+    if not isinstance(name, str):
+        return name.operations((2,))
     if name == "linear":
         return []
     if name in ("softmax", "log_softmax"):
@@ -625,6 +702,30 @@ def activation(name: str) -> list[Operation]:
 def reshaped(before: Shape, after: Shape) -> list[Operation]:
     """Rows of one shape as rows of another."""
     return [] if before == after else [Reshape(after)]
+
+
+def permuted(shape: Shape, order: tuple[int, ...]) -> list[Operation]:
+    """Axes of rows in another order: axis `k` is axis `order[k]` before.
+
+    Rows of more than three axes go as ones of three, axis by axis to the end.
+    """
+    if len(shape) <= 3 or order == tuple(range(len(shape))):
+        return [] if order == tuple(range(len(shape))) else [Permute(order)]
+    operations, axes = list[Operation](), list(range(len(shape)))
+    for axis in order:
+        at = axes.index(axis)
+        if at < len(axes) - 1:
+            operations += _last(shape, at)
+        shape = (*shape[:at], *shape[at + 1 :], shape[at])
+        axes.append(axes.pop(at))
+    return operations
+
+
+def _last(shape: Shape, axis: int) -> list[Operation]:
+    """One axis behind the others, by way of rows of three: before it, itself, behind it."""
+    before, n, behind = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    moved = (*shape[:axis], *shape[axis + 1 :], n)
+    return [Reshape((before, n, behind)), Permute((0, 2, 1)), Reshape(moved)]
 
 
 def over_last(shape: Shape, axes: tuple[int, ...],
@@ -664,9 +765,8 @@ def _moved_last(shape: Shape, axes: tuple[int, ...]) -> tuple[list[Operation], S
     operations: list[Operation] = []
     for moves, axis in enumerate(axes):
         at = axis - moves
-        before, n, behind = math.prod(shape[:at]), shape[at], math.prod(shape[at + 1 :])
-        shape = (*shape[:at], *shape[at + 1 :], n)
-        operations += [Reshape((before, n, behind)), Permute((0, 2, 1)), Reshape(shape)]
+        operations += _last(shape, at)
+        shape = (*shape[:at], *shape[at + 1 :], shape[at])
     return operations, shape
 
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nbbn import schedules
-from nbbn.names import absent, find, suggesting
+from nbbn import names_of_keras, schedules
+from nbbn.names import find, suggesting
 from nbbn.schedules import Schedule
 
 __all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam",
@@ -24,23 +24,27 @@ LearningRate = float | Schedule | Callable[[int], float]
 
 
 class Rate(float):
-    """A learning rate that can be assigned to, as Keras's variables can."""
+    """An optimiser's learning rate, which can be set as Keras's variable is."""
 
-    _optimizer: Any = None
+    _optimizer: Any
 
-    def assign(self, value: float) -> None:
-        """Make this the optimiser's learning rate."""
-        self._optimizer.learning_rate = float(value)
+    @classmethod
+    def of(cls, value: float, optimizer: Any) -> "Rate":
+        """The rate of an optimiser."""
+        rate = cls(value)
+        rate._optimizer = optimizer
+        return rate
+
+    def assign(self, value: Any) -> None:
+        """Set the optimiser's learning rate."""
+        self._optimizer.learning_rate = value if callable(value) else float(value)
 
     def numpy(self) -> np.float64:
-        """The same as NumPy has it."""
+        """The number."""
         return np.float64(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
         return float, (float(self),)
-
-    def __deepcopy__(self, memo: Any) -> float:
-        return float(self)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -133,6 +137,12 @@ class Optimizer:
         )
         return f"{self._class}({', '.join(shown)})"
 
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if name == "learning_rate" and isinstance(value, float):
+            return Rate.of(value, self)
+        return value
+
     def __setattr__(self, name: str, value: object) -> None:
         if name == "learning_rate":
             value = self._checked_rate(value)
@@ -140,13 +150,6 @@ class Optimizer:
             raise AttributeError(f"{self._class}: only learning_rate can be set; "
                                  f"make a new {self._class} and call compile")
         object.__setattr__(self, name, value)
-
-    def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
-        if name == "learning_rate" and isinstance(value, float):
-            value = Rate(value)
-            value._optimizer = self
-        return value
 
     @property
     def lr(self) -> Any:
@@ -645,16 +648,6 @@ _CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW, Nadam, Adama
 for _each in _CLASSES:
     suggesting(_each)
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in _CLASSES}
-# What Keras has besides, and what to use here.
-_INSTEAD = {
-    "Adafactor": "it saves memory that nobody lacks here; use Adam",
-    "Lamb": "norms of single layers do not scale steps here; use AdamW",
-    "Muon": "matrices are not made orthogonal here; use AdamW",
-    "LossScaleOptimizer": "nothing is computed in half precision; use the optimizer within",
-    "MultiOptimizer": "a model has one optimizer; set trainable, and compile anew",
-    "ScheduleFreeAdamW": "use AdamW with nbbn.schedules.CosineDecay",
-    "legacy": "use the optimizers of nbbn.optimizers",
-}
 
 
 def get(identifier: str | Optimizer | dict) -> Optimizer:
@@ -701,7 +694,8 @@ def get(identifier: str | Optimizer | dict) -> Optimizer:
 def _class(name: object) -> type[Optimizer]:
     if str(name).lower() in _OPTIMIZERS:
         return _OPTIMIZERS[str(name).lower()]
-    return find("optimizer", name, _OPTIMIZERS, {}, instead=_INSTEAD)
+    return find("optimizer", name, _OPTIMIZERS, {},
+                instead=names_of_keras.INSTEAD["optimizers"])
 
 
 def _arguments(config: dict) -> dict:
@@ -711,8 +705,9 @@ def _arguments(config: dict) -> dict:
     return config
 
 
-LearningRateSchedule = Schedule
-__getattr__ = absent("nbbn.optimizers", _INSTEAD)
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,8 @@ class Epoch:
     seconds: float
     # Of each of several outputs its own losses and hits.
     outputs: tuple[tuple[float, float], ...] = ()
+    # Each row's, of what was trained on at once.
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def __add__(self, other: Epoch) -> Epoch:
         """Both together."""
@@ -272,7 +274,7 @@ class Trainer:
         penalty += float(sum(s.sum() for s in penalties))
         each = [sum(group.gathered(float(sums.sum()))) for sums in of_outputs]
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
-                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])))
+                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])), losses)
 
     def _outside(self, y: np.ndarray, share: Share,
                  losses: np.ndarray) -> list[tuple[int, Callable[[np.ndarray], None]]]:

@@ -184,10 +184,43 @@ def sequences():
     return g, g.chain(x, L.LayerNormalization(), L.Flatten(), L.Dense(2))
 
 
+def products():
+    """Each vector of one with each of another, and with itself; slopes that are trained."""
+    g = Drawing((5,), (4, 3))
+    a = g.chain(-1, L.Dense(12), L.PReLU(), L.Reshape((2, 6)))
+    b = g.chain(-2, L.Rescaling(0.5, [0.1, 0.2, 0.3]), L.Dense(6), L.PReLU(shared_axes=[1]))
+    c, d = g(L.Dot(-1), a, b), g(L.Dot((2, 2), normalize=True), b, b)
+    e = g(L.Dot(-1), g(L.Dense(6, "tanh"), -1), b)
+    x = g(L.Concatenate(), g(L.Flatten(), c), g(L.Flatten(), d), e)
+    return g, g(L.Dense(2), x)
+
+
+def cosines():
+    g = Drawing((5,), (5,))
+    first = g(L.Dense(7, "tanh"), -1)
+    return g, g(L.Dense(2), g(L.Dot(axes=1, normalize=True), first, g.again(0, -2)))
+
+
+def factors():
+    """Of users and things, as recommenders have them."""
+    g = Drawing((1,), (1,))
+    users = g(L.Flatten(), g(L.Embedding(7, 5), -1))
+    things = g(L.Flatten(), g(L.Embedding(4, 5), -2))
+    return g, g(L.Add(), g(L.Dot(-1), users, things), g.chain(-2, L.Embedding(4, 1), L.Flatten()))
+
+
+def embedded_twice():
+    g = Drawing((3,))
+    a = g(L.Embedding(5, 4), -1)
+    b = g.again(0, g(L.Reshape((3, 1)), -1))
+    x = g(L.Concatenate(), g(L.Flatten(), a), g.chain(b, L.Flatten()))
+    return g, g(L.Dense(2), x)
+
+
 DRAWN = (
     residual_mlp, input_read_by_several, every_combination, two_inputs_two_outputs, resnet,
     resnet_v2, densenet, inception, mobilenet, unet, wide_and_deep, siamese, recurrent,
-    kernels_used_again, sequences,
+    kernels_used_again, sequences, products, cosines, factors, embedded_twice,
 )
 NAMES = [made.__name__ for made in DRAWN]
 
@@ -201,5 +234,9 @@ def network(name, dtype=np.float64, seed=0):
 def rows_of(network, n, seed=3):
     """Random rows, flat, that float32 holds exactly."""
     size = int(np.prod(network.input_shape))
-    values = np.random.default_rng(seed).normal(size=(n, size)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, size)).astype(np.float32)
+    for some in network.computation().indices:
+        place = slice(some.first, some.first + some.size)
+        values[:, place] = rng.integers(some.count, size=(n, some.size))
     return values.astype(network.dtype)

@@ -94,11 +94,12 @@ class Declared(Layer):
 
 
 def rows(network, n=7, seed=11):
-    return (
-        np.random.default_rng(seed)
-        .normal(0.3, 1.2, (n, *network.input_shape))
-        .astype(network.dtype)
-    )
+    rng = np.random.default_rng(seed)
+    x = rng.normal(0.3, 1.2, (n, *network.input_shape)).astype(network.dtype)
+    for some in network.computation().indices:
+        x.reshape(n, -1)[:, some.first : some.first + some.size] = rng.integers(
+            some.count, size=(n, some.size))
+    return x
 
 
 def compiled(source, folder, *flags):

@@ -82,7 +82,7 @@ def _costs(graph: Graph, norm: Norm, direction: str, targets: _Targets) -> bool:
     """Whether products and sums would only move: to the biases of nodes that have none."""
     return norm.arithmetic and direction == "forward" and any(
         isinstance(node := graph.nodes[name], Linear) and node.bias_costs and node.bias is None
-        and (affine.offset != affine.mean * affine.gain).any()
+        and _shifts(affine)
         for name, affine in targets.items()
     )
 
@@ -203,9 +203,14 @@ def _accept(graph: Graph, source: Node, reader: Node, affine: Affine, axis: int)
         return _other_norm(source, reader, affine, axis) or {reader.name: affine}
     if not isinstance(reader, Linear):
         return f"{reader.title} {reader.what}"
-    reason = reader.obstacle or reader.not_forward
+    # Zeros around an image stay zeros where nothing is added.
+    reason = reader.obstacle or (reader.not_forward if _shifts(affine) else "")
     reason = reason or _other_place(affine, axis, reader, reader.axis_in, reader.channels_in)
     return reason or {reader.name: affine}
+
+
+def _shifts(affine: Affine) -> bool:
+    return bool((affine.offset != affine.mean * affine.gain).any())
 
 
 def _other_norm(first: Node, second: Norm, affine: Affine, axis: int) -> str:

@@ -1,10 +1,21 @@
-"""Activations with arguments: ReLU, LeakyReLU, ELU, Softmax."""
+"""Activations with arguments: ReLU, LeakyReLU, PReLU, ELU, Softmax."""
 
 import math
 from dataclasses import InitVar, dataclass, field
+from typing import Annotated, Any
 
 from nbbn import operations as op
-from nbbn.layers.arguments import Axes, Limit, NonNegative
+from nbbn.layers.arguments import (
+    Axes,
+    Initializer,
+    Limit,
+    NonNegative,
+    NotSupported,
+    Regularizer,
+    Rule,
+    sequence,
+    whole,
+)
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape
 
@@ -79,6 +90,67 @@ class LeakyReLU(Layer):
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         return [op.Elementwise("leaky_relu", (self.negative_slope,))]
+
+
+def _shared(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    return tuple(whole(axis, 1) for axis in ((value,) if isinstance(value, int) else
+                                             sequence(value)))
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class PReLU(Layer):
+    """`x` where `x >= 0`, else `alpha * x`, where alpha is trained (He et al., 2015).
+
+    alpha has the shape of a row.
+
+    Parameters
+    ----------
+    alpha_initializer : str or Initializer
+        Of `nbbn.initializers`.
+    alpha_regularizer : str, Regularizer or None
+        Of `nbbn.regularizers`.
+    alpha_constraint : None
+        Not supported.
+    shared_axes : list of int, optional
+        Axes along which there is one alpha for all, counted with the batch axis in front: `[1, 2]`
+        for one a channel of an image.
+    **base
+        `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> layer = nbbn.layers.PReLU(alpha_initializer=nbbn.initializers.Constant(0.25))
+    >>> model = nbbn.Sequential([nbbn.Input((2,)), layer])
+    >>> model.predict([[-1.0, 3.0]])
+    array([[-0.25,  3.  ]], dtype=float32)
+    """
+
+    alpha_initializer: Initializer = "zeros"
+    alpha_regularizer: Regularizer = None
+    alpha_constraint: NotSupported = None
+    shared_axes: Annotated[
+        tuple[int, ...] | None,
+        Rule(_shared, "None, a whole number of at least 1, or a list of them",
+             given=int | list[int] | None),
+    ] = None
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        shared = self._row(input_shape) != self._alpha(input_shape)
+        if len(input_shape) > 3 and shared:
+            raise self.error("shares alpha on rows of at most three axes, got rows of shape "
+                             f"{tuple(input_shape)}")
+        return [op.PRelu()]
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        return {"alpha": self._alpha(input_shape)}
+
+    def _alpha(self, input_shape: Shape) -> Shape:
+        shared = () if self.shared_axes is None else self._row_axes(self.shared_axes, input_shape)
+        return tuple(1 if k in shared else n for k, n in enumerate(self._row(input_shape)))
 
 
 @register

@@ -1,10 +1,14 @@
-"""Layers that make one row of several: sums, products, extremes, and rows beside each other."""
+"""Layers that make one row of several: sums, products, extremes, and rows beside each other.
+
+The functions call them, as in Keras.
+"""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from numbers import Integral
+from typing import Annotated, Any, ClassVar
 
 from nbbn import operations as op
-from nbbn.layers.arguments import Axis
+from nbbn.layers.arguments import Axis, Flag, Rule, sequence
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape
 
@@ -220,3 +224,105 @@ class Concatenate(Merge):
         if len(rests) > 1 or len({len(shape) for shape in shapes}) > 1:
             raise self.error(f"rows must be alike but for axis {self.axis}, got {_listed(shapes)}")
         return [op.Concatenate(axis)]
+
+
+def _pair_of_axes(value: Any) -> int | tuple[int, int]:
+    axes = (value,) if isinstance(value, Integral) else sequence(value)
+    if len(axes) > 2 or any(isinstance(a, bool) or not isinstance(a, Integral) for a in axes):
+        raise ValueError
+    if isinstance(value, Integral):
+        return int(value)
+    first, second = axes
+    return int(first), int(second)
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class Dot(Merge):
+    """The product of the vectors of two tensors, each of the first with each of the second.
+
+    Of rows `(d,)` and `(d,)` it is one number, `(1,)`; of `(n, d)` and `(m, d)` it is `(n, m)`; of
+    `(n, d)` and `(d,)` it is `(n,)`.
+
+    Parameters
+    ----------
+    axes : int or tuple of two int
+        The axis that is summed over, of both or of each, counted with the batch axis in front. It
+        must be the last.
+    normalize : bool
+        Whether each vector is divided by its length first: the cosine of the angle between two.
+    **base
+        `name`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> a, b = nbbn.Input((2,)), nbbn.Input((2,))
+    >>> model = nbbn.Model([a, b], nbbn.layers.Dot(axes=-1)([a, b]))
+    >>> model.predict([[[1.0, 5.0]], [[3.0, 2.0]]])
+    array([[13.]], dtype=float32)
+    """
+
+    axes: Annotated[Any, Rule(_pair_of_axes, "a whole number, or two of them",
+                              given=int | tuple[int, int])]
+    normalize: Flag = False
+
+    written: ClassVar = ("axes",)
+    takes: ClassVar = (2, 2)
+
+    def merged(self, shapes: tuple[Shape, ...]) -> list[Operation]:
+        axes = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
+        for axis, shape in zip(axes, shapes):
+            if not 1 <= len(shape) <= 2:
+                raise self.error(f"takes rows of one axis or two, got {_listed(shapes)}; add a "
+                                 "Reshape")
+            if self._row_axis(axis, shape) != len(shape) - 1:
+                raise self.error(f"sums over the last axis, got axis {axis} of rows of shape "
+                                 f"{shape}; turn them with Permute first")
+        if shapes[0][-1] != shapes[1][-1]:
+            raise self.error("rows must be as long as each other along the axis that is summed "
+                             f"over, got {_listed(shapes)}")
+        return [op.Dot(self.normalize)]
+
+
+# -- as functions
+
+
+def add(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Add(**kwargs)(inputs)`."""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Subtract(**kwargs)(inputs)`."""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Multiply(**kwargs)(inputs)`."""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Average(**kwargs)(inputs)`."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Maximum(**kwargs)(inputs)`."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs: list[Any], **kwargs: Any) -> Any:
+    """`Minimum(**kwargs)(inputs)`."""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(inputs: list[Any], axis: int = -1, **kwargs: Any) -> Any:
+    """`Concatenate(axis, **kwargs)(inputs)`."""
+    return Concatenate(axis, **kwargs)(inputs)
+
+
+def dot(inputs: list[Any], axes: int | tuple[int, int] = -1, **kwargs: Any) -> Any:
+    """`Dot(axes, **kwargs)(inputs)`."""
+    return Dot(axes, **kwargs)(inputs)

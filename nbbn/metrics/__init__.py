@@ -1,5 +1,8 @@
 """Metrics: Keras's classes and names for `compile`, on NumPy arrays in float64."""
 
+from typing import Any
+
+from nbbn import names_of_keras
 from nbbn.losses import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -155,6 +158,11 @@ __all__ = [
     "squared_hinge",
     "top_k_categorical_accuracy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +14,7 @@ from nbbn import inputs
 from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
 from nbbn.models.joint_loss import JointLoss
+from nbbn.operations import Indices
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
@@ -30,6 +31,9 @@ class InMemory:
     samples: Samples  # targets as given
     rows: int  # how many are trained on, in all processes
     group: Group = ALONE  # whose process has these rows
+    steps: int | None = None  # batches of an epoch, None: all
+
+    largest = 0  # batches do not grow
 
     @property
     def source(self) -> np.dtype:
@@ -47,7 +51,21 @@ class InMemory:
         """So many epochs of batches."""
         samples = self.samples
         targets = Samples(samples.x, loss.prepare(samples.y), samples.row_weights)
-        yield in_memory(targets, model._plans(edges, shuffle, self.group))
+        orders = model._plans(edges, shuffle, self.group)
+        yield in_memory(targets, orders if self.steps is None else _cut(orders, self.steps))
+
+    def steps_of(self, edges: np.ndarray) -> Callable[[], int]:
+        """What gives the number of an epoch's steps."""
+        return lambda: min(len(edges) - 1, self.steps or len(edges))
+
+
+def _cut(orders: Iterator[tuple[Any, np.ndarray]],
+         steps: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Epochs of so many steps; what is left of a pass, and the end of one, is an epoch as well."""
+    for order, edges in orders:
+        for first in range(0, len(edges) - 1, steps):
+            own = edges[first : first + steps + 1]
+            yield order[own[0] : own[-1]], own - own[0]
 
 
 @dataclass(frozen=True)
@@ -59,10 +77,11 @@ class Rules:
     outputs: Shape
     dtype: np.dtype
     class_weight: Any = None
+    indices: Sequence[Indices] = ()
 
     def rows(self, name: str, x: Any) -> np.ndarray:
         """Rows of the partition called `name`."""
-        return inputs.check_rows(x, self.shape, self.dtype, f"{name}: x")
+        return inputs.check_rows(x, self.shape, self.dtype, f"{name}: x", indices=self.indices)
 
     def targets(self, name: str, part: Part, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Its targets, and the weights of its rows."""
@@ -83,6 +102,11 @@ class Streamed:
     rules: Rules
 
     group = ALONE
+    largest = 0
+
+    def steps_of(self, edges: np.ndarray) -> Callable[[], int]:
+        """What gives the number of an epoch's steps."""
+        return lambda: len(edges) - 1
 
     @property
     def rows(self) -> int:
@@ -152,7 +176,8 @@ class Streamed:
     @property
     def x(self) -> ManyParts:
         """The rows."""
-        return many_rows(self.given, self.headers, self.rules.shape, self.rules.dtype)
+        return many_rows(self.given, self.headers, self.rules.shape, self.rules.dtype,
+                         indices=self.rules.indices)
 
     @property
     def y(self) -> np.ndarray:
@@ -174,14 +199,15 @@ def loaded(parts: list[tuple[int, Header, Part]], given: Partitions, rules: Rule
 
 
 def many_rows(given: Partitions, headers: list[Header], shape: Shape, dtype: np.dtype, *,
-              finite: bool = True) -> ManyParts:
+              finite: bool = True, indices: Sequence[Indices] = ()) -> ManyParts:
     """Rows that are read anew each time, and checked then."""
 
     def read() -> Iterator[np.ndarray]:
         for number, part in enumerate(given):
             if count(part.X):
                 name = f"{given.name(number)}: x"
-                yield inputs.check_rows(part.X, shape, dtype, name, finite=finite)
+                yield inputs.check_rows(part.X, shape, dtype, name, finite=finite,
+                                        indices=indices)
 
     return ManyParts(read, sum(header.rows for header in headers), shape, dtype)
 

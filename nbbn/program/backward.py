@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
+from nbbn.errors import LayerError
 from nbbn.operations import Operation
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.forward import (
     POOLS,
+    add_affine,
     add_convolution,
     add_depthwise,
     add_permutation,
     copied,
     copy_along,
+    dot_sizes,
     node_cells,
     pixels_of,
+    prelu_operands,
     repeats_of_last,
     row_norm_sizes,
     steps_of,
@@ -34,7 +39,12 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
-from nbbn.program.training_forward import add_dropout, by_weight, norm_pool_operands
+from nbbn.program.training_forward import (
+    add_dropout,
+    add_product,
+    by_weight,
+    norm_pool_operands,
+)
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
 from nbbn.program.weight_layouts import ConvLayout
 
@@ -86,9 +96,17 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
         parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
-        low.add("conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words),
-                dz=d, partial=parts, weight_depth=padded(layout.depth, low.dtype),
-                panels=low.panels(d.channels))
+        operands: dict[str, Any] = {
+            "x": x, "window": low.constant(f"gradient_reads{node.index}", words), "dz": d,
+            "partial": parts, "weight_depth": padded(layout.depth, low.dtype),
+            "panels": low.panels(d.channels),
+        }
+        held = patches.held_for_gradient(words, low.rows, low.dtype)
+        if held and d.stride == d.pixels * d.pixel:
+            low.add("conv_patches_gradient", **operands, held=held,
+                    patch=patches.patch(words, low.dtype))
+        else:
+            low.add("conv_gradient", **operands)
     dx = None
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
@@ -149,21 +167,27 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tupl
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
     low.add("transpose_cells", weights=low.block(node, "kernel"),
             weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
-            turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
+            turned=int(_is_turned(low.window(node, x.pixel))), pixel=x.pixel,
             units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels))
     return turned, depth
 
 
 def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor,
                                 dx: Tensor) -> None:
-    """With each cell transposed; where the image was spread, by a convolution turned round."""
+    """By a convolution turned round; where it would read zeros between pixels cell by cell."""
     turned, depth = low.turned[node.index]
-    if window_words.is_spread(words):
-        window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
-        add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
+    if _is_turned(words):
+        words = window_words.input_gradient(words)
+        window = low.constant(f"gradient_window{node.index}", words)
+        add_convolution(low, d, dx, window, words, turned, low.zeros(dx.pixel))
         return
     low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
             weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))
+
+
+def _is_turned(words: np.ndarray) -> bool:
+    """Whether the input's gradient is a convolution without zeros between the pixels it reads."""
+    return not window_words.is_spread(window_words.input_gradient(words))
 
 
 def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
@@ -261,6 +285,47 @@ def elementwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) ->
     return d
 
 
+def affine(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """`d *= scale`."""
+    add_affine(low, node, d, node.operation.of_channels(d.channels)["scale"])
+    return d
+
+
+def prelu(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
+    """In place, and a step on the slopes."""
+    x, vectors = result.x, low.updates.vectors(node, "alpha")
+    size = vectors * lanes(low.dtype)
+    parts = low.partial(f"dalpha_parts{node.index}", size)
+    low.add("prelu_backward", dy=d.buffer, x=x, partial=parts, size=size,
+            **prelu_operands(low, node, x))
+    _train_later(low, node, "alpha", parts)
+    return d
+
+
+def embed(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> None:
+    """A step on the table; whole numbers have no gradient."""
+    if low.wants_input_gradient(node):
+        raise LayerError(f"layer {node.layer} (Embedding) reads what trained layers give, which "
+                         "have no gradient by it; let it read whole numbers of the input")
+    if low.is_trained(node, "embeddings"):
+        x, vectors = result.x, low.updates.vectors(node, "embeddings")
+        parts = low.partial(f"dembeddings_parts{node.index}", vectors * lanes(low.dtype))
+        low.add("embed_gradient", x=x, count=x.width, rows_of_table=node.operation.count, dy=d,
+                partial=parts, panels=low.panels(d.channels))
+        _train_later(low, node, "embeddings", parts)
+
+
+def _train_later(low: TrainingLowering, node: Node, name: str, parts: Buffer) -> None:
+    """A step on an array whose gradient stands in parts, one a block."""
+    def update() -> None:
+        vectors = low.updates.vectors(node, name)
+        gradient = low.merged(parts, f"d{name}{node.index}", vectors)
+        low.updates.train(node, name, gradient, vectors)
+
+    if low.is_trained(node, name):
+        low.updates.later(update)
+
+
 def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The gradient before a softmax from the one after it."""
     low.add(f"channel_{node.operation.name}_slope", dy=d.buffer, y=result.y.buffer, pixel=d.pixel,
@@ -270,7 +335,10 @@ def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 def disturb(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The same zeros again; noise adds nothing."""
-    if node.operation.kind == "dropout":
+    if result.others:
+        (mask,) = result.others
+        add_product(low, node, d, mask, d)
+    elif node.operation.kind == "dropout":
         add_dropout(low, node, d, d)
     return d
 
@@ -364,6 +432,19 @@ def combine(low: TrainingLowering, node: Node, result: Result,
     return tuple(dxs)
 
 
+def dot(low: TrainingLowering, node: Node, result: Result,
+        d: Tensor) -> tuple[Tensor | None, ...]:
+    """To both."""
+    xs, wanted = (result.x, *result.others), low.wanted_gradients(node)
+    dxs = [low.like(f"d{node.index}_{k}", x) if wants else None
+           for k, (x, wants) in enumerate(zip(xs, wanted))]
+    x, y = xs
+    # What is not wanted is not written: any buffer stands for it.
+    low.add("dot_backward", d=d, x=x, y=y, dx=(dxs[0] or d).buffer, dy=(dxs[1] or d).buffer,
+            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(low, node, x, y, d))
+    return tuple(dxs)
+
+
 def concatenate(low: TrainingLowering, node: Node, result: Result,
                 d: Tensor) -> tuple[Tensor | None, ...]:
     """To each its part."""
@@ -399,5 +480,6 @@ BACKWARD: dict[type[Operation], Backward] = {
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.BatchNorm: batch_norm, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
     op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
-    op.Part: part, op.Disturb: disturb,
+    op.Part: part, op.Disturb: disturb, op.Affine: affine, op.PRelu: prelu, op.Embed: embed,
+    op.Dot: dot,
 }

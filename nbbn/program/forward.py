@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
+from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Operation, Pair, Shape
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
@@ -45,25 +48,43 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     return Result(z, x)
 
 
-def convolve(low: Lowering, node: Node, x: Tensor) -> Result:
-    """`z = activation(x * kernel + bias)`, and the maxima of its windows where a pool joined."""
+def convolve(low: Lowering, node: Node, x: Tensor, *others: Tensor) -> Result:
+    """`z = clip(x * kernel + bias + other)`, and the maxima of its windows where a pool joined."""
     words = low.window(node, x.pixel)
     window = low.constant(f"window{node.index}", words)
     weights, bias = low.block(node, "kernel"), low.block(node, "bias")
     if node.pool:
         return _convolve_and_pool(low, node, x, window, weights, bias)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
-    add_convolution(low, x, z, window, node, weights, bias, relu=node.relu)
+    other = _laid_out_as(low, z, others[0]) if node.adds else None
+    add_convolution(low, x, z, window, words, weights, bias, other=other, relu=node.relu,
+                    most=node.most)
     return Result(z, x)
 
 
-def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node,
-                    weights: Buffer, bias: Buffer, *, relu: bool = False) -> None:
-    """A convolution of `x` with any weights of a node's window."""
-    cells = node_cells(node)
-    low.add("conv_forward", x=x, window=window, weights=weights,
-            weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
-            panels=low.panels(z.channels))
+def _laid_out_as(low: Lowering, z: Tensor, x: Tensor) -> Tensor:
+    """`x` with the distances of `z`."""
+    if (x.pixel, x.stride) == (z.pixel, z.stride):
+        return x
+    y = low.like(f"like_{z.buffer.name}", z)
+    low.repack(x, y)
+    return y
+
+
+def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, words: np.ndarray,
+                    weights: Buffer, bias: Buffer, *, other: Tensor | None = None,
+                    relu: bool = False, most: float = math.inf) -> None:
+    """A convolution of `x` with any weights of a node's window, and what `finish` does."""
+    common: dict[str, Any] = {
+        "x": x, "window": window, "weights": weights, "bias": bias, "adds": int(other is not None),
+        "weight_depth": padded(window_words.depth(words), low.dtype), "other": other or z, "z": z,
+        "relu": int(relu), "most": most, "panels": low.panels(z.channels),
+    }
+    held = patches.held(words, low.rows, low.dtype)
+    if held and z.stride == z.pixels * z.pixel:
+        low.add("conv_patches_forward", **common, held=held, patch=patches.patch(words, low.dtype))
+    else:
+        low.add("conv_forward", **common)
 
 
 def node_cells(node: Node) -> int:
@@ -83,9 +104,9 @@ def _convolve_and_pool(low: Lowering, node: Node, x: Tensor, window: Buffer, wei
     room = (height if width == 1 else pool.size[0] * width) * pixel
     low.add("conv_pool_forward", x=x, window=window, weights=weights,
             weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias,
-            relu=int(node.relu), pool=low.constant(f"pool{node.index}", words), y=y,
-            panels=low.panels(y.channels),
-            strip=low.program.buffer(f"strip{node.index}", low.own_segment, room))
+            relu=int(node.relu), most=node.most, pool=low.constant(f"pool{node.index}", words),
+            y=y, panels=low.panels(y.channels),
+            strip_out=low.program.buffer(f"strip{node.index}", low.own_segment, room))
     return Result(y, x)
 
 
@@ -96,15 +117,16 @@ def depthwise(low: Lowering, node: Node, x: Tensor) -> Result:
         repeated = add_repeat(low, f"x{node.index}", x, node.operation.multiplier)
     z = low.tensor(f"z{node.index}", node.output_shape)
     window = low.constant(f"window{node.index}", low.window(node, repeated.pixel))
-    add_depthwise(low, repeated, z, window, low.block(node, "kernel"), low.block(node, "bias"))
+    add_depthwise(low, repeated, z, window, low.block(node, "kernel"), low.block(node, "bias"),
+                  relu=node.relu, most=node.most)
     return Result(z, repeated)
 
 
 def add_depthwise(low: Lowering, x: Tensor, z: Tensor, window: Buffer, weights: Buffer,
-                  bias: Buffer) -> None:
-    """A depthwise convolution with any weights."""
-    low.add("depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
-            panels=low.panels(z.channels))
+                  bias: Buffer, *, relu: bool = False, most: float = math.inf) -> None:
+    """A depthwise convolution with any weights, clipped where a ReLU has joined."""
+    low.add("depthwise_forward", x=x, window=window, weights=weights, bias=bias, relu=int(relu),
+            most=most, z=z, panels=low.panels(z.channels))
 
 
 def add_repeat(low: Lowering, name: str, x: Tensor, times: int) -> Tensor:
@@ -161,6 +183,67 @@ def elementwise(low: Lowering, node: Node, x: Tensor) -> Result:
     if ELEMENTWISE[name].moves_zero(node.operation.numbers):
         low.clear_padding(y, always=True)
     return Result(y, x)
+
+
+def affine(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = (x - mean) * scale + offset`: the norm of inference, with fixed numbers."""
+    y = copied(low, f"y{node.index}", x) if low.training or x.shared else x
+    add_affine(low, node, y, **node.operation.of_channels(x.channels))
+    return Result(y, x)
+
+
+def add_affine(low: Lowering, node: Node, x: Tensor, scale: np.ndarray,
+               offset: np.ndarray | float = 0.0, mean: np.ndarray | float = 0.0) -> None:
+    """The same in place."""
+    width = padded(x.channels, low.dtype)
+    state = np.zeros((STATE_ROWS, width))
+    state[RUNNING_VAR] = 1.0
+    for row, values in ((GAMMA, scale), (BETA, offset), (RUNNING_MEAN, mean)):
+        state[row, : x.channels] = values
+    name = f"affine{len(low.program.operations)}"
+    low.add("norm_inference", x=x.buffer, pixel=x.pixel, pixels=x.pixels,
+            state=low.constant(name, state.ravel()), relu=0, panels=low.panels(x.channels),
+            epsilon=0.0)
+
+
+def prelu(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y = x`, or `alpha * x` up to 0."""
+    y = low.like(f"y{node.index}", x) if low.training or x.shared else x
+    low.add("prelu_forward", x=x, y=y.buffer, **prelu_operands(low, node, x))
+    return Result(y, x)
+
+
+def prelu_operands(low: Lowering, node: Node, x: Tensor) -> dict[str, Any]:
+    """The slopes, and how they go along with pixels."""
+    shape = low.parameters.of(node, "alpha").shape
+    a, b = pixels_of(x.shape)
+    of_a, of_b = pixels_of(shape)
+    pixel = padded(shape[-1], low.dtype)
+    return {"alpha": low.block(node, "alpha"), "alpha_a": of_b * pixel if of_a > 1 else 0,
+            "alpha_b": pixel if of_b > 1 else 0, "alpha_c": int(shape[-1] == x.channels),
+            "a": a, "b": b, "panels": low.panels(x.channels)}
+
+
+def embed(low: Lowering, node: Node, x: Tensor) -> Result:
+    """`y[p] = embeddings[x[p]]`."""
+    y = low.tensor(f"y{node.index}", node.output_shape)
+    low.add("embed_forward", x=x, count=x.width, table=low.block(node, "embeddings"),
+            rows_of_table=node.operation.count, y=y, panels=low.panels(y.channels))
+    return Result(y, x)
+
+
+def dot(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
+    """`out[i, j] = x[i] @ y[j]`."""
+    out = low.tensor(f"y{node.index}", node.output_shape)
+    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(low, node, x, y, out))
+    low.clear_padding(out)
+    return Result(out, x, others=(y,))
+
+
+def dot_sizes(low: Lowering, node: Node, x: Tensor, y: Tensor, out: Tensor) -> dict[str, int]:
+    """What the kernels of products must know of rows."""
+    return {"a": x.pixels, "b": y.pixels, "panels": low.panels(x.channels),
+            "cosine": int(node.operation.cosine)}
 
 
 def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
@@ -320,5 +403,5 @@ SHARED: dict[type[Operation], Forward] = {
     op.ConvolveDepthwise: depthwise, op.Pool: pool, op.RowNorm: row_norm,
     op.Elementwise: elementwise, op.Softmax: softmax, op.Permute: permute, op.Reshape: reshape,
     op.Pad: pad, op.Repeat: repeat, op.Combine: combine, op.Concatenate: concatenate,
-    op.Part: part,
+    op.Part: part, op.Affine: affine, op.PRelu: prelu, op.Embed: embed, op.Dot: dot,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +101,11 @@ class Parameters:
                 kernel = node.operation.kernel_shape(node.input_shape)
                 self._add(node, "kernel", self._kernel_layout(node), kernel)
                 self._add(node, "bias", VectorLayout(channels), (channels,))
-            elif node.operation.arrays:
+            elif isinstance(node.operation, op.BatchNorm | op.RowNorm):
                 self._add_state(node)
+            else:
+                for name in node.operation.arrays:
+                    self._add_rows(node, name)
 
     def _known(self, node: Node) -> bool:
         """Whether an earlier call of a node's layer has brought the arrays."""
@@ -137,6 +141,12 @@ class Parameters:
         declared = self._arrays[layer].get(name)
         buffer = self._buffer(f"{name}{layer}", layout.items(self.dtype))
         self.blocks[layer, name] = Block(buffer, layout, declared.shape if declared else shape)
+
+    def _add_rows(self, node: Node, array: str) -> None:
+        """An array whose last axis is padded."""
+        layer, name = node.step.key_of(array)
+        shape = self._arrays[layer][name].shape
+        self._add(node, array, RowsLayout(shape, math.prod(shape[:-1])), shape)
 
     def _add_state(self, node: Node) -> None:
         layer, channels = node.layer, node.input_shape[-1]

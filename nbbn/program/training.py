@@ -84,7 +84,9 @@ class TrainingProgram:
     @functools.cached_property
     def inference(self) -> InferenceProgram:
         """The network in inference, on the trained parameters or with constants of its own."""
-        of_rows = all(len(node.input_shape) == 1 for node in self.nodes)
+        # Others bring constants, for which the trained parameters' memory has no room.
+        of_rows = all(len(node.input_shape) == 1 and not isinstance(node.operation, op.Affine)
+                      for node in self.nodes)
         return InferenceProgram(self.computation.inference, self.program.dtype,
                                 self.parameters if of_rows else None)
 

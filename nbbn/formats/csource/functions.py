@@ -84,10 +84,11 @@ static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
 {
     for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
         y[i] = 0;
-    y += (s->top * s->out_width + s->left) * s->channels;
-    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
-        for (int k = 0; k < s->width * s->channels; k++)
-            y[k] = *x++;
+    for (int i = s->top; i < s->top + s->height; i++)
+        for (int j = s->left; j < s->left + s->width; j++, x += s->channels)
+            if (i >= 0 && i < s->out_height && j >= 0 && j < s->out_width)
+                for (int c = 0; c < s->channels; c++)
+                    y[(i * s->out_width + j) * s->channels + c] = x[c];
 }
 
 static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)
@@ -163,6 +164,46 @@ static void nn_softmax($real *y, int pixels, int n)
         for (int i = 0; i < n; i++)
             y[i] /= sum;
     }
+}
+
+static void nn_prelu($real *y, const int shape[3], const int steps[3], const $real *alpha)
+{
+    for (int a = 0; a < shape[0]; a++)
+        for (int b = 0; b < shape[1]; b++)
+            for (int c = 0; c < shape[2]; c++, y++)
+                if (!(*y > 0))
+                    *y *= alpha[a * steps[0] + b * steps[1] + c * steps[2]];
+}
+
+static void nn_embed(const $real *x, $real *y, int n, int count, int width, const $real *table)
+{
+    for (int i = 0; i < n; i++, y += width) {
+        const int asked = (int)x[i];
+        const $real *row = table + (asked < 0 ? 0 : asked < count ? asked : count - 1) * width;
+        for (int k = 0; k < width; k++)
+            y[k] = row[k];
+    }
+}
+
+static $real nn_dot_factor($real square)
+{
+    const $real root = sqrt$f(square);
+    return 1 / (root > 1e-7$l ? root : 1e-7$l);
+}
+
+static void nn_dot(const $real *x, const $real *z, $real *y, int a, int b, int n, int cosine)
+{
+    for (int i = 0; i < a; i++, x += n)
+        for (int j = 0; j < b; j++, y++) {
+            const $real *w = z + j * n;
+            $real sum = 0, left = 0, right = 0;
+            for (int k = 0; k < n; k++) {
+                sum += x[k] * w[k];
+                left += x[k] * x[k];
+                right += w[k] * w[k];
+            }
+            *y = cosine ? sum * nn_dot_factor(left) * nn_dot_factor(right) : sum;
+        }
 }
 
 static void nn_log_softmax($real *y, int pixels, int n)
@@ -317,7 +358,8 @@ def _needed(function: ActivationFunction) -> tuple[str, ...]:
 # In the order of the file, in which each stands before its use.
 _ORDER = (
     "window", "copy", "dense", "conv", "depthwise", "transposed", "max_pool", "mean_pool", "pad",
-    "permute", "batch_norm", "group_norm", "softmax", "log_softmax", "repeat", "copy_runs",
+    "permute", "batch_norm", "group_norm", "softmax", "prelu", "embed", "dot_factor", "dot",
+    "log_softmax", "repeat", "copy_runs",
 )
 # A row of two others, number by number; an axis whose step is 0 goes along with all of the other's.
 _COMBINE = """
@@ -344,6 +386,7 @@ _PLAIN |= {"conv": _CONV, "depthwise": _DEPTHWISE, "max_pool": _MAX_POOL, "mean_
 # Name to source, and the other functions that it needs.
 FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: (_PLAIN[name], ("window",) * ("nn_window *" in _PLAIN[name])) for name in _ORDER},
+    "dot": (_PLAIN["dot"], ("dot_factor",)),
     "logistic": (_LOGISTIC.format(type="$real", f="$f"), ()),
     "logistic in double": (_LOGISTIC.format(type="double", f=""), ()),
     **{name: (_source(function), _needed(function)) for name, function in ELEMENTWISE.items()},

@@ -17,7 +17,8 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
-from nbbn.formats.csource.buffers import Placed, placed
+from nbbn.formats.csource.buffers import INPUT, OUTPUT, Placed, placed
+from nbbn.formats.ports import Port, Ports, ports_of
 from nbbn.network import LayerError, Network
 from nbbn.operations import Operation, Step, Window
 
@@ -54,17 +55,27 @@ class Lowering:
         return f"&{self.windows.setdefault(numbers, f'window_{len(self.windows)}')}"
 
 
-def lower(network: Network) -> tuple[Lowering, Placed]:
+def lower(network: Network, ports: Ports | None = None) -> tuple[Lowering, Placed]:
     """The calls that compute a row, and what they name; LayerError where there is no C function."""
-    out, steps, calls = Lowering(network.dtype), network.computation().steps, list[str | None]()
-    for step in steps:
+    ports = ports or ports_of(network)
+    out, steps, calls = Lowering(network.dtype), ports.computation.steps, list[str | None]()
+    given = {port.step: name for name, port in named(ports.inputs, INPUT) if port.step is not None}
+    for i, step in enumerate(steps):
         kind = type(step.operation)
         if kind not in OPERATIONS:
             known = ", ".join(one.__name__ for one in OPERATIONS)
             raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
                              f"it writes {known}")
-        calls.append(OPERATIONS[kind](out, step, step.view(network.weights[step.layer])))
-    return out, placed(math.prod(network.input_shape), steps, calls, partial(out.call, "copy"))
+        write = _nothing if i in given else OPERATIONS[kind]
+        calls.append(write(out, step, step.view(network.weights[step.layer])))
+    ends = {name: port.step for name, port in named(ports.outputs, OUTPUT) if port.step is not None}
+    size = math.prod(network.input_shape)
+    return out, placed(size, steps, calls, partial(out.call, "copy"), given, ends)
+
+
+def named(ports: Sequence[Port], what: str) -> list[tuple[str, Port]]:
+    """Inputs or outputs with the names of their arguments."""
+    return [(what if len(ports) == 1 else f"{what}_{port.name}", port) for port in ports]
 
 
 def literal(value: np.floating) -> str:
@@ -132,6 +143,35 @@ def _elementwise(out: Lowering, step: Step[op.Elementwise], arrays: Arrays) -> s
     return out.call(function, "{y}", math.prod(step.output_shape), *literals)
 
 
+def _affine(out: Lowering, step: Step[op.Affine], arrays: Arrays) -> str:
+    numbers = step.operation.of_channels(step.input_shape[-1])
+    named = {"mean": numbers["mean"], "gain": numbers["scale"], "beta": numbers["offset"]}
+    names = (out.array(step, name, values) for name, values in named.items())
+    return out.call("batch_norm", "{y}", _pixels(step), step.input_shape[-1], *names)
+
+
+def _prelu(out: Lowering, step: Step[op.PRelu], arrays: Arrays) -> str:
+    shape, own = step.output_shape, arrays["alpha"].shape
+    alpha = out.array(step, "alpha", arrays["alpha"])
+    if own == shape:
+        return out.call("prelu", "{y}", _three_axes([math.prod(shape)], 1), _three_axes([1], 0),
+                        alpha)
+    moves = [0 if n == 1 else math.prod(own[k + 1 :]) for k, n in enumerate(own)]
+    return out.call("prelu", "{y}", _three_axes(shape, 1), _three_axes(moves, 0), alpha)
+
+
+def _embed(out: Lowering, step: Step[op.Embed], arrays: Arrays) -> str:
+    sizes = math.prod(step.input_shape), step.operation.count, step.operation.width
+    table = out.array(step, "embeddings", arrays["embeddings"])
+    return out.call("embed", "{0}", "{y}", *sizes, table)
+
+
+def _dot(out: Lowering, step: Step[op.Dot], arrays: Arrays) -> str:
+    a, b = (math.prod(shape[:-1]) for shape in step.shapes)
+    sizes = a, b, step.input_shape[-1], int(step.operation.cosine)
+    return out.call("dot", "{0}", "{1}", "{y}", *sizes)
+
+
 def _softmax(out: Lowering, step: Step[op.Softmax], arrays: Arrays) -> str:
     return out.call(step.operation.name, "{y}", _pixels(step), step.input_shape[-1])
 
@@ -197,5 +237,5 @@ OPERATIONS: dict[type[Operation], Callable[[Lowering, Any, Arrays], str | None]]
     op.BatchNorm: _batch_norm, op.RowNorm: _row_norm, op.Elementwise: _elementwise,
     op.Softmax: _softmax, op.Permute: _permute, op.Reshape: _nothing, op.Pad: _pad,
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
-    op.Disturb: _nothing,
+    op.Disturb: _nothing, op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
 }

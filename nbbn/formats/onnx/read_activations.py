@@ -64,22 +64,6 @@ def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     add_function(net, "selu")
 
 
-# Slopes and offsets of hard sigmoids that are activations of their own.
-_HARD_SIGMOIDS = {(1 / 6, 0.5): "hard_sigmoid", (0.5, 0.5): "sparse_sigmoid"}
-
-
-def hard_sigmoid(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """`min(max(slope * x + offset, 0), 1)`."""
-    given = _number(node, "alpha", 0.2), _number(node, "beta", 0.5)
-    for numbers, activation in _HARD_SIGMOIDS.items():
-        if np.allclose(given, numbers, rtol=1e-6, atol=0):
-            return net.add(Activation(activation))
-    net.add(line := Affine())
-    line.then("Mul", np.array(given[0]))
-    line.then("Add", np.array(given[1]))
-    net.add(ReLU(1.0))
-
-
 def swish(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     if _number(node, "alpha", 1.0) != 1:
         raise node.refuse("has an alpha other than 1, which silu has")
@@ -96,22 +80,35 @@ def thresholded_relu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     net.add(ReLU(threshold=_number(node, "alpha", 1.0)))
 
 
-def of_numbers(attributes: Attributes, names: Mapping[tuple[float, ...], str]) -> Read:
-    """A reader of the operator that is an activation where its attributes are these."""
-
-    def read(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-        given = [_number(node, name, default) for name, default in attributes.values()]
-        for numbers, activation in names.items():
-            if np.allclose(given, numbers, rtol=1e-6, atol=0):
-                return net.add(Activation(activation))
-        told = ", ".join(f"{name} {value:g}" for name, value in zip(attributes, given))
-        raise node.refuse(f"has {told}, of which there is no activation")
-
-    return read
+# Of two attributes' numbers: the activation.
+_HARD_SIGMOIDS = {(1 / 6, 0.5): "hard_sigmoid", (0.5, 0.5): "sparse_sigmoid"}
+_SHRINKS = {(0.0, 0.5): "hard_shrink", (0.5, 0.5): "soft_shrink"}
 
 
-shrink = of_numbers({"bias": ("bias", 0.0), "lambd": ("lambd", 0.5)},
-                    {(0.0, 0.5): "hard_shrink", (0.5, 0.5): "soft_shrink"})
+def _named(names: Mapping[tuple[float, float], str], a: float, b: float) -> str | None:
+    return next((name for numbers, name in names.items()
+                 if np.allclose((a, b), numbers, rtol=1e-6, atol=0)), None)
+
+
+def hard_sigmoid(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """An activation, or `min(max(slope * x + offset, 0), 1)` of two layers."""
+    slope, offset = _number(node, "alpha", 0.2), _number(node, "beta", 0.5)
+    if name := _named(_HARD_SIGMOIDS, slope, offset):
+        net.add(Activation(name))
+        return
+    net.add(line := Affine())
+    line.then("Mul", np.array(slope))
+    line.then("Add", np.array(offset))
+    net.add(ReLU(1.0))
+
+
+def shrink(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    bias, bound = _number(node, "bias", 0.0), _number(node, "lambd", 0.5)
+    name = _named(_SHRINKS, bias, bound)
+    if name is None:
+        raise node.refuse(f"has bias {bias:g} and lambd {bound:g}; hard_shrink has 0 and 0.5, "
+                          "soft_shrink 0.5 and 0.5")
+    net.add(Activation(name))
 
 
 def log_softmax(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:

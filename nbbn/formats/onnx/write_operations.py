@@ -88,11 +88,19 @@ def _in_order(graph: GraphWriter, x: Value) -> tuple[Value, tuple[int, ...]]:
 
 
 def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Value:
+    """Zeros around, or a slice of what is within."""
     x, order = _in_order(graph, x)
     pads = np.zeros((2, 4), np.int64)
     for group, sides in zip(x.groups, step.operation.sides):
         pads[:, group[0] + 1] = sides
-    name = graph.add("Pad", x.name, graph.constant(pads.reshape(-1)))
+    name = x.name
+    if (pads < 0).any():
+        first = -np.minimum(pads[0, 1:], 0)
+        end = np.array(x.dims) + np.minimum(pads[1, 1:], 0)
+        axes = graph.constant(np.arange(1, 4))
+        name = graph.add("Slice", name, graph.constant(first), graph.constant(end), axes)
+    if (pads > 0).any():
+        name = graph.add("Pad", name, graph.constant(np.maximum(pads, 0).reshape(-1)))
     return Value.ordered(name, step.output_shape, order)
 
 
@@ -269,7 +277,49 @@ def _scaled(graph: GraphWriter, x: Value, gamma: np.ndarray | None,
     return x
 
 
+def _affine(graph: GraphWriter, step: Step[op.Affine], arrays: Arrays, x: Value) -> Value:
+    x = graph.features(x) if len(x.shape) == 1 else _with_channels(graph, x)
+    numbers = step.operation.of_channels(step.input_shape[-1])
+    if numbers["mean"].any():
+        mean = graph.constant(x.along_last(numbers["mean"].astype(graph.dtype)))
+        x = x.called(graph.add("Sub", x.name, mean))
+    offset = numbers["offset"].astype(graph.dtype) if numbers["offset"].any() else None
+    return _scaled(graph, x, numbers["scale"].astype(graph.dtype), offset)
+
+
+# -- tables and products
+
+
+def _embed(graph: GraphWriter, step: Step[op.Embed], arrays: Arrays, x: Value) -> Value:
+    indices = graph.add("Cast", graph.plain(x).name, to=graph.onnx.TensorProto.INT64)
+    name = graph.add("Gather", graph.constant(arrays["embeddings"]), indices, axis=0)
+    return Value.ordered(name, step.output_shape)
+
+
+def _dot(graph: GraphWriter, step: Step[op.Dot], arrays: Arrays, *xs: Value) -> Value:
+    x, y = (graph.reshape(graph.plain(x).name, (math.prod(x.shape[:-1]), x.shape[-1])) for x in xs)
+    if step.operation.cosine:
+        x, y = (_of_length_one(graph, x) for x in (x, y))
+    name = graph.add("MatMul", x, graph.add("Transpose", y, perm=[0, 2, 1]))
+    return Value.ordered(graph.reshape(name, step.output_shape), step.output_shape)
+
+
+def _of_length_one(graph: GraphWriter, x: str) -> str:
+    squares = graph.add("ReduceSum", graph.add("Mul", x, x), graph.integers([2]))
+    return graph.add("Div", x, graph.add("Max", graph.add("Sqrt", squares), graph.number(1e-7)))
+
+
 # -- activations
+
+
+def _prelu(graph: GraphWriter, step: Step[op.PRelu], arrays: Arrays, x: Value) -> Value:
+    alpha = arrays["alpha"]
+    x, order = _in_order(graph, x) if len(x.shape) == 3 else (graph.plain(x), None)
+    slopes = graph.constant(alpha if order is None else alpha.transpose(order))
+    if graph.single:
+        return x.called(graph.add("PRelu", x.name, slopes))
+    below = graph.add("Mul", graph.add("Min", x.name, graph.number(0)), slopes)
+    return x.called(graph.add("Add", graph.add("Relu", x.name), below))
 
 
 def _softmax(graph: GraphWriter, step: Step[op.Softmax], arrays: Arrays, x: Value) -> Value:
@@ -398,5 +448,6 @@ WRITE: dict[type[Operation], Callable[..., Value]] = {
     op.Permute: lambda graph, step, arrays, x: x.permuted(step.operation.order),
     op.Reshape: _reshape, op.Pad: _pad, op.Repeat: _repeat, op.Combine: _combine,
     op.Concatenate: _concatenate, op.Part: _part,
+    op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
     op.Disturb: lambda graph, step, arrays, x: x,
 }
