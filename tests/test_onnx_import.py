@@ -981,10 +981,7 @@ REFUSED = [
         node("GroupNormalization", None, ONES, ONES, shape=IMAGE, num_groups=2),
         "2 groups do not fit rows",
     ),
-    (
-        node("PRelu", None, np.arange(5, dtype=F)),
-        "has slopes of its own for each channel; a LeakyReLU has one",
-    ),
+    (node("PRelu", None, np.arange(4, dtype=F)), r"\(PRelu\): a constant of shape \(4,\) does not"),
     (node("Selu", alpha=1.0), "selu has others"),
     (node("Gelu", approximate="tanh"), "is an approximation of gelu; nbbn has the exact one"),
     (node("Softmax", axis=0), "axis 0 is no axis of rows"),

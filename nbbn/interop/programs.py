@@ -245,7 +245,7 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     steps Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool,
     GlobalMaxPool, ReduceMean and ReduceMax, Pad with zeros, Resize and Upsample that repeat the
     nearest number; Expand, Slice, Split; BatchNormalization, LayerNormalization,
-    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu of one slope, Elu, Selu, Gelu,
+    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu, Elu, Selu, Gelu,
     Sigmoid, HardSigmoid, HardSwish, Shrink, Tanh, Softplus, Softsign, Mish,
     Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a ReLU, Clip between -1 and
     1, and the forms of several nodes that exporters give activations, softmax and norms; Flatten,
