@@ -50,7 +50,7 @@ def global_pooling(keras):
     return curve(model.fit(x, keras.utils.to_categorical(y, 3), epochs=3, shuffle=False, verbose=0))
 
 
-@program("images that are turned and shifted in a generator while the network trains")
+@program("images that are turned and shifted in a generator while the network trains", same=False)
 def augmentation(keras):
     x, y = pictures()
     draw = rng()

@@ -39,7 +39,7 @@ def convolutions_over_steps(keras):
     return curve(model.fit(x[..., None], y, epochs=3, shuffle=False, verbose=0))
 
 
-@program("several steps ahead, batch by batch from a generator")
+@program("several steps ahead, batch by batch from a generator", same=False)
 def several_steps(keras):
     x, _ = waves()
 
