@@ -22,8 +22,10 @@ from estimator_helpers import (
 )
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from test_shards import Shards
 
 import nbbn
+from nbbn.group import ALONE
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -232,6 +234,27 @@ def test_partitions():
     parts = nbbn.Partitions([(X[:50], y[:50]), (X[50:], y[50:])])
     fitted = made().fit(parts, None)
     assert fitted.predict(X).shape == (90,) and fitted.residual
+
+
+def test_shards_of_a_batch_train_as_a_whole():
+    """As the processes of nbbn.distributed share it."""
+    X, y = data()
+    layers, found = nbbn.layers, []
+    for group in (ALONE, Shards([0, 2, 3, 3, 20, 90])):
+        nbbn.set_random_seed(0)
+        inputs = x = layers.Input((8,), dtype="float64")
+        for h in range(3):
+            z = layers.Dense(6, use_bias=False, dtype="float64")(x)
+            z = layers.Activation("tanh")(layers.BatchNormalization(dtype="float64")(z))
+            x = layers.Add()([x, z]) if h else z
+        model = nbbn.Model(inputs, layers.Dense(3, activation="softmax", dtype="float64")(x))
+        model.compile(nbbn.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+        losses = model._fit(group, X, y, 90, 3, 0).history["loss"]
+        found.append((losses, model.get_weights()))
+    (losses, weights), (of_shards, its_weights) = found
+    np.testing.assert_allclose(of_shards, losses, rtol=1e-11)
+    for one, other in zip(its_weights, weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
 def test_onnx():

@@ -7,14 +7,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from naive_layers import NaiveNetwork
-from networks import OF_STEPS
+from networks import OF_STEPS, Case
 from test_csource import drawn
+from test_shards import Shards, trained
 
 import nbbn
 from nbbn import Sequential, layers
 from nbbn.fallback import NumpyBlocks
 from nbbn.fold import fold_network
 from nbbn.formats.native import load, save
+from nbbn.group import ALONE
 from nbbn.layers import (
     BatchNormalization,
     Conv1D,
@@ -270,3 +272,15 @@ def test_one_draw_for_all_rows_is_refused_in_training():
     model.compile("sgd", "mse")
     with pytest.raises(LayerError, match="with one draw for all rows; begin it with None"):
         model.fit(np.zeros((2, 4, 3)), np.zeros((2, 1)), verbose=0)
+
+
+def test_shards_drop_the_channels_of_the_whole_batch():
+    case = Case((6, 4), [("Conv1D", {"filters": 8, "kernel_size": 2}),
+                         ("SpatialDropout1D", {"rate": 0.4}), ("Flatten", {}),
+                         ("Dense", {"units": 3, "activation": "softmax"})])
+    losses, weights = trained(case, ALONE, 1)
+    rows = sum(case.rows)
+    found, its_weights = trained(case, Shards([0, 2, 3, 3, rows // 2, rows]), 1)
+    np.testing.assert_allclose(found, losses, rtol=1e-11)
+    for one, other in zip(its_weights, weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)

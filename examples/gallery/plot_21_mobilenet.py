@@ -50,8 +50,8 @@ def mobilenet_v2(shape=(32, 32, 3), classes=10, stages=STAGES, last=1280):
 print(f"{mobilenet_v2().count_params():,} parameters")
 
 # %%
-# It is trained on handwritten digits, twice as high and wide as they are, with half of the channels,
-# five of the stages and one block in each: small enough for a page like this one.
+# It is trained on handwritten digits, twice as high and wide as they are, with half of the
+# channels, five of the stages and one block in each: small enough for a page like this one.
 
 X, y = load_digits(return_X_y=True)
 images = (X / 16).reshape(-1, 8, 8, 1).repeat(2, 1).repeat(2, 2).astype("float32")

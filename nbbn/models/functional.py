@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,16 @@ class Model(TrainedModel):
     def _name_rows(self, inputs: Any, outputs: Any) -> None:
         self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs))
         self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs))
+
+    def network(self) -> Network:
+        network, inputs = super().network(), self._of_inputs.names
+        assert network.graph is not None
+        named: dict[str, Any] = {}
+        if inputs and len(inputs) > 1:
+            named["input_names"] = tuple(inputs)
+        if len(self.outputs) > 1:
+            named["output_names"] = tuple(self.output_names)
+        return replace(network, graph=replace(network.graph, **named))
 
     @classmethod
     def _empty(cls) -> Model:

@@ -18,7 +18,7 @@ from nbbn.network import Call, Graph, Network
 from nbbn.operations import Shape
 
 # Kept until the layers change.
-_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "ends")
+_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "training")
 
 
 def entry_of(layer: Layer) -> Entry:
@@ -190,15 +190,6 @@ class GraphList(LayerList):
     @property
     def output_shapes(self) -> list[Shape]:
         return [shape for _, shape in self._layer_shapes]
-
-    @cached_property
-    def ends(self) -> list[str | None]:
-        found: list[str | None] = []
-        for output in self.graph.outputs:
-            layers, graph = self.graph.ending_at(output)
-            kept = [self.entries[i].spec for i in layers]
-            found.append(graph.computation(kept).inference.ends_with)
-        return found
 
     def network(self) -> Network:
         arrays = [entry.known_arrays() for entry in self.entries]

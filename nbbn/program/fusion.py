@@ -211,8 +211,9 @@ def _clips_at(operation: Operation) -> float | None:
     """Where a ReLU with a bound clips above; None for anything else."""
     if operation == op.Elementwise("relu6"):
         return 6.0
-    clips = isinstance(operation, op.Elementwise) and operation.function == "clipped_relu"
-    slope, top, threshold = operation.numbers if clips else (0.0, 0.0, 1.0)
+    if not isinstance(operation, op.Elementwise) or operation.function != "clipped_relu":
+        return None
+    slope, top, threshold = operation.numbers
     return top if (slope, threshold) == (0.0, 0.0) and top >= 0 else None
 
 
