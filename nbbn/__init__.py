@@ -3,8 +3,8 @@
 Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
 `SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
 `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
-`models`, `utils`), rows that do not fit into memory (`Partitions`), other programs' files
-(`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
+`models`, `utils`, `warning`), rows that do not fit into memory (`Partitions`), other programs'
+files (`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
 kernels as NumPy functions (`functional`), claims about batch norm, tried (`evidence`), threads
 (`set_num_threads`, `num_threads`, `show_config`).
 """
@@ -31,6 +31,7 @@ from nbbn import (
     regularizers,
     schedules,
     utils,
+    warning,
 )
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
 from nbbn.folded_model import FoldedModel
@@ -59,7 +60,7 @@ __all__ = [
     "datasets", "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads",
     "initializers", "interop", "layers", "load", "losses", "metrics", "models", "nn",
     "num_threads", "optimizers", "regularizers", "schedules", "set_num_threads", "set_random_seed",
-    "show_config", "utils",
+    "show_config", "utils", "warning",
 ]
 
 

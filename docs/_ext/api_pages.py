@@ -27,6 +27,7 @@ MODULES = {
     "nbbn.datasets.fashion_mnist": "Clothes",
     "nbbn.datasets.cifar10": "Things in colour",
     "nbbn.utils": "Seeds and one-hot targets",
+    "nbbn.warning": "Warnings",
     "nbbn.interop": "Other programs' files",
     "nbbn.interop.onnx_fold": "Folding of ONNX graphs",
     "nbbn.fold": "Folding, step by step",
