@@ -101,8 +101,9 @@ def test_a_base_that_is_trained_again(name):
     assert_as_kept(tuned(nbbn, name), KERAS[name]["tuned"], RELATIVE["adam"])
 
 
-# What Keras cannot run on torch.
-BROKEN_ON_TORCH = {"autoencoder": "needs a contiguous gradient"}
+# What Keras cannot run on torch, or runs with fewer digits.
+BROKEN_ON_TORCH = {"autoencoder": "needs a contiguous gradient",
+                   "mobilenet_v3": "has a sixth of float32 in the slopes of hard sigmoids"}
 
 
 @pytest.mark.filterwarnings("ignore")
