@@ -146,7 +146,8 @@ class Normalization(Layer):
         LayerError
             For no rows, for NaN and infinity, and where a model uses the layer already.
         """
-        if "_shapes" in self.__dict__ or "_entry" in self.__dict__:
+        used = "_shapes" in self.__dict__ or "_entry" in self.__dict__
+        if used and self.mean is not None:
             raise self.error("a model uses the layer already: adapt it before, or make a new one")
         rows, mean, variance = 0, np.zeros(()), np.zeros(())
         for batch in _batches(data):

@@ -242,7 +242,7 @@ def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
     Without recursion: networks are deep.
     """
     order: list[Value] = []
-    seen = set(known)
+    seen, open_ones = set(known), set[int]()
     for output in outputs:
         stack = [(output, iter(getattr(output, "sources", ())))]
         while stack:
@@ -250,14 +250,19 @@ def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
             if id(value) in seen:
                 stack.pop()
                 continue
+            open_ones.add(id(value))
             if not isinstance(value, Value):
                 raise ValueError(f"Model: an output depends on {value!r}, which is not among the "
                                  "inputs; list it")
             source = next(sources, None)
             if source is not None:
+                if id(source) in open_ones:
+                    raise ValueError("Model: the layers go round in a circle: what "
+                                     f"{source.layer!r} gives depends on itself")
                 stack.append((source, iter(getattr(source, "sources", ()))))
                 continue
             seen.add(id(value))
+            open_ones.discard(id(value))
             order.append(value)
             stack.pop()
     return order
