@@ -9,9 +9,12 @@ kernels as NumPy functions (`functional`), claims about batch norm, tried (`evid
 (`set_num_threads`, `num_threads`, `show_config`).
 """
 
+import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from nbbn import (
+    backend,
     callbacks,
     datasets,
     evidence,
@@ -22,6 +25,7 @@ from nbbn import (
     losses,
     metrics,
     models,
+    names_of_keras,
     nn,
     optimizers,
     regularizers,
@@ -51,17 +55,22 @@ if TYPE_CHECKING:
 __all__ = [
     "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
     "MLPClassifier", "MLPRegressor", "Model", "Network", "Partitions", "Sequential",
-    "SequentialClassifier", "SequentialRegressor", "__version__", "callbacks", "datasets",
-    "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads", "initializers",
-    "interop", "layers", "load", "losses", "metrics", "models", "nn", "num_threads", "optimizers",
-    "regularizers", "schedules", "set_num_threads", "set_random_seed", "show_config", "utils",
+    "SequentialClassifier", "SequentialRegressor", "__version__", "backend", "callbacks",
+    "datasets", "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads",
+    "initializers", "interop", "layers", "load", "losses", "metrics", "models", "nn",
+    "num_threads", "optimizers", "regularizers", "schedules", "set_num_threads", "set_random_seed",
+    "show_config", "utils",
 ]
 
 
 def __getattr__(name: str) -> object:
     """The estimators, when they are first asked for: scikit-learn's import takes the longest."""
+    if name == "keras":  # for programs that say tf.keras
+        return sys.modules[__name__]
+    if name == "saving":  # which is above the models
+        return importlib.import_module("nbbn.saving")
     if name not in ("MLPClassifier", "MLPRegressor", "SequentialClassifier", "SequentialRegressor"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return names_of_keras.attribute(__name__, name)
     from nbbn import estimators
 
     return globals().setdefault(name, getattr(estimators, name))

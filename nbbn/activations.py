@@ -6,8 +6,9 @@ The kernels are written by hand (`nbbn.kernels.activation`) and tested against t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from nbbn.expressions import (
     tanh,
     where_at_most,
 )
+from nbbn.tensor import Tensor, tensor
 
 # Klambauer, Unterthiner, Mayr and Hochreiter (2017), eq. 2.
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -189,3 +191,116 @@ def table() -> str:
     width = max(map(len, names))
     lines = [f"{name:{width}} {formula}" for name, formula in (("name", "function"), *rows)]
     return "\n".join((rule, lines[0], rule, *lines[1:], rule))
+
+
+# -- as functions of arrays, by Keras's names: from here on these names are theirs
+
+
+def _floats(x: Any) -> np.ndarray:
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"x must be numeric, got dtype {array.dtype}")
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def linear(x: Any) -> Tensor:
+    """The same numbers.
+
+    Parameters
+    ----------
+    x : array-like
+    """
+    return tensor(_floats(x))
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """`exp(x) / sum(exp(x))` over an axis.
+
+    Parameters
+    ----------
+    x : array-like
+    axis : int
+
+    Returns
+    -------
+    Tensor
+        An array, which has `numpy()` besides.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.nn.softmax([[0.0, 0.0]]).numpy()
+    array([[0.5, 0.5]])
+    """
+    x = _floats(x)
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return tensor(e / e.sum(axis, keepdims=True))
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """The logarithm of `softmax`, without its overflow.
+
+    Parameters
+    ----------
+    x : array-like
+    axis : int
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.nn.log_softmax([[0.0, 0.0]]).numpy().round(3)
+    array([[-0.693, -0.693]])
+    """
+    x = _floats(x)
+    x = x - x.max(axis, keepdims=True)
+    return tensor(x - np.log(np.exp(x).sum(axis, keepdims=True)))
+
+
+def _function(name: str) -> Callable[[Any], Tensor]:
+    record = ELEMENTWISE[SYNONYMS.get(name, name)]
+
+    def function(x: Any) -> Tensor:
+        return tensor(record(_floats(x)))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"""{record.formula}.
+
+    Parameters
+    ----------
+    x : array-like
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.nn.{name}([0.0]).numpy()
+    {record(np.zeros(1))!r}
+    """
+    return function
+
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "linear": linear, "softmax": softmax, "log_softmax": log_softmax,
+    **{name: _function(name) for name in (*ACTIVATIONS, *SYNONYMS) if name in ELEMENTWISE
+       or SYNONYMS.get(name) in ELEMENTWISE},
+}
+globals().update(FUNCTIONS)
+
+
+def get(identifier: Any) -> Callable[..., Tensor]:
+    """The function of a name; a function stays.
+
+    Parameters
+    ----------
+    identifier : str, callable or None
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if callable(identifier):
+        return identifier
+    found = FUNCTIONS.get("linear" if identifier is None else identifier)
+    if found is None:
+        raise ValueError(f"unknown activation {identifier!r}; choose one of {', '.join(FUNCTIONS)}")
+    return found

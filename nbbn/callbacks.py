@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from nbbn import markup
+from nbbn import markup, names_of_keras
 from nbbn.callback import Callback, Logs
 from nbbn.names import suggesting
 from nbbn.norm_monitor import NormMonitor, NormWarning
@@ -612,6 +612,11 @@ class TerminateOnNaN(Callback):
 for _each in (EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, LearningRateScheduler, CSVLogger,
               TerminateOnNaN, NormMonitor):
     suggesting(_each)
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -208,6 +208,14 @@ def _permute(step: Step[op.Permute], arrays: Arrays, x: np.ndarray) -> np.ndarra
     return x.transpose(0, *(axis + 1 for axis in step.operation.order))
 
 
+def _pad(step: Step[op.Pad], arrays: Arrays, x: np.ndarray) -> np.ndarray:
+    sides = step.operation.sides
+    top_left, bottom_right = ([max(-side[end], 0) for side in sides] for end in (0, 1))
+    inner = [slice(a, n - b) for a, b, n in zip(top_left, bottom_right, step.input_shape)]
+    (top, bottom), (left, right) = ((max(a, 0), max(b, 0)) for a, b in sides)
+    return _padded(x[(slice(None), *inner)], ((top, bottom), (left, right)))
+
+
 def _repeat(step: Step[op.Repeat], arrays: Arrays, x: np.ndarray) -> np.ndarray:
     for axis, times in enumerate(step.operation.times, 1):
         x = x.repeat(times, axis) if times > 1 else x
@@ -239,8 +247,7 @@ OPERATIONS: dict[type[Operation], Callable[..., np.ndarray]] = {
     op.RowNorm: _row_norm, op.Elementwise: _elementwise,
     op.Softmax: _softmax, op.Permute: _permute,
     op.Reshape: lambda step, arrays, x: x.reshape(len(x), *step.output_shape),
-    op.Pad: lambda step, arrays, x: _padded(x, step.operation.sides),
-    op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
+    op.Pad: _pad, op.Affine: _affine, op.PRelu: _prelu, op.Embed: _embed, op.Dot: _dot,
     op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _part,
     op.Disturb: lambda step, arrays, x: x,
 }

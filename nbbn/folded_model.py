@@ -150,6 +150,12 @@ class FoldedModel:
 
     def _flat(self, X: Any) -> Any:
         """Rows of several inputs beside each other; of one input, and flat ones, as they are."""
+        if isinstance(X, dict):
+            names = self.network.graph.input_names if self.network.graph else ()
+            if X.keys() != {*names}:
+                known = f"have the keys {', '.join(names)}" if names else "be no dict"
+                raise ValueError(f"X must {known}, got {', '.join(map(str, X))}")
+            X = [X[name] for name in names]
         if len(self._inputs) == 1 or not isinstance(X, list | tuple) or len(X) != len(self._inputs):
             return X
         return beside([self._checked(x, row) for x, row in zip(X, self._inputs)], self._dtype, "X")
@@ -162,7 +168,8 @@ class FoldedModel:
         X : array-like of shape (rows, features) or (rows, height, width, channels)
             A C-contiguous array of the model's dtype goes straight to the kernels; a NaN gives
             NaN, or the first class. Sparse matrices of scipy's are read by their stored elements.
-            Of a network of several inputs a list of arrays, or all rows flat beside each other.
+            Of a network of several inputs a list of arrays, a dict of them by the inputs' names, or
+            all rows flat beside each other.
 
         Returns
         -------
@@ -315,7 +322,8 @@ class FoldedModel:
         Weights are hexadecimal literals, exactly the network's own; a comment says what to call and
         how to compile. Nothing is allocated and nothing is static but constants, so that many
         threads may call the functions at once. Activations take turns in buffers, two in a chain of
-        layers: on the stack, where they take at most 256 KiB together, or the caller's.
+        layers: on the stack, where they take at most 256 KiB together, or the caller's. Several
+        inputs and outputs have pointers of their own, named after them.
 
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.

@@ -34,6 +34,10 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
     if isinstance(value, dict) or hasattr(value, "__next__"):
         raise TypeError(f"{name} must be an array of all rows, got {type(value).__name__}; "
                         "generators, dicts are not supported")
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is sparse, and models of layers take arrays: give "
+                        f"{name.split()[-1]}.toarray(), or use MLPClassifier or MLPRegressor, "
+                        "which take sparse rows as they are")
     advice = "convert it to numbers"
     if name.split()[-1].startswith("y"):
         advice = "encode labels as class indices, as np.unique(y, return_inverse=True)[1] does"
@@ -45,6 +49,10 @@ def as_numbers(value: Any, name: str) -> np.ndarray:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError):
+            if any(type(one).__name__ in ("NAType", "NaTType") for one in array.ravel()):
+                raise ValueError(f"{name} holds missing values (<NA>); fill them in, as "
+                                 f"{name.split()[-1]}.fillna(0) does, or leave the rows out, as "
+                                 "dropna() does") from None
             some = f"objects such as {array.ravel()[0]!r}"
             raise TypeError(f"{name} must be numeric, got {some}; {advice}") from None
     if array.dtype.kind not in "fiub":

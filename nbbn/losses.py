@@ -8,10 +8,11 @@ record's name in `nbbn.kernels.loss`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from nbbn import names_of_keras
 from nbbn.names import Specification, find, suggesting
 
 __all__ = [
@@ -502,6 +503,11 @@ def get(identifier: str | Loss | dict) -> Loss:
 
 def _class(name: object) -> type[Loss]:
     return find("loss", name, _NAMES, _ALIASES)
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from nbbn import losses
+from nbbn import losses, names_of_keras
 from nbbn.losses import Loss
 from nbbn.names import Specification, find, suggesting
 from nbbn.utils import keras_name
@@ -438,6 +438,11 @@ def accuracy_of(loss: Loss, units: int | None = None) -> type[Metric]:
 
 def _class(name: object) -> type[Metric]:
     return find("metric", name, _NAMES, _ALIASES, ("accuracy",))
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -46,11 +46,15 @@ class Graph:
         Of one row of each input. Several stand beside each other, flattened, in the network's rows.
     outputs : tuple of int
         Calls that give the results. Several stand beside each other, flattened, in what comes out.
+    input_names, output_names : tuple of str
+        Of each input and output; empty where they have none.
     """
 
     calls: tuple[Call, ...]
     inputs: tuple[Shape, ...]
     outputs: tuple[int, ...]
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> Shape:
@@ -68,7 +72,8 @@ class Graph:
                 calls.append(Call(number[call.layer], sources))
             else:
                 (place[i],) = sources
-        return Graph(tuple(calls), self.inputs, tuple(place[output] for output in self.outputs))
+        return replace(self, calls=tuple(calls),
+                       outputs=tuple(place[output] for output in self.outputs))
 
     def ending_at(self, value: int) -> tuple[list[int], Graph]:
         """The layers that a call depends on, and the graph of them, which gives out that alone."""
@@ -83,20 +88,22 @@ class Graph:
         calls = tuple(Call(number[self.calls[at].layer],
                            tuple(place.get(source, source) for source in self.calls[at].sources))
                       for at in place)
-        return layers, Graph(calls, self.inputs, (place[value],))
+        return layers, Graph(calls, self.inputs, (place[value],), self.input_names)
 
     def with_end(self, layer: int, output: int = 0) -> Graph:
         """The graph with a further layer behind one of its outputs."""
         outputs, at = list(self.outputs), len(self.calls)
         calls = (*self.calls, Call(layer, (outputs[output],)))
         outputs[output] = at
-        return Graph(calls, self.inputs, tuple(outputs))
+        return replace(self, calls=calls, outputs=tuple(outputs))
 
     def config(self) -> dict:
         """JSON-ready: of each call its layer and its sources."""
+        names = {"input_names": self.input_names, "output_names": self.output_names}
         return {
             "calls": [[call.layer, *call.sources] for call in self.calls],
             "inputs": [list(shape) for shape in self.inputs], "outputs": list(self.outputs),
+            **{key: list(given) for key, given in names.items() if given},
         }
 
     @classmethod
@@ -122,7 +129,11 @@ class Graph:
         if unread := [i for i in range(len(calls)) if i not in read]:
             raise LayerError(f"nobody reads what call {unread[0]} of the graph gives, and it is no "
                              "output")
-        return cls(calls, inputs, outputs)
+        names = [tuple(map(str, config.get(f"{kind}_names", ()))) for kind in ("input", "output")]
+        for given, of in zip(names, (inputs, outputs)):
+            if given and len({*given}) != len(of):
+                raise LayerError(f"{list(given)} are no names of {len(of)} inputs or outputs")
+        return cls(calls, inputs, outputs, *names)
 
     def computation(self, layers: Sequence[Layer], *, joined: bool = True) -> Computation:
         """What layers compute in training that read each other so.

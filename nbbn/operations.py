@@ -320,7 +320,10 @@ class Reshape(Operation):
 
 @dataclass(frozen=True)
 class Pad(Operation):
-    """Zeros around height and width: ((top, bottom), (left, right))."""
+    """Zeros around height and width: ((top, bottom), (left, right)).
+
+    Negative on all sides: as much falls away.
+    """
 
     sides: Sides
 
@@ -634,8 +637,10 @@ class Builder:
 # -- what several layers declare
 
 
-def activation(name: str) -> list[Operation]:
-    """The activation of this name (`nbbn.activations.ACTIVATIONS`)."""
+def activation(name: Any) -> list[Operation]:
+    """The activation of this name (`nbbn.activations.ACTIVATIONS`), or of a layer that is one."""
+    if not isinstance(name, str):
+        return name.operations((2,))
     if name == "linear":
         return []
     if name in ("softmax", "log_softmax"):
@@ -646,6 +651,30 @@ def activation(name: str) -> list[Operation]:
 def reshaped(before: Shape, after: Shape) -> list[Operation]:
     """Rows of one shape as rows of another."""
     return [] if before == after else [Reshape(after)]
+
+
+def permuted(shape: Shape, order: tuple[int, ...]) -> list[Operation]:
+    """Axes of rows in another order: axis `k` is axis `order[k]` before.
+
+    Rows of more than three axes go as ones of three, axis by axis to the end.
+    """
+    if len(shape) <= 3 or order == tuple(range(len(shape))):
+        return [] if order == tuple(range(len(shape))) else [Permute(order)]
+    operations, axes = list[Operation](), list(range(len(shape)))
+    for axis in order:
+        at = axes.index(axis)
+        if at < len(axes) - 1:
+            operations += _last(shape, at)
+        shape = (*shape[:at], *shape[at + 1 :], shape[at])
+        axes.append(axes.pop(at))
+    return operations
+
+
+def _last(shape: Shape, axis: int) -> list[Operation]:
+    """One axis behind the others, by way of rows of three: before it, itself, behind it."""
+    before, n, behind = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    moved = (*shape[:axis], *shape[axis + 1 :], n)
+    return [Reshape((before, n, behind)), Permute((0, 2, 1)), Reshape(moved)]
 
 
 def over_last(shape: Shape, axes: tuple[int, ...],
@@ -685,9 +714,8 @@ def _moved_last(shape: Shape, axes: tuple[int, ...]) -> tuple[list[Operation], S
     operations: list[Operation] = []
     for moves, axis in enumerate(axes):
         at = axis - moves
-        before, n, behind = math.prod(shape[:at]), shape[at], math.prod(shape[at + 1 :])
-        shape = (*shape[:at], *shape[at + 1 :], n)
-        operations += [Reshape((before, n, behind)), Permute((0, 2, 1)), Reshape(shape)]
+        operations += _last(shape, at)
+        shape = (*shape[:at], *shape[at + 1 :], shape[at])
     return operations, shape
 
 

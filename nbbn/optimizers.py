@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from nbbn import schedules
+from nbbn import names_of_keras, schedules
 from nbbn.names import suggesting
 from nbbn.schedules import Schedule
 
@@ -20,6 +20,30 @@ _NOT_WRITTEN = (*_ABSENT, "ema_momentum")
 _CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
 
 LearningRate = float | Schedule | Callable[[int], float]
+
+
+class Rate(float):
+    """An optimiser's learning rate, which can be set as Keras's variable is."""
+
+    _optimizer: Any
+
+    @classmethod
+    def of(cls, value: float, optimizer: Any) -> "Rate":
+        """The rate of an optimiser."""
+        rate = cls(value)
+        rate._optimizer = optimizer
+        return rate
+
+    def assign(self, value: Any) -> None:
+        """Set the optimiser's learning rate."""
+        self._optimizer.learning_rate = value if callable(value) else float(value)
+
+    def numpy(self) -> np.float64:
+        """The number."""
+        return np.float64(self)
+
+    def __reduce__(self) -> tuple[type[float], tuple[float]]:
+        return float, (float(self),)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -108,6 +132,12 @@ class Optimizer:
             if getattr(self, f.name) != f.default
         )
         return f"{self._class}({', '.join(shown)})"
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if name == "learning_rate" and isinstance(value, float):
+            return Rate.of(value, self)
+        return value
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "learning_rate":
@@ -444,6 +474,11 @@ def _arguments(config: dict) -> dict:
     if isinstance(rate, dict):
         return {**config, "learning_rate": schedules.from_config(rate)}
     return config
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

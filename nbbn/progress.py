@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class Bar(Silence):
     those of `rich.progress.Progress`.
     """
 
-    def __init__(self, console: Any, total: float, columns: str, *, title: str = "",
+    def __init__(self, console: Any, total: float | None, columns: str, *, title: str = "",
                  width: int | None = 40, watch: Callable[[], float] | None = None, **options: Any):
         from rich import progress
 
@@ -105,21 +106,27 @@ class NotebookBar:
     `display` is IPython's. Nothing but HTML is needed: no widgets, no thread.
     """
 
-    def __init__(self, display: Callable[..., Any], total: float, text: str):
+    def __init__(self, display: Callable[..., Any], total: float | None, text: str):
         self._total, self._completed, self._text, self._drawn = total, 0.0, text, 0.0
         self._handle = display(self._shown(), raw=True, display_id=True)
 
     def _shown(self) -> dict[str, str]:
-        done = f"{self._completed:g}/{self._total:g}"
+        total = self._total or max(1.0, 2 * self._completed)  # not known: half of it, always
+        done = f"{self._completed:g}/{self._total:g}" if self._total else f"{self._completed:g}"
         return {"text/plain": f"{done} {self._text}",
-                "text/html": markup.progress(self._completed, self._total, self._text)}
+                "text/html": markup.progress(self._completed, total, self._text)}
 
     def move(self, completed: float, text: str) -> None:
         """So much is done; drawn at most ten times a second, and at the end."""
         self._completed, self._text = completed, text
         now = time.monotonic()
-        if now - self._drawn >= REFRESH_SECONDS or completed >= self._total:
+        if now - self._drawn >= REFRESH_SECONDS or completed >= (self._total or math.inf):
             self.draw(now)
+
+    def finish(self, total: float, text: str) -> None:
+        """All is done, and so much it was."""
+        self._total = total
+        self.move(total, text)
 
     def draw(self, now: float = 0.0) -> None:
         """Draw what is so."""
@@ -208,13 +215,13 @@ class EpochBars(Silence):
 
     moves = True
 
-    def __init__(self, epochs: int, steps: int, console: Any):
+    def __init__(self, epochs: int, steps: Callable[[], int | None], console: Any):
         self._console, self._epochs, self._steps = console, epochs, steps
         self._bar: Bar | None = None
 
     def begin(self, epoch: int) -> None:
         self._console.print(f"Epoch {epoch + 1}/{self._epochs}")
-        self._bar = Bar(self._console, self._steps, "count bar figures", width=20, transient=True,
+        self._bar = Bar(self._console, self._steps(), "count bar figures", width=20, transient=True,
                         refresh_per_second=1 / REFRESH_SECONDS)
         self._began = time.perf_counter()
 
@@ -226,7 +233,7 @@ class EpochBars(Silence):
     def end(self, logs: dict[str, Any]) -> None:
         seconds = time.perf_counter() - self._began
         self.close()
-        print(steps_line(self._steps, seconds, logs))
+        print(steps_line(self._steps() or 1, seconds, logs))
 
     def close(self) -> None:
         if self._bar is not None:
@@ -239,13 +246,14 @@ class NotebookEpochs(Silence):
 
     moves = True
 
-    def __init__(self, display: Callable[..., Any], epochs: int, steps: int):
+    def __init__(self, display: Callable[..., Any], epochs: int,
+                 steps: Callable[[], int | None]):
         self._display, self._epochs, self._steps = display, epochs, steps
         self._bar: NotebookBar | None = None
 
     def begin(self, epoch: int) -> None:
         self._title, self._began = f"Epoch {epoch + 1}/{self._epochs}", time.perf_counter()
-        self._bar = NotebookBar(self._display, self._steps, self._title)
+        self._bar = NotebookBar(self._display, self._steps(), self._title)
 
     def advance(self, steps: int, logs: dict[str, float]) -> None:
         if self._bar is not None:
@@ -255,8 +263,8 @@ class NotebookEpochs(Silence):
     def end(self, logs: dict[str, Any]) -> None:
         if self._bar is not None:
             seconds = time.perf_counter() - self._began
-            self._bar.move(self._steps,
-                           f"{self._title} - {_line(self._steps, seconds, logs)}")
+            steps = self._steps() or 1
+            self._bar.finish(steps, f"{self._title} - {_line(steps, seconds, logs)}")
         self._bar = None
 
     def close(self) -> None:
@@ -265,8 +273,12 @@ class NotebookEpochs(Silence):
         self._bar = None
 
 
-def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
-    """What shows a fit: 0 nothing, 1 and "auto" bars where there can be, else lines, 2 lines."""
+def epoch_reporter(verbose: int | str, epochs: int,
+                   steps: Callable[[], int | None]) -> Silence:
+    """What shows a fit: 0 nothing, 1 and "auto" bars where there can be, else lines, 2 lines.
+
+    `steps` gives the number of an epoch's steps, None while it is not known.
+    """
     if verbose == 0:
         return Silence()
     if verbose != 2 and (display := _notebook()) is not None:
@@ -274,7 +286,7 @@ def epoch_reporter(verbose: int | str, epochs: int, steps: int) -> Silence:
     if verbose != 2 and (screen := _screen()) is not None:
         return EpochBars(epochs, steps, screen)
     return Lines(lambda epoch, seconds, logs:
-                 f"Epoch {epoch + 1}/{epochs} - {_line(steps, seconds, logs)}")
+                 f"Epoch {epoch + 1}/{epochs} - {_line(steps() or 1, seconds, logs)}")
 
 
 def steps_line(steps: int, seconds: float, logs: dict[str, float]) -> str:

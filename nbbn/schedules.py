@@ -5,10 +5,12 @@ float64.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nbbn import names_of_keras
 from nbbn.names import Specification, suggesting
 
 __all__ = [
@@ -320,6 +322,11 @@ def from_config(config: dict) -> Schedule:
     if name not in _SCHEDULES:
         raise ValueError(f"unknown schedule {name!r}; known schedules: {', '.join(_SCHEDULES)}")
     return _SCHEDULES[name](**config["config"])
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +64,8 @@ class Epoch:
     seconds: float
     # Of each of several outputs its own losses and hits.
     outputs: tuple[tuple[float, float], ...] = ()
+    # Each row's, of what was trained on at once.
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     def __add__(self, other: Epoch) -> Epoch:
         """Both together."""
@@ -260,7 +262,7 @@ class Trainer:
         penalty += float(sum(s.sum() for s in penalties))
         each = [sum(group.gathered(float(sums.sum()))) for sums in of_outputs]
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
-                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])))
+                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])), losses)
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

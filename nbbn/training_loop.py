@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,8 @@ class Plan:
 
     steps: int
     stretches: Iterable[Stretch]
+    # Whether the losses of all rows are to be added up at once, however many stretches there are.
+    in_pieces: bool = False
 
 
 def in_memory(samples: Samples,
@@ -126,6 +128,12 @@ def without_weightless(order: Order, edges: np.ndarray, weights: np.ndarray,
     return order, np.append(0, np.cumsum(sizes[full]))
 
 
+def _added_at_once(whole: Epoch, losses: list[np.ndarray]) -> Epoch:
+    """The epoch's sums as those of one stretch have the same bits."""
+    penalties = whole.loss - sum(float(part.sum()) for part in losses)
+    return replace(whole, loss=float(np.concatenate(losses).sum()) + penalties)
+
+
 @dataclass
 class Loop:
     """Training that is ready to run."""
@@ -147,7 +155,7 @@ class Loop:
     def epoch(self, watcher: Watcher) -> Epoch:
         """Train one epoch; sums over its rows."""
         plan = next(self.plans)
-        done, whole = 0, Epoch(0, 0.0, 0.0, 0.0)
+        done, whole, losses = 0, Epoch(0, 0.0, 0.0, 0.0), list[np.ndarray]()
         for stretch in plan.stretches:
             edges = stretch.edges
             most, at, steps = stretch.samples.steps_of_a_part(edges), 0, len(edges) - 1
@@ -155,10 +163,12 @@ class Loop:
                 count = min(most, watcher.part_begins(done, plan.steps - done), steps - at)
                 part = self.part(stretch, at, at + count)
                 whole += part
+                if plan.in_pieces:
+                    losses.append(part.losses)
                 at, done = at + count, done + count
                 if watcher.part_ends(done, part, whole):
                     return whole
-        return whole
+        return whole if not losses else _added_at_once(whole, losses)
 
     def part(self, stretch: Stretch, first: int, last: int) -> Epoch:
         """Train on some batches of a stretch; sums over their rows."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 import re
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["set_random_seed", "to_categorical"]
+from nbbn import names_of_keras
+
+__all__ = ["PyDataset", "Sequence", "clear_session", "normalize", "set_random_seed",
+           "to_categorical"]
 
 _seeds = np.random.SeedSequence()
 
@@ -61,6 +65,93 @@ def new_seed() -> int:
     return int(_seeds.spawn(1)[0].generate_state(1)[0])
 
 
+def clear_session(free_memory: bool = True) -> None:
+    """Nothing: models that no name holds are gone.
+
+    Parameters
+    ----------
+    free_memory
+        Keras's; without effect.
+
+    Examples
+    --------
+    >>> import nbbn
+    >>> nbbn.utils.clear_session()
+    """
+
+
+class PyDataset:
+    """Data by batches, for `fit`, `evaluate` and `predict`; a subclass says what they are.
+
+    A subclass has `__len__`, the number of batches, and `__getitem__(k)`, batch k: `(x, y)` or
+    `(x, y, sample_weight)`. `on_epoch_end`, where there is one, is called after each epoch. Objects
+    that have these methods need not derive from this class.
+
+    Parameters
+    ----------
+    workers, use_multiprocessing, max_queue_size
+        Keras's; without effect: one thread asks for batches while the network trains.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nbbn
+    >>> class Squares(nbbn.utils.PyDataset):
+    ...     def __len__(self):
+    ...         return 3
+    ...     def __getitem__(self, k):
+    ...         x = np.arange(4.0)[:, None] + k
+    ...         return x, x**2
+    ...
+    >>> model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,))])
+    >>> model.compile("sgd", "mse")
+    >>> model.fit(Squares(), epochs=2, verbose=0).epoch
+    [0, 1]
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False,
+                 max_queue_size: int = 10):
+        self.workers, self.use_multiprocessing = workers, use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    def __getitem__(self, index: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(index): the "
+                                  "batch of this number")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __len__(): the number of "
+                                  "batches")
+
+    def on_epoch_end(self) -> None:
+        """After an epoch; to shuffle rows, say."""
+
+
+Sequence = PyDataset
+
+
+def normalize(x: ArrayLike, axis: int = -1, order: int = 2) -> np.ndarray:
+    """Rows divided by their length; those of zeros stay.
+
+    Parameters
+    ----------
+    x : array-like
+    axis : int
+        Along which numbers are one row.
+    order : int
+        Of the norm: 2 is Euclid's.
+
+    Examples
+    --------
+    >>> from nbbn.utils import normalize
+    >>> normalize([[3.0, 4.0]])
+    array([[0.6, 0.8]])
+    """
+    x = np.asarray(x)
+    lengths = np.atleast_1d(np.linalg.norm(x, order, axis))
+    lengths[lengths == 0] = 1
+    return x / np.expand_dims(lengths, axis)
+
+
 def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     """Class indices as one-hot rows.
 
@@ -103,6 +194,11 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     rows = np.zeros((x.size, classes))
     rows[np.arange(x.size), x.ravel()] = 1
     return rows.reshape(*x.shape, classes)
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -15,3 +15,10 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back and frame.f_back.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+class ShortFitWarning(UserWarning):
+    """A fit has ended before the running statistics of its batch norms have left their start.
+
+    Filter it by `warnings.filterwarnings("ignore", category=nbbn.warning.ShortFitWarning)`.
+    """

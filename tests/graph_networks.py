@@ -88,6 +88,18 @@ def resnet():
     return g, g.chain(g(L.Add(), z, y), L.ReLU(), L.GlobalAveragePooling2D(), L.Dense(3))
 
 
+def short_lines():
+    """Many filters on lines of a few pixels, with all that a convolution's kernel does besides."""
+    g = Drawing((5, 3, 3))
+    x = g.chain(-1, conv(64), L.BatchNormalization(), L.ReLU(6))
+    y = g.chain(x, conv(64), L.BatchNormalization(), L.ReLU(), conv(64), L.BatchNormalization())
+    x = g.chain(g(L.Add(), y, x), L.ReLU(6), L.DepthwiseConv2D(3, padding="same"), L.ReLU())
+    y = g.chain(x, conv(64, (2, 3), strides=2), L.BatchNormalization())
+    x = g(L.Add(), g(conv(64, 1, strides=2), x), g(L.Activation("relu6"), y))
+    x = g(conv(70, dilation_rate=2), x)
+    return g, g.chain(x, L.GlobalAveragePooling2D(), L.Dense(2))
+
+
 def resnet_v2():
     g = Drawing((4, 5, 3))
     x = g(conv(5), -1)
@@ -220,7 +232,7 @@ def embedded_twice():
 DRAWN = (
     residual_mlp, input_read_by_several, every_combination, two_inputs_two_outputs, resnet,
     resnet_v2, densenet, inception, mobilenet, unet, wide_and_deep, siamese, recurrent,
-    kernels_used_again, sequences, products, cosines, factors, embedded_twice,
+    short_lines, kernels_used_again, sequences, products, cosines, factors, embedded_twice,
 )
 NAMES = [made.__name__ for made in DRAWN]
 

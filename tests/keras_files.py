@@ -17,7 +17,8 @@ h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5
 
 # Names of the arrays in a `.h5`; in a `.keras` they have numbers in this order.
 NAMES = {
-    "kernel": "kernel", "bias": "bias", "gamma": "gamma", "beta": "beta", "mean": "moving_mean",
+    "kernel": "kernel", "depthwise_kernel": "depthwise_kernel",
+    "pointwise_kernel": "pointwise_kernel", "bias": "bias", "gamma": "gamma", "beta": "beta", "mean": "moving_mean",
     "var": "moving_variance",
 }
 POLICY = {

@@ -17,7 +17,10 @@ import re
 import numpy as np
 
 # Of a layer's arrays in Keras's `get_weights`.
-ORDER = ("kernel", "bias", "gamma", "beta", "mean", "var", "alpha", "embeddings")
+ORDER = (
+    "kernel", "depthwise_kernel", "pointwise_kernel", "bias", "gamma", "beta", "mean", "var",
+    "alpha", "embeddings",
+)
 STATISTICS = ("mean", "var")
 
 
@@ -44,6 +47,11 @@ DEFAULTS = {
     "Conv2D": {**_AFFINE, **_WINDOW, "groups": 1},
     "DepthwiseConv2D": {**_AFFINE, **_WINDOW, "depth_multiplier": 1},
     "Conv2DTranspose": {**_AFFINE, **_WINDOW, "output_padding": None},
+    "SeparableConv2D": {**_AFFINE, **_WINDOW, "depth_multiplier": 1},
+    "Conv1D": {**_AFFINE, **_WINDOW, "groups": 1},
+    "DepthwiseConv1D": {**_AFFINE, **_WINDOW, "depth_multiplier": 1},
+    "Conv1DTranspose": {**_AFFINE, **_WINDOW, "output_padding": None},
+    "SeparableConv1D": {**_AFFINE, **_WINDOW, "depth_multiplier": 1},
     "BatchNormalization": {**_NORM, "momentum": 0.99},
     "LayerNormalization": _NORM,
     "GroupNormalization": {**_NORM, "groups": 32},
@@ -60,12 +68,24 @@ DEFAULTS = {
     "AveragePooling2D": _POOL,
     "GlobalMaxPooling2D": {"keepdims": False},
     "GlobalAveragePooling2D": {"keepdims": False},
+    "MaxPooling1D": _POOL,
+    "AveragePooling1D": {"strides": None, "padding": "valid"},
+    "GlobalMaxPooling1D": {"keepdims": False},
+    "GlobalAveragePooling1D": {"keepdims": False},
     "Dropout": {},
     "GaussianNoise": {},
     "Flatten": {},
     "Reshape": {},
     "ZeroPadding2D": {"padding": 1},
     "UpSampling2D": {"size": 2, "interpolation": "nearest"},
+    "ZeroPadding1D": {"padding": 1},
+    "UpSampling1D": {"size": 2},
+    "Cropping1D": {"cropping": 1},
+    "Cropping2D": {"cropping": 0},
+    "Permute": {},
+    "RepeatVector": {},
+    "SpatialDropout1D": {},
+    "SpatialDropout2D": {},
     "SparseCategoricalCrossentropy": {"from_logits": False},
     "CategoricalCrossentropy": _LOSS,
     "BinaryCrossentropy": _LOSS,
@@ -267,6 +287,9 @@ def _windows(sizes, kernel_size, strides, padding, dilation=(1, 1)):
             count = math.ceil(size / stride)
             total = max((count - 1) * stride + extent - size, 0)
             pads.append((total // 2, total - total // 2))
+        elif padding == "causal":
+            count = (size - 1) // stride + 1
+            pads.append((extent - 1, 0))
         else:
             count = (size - extent) // stride + 1
             pads.append((0, 0))
@@ -330,6 +353,64 @@ def depthwise_conv2d(layer, x, w, training):
     """
     kernel = w["kernel"]
     return _convolution(layer, x, w, kernel.reshape(*kernel.shape[:2], 1, -1), groups=x.shape[-1])
+
+
+def separable_conv(layer, x, w, training):
+    """Kernels `(kh, kw, in, multiplier)` and `(1, 1, in * multiplier, filters)`."""
+    window = {name: getattr(layer, name) for name in _WINDOW}
+    depthwise = describe("DepthwiseConv2D", **window)
+    mixed, backward_depthwise = depthwise_conv2d(
+        depthwise, x, {"kernel": w["depthwise_kernel"]}, training
+    )
+    bias = {"bias": w["bias"]} if "bias" in w else {}
+    y, backward_mix = conv2d(
+        describe("Conv2D", activation=layer.activation), mixed,
+        {"kernel": w["pointwise_kernel"], **bias}, training,
+    )
+
+    def backward(dy):
+        dmixed, of_mix = backward_mix(dy)
+        dx, of_depthwise = backward_depthwise(dmixed)
+        kernels = {
+            "depthwise_kernel": of_depthwise["kernel"], "pointwise_kernel": of_mix.pop("kernel"),
+        }
+        return dx, {**kernels, **of_mix}
+
+    return y, backward
+
+
+# What is of images takes these of a layer over steps so.
+_SINGLE = ("kernel_size", "strides", "dilation_rate", "pool_size", "size", "output_padding")
+_OF_LINES = {**dict.fromkeys(_SINGLE, 1), **dict.fromkeys(_SINGLE[-1:], 0), "padding": 0,
+             "cropping": 0}
+
+
+def single(value):
+    """A number, which may stand in a list."""
+    return value if np.isscalar(value) else value[0]
+
+
+def of_steps(function):
+    """A layer over steps: of images one line high."""
+
+    def run(layer, x, w, training):
+        given = {
+            name: (of_height, single(value) if name in _SINGLE else value)
+            for name, of_height in _OF_LINES.items()
+            if not isinstance(value := getattr(layer, name, None), str | type(None))
+        }
+        image = type(kind_of(layer), (), {})()
+        vars(image).update({**vars(layer), **given})
+        high = {name: a[None] if name.endswith("kernel") else a for name, a in w.items()}
+        y, backward = function(image, x[:, None], high, training)
+
+        def backward_of_steps(dy):
+            dx, grads = backward(dy[:, None])
+            return dx[:, 0], {n: g[0] if n.endswith("kernel") else g for n, g in grads.items()}
+
+        return y[:, 0], backward_of_steps
+
+    return run
 
 
 def _transposed_size(size, k, stride, padding, extra):
@@ -516,23 +597,26 @@ def average_pooling(layer, x, w, training):
 
 
 def global_average_pooling(layer, x, w, training):
-    """The mean over height and width."""
+    """The mean over all axes between rows and channels."""
+    axes = tuple(range(1, x.ndim - 1))
 
     def backward(dy):
-        share = dy.reshape(len(x), 1, 1, -1) / (x.shape[1] * x.shape[2])
+        share = np.expand_dims(dy.reshape(len(x), -1), axes) / math.prod(x.shape[1:-1])
         return np.broadcast_to(share, x.shape), {}
 
-    return x.mean(axis=(1, 2), keepdims=layer.keepdims), backward
+    return x.mean(axis=axes, keepdims=layer.keepdims), backward
 
 
 def global_max_pooling(layer, x, w, training):
-    """The largest over height and width; equal ones share the gradient."""
-    largest = x == x.max(axis=(1, 2), keepdims=True)
+    """The largest over all axes between rows and channels; equal ones share the gradient."""
+    axes = tuple(range(1, x.ndim - 1))
+    largest = x == x.max(axis=axes, keepdims=True)
 
     def backward(dy):
-        return largest * dy.reshape(len(x), 1, 1, -1) / largest.sum(axis=(1, 2), keepdims=True), {}
+        share = np.expand_dims(dy.reshape(len(x), -1), axes)
+        return largest * share / largest.sum(axis=axes, keepdims=True), {}
 
-    return x.max(axis=(1, 2), keepdims=layer.keepdims), backward
+    return x.max(axis=axes, keepdims=layer.keepdims), backward
 
 
 def _reshaped(x, shape):
@@ -554,6 +638,23 @@ def zero_padding(layer, x, w, training):
     """`padding` is one number, one per axis, or `((top, bottom), (left, right))`."""
     pads = [(0, 0), *(pair(p) for p in pair(layer.padding)), (0, 0)]
     return np.pad(x, pads), lambda dy: (_unpad(dy, pads), {})
+
+
+def cropping(layer, x, w, training):
+    """The opposite of `zero_padding`."""
+    pads = [(0, 0), *(pair(p) for p in pair(layer.cropping)), (0, 0)]
+    return _unpad(x, pads), lambda dy: (np.pad(dy, pads), {})
+
+
+def permute(layer, x, w, training):
+    """Axes of a row are counted from 1."""
+    order = (0, *layer.dims)
+    return x.transpose(order), lambda dy: (dy.transpose(np.argsort(order)), {})
+
+
+def repeat_vector(layer, x, w, training):
+    """A row of features as `n` equal steps."""
+    return np.stack([x] * layer.n, 1), lambda dy: (dy.sum(1), {})
 
 
 def _noise(layer, x, w, training):
@@ -626,6 +727,11 @@ LAYERS = {
     "Conv2D": conv2d,
     "DepthwiseConv2D": depthwise_conv2d,
     "Conv2DTranspose": conv2d_transpose,
+    "SeparableConv2D": separable_conv,
+    "Conv1D": of_steps(conv2d),
+    "DepthwiseConv1D": of_steps(depthwise_conv2d),
+    "Conv1DTranspose": of_steps(conv2d_transpose),
+    "SeparableConv1D": of_steps(separable_conv),
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
     "GroupNormalization": group_norm,
@@ -644,12 +750,24 @@ LAYERS = {
     "AveragePooling2D": average_pooling,
     "GlobalMaxPooling2D": global_max_pooling,
     "GlobalAveragePooling2D": global_average_pooling,
+    "MaxPooling1D": of_steps(max_pooling),
+    "AveragePooling1D": of_steps(average_pooling),
+    "GlobalMaxPooling1D": global_max_pooling,
+    "GlobalAveragePooling1D": global_average_pooling,
     "Dropout": _noise,
     "GaussianNoise": _noise,
     "Flatten": lambda layer, x, w, training: _reshaped(x, (-1,)),
     "Reshape": lambda layer, x, w, training: _reshaped(x, layer.target_shape),
     "ZeroPadding2D": zero_padding,
     "UpSampling2D": up_sampling,
+    "ZeroPadding1D": of_steps(zero_padding),
+    "UpSampling1D": of_steps(up_sampling),
+    "Cropping1D": of_steps(cropping),
+    "Cropping2D": cropping,
+    "Permute": permute,
+    "RepeatVector": repeat_vector,
+    "SpatialDropout1D": _noise,
+    "SpatialDropout2D": _noise,
 }
 
 
@@ -671,7 +789,16 @@ def weight_shapes(layer, shape):
             **dict.fromkeys(STATISTICS, kind == "BatchNormalization"),
         }
         return {name: own for name, present in there.items() if present}
-    inputs = shape[-1]
+    inputs, size = shape[-1], getattr(layer, "kernel_size", None)
+    size = single(size) if kind.endswith(("1D", "1DTranspose")) and size is not None else size
+    if kind.startswith("Separable"):
+        size = pair(size) if kind.endswith("2D") else (size,)
+        mixed = inputs * layer.depth_multiplier
+        return {
+            "depthwise_kernel": (*size, inputs, layer.depth_multiplier),
+            "pointwise_kernel": (*(1 for _ in size), mixed, layer.filters),
+            **({"bias": (layer.filters,)} if layer.use_bias else {}),
+        }
     kernels = {
         "Dense": lambda: ((inputs, layer.units), layer.units),
         "Conv2D": lambda: (
@@ -686,6 +813,11 @@ def weight_shapes(layer, shape):
             (*pair(layer.kernel_size), layer.filters, inputs),
             layer.filters,
         ),
+        "Conv1D": lambda: ((size, inputs // layer.groups, layer.filters), layer.filters),
+        "DepthwiseConv1D": lambda: (
+            (size, inputs, layer.depth_multiplier), inputs * layer.depth_multiplier,
+        ),
+        "Conv1DTranspose": lambda: ((size, layer.filters, inputs), layer.filters),
     }
     if kind not in kernels:
         return {}
@@ -930,7 +1062,8 @@ class NaiveNetwork:
         }
         for arrays, shapes in zip(self.weights, self.shapes):
             for name, shape in shapes.items():
-                arrays[name] = draws[name](shape).astype(np.float32).astype(float)
+                draw = draws[name.rpartition("_")[2]]
+                arrays[name] = draw(shape).astype(np.float32).astype(float)
         return self
 
     def get_weights(self):
@@ -975,9 +1108,8 @@ class NaiveNetwork:
         """
         total, grads = 0.0, {}
         for key, layer, name in self._trained():
-            attribute = (
-                "depthwise" if (kind_of(layer), name) == ("DepthwiseConv2D", "kernel") else name
-            )
+            depthwise = kind_of(layer).startswith("Depthwise") and name == "kernel"
+            attribute = "depthwise" if depthwise else name.removesuffix("_kernel")
             regularizer = getattr(layer, f"{attribute}_regularizer", None)
             if regularizer is not None:
                 w = self.weights[key[0]][name]

@@ -113,6 +113,26 @@ def transposed(filters, kernel_size=3, **arguments):
     return "Conv2DTranspose", {"filters": filters, "kernel_size": kernel_size, **arguments}
 
 
+def separable(filters, kernel_size=3, **arguments):
+    return "SeparableConv2D", {"filters": filters, "kernel_size": kernel_size, **arguments}
+
+
+def conv1d(filters, kernel_size=3, **arguments):
+    return "Conv1D", {"filters": filters, "kernel_size": kernel_size, **arguments}
+
+
+def depthwise1d(kernel_size=3, **arguments):
+    return "DepthwiseConv1D", {"kernel_size": kernel_size, **arguments}
+
+
+def transposed1d(filters, kernel_size=3, **arguments):
+    return "Conv1DTranspose", {"filters": filters, "kernel_size": kernel_size, **arguments}
+
+
+def separable1d(filters, kernel_size=3, **arguments):
+    return "SeparableConv1D", {"filters": filters, "kernel_size": kernel_size, **arguments}
+
+
 def norm(**arguments):
     return "BatchNormalization", {"momentum": 0.9, **arguments}
 
@@ -173,12 +193,143 @@ def normed(layer, **case):
     return image(layer, norm(), RELU, **case)
 
 
+def sequence(*layers, input_shape=(12, 3), **case):
+    """12 steps of 3 channels, the layers, 3 classes."""
+    return Case(input_shape, [*layers, FLAT, HEAD], **case)
+
+
 def picture(*layers, input_shape=(7, 6, 3)):
     """7 x 6 images of 3 channels, the layers, 5 classes."""
     return Case(input_shape, [*layers, FLAT, dense(5, "softmax")])
 
 
+# Kernels behind each other in one layer, and layers over steps.
+OF_STEPS = {
+    "separable, one layer": image(separable(10, activation="relu"), norm(), RELU),
+    "separable, multiplier 2, strides 2, same": normed(
+        separable(17, depth_multiplier=2, strides=2, padding="same", use_bias=False)
+    ),
+    "separable, dilation (1, 2)": normed(separable(6, (3, 2), dilation_rate=(1, 2))),
+    "separable, norm in front": image(norm(), separable(6, 2, depth_multiplier=2), conv(5, 1)),
+    "separable, penalties": image(
+        separable(
+            6, 2, depthwise_regularizer=("L2", {"l2": 0.05}),
+            pointwise_regularizer=("L1", {"l1": 0.01}), bias_regularizer=("L2", {"l2": 0.03}),
+        ),
+        RELU,
+    ),
+    "separable, frozen": image(separable(6, 2, trainable=False), norm(), separable(5, 2)),
+    "conv1d": sequence(conv1d(6, activation="relu"), norm(), RELU, conv1d(17, 2), norm(), RELU),
+    "conv1d, same, strides 2": sequence(
+        conv1d(10, 4, strides=2, padding="same", use_bias=False), norm(), RELU
+    ),
+    "conv1d, causal": sequence(
+        conv1d(6, 2, padding="causal"), norm(), RELU,
+        conv1d(10, 3, padding="causal", dilation_rate=2, activation="relu"), norm(),
+    ),
+    "conv1d, causal, strides 3": sequence(conv1d(6, padding="causal", strides=3), norm(), RELU),
+    "conv1d, dilation 3": sequence(conv1d(17, dilation_rate=3), norm(), RELU),
+    "conv1d, groups": sequence(
+        conv1d(6, groups=3), norm(), conv1d(24, 2, groups=2, padding="same"), norm(), RELU
+    ),
+    "conv1d, one channel": sequence(conv1d(6, 5), norm(), RELU, input_shape=(16, 1)),
+    "conv1d, kernel 1": sequence(conv1d(24, 1), norm(), RELU, conv1d(6, 1)),
+    "conv1d, pools": sequence(
+        conv1d(10, padding="same"), norm(), RELU, ("MaxPooling1D", {}), conv1d(17, 2), RELU,
+        ("MaxPooling1D", {"pool_size": 3, "strides": 2, "padding": "same"}), norm(),
+    ),
+    "conv1d, average pools": sequence(
+        conv1d(10), norm(), ("AveragePooling1D", {"pool_size": 2}),
+        ("AveragePooling1D", {"pool_size": 3, "strides": 2, "padding": "same"}), conv1d(6, 1),
+    ),
+    "conv1d, global average": Case(
+        (12, 3), [conv1d(17), norm(), RELU, ("GlobalAveragePooling1D", {}), HEAD]
+    ),
+    "conv1d, global max, keepdims": sequence(
+        conv1d(6), ("GlobalMaxPooling1D", {"keepdims": True}), conv1d(10, 1)
+    ),
+    "conv1d, global average, keepdims": sequence(
+        conv1d(6), ("GlobalAveragePooling1D", {"keepdims": True}), dense(10)
+    ),
+    "conv1d, global max": Case((12, 3), [conv1d(10), ("GlobalMaxPooling1D", {}), HEAD]),
+    "conv1d and layers of sequences": sequence(
+        dense(5, "relu"), conv1d(6, 2), layer_norm(), RELU, conv1d(4, 2), norm(axis=1),
+        conv1d(8, 2), group_norm(2), activation("softmax"), layer_norm(axis=[1, 2]),
+    ),
+    "conv1d, a row of one axis": vector(
+        dense(24), ("Reshape", {"target_shape": (8, 3)}), conv1d(6, 2), norm(), RELU, FLAT
+    ),
+    "conv1d among images": image(
+        conv(6), ("Reshape", {"target_shape": (15, 6)}), conv1d(5, 2), norm(),
+        ("Reshape", {"target_shape": (1, 14, 5)}), conv(4, (1, 2)),
+        ("Reshape", {"target_shape": (13, 1, 4)}), conv(3, (2, 1)),
+    ),
+    "conv1d, penalties": sequence(
+        conv1d(6, kernel_regularizer=("L2", {"l2": 0.05}), bias_regularizer=("L1", {"l1": 0.02})),
+        RELU, weighted=True,
+    ),
+    "depthwise1d": sequence(depthwise1d(), norm(), RELU),
+    "depthwise1d, multiplier 2, strides 2": sequence(
+        conv1d(6), depthwise1d(4, depth_multiplier=2, strides=2, padding="same"), norm()
+    ),
+    "depthwise1d, dilation 2": sequence(
+        depthwise1d(dilation_rate=2, use_bias=False, activation="relu"), norm()
+    ),
+    "separable1d": sequence(separable1d(10, activation="relu"), norm(), RELU),
+    "separable1d, multiplier 2, same": sequence(
+        conv1d(6), separable1d(17, 4, depth_multiplier=2, strides=2, padding="same"), norm(), RELU
+    ),
+    "separable1d, dilation 2": sequence(
+        separable1d(6, 2, dilation_rate=2, use_bias=False), norm(), RELU
+    ),
+    "transposed1d": sequence(transposed1d(6, activation="relu"), norm(), RELU),
+    "transposed1d, strides 2": sequence(conv1d(10), transposed1d(6, strides=2), norm(), RELU),
+    "transposed1d, strides 2, same": sequence(
+        transposed1d(17, 4, strides=2, padding="same", use_bias=False), norm(), RELU
+    ),
+    "transposed1d, output padding": sequence(
+        transposed1d(6, strides=3, output_padding=2), transposed1d(5, 2, padding="same"), norm()
+    ),
+    "transposed1d, kernel 2 below strides 3": sequence(
+        conv1d(6), transposed1d(10, 2, strides=3), norm(), RELU
+    ),
+    "up sampling of steps": sequence(
+        ("UpSampling1D", {}), conv1d(6), norm(), ("UpSampling1D", {"size": 3})
+    ),
+    "zeros around steps": sequence(
+        conv1d(6), ("ZeroPadding1D", {}), norm(), ("ZeroPadding1D", {"padding": (2, 0)}), conv1d(5)
+    ),
+    "cropped steps": sequence(
+        ("Cropping1D", {"cropping": (0, 2)}), conv1d(6), norm(), ("Cropping1D", {}), conv1d(5)
+    ),
+    "cropped images": image(
+        ("Cropping2D", {"cropping": ((0, 1), (2, 0))}), conv(6, 2), norm(), RELU,
+        ("Cropping2D", {"cropping": (1, 0)}), conv(10, 1), ("Cropping2D", {}),
+        input_shape=(6, 7, 3),
+    ),
+    "cropped and padded images": image(
+        conv(6, 2), ("Cropping2D", {"cropping": 1}), ("ZeroPadding2D", {}), norm(), conv(5, 2)
+    ),
+    "permuted steps": sequence(
+        conv1d(6), ("Permute", {"dims": (2, 1)}), conv1d(5, 2), norm(), ("Permute", {"dims": (1, 2)})
+    ),
+    "permuted images": image(
+        ("Permute", {"dims": (3, 1, 2)}), conv(6, 2), norm(), ("Permute", {"dims": (2, 1, 3)}),
+        conv(5, 2),
+    ),
+    "permuted, four axes": Case(
+        (3, 2, 4, 5), [dense(6), ("Permute", {"dims": (3, 1, 4, 2)}), dense(5), norm(), FLAT, HEAD]
+    ),
+    "repeated vector": vector(
+        dense(5, "relu"), ("RepeatVector", {"n": 3}), conv1d(6, 2), norm(), RELU, FLAT
+    ),
+    "repeated once": vector(dense(5), ("RepeatVector", {"n": 1}), dense(6), norm(), FLAT),
+    "loss, squares of steps": Case(
+        (12, 3), [conv1d(6, padding="same"), norm(), RELU, conv1d(4, 1)], "mse"
+    ),
+}
 NETWORKS = {
+    **OF_STEPS,
     # Dense
     "dense": vector(dense(19, "relu")),
     "dense, no bias": vector(dense(19, "relu", use_bias=False), dense(10, use_bias=False)),
@@ -243,7 +394,20 @@ NETWORKS = {
         conv(10, padding="same", use_bias=False), norm(), RELU, conv(17, strides=2), norm(), RELU,
     ),
     "conv, one row more": normed(conv(6), rows=(17, 33, 2)),
+    "conv, many filters on short lines": image(
+        conv(64, (2, 3), padding="same"), norm(), RELU, conv(72, strides=2, padding="same"), norm(),
+        rows=(9, 17, 5),
+    ),
+    "conv, many filters, dilation 2": image(
+        conv(64, dilation_rate=2, padding="same"), norm(), RELU, rows=(9, 17, 5)
+    ),
     "depthwise": normed(depthwise()),
+    "depthwise, wide lines": image(
+        depthwise((3, 2), padding="same", activation="relu"), norm(), input_shape=(4, 23, 3)
+    ),
+    "depthwise, wide lines, strides 2": image(
+        depthwise(padding="same", strides=2), norm(), input_shape=(5, 21, 3)
+    ),
     "depthwise, same": normed(depthwise(padding="same", use_bias=False)),
     "depthwise, multiplier 2": normed(depthwise(depth_multiplier=2, activation="relu")),
     "depthwise, multiplier 2, strides 2": image(

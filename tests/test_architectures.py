@@ -9,10 +9,9 @@ from architecture_numbers import (
     kept,
     kept_numbers,
     keras_in_float64,
-    seen,
     trained,
 )
-from architectures import ARCHITECTURES, NAMES
+from architectures import NAMES
 
 import nbbn
 

@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import nbbn  # noqa: E402
 from asv_bench import benchmarks  # noqa: E402
 from asv_bench.benchmarks import (  # noqa: E402
     contest,
@@ -264,9 +265,14 @@ def test_image_peers_train_the_same_network(peer):
 
 @pytest.mark.parametrize("peer", sorted(graph_peers.INFERENCE))
 @pytest.mark.parametrize("name", graphs.NETWORKS)
-def test_peers_of_networks_with_branches_answer_alike(name, peer):
+def test_peers_of_networks_with_branches_answer_alike(name, peer, monkeypatch):
     available(peer)
-    versus.GraphInference().prepare(name, 1, peer)
+    sizes = {"ResNet-18": {"width": 4},
+             "MobileNetV2": {"stages": ((1, 4, 1, 1), (2, 4, 2, 2), (2, 4, 1, 2)), "last": 16}}
+    small, whole = sizes[name], graphs.network
+    monkeypatch.setattr(graphs, "network", lambda name: whole(name, **small))
+    own, theirs = versus.GraphInference().prepare(name, 1, peer)
+    assert np.shape(own()) == np.shape(theirs()) == (1, 10)
 
 
 @pytest.mark.parametrize("peer", sorted(graph_peers.TRAINING))
@@ -324,6 +330,24 @@ def test_recipes_are_the_gallerys_and_nothing_of_their_pages_runs():
         assert not {"X", "plt", "model"} & set(names)
         make = recipes.resnet18 if "resnet" in page else recipes.mobilenet_v2
         assert make((224, 224, 3), 1000).count_params() == count
+
+
+@pytest.mark.parametrize("make", [
+    lambda: recipes.resnet18((16, 16, 1), 3, 4),
+    lambda: recipes.mobilenet_v2((16, 16, 1), 3, stages=((1, 4, 1, 1), (2, 4, 2, 2)), last=8),
+], ids=["resnet18", "mobilenet_v2"])
+def test_recipes_train_and_fold(make):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((48, 16, 16, 1), dtype=np.float32), rng.integers(0, 3, 48)
+    x[np.arange(48), 4 * y, 4 * y] += 8
+    nbbn.set_random_seed(0)
+    model = make()
+    model.compile(nbbn.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    losses = model.fit(x, y, batch_size=16, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+    folded = model.fold(strict=True)
+    assert folded.report.n_folded == folded.report.n_total > 5
+    np.testing.assert_allclose(folded.predict(x), model.predict(x), atol=1e-5)
 
 
 def test_settled_networks_differ_by_their_batch_norms_alone():

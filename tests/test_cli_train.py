@@ -60,6 +60,18 @@ def test_train_on_an_archive(tmp_path, capsys, digits):
     assert model.score(X, y) > 0.8
 
 
+def test_train_with_shortcuts(tmp_path, capsys, digits):
+    X, y = digits
+    np.savez(tmp_path / "d.npz", X=X.astype(np.float32), y=y)
+    args = ["train", tmp_path / "d.npz", tmp_path / "m.safetensors", "--epochs", "2", "--residual"]
+    works(capsys, *args, "--hidden", "24,24,24")
+    model = nbbn.load(tmp_path / "m.safetensors")
+    assert model.residual and model.fold().report.n_folded == 3
+    line = fails(capsys, 2, *args)
+    assert "--residual needs hidden layers of one width, got --hidden 128,64,32" in line
+    assert line.endswith("give --hidden 128,128,128, say")
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [

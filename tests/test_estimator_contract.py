@@ -42,6 +42,12 @@ def make(kind="MLPClassifier", **params):
         )
         for kind in KINDS
         for norm in (True, False)
+    ] + [
+        getattr(nbbn, kind)(
+            hidden_layer_sizes=(12, 12), max_iter=60, learning_rate_init=0.02, random_state=0,
+            residual=True,
+        )
+        for kind in KINDS
     ]
 )
 @pytest.mark.filterwarnings("ignore:y holds one class")  # one of the checks fits on one

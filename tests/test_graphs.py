@@ -20,7 +20,7 @@ from nbbn.fold.network import fold_network
 from nbbn.formats import native
 from nbbn.formats.csource import to_c
 from nbbn.layers import LayerError
-from nbbn.network import Call, Graph, Network
+from nbbn.network import Call, Graph, Network, apart
 from nbbn.optimizers import SGD, Adam
 from nbbn.predictor import Predictor
 from nbbn.program.inference import InferenceProgram
@@ -197,8 +197,10 @@ def test_onnx(name):
     session = runtime.InferenceSession(write(net).SerializeToString(),
                                        providers=["CPUExecutionProvider"])
     x = rows_of(net, 5)
-    (got,) = session.run(None, {"x": x.reshape(5, *net.input_shape)})
-    np.testing.assert_allclose(got.reshape(5, -1), naive(net, x), rtol=3e-4, atol=3e-4)
+    names = [given.name for given in session.get_inputs()]
+    got = session.run(None, dict(zip(names, apart(x, net.graph.inputs), strict=True)))
+    flat = np.concatenate([rows.reshape(5, -1) for rows in got], 1)
+    np.testing.assert_allclose(flat, naive(net, x), rtol=3e-4, atol=3e-4)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -210,10 +212,25 @@ def test_c(name, tmp_path):
     warnings = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion", "-Wshadow"]
     subprocess.run(["cc", "-std=c99", "-O1", "-fPIC", "-shared", *warnings, str(source), "-o",
                     str(library), "-lm"], check=True)
-    out, real = np.zeros((5, int(np.prod(net.output_shape)))), ctypes.POINTER(ctypes.c_double)
-    ctypes.CDLL(str(library)).m_predict(x.ctypes.data_as(real), out.ctypes.data_as(real),
+    outs = [np.zeros((5, *shape)) for shape in net.graph.output_shapes(net.layers)]
+    arrays, real = [*apart(x, net.graph.inputs), *outs], ctypes.POINTER(ctypes.c_double)
+    ctypes.CDLL(str(library)).m_predict(*(array.ctypes.data_as(real) for array in arrays),
                                         ctypes.c_size_t(5))
-    np.testing.assert_allclose(out, naive(net, x), rtol=1e-11, atol=1e-11)
+    flat = np.concatenate([out.reshape(5, -1) for out in outs], 1)
+    np.testing.assert_allclose(flat, naive(net, x), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", [L.BatchNormalization(), L.Activation("tanh")])
+def test_a_flattened_input_that_several_read(layer):
+    """What is done in place leaves it as it is for the others."""
+    g = graph_networks.Drawing((3, 5))
+    flat = g(L.Flatten(), -1)
+    net = g.network(g(L.Concatenate(), g(layer, flat), flat))
+    x = rows_of(net, 5)
+    np.testing.assert_allclose(Predictor(net)(x), naive(net, x), rtol=0, atol=1e-12)
+    made = trainer(net)
+    step(made, net, 0.0)
+    np.testing.assert_allclose(Predictor(net)(x), naive(net, x), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)

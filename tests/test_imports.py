@@ -15,19 +15,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
     ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
-     "sparse_rows", "tensor"),
-    ("expressions", "activations", "initializers", "regularizers", "schedules"),
+     "sparse_rows", "tensor", "names_of_keras", "backend"),
+    ("expressions", "activations", "nn", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
-    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"), ("nn",),
+    ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),
     ("group", "trainer", "predictor", "functional"), ("fold",), ("formats",),
     ("folded_model",),
     ("training_loop", "progress", "inputs", "callback", "norm_monitor", "callbacks"), ("partitions",),
     ("recalibration",), ("models",), ("estimators",), ("distributed", "dask"), ("loading", "interop"),
-    ("tables",), ("datasets", "evidence", "commands"),
+    ("tables",), ("datasets", "evidence", "commands", "saving"),
     ("cli", "__main__"),
 )
 # What a user meets first: they gather names from all rooms, and nobody imports them.
-FACES = ("nbbn", "nbbn.models")
+FACES = ("nbbn", "nbbn.models", "nbbn.saving")
 # Imports that still go up, from a module to another.
 PENDING: set[tuple[str, str]] = set()
 

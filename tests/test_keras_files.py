@@ -66,7 +66,29 @@ TWINS = [
     describe("Dense", units=5, activation="tanh"),
     describe("Dense", units=5),
 ]
-NETWORKS = {"mobile": (IMAGE, MOBILE), "others": (IMAGE, OTHERS), "twins": ((5,), TWINS)}
+STEPS = [
+    describe("Conv1D", filters=6, kernel_size=[3], padding="causal", dilation_rate=[2]),
+    describe("BatchNormalization"),
+    describe("SpatialDropout1D", rate=0.2),
+    describe("SeparableConv1D", filters=5, kernel_size=[2], strides=[2], padding="same"),
+    describe("DepthwiseConv1D", kernel_size=[2], depth_multiplier=2, activation="relu"),
+    describe("ZeroPadding1D", padding=[1, 0]),
+    describe("Conv1DTranspose", filters=4, kernel_size=[3], strides=[2], output_padding=[1]),
+    describe("Cropping1D", cropping=[0, 1]), describe("UpSampling1D", size=2),
+    describe("MaxPooling1D", pool_size=[2], strides=[2]),
+    describe("AveragePooling1D", pool_size=[2], strides=[1], padding="same"),
+    describe("Permute", dims=[2, 1]), describe("GlobalMaxPooling1D"),
+    describe("RepeatVector", n=3), describe("GlobalAveragePooling1D", keepdims=True),
+    describe("Flatten"), describe("Dense", units=3),
+]
+SEPARABLE = [
+    describe("SeparableConv2D", filters=5, kernel_size=[3, 3], depth_multiplier=2, use_bias=False),
+    describe("SpatialDropout2D", rate=0.2), describe("Cropping2D", cropping=[[1, 0], [0, 2]]),
+]
+NETWORKS = {
+    "mobile": (IMAGE, MOBILE), "others": (IMAGE, OTHERS), "twins": ((5,), TWINS),
+    "steps": ((12, 4), STEPS), "separable": (IMAGE, SEPARABLE),
+}
 
 
 def drawn(name="mobile"):

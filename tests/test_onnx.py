@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 from naive_layers import ELEMENTWISE, NaiveNetwork
+from networks import OF_STEPS
 
-import nbbn.layers
+import nbbn
 from nbbn import operations as op
 from nbbn.fold import fold_network
 from nbbn.folded_model import FoldedModel
@@ -516,6 +517,7 @@ NETWORKS = [
         ],
     ),
     ((9, 11, 3), MOBILE),
+    *((case.input_shape, case.built(nbbn)[0]) for case in OF_STEPS.values()),
 ]
 AXES = (1, 2, 3, (1, 2), (1, 3), (2, 3), (1, 2, 3))
 # Axes that the engine does not compute over: against the oracle alone.

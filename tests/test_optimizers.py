@@ -163,7 +163,7 @@ def test_refused(make, error, match):
 def test_learning_rate_can_be_set():
     optimizer = Adam()
     optimizer.learning_rate = 1
-    assert optimizer.learning_rate == 1.0 and type(optimizer.learning_rate) is float
+    assert optimizer.learning_rate == 1.0 and isinstance(optimizer.learning_rate, float)
     optimizer.learning_rate = schedules.OneCycle(0.1, 10)
     with pytest.raises(
         TypeError, match=r"its learning_rate is a schedule, which a number cannot replace"

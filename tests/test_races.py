@@ -28,6 +28,9 @@ PENALTY = "L1L2", {"l1": 0.01, "l2": 0.01}
 REGULARIZED = {
     "Dense": ("kernel", "bias"), "Conv2D": ("kernel", "bias"),
     "Conv2DTranspose": ("kernel", "bias"), "DepthwiseConv2D": ("depthwise", "bias"),
+    "Conv1D": ("kernel", "bias"), "Conv1DTranspose": ("kernel", "bias"),
+    "DepthwiseConv1D": ("depthwise", "bias"),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), ("depthwise", "pointwise", "bias")),
     "BatchNormalization": ("gamma", "beta"), "LayerNormalization": ("gamma", "beta"),
     "GroupNormalization": ("gamma", "beta"),
 }

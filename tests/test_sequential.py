@@ -98,7 +98,7 @@ def test_progress_on_a_terminal():
     from rich.console import Console
 
     stream = io.StringIO()
-    bars = EpochBars(2, 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
+    bars = EpochBars(2, lambda: 4, Console(file=stream, force_terminal=True, width=100, highlight=False))
     bars.begin(0)
     bars.advance(2, {"loss": 0.5})
     bars.end({"loss": 0.25})

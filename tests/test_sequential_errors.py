@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix
 
 import nbbn
 from nbbn import Input, Sequential
@@ -69,7 +71,12 @@ FIT = {
     "a number": (
         lambda m: m.fit(1.0, Y), ValueError, r"x must be an array of rows, got the number 1\.0",
     ),
-    "generator": (lambda m: m.fit(iter([1])), TypeError, r"generators, dicts are not supported"),
+    "sparse": (lambda m: m.fit(csr_matrix(X), Y), TypeError, r"x is sparse, .*x.toarray\(\), or use MLP"),
+    "missing": (
+        lambda m: m.fit(pandas.DataFrame(X + 0.5).convert_dtypes().mask(X == 0), Y), ValueError,
+        r"x holds missing values \(<NA>\); fill them in, as x.fillna\(0\) does",
+    ),
+    "generator": (lambda m: m.fit(iter([1])), TypeError, r"x, batch 1: must be \(x, y\) or"),
     "string labels": (
         lambda m: m.fit(X, Y.astype(str)),
         TypeError,
@@ -146,9 +153,9 @@ FIT = {
         r"shuffle must be True or False, got 'batch'",
     ),
     "steps": (
-        lambda m: m.fit(X, Y, steps_per_epoch=3),
+        lambda m: m.fit(X, Y, steps_per_epoch=0.5),
         ValueError,
-        r"steps_per_epoch is not supported, got 3",
+        r"steps_per_epoch must be a whole number of at least 1, got 0.5",
     ),
     "callback class": (
         lambda m: m.fit(X, Y, callbacks=[nbbn.callbacks.EarlyStopping]),
@@ -202,7 +209,7 @@ FIT = {
         lambda m: m.predict(X, batch_size=-1), ValueError, r"batch_size must be a whole number",
     ),
     "predict steps": (
-        lambda m: m.predict(X, steps=2), ValueError, r"steps is not supported, got 2",
+        lambda m: m.predict(X, steps=0), ValueError, r"steps must be a whole number of at least 1",
     ),
     "training call": (
         lambda m: m(nbbn.Input((6,)), training=True), ValueError, r"training=True is not supported"

@@ -9,8 +9,13 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
-from sklearn.datasets import make_classification, make_regression
+from sklearn.datasets import (
+    make_classification,
+    make_multilabel_classification,
+    make_regression,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -458,8 +463,8 @@ def test_errors_of_data(data):
         model.fit(X, np.zeros(300, int))
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         model.fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="y should be a 1d array"):
-        model.fit(X, np.eye(3)[y])
+    with pytest.raises(ValueError, match="Multioutput target data is not supported"):
+        model.fit(X, np.eye(3)[y] + y[:, None])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.fit(X, y[:-1])
     with pytest.raises(ValueError, match="requires y to be passed"):
@@ -652,3 +657,88 @@ def test_clones_in_threads_stop_where_they_would_alone(digits):
     alone = cross_val_score(model, X, y, cv=4)
     with joblib.parallel_config("threading", n_jobs=2):
         assert (cross_val_score(model, X, y, cv=4) == alone).all()
+
+
+# -- several labels a row
+
+
+@pytest.fixture(scope="module")
+def labels():
+    X, y = make_multilabel_classification(300, 8, n_classes=4, random_state=0)
+    return StandardScaler().fit_transform(X), y
+
+
+def test_several_labels_a_row(labels):
+    X, y = labels
+    rate = nbbn.optimizers.Adam(0.02)
+    model = classifier(epochs=40, optimizer=rate).fit(X, y)
+    shares = model.predict_proba(X)
+    assert shares.shape == (300, 4) and ((shares > 0.5) == model.predict(X)).all()
+    assert (model.predict(X) == y).mean() > 0.8 and model.score(X, y) > 0.4
+    assert model.classes_.tolist() == [0, 1, 2, 3] and model.history_["accuracy"][-1] > 0.75
+    assert model.fold().predict(X).tolist() == model.predict(X).tolist()
+    given = classifier([*dense(), L.Dense(4, activation="sigmoid")], epochs=40,
+                       optimizer=rate).fit(X, y)
+    np.testing.assert_array_equal(given.predict_proba(X), shares)
+
+
+def test_several_labels_held_out_weighted_and_saved(labels, tmp_path):
+    X, y = labels
+    model = classifier(validation_fraction=0.25, early_stopping=True, n_iter_no_change=2,
+                       class_weight=[{0: 1, 1: 2}] * 4, epochs=5).fit(X, csr_matrix(y))
+    assert "val_loss" in model.history_ and model.predict(X).format == "csr"
+    model.save(tmp_path / "model.safetensors")
+    other = nbbn.load(tmp_path / "model.safetensors")
+    assert (other.predict(X) != model.predict(X)).nnz == 0
+    np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+    part = classifier().partial_fit(X, y, classes=[0, 1, 2, 3]).partial_fit(X, y)
+    assert part.n_iter_ == 2
+
+
+@pytest.mark.parametrize("params, target, match", [
+    ({"loss": "categorical_crossentropy"}, None, "is for one label a row, and y is an indicator"),
+    ({"loss": "mse"}, None, "is for one label a row"),
+    ({"layers": [L.Dense(4, activation="softmax")]}, None, "layers end with softmax of 4 outputs"),
+    ({"layers": [L.Dense(3, activation="sigmoid")]}, None, "layers end with sigmoid of 3 outputs"),
+    ({"class_weight": {0: 2}}, None, "give a list of 4 dicts"),
+])
+def test_several_labels_refused(labels, params, target, match):
+    X, y = labels
+    with pytest.raises(ValueError, match=match):
+        classifier(**params).fit(X, y)
+
+
+def test_other_labels_than_at_the_first_fit(labels):
+    X, y = labels
+    model = classifier(warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="y must be an indicator matrix of 4 columns"):
+        model.fit(X, y[:, :3])
+    with pytest.raises(ValueError, match=r"classes must be the numbers of the labels, np.arange\(4\)"):
+        classifier().partial_fit(X, y, classes=[0, 1])
+
+
+# -- the optimiser's own parameters
+
+
+def test_parameters_of_the_optimiser_in_grids(data):
+    X, y = data
+    model = classifier(optimizer="sgd")
+    assert model.get_params()["optimizer__learning_rate"] == 0.01
+    assert "optimizer__learning_rate" not in model.get_params(deep=False)
+    mine = nbbn.optimizers.Adam(0.5)
+    other = classifier(optimizer=mine).set_params(optimizer__learning_rate=0.01, epochs=2,
+                                                  optimizer__beta_1=0.8)
+    assert other.optimizer == nbbn.optimizers.Adam(0.01, beta_1=0.8) and mine.learning_rate == 0.5
+    assert other.epochs == 2
+    search = GridSearchCV(model, {"optimizer__learning_rate": [1e-6, 0.1],
+                                  "optimizer__momentum": [0.9]}, cv=2).fit(X, y)
+    assert search.best_params_ == {"optimizer__learning_rate": 0.1, "optimizer__momentum": 0.9}
+    assert search.best_estimator_.optimizer == nbbn.optimizers.SGD(0.1, momentum=0.9)
+    assert clone(search.best_estimator_).get_params()["optimizer__momentum"] == 0.9
+    changed = model.set_params(optimizer="adam", optimizer__learning_rate=0.5)
+    assert changed.optimizer == nbbn.optimizers.Adam(0.5)
+    with pytest.raises(ValueError, match=r"'optimizer__lr' for estimator Seq.*'learning_rate'\?"):
+        model.set_params(optimizer__lr=0.5)
+    with pytest.raises(ValueError, match="learning_rate"):
+        model.set_params(optimizer__learning_rate=-1.0)
+    assert "optimizer" in classifier(optimizer="nothing").get_params()

@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("out", type=Path, metavar="OUT", help="the model file: .safetensors")
     add("--no-batch-norm", action="store_true", help="leave batch norm out")
+    add("--residual", action="store_true",
+        help="add what a hidden layer reads to what it gives; all have one width then")  # fmt: skip
     add("--validation", type=share, default=0.1, metavar="SHARE",
         help="of the rows, kept aside (0.1); of several files 64 MB of rows at most")  # fmt: skip
     add("--window", type=count, metavar="N",
@@ -85,6 +87,7 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     from nbbn.estimators import MLPClassifier, MLPRegressor
     from nbbn.estimators.mlp.defaults import value_of
 
+    _check_widths(args)
     data = _read(args, group)
     with group.together():
         _check_rows(data)
@@ -102,7 +105,8 @@ def _run(args: argparse.Namespace, group: Group) -> None:
             hidden_layer_sizes=args.hidden, activation=args.activation,
             batch_size=min(args.batch_size, data.rows), max_iter=epochs,
             learning_rate_init=args.learning_rate, random_state=args.seed, dtype=args.dtype,
-            batch_norm=not args.no_batch_norm, tol=0.0, n_iter_no_change=epochs, callbacks=[show],
+            batch_norm=not args.no_batch_norm, residual=args.residual, tol=0.0,
+            n_iter_no_change=epochs, callbacks=[show],
         )  # fmt: skip
         args.learning_rate = value_of(model, "learning_rate_init")
         with _divergence_named(args):
@@ -128,6 +132,14 @@ def _run(args: argparse.Namespace, group: Group) -> None:
     print(f"written to {args.out}")
 
 
+def _check_widths(args: argparse.Namespace) -> None:
+    """Raise UnusableInput for hidden layers that cannot have shortcuts."""
+    if args.residual and len(set(args.hidden)) > 1:
+        one = ",".join([str(max(args.hidden))] * len(args.hidden))
+        raise UnusableInput("--residual needs hidden layers of one width, got --hidden "
+                            f"{','.join(map(str, args.hidden))}: give --hidden {one}, say")
+
+
 def _check_rows(data: training_partitions.Data) -> None:
     """Raise UnusableInput for rows that nothing can be learnt from."""
     if data.rows < 2:
@@ -149,7 +161,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     kept = {name: getattr(args, name) for name in (
         "batch_size", "learning_rate", "activation", "seed", "validation")}
     return {"hidden": list(args.hidden), "epochs": args.epochs or 20, **kept,
-            "batch_norm": not args.no_batch_norm}
+            "batch_norm": not args.no_batch_norm, "residual": args.residual}
 
 
 @contextmanager

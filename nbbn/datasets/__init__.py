@@ -1,8 +1,16 @@
 """Data sets to try things on."""
 
-from nbbn.datasets import mnist
+from typing import Any
 
-__all__ = ["mnist"]
+from nbbn import names_of_keras
+from nbbn.datasets import cifar10, fashion_mnist, mnist
+
+__all__ = ["cifar10", "fashion_mnist", "mnist"]
+
+
+def __getattr__(name: str) -> Any:
+    """Keras's other names of what is here; what to use in place of the rest."""
+    return names_of_keras.attribute(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -96,8 +96,7 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     kept = _kept(network, left)
     for i in kept:
         layer, arrays = network.layers[i], network.weights[i]
-        for node in left.get(i, ()):
-            layer, arrays = _layer(layer, arrays, node, steps[int(node.name)])
+        layer, arrays = _layer(layer, arrays, left.get(i, ()), steps)
         layers.append(layer)
         named = {name: (array, f"{name} of {titles[i]}") for name, array in arrays.items()}
         weights.append({k: cast(a, network.dtype, what) for k, (a, what) in named.items()})
@@ -200,19 +199,33 @@ def _node(place: _Place) -> Node:
     return replace(node, inputs=sources, outputs=(place.name,), title=place.title)
 
 
-def _layer(layer: Any, arrays: Arrays, node: Node, step: Step[Any]) -> tuple[Any, Arrays]:
-    """A layer and its arrays, given what one of its nodes has become.
+def _layer(layer: Any, arrays: Arrays, nodes: Sequence[Node],
+           steps: Sequence[Step[Any]]) -> tuple[Any, Arrays]:
+    """A layer and its arrays, given what its nodes have become.
 
     A layer with a linear operation has a field `use_bias`, one with a batch norm `epsilon`,
     `center` and `scale`.
     """
-    if isinstance(node, Linear) and node.changed:
-        kernel, bias = map(step.operation.name_of, ("kernel", "bias"))
-        folded = folded_kernel(node).reshape(arrays[kernel].shape)
-        return replace(layer, use_bias=True), {**arrays, kernel: folded, bias: folded_bias(node)}
-    if isinstance(node, Norm) and node.merged and node.affine is not None:
-        arrays, epsilon = standing_for(node.affine)
-        return replace(layer, epsilon=epsilon, center=True, scale=True), arrays
+    linear = [node for node in nodes if isinstance(node, Linear)]
+    moved: np.ndarray | None = None
+    for one in linear:
+        names = steps[int(one.name)].operation.name_of
+        kernel, bias = names("kernel"), names("bias")
+        node = one
+        if moved is not None:
+            mixed = moved @ arrays[kernel].reshape(len(moved), -1)
+            node = replace(one, bias=mixed if one.bias is None else one.bias + mixed)
+        if node.changed or moved is not None:
+            arrays = {**arrays, kernel: folded_kernel(node).reshape(arrays[kernel].shape)}
+            # Of several kernels the last has a bias: the others' go through those behind them,
+            # which mix channels of single pixels.
+            moved = folded_bias(node)
+            if one is linear[-1]:
+                layer, arrays = replace(layer, use_bias=True), {**arrays, bias: moved}
+    for norm in nodes:
+        if isinstance(norm, Norm) and norm.merged and norm.affine is not None:
+            arrays, epsilon = standing_for(norm.affine)
+            layer = replace(layer, epsilon=epsilon, center=True, scale=True)
     return layer, arrays
 
 
@@ -234,7 +247,21 @@ def _not_linear(place: _Place) -> Node:
 
 
 def _pad(place: _Place) -> Node:
+    if np.max(place.step.operation.sides) <= 0:
+        return _crop(place)
     return Node(place.name, what="pads with zeros, which the batch norm would have shifted")
+
+
+def _crop(place: _Place) -> Pass:
+    """What cuts an inner part out, and lets all else be."""
+    sides = zip(place.step.input_shape, place.step.operation.sides)
+    along = {axis: passes.sliced(axis, slice(-before, n + after), n, place.title)
+             for axis, (n, (before, after)) in enumerate(sides, 1)}
+
+    def carry(affine: Affine, axis: int, way: int = 0) -> tuple[Affine, int] | str:
+        return along[axis][way](affine, axis) if axis in along else (affine, axis)
+
+    return Pass(place.name, carry=carry, back=partial(carry, way=1))
 
 
 def _norm(place: _Place) -> Norm:

@@ -29,8 +29,11 @@ class Content(NamedTuple):
 
 def of_layers(network: Network, name: str | None = None) -> Content:
     """The content of a `Sequential`, or of a `Model`, that was not compiled."""
-    kind = "Sequential" if network.graph is None else "Model"
-    return Content(network, {"model": kind, "name": name}, {})
+    graph = network.graph
+    if graph is None:
+        return Content(network, {"model": "Sequential", "name": name}, {})
+    names = {"inputs": [*graph.input_names] or None, "outputs": [*graph.output_names] or None}
+    return Content(network, {"model": "Model", "name": name, **names}, {})
 
 
 def of_answers(network: Network, kind: str | None, classes: np.ndarray | None,

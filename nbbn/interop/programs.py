@@ -224,19 +224,20 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     Notes
     -----
     nbbn has the channels of images last. A graph whose convolutions read its input as it is,
-    channels first, gives a model that takes (n, height, width, channels) and, if it ends in images,
-    returns them so; weights after a flattening are put in order. A graph that transposes its input
-    first, as those of Keras and nbbn do, takes the rows that it declares.
+    channels first, gives a model that takes (n, height, width, channels), or (n, steps, channels),
+    and, if it ends in images, returns them so; weights after a flattening are put in order. A graph
+    that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
-    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; Conv (groups and
-    depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean
-    and ReduceMax over images, Pad with zeros, Resize, Upsample and Expand that repeat the nearest
-    number; BatchNormalization, LayerNormalization, InstanceNormalization, GroupNormalization; Relu,
-    LeakyRelu, PRelu of one slope, Elu, Selu, Gelu, Sigmoid, HardSigmoid, HardSwish, Shrink, Tanh,
-    Softplus, Softsign, Mish, Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a
-    ReLU, Clip between -1 and 1, and the forms of several nodes that exporters give activations,
-    softmax and norms; Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; of images and of
+    steps Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool,
+    GlobalMaxPool, ReduceMean and ReduceMax, Pad with zeros, Resize and Upsample that repeat the
+    nearest number; Expand, Slice, Split; BatchNormalization, LayerNormalization,
+    InstanceNormalization, GroupNormalization; Relu, LeakyRelu, PRelu, Elu, Selu, Gelu,
+    Sigmoid, HardSigmoid, HardSwish, Shrink, Tanh, Softplus, Softsign, Mish,
+    Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a ReLU, Clip between -1 and
+    1, and the forms of several nodes that exporters give activations, softmax and norms; Flatten,
+    Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
 
     Nodes with the same weights are one layer that is called several times, unless all nodes stand
     in a row.
@@ -308,6 +309,8 @@ def to_onnx(model: Any, path: PathLike | None = None, fold: bool = True,
                                     labels)
     a regressor, a `Sequential`     `output` (n, ...), with one axis more than `predict` gives for a
                                     single target
+    several outputs                 each by the name of the layer that gives it, as in the model;
+                                    inputs by their names, `x1`, `x2`, ... without
     =============================== ================================================================
 
     A pipeline's file takes what the pipeline takes: `x`, or one input (n, 1) for each column of the

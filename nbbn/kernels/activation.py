@@ -156,6 +156,22 @@ def mish_slope(like, x, dy):
 
 
 @inline
+def clipped_relu(like, x, slope, top, threshold):
+    """`min(x, top)` above `threshold`, else `slope * (x - threshold)`: 0 where the slope is 0."""
+    bound, below = splat(like, threshold), splat(like, 0.0)
+    if slope != 0.0:
+        below = splat(like, slope) * (x - bound)
+    return where_above(x, bound, minimum(x, splat(like, top)), below)
+
+
+@inline
+def clipped_relu_slope(like, x, dy, slope, top, threshold):
+    """`dy` above `threshold` and below `top`, 0 from there on, else `slope * dy`."""
+    within = where_positive(splat(like, top) - x, dy, splat(like, 0.0))
+    return where_above(x, splat(like, threshold), within, splat(like, slope) * dy)
+
+
+@inline
 def affine(like, x, scale, offset):
     """`scale * x + offset`."""
     return fma(splat(like, scale), x, splat(like, offset))
@@ -276,7 +292,8 @@ def sparse_plus_slope(like, x, dy):
 
 for _function, _slope in ((leaky_relu, leaky_relu_slope), (elu, elu_slope), (selu, selu_slope),
                           (silu, silu_slope), (softsign, softsign_slope), (mish, mish_slope),
-                          (affine, affine_slope), (relu6, relu6_slope),
+                          (affine, affine_slope), (clipped_relu, clipped_relu_slope),
+                          (relu6, relu6_slope),
                           (hard_sigmoid, hard_sigmoid_slope), (hard_silu, hard_silu_slope),
                           (hard_tanh, hard_tanh_slope), (hard_shrink, shrink_slope),
                           (soft_shrink, shrink_slope), (sparse_sigmoid, sparse_sigmoid_slope),
@@ -384,16 +401,6 @@ def softplus(x, dy):
 
 
 @inline
-def clipped_relu(x, dy, slope, top, threshold):
-    """`min(x, top)` above `threshold`, else `slope * (x - threshold)`: 0 where the slope is 0."""
-    if x > threshold:
-        return min(x, top), dy if x < top else 0.0
-    if x <= threshold:
-        return 0.0 if slope == 0.0 else slope * (x - threshold), slope * dy
-    return x, dy  # NaN
-
-
-@inline
 def log_sigmoid(x, dy):
     """`log(sigmoid(x))`."""
     return min(x, 0.0) - math.log1p(math.exp(-abs(x))), dy / (1.0 + math.exp(x))
@@ -423,7 +430,6 @@ def squareplus(x, dy):
 
 _by_number(gelu)
 _by_number(softplus)
-_by_number(clipped_relu)
 _by_number(log_sigmoid)
 _by_number(tanh_shrink)
 _by_number(squareplus)

@@ -155,18 +155,36 @@ def run_some_blocks(program, operations, width, params, x, x_stride, out, out_st
 
 
 @inline
-def room(zeros, bytes_needed, copies=1):
-    """Memory that begins with some bytes of 0, and pieces behind them; address of the zeros, of the
-    first piece, both on a cache line, and the pieces' distance.
+def room(zeros, bytes_needed):
+    """Memory that begins with some bytes of 0, and what stands behind them; addresses of both."""
+    memory = np.empty(whole_lines(zeros) + whole_lines(bytes_needed) + LINE, np.uint8)
+    start, piece, _ = pieces(address(memory), zeros, bytes_needed)
+    return memory, start, piece
+
+
+@inline
+def pieces(start, zeros, bytes_needed):
+    """What memory from an address on is cut into: some bytes that are set to 0, then pieces;
+    address of the zeros, of the first piece, both on a cache line, and the pieces' distance.
     """
-    head, piece = whole_lines(zeros), whole_lines(bytes_needed)
-    memory = np.empty(head + piece * copies + LINE, np.uint8)
-    start = address(memory)
+    head = whole_lines(zeros)
     start += -start % LINE
     words = pointer_to(start, int64)
     for i in range(head // 8):
         words[i] = 0
-    return memory, start, start + head, piece
+    return start, start + head, whole_lines(bytes_needed)
+
+
+# What a call of `run_blocks` and its like may need besides pieces.
+HEAD_BYTES = TEAM_BYTES + 2 * LINE
+
+
+def memory_bytes(work_bytes, threads):
+    """Bytes of the memory that `run_blocks`, `run_blocks_alone` and `run_together` work in.
+
+    The caller keeps it from call to call: new pages take longer to come by than small networks.
+    """
+    return HEAD_BYTES + -(-(work_bytes + CONTEXT_BYTES) // LINE) * LINE * (threads + 1)
 
 
 @inline
@@ -198,31 +216,29 @@ def put(words, at, value):
 
 @functools.partial(_Lazy, parallel=True)
 def run_blocks(table, operations, width, params, x, x_stride, out, out_stride, rows, work_bytes,
-               block, threads):
-    memory, counter, work, piece = room(LINE, work_bytes + CONTEXT_BYTES, threads)
+               memory, block, threads):
+    counter, work, piece = pieces(data_of(memory), LINE, work_bytes + CONTEXT_BYTES)
     program, base = data_of(table), data_of(params)
     source, target = data_of(x), data_of(out)
     for t in prange(threads):
         context = work + int64(t) * piece
         run_some_blocks(program, operations, width, base, source, x_stride, target, out_stride,
                         rows, context + CONTEXT_BYTES, block, context, counter)
-    keep(memory)
 
 
 @_Lazy
 def run_blocks_alone(table, operations, width, params, x, x_stride, out, out_stride, rows,
-                     work_bytes, block):
-    memory, counter, context, _ = room(LINE, work_bytes + CONTEXT_BYTES)
+                     work_bytes, memory, block):
+    counter, context, _ = pieces(data_of(memory), LINE, work_bytes + CONTEXT_BYTES)
     run_some_blocks(data_of(table), operations, width, data_of(params), data_of(x), x_stride,
                     data_of(out), out_stride, rows, context + CONTEXT_BYTES, block, context,
                     counter)
-    keep(memory)
 
 
 @functools.partial(_Lazy, parallel=True)
-def run_together(table, operations, width, params, x, out, rows, work_bytes, threads):
+def run_together(table, operations, width, params, x, out, rows, work_bytes, memory, threads):
     """One block of rows: all threads on each operation, each with as much memory of its own."""
-    memory, team, contexts, piece = room(TEAM_BYTES + LINE, work_bytes + CONTEXT_BYTES, threads + 1)
+    team, contexts, piece = pieces(data_of(memory), TEAM_BYTES + LINE, work_bytes + CONTEXT_BYTES)
     steps, work = team + TEAM_BYTES, contexts + threads * CONTEXT_BYTES
     put(steps, 0, rows)
     program, base = data_of(table), data_of(params)
@@ -236,7 +252,6 @@ def run_together(table, operations, width, params, x, out, rows, work_bytes, thr
         if me >= 0:
             run_member(program, operations, width, steps, 1, contexts, team, me,
                        atomic_load(team + SIZE))
-    keep(memory)
 
 
 # On rows of stored elements, whose arrays the contexts name beforehand; by addresses alone.
@@ -269,7 +284,7 @@ def bind(context, x, y, out, gamma, beta, state, work):
 
 @functools.partial(_Lazy, parallel=True)
 def run_call(table, operations, width, x, y, out, gamma, beta, state, work_bytes, threads):
-    memory, team, contexts, _ = room(TEAM_BYTES + LINE, threads * CONTEXT_BYTES + work_bytes)
+    memory, team, contexts = room(TEAM_BYTES + LINE, threads * CONTEXT_BYTES + work_bytes)
     program, steps = data_of(table), team + TEAM_BYTES
     work = contexts + threads * CONTEXT_BYTES
     for t in range(threads):
@@ -285,7 +300,7 @@ def run_call(table, operations, width, x, y, out, gamma, beta, state, work_bytes
 
 @_Lazy
 def run_call_alone(table, operations, width, x, y, out, gamma, beta, state, work_bytes):
-    memory, steps, context, _ = room(LINE, CONTEXT_BYTES + work_bytes)
+    memory, steps, context = room(LINE, CONTEXT_BYTES + work_bytes)
     bind(context, data_of(x), data_of(y), data_of(out), data_of(gamma), data_of(beta),
          data_of(state), context + CONTEXT_BYTES)
     run_member(data_of(table), operations, width, steps, 1, context, 0, 0, 1)

@@ -105,6 +105,14 @@ def _store(builder, value, pointer, index, vector: Vector):
     builder.store(value, address, align=vector.dtype.bitwidth // 8)
 
 
+def _prefetch(builder, pointer, index, element):
+    i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
+    address = builder.bitcast(_at(builder, pointer, index, element), i8p)
+    fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
+    builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
+                 [address, i32(0), i32(3), i32(1)])
+
+
 # -- pointers
 
 
@@ -228,12 +236,7 @@ def stream(tyctx, pointer, index, value):
 def prefetch(tyctx, pointer, index):
     """Ask for the cache line of `pointer[index]`; the address need not be valid."""
     def gen(ctx, builder, sig, args):
-        i32, i8p = ir.IntType(32), ir.IntType(8).as_pointer()
-        place = _at(builder, args[0], args[1], ctx.get_value_type(sig.args[0].dtype))
-        address = builder.bitcast(place, i8p)
-        fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
-        builder.call(cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0"),
-                     [address, i32(0), i32(3), i32(1)])
+        _prefetch(builder, *args, ctx.get_value_type(sig.args[0].dtype))
         return ctx.get_dummy_value()
     return types.void(pointer, types.int64), gen
 
@@ -378,7 +381,13 @@ def transpose(tyctx, source, source_step, target, target_step):
 # -- matrix tile
 
 
-def _emit_tile(builder, vector: Vector, height: int, width: int, operands, floor=None) -> None:
+# Steps of a tile ahead of which its weights are asked for: where they come from beyond the L2 the
+# processor by itself asks for no more than the rest of a page.
+_AHEAD = 64
+
+
+def _emit_tile(builder, vector: Vector, height: int, width: int, operands, floor=None, *,
+               ahead: int = 0) -> None:
     """The loops of one register tile; the builder stands behind them afterwards."""
     i64 = ir.IntType(64)
     pa, row, step, run, n_runs, n, pb, b_pan, b_st, b_next, start, pc, out, out_pan = operands
@@ -410,6 +419,9 @@ def _emit_tile(builder, vector: Vector, height: int, width: int, operands, floor
     a1, b1 = builder.phi(pa.type), builder.phi(pb.type)
     acc1 = [builder.phi(vector.llvm) for _ in range(height * width)]
     bs = [_load(builder, b1, at, vector) for at in panels_at]
+    for at in panels_at if ahead else ():
+        later = builder.add(at, ir.Constant(i64, ahead * vector.lanes))
+        _prefetch(builder, b1, later, element)
     acc2 = []
     for i in range(height):
         value = builder.load(_at(builder, a1, rows_at[i], element),
@@ -498,7 +510,7 @@ def multiply_strip(tyctx, heights, panels, height, a, a_row, a_step, a_run, runs
             block = builder.append_basic_block(f"height_{choice}")
             switch.add_case(ir.Constant(ir.IntType(64), choice), block)
             builder.position_at_end(block)
-            _emit_tile(builder, vector, choice, panels.literal_value, operands)
+            _emit_tile(builder, vector, choice, panels.literal_value, operands, ahead=_AHEAD)
             builder.branch(end)
         builder.position_at_end(end)
         return ctx.get_dummy_value()

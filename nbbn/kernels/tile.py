@@ -97,23 +97,30 @@ def best_height(rows):
 
 
 @inline
+def strip(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row,
+          c_panel, panels):
+    """`c = a @ b + bias` of `height` rows, one of `HEIGHTS`."""
+    v = lanes(a)
+    p = 0
+    while p + 2 <= panels:
+        multiply_strip(_CHOICES, 2, height, a, a_row, a_step, a_run, runs, depth,
+                       shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
+                       shift(c, p * c_panel), c_row, c_panel)
+        p += 2
+    if p < panels:
+        multiply_strip(_CHOICES, 1, height, a, a_row, a_step, a_run, runs, depth,
+                       shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
+                       shift(c, p * c_panel), c_row, c_panel)
+
+
+@inline
 def strips(height, a, a_row, a_step, a_run, runs, depth, b, b_panel, b_step, b_run, bias, c, c_row,
            c_panel, rows, panels):
     """`c = a @ b + bias` in strips of `height` rows; what two strips share is computed twice."""
-    v = lanes(a)
     for start in range(0, rows, height):
         first = min(start, rows - height)
-        at, ct = shift(a, first * a_row), shift(c, first * c_row)
-        p = 0
-        while p + 2 <= panels:
-            multiply_strip(_CHOICES, 2, height, at, a_row, a_step, a_run, runs, depth,
-                           shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
-                           shift(ct, p * c_panel), c_row, c_panel)
-            p += 2
-        if p < panels:
-            multiply_strip(_CHOICES, 1, height, at, a_row, a_step, a_run, runs, depth,
-                           shift(b, p * b_panel), b_panel, b_step, b_run, shift(bias, p * v),
-                           shift(ct, p * c_panel), c_row, c_panel)
+        strip(height, shift(a, first * a_row), a_row, a_step, a_run, runs, depth, b, b_panel,
+              b_step, b_run, bias, shift(c, first * c_row), c_row, c_panel, panels)
 
 
 @inline

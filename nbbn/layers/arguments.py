@@ -100,14 +100,35 @@ def activation_name(activation: str | None) -> str:
     if activation is None:
         return "linear"
     if not isinstance(activation, str):
-        raise LayerError(f"an activation is given by name, got {activation!r}; add ReLU, "
-                         "LeakyReLU, ELU or Softmax as a layer of its own")
+        raise LayerError(f"an activation is given by name, got {activation!r}; give a name, a "
+                         "layer such as LeakyReLU(0.1), or a function of nbbn.activations; layers "
+                         "add ReLU, LeakyReLU, ELU or Softmax as a layer of its own, too")
     name = SYNONYMS.get(activation, activation)
     if name not in ACTIVATIONS:
         near = difflib.get_close_matches(name.lower(), (*ACTIVATIONS, *SYNONYMS), 1)
         hint = f"did you mean {near[0]!r}? All of them: " if near else "choose one of "
         raise LayerError(f"unknown activation {activation!r}; {hint}{', '.join(ACTIVATIONS)}")
     return name
+
+
+def read_layer(config: dict) -> Any:
+    """A layer of its config; `nbbn.layers.base` puts its own in this place."""
+    raise NotImplementedError
+
+
+def activation_of(given: Any) -> Any:
+    """What `activation` is given as, kept as a name or, where there is none, as a layer.
+
+    A name, a layer without weights that works number by number (or `Softmax`), its config, or a
+    function of `nbbn.activations`.
+    """
+    if isinstance(given, dict):
+        given = read_layer(given)
+    if hasattr(given, "as_activation") and not isinstance(given, type):
+        return given.as_activation()
+    if getattr(given, "__module__", None) == "nbbn.activations":
+        given = getattr(given, "__name__", given)
+    return activation_name(given)
 
 
 def whole(value: Any, least: int) -> int:
@@ -151,6 +172,16 @@ def _pair(value: Any, least: int) -> tuple[int, int]:
     return whole(first, least), whole(second, least)
 
 
+def _single(value: Any, least: int) -> int:
+    (only,) = (value,) if isinstance(value, Integral) else sequence(value)
+    return whole(only, least)
+
+
+def side(value: Any) -> tuple[int, int]:
+    """`(before, after)` of one number for both or of two, none below 0."""
+    return _pair(value, 0)
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     return (
         (whole(value, 1),)
@@ -180,8 +211,8 @@ def _axes(value: Any) -> int | tuple[int, ...]:
     return axes[0] if len(axes) == 1 else axes
 
 
-def _padding_name(value: Any) -> str:
-    if not isinstance(value, str) or value.lower() not in ("valid", "same"):
+def _padding_name(value: Any, *more: str) -> str:
+    if not isinstance(value, str) or value.lower() not in ("valid", "same", *more):
         raise ValueError
     return value.lower()
 
@@ -274,15 +305,40 @@ OutputPadding = Annotated[
          "None, a whole number of at least 0 or two of them, (height, width)",
          given=int | tuple[int, int] | None),
 ]
+# Of layers over steps.
+Single = Annotated[
+    int,
+    Rule(lambda v: _single(v, 1), "a whole number of at least 1, or a list of one",
+         given=int | tuple[int]),
+]
+OptionalSingle = Annotated[
+    int | None,
+    Rule(_optional(lambda v: _single(v, 1)), "None, a whole number of at least 1 or a list of one",
+         given=int | tuple[int] | None),
+]
+OutputPaddingOfSteps = Annotated[
+    int | None,
+    Rule(_optional(lambda v: _single(v, 0)), "None, a whole number of at least 0 or a list of one",
+         given=int | tuple[int] | None),
+]
+SidesOfSteps = Annotated[
+    tuple[int, int],
+    Rule(side, "a whole number of at least 0 or two of them, (before, after)",
+         given=int | tuple[int, int]),
+]
 Padding = Annotated[str, Rule(_padding_name, "'valid' or 'same'")]
+CausalPadding = Annotated[
+    str, Rule(lambda v: _padding_name(v, "causal"), "'valid', 'same' or 'causal'")
+]
 DataFormat = Annotated[
     str | None,
     Rule(_data_format,
-         "None or 'channels_last' (transpose the data to (rows, height, width, channels))"),
+         "None or 'channels_last' (transpose the data to (rows, height, width, channels) or "
+         "(rows, steps, channels))"),
 ]
 
 # A name or None goes in, a name is kept; a name or an object goes in, an object is kept.
-ActivationName = Annotated[Any, Rule(activation_name, given=str | None)]
+ActivationName = Annotated[Any, Rule(activation_of, given=str | None)]
 Initializer = Annotated[
     Any, Rule(initializers.get, none_is_default=True, given=str | initializers.Initializer)
 ]

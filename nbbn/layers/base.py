@@ -5,12 +5,15 @@ Its weights' shapes, its output's shape, how it is written to a file.
 
 import functools
 from collections.abc import Iterator
-from dataclasses import MISSING, InitVar, dataclass, field, fields
+from dataclasses import MISSING, InitVar, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nbbn import operations as op
+from nbbn.activations import ACTIVATIONS
 from nbbn.errors import LayerError
+from nbbn.layers import arguments
 from nbbn.layers.arguments import Dtype, Flag, Name, RowShape, Rule, Ruled
 from nbbn.names import suggesting
 from nbbn.operations import Array, Operation, Shape
@@ -21,8 +24,9 @@ from nbbn.regularizers import Regularizer
 class Layer(Ruled):
     """A plain specification: no arrays, no arithmetic.
 
-    A shape here is that of one row, without the batch axis, channels last: `(features,)` or
-    `(height, width, channels)`. Axes are counted with the batch axis in front, as in Keras.
+    A shape here is that of one row, without the batch axis, channels last: `(features,)`,
+    `(steps, channels)` or `(height, width, channels)`. Axes are counted with the batch axis in
+    front, as in Keras.
 
     Parameters
     ----------
@@ -219,6 +223,41 @@ class Layer(Ruled):
             **{name: _json_ready(value) for name, value in self._given(self.written)},
         }
 
+    def get_config(self) -> dict:
+        """The arguments by name, from which `from_config` of the class makes the same layer."""
+        config = self.config()
+        del config["layer"]
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Layer":
+        """The layer of these arguments.
+
+        Parameters
+        ----------
+        config : dict
+            Of `get_config`.
+        """
+        return layer_from_config({**config, "layer": cls.__name__})
+
+    def as_activation(self) -> Any:
+        """The layer as the argument `activation` of others keeps it: a name where it has one.
+
+        Raises
+        ------
+        LayerError
+            For a layer that is no activation.
+        """
+        try:
+            made, weights = self.operations((2,)), self.weight_shapes((2,))
+        except LayerError:
+            made, weights = [], {"": ()}
+        simple = all(isinstance(one, op.Elementwise | op.Softmax) for one in made)
+        if weights or not simple or not (made or hasattr(self, "activation")):
+            raise self.error("is no activation: put it behind the layer as one of its own")
+        names = (name for name in ACTIVATIONS if op.activation(name) == made)
+        return next(names, replace(self, name=None))
+
     def _given(self, always: tuple[str, ...] = ()) -> Iterator[tuple[str, object]]:
         """Names and values of the arguments not at their defaults, or in `always`."""
         for f in sorted(fields(self), key=lambda f: bool(f.kw_only)):
@@ -245,9 +284,10 @@ class Layer(Ruled):
             What came and what the layer needs.
         """
         shape = tuple(input_shape)
-        needs = {3: "rows of shape (height, width, channels)", None: "rows of one axis or more"}[
-            rank
-        ]
+        needs = {
+            1: "rows of one axis", 2: "rows of shape (steps, channels)",
+            3: "rows of shape (height, width, channels)", None: "rows of one axis or more",
+        }[rank]
         if len(shape) != rank if rank else not shape:
             raise self.error(f"needs {needs}, got rows of shape {shape}")
         return shape
@@ -383,3 +423,7 @@ def layer_from_config(config: dict) -> Layer:
     if missing := [n for n, f in known.items() if f.default is MISSING and n not in config]:
         raise LayerError(f"{name} needs {', '.join(missing)}")
     return _LAYERS[name](**config)
+
+
+# Files keep an activation that is a layer as its config.
+arguments.read_layer = layer_from_config

@@ -1,39 +1,101 @@
-"""Convolutions over height and width: Conv2D, DepthwiseConv2D, Conv2DTranspose."""
+"""Convolutions over steps, and over height and width; and their transposes."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nbbn import operations as op
 from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
+    CausalPadding,
     Count,
     DataFormat,
     Flag,
     Initializer,
     NotSupported,
     OutputPadding,
+    OutputPaddingOfSteps,
     Padding,
     Pair,
     Regularizer,
+    Single,
 )
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape, Sides
 
 
-def _check_steps(layer: Layer, strides: Pair, dilation_rate: Pair) -> None:
-    if max(strides) > 1 and max(dilation_rate) > 1:
+def check_steps(layer: Layer, strides: int | Pair, dilation_rate: int | Pair) -> None:
+    """LayerError where both are above 1."""
+    if max(windows.size_of(strides)) > 1 and max(windows.size_of(dilation_rate)) > 1:
         raise layer.error("strides and dilation_rate cannot both be above 1, "
                           f"got {strides} and {dilation_rate}")
 
 
-def _with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
+def with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
+    """Shapes of a kernel and of the bias, where there is one."""
     return {"kernel": kernel, "bias": (channels,)} if use_bias else {"kernel": kernel}
+
+
+@dataclass(frozen=True, repr=False)
+class _Convolution(Layer):
+    filters: Count
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    data_format: DataFormat = None
+    dilation_rate: Any = 1
+    groups: Count = 1
+    activation: ActivationName = None
+    use_bias: Flag = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer = None
+    bias_regularizer: Regularizer = None
+    activity_regularizer: NotSupported = None
+    kernel_constraint: NotSupported = None
+    bias_constraint: NotSupported = None
+
+    # Axes of a row.
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self, self.strides, self.dilation_rate)
+        if self.filters % self.groups:
+            raise self.error("filters must be a multiple of groups, "
+                             f"got filters {self.filters} and groups {self.groups}")
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._depth(input_shape)
+        convolve = op.Convolve(self._window(input_shape), self.filters, self.groups)
+        return [*windows.on_images(input_shape, [convolve]), *op.activation(self.activation)]
+
+    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
+        size = windows.size_of(self.kernel_size)
+        kernel = (*size, self._depth(input_shape), self.filters)
+        return with_bias(kernel, self.filters, self.use_bias)
+
+    def pads(self, input_shape: Shape) -> Sides:
+        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
+        return self._window(input_shape).sides
+
+    def _window(self, input_shape: Shape) -> op.Window:
+        shape = self._row(input_shape, self.rank)
+        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
+                               self.padding)
+
+    def _depth(self, input_shape: Shape) -> int:
+        """Channels that one filter sees."""
+        channels = self._row(input_shape, self.rank)[-1]
+        if channels % self.groups:
+            raise self.error("needs a number of channels that is a multiple of groups "
+                             f"{self.groups}, got rows of shape {input_shape}")
+        return channels // self.groups
 
 
 @register
 @dataclass(frozen=True, repr=False)
-class Conv2D(Layer):
+class Conv2D(_Convolution):
     """Cross-correlation of `(height, width, in)` rows with a kernel, plus a bias `(filters,)`.
 
     Kernel `(kh, kw, in / groups, filters)`.
@@ -75,13 +137,76 @@ class Conv2D(Layer):
     ((14, 14, 32), (3, 3, 1, 32))
     """
 
-    filters: Count
     kernel_size: Pair
     strides: Pair = (1, 1)
     padding: Padding = "valid"
-    data_format: DataFormat = None
     dilation_rate: Pair = (1, 1)
-    groups: Count = 1
+
+    rank = 3
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class Conv1D(_Convolution):
+    """Cross-correlation of `(steps, in)` rows with a kernel, plus a bias `(filters,)`.
+
+    Kernel `(k, in / groups, filters)`.
+
+    Parameters
+    ----------
+    filters : int
+        Channels that come out, a multiple of `groups`.
+    kernel_size : int
+        Length of the window.
+    strides : int
+        Steps from window to window. Not above 1 where the dilation is.
+    padding : {"valid", "same", "causal"}
+        `valid`: `(n - window) // stride + 1` outputs of n steps; `same`: zeros around, `ceil(n /
+        stride)` outputs; `causal`: as many zeros in front as make an output depend on no later
+        step.
+    data_format : {None, "channels_last"}
+    dilation_rate : int
+        Distance between the kernel's taps.
+    groups : int
+        Groups of channels that do not mix; divides the channels that come in.
+    activation : str or None
+        Name of the activation (`ACTIVATIONS`); None is the identity.
+    use_bias : bool
+        Whether a bias is added.
+    kernel_initializer, bias_initializer : str or Initializer
+        Of `nbbn.initializers`.
+    kernel_regularizer, bias_regularizer : str, Regularizer or None
+        Of `nbbn.regularizers`.
+    activity_regularizer, kernel_constraint, bias_constraint : None
+        Not supported.
+    **base
+        `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import Conv1D
+    >>> layer = Conv1D(32, 3, padding="causal")
+    >>> layer.output_shape((128, 6)), layer.weight_shapes((128, 6))["kernel"]
+    ((128, 32), (3, 6, 32))
+    """
+
+    kernel_size: Single
+    strides: Single = 1
+    padding: CausalPadding = "valid"
+    dilation_rate: Single = 1
+
+    rank = 2
+
+
+@dataclass(frozen=True, repr=False)
+class _Transposed(Layer):
+    filters: Count
+    kernel_size: Any
+    strides: Any = 1
+    padding: Padding = "valid"
+    output_padding: Any = None
+    data_format: DataFormat = None
+    dilation_rate: Any = 1
     activation: ActivationName = None
     use_bias: Flag = True
     kernel_initializer: Initializer = "glorot_uniform"
@@ -92,125 +217,55 @@ class Conv2D(Layer):
     kernel_constraint: NotSupported = None
     bias_constraint: NotSupported = None
 
+    # Axes of a row.
+    rank: ClassVar[int]
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_steps(self, self.strides, self.dilation_rate)
-        if self.filters % self.groups:
-            raise self.error("filters must be a multiple of groups, "
-                             f"got filters {self.filters} and groups {self.groups}")
+        check_steps(self, self.strides, self.dilation_rate)
+        if self.output_padding is not None:
+            extra, strides = map(windows.size_of, (self.output_padding, self.strides))
+            if any(p >= s for p, s in zip(extra, strides)):
+                raise self.error("output_padding must lie below strides, "
+                                 f"got {self.output_padding} and {self.strides}")
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
-        self._depth(input_shape)
-        convolve = op.Convolve(self._window(input_shape), self.filters, self.groups)
-        return [convolve, *op.activation(self.activation)]
+        convolve = op.ConvolveTransposed(self._window(input_shape), self.filters)
+        return [*windows.on_images(input_shape, [convolve]), *op.activation(self.activation)]
 
     def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
-        kernel = (*self.kernel_size, self._depth(input_shape), self.filters)
-        return _with_bias(kernel, self.filters, self.use_bias)
+        channels = self._row(input_shape, self.rank)[-1]
+        kernel = (*windows.size_of(self.kernel_size), self.filters, channels)
+        return with_bias(kernel, self.filters, self.use_bias)
 
-    def pads(self, input_shape: Shape) -> Sides:
-        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
+    def crops(self, input_shape: Shape) -> Sides:
+        """What falls away of all that the kernel writes; negative: zeros are appended.
+
+        What the kernel writes is `(n - 1) * stride + window` long along an axis of n.
+        """
         return self._window(input_shape).sides
 
     def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, 3)
-        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                               self.padding)
-
-    def _depth(self, input_shape: Shape) -> int:
-        """Channels that one filter sees."""
-        channels = self._row(input_shape, 3)[2]
-        if channels % self.groups:
-            raise self.error("needs a number of channels that is a multiple of groups "
-                             f"{self.groups}, got rows of shape {input_shape}")
-        return channels // self.groups
+        shape = self._row(input_shape, self.rank)
+        image, strides = windows.as_image(shape), windows.of_image(self.strides)
+        window = op.Window(windows.of_image(self.kernel_size), strides,
+                           windows.of_image(self.dilation_rate))
+        given = (None,) * 2 if self.output_padding is None else windows.size_of(self.output_padding)
+        extra = (None, *given)[-2:]
+        top_bottom, left_right = (
+            windows.crops(n, k, s, self.padding, e)
+            for n, k, s, e in zip(image, window.span, strides, extra)
+        )
+        window = replace(window, sides=(top_bottom, left_right))
+        if min(window.written(image)) < 1:
+            raise self.error(f"rows of shape {shape} leave no output; needs more of them, "
+                             "or output_padding")
+        return window
 
 
 @register
 @dataclass(frozen=True, repr=False)
-class DepthwiseConv2D(Layer):
-    """Each channel convolved on its own.
-
-    Kernel `(kh, kw, in, depth_multiplier)`, bias `(in * depth_multiplier,)`.
-
-    Output channel `i * depth_multiplier + m` is input channel `i` with filter `m`.
-
-    Parameters
-    ----------
-    kernel_size : int or tuple of two ints
-        Height and width of the window.
-    strides : int or tuple of two ints
-        Steps down and to the right. Not above 1 where the dilation is.
-    padding : {"valid", "same"}
-        As in `Conv2D`.
-    depth_multiplier : int
-        Filters per channel.
-    data_format : {None, "channels_last"}
-    dilation_rate : int or tuple of two ints
-        Distance between the kernel's taps.
-    activation : str or None
-        Name of the activation (`ACTIVATIONS`); None is the identity.
-    use_bias : bool
-        Whether a bias is added.
-    depthwise_initializer, bias_initializer : str or Initializer
-        Of `nbbn.initializers`.
-    depthwise_regularizer, bias_regularizer : str, Regularizer or None
-        Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, bias_constraint : None
-        Not supported.
-    **base
-        `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
-
-    Examples
-    --------
-    >>> from nbbn.layers import DepthwiseConv2D
-    >>> DepthwiseConv2D((3, 3), depth_multiplier=2).output_shape((28, 28, 8))
-    (26, 26, 16)
-    """
-
-    kernel_size: Pair
-    strides: Pair = (1, 1)
-    padding: Padding = "valid"
-    depth_multiplier: Count = 1
-    data_format: DataFormat = None
-    dilation_rate: Pair = (1, 1)
-    activation: ActivationName = None
-    use_bias: Flag = True
-    depthwise_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    depthwise_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    activity_regularizer: NotSupported = None
-    depthwise_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
-
-    argument_names: ClassVar = {"kernel": "depthwise"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self, self.strides, self.dilation_rate)
-
-    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
-        convolve = op.ConvolveDepthwise(self._window(input_shape), self.depth_multiplier)
-        return [convolve, *op.activation(self.activation)]
-
-    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
-        channels, times = self._row(input_shape, 3)[2], self.depth_multiplier
-        return _with_bias((*self.kernel_size, channels, times), channels * times, self.use_bias)
-
-    def pads(self, input_shape: Shape) -> Sides:
-        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
-        return self._window(input_shape).sides
-
-    def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, 3)
-        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                               self.padding)
-
-
-@register
-@dataclass(frozen=True, repr=False)
-class Conv2DTranspose(Layer):
+class Conv2DTranspose(_Transposed):
     """The transpose of a convolution (Zeiler et al., 2010).
 
     Each input value adds its multiple of the kernel to the output. Kernel `(kh, kw, filters, in)`,
@@ -253,55 +308,61 @@ class Conv2DTranspose(Layer):
     (28, 28, 8)
     """
 
-    filters: Count
     kernel_size: Pair
     strides: Pair = (1, 1)
-    padding: Padding = "valid"
     output_padding: OutputPadding = None
-    data_format: DataFormat = None
     dilation_rate: Pair = (1, 1)
-    activation: ActivationName = None
-    use_bias: Flag = True
-    kernel_initializer: Initializer = "glorot_uniform"
-    bias_initializer: Initializer = "zeros"
-    kernel_regularizer: Regularizer = None
-    bias_regularizer: Regularizer = None
-    activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_steps(self, self.strides, self.dilation_rate)
-        if self.output_padding and any(p >= s for p, s in zip(self.output_padding, self.strides)):
-            raise self.error("output_padding must lie below strides, "
-                             f"got {self.output_padding} and {self.strides}")
+    rank = 3
 
-    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
-        convolve = op.ConvolveTransposed(self._window(input_shape), self.filters)
-        return [convolve, *op.activation(self.activation)]
 
-    def weight_shapes(self, input_shape: Shape, *others: Shape) -> dict[str, Shape]:
-        kernel = (*self.kernel_size, self.filters, self._row(input_shape, 3)[2])
-        return _with_bias(kernel, self.filters, self.use_bias)
+@register
+@dataclass(frozen=True, repr=False)
+class Conv1DTranspose(_Transposed):
+    """The transpose of a convolution over steps (Zeiler et al., 2010).
 
-    def crops(self, input_shape: Shape) -> Sides:
-        """What falls away of all that the kernel writes; negative: zeros are appended.
+    Each input value adds its multiple of the kernel to the output. Kernel `(k, filters, in)`, bias
+    `(filters,)`.
 
-        What the kernel writes is `(n - 1) * stride + window` long along an axis of n.
-        """
-        return self._window(input_shape).sides
+    Parameters
+    ----------
+    filters : int
+        Channels that come out.
+    kernel_size : int
+        Length of the window.
+    strides : int
+        Steps from window to window, in the output. Not above 1 where the dilation is.
+    padding : {"valid", "same"}
+        `valid`: `(n - 1) * stride + max(window, stride)` outputs of n steps; `same`: `n * stride`.
+    output_padding : int or None
+        Below the strides. Given, the outputs are `(n - 1) * stride + window + output_padding`
+        (`valid`) or `(n - 1) * stride + window % 2 + output_padding` (`same`).
+    data_format : {None, "channels_last"}
+    dilation_rate : int
+        Distance between the kernel's taps.
+    activation : str or None
+        Name of the activation (`ACTIVATIONS`); None is the identity.
+    use_bias : bool
+        Whether a bias is added.
+    kernel_initializer, bias_initializer : str or Initializer
+        Of `nbbn.initializers`.
+    kernel_regularizer, bias_regularizer : str, Regularizer or None
+        Of `nbbn.regularizers`.
+    activity_regularizer, kernel_constraint, bias_constraint : None
+        Not supported.
+    **base
+        `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
-    def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, 3)
-        window = op.Window(self.kernel_size, self.strides, self.dilation_rate)
-        extra = self.output_padding or (None, None)
-        top_bottom, left_right = (
-            windows.crops(n, k, s, self.padding, e)
-            for n, k, s, e in zip(shape, window.span, self.strides, extra)
-        )
-        window = replace(window, sides=(top_bottom, left_right))
-        if min(window.written(shape)) < 1:
-            raise self.error(f"rows of shape {shape} leave no output; needs more of them, "
-                             "or output_padding")
-        return window
+    Examples
+    --------
+    >>> from nbbn.layers import Conv1DTranspose
+    >>> Conv1DTranspose(8, 2, strides=2).output_shape((14, 16))
+    (28, 8)
+    """
+
+    kernel_size: Single
+    strides: Single = 1
+    output_padding: OutputPaddingOfSteps = None
+    dilation_rate: Single = 1
+
+    rank = 2

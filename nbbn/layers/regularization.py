@@ -1,9 +1,9 @@
-"""Layers that disturb training and do nothing in inference: Dropout, GaussianNoise."""
+"""Layers that disturb training and do nothing in inference: dropout and noise."""
 
 from dataclasses import dataclass
 
 from nbbn import operations as op
-from nbbn.layers.arguments import Fraction, NoiseShape, NonNegative, Seed
+from nbbn.layers.arguments import DataFormat, Fraction, NoiseShape, NonNegative, Seed
 from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape
 
@@ -53,6 +53,72 @@ class Dropout(Layer):
         if self.rate == 0:
             return []
         return [op.Disturb("dropout", self.rate, self.seed, self.noise_shape)]
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class SpatialDropout1D(Layer):
+    """Sets whole channels to 0 with probability `rate`, in training only (Tompson et al., 2015).
+
+    The others are multiplied by `1 / (1 - rate)`. Rows of `(steps, channels)`.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1]; with 1 all values are 0.
+    seed : int, optional
+        Seed of the layer's own random numbers; None: they follow from the model's.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import SpatialDropout1D
+    >>> SpatialDropout1D(0.2).output_shape((10, 8))
+    (10, 8)
+    """
+
+    rate: Fraction
+    seed: Seed = None
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 2)
+        noise_shape = (None, 1, None)
+        return [op.Disturb("dropout", self.rate, self.seed, noise_shape)] if self.rate else []
+
+
+@register
+@dataclass(frozen=True, repr=False)
+class SpatialDropout2D(Layer):
+    """Sets whole channels to 0 with probability `rate`, in training only (Tompson et al., 2015).
+
+    The others are multiplied by `1 / (1 - rate)`. Rows of `(height, width, channels)`.
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1]; with 1 all values are 0.
+    data_format : {None, "channels_last"}
+    seed : int, optional
+        Seed of the layer's own random numbers; None: they follow from the model's.
+    **base
+        `name`, `input_shape`, `dtype`: see `Layer`.
+
+    Examples
+    --------
+    >>> from nbbn.layers import SpatialDropout2D
+    >>> SpatialDropout2D(0.2).output_shape((7, 7, 8))
+    (7, 7, 8)
+    """
+
+    rate: Fraction
+    data_format: DataFormat = None
+    seed: Seed = None
+
+    def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
+        self._row(input_shape, 3)
+        noise_shape = (None, 1, 1, None)
+        return [op.Disturb("dropout", self.rate, self.seed, noise_shape)] if self.rate else []
 
 
 @register

@@ -1,7 +1,15 @@
-"""The arithmetic of windows: how many there are, and how much zero stands around the image."""
+"""The arithmetic of windows: how many there are, and how much zero stands around the image.
 
+Rows of steps are images of one line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nbbn import operations as op
 from nbbn.layers.base import Layer
-from nbbn.operations import Pair, Shape, Window
+from nbbn.operations import Operation, Pair, Shape, Window
 
 
 def count(values: int, span: int, stride: int, padding: str) -> int:
@@ -12,8 +20,10 @@ def count(values: int, span: int, stride: int, padding: str) -> int:
 def pads(values: int, span: int, stride: int, padding: str) -> tuple[int, int]:
     """Zeros before and after, as TensorFlow puts them.
 
-    Where their number is odd, the extra one comes after.
+    Where their number is odd, the extra one comes after; `causal`: all before.
     """
+    if padding == "causal":
+        return span - 1, 0
     total = (
         max((count(values, span, stride, padding) - 1) * stride + span - values, 0)
         if padding == "same"
@@ -22,8 +32,31 @@ def pads(values: int, span: int, stride: int, padding: str) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def sliding(layer: Layer, shape: Shape, size: Pair, strides: Pair, dilation: Pair,
-            padding: str) -> Window:
+def size_of(of: int | Pair) -> tuple[int, ...]:
+    """A window's size as it stands in the shape of a kernel."""
+    return (of,) if isinstance(of, int) else of
+
+
+def of_image(of: int | Pair) -> Pair:
+    """What is said of steps, as it is said of the image of one line."""
+    return (1, of) if isinstance(of, int) else of
+
+
+def as_image(shape: Shape) -> Shape:
+    """Shape of a row of steps as an image of one line; that of an image as it is."""
+    return shape if len(shape) == 3 else (1, *shape)
+
+
+def on_images(shape: Shape, operations: list[Operation]) -> list[Operation]:
+    """Operations that work on images, for rows of steps too."""
+    image = after = as_image(shape)
+    for operation in operations:
+        after = operation.output_shape(after)
+    return [*op.reshaped(shape, image), *operations, *op.reshaped(after, after[-len(shape) :])]
+
+
+def sliding(layer: Layer, shape: Shape, size: int | Pair, strides: int | Pair,
+            dilation: int | Pair, padding: str) -> Window:
     """The window of a layer over rows of `shape`, with what `padding` puts around them.
 
     Raises
@@ -31,12 +64,16 @@ def sliding(layer: Layer, shape: Shape, size: Pair, strides: Pair, dilation: Pai
     LayerError
         Where not even one window fits.
     """
-    span = Window(size, strides, dilation).span
-    top_bottom, left_right = (pads(n, k, s, padding) for n, k, s in zip(shape, span, strides))
-    window = Window(size, strides, dilation, (top_bottom, left_right))
-    if min(window.places(shape)) < 1:
-        raise layer.error(f"needs rows of height {span[0]} and width {span[1]} at least, "
-                          f"got rows of shape {shape}; use padding='same'")
+    image, window = as_image(shape), Window(of_image(size), of_image(strides), of_image(dilation))
+    span = window.span
+    top_bottom, left_right = (
+        pads(n, k, s, padding) for n, k, s in zip(image, span, window.strides)
+    )
+    window = replace(window, sides=(top_bottom, left_right))
+    if min(window.places(image)) < 1:
+        least = f"height {span[0]} and width {span[1]}" if len(shape) == 3 else f"{span[1]} steps"
+        raise layer.error(f"needs rows of {least} at least, got rows of shape {shape}; "
+                          "use padding='same'")
     return window
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -20,8 +21,10 @@ from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
+from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
 from nbbn.models.summary import summary_html, summary_text
 from nbbn.models.training_call import TrainingCall
+from nbbn.models.variable import Variable, variables_of
 from nbbn.network import Network
 from nbbn.partitions.partitions import Partitions
 from nbbn.predictor import Predictor
@@ -248,6 +251,76 @@ class BaseModel:
         parts = [weights[end - count : end] for count, end in zip(counts, ends)]
         self._take(list(zip(entries, parts)))
 
+    @property
+    def weights(self) -> list[Variable]:
+        """All arrays as variables, layer by layer, as `get_weights` has them.
+
+        Each has `name`, `path`, `shape`, `dtype`, `numpy()` and `assign(value)`.
+        """
+        return [variable for entry in self._layers.entries for variable in
+                self._variables_of(entry)]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Those that training changes by gradients."""
+        return [variable for variable in self.weights if variable.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The others: running statistics, and arrays of layers that are not trained."""
+        return [variable for variable in self.weights if not variable.trainable]
+
+    variables = weights
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def _variables_of(self, entry: Entry) -> list[Variable]:
+        if entry.arrays is None:
+            return []
+        if not self.built or entry not in self._layers.entries:
+            return variables_of(self, entry, ())
+        shapes = self._layers.source_shapes[self._layers.entries.index(entry)]
+        return variables_of(self, entry, entry.spec.trainable_names(*shapes))
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers and how they read each other, JSON-ready; `from_config` reads it.
+
+        Examples
+        --------
+        >>> import nbbn
+        >>> model = nbbn.Sequential([nbbn.layers.Dense(3, input_shape=(4,))])
+        >>> nbbn.Sequential.from_config(model.get_config()).count_params()
+        15
+        """
+        layers = self._layers
+        if layers.built:
+            return {"name": self.name, **layers.network().config()}
+        return {"name": self.name, "layers": [layer.config() for layer in layers.layers]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """A model with initial weights of its own, not compiled.
+
+        Parameters
+        ----------
+        config : dict
+            Of `get_config`.
+        custom_objects
+            Keras's; without effect.
+        """
+        raise NotImplementedError
+
+    def to_json(self, **how: Any) -> str:
+        """The same as text, which `nbbn.models.model_from_json` reads.
+
+        Parameters
+        ----------
+        **how
+            Of `json.dumps`.
+        """
+        kind = type(self).__name__
+        return json.dumps({"class_name": kind, "config": self.get_config()}, **how)
+
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:
         """New arrays for some layers."""
         self._pull()
@@ -333,18 +406,19 @@ class BaseModel:
     # -- inference
 
     def predict(self, x: Any, batch_size: int | None = None, verbose: Any = "auto",
-                steps: None = None, callbacks: Any = None) -> np.ndarray:
+                steps: int | None = None, callbacks: Any = None) -> np.ndarray:
         """Outputs of the model in inference: running statistics, no dropout.
 
         Parameters
         ----------
-        x : array-like of shape (n, ...), or Partitions
+        x : array-like of shape (n, ...), Partitions, or batches
             A NaN gives NaN. Of partitions a few are in memory at a time. Of several inputs a list,
-            or a dict by the names of `Input`.
+            or a dict by the names of `Input`. Batches come from a generator, a
+            `nbbn.utils.PyDataset` or any other iterable, with targets or without.
         batch_size, verbose, callbacks
-            Keras's; without effect, and nothing is printed.
-        steps : None
-            Not supported.
+            Keras's; without effect but for `steps`, and nothing is printed.
+        steps : int
+            Batches to answer, from the first on. None: all.
 
         Returns
         -------
@@ -363,19 +437,30 @@ class BaseModel:
         >>> model.predict([[1.0, -1.0]], verbose=0)
         array([[1., 0.]], dtype=float32)
         """
-        refuse(steps=steps)
+        steps = None if steps is None else whole("steps", steps, 1)
         check_verbose(verbose)
-        if batch_size is not None:
-            whole("batch_size", batch_size, 1)
+        batch_size = 32 if batch_size is None else whole("batch_size", batch_size, 1)
+        if in_batches(x):
+            with self._layers.unbuilt_on_error():
+                return self._answers(outputs_of_batches(
+                    Batches(x, "x", steps), self._rows_to_predict, self._outputs,
+                    of_lists=self._takes_lists))
         if isinstance(x, Partitions):
             shapes = self._shapes("predict")
             self._takes_partitions()
             many = many_rows(x, x.headers(), shapes[0], self._layers.dtype, finite=False,
                              indices=self._layers.computation.indices)
             return self._answers(outputs_of(self._outputs, many))
+        x = self._rows_to_predict(x, "x")
+        return self._answers(self._outputs(x if steps is None else x[: steps * batch_size]))
+
+    # Whether a list is one of the arrays of several inputs.
+    _takes_lists = False
+
+    def _rows_to_predict(self, x: Any, name: str) -> np.ndarray:
         if not self.built:
-            self._layers.build(inputs.row_shape(x))
-        return self._answers(self._outputs(self._checked_rows(x, finite=False)))
+            self._layers.build(inputs.row_shape(x, name))
+        return self._checked_rows(x, name, finite=False)
 
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """What is given as rows of the network."""
@@ -536,14 +621,6 @@ class BaseModel:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {', '.join(map(repr, self._layers.layers))}>"
-
-
-def refuse(**given: Any) -> None:
-    """ValueError for an argument that is not supported."""
-    for name, value in given.items():
-        if value is not None:
-            raise ValueError(f"{name} is not supported, got {value!r}; leave it out: "
-                             "all rows given are used")
 
 
 def whole(name: str, value: Any, least: int) -> int:

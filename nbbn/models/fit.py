@@ -16,9 +16,11 @@ from nbbn.metrics import Metric, accuracy_of
 from nbbn.models.base_model import BaseModel
 from nbbn.models.fit_data import outputs_of
 from nbbn.models.joint_loss import JointLoss
+from nbbn.models.pieces import Batches, InPieces, OutOfData, read
 from nbbn.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
+from nbbn.warning import warn
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,23 @@ class Measure:
             own = self.loss.figures(targets, outputs, samples.row_weights)
         return {"loss": loss, **own, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
 
-    def passing(self, sums: Epoch) -> dict[str, float]:
-        """The figures that training counts in passing, of the rows so far."""
+    @property
+    def _counted(self) -> list[str]:
+        """The metrics that training counts in passing."""
         cls = None
         if isinstance(self.loss, Loss) and self.loss.record.counts_hits:
             cls = accuracy_of(self.loss)
         alike = [m for m in self.metrics if type(m) is cls]
-        names = [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
+        return [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
+
+    @property
+    def needs_outputs(self) -> bool:
+        """Whether there are metrics that training does not count."""
+        return any(str(m.name) not in self._counted for m in self.metrics)
+
+    def passing(self, sums: Epoch) -> dict[str, float]:
+        """The figures that training counts in passing, of the rows so far."""
+        names = self._counted
         own = self.loss.passed(sums) if isinstance(self.loss, JointLoss) else {}
         return {"loss": sums.loss / sums.rows, **own, **dict.fromkeys(names, sums.hits / sums.rows)}
 
@@ -71,13 +83,14 @@ class Fit(Watcher):
     model: BaseModel
     loop: Loop
     make_trainer: Callable[[], Trainer]  # for the model's layers at this moment
-    # The rows with their targets as given: `Samples`, or those of partitions, read when asked for.
+    # The rows with their targets as given: `Samples`, those of partitions, read when asked for, or
+    # `InPieces`.
     samples: Any
     measure: Measure
     callbacks: CallbackList
     history: History
     progress: Silence
-    validation: Samples | None
+    validation: Samples | Batches | None
     # Validate after every so many epochs, or after these, counted from 1.
     validation_epochs: int | Collection[int]
     group: Group  # whose process this is; its first one's callbacks are called
@@ -90,8 +103,13 @@ class Fit(Watcher):
         self._moves = self.group.from_first(self.progress.moves)
         self._call(self.callbacks.call, "on_train_begin", {})
         self.history.on_train_begin()
+        pieces = self.samples if isinstance(self.samples, InPieces) else None
+        if pieces is not None and self.measure.needs_outputs:
+            pieces.measure_with(self._outputs)
         try:
             self.loop.run(first, last, self)
+        except OutOfData as error:
+            warn(str(error))
         finally:
             self.progress.close()
         self._call(self.callbacks.call, "on_train_end", self._logs)
@@ -130,7 +148,9 @@ class Fit(Watcher):
 
         One with newer weights where it has changed those of layers that models share.
         """
-        if self.model._trainer_in_use is not self.loop.trainer or self.model._others_changed():
+        trainer = self.loop.trainer
+        grown = isinstance(self.samples, InPieces) and self.samples.largest > trainer.rows
+        if grown or self.model._trainer_in_use is not trainer or self.model._others_changed():
             self.loop.trainer = self.make_trainer()
         return self.loop.trainer
 
@@ -166,7 +186,11 @@ class Fit(Watcher):
         return False
 
     def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
-        logs = self._logs = self.measure.trained(whole, self.samples, self._outputs, self.group)
+        samples: Any = self.samples
+        outputs: Callable = self._outputs
+        if isinstance(samples, InPieces):
+            samples, outputs = samples.figures(), _as_they_are
+        logs = self._logs = self.measure.trained(whole, samples, outputs, self.group)
         if self._validates(epoch):
             logs.update({f"val_{name}": value for name, value in self._validate().items()})
         self._call(self.callbacks.call, "on_epoch_end", epoch, logs)
@@ -185,6 +209,11 @@ class Fit(Watcher):
         assert self.validation is not None
         self._call(self.callbacks.call, "on_test_begin", {})
         held, penalty = self.validation, self.model._penalty()
+        if isinstance(held, Batches):
+            samples, found = read(self.model, held, self._outputs)
+            figures = self.measure(samples, found, penalty)
+            self._call(self.callbacks.call, "on_test_end", figures)
+            return figures
 
         def measure(y: np.ndarray, weights: np.ndarray | None,
                     outputs: np.ndarray) -> dict[str, float]:
@@ -193,3 +222,8 @@ class Fit(Watcher):
         figures = self.group.measured(measure, held.y, held.row_weights, self._outputs(held.x))
         self._call(self.callbacks.call, "on_test_end", figures)
         return figures
+
+
+def _as_they_are(outputs: np.ndarray) -> np.ndarray:
+    """Outputs that were measured already."""
+    return outputs

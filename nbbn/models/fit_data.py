@@ -31,6 +31,9 @@ class InMemory:
     samples: Samples  # targets as given
     rows: int  # how many are trained on, in all processes
     group: Group = ALONE  # whose process has these rows
+    steps: int | None = None  # batches of an epoch, None: all
+
+    largest = 0  # batches do not grow
 
     @property
     def source(self) -> np.dtype:
@@ -48,7 +51,21 @@ class InMemory:
         """So many epochs of batches."""
         samples = self.samples
         targets = Samples(samples.x, loss.prepare(samples.y), samples.row_weights)
-        yield in_memory(targets, model._plans(edges, shuffle, self.group))
+        orders = model._plans(edges, shuffle, self.group)
+        yield in_memory(targets, orders if self.steps is None else _cut(orders, self.steps))
+
+    def steps_of(self, edges: np.ndarray) -> Callable[[], int]:
+        """What gives the number of an epoch's steps."""
+        return lambda: min(len(edges) - 1, self.steps or len(edges))
+
+
+def _cut(orders: Iterator[tuple[Any, np.ndarray]],
+         steps: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Epochs of so many steps; what is left of a pass, and the end of one, is an epoch as well."""
+    for order, edges in orders:
+        for first in range(0, len(edges) - 1, steps):
+            own = edges[first : first + steps + 1]
+            yield order[own[0] : own[-1]], own - own[0]
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,11 @@ class Streamed:
     rules: Rules
 
     group = ALONE
+    largest = 0
+
+    def steps_of(self, edges: np.ndarray) -> Callable[[], int]:
+        """What gives the number of an epoch's steps."""
+        return lambda: len(edges) - 1
 
     @property
     def rows(self) -> int:

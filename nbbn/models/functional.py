@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from nbbn import inputs as checks
-from nbbn.layers import Layer
+from nbbn.layers import Layer, layer_from_config
 from nbbn.layers.base import Value
 from nbbn.models.compiled import Compiled
-from nbbn.models.graph_list import GraphList, on_values, rebuilt
+from nbbn.models.graph_list import GraphList, on_values, rebuilt, values_of
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import Entry
 from nbbn.models.trained_model import TrainedModel
-from nbbn.network import Network, apart
+from nbbn.network import Graph, Network, apart
 from nbbn.training_loop import Samples
 
 
@@ -139,6 +140,10 @@ class Model(TrainedModel):
 
     # -- rows
 
+    @property
+    def _takes_lists(self) -> bool:  # type: ignore[override]
+        return len(self.inputs) > 1
+
     def _rows(self, x: Any, name: str = "x", *, finite: bool = True) -> Any:
         """Rows of several inputs beside each other, as the network has them."""
         shapes = self._layers.graph.inputs
@@ -217,6 +222,31 @@ class Model(TrainedModel):
 
     # -- files
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._own_words()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Model:
+        layers = [layer_from_config(layer) for layer in config["layers"]]
+        inputs, outputs = values_of(Graph.from_config(config["graph"]), layers)
+        model = cls(inputs, outputs, name=config.get("name"))
+        model._name_rows(config.get("inputs"), config.get("outputs"))
+        return model
+
+    def _name_rows(self, inputs: Any, outputs: Any) -> None:
+        self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs))
+        self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs))
+
+    def network(self) -> Network:
+        network, inputs = super().network(), self._of_inputs.names
+        assert network.graph is not None
+        named: dict[str, Any] = {}
+        if inputs and len(inputs) > 1:
+            named["input_names"] = tuple(inputs)
+        if len(self.outputs) > 1:
+            named["output_names"] = tuple(self.output_names)
+        return replace(network, graph=replace(network.graph, **named))
+
     @classmethod
     def _empty(cls) -> Model:
         return cls.__new__(cls)
@@ -231,8 +261,7 @@ class Model(TrainedModel):
         """
         rows, values = rebuilt(network)
         Model.__init__(self, rows, values)
-        self._of_inputs = _Form(inputs and _all_of(inputs, rows))
-        self._of_outputs = _Form(outputs and _all_of(outputs, values))
+        self._name_rows(inputs, outputs)
         self._resume(meta, slots)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -49,14 +49,19 @@ def on_values(model: Any, given: list[Any]) -> bool:
 
 def rebuilt(network: Network) -> tuple[list[Any], list[Any]]:
     """Inputs and outputs of a graph that a file holds, with its weights."""
-    graph = network.graph
-    assert graph is not None
-    values: dict[int, Any] = {-k: Input(shape) for k, shape in enumerate(graph.inputs, 1)}
-    for i, call in enumerate(graph.calls):
-        layer, sources = network.layers[call.layer], [values[k] for k in call.sources]
-        values[i] = layer(sources if layer.merges else sources[0])
+    assert network.graph is not None
+    found = values_of(network.graph, network.layers)
     for layer, arrays in zip(network.layers, network.weights):
         entry_of(layer).take(dict(arrays))
+    return found
+
+
+def values_of(graph: Graph, layers: Sequence[Layer]) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs of layers that read each other so."""
+    values: dict[int, Any] = {-k: Input(shape) for k, shape in enumerate(graph.inputs, 1)}
+    for i, call in enumerate(graph.calls):
+        layer, sources = layers[call.layer], [values[k] for k in call.sources]
+        values[i] = layer(sources if layer.merges else sources[0])
     return ([values[-k] for k in range(1, len(graph.inputs) + 1)],
             [values[k] for k in graph.outputs])
 

@@ -10,6 +10,11 @@ import numpy as np
 
 from nbbn.layers import Layer
 from nbbn.models.layer_list import Entry
+from nbbn.models.variable import Variable
+
+# By which Keras's layers give their arrays.
+_ARRAYS = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance", "embeddings",
+           "depthwise_kernel", "pointwise_kernel", "alpha")
 
 
 class Owner(Protocol):
@@ -20,6 +25,7 @@ class Owner(Protocol):
     def _name_of(self, entry: Entry) -> str | None: ...
     def _replace(self, entry: Entry, spec: Layer) -> None: ...
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None: ...
+    def _variables_of(self, entry: Entry) -> list[Variable]: ...
 
 
 class LayerView:
@@ -42,6 +48,10 @@ class LayerView:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        if name in _ARRAYS and not hasattr(self._entry.spec, name):
+            for variable in self.weights:
+                if variable.name == name:
+                    return variable
         return getattr(self._entry.spec, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -86,6 +96,29 @@ class LayerView:
     def __call__(self, inputs: Any) -> Any:
         """What the layer makes of another value, with the same weights."""
         return self._model._value_of(self._entry).layer(inputs)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Its arrays as variables, in Keras's order; none before the model is built."""
+        return self._model._variables_of(self._entry)
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Those that training changes by gradients."""
+        return [variable for variable in self.weights if variable.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The others."""
+        return [variable for variable in self.weights if not variable.trainable]
+
+    variables = weights
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+
+    def get_config(self) -> dict[str, Any]:
+        """Its arguments, from which `from_config` of its class makes a layer."""
+        return self.specification.get_config()
 
     def copies(self) -> dict[str, np.ndarray] | None:
         """Copies of its arrays by name; None before the model is built."""

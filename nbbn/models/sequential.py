@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from nbbn import utils
-from nbbn.layers import Input, Layer
+from nbbn.layers import Input, Layer, layer_from_config
 from nbbn.layers.base import Value, row_shape_of
-from nbbn.models.graph_list import GraphList, entry_of, layer_of, rebuilt
+from nbbn.models.graph_list import GraphList, entry_of, layer_of, rebuilt, values_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
 from nbbn.models.trained_model import TrainedModel
-from nbbn.network import Network
+from nbbn.network import Graph, Network
 
 
 class Sequential(TrainedModel):
@@ -269,6 +269,19 @@ class Sequential(TrainedModel):
         return {**super().__getstate__(), "_values": []}
 
     # -- files
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
+        model = cls(name=config.get("name"))
+        layers = [layer_from_config(layer) for layer in config["layers"]]
+        if "graph" in config:
+            model._take_graph(*values_of(Graph.from_config(config["graph"]), layers))
+            return model
+        for layer in layers:
+            model.add(layer)
+        if "input_shape" in config and not model.built:
+            model.build((None, *config["input_shape"]))
+        return model
 
     def _own_words(self) -> dict[str, Any]:
         return {"model": "Sequential"}  # one with branches, too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +18,7 @@ from nbbn.formats import native, of_layers
 from nbbn.formats.files import FileError
 from nbbn.group import ALONE, KEY_BYTES, Group, Order
 from nbbn.losses import Loss
-from nbbn.models.base_model import BaseModel, refuse, whole
+from nbbn.models.base_model import BaseModel, whole
 from nbbn.models.compiled import Compiled, needs_batches
 from nbbn.models.fit import Fit, Measure
 from nbbn.models.fit_data import (
@@ -31,6 +31,8 @@ from nbbn.models.fit_data import (
     targets_of,
 )
 from nbbn.models.joint_loss import JointLoss
+from nbbn.models.pieces import Batches, InPieces, in_batches, read
+from nbbn.models.short_fit import running_statistics, tell
 from nbbn.names import suggested
 from nbbn.network import Network
 from nbbn.optimizers import Optimizer
@@ -45,6 +47,7 @@ _BATCH_SIZE = 32
 
 Path = str | os.PathLike[str]
 Figures = float | list[float] | dict[str, float]
+Data = InMemory | Streamed | InPieces
 
 
 class TrainedModel(BaseModel):
@@ -158,22 +161,27 @@ class TrainedModel(BaseModel):
             verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
             validation_data: Any = None, shuffle: bool = True,
             class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-            initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
-            validation_batch_size: Any = None,
+            initial_epoch: int = 0, steps_per_epoch: int | None = None,
+            validation_steps: int | None = None, validation_batch_size: int | None = None,
             validation_freq: int | Collection[int] = 1) -> History:
         """Train for some epochs; a further call goes on, the optimiser included.
 
         Parameters
         ----------
-        x : array-like of shape (n, ...), or Partitions
+        x : array-like of shape (n, ...), Partitions, or batches
             Rows. Integers (images of uint8) are converted batch by batch; float64 becomes float32
             where the model computes in it. `nbbn.Partitions` hold targets and weights, too, and
             are read again every epoch. Of several inputs a list, or a dict by the names of `Input`.
+            Batches `(x, y)` or `(x, y, sample_weight)` come from a generator, a
+            `nbbn.utils.PyDataset`, or anything else that can be gone over; a thread asks for them
+            while the network trains.
         y : array-like
             Class indices `(n,)` or `(n, 1)` for `sparse_categorical_crossentropy`, else rows like
-            the outputs. None with partitions. For several outputs a list, or a dict by name.
+            the outputs. None with partitions and batches. For several outputs a list, or a dict by
+            name.
         batch_size : int
-            Rows of a batch, 32 by default; the last one has what is left.
+            Rows of a batch, 32 by default; the last one has what is left. Without effect on
+            batches, which are as they come.
         epochs : int
             The epoch to end with, counted from `initial_epoch`.
         verbose : {"auto", 0, 1, 2}
@@ -183,10 +191,11 @@ class TrainedModel(BaseModel):
             Of `nbbn.callbacks`.
         validation_split : float
             Share of the rows, the last ones before any shuffle, to validate on instead of training.
-        validation_data : tuple or Partitions
+        validation_data : tuple, Partitions, or batches
             `(x, y)` or `(x, y, sample_weight)` to validate on after every epoch.
         shuffle : bool
-            Whether every epoch takes the rows in an order of its own.
+            Whether every epoch takes the rows in an order of its own; of batches those that are
+            asked for by number, as of a `PyDataset`, and the batches alone.
         class_weight : dict
             From class index to weight of the loss; 1 where left out. Not beside `sample_weight`.
         sample_weight : array-like of shape (n,)
@@ -194,10 +203,13 @@ class TrainedModel(BaseModel):
             number of rows.
         initial_epoch : int
             The first epoch's number, counted from 0.
-        steps_per_epoch, validation_steps : None
-            Not supported.
-        validation_batch_size
-            Keras's; without effect.
+        steps_per_epoch : int
+            Batches of an epoch, for an iterator that does not end; the next epoch goes on where
+            this one has stopped. None: all.
+        validation_steps : int
+            Batches to validate on, from the first on. None: all.
+        validation_batch_size : int
+            What a batch is to `validation_steps`; None: `batch_size`.
         validation_freq : int or collection of int
             Validate after every so many epochs, or after these, counted from 1.
 
@@ -219,11 +231,17 @@ class TrainedModel(BaseModel):
         UserWarning
             Where the loss ends as NaN, or at more than ten times that of the first epoch, and no
             callback has ended the fit.
+        nbbn.warning.ShortFitWarning
+            Where the validation is bad only because the running statistics of batch norms have not
+            left their start yet (momentum 0.99 keeps 15 % of it for 188 batches): `recalibrate`,
+            train longer, or take a smaller momentum.
 
         Notes
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
-        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far.
+        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. Of batches
+        that come one after the other, metrics that training does not count are measured in
+        inference as soon as each has been trained on.
 
         Examples
         --------
@@ -239,7 +257,8 @@ class TrainedModel(BaseModel):
         """
         history = self._fit(ALONE, x, y, batch_size, epochs, verbose, callbacks, validation_split,
                             validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-                            steps_per_epoch, validation_steps, validation_freq)
+                            steps_per_epoch, validation_steps, validation_batch_size,
+                            validation_freq)
         self._warn_of_divergence(history)
         return history
 
@@ -286,44 +305,67 @@ class TrainedModel(BaseModel):
              verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0,
              validation_data: Any = None, shuffle: bool = True,
              class_weight: dict[int, float] | None = None, sample_weight: Any = None,
-             initial_epoch: int = 0, steps_per_epoch: None = None, validation_steps: None = None,
+             initial_epoch: int = 0, steps_per_epoch: Any = None, validation_steps: Any = None,
+             validation_batch_size: Any = None,
              validation_freq: int | Collection[int] = 1) -> History:
         """`fit` on a process's rows; None for `x` says that it has none."""
         compiled = self._require_compiled("fit")
-        refuse(steps_per_epoch=steps_per_epoch, validation_steps=validation_steps)
+        steps, held_steps = _steps(steps_per_epoch=steps_per_epoch,
+                                   validation_steps=validation_steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
         epochs = whole("epochs", epochs, 0)
         initial_epoch = whole("initial_epoch", initial_epoch, 0)
         if not isinstance(shuffle, (bool, np.bool_)):
             raise ValueError(f"shuffle must be True or False, got {shuffle!r}")
+        held_size = batch_size if validation_batch_size is None else whole(
+            "validation_batch_size", validation_batch_size, 1)
         frequency = _frequency(validation_freq)
-        with self._layers.unbuilt_on_error():
-            self._build_in_group(group, x)
-            data, validation = self._fit_data(group, x, y, sample_weight, class_weight), None
-            if validation_data is not None:
-                validation = self._validation(group, validation_data)
-            elif validation_split:
-                data, validation = _split(data, validation_split)
-                if class_weight is not None:
-                    validation = replace(validation, row_weights=None)
-            edges = self._edges(data.rows, batch_size)
-            largest = int(np.diff(edges).max())
-            trainer = self._trainer(data, largest)
-        params = {"verbose": verbose, "epochs": epochs, "steps": len(edges) - 1}
-        history = History()
-        history.set_model(self)
-        history.set_params(params)
-        self.stop_training = False
-        first = group.rank == 0
-        plans = data.plans(self, compiled.loss, edges, shuffle, max(0, epochs - initial_epoch))
-        with CallbackList(callbacks if first else None, self, params) as called, plans as planned:
-            fit = Fit(self, Loop(trainer, planned), lambda: self._trainer(data, largest),
-                      data.samples, Measure(compiled.loss, compiled.metrics(self._units())),
-                      called, history,
-                      epoch_reporter(verbose if first else 0, epochs, len(edges) - 1), validation,
+        with ExitStack() as opened:
+            with self._layers.unbuilt_on_error():
+                self._build_in_group(group, x)
+                data: Data
+                validation: Samples | Batches | None = None
+                if group.world is None and in_batches(x, y):
+                    _refuse_beside("batches", y=y, sample_weight=sample_weight)
+                    data = InPieces(self, Batches(x, "x", steps), class_weight, shuffle)
+                    opened.callback(data.close)
+                else:
+                    data = self._fit_data(group, x, y, sample_weight, class_weight, steps)
+                if validation_data is not None:
+                    validation = self._validation(group, validation_data, held_steps, held_size)
+                elif validation_split:
+                    data, validation = _split(data, validation_split)
+                    if class_weight is not None:
+                        validation = replace(validation, row_weights=None)
+                    validation = _first_rows(validation, held_steps, held_size)
+                edges = self._edges(data, batch_size)
+                largest = int(np.diff(edges).max())
+                trainer = self._trainer(data, largest)
+            count = data.steps_of(edges)
+            params = {"verbose": verbose, "epochs": epochs, "steps": count()}
+            history = History()
+            history.set_model(self)
+            history.set_params(params)
+            self.stop_training = False
+            first = group.rank == 0
+            called = opened.enter_context(
+                CallbackList(callbacks if first else None, self, params))
+            planned = opened.enter_context(data.plans(self, compiled.loss, edges, shuffle,
+                                                      max(0, epochs - initial_epoch)))
+            fit = Fit(self, Loop(trainer, planned),
+                      lambda: self._trainer(data, max(largest, data.largest)),
+                      data if isinstance(data, InPieces) else data.samples,
+                      Measure(compiled.loss, compiled.metrics(self._units())), called, history,
+                      epoch_reporter(verbose if first else 0, epochs, count), validation,
                       frequency, group)
+            before = running_statistics(self._layers.network()) if validation is not None else {}
+            began = compiled.norm_step
             fit.run(initial_epoch, epochs)
+        if before and group.world is None:
+            self._pull()
+            tell(compiled.with_tail(self._layers), before, compiled.norm_step - began,
+                 compiled.loss, validation, history.history)
         return history
 
     def _build_in_group(self, group: Group, x: Any) -> None:
@@ -419,8 +461,11 @@ class TrainedModel(BaseModel):
         logs = measure.trained(sums, samples, trainer.outputs)
         return logs if return_dict else _flat(logs)
 
-    def _edges(self, rows: int, batch_size: int) -> np.ndarray:
-        """First row of each batch of an epoch and, at the end, `rows`."""
+    def _edges(self, data: Data, batch_size: int) -> np.ndarray:
+        """First row of each batch of an epoch and, at the end, the rows; of pieces of one batch."""
+        if isinstance(data, InPieces):
+            return np.array([0, data.largest])
+        rows = data.rows
         accumulated = self._require_compiled("fit").optimizer.gradient_accumulation_steps or 1
         batch_size = min(batch_size * accumulated, rows)
         single = needs_batches(self._layers.layers)
@@ -452,7 +497,7 @@ class TrainedModel(BaseModel):
             else:
                 yield group.keyed_order(rows, rng.bytes(KEY_BYTES)), edges
 
-    def _trainer(self, data: InMemory | Streamed, rows: int) -> Trainer:
+    def _trainer(self, data: Data, rows: int) -> Trainer:
         weighted = self._weighting if data.weighted else False
         if self._others_train():
             self._pull()
@@ -460,12 +505,15 @@ class TrainedModel(BaseModel):
             self._layers, data.source, rows, weighted=weighted, group=data.group)
 
     def _fit_data(self, group: Group, x: Any, y: Any, sample_weight: Any,
-                  class_weight: Any) -> InMemory | Streamed:
+                  class_weight: Any, steps: int | None) -> InMemory | Streamed:
         """Checked data, in memory or in partitions; builds the model where these tell its shape."""
         if not isinstance(x, Partitions):
             samples = self._samples_in_group(group, x, y, sample_weight, class_weight)
-            return InMemory(samples, group.count(len(samples)), group)
-        _refuse_beside_partitions(y, sample_weight)
+            return InMemory(samples, group.count(len(samples)), group, steps)
+        if steps is not None:
+            raise ValueError("steps_per_epoch is not supported for Partitions, got "
+                             f"{steps}; leave it out: all rows are used")
+        _refuse_beside("Partitions", y=y, sample_weight=sample_weight)
         if not x.fit_into_window:
             headers = x.headers()
             if not any(header.rows for header in headers):
@@ -497,10 +545,15 @@ class TrainedModel(BaseModel):
         many: Any = many_rows(given, headers, rules.shape, rules.dtype, indices=rules.indices)
         return Samples(many, y, weights)
 
-    def _validation(self, group: Group, given: Any) -> Samples:
+    def _validation(self, group: Group, given: Any, steps: int | None,
+                    batch_size: int) -> Samples | Batches:
         if isinstance(given, Partitions):
             return self._many_samples(given)
-        return self._samples_in_group(group, *inputs.split_validation(given), prefix="validation ")
+        if group.world is None and in_batches(given):
+            return Batches(given, "validation_data", steps)
+        found = self._samples_in_group(group, *inputs.split_validation(given),
+                                       prefix="validation ")
+        return _first_rows(found, steps, batch_size)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
                  prefix: str = "") -> Samples:
@@ -530,20 +583,20 @@ class TrainedModel(BaseModel):
 
     @suggested
     def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None,
-                 verbose: Any = "auto", sample_weight: Any = None, steps: None = None,
+                 verbose: Any = "auto", sample_weight: Any = None, steps: int | None = None,
                  callbacks: Any = None, return_dict: bool = False) -> Figures:
         """Loss, penalties included, and metrics of some rows.
 
         Parameters
         ----------
         x, y, sample_weight
-            As in `fit`, partitions included; the weights count in the loss alone.
-        batch_size
-            Keras's; without effect on the figures.
+            As in `fit`, partitions and batches included; the weights count in the loss alone.
+        batch_size : int
+            Without effect on the figures, but for `steps`; 32 by default.
         verbose : {"auto", 0, 1, 2}
             0: print nothing; else a line.
-        steps : None
-            Not supported.
+        steps : int
+            Batches to measure, from the first on. None: all.
         callbacks : list of Callback
         return_dict : bool
             Give the figures by name.
@@ -569,26 +622,36 @@ class TrainedModel(BaseModel):
         {'loss': 2.0, 'mae': 1.0}
         """
         compiled = self._require_compiled("evaluate")
-        refuse(steps=steps)
+        (steps,) = _steps(steps=steps)
         verbose = check_verbose(verbose)
         batch_size = whole("batch_size", _BATCH_SIZE if batch_size is None else batch_size, 1)
         with self._layers.unbuilt_on_error():
-            if isinstance(x, Partitions):
-                _refuse_beside_partitions(y, sample_weight)
+            batched = in_batches(x, y)
+            if batched:
+                _refuse_beside("batches", y=y, sample_weight=sample_weight)
+            elif isinstance(x, Partitions):
+                _refuse_beside("Partitions", y=y, sample_weight=sample_weight)
                 samples = self._many_samples(x)
             else:
-                samples = self._samples(x, y, sample_weight)
+                samples = _first_rows(self._samples(x, y, sample_weight), steps, batch_size)
         with CallbackList(callbacks, self, {"verbose": verbose}) as called:
             called.call("on_test_begin", {})
             start = time.perf_counter()
             measure = Measure(compiled.loss, compiled.metrics(self._units()))
-            outputs = outputs_of(lambda rows: self._outputs(rows, for_loss=True), samples.x)
+            if batched:
+                with self._layers.unbuilt_on_error():
+                    samples, outputs = read(self, Batches(x, "x", steps), self._outputs_for_loss)
+            else:
+                outputs = outputs_of(self._outputs_for_loss, samples.x)
             logs = measure(samples, outputs, self._penalty())
             called.call("on_test_end", logs)
         if verbose:
             seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
             print(steps_line(count, seconds, logs))
         return logs if return_dict else _flat(logs)
+
+    def _outputs_for_loss(self, x: np.ndarray) -> np.ndarray:
+        return self._outputs(x, for_loss=True)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
                       return_dict: bool = False) -> Figures:
@@ -742,15 +805,29 @@ def _frequency(value: Any) -> int | frozenset[int]:
                      f"got {value!r}")
 
 
-def _refuse_beside_partitions(y: Any, sample_weight: Any) -> None:
-    for name, value in (("y", y), ("sample_weight", sample_weight)):
+def _steps(**given: Any) -> list[int | None]:
+    """Numbers of batches, None for all; ValueError for anything else."""
+    return [None if value is None else whole(name, value, 1) for name, value in given.items()]
+
+
+def _refuse_beside(what: str, **given: Any) -> None:
+    for name, value in given.items():
         if value is not None:
-            raise ValueError(f"{name} is given beside x, which is Partitions: targets and weights "
+            is_what = "is Partitions" if what == "Partitions" else "gives batches"
+            raise ValueError(f"{name} is given beside x, which {is_what}: targets and weights "
                              "are inside; leave it out")
 
 
-def _split(data: InMemory | Streamed, share: float) -> tuple[InMemory, Samples]:
+def _first_rows(samples: Samples, steps: int | None, batch_size: int) -> Samples:
+    """The rows of so many batches."""
+    return samples if steps is None else samples[: steps * batch_size]
+
+
+def _split(data: Data, share: float) -> tuple[InMemory, Samples]:
     """The rows to train on, and the last ones, to validate on."""
+    if isinstance(data, InPieces):
+        raise ValueError("validation_split is only supported for arrays, and x gives batches: give "
+                         "validation_data")
     if isinstance(data, Streamed):
         raise ValueError("validation_split is only supported for arrays, and for partitions that "
                          "fit into one window: give validation_data")
@@ -762,7 +839,7 @@ def _split(data: InMemory | Streamed, share: float) -> tuple[InMemory, Samples]:
         raise ValueError(f"validation_split={share} of {rows} rows leaves {at} to train on, "
                          f"{rows - at} to validate on")
     cut = len(group.own(np.arange(at)))
-    return InMemory(samples[:cut], at, group), samples[cut:]
+    return InMemory(samples[:cut], at, group, data.steps), samples[cut:]
 
 
 def _may_write(path: Path, overwrite: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.errors import LayerError
 from nbbn.operations import Operation
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.forward import (
     POOLS,
     add_affine,
@@ -38,7 +39,12 @@ from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
-from nbbn.program.training_forward import add_dropout, by_weight, norm_pool_operands
+from nbbn.program.training_forward import (
+    add_dropout,
+    add_product,
+    by_weight,
+    norm_pool_operands,
+)
 from nbbn.program.training_lowering import TrainingLowering, keeps_columns
 from nbbn.program.weight_layouts import ConvLayout
 
@@ -90,9 +96,17 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
         parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
-        low.add("conv_gradient", x=x, window=low.constant(f"gradient_reads{node.index}", words),
-                dz=d, partial=parts, weight_depth=padded(layout.depth, low.dtype),
-                panels=low.panels(d.channels))
+        operands: dict[str, Any] = {
+            "x": x, "window": low.constant(f"gradient_reads{node.index}", words), "dz": d,
+            "partial": parts, "weight_depth": padded(layout.depth, low.dtype),
+            "panels": low.panels(d.channels),
+        }
+        held = patches.held_for_gradient(words, low.rows, low.dtype)
+        if held and d.stride == d.pixels * d.pixel:
+            low.add("conv_patches_gradient", **operands, held=held,
+                    patch=patches.patch(words, low.dtype))
+        else:
+            low.add("conv_gradient", **operands)
     dx = None
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
@@ -153,21 +167,27 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tupl
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
     low.add("transpose_cells", weights=low.block(node, "kernel"),
             weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
-            turned=int(window_words.is_spread(low.window(node, x.pixel))), pixel=x.pixel,
+            turned=int(_is_turned(low.window(node, x.pixel))), pixel=x.pixel,
             units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels))
     return turned, depth
 
 
 def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor,
                                 dx: Tensor) -> None:
-    """With each cell transposed; where the image was spread, by a convolution turned round."""
+    """By a convolution turned round; where it would read zeros between pixels cell by cell."""
     turned, depth = low.turned[node.index]
-    if window_words.is_spread(words):
-        window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
-        add_convolution(low, d, dx, window, node, turned, low.zeros(dx.pixel))
+    if _is_turned(words):
+        words = window_words.input_gradient(words)
+        window = low.constant(f"gradient_window{node.index}", words)
+        add_convolution(low, d, dx, window, words, turned, low.zeros(dx.pixel))
         return
     low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
             weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))
+
+
+def _is_turned(words: np.ndarray) -> bool:
+    """Whether the input's gradient is a convolution without zeros between the pixels it reads."""
+    return not window_words.is_spread(window_words.input_gradient(words))
 
 
 def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor | None:
@@ -315,7 +335,10 @@ def softmax(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Ten
 
 def disturb(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Tensor:
     """The same zeros again; noise adds nothing."""
-    if node.operation.kind == "dropout":
+    if result.others:
+        (mask,) = result.others
+        add_product(low, node, d, mask, d)
+    elif node.operation.kind == "dropout":
         add_dropout(low, node, d, d)
     return d
 

@@ -17,7 +17,7 @@ from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Operation, Pair, Shape
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
@@ -48,25 +48,43 @@ def dense(low: Lowering, node: Node, x: Tensor) -> Result:
     return Result(z, x)
 
 
-def convolve(low: Lowering, node: Node, x: Tensor) -> Result:
-    """`z = activation(x * kernel + bias)`, and the maxima of its windows where a pool joined."""
+def convolve(low: Lowering, node: Node, x: Tensor, *others: Tensor) -> Result:
+    """`z = clip(x * kernel + bias + other)`, and the maxima of its windows where a pool joined."""
     words = low.window(node, x.pixel)
     window = low.constant(f"window{node.index}", words)
     weights, bias = low.block(node, "kernel"), low.block(node, "bias")
     if node.pool:
         return _convolve_and_pool(low, node, x, window, weights, bias)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
-    add_convolution(low, x, z, window, node, weights, bias, relu=node.relu)
+    other = _laid_out_as(low, z, others[0]) if node.adds else None
+    add_convolution(low, x, z, window, words, weights, bias, other=other, relu=node.relu,
+                    most=node.most)
     return Result(z, x)
 
 
-def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, node: Node,
-                    weights: Buffer, bias: Buffer, *, relu: bool = False) -> None:
-    """A convolution of `x` with any weights of a node's window."""
-    cells = node_cells(node)
-    low.add("conv_forward", x=x, window=window, weights=weights,
-            weight_depth=padded(cells * x.pixel, low.dtype), bias=bias, relu=int(relu), z=z,
-            panels=low.panels(z.channels))
+def _laid_out_as(low: Lowering, z: Tensor, x: Tensor) -> Tensor:
+    """`x` with the distances of `z`."""
+    if (x.pixel, x.stride) == (z.pixel, z.stride):
+        return x
+    y = low.like(f"like_{z.buffer.name}", z)
+    low.repack(x, y)
+    return y
+
+
+def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, words: np.ndarray,
+                    weights: Buffer, bias: Buffer, *, other: Tensor | None = None,
+                    relu: bool = False, most: float = math.inf) -> None:
+    """A convolution of `x` with any weights of a node's window, and what `finish` does."""
+    common: dict[str, Any] = {
+        "x": x, "window": window, "weights": weights, "bias": bias, "adds": int(other is not None),
+        "weight_depth": padded(window_words.depth(words), low.dtype), "other": other or z, "z": z,
+        "relu": int(relu), "most": most, "panels": low.panels(z.channels),
+    }
+    held = patches.held(words, low.rows, low.dtype)
+    if held and z.stride == z.pixels * z.pixel:
+        low.add("conv_patches_forward", **common, held=held, patch=patches.patch(words, low.dtype))
+    else:
+        low.add("conv_forward", **common)
 
 
 def node_cells(node: Node) -> int:
@@ -86,9 +104,9 @@ def _convolve_and_pool(low: Lowering, node: Node, x: Tensor, window: Buffer, wei
     room = (height if width == 1 else pool.size[0] * width) * pixel
     low.add("conv_pool_forward", x=x, window=window, weights=weights,
             weight_depth=padded(node_cells(node) * x.pixel, low.dtype), bias=bias,
-            relu=int(node.relu), pool=low.constant(f"pool{node.index}", words), y=y,
-            panels=low.panels(y.channels),
-            strip=low.program.buffer(f"strip{node.index}", low.own_segment, room))
+            relu=int(node.relu), most=node.most, pool=low.constant(f"pool{node.index}", words),
+            y=y, panels=low.panels(y.channels),
+            strip_out=low.program.buffer(f"strip{node.index}", low.own_segment, room))
     return Result(y, x)
 
 
@@ -99,15 +117,16 @@ def depthwise(low: Lowering, node: Node, x: Tensor) -> Result:
         repeated = add_repeat(low, f"x{node.index}", x, node.operation.multiplier)
     z = low.tensor(f"z{node.index}", node.output_shape)
     window = low.constant(f"window{node.index}", low.window(node, repeated.pixel))
-    add_depthwise(low, repeated, z, window, low.block(node, "kernel"), low.block(node, "bias"))
+    add_depthwise(low, repeated, z, window, low.block(node, "kernel"), low.block(node, "bias"),
+                  relu=node.relu, most=node.most)
     return Result(z, repeated)
 
 
 def add_depthwise(low: Lowering, x: Tensor, z: Tensor, window: Buffer, weights: Buffer,
-                  bias: Buffer) -> None:
-    """A depthwise convolution with any weights."""
-    low.add("depthwise_forward", x=x, window=window, weights=weights, bias=bias, z=z,
-            panels=low.panels(z.channels))
+                  bias: Buffer, *, relu: bool = False, most: float = math.inf) -> None:
+    """A depthwise convolution with any weights, clipped where a ReLU has joined."""
+    low.add("depthwise_forward", x=x, window=window, weights=weights, bias=bias, relu=int(relu),
+            most=most, z=z, panels=low.panels(z.channels))
 
 
 def add_repeat(low: Lowering, name: str, x: Tensor, times: int) -> Tensor:

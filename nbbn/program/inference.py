@@ -28,6 +28,8 @@ from nbbn.program.tensors import Tensor
 BLOCK_ROWS = 64
 # Numbers of the largest activation of a block of images: it stays in the L2.
 BLOCK_NUMBERS = 1 << 17
+# Images of a block of a network whose weights stay in no cache, and how many numbers these are.
+HEAVY_BLOCK, HEAVY_WEIGHTS = 16, 1 << 20
 
 
 def batch_norm(low: Lowering, node: Node, x: Tensor) -> Result:
@@ -74,7 +76,7 @@ class InferenceProgram:
         # Rows that are multiplied several at a time.
         self.in_tiles = all(len(node.input_shape) == 1 for node in nodes)
         self.may_be_sparse = bool(nodes) and self.in_tiles and reads_stored_elements(nodes)
-        self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(nodes)
+        self.block = BLOCK_ROWS if self.in_tiles else _block_of_images(computation, nodes)
         low = Lowering(computation, nodes, dtype, rows=self.block, training=False,
                        parameters=parameters, by_rows=sparse)
         self.program, self.parameters = low.program, low.parameters
@@ -133,6 +135,13 @@ class InferenceProgram:
             low.repack(x, out)
 
 
-def _block_of_images(nodes: list[Node]) -> int:
+def _block_of_images(computation: Computation, nodes: list[Node]) -> int:
+    """As many as stay in a core's cache, or else as have as many numbers as the weights.
+
+    Large weights come from beyond the cache for each block.
+    """
     largest = max((node.width for node in nodes), default=1)
-    return max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // largest))
+    weights = sum(math.prod(array.shape) for arrays in computation.arrays
+                  for array in arrays.values())
+    heavy = min(HEAVY_BLOCK, weights // largest) if weights > HEAVY_WEIGHTS else 1
+    return max(1, heavy, min(BLOCK_ROWS, BLOCK_NUMBERS // largest))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbbn.kernels import KERNELS
 from nbbn.operations import Computation, Shape
-from nbbn.program import window_words
+from nbbn.program import patches, window_words
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded, panels_of
 from nbbn.program.parameters import Parameters, input_pixel
@@ -77,7 +77,7 @@ class Lowering:
         self.parameters = parameters or Parameters(self.program, computation.arrays, self.nodes,
                                                    by_rows=by_rows)
         self.blocks = self._training_blocks() if training else 1
-        self.scratch = self._scratch()
+        self.scratch, self.patches = self._scratch(), self._patches()
         self._readers = Counter(source for node in nodes for source in node.sources)
 
     def _training_blocks(self) -> int:
@@ -98,6 +98,24 @@ class Lowering:
                 gradient = window_words.input_gradient(words)
                 room = max(room, window_words.scratch_items(gradient))
         return self.program.buffer("scratch", self.own_segment, room)
+
+    def _patches(self) -> Buffer | None:
+        """Room for the most patches that a convolution holds at once."""
+        room = 0
+        for node in self.nodes:
+            if node.is_convolution:
+                words = self.window(node, input_pixel(node, self.dtype))
+                held = patches.held(words, self.rows, self.dtype)
+                room = max(room, held * patches.patch(words, self.dtype))
+                room = max(room, self._patches_of_gradients(words)) if self.training else room
+        return self.program.buffer("patches", self.own_segment, room) if room else None
+
+    def _patches_of_gradients(self, words: np.ndarray) -> int:
+        held = patches.held_for_gradient(words, self.rows, self.dtype)
+        turned = window_words.input_gradient(words)
+        held_turned = patches.held(turned, self.rows, self.dtype)
+        return max(held * patches.patch(words, self.dtype),
+                   held_turned * patches.patch(turned, self.dtype))
 
     # -- facts
 
@@ -127,8 +145,10 @@ class Lowering:
     def window(self, node: Node, pixel: int) -> np.ndarray:
         """The window of a convolution that reads pixels of `pixel` floats."""
         out_pixel = padded(node.step.output_shape[-1], self.dtype)
-        return window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
-                                        pixel, out_pixel)
+        words = window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
+                                         pixel, out_pixel)
+        pointwise = window_words.is_pointwise(words) and not node.pool
+        return window_words.as_one_line(words) if pointwise else words
 
     # -- memory
 
@@ -166,10 +186,11 @@ class Lowering:
         """Append a kernel call.
 
         A tensor stands for its buffer and for what the kernel wants to know of its layout;
-        `blocks` and `scratch` need not be given.
+        `blocks`, `scratch` and `patches` need not be given.
         """
         wanted = KERNELS[kernel].operands
-        known: dict[str, object] = {"blocks": self.blocks, "scratch": self.scratch}
+        known: dict[str, object] = {"blocks": self.blocks, "scratch": self.scratch,
+                                   "patches": self.patches}
         filled = {name: value for name, value in known.items() if name in wanted}
         for name, value in operands.items():
             if not isinstance(value, Tensor):

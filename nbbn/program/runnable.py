@@ -132,6 +132,8 @@ class InferenceRun:
         self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
         self._work = lowered.program.sizes.get(Segment.WORK, 0)
         self._choice = CallChoice()
+        # By number of threads: memory that no call works in just now.
+        self._memory: dict[int, list[np.ndarray]] = {}
         self._lowered = lowered
         self._sparse: SparseInferenceRun | None = None  # made when first asked for
 
@@ -176,8 +178,18 @@ class InferenceRun:
         self._choice.note(rows, team, time.perf_counter() - began)
 
     def _fill_alone(self, x: np.ndarray, out: np.ndarray) -> None:
+        memory = self._memory_for(1)
         executor.run_blocks_alone(*self._arrays(self.table), id(x), x.strides[0], id(out),
-                                  out.strides[0], len(x), self._work, self.block)
+                                  out.strides[0], len(x), self._work, id(memory), self.block)
+        self._memory[1].append(memory)
+
+    def _memory_for(self, threads: int) -> np.ndarray:
+        """Memory for one call, which gives it back behind it."""
+        kept = self._memory.setdefault(threads, [])
+        try:
+            return kept.pop()
+        except IndexError:
+            return np.empty(executor.memory_bytes(self._work, threads), np.uint8)
 
     def _arrays(self, table: np.ndarray) -> tuple[int, ...]:
         """The first arguments of the executor."""
@@ -192,14 +204,21 @@ class InferenceRun:
         if self.in_tiles:
             # Two blocks a thread at least, so that all finish together, in whole tiles.
             block = max(_TILE, -(-rows // (2 * threads)) // _TILE * _TILE)
-        return runtime.run_if_free(threads, executor.run_blocks, *self._arrays(self.table), id(x),
+        memory = self._memory_for(threads)
+        done = runtime.run_if_free(threads, executor.run_blocks, *self._arrays(self.table), id(x),
                                    x.strides[0], id(out), out.strides[0], rows, self._work,
-                                   min(self.block, block))
+                                   id(memory), min(self.block, block))
+        self._memory[threads].append(memory)
+        return done
 
     def _fill_together(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
         """`_fill` with all threads on one block of rows."""
-        return runtime.run_if_free(threads, executor.run_together, *self._arrays(self.shared_table),
-                                   id(x), id(out), len(x), self._work)
+        memory = self._memory_for(threads)
+        done = runtime.run_if_free(threads, executor.run_together,
+                                   *self._arrays(self.shared_table), id(x), id(out), len(x),
+                                   self._work, id(memory))
+        self._memory[threads].append(memory)
+        return done
 
     def _shares_rows(self, rows: int, threads: int) -> bool:
         """Whether blocks of rows would leave threads without work, of rows that all can share."""

@@ -69,8 +69,12 @@ def layout_of(shape: Shape, dtype: np.dtype) -> tuple[int, int]:
 
 
 def as_view(x: Tensor, shape: Shape) -> Tensor | None:
-    """The same buffer as rows of one axis, where the numbers stand in order already."""
+    """The same buffer as rows of one axis, where the numbers stand in order already.
+
+    Or of other axes before the last.
+    """
+    if len(shape) > 1:
+        same = len(x.shape) > 1 and shape[-1] == x.channels
+        return replace(x, shape=shape) if same else None
     tight = x.pixel == x.channels or x.pixels == 1
-    if not tight or len(shape) > 1:
-        return None
-    return replace(x, shape=shape, pixel=x.stride)
+    return replace(x, shape=shape, pixel=x.stride) if tight else None

@@ -10,7 +10,7 @@ from nbbn.errors import LayerError
 from nbbn.kernels.norm import BATCH_ROWS
 from nbbn.operations import Operation
 from nbbn.program import window_words
-from nbbn.program.forward import SHARED
+from nbbn.program.forward import SHARED, pixels_of, steps_of
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Result
@@ -104,14 +104,41 @@ def norm_pool_operands(low: TrainingLowering, node: Node, result: Result) -> dic
 def disturb(low: TrainingLowering, node: Node, x: Tensor) -> Result:
     """Dropout or noise."""
     if node.operation.noise_shape is not None:
-        raise LayerError(f"layer {node.layer} (Dropout): noise_shape is not supported in training; "
-                         "leave it out")
+        return _drop_together(low, node, x)
     y = low.like(f"y{node.index}", x)
     if node.operation.kind == "dropout":
         add_dropout(low, node, x, y)
     else:
         _add_noise(low, "gaussian_noise", node, x, y, stddev=node.operation.amount)
     return Result(y, x)
+
+
+def _drop_together(low: TrainingLowering, node: Node, x: Tensor) -> Result:
+    """Dropout with one draw for whole axes: by a mask that goes along with all of them."""
+    of_batch, *noise = node.operation.noise_shape
+    if of_batch == 1:
+        raise LayerError(f"layer {node.layer} (Dropout): noise_shape is not supported in training "
+                         "with one draw for all rows; begin it with None")
+    if len(noise) > 3:
+        raise LayerError(f"layer {node.layer} (Dropout): noise_shape is not supported in training "
+                         "for rows of more than three axes")
+    shape = tuple(1 if n == 1 else length for n, length in zip(noise, x.shape))
+    ones, y = low.tensor(f"ones{node.index}", shape), low.like(f"y{node.index}", x)
+    low.add("image_affine", x=ones.buffer, y=ones.buffer, image=ones.stride, scale=0.0,
+            offset=1.0)
+    mask = low.like(f"mask{node.index}", ones)
+    add_dropout(low, node, ones, mask)
+    add_product(low, node, x, mask, y)
+    return Result(y, x, others=(mask,))
+
+
+def add_product(low: TrainingLowering, node: Node, x: Tensor, mask: Tensor, out: Tensor) -> None:
+    """`out = x * mask`, of which `x` may be `out`."""
+    a, b = pixels_of(node.output_shape)
+    low.add("combine_multiply", **steps_of("x", x, node), **steps_of("y", mask, node), out=out,
+            a=a, b=b, panels=low.panels(out.channels), relu=0)
+    if mask.channels < out.channels:
+        low.clear_padding(out, always=True)
 
 
 def add_dropout(low: TrainingLowering, node: Node, x: Tensor, y: Tensor) -> None:

@@ -60,6 +60,20 @@ def convolution(operation: Operation, before: Shape, after: Shape, pixel: int,
                   out, out_pixel)
 
 
+def is_pointwise(words: np.ndarray) -> bool:
+    """Whether each pixel gives the one at its place: a matrix product over all pixels."""
+    ones = words[[w.KERNEL_H, w.KERNEL_W, w.STRIDE_H, w.STRIDE_W]] == 1
+    return bool(ones.all() and words[w.DIRECT])
+
+
+def as_one_line(words: np.ndarray) -> np.ndarray:
+    """The window on an image whose lines stand one behind the other in a single one."""
+    line = words.copy()
+    for height, width in ((w.HEIGHT, w.WIDTH), (w.BORDERED_H, w.BORDERED_W), (w.OUT_H, w.OUT_W)):
+        line[height], line[width] = 1, words[height] * words[width]
+    return line
+
+
 def input_gradient(forward: np.ndarray) -> np.ndarray:
     """The window of the convolution of `dz` that gives `dx`.
 
@@ -96,6 +110,11 @@ def cropping(forward: np.ndarray) -> np.ndarray:
     bordered, source = f[[w.BORDERED_H, w.BORDERED_W]], f[[w.HEIGHT, w.WIDTH]]
     start, pixel = -f[[w.TOP, w.LEFT]], f[w.PIXEL]
     return _words(bordered, pixel, start, _ONES, source, _ONES, _ONES, _ONES, source, pixel)
+
+
+def depth(words: np.ndarray) -> int:
+    """Numbers of a patch, those of the padding of pixels included."""
+    return int(words[w.KERNEL_H] * words[w.KERNEL_W] * words[w.PIXEL])
 
 
 def scratch_items(words: np.ndarray) -> int:

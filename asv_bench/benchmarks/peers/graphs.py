@@ -5,6 +5,7 @@ A softmax at the end is left out: the loss, or the caller, takes it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -149,7 +150,9 @@ _MODULES: dict[type, Callable[[Any, Arrays, Any, bool], Any]] = {
 def pytorch(model: nbbn.Model, x: np.ndarray, *, exact: bool = False) -> Call:
     """Probabilities: batch norms fused by PyTorch itself, in inference mode."""
     torch = require("PyTorch")
-    from torch.fx.experimental.optimization import fuse
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.fx.experimental.optimization import fuse
 
     graph = fuse(torch_graph(model.network(), exact=exact).eval())
     graph = torch.nn.Sequential(graph, torch.nn.Softmax(1))

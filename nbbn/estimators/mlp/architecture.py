@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nbbn.estimators.mlp.rules import Hidden
-from nbbn.layers import Activation, BatchNormalization, Dense, Dropout, Layer, activation_name
-from nbbn.network import Network, Weights, computation
+from nbbn.layers import Activation, Add, BatchNormalization, Dense, Dropout, Layer, activation_name
+from nbbn.network import Call, Graph, Network, Weights
 from nbbn.operations import BatchNorm, Computation
 
 
@@ -22,16 +22,22 @@ class Architecture:
     features: int  # columns of the input
     dense: tuple[int, ...]  # index of each dense layer, the output layer last
     norms: tuple[int | None, ...]  # index of each hidden layer's batch norm
+    graph: Graph | None = None  # of layers with shortcuts, each called once, in order
 
     @property
     def computation(self) -> Computation:
         """What is computed in training."""
-        return computation(self.layers, (self.features,))
+        return self._bare.computation(training=True)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Row shape before each layer and after the last."""
-        return Network(self.layers, (self.features,), [], np.dtype("float64")).shapes
+        return [(self.features,), *(after for _, after in self._bare.layer_shapes)]
+
+    @property
+    def _bare(self) -> Network:
+        """The network without its weights."""
+        return Network(self.layers, (self.features,), [], np.dtype("float64"), self.graph)
 
     @property
     def has_norm(self) -> bool:
@@ -40,7 +46,19 @@ class Architecture:
 
     def network(self, weights: Weights, dtype: np.dtype) -> Network:
         """The network with these weights, checked."""
-        return Network(self.layers, (self.features,), weights, dtype).check()
+        return Network(self.layers, (self.features,), weights, dtype, self.graph).check()
+
+    def is_of(self, network: Network) -> bool:
+        """Whether a network has these layers, and they read each other as these do."""
+        return self.layers == network.layers and self.graph == network.graph
+
+    def leading_to(self, layer: int, network: Network) -> Network:
+        """The part of `network`, one of these layers, that leads to an MLP layer."""
+        end, graph = self.until(layer), self.graph
+        if graph is not None:
+            graph = Graph(graph.calls[:end], graph.inputs, (end - 1,)) if end else None
+        return Network(network.layers[:end], network.input_shape, network.weights[:end],
+                       network.dtype, graph)
 
     def until(self, layer: int) -> int:
         """How many of the layers lead to MLP layer `layer`: 0 the input, 1 the first hidden one."""
@@ -61,7 +79,9 @@ def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float
     layers: list[Layer] = []
     dense: list[int] = []
     norms: list[int | None] = []
+    shortcuts: dict[int, int] = {}  # by each Add, the layer whose result it adds to the one before
     for of in hidden:
+        before = len(layers) - 1
         dense.append(len(layers))
         layers.append(Dense(of.units, use_bias=not of.norm))
         act = Activation(activation_name(of.activation))
@@ -71,9 +91,26 @@ def mlp(features: int, hidden: tuple[Hidden, ...], outputs: int, momentum: float
         layers += added
         if of.dropout:
             layers.append(Dropout(of.dropout))
+        if of.shortcut:
+            shortcuts[len(layers)] = before
+            layers.append(Add())
     dense.append(len(layers))
     layers += [Dense(outputs), Activation(activation_name(out_activation))]
-    return Architecture(tuple(layers), features, tuple(dense), tuple(norms))
+    return Architecture(tuple(layers), features, tuple(dense), tuple(norms),
+                        _with_shortcuts(len(layers), shortcuts, features) if shortcuts else None)
+
+
+def _with_shortcuts(count: int, shortcuts: dict[int, int], features: int) -> Graph:
+    """A chain of layers, some of which read an earlier one besides."""
+    calls = tuple(Call(i, (shortcuts[i], i - 1) if i in shortcuts else (i - 1,))
+                  for i in range(count))
+    return Graph(calls, ((features,),), (count - 1,))
+
+
+# Of what a hidden layer adds to a shortcut, how much there is at the start. On ten tables of
+# scripts/defaults.py, with 4 and with 8 hidden layers, training ends at a lower loss with 0.1 than
+# with 0.3 or 1, and it scores better; 0 would leave a ReLU's units of a negative beta dead.
+_OF_SHORTCUT = 0.1
 
 
 def initial_weights(architecture: Architecture, activations: Sequence[str],
@@ -84,8 +121,9 @@ def initial_weights(architecture: Architecture, activations: Sequence[str],
     `activations` holds the name by which each dense layer's bound is chosen. Batch norm takes the
     scale and the bias of the layer away that it follows, and has them as gamma and beta: gamma
     starts at the standard deviation that the layer's kernel would give to rows of uncorrelated
-    columns of variance 1, beta at the layer's draws for a bias. With `at_mean` the output layer
-    starts at 0, the mean of standardised targets.
+    columns of variance 1, beta at the layer's draws for a bias; beside a shortcut both at a tenth
+    of that, so that a deep network starts near a shallow one (Goyal et al., 2017, start at 0). With
+    `at_mean` the output layer starts at 0, the mean of standardised targets.
     """
     weights: Weights = [{} for _ in architecture.layers]
     _add_norms(architecture, weights, dtype)
@@ -99,8 +137,9 @@ def initial_weights(architecture: Architecture, activations: Sequence[str],
         if "bias" in architecture.layers[i].weight_shapes(shapes[i]):
             weights[i]["bias"] = bias.astype(dtype)
         if norm is not None:
-            weights[norm]["gamma"] = np.full(units, bound * np.sqrt(fan_in / 3), dtype)
-            weights[norm]["beta"] = bias.astype(dtype)
+            part = _OF_SHORTCUT if architecture.graph is not None and i > 0 else 1.0
+            weights[norm]["gamma"] = np.full(units, part * bound * np.sqrt(fan_in / 3), dtype)
+            weights[norm]["beta"] = (part * bias).astype(dtype)
     if at_mean:
         output = architecture.dense[-1]
         weights[output] = {name: np.zeros_like(a) for name, a in weights[output].items()}

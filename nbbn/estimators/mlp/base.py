@@ -78,9 +78,7 @@ class Activations(Fitted):
         if len(held) != len(arrays) or any(a is not b for a, b in zip(held, arrays)):
             network = self.network()
             if layer != -1:
-                end = self._architecture.until(layer)
-                layers, weights = network.layers[:end], network.weights[:end]
-                network = Network(layers, network.input_shape, weights, network.dtype)
+                network = self._architecture.leading_to(layer, network)
             copies = partial(_copied, dtype=network.dtype)
             predictor = Predictor(network, sparse=sparse) if network.layers else copies
             self._predictors[layer, sparse] = arrays, predictor
@@ -330,9 +328,9 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
 
     def _content(self) -> Content:
         network, state, task = self.network(), self._fit_state, self._task
-        if self._described(network.input_shape[0]).layers != network.layers:
-            raise ValueError("hidden_layer_sizes, activation or a parameter of batch norm was "
-                             "changed after the fit: set it back, or fit again")
+        if not self._described(network.input_shape[0]).is_of(network):
+            raise ValueError("hidden_layer_sizes, activation, residual or a parameter of batch "
+                             "norm was changed after the fit: set it back, or fit again")
         meta = {"model": type(self).__name__, "kind": task.kind,
                 "classes": labels_to_json(task.classes),
                 "params": to_json(self.get_params(deep=False)), "loss": task.loss,
@@ -363,7 +361,7 @@ class BaseMLP(CallbackSupportMixin, TransformerMixin, Activations):
         task = MLPTask(meta["kind"], outputs, classes, loss=loss, level=level, scale=scale)
         self.__dict__.update(task_attributes(self, task))
         architecture = self._described(self.n_features_in_)
-        if architecture.layers != network.layers:
+        if not architecture.is_of(network):
             raise ValueError("its layers are not those that its parameters describe")
         curves = ("loss_curve", "validation_loss_curve", "validation_scores")
         losses, val_losses, scores = ([float(v) for v in meta[name]] for name in curves)

@@ -41,6 +41,8 @@ def fingerprint(estimator: Parameters, random_state: np.random.RandomState,
     found |= {name: _shown(value_of(estimator, name)) for name in DEFAULTS}
     if found.get("normalize_y") is not None and not normalizes_y(estimator):
         del found["normalize_y"]
+    if not estimator.residual:  # files of versions that knew no shortcuts lack it, too
+        del found["residual"]
     if isinstance(estimator.random_state, np.random.RandomState):
         state: Any = random_state.get_state()
         found["random_state"] = _digest([state[1]])

@@ -276,5 +276,5 @@ def check_same_network(estimator: Fitted, architecture: Architecture) -> None:
     held = getattr(estimator, "_architecture", None)
     if held is not None and architecture.layers != held.layers:
         raise ValueError("hidden_layer_sizes, activation, batch_norm, bn_momentum, bn_epsilon, "
-                         "dropout or loss differ from the fitted network's: set them back, or call "
-                         "fit with warm_start=False")
+                         "dropout, residual or loss differ from the fitted network's: set them "
+                         "back, or call fit with warm_start=False")

@@ -112,6 +112,12 @@ PARAMETERS = {
     "dropout": Parameter(0.0, [SHARE, list, tuple, np.ndarray], "float or list of float", """
         Share of each hidden layer's values that are set to 0 in training, the others scaled up
         (Srivastava et al., 2014); a list has one entry per hidden layer."""),
+    "residual": Parameter(False, ["boolean"], "bool", """
+        Whether each hidden layer but the first adds what it reads to what it gives:
+        `h + dropout(activation(batch_norm(h @ W)))`, one-layer blocks of He et al. (2016) whose
+        activation stands within the block, so that all batch norms fold. All hidden layers have one
+        width then. Beside a shortcut gamma and beta start at a tenth of what they are elsewhere.
+        Networks of four and more hidden layers train better so."""),
     "clip_norm": Parameter(None, [None, ABOVE_0], "float or None", """
         Bound of the Euclidean norm of all gradients of a step together; a longer one is scaled down
         to it."""),
@@ -202,6 +208,7 @@ class Parameters(NetworkEstimator):
     bn_momentum: float
     bn_epsilon: float
     dropout: Any
+    residual: bool
     class_weight: Any
     huber_delta: float
     quantile: float

@@ -24,6 +24,7 @@ class Hidden:
     activation: str
     norm: str  # `pre`, `post`, or empty without batch norm
     dropout: float
+    shortcut: bool = False  # whether what the layer reads is added to what it gives
 
 
 def check_each(estimator: Parameters) -> None:
@@ -66,7 +67,13 @@ def hidden_layers(estimator: Parameters) -> tuple[Hidden, ...]:
     activations = _each("activation", estimator.activation, len(sizes), _activation)
     norms = _each("batch_norm", estimator.batch_norm, len(sizes), _norm)
     rates = _each("dropout", estimator.dropout, len(sizes), _rate)
-    return tuple(Hidden(*of_layer) for of_layer in zip(sizes, activations, norms, rates))
+    if estimator.residual and len(set(sizes)) > 1:
+        raise ValueError("residual=True adds what a hidden layer reads to what it gives: all must "
+                         f"have one width, got hidden_layer_sizes={sizes}; give each as many "
+                         "units, or use residual=False")
+    shortcuts = [bool(estimator.residual and k) for k in range(len(sizes))]
+    return tuple(Hidden(*of_layer)
+                 for of_layer in zip(sizes, activations, norms, rates, shortcuts))
 
 
 def _each(name: str, given: Any, count: int, check: Callable[[Any], Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from nbbn import losses
+from nbbn import losses, optimizers
 from nbbn.callbacks import EarlyStopping
 from nbbn.estimators import checks, of_group
 from nbbn.estimators.base import NetworkEstimator
@@ -26,7 +26,9 @@ from nbbn.formats.content import labels_to_json
 from nbbn.group import ALONE, Group
 from nbbn.layers import BatchNormalization, Layer, Reshape, layer_from_config
 from nbbn.losses import Loss
+from nbbn.metrics import BinaryAccuracy
 from nbbn.models.sequential import Sequential
+from nbbn.names import argument_hint
 from nbbn.network import Network, computation
 from nbbn.optimizers import Optimizer
 from nbbn.partitions.partitions import Partitions
@@ -36,6 +38,7 @@ from nbbn.warning import warn
 Shape = tuple[int, ...]
 
 _FLOAT = np.dtype("float64")
+_OF_OPTIMIZER = "optimizer__"
 # Attributes of a fit that a file keeps as they are.
 _KEPT = ("n_features_in_", "n_outputs_", "history_", "loss_curve_", "n_iter_", "_given_flat")
 
@@ -66,6 +69,61 @@ class BaseSequential(NetworkEstimator):
     _given_flat: bool
     _row_shape: Shape
 
+    # -- parameters
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            With those of the optimiser, such as `optimizer__learning_rate`.
+
+        Returns
+        -------
+        params : dict
+        """
+        params = super().get_params(deep)
+        if deep:
+            try:
+                optimizer: Any = optimizers.get(self.optimizer)
+            except (TypeError, ValueError):  # which fit says in words
+                return params
+            found = {f.name: getattr(optimizer, f.name) for f in fields(optimizer)}
+            params |= {_OF_OPTIMIZER + name: float(value) if isinstance(value, float) else value
+                       for name, value in found.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters by name; `optimizer__learning_rate` and so on make another optimiser.
+
+        Parameters
+        ----------
+        **params
+            Values by parameter.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that is no parameter, with the one that may be meant.
+        """
+        of_optimizer = {name.removeprefix(_OF_OPTIMIZER): params.pop(name)
+                        for name in list(params) if name.startswith(_OF_OPTIMIZER)}
+        super().set_params(**params)
+        if of_optimizer:
+            optimizer: Any = optimizers.get(self.optimizer)
+            known = [f.name for f in fields(optimizer)]
+            for name in of_optimizer:
+                if name not in known:
+                    raise ValueError(f"Invalid parameter {_OF_OPTIMIZER + name!r} for estimator "
+                                     f"{type(self).__name__}; {argument_hint(name, known)}")
+            self.optimizer = replace(optimizer, **of_optimizer)
+        return self
+
     # -- training
 
     @hold_targets
@@ -77,8 +135,9 @@ class BaseSequential(NetworkEstimator):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, channels)
             Numeric and finite. Integers are converted batch by batch.
-        y : array-like of shape (n_samples,), or (n_samples, n_outputs) in regression
-            Labels of any kind, or numbers.
+        y : array-like of shape (n_samples,), or (n_samples, n_outputs)
+            Labels of any kind, an indicator matrix (sparse or not) of several labels a row, or
+            numbers.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of 0 or more. A batch's loss is the weighted mean over its rows, and the
             statistics of batch norms are weighted, as if rows were repeated. With batch norms of
@@ -141,9 +200,10 @@ class BaseSequential(NetworkEstimator):
             raise ValueError("layers differ from those that were fitted: set them back, "
                              "or call fit with warm_start=False")
         X = self._rows_to_fit(X, specs, further, group)
+        sparse = group.any_true(hasattr(y, "toarray"))
         y = self._targets_of(y, len(X), group)
         if not further:
-            self._take_task(self._task_of(y, classes, group))
+            self._take_task(self._task_of(y, classes, group, sparse))
         with group.together():
             encoded = self._task.encode(y)
         _, weights = self._row_weights(sample_weight, y, positive=True, incremental=incremental,
@@ -169,7 +229,7 @@ class BaseSequential(NetworkEstimator):
         found = None
         with group.together():
             if rows or group.world is None:
-                found = self._checked_y(y, rows, _FLOAT, multilabel=False)
+                found = self._checked_y(y, rows, _FLOAT, multilabel=True)
         return of_group.targets_of(group, found)
 
     def _held(self, X_val: Any, y_val: Any, group: Group) -> Samples:
@@ -213,7 +273,7 @@ class BaseSequential(NetworkEstimator):
                group: Group) -> tuple[Samples, Samples, Group]:
         """The rows to train on, with the group of them alone, and those held out to validate on."""
         rows, strata = group.count(len(samples)), None
-        if self._classifies:
+        if self._task.kind == "classifier":
             strata = group.whole(samples.y)
         train, held = train_test_split(np.arange(rows), test_size=self.validation_fraction,
                                        random_state=seed, stratify=strata)
@@ -224,10 +284,18 @@ class BaseSequential(NetworkEstimator):
 
     # -- targets
 
-    def _task_of(self, y: np.ndarray, classes: np.ndarray | None, group: Group) -> LayersTask:
+    def _task_of(self, y: np.ndarray, classes: np.ndarray | None, group: Group,
+                 sparse: bool) -> LayersTask:
         """What targets mean; `classes` are all of them, where they are known."""
         if not self._classifies:
             return LayersTask("regressor", y.shape[1])
+        if y.ndim == 2:
+            labels = checks.classes_of(y)
+            if classes is not None and not np.array_equal(classes, labels):
+                raise ValueError("classes must be the numbers of the labels, "
+                                 f"np.arange({len(labels)}), for an indicator matrix of "
+                                 f"{len(labels)} columns, got {classes!r}")
+            return LayersTask("multilabel", y.shape[1], labels, sparse)
         found = classes
         if found is None:
             found = np.unique(y) if group.world is None else of_group.classes_of(group, y)
@@ -268,7 +336,9 @@ class BaseSequential(NetworkEstimator):
         if output is not None:
             model.add(output if dtype is None else replace(output, dtype=dtype))
         model.build((None, *X.shape[1:]))
-        metrics = ["accuracy"] if self._classifies else []
+        metrics: list[Any] = ["accuracy"] if self._task.kind == "classifier" else []
+        if self._task.kind == "multilabel":
+            metrics = [BinaryAccuracy(name="accuracy")]  # of labels, each on its own
         model.compile(copy.deepcopy(self.optimizer), loss, metrics=metrics)
         return model
 
@@ -383,6 +453,7 @@ class BaseSequential(NetworkEstimator):
         names = getattr(self, "feature_names_in_", None)
         training, slots = self.model_.training_state()
         meta = {"model": type(self).__name__, "classes": labels_to_json(self._task.classes),
+                "kind": self._task.kind, "sparse": self._task.sparse,
                 "params": to_json(self.get_params(deep=False)),
                 "layers": [layer.config() for layer in self._specs],
                 "attributes": {name: getattr(self, name) for name in _KEPT if hasattr(self, name)},
@@ -401,8 +472,8 @@ class BaseSequential(NetworkEstimator):
         kept = meta["attributes"]
         self.__dict__.update({name: kept[name] for name in _KEPT if name in kept})
         outputs = int(kept["n_outputs_"]) if classes is None else len(classes)
-        self._take_task(LayersTask("regressor" if classes is None else "classifier", outputs,
-                                   classes))
+        kind = meta.get("kind", "regressor" if classes is None else "classifier")
+        self._take_task(LayersTask(kind, outputs, classes, bool(meta.get("sparse", False))))
         model = Sequential()
         model.restore(network, meta["training"], slots)
         self._specs, self._row_shape = specs, tuple(int(n) for n in meta["row_shape"])

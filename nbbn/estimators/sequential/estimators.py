@@ -105,14 +105,20 @@ Examples
 True
 """,
     output=": a `Dense` of one unit per class with softmax (of one unit with sigmoid for "
-    "`binary_crossentropy`)",
+    "`binary_crossentropy`; of an indicator matrix of labels with one sigmoid for each)",
     empty="logistic regression",
     loss='`"sparse_categorical_crossentropy"`, `"categorical_crossentropy"`, or for two classes '
-    '`"binary_crossentropy"`; None is the first, and the last where `layers` end with one sigmoid. '
+    'and for indicator matrices `"binary_crossentropy"`; None is the first, and the last for those '
+    "matrices and where `layers` end with one sigmoid. "
     "Objects of `nbbn.losses` can smooth labels.",
     stratified=", in the proportions of the classes",
 )
 class SequentialClassifier(NetworkClassifier, BaseSequential):
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def partial_fit(self, X: Any, y: Any, classes: Any = None,
                     sample_weight: Any = None) -> SequentialClassifier:
         """Train one epoch on these rows.
@@ -122,9 +128,10 @@ class SequentialClassifier(NetworkClassifier, BaseSequential):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width, channels)
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         classes : array-like of shape (n_classes,), default=None
-            All labels of all calls; required at the first.
+            All labels of all calls; required at the first. Of an indicator matrix the numbers of
+            its columns.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns

@@ -25,6 +25,8 @@ class LayersTask(Task):
         """Name of the loss where none is given."""
         if self.classes is None:
             return "mean_squared_error"
+        if self.kind == "multilabel":
+            return "binary_crossentropy"
         one_sigmoid = layers.output_shape == (1,) and layers.ends_with == "sigmoid"
         two = len(self.classes) == 2
         return "binary_crossentropy" if two and one_sigmoid else "sparse_categorical_crossentropy"
@@ -43,6 +45,16 @@ class LayersTask(Task):
             whole = _ends_with_dense(layers) and shape == (self.outputs,)
             return None if whole else Dense(self.outputs)
         count = len(self.classes)
+        if self.kind == "multilabel":
+            if loss.end != "sigmoid":
+                raise ValueError(f"loss {shown!r} is for one label a row, and y is an indicator "
+                                 "matrix: use None, or 'binary_crossentropy'")
+            if end == "softmax" or (end == "sigmoid" and shape not in ((1,), (self.outputs,))):
+                raise ValueError(f"layers end with {end} of {shape[0]} outputs, but y has "
+                                 f"{self.outputs} labels: end them with sigmoid of "
+                                 f"{self.outputs}, or leave the output layer out")
+            whole = end == "sigmoid" and shape == (self.outputs,)
+            return None if whole else Dense(self.outputs, activation="sigmoid")
         if loss.end is None:
             raise ValueError(f"loss {shown!r} is for regression; use None, or a cross-entropy")
         if loss.end == "sigmoid" and count != 2:

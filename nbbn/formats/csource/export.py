@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nbbn.formats.csource.buffers import INPUT, OUTPUT
 from nbbn.formats.csource.functions import sources
-from nbbn.formats.csource.steps import literal, lower
+from nbbn.formats.csource.steps import literal, lower, named
 from nbbn.formats.files import write_whole
+from nbbn.formats.ports import ports_of
 from nbbn.network import Network
 from nbbn.version import __version__
 
@@ -20,11 +22,18 @@ from nbbn.version import __version__
 STACK_BYTES = 1 << 18
 _PER_LINE = 8
 
+_ONE_EACH = """\
+A row goes in as {inputs} numbers of type {name}_real ({real}), of shape {row}, and comes out as
+   {outputs}, of shape {answer}; in C order, channels last. {meaning}"""
+_SEVERAL = """\
+All numbers are of type {name}_real ({real}), in C order, channels last. Of a row
+   goes in:   {given}
+   comes out: {answers}
+   {meaning}"""
 _COMMENT = """\
 /* {name}: inference of a network, written by nbbn {version}. C99, no dependency but the C library.
 
-   A row goes in as {inputs} numbers of type {name}_real ({real}), of shape {row}, and comes out as
-   {outputs}, of shape {answer}; in C order, channels last. {meaning}
+   {how}
 
 {of_layers}
    Compile:   cc -std=c99 -O3 -c {name}.c        and link with -lm; -march=native makes it faster \
@@ -73,7 +82,10 @@ class _Source:
         self.label_type, self.labels = ("", []) if self.classes is None else _labels(self.classes)
         self.real = "float" if network.dtype == np.float32 else "double"
         self.inputs, self.outputs = map(math.prod, (network.input_shape, network.output_shape))
-        self.lowering, (self.calls, self.buffers) = lower(network)
+        ports = ports_of(network, beside=self.classes is not None)
+        self.given, self.answers = named(ports.inputs, INPUT), named(ports.outputs, OUTPUT)
+        self.apart = len(self.given) > 1 or len(self.answers) > 1
+        self.lowering, (self.calls, self.buffers) = lower(network, ports)
         self.scratch = max(sum(self.buffers.values()), 1)
         # `classify` needs room for the outputs besides.
         room = self.scratch + (self.outputs if self.classes is not None else 0)
@@ -112,26 +124,43 @@ class _Source:
         elif self.kind == "multilabel":
             meaning = "Outputs are probabilities; label k holds where output k is above 0.5."
         other = "; on the stack that would be too much"
+        given, answers = ((f"{size} numbers {port}, of shape {_shape(of.shape)}"
+                           for port, of in ports for size in [math.prod(of.shape)])
+                          for ports in (self.given, self.answers))
+        how = (_SEVERAL if self.apart else _ONE_EACH).format(
+            name=name, real=self.real, inputs=self.inputs, outputs=self.outputs, meaning=meaning,
+            row=_shape(network.input_shape), answer=_shape(network.output_shape),
+            given="; ".join(given), answers="; ".join(answers),
+        )
         return _COMMENT.format(
-            **vars(self), version=__version__, row=_shape(network.input_shape),
-            answer=_shape(network.output_shape),
-            meaning=meaning, of_layers="".join(layers),
+            **vars(self), version=__version__, how=how.rstrip() if self.apart else how,
+            of_layers="".join(layers),
             bytes=self.scratch * self.network.dtype.itemsize,
             stack=", on the stack in the others" if self.on_stack else other,
         )
 
     def _macros(self) -> str:
-        numbers = {"INPUTS": self.inputs, "OUTPUTS": self.outputs, "SCRATCH": self.scratch}
+        inputs, outputs = self._sizes()
+        numbers = {key: size for sizes in (inputs, outputs) for _, key, size in sizes}
+        numbers["SCRATCH"] = self.scratch
         if self.classes is not None:
             numbers["CLASSES"] = len(self.classes)
         return "".join(f"#define {self.upper}_{key} {value}\n" for key, value in numbers.items())
 
+    def _sizes(self) -> tuple[list[tuple[str, str, int]], list[tuple[str, str, int]]]:
+        """Of each input, and each output, its argument, the macro of its size, and the size."""
+        inputs, outputs = ([(name, what if len(ports) == 1 else name.upper(), math.prod(port.shape))
+                            for name, port in ports]
+                           for ports, what in ((self.given, "INPUTS"), (self.answers, "OUTPUTS")))
+        return inputs, outputs
+
     def _signatures(self) -> dict[str, str]:
         name, real = self.name, f"{self.name}_real"
-        rows = f"const {real} *x, {{}} *out, size_t rows"
-        kinds = {"predict": rows.format(real)}
+        given = ", ".join(f"const {real} *{port}" for port, _ in self.given)
+        answers = ", ".join(f"{real} *{port}" for port, _ in self.answers)
+        kinds = {"predict": f"{given}, {answers}, size_t rows"}
         if self.classes is not None:
-            kinds["classify"] = rows.format("size_t")
+            kinds["classify"] = f"{given}, size_t *out, size_t rows"
         signatures = {}
         for function, parameters in kinds.items():
             if self.on_stack:
@@ -178,31 +207,41 @@ class _Source:
         for name, size in self.buffers.items():
             buffers.append(f"*{name} = scratch + {at}")
             at += size
+        arguments = ", ".join([*(f"const {real} *{name}" for name, _ in self.given),
+                               *(f"{real} *{name}" for name, _ in self.answers),
+                               f"{real} *scratch"])
         return "\n".join([
-            f"static void {self.name}_row(const {real} *x, {real} *out, {real} *scratch)", "{",
-            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;", "",
+            f"static void {self.name}_row({arguments})", "{",
+            f"    {real} {', '.join(buffers)};" if buffers else "    (void)scratch;",
+            *(f"    (void){name};" for name, port in self.given if port.step is None), "",
             *(f"    {call};" for call in self.calls), "}\n",
         ])
 
     def _definitions(self) -> str:
         name, upper, parts = self.name, self.upper, []
-        bodies = {"predict_with": self._loop(f"{name}_row(x, out + r * {upper}_OUTPUTS, scratch);")}
+        inputs, outputs = self._sizes()
+        places = [f"{port} + r * {upper}_{key}" for port, key, _ in outputs]
+        given, answers = (", ".join(port for port, *_ in sizes) for sizes in (inputs, outputs))
+        row = f"{name}_row({given}, {', '.join(places)}, scratch);"
+        bodies = {"predict_with": self._loop(row)}
         if self.classes is not None:
-            bodies["classify_with"] = self._loop(self._choice())
+            bodies["classify_with"] = self._loop(self._choice(given))
         for function, signature in self._signatures().items():
+            out = answers if function == "predict" else OUTPUT
             body = bodies.get(function) or (
                 f"    {self.real} scratch[{upper}_SCRATCH];\n\n"
-                f"    {name}_{function}_with(x, out, rows, scratch);\n"
+                f"    {name}_{function}_with({given}, {out}, rows, scratch);\n"
             )
             parts.append(f"{signature}\n{{\n{body}}}\n")
         return "\n".join(parts)
 
     def _loop(self, body: str) -> str:
-        head = f"for (size_t r = 0; r < rows; r++, x += {self.upper}_INPUTS)"
+        moves = "".join(f", {port} += {self.upper}_{key}" for port, key, _ in self._sizes()[0])
+        head = f"for (size_t r = 0; r < rows; r++{moves})"
         return f"    {head} {{\n        {body}\n    }}\n"
 
-    def _choice(self) -> str:
-        lines = [f"{self.real} p[{self.upper}_OUTPUTS];", f"{self.name}_row(x, p, scratch);"]
+    def _choice(self, given: str) -> str:
+        lines = [f"{self.real} p[{self.upper}_OUTPUTS];", f"{self.name}_row({given}, p, scratch);"]
         if self.outputs == 1:
             lines.append(f"out[r] = p[0] > {literal(self.network.dtype.type(0.5))};")
         else:

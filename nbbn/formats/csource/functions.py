@@ -84,10 +84,11 @@ static void nn_pad(const $real *x, $real *y, const struct nn_window *s)
 {
     for (int i = 0; i < s->out_height * s->out_width * s->channels; i++)
         y[i] = 0;
-    y += (s->top * s->out_width + s->left) * s->channels;
-    for (int i = 0; i < s->height; i++, y += s->out_width * s->channels)
-        for (int k = 0; k < s->width * s->channels; k++)
-            y[k] = *x++;
+    for (int i = s->top; i < s->top + s->height; i++)
+        for (int j = s->left; j < s->left + s->width; j++, x += s->channels)
+            if (i >= 0 && i < s->out_height && j >= 0 && j < s->out_width)
+                for (int c = 0; c < s->channels; c++)
+                    y[(i * s->out_width + j) * s->channels + c] = x[c];
 }
 
 static void nn_permute(const $real *x, $real *y, const int *shape, const int *steps)

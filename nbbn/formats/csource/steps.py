@@ -17,7 +17,8 @@ import numpy as np
 
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
-from nbbn.formats.csource.buffers import Placed, placed
+from nbbn.formats.csource.buffers import INPUT, OUTPUT, Placed, placed
+from nbbn.formats.ports import Port, Ports, ports_of
 from nbbn.network import LayerError, Network
 from nbbn.operations import Operation, Step, Window
 
@@ -54,17 +55,27 @@ class Lowering:
         return f"&{self.windows.setdefault(numbers, f'window_{len(self.windows)}')}"
 
 
-def lower(network: Network) -> tuple[Lowering, Placed]:
+def lower(network: Network, ports: Ports | None = None) -> tuple[Lowering, Placed]:
     """The calls that compute a row, and what they name; LayerError where there is no C function."""
-    out, steps, calls = Lowering(network.dtype), network.computation().steps, list[str | None]()
-    for step in steps:
+    ports = ports or ports_of(network)
+    out, steps, calls = Lowering(network.dtype), ports.computation.steps, list[str | None]()
+    given = {port.step: name for name, port in named(ports.inputs, INPUT) if port.step is not None}
+    for i, step in enumerate(steps):
         kind = type(step.operation)
         if kind not in OPERATIONS:
             known = ", ".join(one.__name__ for one in OPERATIONS)
             raise LayerError(f"layer {step.layer}: to_c cannot write {kind.__name__}; "
                              f"it writes {known}")
-        calls.append(OPERATIONS[kind](out, step, step.view(network.weights[step.layer])))
-    return out, placed(math.prod(network.input_shape), steps, calls, partial(out.call, "copy"))
+        write = _nothing if i in given else OPERATIONS[kind]
+        calls.append(write(out, step, step.view(network.weights[step.layer])))
+    ends = {name: port.step for name, port in named(ports.outputs, OUTPUT) if port.step is not None}
+    size = math.prod(network.input_shape)
+    return out, placed(size, steps, calls, partial(out.call, "copy"), given, ends)
+
+
+def named(ports: Sequence[Port], what: str) -> list[tuple[str, Port]]:
+    """Inputs or outputs with the names of their arguments."""
+    return [(what if len(ports) == 1 else f"{what}_{port.name}", port) for port in ports]
 
 
 def literal(value: np.floating) -> str:

@@ -137,7 +137,7 @@ def _by_path(top: dict, layer: Layer, wanted: dict) -> Arrays:
     paths: dict[str, list[str]] = {}
     for path in _paths(group["texts"]):
         name = path.split("/")[-1].split(":")[0]
-        paths[_ALIASES.get(name, name)] = path.split("/")
+        paths[name if name in wanted else _ALIASES.get(name, name)] = path.split("/")
     if set(paths) != set(wanted):
         raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
     return {name: hdf5.array_in(hdf5.group_in(group, *paths[name][:-1]), paths[name][-1], shape)

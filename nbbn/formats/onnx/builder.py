@@ -13,13 +13,22 @@ from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.formats.files import Refused
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.layers import BatchNormalization, Dense, Dropout, GroupNormalization, Layer, Reshape
+from nbbn.layers import (
+    BatchNormalization,
+    Dense,
+    Dropout,
+    GroupNormalization,
+    Layer,
+    Permute,
+    Reshape,
+)
 from nbbn.layers.base import Shape
 
 # The inputs of a node: constants, and None for what comes from the node before or is left out.
 Args = list[np.ndarray | None]
 
-CHANNELS_FIRST = (2, 0, 1)
+# By the number of axes of a row: which one of nbbn's each axis of the graph's is.
+CHANNELS_FIRST = {3: (2, 0, 1), 2: (1, 0)}
 # Exact in float32, and so is 1 minus it: a batch norm of this variance multiplies by gamma alone.
 _EPSILON = 2.0**-10
 # A network that flattens rows of more numbers, or scales as many channels, has no room for weights.
@@ -121,10 +130,10 @@ class NetworkBuilder:
         self.dtype, self.opset, self.batch = origin.dtype, opset, batch  # None: any number of rows
         self.steps: list[Step] = []
         self.split: Split | None = None
-        # Nodes that read what comes last, and the graph's axis that the next of those on images
-        # takes for the channels, None where none does.
+        # Nodes that read what comes last, and the graph's axis that the next node on rows of so
+        # many axes, images or steps, takes for the channels, None where none does.
         self.following: list[OnnxNode] = []
-        self.next_channels: Callable[[], int | None] = lambda: None
+        self.next_channels: Callable[[int], int | None] = lambda rank: None
         self.constant: Callable[[str], np.ndarray | None] = lambda name: None
 
     @property
@@ -198,9 +207,14 @@ class NetworkBuilder:
         """`own_axis` of each, ascending."""
         return tuple(sorted(self.own_axis(int(axis)) for axis in axes))
 
+    def graph_axis(self, axis: int) -> int:
+        """The axis of the graph's row that an axis of its array is, which counts the batch."""
+        return self.perm.index(self.own_axis(axis))
+
     def require_image(self) -> None:
-        """Raise Refused unless rows are images, which the graph has channels first."""
-        if len(self.shape) != 3 or not self.settle((1, 2, 0)):
+        """Raise Refused unless rows are images, or steps, which the graph has channels first."""
+        rank = len(self.shape)
+        if rank not in (2, 3) or not self.settle((*range(1, rank), 0), move=True):
             shape = self.graph_shape
             raise Refused(f"works on images (channels, height, width), its rows have shape {shape}")
 
@@ -249,18 +263,20 @@ class NetworkBuilder:
                           f"at most {_MAX_MADE} numbers are flattened or scaled")
         return count
 
-    def settle(self, order: Sequence[int] | None = None) -> bool:
+    def settle(self, order: Sequence[int] | None = None, *, move: bool = False) -> bool:
         """Take the graph's axes, in this order, for nbbn's where only ones of length 1 moved.
 
-        Whether they are nbbn's now.
+        `move`: others are moved where they must be. Whether they are nbbn's now.
         """
         order = list(range(len(self.shape)) if order is None else order)
         axes = [self.perm[k] for k in order]
         kept = [axis for axis in axes if self.shape[axis] > 1]
-        if self.order is not None or kept != sorted(kept):
+        stay = kept == sorted(kept)
+        if self.order is not None or not (stay or move):
             return False
         if axes != sorted(axes):
-            self.add(Reshape(tuple(self.shape[axis] for axis in axes)))
+            shape = tuple(self.shape[axis] for axis in axes)
+            self.add(Reshape(shape) if stay else Permute(tuple(axis + 1 for axis in axes)))
             self.perm = tuple(map(order.index, range(len(order))))
         return True
 

@@ -55,26 +55,24 @@ class Drawing:
                 at = self.call(layer, arrays, (at,))
         return Origin(at, net.shape, net.perm, net.dtype, net.order, not_negative)
 
-    def network(self, inputs: Sequence[Shape], ends: Sequence[int], dtype: np.dtype) -> Network:
+    def network(self, inputs: dict[str, Shape], ends: dict[str, int], dtype: np.dtype) -> Network:
         """The network that gives what these calls give, as a chain where it is one."""
         given: list[int] = []
-        for end in ends:  # an input as it is, and the same value twice, take a layer each
+        for end in ends.values():  # an input as it is, and the same value twice, take a layer each
             alone = end >= 0 and end not in given
             given.append(end if alone else self.call(Activation("linear"), {}, (end,)))
         if not self._is_chain(inputs, given):
-            return self._graph(inputs, given, dtype)
-        return assembled(self._layers, inputs[0], self._weights, dtype)
+            number, kept = self._numbers()
+            names = (tuple(of) if len(of) > 1 else () for of in (inputs, ends))
+            calls = tuple(map(Call, number, self._sources))
+            graph = Graph(calls, tuple(inputs.values()), tuple(given), *names)
+            layers, weights = zip(*((self._layers[i], self._weights[i]) for i in kept))
+            return assembled(layers, graph.input_shape, list(weights), dtype, graph)
+        return assembled(self._layers, next(iter(inputs.values())), self._weights, dtype)
 
-    def _is_chain(self, inputs: Sequence[Shape], ends: Sequence[int]) -> bool:
+    def _is_chain(self, inputs: dict[str, Shape], ends: Sequence[int]) -> bool:
         chain = [(i - 1,) for i in range(len(self))]
         return len(inputs) == 1 and self._sources == chain and [*ends] == [len(self) - 1]
-
-    def _graph(self, inputs: Sequence[Shape], ends: Sequence[int], dtype: np.dtype) -> Network:
-        number, kept = self._numbers()
-        calls = tuple(map(Call, number, self._sources))
-        graph = Graph(calls, tuple(map(tuple, inputs)), tuple(ends))
-        layers, weights = zip(*((self._layers[i], self._weights[i]) for i in kept))
-        return assembled(layers, graph.input_shape, list(weights), dtype, graph)
 
     def _numbers(self) -> tuple[list[int], list[int]]:
         """The layer of each call, and the calls that each layer is made of: layers of the same

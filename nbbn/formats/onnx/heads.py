@@ -12,6 +12,7 @@ from nbbn.formats.files import Refused
 from nbbn.formats.onnx.constants import literal
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.writer import GraphWriter
+from nbbn.formats.ports import Port
 from nbbn.network import Network
 
 _FLOATS = (1, 11)  # float32 and float64, as ONNX numbers them
@@ -117,9 +118,14 @@ class _Heads:
 Output = tuple[str, int, list[str | int]]
 
 
+def plain(graph: GraphWriter, result: str, port: Port) -> Output:
+    """An output as it is."""
+    graph.add("Identity", result, output=port.name)
+    return port.name, graph.element, ["n", *port.shape]
+
+
 def _plain(graph: GraphWriter, result: str, network: Network, classes: Any) -> list[Output]:
-    graph.add("Identity", result, output="output")
-    return [("output", graph.element, ["n", *network.output_shape])]
+    return [plain(graph, result, Port("output", None, network.output_shape))]
 
 
 def _classifier(graph: GraphWriter, result: str, network: Network, classes: Any) -> list[Output]:

@@ -40,6 +40,8 @@ class Operator:
         What it makes of constants alone.
     on_images, mixes_axes : bool
         Whether it takes the second axis for the channels; whether the axes behind it are others.
+    slides : bool
+        Whether it works on steps, too, channels first.
     weighted : bool
         Whether inputs of more than one number are weights, and not shapes, scales or exponents.
     expression : str
@@ -56,6 +58,7 @@ class Operator:
     compute: of_constants.Compute | None = None
     on_images: bool = False
     mixes_axes: bool = False
+    slides: bool = False
     weighted: bool = False
     expression: str = ""
     function: str = ""
@@ -77,8 +80,9 @@ def _arithmetic(expression: str, compute: of_constants.Compute | None = None, *,
                     expression=expression)
 
 
-def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False) -> Operator:
-    return Operator(read, known, on_images=True, weighted=weighted)
+def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False,
+               slides: bool = True) -> Operator:
+    return Operator(read, known, on_images=True, weighted=weighted, slides=slides)
 
 
 def _reshaping(read: Read, compute: of_constants.Compute | None = None) -> Operator:
@@ -112,8 +116,8 @@ OPERATORS: dict[str, Operator] = {
     # Norms
     "BatchNormalization": Operator(norms.batch_norm, fold.batch_norm, weighted=True),
     "LayerNormalization": Operator(norms.layer_norm, weighted=True),
-    "InstanceNormalization": _on_images(norms.instance_norm, weighted=True),
-    "GroupNormalization": _on_images(norms.group_norm, weighted=True),
+    "InstanceNormalization": _on_images(norms.instance_norm, weighted=True, slides=False),
+    "GroupNormalization": _on_images(norms.group_norm, weighted=True, slides=False),
     # Activations
     "Relu": _function("relu", expression="relu"),
     "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)),
@@ -155,7 +159,7 @@ OPERATORS: dict[str, Operator] = {
     "Gather": Operator(compute=of_constants.gather, weighted=True),
     "Concat": Operator(shapes.alone, join=joins.concatenated, compute=of_constants.concat),
     "Expand": Operator(images.expand),
-    "Slice": Operator(fold=fold.cut, compute=of_constants.slices),
+    "Slice": Operator(images.slices, fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),
     "Dropout": Operator(shapes.dropout),

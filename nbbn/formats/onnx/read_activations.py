@@ -10,7 +10,7 @@ import numpy as np
 from nbbn.activations import ELEMENTWISE, SELU_ALPHA, SELU_SCALE
 from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.layers import ELU, Activation, Layer, LeakyReLU, ReLU, Softmax
+from nbbn.layers import ELU, Activation, Layer, LeakyReLU, PReLU, ReLU, Softmax
 
 # Of a parameter of a function: the operator's attribute, and its default.
 Attributes = Mapping[str, tuple[str, float]]
@@ -51,9 +51,15 @@ def _number(node: OnnxNode, name: str, default: float) -> float:
 
 def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     slope = args[1] if len(args) == 2 else None
-    if slope is None or not slope.size or np.any(slope != slope.flat[0]):
-        raise node.refuse("has slopes of its own for each channel; a LeakyReLU has one")
-    net.add(LeakyReLU(round_trip(slope)))
+    if args[0] is not None or slope is None or not slope.size:
+        raise node.refuse("needs a constant for its slopes")
+    if np.all(slope == slope.flat[0]) and slope.flat[0] >= 0:
+        net.add(LeakyReLU(round_trip(slope)))
+        return
+    axes, values = net.spread(slope)
+    alpha = values.reshape([n if axis in axes else 1 for axis, n in enumerate(net.shape)])
+    shared = tuple(axis + 1 for axis in range(len(net.shape)) if axis not in axes)
+    net.add(PReLU(shared_axes=shared or None), alpha=alpha)
 
 
 def selu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
@@ -154,6 +160,12 @@ def minimum(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     bound = _only_constant(args)
     if bound is None:
         raise node.refuse("is no bound of a ReLU")
+    if one_number(node, bound) == 0:  # the other side of a ReLU
+        for layer in (Affine(), Activation("relu"), Affine()):
+            net.add(layer)
+            if isinstance(layer, Affine):
+                layer.then("Mul", np.array(-1.0))
+        return
     _bound(net, node, one_number(node, bound))
 
 

@@ -12,7 +12,8 @@ from nbbn import layers
 from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
 
-_LINEAR = (layers.Dense, layers.Conv2D, layers.Conv2DTranspose, layers.DepthwiseConv2D)
+_LINEAR = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv1DTranspose,
+           layers.Conv2DTranspose, layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 Axes = tuple[int, ...]
 
 
@@ -39,7 +40,7 @@ def matmul(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def _dense(net: NetworkBuilder, node: OnnxNode, kernel: np.ndarray) -> None:
-    if net.perm[-1] != len(net.shape) - 1 and not net.settle():
+    if net.perm[-1] != len(net.shape) - 1 and not net.settle(move=True):
         why = "a dense layer on images works on their channels, which must come last"
         raise node.refuse(why)
     if kernel.ndim != 2 or kernel.shape[0] != net.shape[-1] or not kernel.shape[1]:

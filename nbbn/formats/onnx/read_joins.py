@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from nbbn import layers
-from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
+from nbbn.formats.onnx.builder import CHANNELS_FIRST, Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.layers import Layer
 
@@ -68,13 +68,11 @@ def _in_one_layout(node: OnnxNode, nets: Sequence[NetworkBuilder],
     if len(nets[0].shape) == 1:
         _in_one_order(node, whole)
         return
-    # Images as the network has them, where any are: of the others axes of length 1 may move.
-    first = max(whole, key=lambda net: (math.prod(net.shape), not net.plain))
-    perm = first.perm
+    # Images as the network has them, where any are: axes of the others may move.
+    turned = CHANNELS_FIRST.get(len(nets[0].shape))
+    perm = max(whole, key=lambda net: (math.prod(net.shape), net.perm == turned, net.plain)).perm
     for net in nets:
-        if not net.settle([perm.index(axis) for axis in range(len(perm))]):
-            raise node.refuse(f"takes rows of shape {net.graph_shape}, channels last, and others "
-                              "channels first; transpose one of them by the same")
+        net.settle([perm.index(axis) for axis in range(len(perm))], move=True)
 
 
 def _in_one_order(node: OnnxNode, nets: Sequence[NetworkBuilder]) -> None:

@@ -13,7 +13,8 @@ from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.read_activations import one_number
 from nbbn.layers.base import Shape
 
-_POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+_POOLS = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling1D,
+          layers.GlobalMaxPooling2D)
 # Stands for the number of rows in a shape that the graph computes.
 BATCH = -(2**40)
 # No array has more axes.
@@ -95,9 +96,10 @@ def _into(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
         net.transpose([0, *(axis + 1 for axis in moved)])
     elif len(shape) == 1:
         _to_features(net)
-    elif len(before) == 1 and len(shape) == 3:
+    elif len(before) == 1 and (len(shape) == 3 or (
+            len(shape) == 2 and net.next_channels(2) == 0)):
         _to_image(net, node, shape)
-    elif net.settle():
+    elif net.settle(move=True):
         net.add(layers.Reshape(shape))
         net.perm = tuple(range(len(shape)))
     else:
@@ -116,7 +118,7 @@ def _moved(before: Shape, after: Shape) -> Shape | None:
 
 def _agrees(net: NetworkBuilder, moved: Shape) -> bool:
     """Whether the next node on images then has nbbn's channels for its channels."""
-    axis = net.next_channels()
+    axis = net.next_channels(3)
     return axis is None or net.perm[moved[axis]] == 2
 
 
@@ -131,11 +133,12 @@ def _to_features(net: NetworkBuilder) -> None:
 
 
 def _to_image(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
-    """Rows of one axis as images, which the graph may have channels first."""
-    first = net.order is not None or net.next_channels() == 0
+    """Rows of one axis as images or steps, which the graph may have channels first."""
+    first = net.order is not None or net.next_channels(len(shape)) == 0
     image, wanted = (*shape[1:], shape[0]) if first else shape, None
     if first:
-        wanted = np.arange(net.limited(math.prod(shape))).reshape(shape).transpose(1, 2, 0).ravel()
+        index = np.arange(net.limited(math.prod(shape))).reshape(shape)
+        wanted = np.moveaxis(index, 0, -1).ravel()
         wanted = wanted if (np.diff(wanted) != 1).any() else None
     if net.order is None:
         if wanted is not None and not net.permute_features(wanted):
@@ -147,7 +150,7 @@ def _to_image(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
         net.drop()
     else:
         net.add(layers.Reshape(image))
-    net.perm, net.order = CHANNELS_FIRST if first else (0, 1, 2), None
+    net.perm, net.order = CHANNELS_FIRST[len(shape)] if first else (0, 1, 2), None
 
 
 # -- group norms, whose groups the graph makes an axis of

@@ -95,7 +95,7 @@ class Rows:
             seen.add(i)
             node, operator = self.nodes[i], operator_of(self.nodes[i])
             perm = next(perms[value] for value in self.read_by(i) if value in perms)
-            if operator.on_images:
+            if operator.on_images if rank == 3 else operator.slides:
                 return perm[1] - 1
             if node.operator == "Transpose":
                 given = node.attributes.get("perm") or []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.formats.files import BROKEN, Refused, one_line
+from nbbn.formats.onnx import read_images as images
 from nbbn.formats.onnx.builder import CHANNELS_FIRST, Args, Centred, NetworkBuilder, Origin
 from nbbn.formats.onnx.constants import evaluated
 from nbbn.formats.onnx.drawing import Drawing
@@ -36,19 +37,18 @@ class Walk:
         self._batch = batches[0] if batches else None
         entrances = [self._entrance(k, given) for k, given in enumerate(rows.inputs, 1)]
         self._open = {given.name: net for given, net in zip(rows.inputs, entrances)}
-        self._inputs = [net.shape for net in entrances]
-        # Images may come out channels last where they went in channels first.
-        self._turned = not any(len(net.shape) == 3 and net.plain for net in entrances) or any(
-            not net.plain for net in entrances)
+        self._inputs = {name: net.shape for name, net in self._open.items()}
+        self._turned = {rank for rank in CHANNELS_FIRST if _may_be_turned(rank, entrances)}
         self._shapes = dict[str, tuple[int, ...]]()
         for name, net in self._open.items():
             self._note_shape(name, net)
 
     def _entrance(self, number: int, given: Given) -> NetworkBuilder:
         """An input, its images channels last."""
-        shape, perm = given.row, tuple(range(len(given.row)))
-        if len(shape) == 3 and self._rows.channel_axis(given.name, 3) == 0:
-            shape, perm = (*shape[1:], shape[0]), CHANNELS_FIRST
+        shape, rank = given.row, len(given.row)
+        perm = tuple(range(rank))
+        if rank in CHANNELS_FIRST and self._rows.channel_axis(given.name, rank) == 0:
+            shape, perm = (*shape[1:], shape[0]), CHANNELS_FIRST[rank]
         return self._from(Origin(-number, shape, perm, given.dtype))
 
     def network(self) -> Network:
@@ -60,15 +60,18 @@ class Walk:
             if not there:
                 self._define(node)
             elif i in forms:
-                self._put(node, self._of_form(node, forms[i]))
+                self._put(node.output, self._of_form(node, forms[i]))
+            elif node.operator == "Split":
+                self._split(node, self._rows.read_by(i))
             elif i not in inner:
-                self._put(node, self._of_node(node, self._rows.read_by(i)))
-        ends = [self._end(name) for name in self._rows.outputs]
-        dtypes = {end.dtype for end in ends}
+                self._put(node.output, self._of_node(node, self._rows.read_by(i)))
+        ends = {name: self._end(name) for name in self._rows.outputs}
+        dtypes = {end.dtype for end in ends.values()}
         if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
             shown = " and ".join(sorted(map(str, dtypes)))
             raise Refused(f"computes in {shown}; float32 and float64 are read")
-        return self._drawing.network(self._inputs, [end.call for end in ends], dtypes.pop())
+        calls = {name: end.call for name, end in ends.items()}
+        return self._drawing.network(self._inputs, calls, dtypes.pop())
 
     # -- constants
 
@@ -121,11 +124,11 @@ class Walk:
             self._settled[name] = self._drawing.settled(net)
         return self._from(self._settled[name])
 
-    def _put(self, node: OnnxNode, net: NetworkBuilder) -> None:
-        self._open[node.output] = net
+    def _put(self, name: str, net: NetworkBuilder) -> None:
+        self._open[name] = net
         self._drawing.check_number(len(net.steps))
         if net.split is None:
-            self._note_shape(node.output, net)
+            self._note_shape(name, net)
 
     def _note_shape(self, name: str, net: NetworkBuilder) -> None:
         self._shapes[name] = (BATCH if net.batch is None else net.batch, *net.graph_shape)
@@ -136,7 +139,9 @@ class Walk:
             raise Refused(f"its output {one_line(name)!r} does not follow from its input by layers")
         self._uses[name] -= 1
         net = self._open.get(name) or self._from(self._settled[name])
-        if not (self._turned and net.perm == CHANNELS_FIRST) and not net.settle():
+        rank = len(net.perm)
+        turned = rank in self._turned and net.perm == CHANNELS_FIRST[rank]
+        if not turned and not net.settle():
             raise Refused("ends in images that are flattened or turned, channels first; "
                           "nbbn's channels come last")
         return self._drawing.settled(net)
@@ -167,9 +172,21 @@ class Walk:
         _naming(node, operator.read, net, node, args)
         return net
 
+    def _split(self, node: OnnxNode, names: list[str]) -> None:
+        """Each output that is read goes on from the node's input on its own."""
+        args: Args = [None if name in names else self._constant(name) for name in node.inputs]
+        if len(names) > 1 or args[0] is not None:
+            raise node.refuse("splits a constant, or into parts that are no constants")
+        read = [k for k, name in enumerate(node.outputs) if self._uses[name]]
+        self._uses[names[0]] += len(read) - 1
+        for k in read:
+            net = self._take(names[0], node)
+            _naming(node, images.split, net, node, args, k)
+            self._put(node.outputs[k], net)
+
     def _look_ahead(self, net: NetworkBuilder, node: OnnxNode) -> None:
         net.following = self._rows.following(node.output)
-        net.next_channels = partial(self._rows.channel_axis, node.output, 3)
+        net.next_channels = partial(self._rows.channel_axis, node.output)
 
     def _joined(self, node: OnnxNode, names: list[str], args: Args) -> NetworkBuilder:
         """The layers behind a node on several rows, which begin with one that merges."""
@@ -194,6 +211,18 @@ class Walk:
         call = self._drawing.call(layer, {}, [origin.call for origin in origins])
         return self._from(Origin(call, shape, origins[0].perm, origins[0].dtype, order,
                                  not_negative))
+
+
+def _may_be_turned(rank: int, entrances: list[NetworkBuilder]) -> bool:
+    """Whether images, or steps, may come out channels last where the graph has them first.
+
+    They may where they went in so, and where none went in.
+    """
+    if rank == 2:
+        turned = any(len(net.shape) == 2 and not net.plain for net in entrances)
+        return turned or all(len(net.shape) == 1 for net in entrances)
+    turned = any(not net.plain for net in entrances)
+    return turned or not any(len(net.shape) == rank for net in entrances)
 
 
 def _order(node: OnnxNode, nets: list[NetworkBuilder]) -> np.ndarray | None:

@@ -10,9 +10,10 @@ import numpy as np
 from nbbn.errors import LayerError
 from nbbn.formats.files import write_whole
 from nbbn.formats.onnx.file import import_onnx
-from nbbn.formats.onnx.heads import HEADS, Output
+from nbbn.formats.onnx.heads import HEADS, Output, plain
 from nbbn.formats.onnx.write_operations import WRITE
 from nbbn.formats.onnx.writer import GraphWriter, Value
+from nbbn.formats.ports import Port, Ports, ports_of
 from nbbn.network import Network
 
 # Read by ONNX Runtime 1.11 and later; `LayerNormalization` alone needs a newer opset.
@@ -40,21 +41,31 @@ def write(network: Network, path: str | os.PathLike | None = None, *,
     onnx = import_onnx("to_onnx")
     if kind not in HEADS:
         raise ValueError(f"kind must be one of {', '.join(map(str, HEADS))}, got {kind!r}")
-    network.check()
-    graph = GraphWriter(onnx, network.dtype, OPSET)
-    outputs = HEADS[kind](graph, graph.plain(_result(graph, network)).name, network, classes)
-    model = _model(graph, network, outputs)
+    ports = ports_of(network.check(), beside=HEADS[kind] is not HEADS[None])
+    graph = GraphWriter(onnx, network.dtype, OPSET, [port.name for port in _named(ports)])
+    results = [graph.plain(value).name for value in _results(graph, network, ports)]
+    if len(results) == 1:
+        outputs = HEADS[kind](graph, results[0], network, classes)
+    else:
+        outputs = [plain(graph, *one) for one in zip(results, ports.outputs)]
+    model = _model(graph, ports, outputs)
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
         write_whole(path, model.SerializeToString())
     return model
 
 
-def _result(graph: GraphWriter, network: Network) -> Value:
-    """What the network's last step gives."""
-    values = {-1: Value.ordered("x", network.input_shape)}
-    steps = network.computation().steps
-    for i, step in enumerate(steps):
+def _named(ports: Ports) -> list[Port]:
+    """Those whose names are the model's."""
+    return [port for of in (ports.inputs, ports.outputs) if len(of) > 1 for port in of]
+
+
+def _results(graph: GraphWriter, network: Network, ports: Ports) -> list[Value]:
+    """What the network's outputs are."""
+    values = {port.step: Value.ordered(port.name, port.shape) for port in ports.inputs}
+    for i, step in enumerate(ports.computation.steps):
+        if i in values:
+            continue
         if type(step.operation) not in WRITE:
             named = network.layers[step.layer].name
             where = f"layer {step.layer} {named!r}" if named else f"layer {step.layer}"
@@ -64,12 +75,13 @@ def _result(graph: GraphWriter, network: Network) -> Value:
         sources = [values[source] for source in step.sources]
         arrays = step.view(network.weights[step.layer])
         values[i] = WRITE[type(step.operation)](graph, step, arrays, *sources)
-    return values[len(steps) - 1]
+    return [values[port.step] for port in ports.outputs]
 
 
-def _model(graph: GraphWriter, network: Network, outputs: list[Output]) -> Any:
+def _model(graph: GraphWriter, ports: Ports, outputs: list[Output]) -> Any:
     helper = graph.onnx.helper
-    inputs = [helper.make_tensor_value_info("x", graph.element, ["n", *network.input_shape])]
+    inputs = [helper.make_tensor_value_info(port.name, graph.element, ["n", *port.shape])
+              for port in ports.inputs]
     results = [helper.make_tensor_value_info(*output) for output in outputs]
     whole = helper.make_graph(graph.nodes, "nbbn", inputs, results, initializer=graph.constants)
     opsets = [helper.make_opsetid("", graph.opset)]

@@ -88,11 +88,19 @@ def _in_order(graph: GraphWriter, x: Value) -> tuple[Value, tuple[int, ...]]:
 
 
 def _pad(graph: GraphWriter, step: Step[op.Pad], arrays: Arrays, x: Value) -> Value:
+    """Zeros around, or a slice of what is within."""
     x, order = _in_order(graph, x)
     pads = np.zeros((2, 4), np.int64)
     for group, sides in zip(x.groups, step.operation.sides):
         pads[:, group[0] + 1] = sides
-    name = graph.add("Pad", x.name, graph.constant(pads.reshape(-1)))
+    name = x.name
+    if (pads < 0).any():
+        first = -np.minimum(pads[0, 1:], 0)
+        end = np.array(x.dims) + np.minimum(pads[1, 1:], 0)
+        axes = graph.constant(np.arange(1, 4))
+        name = graph.add("Slice", name, graph.constant(first), graph.constant(end), axes)
+    if (pads > 0).any():
+        name = graph.add("Pad", name, graph.constant(np.maximum(pads, 0).reshape(-1)))
     return Value.ordered(name, step.output_shape, order)
 
 

@@ -96,13 +96,13 @@ class Value:
 
 
 class GraphWriter:
-    """Nodes and constants of an ONNX graph; values are referred to by name.
+    """Nodes and constants of an ONNX graph; values are referred to by name, `taken` are others.
 
     Who adds an operator of a newer opset than it has raises that.
     """
 
-    def __init__(self, onnx: ModuleType, dtype: np.dtype, opset: int):
-        self.onnx, self.dtype, self.opset = onnx, dtype, opset
+    def __init__(self, onnx: ModuleType, dtype: np.dtype, opset: int, taken: Sequence[str] = ()):
+        self.onnx, self.dtype, self.opset, self._taken = onnx, dtype, opset, {*taken}
         self.element: int = onnx.helper.np_dtype_to_tensor_dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -114,8 +114,13 @@ class GraphWriter:
 
     def constant(self, array: np.ndarray) -> str:
         """A constant, as it is."""
-        name = f"c{len(self.constants)}"
+        name = self._free(f"c{len(self.constants)}")
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def _free(self, name: str) -> str:
+        while name in self._taken:
+            name += "_"
         return name
 
     def number(self, value: float) -> str:
@@ -128,7 +133,7 @@ class GraphWriter:
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """A node of one output; returns the output's name."""
-        output = output or f"v{len(self.nodes)}"
+        output = output or self._free(f"v{len(self.nodes)}")
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [output], **attributes))
         return output
 
