@@ -730,6 +730,13 @@ def test_what_is_shown(capsys):
     for shown in ("dense_1 (Dense)", "add (Add)", "(None, 6)", "Total params: 116"):
         assert shown in text
     assert "add (Add)" in html
+    assert "Connected to" in text and "dense[0][0]" in text
+    shared = L.Dense(5)
+    a = L.Input((5,), name="a")
+    nbbn.Model(a, shared(shared(a))).summary(line_length=120)
+    assert "a[0][0], dense[0][0]" in capsys.readouterr().out
+    nbbn.Model(a, L.Dense(2)(a)).summary()
+    assert "Connected" not in capsys.readouterr().out
     assert model.count_params() == 116
     assert model.get_layer(index=-1).name == "out"
     with pytest.raises(ValueError, match="no layer is named 'x'; the names are dense, dense_1"):

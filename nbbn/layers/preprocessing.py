@@ -58,9 +58,9 @@ class Rescaling(Layer):
     Examples
     --------
     >>> import nbbn
-    >>> model = nbbn.Sequential([nbbn.layers.Rescaling(1 / 255, input_shape=(2,))])
-    >>> model.predict([[0.0, 51.0]])
-    array([[0. , 0.2]], dtype=float32)
+    >>> model = nbbn.Sequential([nbbn.layers.Rescaling(0.5, 1.0, input_shape=(2,))])
+    >>> model.predict([[0.0, 4.0]])
+    array([[1., 3.]], dtype=float32)
     """
 
     scale: Numbers
