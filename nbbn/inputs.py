@@ -207,7 +207,7 @@ def _reshaping(name: str, found: Shape, wanted: Shape) -> str:
 
 def check_targets(y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, name: str = "y",
                   x: str = "x") -> np.ndarray:
-    """Targets as a loss takes them: class indices `(n,)`, or numbers `(n, outputs)` of `dtype`.
+    """Targets as a loss takes them: class indices `(n, ...)`, or numbers `(n, ...)` of `dtype`.
 
     TypeError or ValueError for others than numbers, another number of rows than `x` has, another
     shape, labels outside the outputs, NaN and infinity.
@@ -222,42 +222,46 @@ def check_targets(y: Any, loss: Loss, shape: Shape, rows: int, dtype: np.dtype, 
 
 
 def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndarray:
-    if len(shape) != 1:
-        raise ValueError(f"loss {loss.shown!r} needs a model whose outputs have one axis, "
-                         f"got outputs of shape {shape}; add a Flatten")
-    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1):
+    *pixels, classes = shape
+    if pixels and y.shape[1:] not in ((*pixels,), (*pixels, 1)):
+        raise ValueError(f"loss {loss.shown!r} takes a class index for each of {(*pixels,)}, the "
+                         f"outputs' axes but the last, got {name} of shape {y.shape}; labels of "
+                         "rows (n,) needs a model whose outputs have one axis, got outputs of "
+                         f"shape {shape}; add a Flatten, or give labels of shape {(-1, *pixels)}")
+    if not pixels and (y.ndim > 2 or (y.ndim == 2 and y.shape[1] != 1)):
         hint = ""
         if y.shape[1:] == shape:
             hint = ("; for one-hot rows use loss='categorical_crossentropy', or give "
                     f"{name}.argmax(1)")
         raise ValueError(f"loss {loss.shown!r} takes class indices of shape (n,) or (n, 1), "
                          f"got {name} of shape {y.shape}{hint}")
-    y = y.reshape(len(y))
+    y = y.reshape(len(y), *pixels)
     _check_finite(y, y, name)
     if (broken := y[y != np.floor(y)]).size:
         raise ValueError(f"loss {loss.shown!r} takes class indices, whole numbers, "
                          f"got {broken[0]:g} in {name}")
     least, most = y.min(), y.max()
-    if least < 0 or most >= shape[0]:
+    if least < 0 or most >= classes:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
         advice = "number the classes from 0" if wrong < 0 else advice
-        raise ValueError(f"{name} holds the label {wrong}, but the model has {shape[0]} outputs: "
-                         f"labels must lie in 0 to {shape[0] - 1}; {advice}")
+        raise ValueError(f"{name} holds the label {wrong}, but the model has {classes} outputs: "
+                         f"labels must lie in 0 to {classes - 1}; {advice}")
     return np.ascontiguousarray(y, dtype=np.int64)
 
 
 def _check_matrix(y: np.ndarray, loss: Loss, shape: Shape, dtype: np.dtype,
                   name: str) -> np.ndarray:
-    units = math.prod(shape)
-    if y.shape[1:] != shape and not (units == 1 and y.size == len(y)):
+    units, leaner = math.prod(shape), len(shape) > 1 and shape[-1] == 1
+    leaner = leaner and y.shape[1:] == shape[:-1]  # Keras's leniency: pixels of one number
+    if y.shape[1:] != shape and not (units == 1 and y.size == len(y)) and not leaner:
         hint = ""
         if loss.end == "softmax" and y.size == len(y):
             hint = ("; for class indices use 'sparse_categorical_crossentropy', or "
                     f"nbbn.utils.to_categorical({name}, {units})")
         raise ValueError(f"loss {loss.shown!r} compares targets with the model's outputs of shape "
                          f"{shape} for each row, got {name} of shape {y.shape}{hint}")
-    y = _as_floats(y.reshape(len(y), units), dtype, name)
+    y = _as_floats(y.reshape(len(y), *shape), dtype, name)
     if loss.end is not None and (y.min() < 0 or y.max() > 1):
         raise ValueError(f"loss {loss.shown!r} takes targets from 0 to 1, got {name} from "
                          f"{y.min():g} to {y.max():g}; encode it, or use another loss")
@@ -281,6 +285,9 @@ def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs:
         raise ValueError("sample_weight and class_weight cannot be given together; "
                          "give their product as sample_weight")
     table = _table_of(class_weight, max(outputs, 2))
+    if y.ndim > 2 or (y.ndim == 2 and y.dtype == np.int64):
+        raise ValueError("class_weight needs one class a row, got targets of shape "
+                         f"{y.shape}; give sample_weight")
     if y.ndim == 2:
         marked = ((y == 0) | (y == 1)).all() and (outputs == 1 or (y.sum(1) == 1).all())
         if not (marked or softmax):

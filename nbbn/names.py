@@ -91,7 +91,7 @@ def suggested(made: F) -> F:
 
 
 def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, T],
-         further: Iterable[str] = ()) -> T:
+         further: Iterable[str] = (), instead: Mapping[str, str] | None = None) -> T:
     """What a name stands for.
 
     Parameters
@@ -104,12 +104,17 @@ def find(kind: str, name: object, names: Mapping[str, T], aliases: Mapping[str, 
         The names that are shown to users, and those that are only understood.
     further : iterable of str
         Names that are shown too, and dealt with elsewhere.
+    instead : dict, optional
+        Of names of Keras's that there are not here, what to use.
 
     Raises
     ------
     ValueError
         For an unknown name, with the nearest known one.
     """
+    for missing, advice in (instead or {}).items():
+        if str(name).lower().replace("_", "") == missing.lower():
+            raise ValueError(f"{kind} {name!r} is not supported: {advice}")
     for known in (names, aliases):
         if isinstance(name, str) and name in known:
             return known[name]

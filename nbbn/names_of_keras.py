@@ -96,8 +96,6 @@ INSTEAD: dict[str, dict[str, str]] = {
         "deserialize": "use losses.get", "serialize": _SERIAL,
     },
     "metrics": {
-        "Mean": "use numpy.mean", "Sum": "use numpy.sum",
-        "MeanMetricWrapper": "give the function of (y_true, y_pred) itself as a metric",
         "deserialize": "use metrics.get", "serialize": _SERIAL,
     },
     "optimizers": {

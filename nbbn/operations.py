@@ -409,6 +409,8 @@ OPERATIONS: tuple[type[Operation], ...] = (Dense, Convolve, ConvolveTransposed, 
 AnOperation = TypeVar("AnOperation", bound=Operation)
 
 
+# Activations whose values are shares, or become some when they are divided by their sum.
+_SHARES = ("sigmoid", "hard_sigmoid", "softplus", "exponential")
 # The layer of steps that no layer has declared: they read no arrays.
 NO_LAYER = -1
 
@@ -440,6 +442,13 @@ class Step(Generic[AnOperation]):
     def input_shape(self) -> Shape:
         """Of a row of the first source."""
         return self.shapes[0]
+
+    @property
+    def activation(self) -> str | None:
+        """Name of the activation that it is; None for what is none."""
+        if isinstance(self.operation, Softmax):
+            return self.operation.name
+        return self.operation.function if isinstance(self.operation, Elementwise) else None
 
     def key_of(self, array: str) -> tuple[int, str]:
         """Layer of one of the operation's arrays, and what it is called there."""
@@ -554,6 +563,48 @@ class Computation:
             at = self.steps[at].sources[0]
         found = at >= 0 and isinstance(self.steps[at].operation, Elementwise | Softmax)
         return at if found else None
+
+    def closing(self, end: int, activation: str) -> int | None:
+        """The step of this activation that gives what step `end` gives, or None.
+
+        A sigmoid may stand before other shapes of the same numbers.
+        """
+        if activation == "sigmoid":
+            while end >= 0 and isinstance(self.steps[end].operation, Reshape):
+                end = self.steps[end].sources[0]
+        found = end >= 0 and self.steps[end].activation == activation
+        return end if found else None
+
+    def between(self, first: int, end: int) -> list[int]:
+        """The steps from one to another that follows from it alone."""
+        steps = [end]
+        while steps[0] != first:
+            steps.insert(0, self.steps[steps[0]].sources[0])
+        return steps
+
+    def ends_as(self, end: int) -> str:
+        """Name of the activation that a loss which begins before it finds at the end, or what else
+        ends it: `linear` without one."""
+        for name in ("softmax", "sigmoid"):
+            if self.closing(end, name) is not None:
+                return name
+        return (self.steps[end].activation if end >= 0 else None) or "linear"
+
+    def gives_shares(self, end: int) -> bool:
+        """Whether what a step gives may be probabilities: not where weights or norms have the last
+        word, nor an activation that goes below 0."""
+        if end < 0:
+            return True
+        step = self.steps[end]
+        if isinstance(step.operation, Elementwise):
+            return step.activation in _SHARES
+        if isinstance(step.operation, Softmax):
+            return not step.operation.log
+        if isinstance(step.operation, Part):
+            return True
+        if step.operation.arrays:
+            return False
+        return all(self.gives_shares(source) for source in step.sources)
 
     @property
     def ends_with(self) -> str:

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 
 from nbbn import names_of_keras, schedules
-from nbbn.names import suggesting
+from nbbn.names import find, suggesting
 from nbbn.schedules import Schedule
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lion", "Nadam",
+           "Optimizer", "RMSprop", "get"]
 
 # Arguments of Keras's that no kernel computes, and the value at which they do nothing.
 _ABSENT = {"use_ema": False, "ema_overwrite_frequency": None, "loss_scale_factor": None}
@@ -93,13 +94,16 @@ class Optimizer:
     name: str | None = None
     learning_rate: LearningRate = 0.0  # of the subclasses the first argument, with their default
 
-    # Arguments that weigh old values; those that are bools.
+    # Arguments that weigh old values; those of at least 0; those that are bools.
     shares: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]] = ()
     flags: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name in self.shares:
             object.__setattr__(self, name, self._number(name, most=1.0))
+        for name in self.sizes:
+            object.__setattr__(self, name, self._number(name))
         for name in self.flags:
             if not isinstance(getattr(self, name), bool):
                 raise self._error(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -146,6 +150,11 @@ class Optimizer:
             raise AttributeError(f"{self._class}: only learning_rate can be set; "
                                  f"make a new {self._class} and call compile")
         object.__setattr__(self, name, value)
+
+    @property
+    def lr(self) -> Any:
+        """The learning rate by its old name."""
+        return self.learning_rate
 
     @property
     def slots(self) -> int:
@@ -195,7 +204,7 @@ class Optimizer:
             For a function that answers anything but a finite number of at least 0.
         """
         given = self.learning_rate
-        if isinstance(given, Schedule):
+        if isinstance(given, Schedule) and not given.takes_one_step:
             return np.asarray(given(np.asarray(steps)))
         if not callable(given):
             return np.full(len(steps), given)
@@ -220,6 +229,14 @@ class Optimizer:
         """What its kernels read."""
         raise NotImplementedError
 
+    def _fixed(self) -> set[str]:
+        """Fields that are no arguments."""
+        return {f.name for f in fields(self) if not f.init}
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, as Keras gives them."""
+        return self.config()["config"]
+
     def config(self) -> dict:
         """The arguments, JSON-ready; `from_config` reads them.
 
@@ -230,7 +247,8 @@ class Optimizer:
             can be written.
         """
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_WRITTEN}
-        given = {n: v for n, v in given.items() if v is not None or n == "weight_decay"}
+        given = {n: float(v) if isinstance(v, Rate) else v for n, v in given.items()
+                 if (v is not None or n == "weight_decay") and n not in self._fixed()}
         if isinstance(self.learning_rate, Schedule):
             given["learning_rate"] = self.learning_rate.config()
         elif callable(self.learning_rate):
@@ -416,7 +434,217 @@ class AdamW(Adam):
                          **base)
 
 
-_CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW)
+@dataclass(repr=False)
+class Nadam(Adam):
+    """Adam with Nesterov's momentum (Dozat, 2016).
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        See `Adam`.
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Nadam
+    >>> Nadam(0.002)
+    Nadam(learning_rate=0.002)
+    """
+
+    amsgrad: bool = field(default=False, init=False)
+
+    slots = 5
+    kernel = "nadam"
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """The learning rate of each step; the kernel corrects it."""
+        return self.learning_rates(steps)
+
+
+@dataclass(repr=False)
+class Adamax(Adam):
+    """Adam with the largest gradient in the place of the second moment.
+
+    Kingma and Ba (2015), algorithm 2.
+
+    Parameters
+    ----------
+    learning_rate, beta_1, beta_2, epsilon
+        See `Adam`.
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Adamax
+    >>> Adamax(0.002)
+    Adamax(learning_rate=0.002)
+    """
+
+    amsgrad: bool = field(default=False, init=False)
+
+    slots = 2
+    kernel = "adamax"
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """The learning rate of each step, with the bias correction."""
+        t = np.asarray(steps, np.float64) + 1
+        return self.learning_rates(steps) / (1 - self.beta_1**t)
+
+
+@dataclass(repr=False)
+class Adagrad(Optimizer):
+    """`a += g^2; p -= rate * g / sqrt(a + epsilon)` (Duchi, Hazan and Singer, 2011).
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
+    initial_accumulator_value : float
+        What `a` begins with.
+    epsilon : float
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Adagrad
+    >>> Adagrad(0.01)
+    Adagrad(learning_rate=0.01)
+    """
+
+    learning_rate: LearningRate = 0.001
+    initial_accumulator_value: float = 0.1
+    epsilon: float = 1e-7
+
+    slots = 1
+    kernel = "adagrad"
+    sizes = ("initial_accumulator_value",)
+
+    def constants(self) -> list[float]:
+        return [self.initial_accumulator_value, self.epsilon]
+
+
+@dataclass(repr=False)
+class Adadelta(Optimizer):
+    """Steps as large as the mean of those before, over that of the gradients (Zeiler, 2012).
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
+    rho : float
+        Weight of the old mean squares, in [0, 1].
+    epsilon : float
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Adadelta
+    >>> Adadelta(1.0)
+    Adadelta(learning_rate=1.0)
+    """
+
+    learning_rate: LearningRate = 0.001
+    rho: float = 0.95
+    epsilon: float = 1e-7
+
+    slots = 2
+    kernel = "adadelta"
+    shares = ("rho",)
+
+    def constants(self) -> list[float]:
+        return [self.rho, 1 - self.rho, self.epsilon]
+
+
+@dataclass(repr=False)
+class Lion(Optimizer):
+    """The sign of a mean of gradients (Chen et al., 2023).
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
+    beta_1, beta_2 : float
+        Weights of the old mean: in the step, and in the mean that is kept.
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Lion
+    >>> Lion(1e-4)
+    Lion(learning_rate=0.0001)
+    """
+
+    learning_rate: LearningRate = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
+    slots = 1
+    kernel = "lion"
+    shares = ("beta_1", "beta_2")
+
+    def constants(self) -> list[float]:
+        return [self.beta_1, self.beta_2, 1 - self.beta_1, 1 - self.beta_2]
+
+
+@dataclass(repr=False)
+class Ftrl(Optimizer):
+    """Follow the regularised leader (McMahan et al., 2013): weights become exactly 0.
+
+    Parameters
+    ----------
+    learning_rate : float, Schedule or callable
+        A callable takes the step's number, counted from 0.
+    learning_rate_power : float
+        Only -0.5.
+    initial_accumulator_value : float
+        What the sum of squares begins with.
+    l1_regularization_strength, l2_regularization_strength : float
+        At least 0.
+    l2_shrinkage_regularization_strength : float
+        A penalty of the gradient alone.
+    beta : float
+    **base
+        See `Optimizer`.
+
+    Examples
+    --------
+    >>> from nbbn.optimizers import Ftrl
+    >>> Ftrl(0.1, l1_regularization_strength=0.01)
+    Ftrl(learning_rate=0.1, l1_regularization_strength=0.01)
+    """
+
+    learning_rate: LearningRate = 0.001
+    learning_rate_power: float = -0.5
+    initial_accumulator_value: float = 0.1
+    l1_regularization_strength: float = 0.0
+    l2_regularization_strength: float = 0.0
+    l2_shrinkage_regularization_strength: float = 0.0
+    beta: float = 0.0
+
+    slots = 2
+    kernel = "ftrl"
+    sizes = ("initial_accumulator_value", "l1_regularization_strength",
+             "l2_regularization_strength", "l2_shrinkage_regularization_strength", "beta")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learning_rate_power != -0.5:
+            raise self._error("learning_rate_power must be -0.5, got "
+                              f"{self.learning_rate_power!r}; the square root alone is computed")
+
+    def constants(self) -> list[float]:
+        return [self.initial_accumulator_value, self.l1_regularization_strength,
+                2 * self.l2_regularization_strength, 2 * self.l2_shrinkage_regularization_strength,
+                self.beta]
+
+
+_CLASSES: tuple[type[Optimizer], ...] = (SGD, RMSprop, Adam, AdamW, Nadam, Adamax, Adagrad,
+                                         Adadelta, Lion, Ftrl)
 for _each in _CLASSES:
     suggesting(_each)
 _OPTIMIZERS = {cls.__name__.lower(): cls for cls in _CLASSES}
@@ -464,9 +692,10 @@ def get(identifier: str | Optimizer | dict) -> Optimizer:
 
 
 def _class(name: object) -> type[Optimizer]:
-    if str(name).lower() not in _OPTIMIZERS:
-        raise ValueError(f"unknown optimizer {name!r}; choose one of {', '.join(_OPTIMIZERS)}")
-    return _OPTIMIZERS[str(name).lower()]
+    if str(name).lower() in _OPTIMIZERS:
+        return _OPTIMIZERS[str(name).lower()]
+    return find("optimizer", name, _OPTIMIZERS, {},
+                instead=names_of_keras.INSTEAD["optimizers"])
 
 
 def _arguments(config: dict) -> dict:

@@ -311,6 +311,8 @@ def _figures(logs: dict[str, float]) -> str:
 
 
 def _number(value: float) -> str:
+    if getattr(value, "ndim", 0):  # a number for each class
+        return " ".join(map(_number, value))  # type: ignore[call-overload]
     return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
 
 

@@ -14,8 +14,8 @@ from nbbn import names_of_keras
 from nbbn.names import Specification, suggesting
 
 __all__ = [
-    "CosineDecay", "ExponentialDecay", "InverseTimeDecay", "OneCycle", "PiecewiseConstantDecay",
-    "PolynomialDecay", "Schedule", "from_config",
+    "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "OneCycle",
+    "PiecewiseConstantDecay", "PolynomialDecay", "Schedule", "from_config",
 ]
 
 
@@ -31,7 +31,22 @@ class Schedule(Specification):
     (0.1, 0.05)
     >>> schedule([0, 10, 20])
     array([0.1  , 0.05 , 0.025])
+
+    A schedule of one's own, as Keras's programs have them, is called step by step:
+
+    >>> from nbbn.schedules import LearningRateSchedule
+    >>> class Halved(LearningRateSchedule):
+    ...     def __call__(self, step):
+    ...         return 0.1 if step < 10 else 0.05
+    >>> from nbbn.optimizers import SGD
+    >>> SGD(Halved()).learning_rates([9, 10])
+    array([0.1 , 0.05])
     """
+
+    @property
+    def takes_one_step(self) -> bool:
+        """Whether it is one's own, called with one step number at a time."""
+        return type(self).__call__ is not Schedule.__call__
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -206,6 +221,56 @@ class CosineDecay(Schedule):
 
 
 @dataclass(frozen=True)
+class CosineDecayRestarts(Schedule):
+    """Half cosines down to `alpha` times the first rate, one after the other.
+
+    Loshchilov and Hutter (2017).
+
+    Parameters
+    ----------
+    initial_learning_rate : float
+    first_decay_steps : float
+        Steps of the first.
+    t_mul, m_mul : float
+        How much longer, and how much as high, each is than the one before.
+    alpha : float
+        Last rate of the first as a share of `initial_learning_rate`.
+    name : str
+
+    Examples
+    --------
+    >>> from nbbn.schedules import CosineDecayRestarts
+    >>> CosineDecayRestarts(0.1, 10, m_mul=0.5)([0, 5, 10, 20]).round(6)
+    array([0.1  , 0.05 , 0.05 , 0.025])
+    """
+
+    initial_learning_rate: float
+    first_decay_steps: float
+    t_mul: float = 2.0
+    m_mul: float = 1.0
+    alpha: float = 0.0
+    name: str = "SGDRDecay"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("first_decay_steps", "t_mul"):
+            if getattr(self, name) <= 0:
+                raise self._error(f"{name} must be above 0, got {getattr(self, name)}")
+
+    def _rates(self, step: np.ndarray) -> np.ndarray:
+        done = step / self.first_decay_steps
+        if self.t_mul == 1:
+            turn = np.floor(done)
+            done = done - turn
+        else:
+            turn = np.floor(np.log(1 - done * (1 - self.t_mul)) / np.log(self.t_mul))
+            begun = (1 - self.t_mul**turn) / (1 - self.t_mul)
+            done = (done - begun) / self.t_mul**turn
+        height = 0.5 * self.m_mul**turn * (1 + np.cos(np.pi * done))
+        return self.initial_learning_rate * ((1 - self.alpha) * height + self.alpha)
+
+
+@dataclass(frozen=True)
 class PiecewiseConstantDecay(Schedule):
     """`values[0]` up to and with step `boundaries[0]`, then `values[1]`, and so on.
 
@@ -297,7 +362,7 @@ def _cosine(first: float, last: float, done: np.ndarray) -> np.ndarray:
 
 _CLASSES: tuple[type[Schedule], ...] = (
     ExponentialDecay, InverseTimeDecay, PolynomialDecay, CosineDecay, PiecewiseConstantDecay,
-    OneCycle,
+    OneCycle, CosineDecayRestarts,
 )  # fmt: skip
 for _each in _CLASSES:
     suggesting(_each)

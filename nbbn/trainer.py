@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +20,15 @@ from nbbn.sparse_rows import SparseRows
 from nbbn.thread_choice import ThreadChoice
 
 if TYPE_CHECKING:  # these import numba: only those who train need it
+    from nbbn.program.losses import Outside
     from nbbn.program.parameters import Parameters
     from nbbn.program.program import Buffer
     from nbbn.program.runnable import InferenceRun
+    from nbbn.program.tensors import Tensor
     from nbbn.program.training import Loss
+
+# From targets and outputs of some rows to the rows' losses (n,) and the gradients of these.
+InNumPy = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
@@ -99,7 +106,7 @@ class Trainer:
     rows : int
         The largest batch; `self.rows` is what there is room for, as many or some more.
     loss : str or tuple of Head
-        A key of `nbbn.losses.RECORDS`; of several outputs a loss of each.
+        Name of a record of `nbbn.losses`; of several outputs a loss of each.
     optimizer : Optimizer
     decay : float
         L2 penalty of the kernels: adds `decay * sum(kernel**2) / 2 / rows` to each batch's loss.
@@ -118,19 +125,23 @@ class Trainer:
     group : Group
         The processes that share each batch. `epoch` gets the process's own rows, and orders that
         count the rows of all.
+    outside : sequence of callables
+        Of each output's loss that NumPy computes, in the place of the others anything: from targets
+        and outputs of some rows to the rows' losses and gradients.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
                  loss: Loss, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
                  seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False,
-                 sparse: bool = False, group: Group = ALONE):
+                 sparse: bool = False, group: Group = ALONE,
+                 outside: Sequence[InNumPy | None] = ()):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.kept import training_program
         from nbbn.program.runnable import TrainingRun
 
         self.computation, self.dtype = computation, np.dtype(dtype)
         self.optimizer, self.decay, self._weighted = optimizer, decay, weighted
-        self.rows, self._group = _room(rows, computation), group
+        self.rows, self._group, self._functions = _room(rows, computation), group, outside
         self.lowered = training_program(computation, self.dtype, self.rows, loss, optimizer,
                                         decay=decay, debias=debias, seed=seed,
                                         loss_parameter=loss_parameter, weighted=weighted,
@@ -243,6 +254,7 @@ class Trainer:
         of_outputs = self._sums(rows)
         for sums in (*squares, *penalties, *of_outputs):
             sums[:] = 0
+        outside = self._outside(y, share, losses)
         done, limit = 0, self._steps.worth(get_num_threads())
         if self._work(int(sizes.max(initial=0))) < _WORTH_A_TEAM:
             limit = 1
@@ -250,7 +262,7 @@ class Trainer:
             threads, chunk = self._choice.next(limit, len(steps) - done)
             chunk = group.steps(chunk)
             began = time.perf_counter()
-            self._steps.run(steps[done : done + chunk], arrays, threads)
+            self._steps.run(steps[done : done + chunk], arrays, threads, outside)
             self._choice.note(threads, chunk, time.perf_counter() - began)
             done += chunk
             self.step += chunk
@@ -263,6 +275,41 @@ class Trainer:
         each = [sum(group.gathered(float(sums.sum()))) for sums in of_outputs]
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
                      time.perf_counter() - start, tuple(zip(each[::2], each[1::2])), losses)
+
+    def _outside(self, y: np.ndarray, share: Share,
+                 losses: np.ndarray) -> list[tuple[int, Callable[[np.ndarray], None]]]:
+        """At which operations a step is left, and what is done there: the losses of NumPy."""
+        if self.lowered.outside and self._group.world is not None:
+            raise ValueError("a loss that NumPy computes cannot be shared by several processes; "
+                             "fit in one, or use a loss such as 'mse' or a cross-entropy behind "
+                             "its activation")
+        return [(place.operation, partial(self._in_numpy, place, y, share.order, losses))
+                for place in self.lowered.outside]
+
+    def _in_numpy(self, place: Outside, y: np.ndarray, order: np.ndarray, losses: np.ndarray,
+                  step: np.ndarray) -> None:
+        """A step's losses, and the gradient of their mean over the batch."""
+        function = self._functions[place.number]
+        assert function is not None
+        rows, first, batch_rows = int(step[0]), int(step[1]), int(step[6])
+        outputs = self._rows_of(place.read, rows)
+        outputs.flags.writeable = False
+        targets = y[order[first : first + rows]]
+        values, gradient = function(targets, outputs)
+        losses[first : first + rows] = values
+        if np.ndim(values) == 0 and self._weighted:
+            raise ValueError("a loss that is one number for all rows takes no sample_weight or "
+                             "class_weight; leave them out, or use a loss with a number a row")
+        share = batch_rows if np.ndim(values) else 1
+        np.divide(gradient, share, out=self._rows_of(place.written, rows), casting="same_kind")
+
+    def _rows_of(self, x: Tensor, rows: int) -> np.ndarray:
+        """The rows of a tensor in working memory, as an array."""
+        size, strides = self.dtype.itemsize, [x.stride]
+        inner = [x.pixel * math.prod(x.shape[k + 1 : -1]) for k in range(len(x.shape) - 1)]
+        strides += [*inner, 1]
+        return np.ndarray((rows, *x.shape), self.dtype, self._steps.work, x.buffer.offset,
+                          tuple(size * step for step in strides))
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

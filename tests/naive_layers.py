@@ -98,6 +98,15 @@ DEFAULTS = {
         "centered": False,
     },
     "Adam": _ADAM,
+    "Nadam": _ADAM,
+    "Adamax": _ADAM,
+    "Adagrad": {**_OPTIMIZER, "learning_rate": 0.001, "initial_accumulator_value": 0.1,
+                "epsilon": 1e-7},
+    "Adadelta": {**_OPTIMIZER, "learning_rate": 0.001, "rho": 0.95, "epsilon": 1e-7},
+    "Lion": {**_OPTIMIZER, "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.99},
+    "Ftrl": {**_OPTIMIZER, "learning_rate": 0.001, "initial_accumulator_value": 0.1,
+             "l1_regularization_strength": 0.0, "l2_regularization_strength": 0.0,
+             "l2_shrinkage_regularization_strength": 0.0, "beta": 0.0},
     "AdamW": {**_ADAM, "weight_decay": 0.004},
     "L1": {"l1": 0.01},
     "L2": {"l2": 0.01},
@@ -920,7 +929,7 @@ def loss_and_gradient(loss, y, p, sample_weight=None):
     weight = (
         np.ones(values.shape) if sample_weight is None else np.asarray(sample_weight, dtype=float)
     )
-    weight = weight / values.size
+    weight = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim)) / values.size
     return (weight * values).sum(), weight[..., None] * dp
 
 
@@ -960,7 +969,65 @@ def adam(spec, grad, state, step):
     return -rate * state["m"] / (np.sqrt(second) + spec.epsilon)
 
 
-OPTIMIZERS = {"SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adam}
+def nadam(spec, grad, state, step):
+    """The momentum of the step to come, both corrected by the product of all momenta so far."""
+    state["m"] = spec.beta_1 * state.get("m", 0.0) + (1 - spec.beta_1) * grad
+    state["v"] = spec.beta_2 * state.get("v", 0.0) + (1 - spec.beta_2) * grad**2
+    u, following = (spec.beta_1 * (1 - 0.5 * 0.96**t) for t in (step, step + 1))
+    state["product"] = state.get("product", 1.0) * u
+    ahead = following * state["m"] / (1 - state["product"] * following)
+    ahead = ahead + (1 - u) * grad / (1 - state["product"])
+    second = np.sqrt(state["v"] / (1 - spec.beta_2**step)) + spec.epsilon
+    return -spec.learning_rate * ahead / second
+
+
+def adamax(spec, grad, state, step):
+    """The largest gradient so far, which fades, in the place of the second moment."""
+    state["m"] = spec.beta_1 * state.get("m", 0.0) + (1 - spec.beta_1) * grad
+    state["u"] = np.maximum(spec.beta_2 * state.get("u", 0.0), np.abs(grad))
+    rate = spec.learning_rate / (1 - spec.beta_1**step)
+    return -rate * state["m"] / (state["u"] + spec.epsilon)
+
+
+def adagrad(spec, grad, state, step):
+    """Divided by the root of all squares so far."""
+    state["a"] = state.get("a", spec.initial_accumulator_value) + grad**2
+    return -spec.learning_rate * grad / np.sqrt(state["a"] + spec.epsilon)
+
+
+def adadelta(spec, grad, state, step):
+    """Steps in the unit of the weights."""
+    state["a"] = spec.rho * state.get("a", 0.0) + (1 - spec.rho) * grad**2
+    root = np.sqrt(state.get("moved", 0.0) + spec.epsilon)
+    change = -root * grad / np.sqrt(state["a"] + spec.epsilon)
+    state["moved"] = spec.rho * state.get("moved", 0.0) + (1 - spec.rho) * change**2
+    return spec.learning_rate * change
+
+
+def lion(spec, grad, state, step):
+    """The sign of the mean gradient."""
+    m = state.get("m", 0.0)
+    state["m"] = spec.beta_2 * m + (1 - spec.beta_2) * grad
+    return -spec.learning_rate * np.sign(spec.beta_1 * m + (1 - spec.beta_1) * grad)
+
+
+def ftrl(spec, grad, state, step):
+    """A new array of the sum of gradients; `state["array"]` is the old one."""
+    p, before = state["array"], state.get("a", spec.initial_accumulator_value)
+    state["a"], rate = before + grad**2, spec.learning_rate
+    grad = grad + 2 * spec.l2_shrinkage_regularization_strength * p
+    sigma = (np.sqrt(state["a"]) - np.sqrt(before)) / rate
+    state["z"] = state.get("z", 0.0) + grad - sigma * p
+    l1 = spec.l1_regularization_strength
+    l2 = spec.l2_regularization_strength + spec.beta / (2 * rate)
+    new = (np.clip(state["z"], -l1, l1) - state["z"]) / (np.sqrt(state["a"]) / rate + 2 * l2)
+    return new - p
+
+
+OPTIMIZERS = {
+    "SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adam, "Nadam": nadam, "Adamax": adamax,
+    "Adagrad": adagrad, "Adadelta": adadelta, "Lion": lion, "Ftrl": ftrl,
+}
 
 
 class NaiveOptimizer:
@@ -1005,6 +1072,7 @@ class NaiveOptimizer:
             # Decay comes first, and acts on every trained array: biases, gammas and betas too.
             arrays[key] = arrays[key] * (1 - (spec.weight_decay or 0.0) * spec.learning_rate)
             state = self.states.setdefault(key, {})
+            state["array"] = arrays[key]
             arrays[key] = arrays[key] + OPTIMIZERS[kind_of(spec)](spec, grad, state, self.steps)
 
 

@@ -635,6 +635,7 @@ NETWORKS = {
         [dense(19, "relu"), dense(3)],
         ("SparseCategoricalCrossentropy", {"from_logits": True}),
     ),
+    "loss, tanh": Case((37,), [dense(3, "tanh")]),
     "loss, not softmax": Case((37,), [dense(19, "relu"), dense(3, "sigmoid")]),
     "loss, categorical": vector(dense(19), norm(), RELU, loss="categorical_crossentropy"),
     "loss, categorical, smooth": vector(
@@ -658,6 +659,39 @@ NETWORKS = {
     "loss, pixels": Case(
         IMAGE, [conv(6, padding="same"), norm(), RELU, conv(4, 1, activation="softmax")]
     ),
+    "loss, pixels, one-hot": Case(
+        IMAGE, [norm(), conv(11, activation="softmax")],
+        ("CategoricalCrossentropy", {"label_smoothing": 0.2}), weighted=True,
+    ),
+    "loss, pixels, logits": Case(
+        IMAGE, [conv(5, activation="relu")],
+        ("SparseCategoricalCrossentropy", {"from_logits": True}),
+    ),
+    "loss, pixels, sigmoid": Case(
+        IMAGE, [conv(3), norm(), ("Activation", {"activation": "sigmoid"})], "binary_crossentropy",
+        weighted=True,
+    ),
+    "loss, pooled": Case(
+        IMAGE, [conv(4), ("GlobalAveragePooling2D", {}), ("Activation", {"activation": "softmax"})],
+        weighted=True,
+    ),
+    "loss, pooled, logits": Case(
+        IMAGE, [conv(4), ("GlobalMaxPooling2D", {})],
+        ("CategoricalCrossentropy", {"from_logits": True}),
+    ),
+    "loss, normed": Case((37,), [dense(19), norm(), ("Softmax", {})]),
+    "loss, normed, relu": Case(
+        (37,), [dense(19), norm(), RELU], ("SparseCategoricalCrossentropy", {"from_logits": True})
+    ),
+    "loss, sigmoid, reshaped": Case(
+        (37,), [dense(12, "sigmoid"), ("Reshape", {"target_shape": (3, 4)}), FLAT],
+        "binary_crossentropy",
+    ),
+    "loss, softmax, pooled": Case(
+        IMAGE, [conv(4, activation="softmax"), ("GlobalAveragePooling2D", {})],
+        "categorical_crossentropy", weighted=True,
+    ),
+    "loss, binary of softmax": Case((37,), [dense(2, "softmax")], "binary_crossentropy"),
     "loss, squares of pixels": Case(IMAGE, [conv(6), norm(), RELU, transposed(3)], "mse"),
     "loss, weights": vector(dense(19), norm(), RELU, weighted=True),
     "loss, weights, squares": Case((37,), [dense(19, "relu"), dense(2)], "mse", weighted=True),
@@ -722,6 +756,15 @@ OPTIMIZERS = {
     "adam, decay": ("Adam", {"learning_rate": 0.01, "weight_decay": 0.3}),
     "adamw": ("AdamW", {"learning_rate": 0.02, "epsilon": 1e-4}),
     "adamw, decay": ("AdamW", {"learning_rate": 0.01, "weight_decay": 0.3}),
+    "nadam": ("Nadam", {"learning_rate": 0.01}),
+    "nadam, decay": ("Nadam", {"learning_rate": 0.02, "beta_1": 0.7, "weight_decay": 0.3}),
+    "adamax": ("Adamax", {"learning_rate": 0.01, "beta_2": 0.6}),
+    "adagrad": ("Adagrad", {"learning_rate": 0.05}),
+    "adadelta": ("Adadelta", {"learning_rate": 1.0, "rho": 0.8, "epsilon": 1e-4}),
+    "lion": ("Lion", {"learning_rate": 0.01, "beta_1": 0.8}),
+    "ftrl": ("Ftrl", {"learning_rate": 0.1, "l1_regularization_strength": 0.01,
+                      "l2_regularization_strength": 0.03, "beta": 0.2,
+                      "l2_shrinkage_regularization_strength": 0.02}),
     "clipnorm": ("SGD", {"learning_rate": 0.1, "momentum": 0.8, "clipnorm": 0.05}),
     "clipnorm, adamw": ("AdamW", {"learning_rate": 0.01, "epsilon": 0.01, "clipnorm": 0.05}),
     "global clipnorm": ("SGD", {"learning_rate": 0.1, "global_clipnorm": 0.1}),

@@ -595,7 +595,7 @@ def test_pools_with_several_readers():
     graph = Graph(
         [norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s"]
     )
-    assert fold_graph(graph, strict=True).entries[0].into == "b, a"
+    assert fold_graph(graph, strict=True).entries[0].into == "a, b"
     graph = Graph(
         [norm("bn", "x", "y"), *pools, dense("a", "p", "r"), dense("b", "q", "s")], ["r", "s", "p"]
     )

@@ -779,7 +779,14 @@ def test_a_batch_norm_and_a_scale_of_its_own():
         assert_fewer(g, "Conv", "Relu", folds=2)
     g = Builder()
     g.add("Relu", arithmetic(g, g.norm(g.add("Relu", g.input("x", *IMAGE)), 4), "Mul", shape=(4, 1, 1)))
-    assert_stays(g.model(), "is written as products and sums")
+    model = g.model()
+    folded, report = fold_onnx(model)
+    assert ops(folded) == ["Relu", "BatchNormalization", "Relu"]
+    assert [(e.into, e.direction) for e in report.entries] == [
+        (None, None), ("batchnormalization1", "merged")
+    ]  # fmt: skip
+    x = rows_for(model)
+    np.testing.assert_allclose(run(folded, x)[0], run(model, x)[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("what", ["a value", "two axes", "more axes", "only sums", "in turn", "rows"])

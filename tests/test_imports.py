@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 ROOMS = (
     ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "drawing", "utils",
      "sparse_rows", "tensor", "names_of_keras", "backend"),
+    ("number", "loss_formulas"),
     ("expressions", "activations", "nn", "initializers", "regularizers", "schedules"),
     ("losses", "metrics", "optimizers", "operations"), ("layers", "network"),
     ("kernels", "quota", "runtime", "thread_choice"), ("program", "fallback"),

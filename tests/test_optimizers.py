@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+import nbbn
 from nbbn import Sequential, optimizers, schedules
 from nbbn.kernels.simd import load, splat, store
 from nbbn.kernels.update import optimizer
@@ -124,9 +126,9 @@ def test_config_is_json(cls, rate):
             r"gradient_accumulation_steps must be None or a whole number",
         ),
         (
-            lambda: optimizers.get("adamax"),
+            lambda: optimizers.get("xyz"),
             ValueError,
-            r"unknown optimizer 'adamax'; choose one of sgd, rmsprop, adam, adamw",
+            r"unknown optimizer 'xyz'; choose one of sgd, rmsprop, adam, adamw",
         ),
         (
             lambda: optimizers.get(3),
@@ -385,3 +387,39 @@ def test_a_function_of_the_step(line):
         p = p - 0.1 / (step + 1) * gradient(p, x, t)
     np.testing.assert_allclose(steps_of(SGD(rate), x, t, 3), p, rtol=1e-9)
     assert seen == [0, 1, 2] and all(type(s) is int for s in seen)
+
+
+def test_learning_rate_is_assigned_to():
+    """As Keras's variable is."""
+    model = nbbn.Sequential([nbbn.layers.Dense(1, input_shape=(1,), kernel_initializer="ones")])
+    model.compile(SGD(0.5), "mse")
+    rate = model.optimizer.learning_rate
+    assert rate == 0.5 and float(rate) == 0.5 and rate.numpy() == 0.5 and repr(rate) == "0.5"
+    rate.assign(rate * 0.5)
+    assert model.optimizer.learning_rate == 0.25 == model.optimizer.lr
+    model.train_on_batch([[1.0]], [[0.0]])
+    np.testing.assert_allclose(model.get_weights()[0], [[1 - 0.25 * 2]])
+    assert pickle.loads(pickle.dumps(model.optimizer)).learning_rate == 0.25
+    with pytest.raises(ValueError, match="finite number of at least 0"):
+        rate.assign(-1)
+
+
+def test_cosine_decay_with_restarts():
+    """By the definition: each run is `t_mul` as long and `m_mul` as high as the one before."""
+    schedule = schedules.CosineDecayRestarts(0.1, 4, t_mul=2.0, m_mul=0.5, alpha=0.1)
+    ref = []
+    for length, height in ((4, 1.0), (8, 0.5), (16, 0.25)):
+        share = 0.5 * height * (1 + np.cos(np.pi * np.arange(length) / length))
+        ref += [*(0.1 * (0.9 * share + 0.1))]
+    np.testing.assert_allclose(schedule(np.arange(28)), ref, rtol=1e-6)
+    even = schedules.CosineDecayRestarts(0.1, 4, t_mul=1.0)
+    np.testing.assert_allclose(even([0, 2, 4, 6]), [0.1, 0.05, 0.1, 0.05])
+
+
+def test_what_keras_has_besides():
+    import nbbn.optimizers as there
+
+    with pytest.raises(AttributeError, match=r"no attribute 'Lamb'; use AdamW"):
+        there.Lamb  # noqa: B018
+    with pytest.raises(ValueError, match=r"learning_rate_power must be -0\.5"):
+        there.Ftrl(learning_rate_power=-0.3)

@@ -628,10 +628,12 @@ def test_metrics_of_detection():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((80, 3)), rng.integers(0, 2, 80)
     model = Sequential([Dense(1, activation="sigmoid")])
-    model.compile("sgd", "binary_crossentropy", metrics=[m.Precision(), m.Recall(), m.AUC()])
+    exact = m.AUC(num_thresholds=None, name="exact")
+    model.compile("sgd", "binary_crossentropy", metrics=[m.Precision(), m.Recall(), m.AUC(), exact])
     history = model.fit(x, y, epochs=2, verbose=0).history
     p = model.predict(x).ravel()
-    assert history["auc"][-1] == pytest.approx(roc_auc_score(y, p))
+    assert history["exact"][-1] == pytest.approx(roc_auc_score(y, p))
+    assert history["auc"][-1] == pytest.approx(roc_auc_score(y, np.ceil(p * 199)))  # Keras's 200
     assert history["precision"][-1] == pytest.approx(precision_score(y, p > 0.5))
     assert history["recall"][-1] == pytest.approx(recall_score(y, p > 0.5))
 
@@ -650,10 +652,18 @@ def test_metrics_have_the_users_names(blobs):
 
 def test_accuracy_follows_the_loss(blobs):
     x, y = blobs
-    binary = compiled(loss="binary_crossentropy", end="sigmoid", units=2)
+    binary = compiled(loss="binary_crossentropy", end="sigmoid", units=2,
+                      metrics=["accuracy", "binary_accuracy"])
     t = np.c_[y == 0, y == 1].astype(float)
     binary.fit(x, t, verbose=0)
-    assert binary.evaluate(x, t, verbose=0)[1] == np.mean((binary.predict(x) > 0.5) == (t > 0.5))
+    p = binary.predict(x)
+    # As in Keras 3 the outputs decide: several units are classes, whatever the loss.
+    figures = np.mean(p.argmax(1) == t.argmax(1)), np.mean((p > 0.5) == (t > 0.5))
+    assert tuple(binary.evaluate(x, t, verbose=0)[1:]) == figures
+    one = compiled(loss="binary_crossentropy", end="sigmoid", units=1)
+    one.fit(x, t[:, :1], verbose=0)
+    assert one.evaluate(x, t[:, :1], verbose=0)[1] == np.mean(
+        (one.predict(x) > 0.5) == (t[:, :1] > 0.5))
     one_hot = compiled(loss="categorical_crossentropy")
     t = nbbn.utils.to_categorical(y, 3)
     history = one_hot.fit(x, t, verbose=0).history

@@ -268,9 +268,17 @@ COMPILE = {
         {"loss": nbbn.losses.Huber}, TypeError, r"loss is the class Huber; make an object",
     ),
     "optimizer": (
-        {"optimizer": "adamax", "loss": SPARSE},
+        {"optimizer": "xyz", "loss": SPARSE},
         ValueError,
-        r"unknown optimizer 'adamax'; choose one of sgd",
+        r"unknown optimizer 'xyz'; choose one of sgd",
+    ),
+    "near optimizer": (
+        {"optimizer": "adamx", "loss": SPARSE},
+        ValueError,
+        r"unknown optimizer 'adamx'; did you mean 'adamax'\?",
+    ),
+    "other optimizer": (
+        {"optimizer": "muon", "loss": SPARSE}, ValueError, r"'muon' is not supported: use AdamW",
     ),
     "metric": (
         {"loss": SPARSE, "metrics": ["acuracy"]},

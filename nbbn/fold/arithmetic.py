@@ -36,6 +36,22 @@ def affine_of(gamma: Given, beta: Given, mean: ArrayLike, var: ArrayLike, epsilo
     return Affine(gain, centre, offset)
 
 
+def moves_zero(affine: Affine) -> bool:
+    """Whether a map is more than a scale in any channel: zeros do not stay zeros."""
+    return bool((affine.offset != affine.mean * affine.gain).any())
+
+
+def scale_alone(affine: Affine) -> Affine:
+    """The scale of a map, without its shift."""
+    zeros = np.zeros_like(affine.mean)
+    return Affine(affine.gain, zeros, zeros)
+
+
+def is_identity(affine: Affine) -> bool:
+    """Whether a map leaves all as it is."""
+    return bool((affine.gain == 1).all() and (affine.offset == affine.mean).all())
+
+
 def compose(first: Affine | None, second: Affine | None) -> Affine:
     """`second(first(x))`; None stands for the identity, which one of the two may be."""
     if second is None:
@@ -83,10 +99,11 @@ def shifted(kernel: np.ndarray | None, bias: np.ndarray | None, before: Affine |
             after: Affine | None, kind: str = "dense", groups: int = 1) -> np.ndarray:
     """Bias (float64) of a layer and of the batch norms before and after it, either None.
 
-    The kernel is the layer's own; without a batch norm before it none is needed.
+    The kernel is the layer's own; without a batch norm before it, or one that only scales, none is
+    needed.
     """
     total = np.zeros(()) if bias is None else np.asarray(bias, np.float64)
-    if before is not None:
+    if before is not None and moves_zero(before):
         assert kernel is not None
         total = total + _through(kernel, before.offset - before.mean * before.gain, kind, groups)
     return total if after is None else (total - after.mean) * after.gain + after.offset
@@ -101,6 +118,8 @@ def _by_group(kernel: np.ndarray, kind: str, groups: int) -> np.ndarray:
 
 def _along_inputs(values: np.ndarray, kind: str, groups: int) -> np.ndarray:
     """One value per input channel, for `_by_group`: a group of outputs reads its own inputs."""
+    if kind == "transposed":
+        return values.reshape(1, groups, -1)
     return values.reshape(groups, -1).T[:, :, None] if kind == "conv" else values[:, None]
 
 

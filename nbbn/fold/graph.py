@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nbbn.fold.arithmetic import Affine
 
-Carry = Callable[[Affine, int], "tuple[Affine, int] | str"]
+# A map and the axis of its channels, counted with the batch axis in front.
+Placed = tuple[Affine, int]
+Carry = Callable[[Affine, int], "Placed | str"]
+# From the maps that inputs lose, in order, None where one loses none, to that of the output.
+Merge = Callable[[Sequence[Placed | None]], "Placed | str"]
+# From the map that the output is to gain to ways of giving the inputs maps, the first preferred.
+Divide = Callable[[Affine, int], "list[list[Placed | None]] | str"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Norm(Node):
     # Whether it is written as products and sums, of which a graph has many: it is told of only
     # where it is folded, and holds no other batch norm.
     arithmetic: bool = False
+    # Names of all calls of its layer, whose arrays are one; none where it is called once.
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,16 @@ class Linear(Node):
     # Called when the folding is done, so that memory holds few kernels at a time.
     kernel: Callable[[], np.ndarray] = lambda: np.empty((0, 0))
     bias: np.ndarray | None = None
-    # Why its weights cannot be changed, or cannot take in the batch norm before; empty: they can.
+    # Why its weights cannot be changed, or cannot take in the shift of a batch norm before it;
+    # empty: they can.
     obstacle: str = ""
     not_forward: str = ""
     before: Affine | None = None
     after: Affine | None = None
     # Whether a first bias takes a node of its own.
     bias_costs: bool = False
+    # As of a `Norm`.
+    calls: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -88,16 +99,32 @@ class Pass(Node):
     back: Carry | None = field(default=None, kw_only=True)
 
 
+@dataclass(frozen=True)
+class Join(Node):
+    """A node that makes one value of several, with which affine maps may change places.
+
+    Its inputs are all that it reads, in order; one that is read twice stands there twice.
+    """
+
+    carry: Merge = field(kw_only=True)
+    back: Divide = field(kw_only=True)
+
+
 class Graph:
     """Nodes in an order in which they can be computed, who reads what, and what is given out."""
 
     def __init__(self, nodes: Iterable[Node], outputs: Iterable[str]):
         self.nodes, self.outputs = {node.name: node for node in nodes}, frozenset(outputs)
+        self._places = {name: k for k, name in enumerate(self.nodes)}
         self._producer = {v: node.name for node in self.nodes.values() for v in node.outputs}
         self._readers: dict[str, list[str]] = {}
         for node in self.nodes.values():
             for value in dict.fromkeys(node.inputs):
                 self._readers.setdefault(value, []).append(node.name)
+
+    def place(self, name: str) -> int:
+        """Of a node in the order."""
+        return self._places[name]
 
     def norms(self) -> list[Norm]:
         """The batch norms that are left."""
@@ -106,6 +133,10 @@ class Graph:
     def producer(self, value: str) -> Node | None:
         """Who gives a value; None for an input of the graph."""
         return self.nodes[self._producer[value]] if value in self._producer else None
+
+    def calls(self, node: Norm | Linear) -> list[str]:
+        """Names of the calls of a node's layer that are left, its own among them."""
+        return [name for name in node.calls or (node.name,) if name in self.nodes]
 
     def readers(self, value: str) -> list[Node]:
         """Who reads a value, each once."""

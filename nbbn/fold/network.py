@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, groupby
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbbn import operations as op
-from nbbn.fold import passes
+from nbbn.fold import joins, passes
 from nbbn.fold.arithmetic import Affine, affine_of, cast, standing_for
 from nbbn.fold.engine import fold_graph, folded_bias, folded_kernel
-from nbbn.fold.graph import Graph, Linear, Node, Norm, Pass
+from nbbn.fold.graph import Graph, Join, Linear, Node, Norm, Pass
 from nbbn.fold.report import FoldReport
 from nbbn.network import Network
 from nbbn.operations import Operation, Step
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     # A specification, which is asked for words alone.
     layer: Any
     arrays: Arrays
-    # Steps of the layer, and steps that read the arrays of this one.
+    # Steps of this call of the layer, and those of them that read the arrays of this one.
     steps: int
     readers: int
 
@@ -89,8 +89,9 @@ def fold_network(network: Network, *, strict: bool = False) -> tuple[Network, Fo
     graph, layer_of = _graph(network, steps)
     report = fold_graph(graph, strict=strict)
     left: dict[int, list[Node]] = {}
-    for node in graph.nodes.values():
-        left.setdefault(layer_of[node.name], []).append(node)
+    for node in graph.nodes.values():  # all calls of a layer have become the same
+        if not isinstance(node, Linear | Norm) or node.name == graph.calls(node)[0]:
+            left.setdefault(layer_of[node.name], []).append(node)
     left.pop(op.NO_LAYER, None)
     titles, layers, weights = _titles(network.layers), list[Any](), list[Arrays]()
     kept = _kept(network, left)
@@ -139,20 +140,46 @@ def _titles(layers: Sequence[Any]) -> list[str]:
 def _graph(network: Network, steps: Sequence[Step[Any]]) -> tuple[Graph, dict[str, int]]:
     """The graph, a node a step, called by its number; and the layer of each node."""
     titles = _titles(network.layers)
-    count_of = Counter(step.layer for step in steps)
-    readers = Counter(key for step in steps for key in step.keys)
     nodes, layer_of = list[Node](), dict[str, int]()
-    for i, numbered in groupby(enumerate(steps), lambda at: at[1].layer):
+    calls: dict[tuple[int, int], list[str]] = {}
+    for i, numbered in _by_call(network, steps):
         title, layer = ((titles[i], network.layers[i]) if i != op.NO_LAYER else
-                        ("what joins outputs", None))
+                        (_title_of(numbered[0][1]), None))
+        readers = Counter(key for _, step in numbered for key in step.keys)
         made = _nodes([
-            _Place(str(at), step, title, layer, step.view(network.weights[i]), count_of[i],
+            _Place(str(at), step, title, layer, step.view(network.weights[i]), len(numbered),
                    max((readers[key] for key in step.keys), default=0))
             for at, step in numbered
         ])
         nodes += made
-        layer_of.update((node.name, i) for node in made)
+        for k, node in enumerate(made):
+            layer_of[node.name] = i
+            calls.setdefault((i, k), []).append(node.name)
+    together = {name: tuple(names) for names in calls.values() for name in names if len(names) > 1}
+    nodes = [replace(node, calls=together[node.name])
+             if isinstance(node, Linear | Norm) and node.name in together else node
+             for node in nodes]
     return Graph(nodes, [str(len(steps) - 1)]), layer_of
+
+
+def _title_of(step: Step[Any]) -> str:
+    """What to call a step that no layer has declared."""
+    return "the input" if isinstance(step.operation, op.Part) else "what joins outputs"
+
+
+def _by_call(network: Network,
+             steps: Sequence[Step[Any]]) -> Iterator[tuple[int, list[tuple[int, Step[Any]]]]]:
+    """The layer of each call, and its steps with their numbers."""
+    shapes = network.layer_shapes
+    for i, group in groupby(enumerate(steps), lambda at: at[1].layer):
+        numbered = list(group)
+        size = len(numbered)
+        if i != op.NO_LAYER:  # two calls may follow one another
+            declared = network.layers[i].operations(*shapes[i][0])
+            a_call = sum(not isinstance(operation, op.Disturb) for operation in declared)
+            size = a_call if size % a_call == 0 else size
+        for first in range(0, len(numbered), size):
+            yield i, numbered[first : first + size]
 
 
 def _nodes(places: list[_Place]) -> list[Node]:
@@ -233,6 +260,8 @@ def _layer(layer: Any, arrays: Arrays, nodes: Sequence[Node],
 
 
 def _opaque(place: _Place) -> Node:
+    if place.layer is None:
+        return Node(place.name, what="takes in no batch norm")
     kind = type(place.layer).__name__
     return Node(place.name, what=f"is a {kind}, which takes in no batch norm")
 
@@ -246,10 +275,42 @@ def _not_linear(place: _Place) -> Node:
     return Node(place.name, what=f"{is_it} {name}, which is not linear")
 
 
+def _elementwise(place: _Place) -> Node:
+    operation = place.step.operation
+    if operation.function == "affine":
+        scale, offset = operation.numbers
+        carry, back = passes.scaled(scale, offset, place.title)
+        return Pass(place.name, carry=carry, back=back)
+    return _homogeneous(place) if operation.function in passes.HOMOGENEOUS else _not_linear(place)
+
+
+def _homogeneous(place: _Place) -> Pass:
+    what = _not_linear(place).what
+    carry = passes.homogeneous(f"{place.title} {what}", place.title)
+    return Pass(place.name, what=what, carry=carry, back=carry)
+
+
 def _pad(place: _Place) -> Node:
+    """Zeros around an image, which stay zeros if they are scaled."""
     if np.max(place.step.operation.sides) <= 0:
         return _crop(place)
-    return Node(place.name, what="pads with zeros, which the batch norm would have shifted")
+    shifted = f"{place.title} pads with zeros, which the batch norm would have shifted"
+    sides = place.step.operation.sides
+    carry = passes.padded([k for k, side in enumerate(sides, 1) if any(side)], shifted, place.title)
+    return Pass(place.name, carry=carry, back=carry)
+
+
+def _combine(place: _Place) -> Node:
+    shapes = [(None, *shape) for shape in place.step.shapes]
+    carry, back = joins.COMBINED[place.step.operation.kind](shapes, place.title)
+    return Join(place.name, carry=carry, back=back)
+
+
+def _concatenate(place: _Place) -> Node:
+    axis = place.step.operation.axis
+    sizes = [shape[axis] for shape in place.step.shapes]
+    carry, back = joins.concatenated(axis + 1, sizes, place.title)
+    return Join(place.name, carry=carry, back=back)
 
 
 def _crop(place: _Place) -> Pass:
@@ -329,8 +390,9 @@ def _repeat(place: _Place) -> Pass:
 OPERATIONS: dict[type[Operation], Callable[[_Place], Node]] = {
     op.Dense: partial(_linear, kind="dense"), op.Convolve: partial(_windowed, kind="conv"),
     op.ConvolveTransposed: _transposed, op.ConvolveDepthwise: partial(_windowed, kind="depthwise"),
-    op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _not_linear,
+    op.Pool: _pool, op.BatchNorm: _norm, op.RowNorm: _opaque, op.Elementwise: _elementwise,
     op.Softmax: _not_linear, op.Permute: _permute, op.Reshape: _reshape, op.Pad: _pad,
-    op.Repeat: _repeat, op.Combine: _opaque, op.Concatenate: _opaque, op.Part: _opaque,
-    op.Disturb: _opaque, op.Affine: _affine, op.PRelu: _opaque, op.Embed: _opaque, op.Dot: _opaque,
+    op.Repeat: _repeat, op.Combine: _combine, op.Concatenate: _concatenate, op.Part: _opaque,
+    op.Disturb: _opaque, op.Affine: _affine, op.PRelu: _homogeneous, op.Embed: _opaque,
+    op.Dot: _opaque,
 }

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbbn.fold.arithmetic import Affine
-from nbbn.fold.graph import Carry
+from nbbn.fold.arithmetic import Affine, moves_zero
+from nbbn.fold.graph import Carry, Placed
 
 # A reshape is followed by moving the channel of every element; above this many elements it is not.
 _MOST_ELEMENTS = 1 << 26
+# Functions of `nbbn.activations` with f(a x) = a f(x) for a not negative.
+HOMOGENEOUS = ("relu", "leaky_relu")
 
 
-def mean_of_values(affine: Affine, axis: int) -> tuple[Affine, int]:
+def mean_of_values(affine: Affine, axis: int) -> Placed:
     """Carry through means over windows of one channel: the weights of a mean add up to 1."""
     return affine, axis
 
@@ -22,7 +24,7 @@ def mean_of_values(affine: Affine, axis: int) -> tuple[Affine, int]:
 def largest_value(name: str) -> Carry:
     """Carry through maxima over windows of one channel: an increasing map keeps the order."""
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry(affine: Affine, axis: int) -> Placed | str:
         falling = np.flatnonzero(affine.gain < 0)
         if len(falling):
             shown = ", ".join(map(str, falling[:3])) + (", ..." if len(falling) > 3 else "")
@@ -33,10 +35,55 @@ def largest_value(name: str) -> Carry:
     return carry
 
 
+def homogeneous(reason: str, name: str) -> Carry:
+    """Carry through `f(a x) = a f(x)` for a not negative, as of a ReLU: scales, and no shift."""
+
+    def carry(affine: Affine, axis: int) -> Placed | str:
+        if moves_zero(affine):
+            return reason
+        if (affine.gain < 0).any():
+            return f"{name} treats numbers below 0 in another way, and a gain is negative"
+        return affine, axis
+
+    return carry
+
+
+def padded(axes: Sequence[int], reason: str, name: str) -> Carry:
+    """Carry through what stands around, along some axes: maps along others.
+
+    Of zeros a reason is given why they stop a shift.
+    """
+
+    def carry(affine: Affine, axis: int) -> Placed | str:
+        if reason and axes and moves_zero(affine):
+            return reason
+        if axis in axes:
+            return f"{name} pads axis {axis}, which the batch norm normalises"
+        return affine, axis
+
+    return carry
+
+
+def scaled(scale: float | np.ndarray, offset: float | np.ndarray, name: str) -> tuple[Carry, Carry]:
+    """Carry through `scale * x + offset`, and back; the numbers are one, or one for a channel."""
+
+    def carry(affine: Affine, axis: int) -> Placed | str:
+        gain, mean, shift = affine
+        return Affine(gain, scale * mean + offset, scale * shift + offset), axis
+
+    def back(affine: Affine, axis: int) -> Placed | str:
+        if np.any(np.asarray(scale) == 0):
+            return f"{name} multiplies with 0"
+        gain, mean, shift = affine
+        return Affine(gain, (mean - offset) / scale, (shift - offset) / scale), axis
+
+    return carry, back
+
+
 def along(channels: int, carry: Carry, name: str) -> Carry:
     """Carry as `carry`, for a node that treats the slices along axis `channels` each on its own."""
 
-    def carry_along(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry_along(affine: Affine, axis: int) -> Placed | str:
         if axis != channels:
             return f"{name} mixes values along axis {axis}, which the batch norm normalises"
         return carry(affine, axis)
@@ -47,7 +94,7 @@ def along(channels: int, carry: Carry, name: str) -> Carry:
 def reduced(carry: Carry, axes: Sequence[int], keepdims: bool, name: str) -> Carry:
     """Carry through a reduction over `axes` (not negative), as `carry` for the values."""
 
-    def carry_reduced(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry_reduced(affine: Affine, axis: int) -> Placed | str:
         if axis in axes:
             return f"{name} reduces axis {axis}, which the batch norm normalises"
         carried = carry(affine, axis)
@@ -61,7 +108,7 @@ def reduced(carry: Carry, axes: Sequence[int], keepdims: bool, name: str) -> Car
 def unreduced(carry: Carry, axes: Sequence[int], keepdims: bool) -> Carry:
     """Carry back through a reduction over `axes` (not negative): the channels are on another."""
 
-    def carry_back(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry_back(affine: Affine, axis: int) -> Placed | str:
         for reduced_axis in () if keepdims else sorted(axes):
             axis += reduced_axis <= axis
         if axis in axes:
@@ -74,12 +121,12 @@ def unreduced(carry: Carry, axes: Sequence[int], keepdims: bool) -> Carry:
 def sliced(axis_of_slice: int, where: slice, size: int, name: str) -> tuple[Carry, Carry]:
     """Carry through a slice along one axis of that size, and back: what it leaves out is free."""
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry(affine: Affine, axis: int) -> Placed | str:
         if axis == axis_of_slice:
             affine = Affine(*(part[where] for part in affine))
         return affine, axis
 
-    def back(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def back(affine: Affine, axis: int) -> Placed | str:
         if axis == axis_of_slice:
             whole = Affine(np.ones(size), np.zeros(size), np.zeros(size))
             if len(affine.gain) != len(range(size)[where]):
@@ -105,7 +152,7 @@ def repeated(times: Sequence[int]) -> Carry:
 def kept(times: Sequence[int], name: str) -> Carry:
     """Carry back through what repeats numbers, along other axes than that of the channels."""
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry(affine: Affine, axis: int) -> Placed | str:
         if times[axis - 1] > 1:
             return f"{name} repeats values along axis {axis}, which the batch norm normalises"
         return affine, axis
@@ -119,7 +166,7 @@ def reordered(before: Sequence[int | None], after: Sequence[int | None], name: s
     An axis of as many numbers, as far from one to the next, holds the same channels.
     """
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry(affine: Affine, axis: int) -> Placed | str:
         run, runs = _run_of(before, axis), [_run_of(after, k) for k in range(len(after))]
         if run is not None and run in runs:
             return affine, runs.index(run)
@@ -145,7 +192,7 @@ def reshaped(before: Sequence[int], after: Sequence[int], name: str) -> Carry:
     Shapes are without the batch axis, which is not the channels'.
     """
 
-    def carry(affine: Affine, axis: int) -> tuple[Affine, int] | str:
+    def carry(affine: Affine, axis: int) -> Placed | str:
         if axis == 0:
             return f"{name} reshapes rows of a size that is not known"
         if math.prod(before) > _MOST_ELEMENTS:

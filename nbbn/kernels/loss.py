@@ -23,6 +23,19 @@ def clear_padding(row, units, panels):
         row[j] = scalar(row, 0.0)
 
 
+@inline
+def labelled(row, label, units, panels, count):
+    """`-log softmax(row)[label]` and whether it is a hit; over the row the gradient by `count`."""
+    v = lanes(row)
+    logit = row[label]
+    top, denominator = softmax_row(row, units, panels)
+    scale = splat(row, 1.0 / (denominator * count))
+    for panel in range(panels):
+        store(row, panel * v, load(row, panel * v) * scale)
+    row[label] -= scalar(row, 1.0 / count)
+    return math.log(denominator) + (top - logit), 1.0 if logit >= top else 0.0
+
+
 @kernel
 def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICES, order: INDICES,
                           losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, batch_rows,
@@ -32,19 +45,28 @@ def softmax_cross_entropy(z: Write.ROWS, z_stride, units, panels, labels: INDICE
     `labels` and `order` index the whole set; `losses` and `hits` (is the largest logit the
     label's?) are indexed by the row's place in the epoch.
     """
-    v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
         row = shift(z, r * z_stride)
-        label = labels[order[first + r]]
-        logit = row[label]
-        top, denominator = softmax_row(row, units, panels)
-        losses[first + r] = math.log(denominator) + (top - logit)
-        hits[first + r] = 1.0 if logit >= top else 0.0
-        scale = splat(z, 1.0 / (denominator * batch_rows))
-        for panel in range(panels):
-            store(row, panel * v, load(row, panel * v) * scale)
-        row[label] -= scalar(z, 1.0 / batch_rows)
+        losses[first + r], hits[first + r] = labelled(row, labels[order[first + r]], units, panels,
+                                                      batch_rows)
+
+
+@kernel
+def pixel_softmax_cross_entropy(z: Write.ROWS, z_stride, z_pixel, pixels, units, panels,
+                                labels: INDICES, order: INDICES, losses: Write.ROWS_F64,
+                                hits: Write.ROWS_F64, first, rows, batch_rows, thread, threads):
+    """The same of rows of pixels, each with a label: the mean over the pixels."""
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        loss, right = 0.0, 0.0
+        for p in range(pixels):
+            row = shift(z, r * z_stride + p * z_pixel)
+            own, hit = labelled(row, labels[order[first + r] * pixels + p], units, panels,
+                                batch_rows * pixels)
+            loss += own
+            right += hit
+        losses[first + r], hits[first + r] = loss / pixels, right / pixels
 
 
 def _binary(name: str, mean: bool) -> None:
@@ -99,6 +121,29 @@ def squared_error(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_
             store(row, panel * v, (load(row, panel * v) - load(target, panel * v)) * share_of_row)
 
 
+@inline
+def distributed(row, target, units, panels, count):
+    """`-sum(t * log softmax(row))` and whether it is a hit; over the row the gradient by `count`.
+    """
+    v = lanes(row)
+    mass, cross, best, wanted = 0.0, 0.0, 0, 0
+    for j in range(units):
+        t = float(target[j])
+        mass += t
+        if t != 0.0:
+            cross += t * float(row[j])
+        if row[j] > row[best]:
+            best = j
+        if target[j] > target[wanted]:
+            wanted = j
+    top, denominator = softmax_row(row, units, panels)
+    scale, part = splat(row, mass / (denominator * count)), splat(row, 1.0 / count)
+    for panel in range(panels):
+        at = panel * v
+        store(row, at, load(row, at) * scale - load(target, at) * part)
+    return mass * (math.log(denominator) + top) - cross, 1.0 if best == wanted else 0.0
+
+
 @kernel
 def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: Read.ROWS, t_stride,
                               losses: Write.ROWS_F64, hits: Write.ROWS_F64, first, rows, batch_rows,
@@ -107,27 +152,27 @@ def categorical_cross_entropy(z: Write.ROWS, z_stride, units, panels, targets: R
 
     A hit is a row whose largest target and largest logit stand in one place.
     """
-    v = lanes(z)
     begin, end = share_rows(rows, thread, threads)
     for r in range(begin, end):
         row, target = shift(z, r * z_stride), shift(targets, r * t_stride)
-        mass, cross, best, wanted = 0.0, 0.0, 0, 0
-        for j in range(units):
-            t = float(target[j])
-            mass += t
-            if t != 0.0:
-                cross += t * float(row[j])
-            if row[j] > row[best]:
-                best = j
-            if target[j] > target[wanted]:
-                wanted = j
-        top, denominator = softmax_row(row, units, panels)
-        losses[first + r] = mass * (math.log(denominator) + top) - cross
-        hits[first + r] = 1.0 if best == wanted else 0.0
-        scale, part = splat(z, mass / (denominator * batch_rows)), splat(z, 1.0 / batch_rows)
-        for panel in range(panels):
-            at = panel * v
-            store(row, at, load(row, at) * scale - load(target, at) * part)
+        losses[first + r], hits[first + r] = distributed(row, target, units, panels, batch_rows)
+
+
+@kernel
+def pixel_categorical_cross_entropy(z: Write.ROWS, z_stride, z_pixel, pixels, units, panels,
+                                    targets: Read.ROWS, losses: Write.ROWS_F64,
+                                    hits: Write.ROWS_F64, first, rows, batch_rows, thread, threads):
+    """The same of rows of pixels, each with targets, laid out alike: the mean over the pixels."""
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        loss, right = 0.0, 0.0
+        for p in range(pixels):
+            at = r * z_stride + p * z_pixel
+            own, hit = distributed(shift(z, at), shift(targets, at), units, panels,
+                                   batch_rows * pixels)
+            loss += own
+            right += hit
+        losses[first + r], hits[first + r] = loss / pixels, right / pixels
 
 
 @inline
@@ -232,6 +277,11 @@ def weigh_rows(dz: Write.ROWS, dz_stride, panels, shares: Read.ROWS, losses: Wri
         for panel in range(panels):
             at = r * dz_stride + panel * v
             store(dz, at, load(dz, at) * splat(dz, weight))
+
+
+@kernel
+def outside(read: Write.ALONE, written: Write.ALONE):
+    """Nothing: the step is left here, NumPy reads and writes, and the step goes on behind it."""
 
 
 # -- several outputs

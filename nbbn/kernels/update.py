@@ -352,6 +352,103 @@ def amsgrad(p, g, param, slots, i, size, constants, rate):
 
 
 @optimizer
+def nadam(p, g, param, slots, i, size, constants, rate):
+    """Adam with Nesterov's momentum (Dozat, 2016), as in Keras.
+
+    `constants` is beta_1, beta_2, epsilon, 1 - beta_1, 1 - beta_2. What follows from the step's
+    number alone stands in slots, too, since a step is told one number, as 1 minus it: the product
+    of all `u`, 0.96^t and beta_2^t.
+    """
+    one, decay = splat(param, 1.0), splat(param, 0.96)
+    beta_1, beta_2 = splat(param, constants[0]), splat(param, constants[1])
+    m, v = moments(g, param, slots, i, size, constants)
+    power = decay * (one - load(slots, 3 * size + i))
+    half = splat(param, 0.5)
+    u, following = beta_1 * (one - half * power), beta_1 * (one - half * (decay * power))
+    product = (one - load(slots, 2 * size + i)) * u
+    faded = beta_2 * (one - load(slots, 4 * size + i))
+    store(slots, 2 * size + i, one - product)
+    store(slots, 3 * size + i, one - power)
+    store(slots, 4 * size + i, one - faded)
+    ahead = following * m / (one - product * following) + (one - u) * g / (one - product)
+    root = sqrt(v / (one - faded)) + splat(param, constants[2])
+    store(param, i, p - splat(param, rate) * ahead / root)
+
+
+@optimizer
+def adagrad(p, g, param, slots, i, size, constants, rate):
+    """`a += g^2; p -= rate * g / sqrt(a + epsilon)` (Duchi, Hazan and Singer, 2011).
+
+    `constants` is what `a` begins with, which the slot leaves out, and epsilon.
+    """
+    a = fma(g, g, load(slots, i))
+    store(slots, i, a)
+    root = sqrt(a + splat(param, constants[0]) + splat(param, constants[1]))
+    store(param, i, p - splat(param, rate) * g / root)
+
+
+@optimizer
+def adadelta(p, g, param, slots, i, size, constants, rate):
+    """Zeiler (2012), algorithm 1, times `rate`; `constants` is rho, 1 - rho, epsilon."""
+    rho, new, epsilon = (splat(param, constants[0]), splat(param, constants[1]),
+                         splat(param, constants[2]))
+    a = fma(rho, load(slots, i), new * (g * g))
+    moved = load(slots, size + i)
+    step = sqrt(moved + epsilon) * g / sqrt(a + epsilon)
+    store(slots, i, a)
+    store(slots, size + i, fma(rho, moved, new * (step * step)))
+    store(param, i, p - splat(param, rate) * step)
+
+
+@optimizer
+def adamax(p, g, param, slots, i, size, constants, rate):
+    """Kingma and Ba (2015), algorithm 2; `rate` holds the bias correction.
+
+    `constants` is beta_1, beta_2, epsilon, 1 - beta_1.
+    """
+    m = fma(splat(param, constants[0]), load(slots, i), splat(param, constants[3]) * g)
+    size_of_g = maximum(g, splat(param, 0.0) - g)
+    u = maximum(splat(param, constants[1]) * load(slots, size + i), size_of_g)
+    store(slots, i, m)
+    store(slots, size + i, u)
+    store(param, i, p - splat(param, rate) * m / (u + splat(param, constants[2])))
+
+
+@optimizer
+def lion(p, g, param, slots, i, size, constants, rate):
+    """The sign of a mean of gradients (Chen et al., 2023, algorithm 2).
+
+    `constants` is beta_1, beta_2, 1 - beta_1, 1 - beta_2.
+    """
+    before, zero, one = load(slots, i), splat(param, 0.0), splat(param, 1.0)
+    c = fma(splat(param, constants[0]), before, splat(param, constants[2]) * g)
+    sign = where_positive(c, one, where_positive(zero - c, zero - one, zero))
+    store(slots, i, fma(splat(param, constants[1]), before, splat(param, constants[3]) * g))
+    store(param, i, p - splat(param, rate) * sign)
+
+
+@optimizer
+def ftrl(p, g, param, slots, i, size, constants, rate):
+    """Follow the regularised leader (McMahan et al., 2013, algorithm 1), as in Keras.
+
+    `constants` is what the sum of squares begins with, which the slot leaves out, l1, 2 * l2,
+    2 * l2_shrinkage, beta.
+    """
+    first, zero = splat(param, constants[0]), splat(param, 0.0)
+    before = load(slots, i)
+    squares = fma(g, g, before)
+    root = sqrt(first + squares)
+    slope = fma(splat(param, constants[3]), p, g)
+    z = load(slots, size + i) + slope - (root - sqrt(first + before)) / splat(param, rate) * p
+    store(slots, i, squares)
+    store(slots, size + i, z)
+    bound = splat(param, constants[1])
+    kept = maximum(minimum(z, bound), zero - bound)
+    weight = (root + splat(param, constants[4])) / splat(param, rate) + splat(param, constants[2])
+    store(param, i, (kept - z) / weight)
+
+
+@optimizer
 def gradient(p, g, param, slots, i, size, constants, rate):
     """No step: the gradient goes to `slots`."""
     store(slots, i, g)

@@ -16,6 +16,7 @@ from nbbn.metrics import Metric
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import LayerList
 from nbbn.network import Network
+from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.trainer import Trainer
 
@@ -33,6 +34,7 @@ class Compiled:
     slots: dict[str, np.ndarray] = field(default_factory=dict)
     ahead: bool = False  # whether the trainer's weights are newer than the model's
     trainer: Trainer | None = None  # None until one is asked for, and after layers have changed
+    _given: Loss | JointLoss | None = None  # the loss as it was given, where the layers change it
     _made_for: Any = None
     # Of the layers, as the trainer has had their arrays.
     _versions: list[int] = field(default_factory=list)
@@ -43,7 +45,7 @@ class Compiled:
         if loss is None:
             raise ValueError("compile: loss must be given, "
                              "such as loss='sparse_categorical_crossentropy'")
-        made = cls(optimizers.get(optimizer), losses.get(loss), _flat(given), (0, norm_step))
+        made = cls(optimizers.get(optimizer), losses.to_train(loss), _flat(given), (0, norm_step))
         names = ["loss", *(metric.name for metric in made.metrics(None))]
         if len(set(names)) < len(names):
             raise ValueError("compile: metrics need different names, "
@@ -65,18 +67,27 @@ class Compiled:
 
     def config(self) -> dict[str, Any]:
         """The arguments of `compile`, JSON-ready."""
-        return {"optimizer": self.optimizer.config(), "loss": self.loss.config(),
+        return {"optimizer": self.optimizer.config(), "loss": (self._given or self.loss).config(),
                 "metrics": _described(self.given_metrics)}
 
     # -- the network as it is trained
 
     def tail(self, layers: LayerList) -> tuple[Layer, ...]:
-        """The activation that a loss from logits leaves out; LayerError for an unfit end."""
-        if isinstance(self.loss, JointLoss):
-            for output, end in zip(self.loss.outputs, layers.ends):
-                _tail(output.loss, end, f"output {output.name!r}")
+        """The activation that a loss from logits leaves out; LayerError for an unfit end.
+
+        From here on `loss` is that for these layers: cross-entropies of what no activation ends are
+        those of probabilities.
+        """
+        self._given = given = self._given or self.loss
+        network = layers.training
+        if isinstance(given, JointLoss):
+            names = [f"output {output.name!r}" for output in given.outputs]
+            fitted = [_fitted(output.loss, network, end, name) for output, end, name in
+                      zip(given.outputs, network.ends, names)]
+            self.loss = given.with_losses([loss for loss, _ in fitted])
             return ()
-        return _tail(self.loss, layers.computation.ends_with, "the model")
+        self.loss, tail = _fitted(given, network, len(network.steps) - 1, "the model")
+        return tail
 
     def with_tail(self, layers: LayerList) -> Network:
         """The network whose outputs the loss compares."""
@@ -120,13 +131,19 @@ class Compiled:
         computation = network.computation(training=True, joined=joined)
         trainer = Trainer(computation, network.dtype, np.dtype(source), rows,
                           self.loss.engine, self.optimizer, seed=layers.seed,
-                          loss_parameter=self.loss.parameter, weighted=weighted, group=group)
+                          loss_parameter=self.loss.parameter, weighted=weighted, group=group,
+                          outside=self._in_numpy())
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})
         trainer.step, trainer.norm_step = self.counts
         self.trainer, self._made_for, self._versions = trainer, wanted, layers.versions
         return trainer
+
+    def _in_numpy(self) -> list[Any]:
+        """What computes the losses that have no kernel, output by output."""
+        loss = self.loss
+        return [out.in_step for out in (loss.outputs if isinstance(loss, JointLoss) else (loss,))]
 
     def behind(self, layers: LayerList) -> bool:
         """Whether the layers have newer weights than the trainer was given."""
@@ -184,23 +201,30 @@ class Compiled:
         self.slots = {k: a for k, a in self.slots.items() if int(k.split(".", 1)[0]) != layer}
 
 
-def _tail(loss: Loss, end: str | None, what: str) -> tuple[Layer, ...]:
-    """The activation that a loss leaves out of what ends so; LayerError for an unfit end."""
+def _fitted(loss: Loss, network: Computation, end: int,
+            what: str) -> tuple[Loss, tuple[Layer, ...]]:
+    """The loss of what a step gives, and the activation that it leaves out of it.
+
+    LayerError where that step's numbers are no probabilities, and the loss wants some.
+    """
     wanted, shown = loss.end, loss.shown
     if wanted is None:
-        return ()
+        return loss, ()
+    ends_as = network.ends_as(end)
     if loss.from_logits:
-        if end in ("softmax", "sigmoid"):
+        if ends_as in ("softmax", "sigmoid"):
             raise LayerError(f"loss {shown!r} with from_logits=True takes outputs before the "
-                             f"{wanted}, but {what} ends with {end}; leave it out, or use "
+                             f"{wanted}, but {what} ends with {ends_as}; leave it out, or use "
                              "from_logits=False")
-        return (Activation(wanted),)
-    if end != wanted:
+        return loss, (Activation(wanted),)
+    if ends_as == wanted:
+        return loss, ()
+    if not network.steps or not network.gives_shares(end):
         model, this = ("a model", "this one") if what == "the model" else ("an output", what)
         raise LayerError(f"loss {shown!r} needs {model} that ends with {wanted}, {this} ends "
-                         f"with {end}; end it with activation={wanted!r}, or use "
+                         f"with {ends_as}; end it with activation={wanted!r}, or use "
                          "from_logits=True")
-    return ()
+    return loss.of_probabilities(), ()
 
 
 def _described(given: Any) -> Any:

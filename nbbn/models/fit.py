@@ -12,7 +12,8 @@ from nbbn import losses
 from nbbn.callbacks import CallbackList, History
 from nbbn.group import ALONE, Group
 from nbbn.losses import Loss
-from nbbn.metrics import Metric, accuracy_of
+from nbbn.metrics.base import Metric
+from nbbn.metrics.names import counted_accuracy
 from nbbn.models.base_model import BaseModel
 from nbbn.models.fit_data import outputs_of
 from nbbn.models.joint_loss import JointLoss
@@ -32,20 +33,29 @@ class Measure:
 
     def __call__(self, samples: Samples, outputs: np.ndarray, penalty: float) -> dict[str, float]:
         """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras."""
+        outputs = _like_targets(outputs, samples.y, self.loss)
         targets = self.loss.prepare(samples.y)
         rows = self.loss.rows(targets, outputs)
         loss = losses.mean_of(rows, samples.row_weights) + penalty
         own = {}
         if isinstance(self.loss, JointLoss):
             own = self.loss.figures(targets, outputs, samples.row_weights)
-        return {"loss": loss, **own, **{str(m.name): m(samples.y, outputs) for m in self.metrics}}
+        return {"loss": loss, **own, **self._metrics(self.metrics, samples.y, outputs)}
+
+    @staticmethod
+    def _metrics(given: list[Metric], y: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for metric in given:
+            value = metric.measured(y, outputs)
+            found |= value if isinstance(value, dict) else {str(metric.name): value}
+        return found
 
     @property
     def _counted(self) -> list[str]:
         """The metrics that training counts in passing."""
         cls = None
         if isinstance(self.loss, Loss) and self.loss.record.counts_hits:
-            cls = accuracy_of(self.loss)
+            cls = counted_accuracy(self.loss)
         alike = [m for m in self.metrics if type(m) is cls]
         return [str(m.name) for m in alike if getattr(m, "threshold", 0.5) == 0.5]
 
@@ -66,13 +76,20 @@ class Measure:
         figures = self.passing(sums)
         if others := [m for m in self.metrics if m.name not in figures]:
             def measure(y: np.ndarray, found: np.ndarray) -> dict[str, float]:
-                return {str(m.name): m(y, found) for m in others}
+                return self._metrics(others, y, _like_targets(found, y, self.loss))
 
             figures |= group.measured(measure, samples.y, outputs(samples.x))
         # In the order that the metrics were given.
         own = self.loss.own_names if isinstance(self.loss, JointLoss) else []
         names = ["loss", *own, *(str(m.name) for m in self.metrics)]
         return {name: figures[name] for name in names}
+
+
+def _like_targets(outputs: np.ndarray, y: np.ndarray, loss: Loss | JointLoss) -> np.ndarray:
+    """Outputs `(n, units)` as rows of several axes, where the targets are."""
+    if loss.takes_labels:
+        return outputs.reshape(*y.shape, -1)
+    return outputs.reshape(y.shape) if y.ndim > 2 else outputs
 
 
 @dataclass

@@ -18,7 +18,7 @@ from nbbn.network import Call, Graph, Network
 from nbbn.operations import Shape
 
 # Kept until the layers change.
-_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "ends")
+_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "training")
 
 
 def entry_of(layer: Layer) -> Entry:
@@ -191,14 +191,11 @@ class GraphList(LayerList):
     def output_shapes(self) -> list[Shape]:
         return [shape for _, shape in self._layer_shapes]
 
-    @cached_property
-    def ends(self) -> list[str | None]:
-        found: list[str | None] = []
-        for output in self.graph.outputs:
-            layers, graph = self.graph.ending_at(output)
-            kept = [self.entries[i].spec for i in layers]
-            found.append(graph.computation(kept).inference.ends_with)
-        return found
+    @property
+    def call_order(self) -> list[int]:
+        pairs = sorted((value.number, call.layer)
+                       for value, call in zip(self.values, self.graph.calls))
+        return list(dict.fromkeys(layer for _, layer in pairs))
 
     def network(self) -> Network:
         arrays = [entry.known_arrays() for entry in self.entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -35,25 +35,39 @@ class Output:
     @property
     def engine(self) -> str:
         """The loss as the engine has it: of one-hot rows where labels are given."""
+        if self.record.outside:
+            return self.loss.engine
         return "categorical_cross_entropy" if self.loss.takes_labels else self.loss.engine
 
     @property
     def record(self) -> LossRecord:
-        return losses.RECORDS[self.engine]
+        """That of its loss, as of one-hot rows."""
+        found = self.loss.record
+        labelled = found.takes_labels and not found.outside
+        return losses.RECORDS["categorical_cross_entropy"] if labelled else found
+
+    def shaped(self, rows: np.ndarray) -> np.ndarray:
+        """Its own columns of rows of all outputs, in its shape."""
+        return rows[:, self.columns].reshape(len(rows), *self.shape)
+
+    def in_step(self, targets: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of a loss that NumPy computes, from the targets of all outputs."""
+        own = self.shaped(targets)
+        return self.loss.in_step(own.argmax(-1) if self.loss.takes_labels else own, outputs)
 
     def targets(self, y: Any, rows: int, dtype: np.dtype, name: str) -> np.ndarray:
         """Its targets, checked, as a row of numbers for each row."""
         y = inputs.check_targets(y, self.loss, self.shape, rows, dtype, f"{name}[{self.name!r}]")
         if not self.loss.takes_labels:
-            return y
-        marked = np.zeros((rows, math.prod(self.shape)), dtype)
-        marked[np.arange(rows), y] = 1
-        return marked
+            return y.reshape(rows, -1)
+        return (y[..., None] == np.arange(self.shape[-1])).astype(dtype).reshape(rows, -1)
 
     def rows(self, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Its loss of each row, from the rows of all outputs."""
-        at = self.columns
-        return self.record.of_rows(y[:, at], outputs[:, at], self.loss.parameter)
+        own, found = self.shaped(y), self.shaped(outputs)
+        if self.record.outside:
+            return self.loss.rows(own.argmax(-1) if self.loss.takes_labels else own, found)
+        return self.record.of_rows(own, found, self.loss.parameter)
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ class JointLoss:
 
         ValueError for another number of losses than outputs, and for unknown names.
         """
-        given = [losses.get(one) for one in _each("loss", loss, names)]
+        given = [losses.to_train(one) for one in _each("loss", loss, names)]
         shares = [1.0] * len(names) if weights is None else [
             _share(name, weight) for name, weight in
             zip(names, _each("loss_weights", weights, names, absent=1.0))]
@@ -84,6 +98,11 @@ class JointLoss:
             found.append(Output(name, shape, first, one, share))
             first += math.prod(shape)
         return cls(tuple(found))
+
+    def with_losses(self, given: Sequence[Loss]) -> JointLoss:
+        """The same of other losses."""
+        pairs = zip(self.outputs, given)
+        return JointLoss(tuple(replace(out, loss=loss) for out, loss in pairs))
 
     @property
     def record(self) -> LossRecord:
@@ -109,8 +128,9 @@ class JointLoss:
                                for out, one in zip(self.outputs, given)], 1)
 
     def prepare(self, targets: np.ndarray) -> np.ndarray:
-        parts = [out.loss.prepare(targets[:, out.columns]) if not out.loss.takes_labels
-                 else targets[:, out.columns] for out in self.outputs]
+        rows = len(targets)
+        parts = [out.loss.prepare(out.shaped(targets)).reshape(rows, -1)
+                 if not out.loss.takes_labels else targets[:, out.columns] for out in self.outputs]
         return np.ascontiguousarray(np.concatenate(parts, 1))
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
@@ -142,7 +162,7 @@ class JointLoss:
             own = () if own is None else own
             listed = own if isinstance(own, Iterable) and not isinstance(own, str) else [own]
             for one in listed:
-                metric = metrics.get(one, out.loss, math.prod(out.shape))
+                metric = metrics.get(one, out.loss, out.shape[-1])
                 found.append(OfOutput(metric, out))
         names = [*self.own_names, *(metric.name for metric in found)]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -168,10 +188,10 @@ class OfOutput:
     def rises(self) -> bool:
         return self.metric.rises
 
-    def __call__(self, targets: np.ndarray, outputs: np.ndarray) -> float:
-        own = targets[:, self.output.columns]
-        own = own.argmax(1) if self.metric.takes_labels else own
-        return self.metric(own, outputs[:, self.output.columns])
+    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+        own = self.output.shaped(targets)
+        own = own.argmax(-1) if self.metric.takes_labels else own
+        return self.metric.measured(own, self.output.shaped(outputs))
 
 
 def _share(name: str, weight: Any) -> float:

@@ -96,7 +96,7 @@ class LayerList:
 
     def _changed(self) -> None:
         """Forget what followed from the layers."""
-        for name in ("dtype", "shapes", "computation"):
+        for name in ("dtype", "shapes", "computation", "training"):
             self.__dict__.pop(name, None)
 
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
@@ -280,10 +280,15 @@ class LayerList:
         """What the layers compute in inference."""
         return self.network().computation()
 
+    @cached_property
+    def training(self) -> Computation:
+        """What the layers compute in training, several outputs each for itself."""
+        return self.network().computation(training=True, joined=False)
+
     @property
-    def ends(self) -> list[str | None]:
-        """What each output ends with."""
-        return [self.computation.ends_with]
+    def call_order(self) -> list[int]:
+        """The layers' numbers in the order in which they were called."""
+        return list(range(len(self.entries)))
 
     def network(self) -> Network:
         """The list as the engine takes it; its arrays are not copied."""

@@ -154,7 +154,7 @@ class TrainedModel(BaseModel):
                                                 for metric in metrics}}
 
     def _units(self) -> int | None:
-        return int(np.prod(self._layers.shapes[-1])) if self.built else None
+        return self._layers.shapes[-1][-1] if self.built else None
 
     @suggested
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
@@ -404,8 +404,8 @@ class TrainedModel(BaseModel):
         compiled, layers = self._require_compiled("fit"), self._layers
         (before, *_, after), labels = layers.shapes, compiled.loss.takes_labels
         compiled.tail(layers)
-        targets = np.empty(0, np.int64) if labels else np.empty((0, int(np.prod(after))),
-                                                                layers.dtype)
+        targets = np.empty((0, *after[:-1]), np.int64) if labels else np.empty((0, *after),
+                                                                               layers.dtype)
         return Samples(np.empty((0, *before), layers.dtype), targets,
                        np.empty(0) if weighted else None)
 

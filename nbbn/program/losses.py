@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nbbn.errors import LayerError
 from nbbn.kernels import KERNELS
 from nbbn.losses import LossRecord
 from nbbn.program.lowering import Lowering
@@ -19,7 +18,7 @@ class Head:
     Attributes
     ----------
     loss : str
-        A key of `nbbn.losses.RECORDS`; of targets, not of labels.
+        Name of a record of `nbbn.losses`; of several outputs one of targets, not of labels.
     parameter : float
         Of the loss; read by those that have one.
     weight : float
@@ -31,12 +30,46 @@ class Head:
     weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class Outside:
+    """Where a step is left: NumPy reads `read`, and writes `written`, before it goes on.
+
+    Attributes
+    ----------
+    operation : int
+        Which one of the program's it stands for.
+    number : int
+        Of the loss among the outputs'.
+    shard : int
+        Of the batch.
+    read, written : Tensor
+        What the loss starts from, and the gradient.
+    """
+
+    operation: int
+    number: int
+    shard: int
+    read: Tensor
+    written: Tensor
+
+
 _LOSSES = Buffer("losses", Segment.LOSSES)
+# Of pixels, each of which has a loss.
+_BY_PIXEL = ("softmax_cross_entropy", "categorical_cross_entropy")
+
+
+def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor) -> Outside:
+    """Leave the step for a loss that NumPy computes; its gradient has a place of its own."""
+    gradient = low.like(f"doutputs{number}", outputs)
+    low.add("outside", read=outputs.buffer, written=gradient.buffer)
+    return Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
 
 
 def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,
              parameter: float, name: str = "") -> Tensor:
-    """Emit a loss, the mean over all numbers of a row; several axes are flattened for it.
+    """Emit a loss, the mean over all numbers of a row, or over all pixels.
+
+    Several axes are flattened for it, where pixels have none of their own.
 
     Parameters
     ----------
@@ -58,6 +91,8 @@ def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor
     """
     if len(outputs.shape) == 1:
         return _add(low, record, outputs, targets, parameter, name)
+    if record.engine in _BY_PIXEL:
+        return _add_by_pixel(low, record, outputs, targets, name)
     flat = low.tensor(f"outputs{name}", (outputs.width,))
     low.repack(outputs, flat)
     gradient = low.like(f"dshaped{name}", outputs)
@@ -66,17 +101,9 @@ def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor
 
 
 def weigh_rows(low: Lowering, gradient: Tensor, shares: Buffer) -> None:
-    """Multiply each row's loss and gradient by its part of the batch's mass.
-
-    Raises
-    ------
-    LayerError
-        For rows of several axes.
-    """
-    if len(gradient.shape) > 1:
-        raise LayerError("weighted rows need outputs of one axis; end with a Flatten")
-    low.add("weigh_rows", dz=gradient, panels=low.panels(gradient.width), shares=shares,
-            losses=_LOSSES)
+    """Multiply each row's loss and gradient by its part of the batch's mass."""
+    row = gradient.width if len(gradient.shape) == 1 else gradient.stride
+    low.add("weigh_rows", dz=gradient, panels=low.panels(row), shares=shares, losses=_LOSSES)
 
 
 def collect_losses(low: Lowering, number: int, weight: float, gradient: Tensor,
@@ -90,6 +117,23 @@ def collect_losses(low: Lowering, number: int, weight: float, gradient: Tensor,
                 scale=weight, offset=0.0)
     low.add("collect_losses", losses=_LOSSES, hits=Buffer("hits", Segment.HITS), whole=whole,
             own_losses=sums[0], own_hits=sums[1], weight=weight, begins=int(number == 0))
+
+
+def _add_by_pixel(low: Lowering, record: LossRecord, z: Tensor, targets: Tensor | None,
+                  name: str) -> Tensor:
+    """A loss of each pixel, over `z` itself; targets are laid out as `z`."""
+    known: dict[str, Tensor | Buffer | float] = {
+        "z": z, "pixels": z.pixels, "units": z.channels, "panels": low.panels(z.channels),
+        "losses": _LOSSES, "hits": Buffer("hits", Segment.HITS),
+    }
+    if targets is None:
+        known |= {"labels": Buffer("Y", Segment.Y), "order": Buffer("order", Segment.ORDER)}
+    else:
+        laid_out = low.like(f"target_pixels{name}", z)
+        low.repack(targets, laid_out)
+        known["targets"] = laid_out
+    low.add(f"pixel_{record.engine}", **known)
+    return z
 
 
 def _add(low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None,

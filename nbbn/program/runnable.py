@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -48,7 +49,8 @@ class TrainingRun:
         # One piece a thread, made when a run first asks for so many.
         self._private: list[np.ndarray] = []
 
-    def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int) -> None:
+    def run(self, steps: np.ndarray, arrays: dict[Segment, np.ndarray], threads: int,
+            outside: Sequence[tuple[int, Callable[[np.ndarray], None]]] = ()) -> None:
         """Run one step for each row of `steps`.
 
         Parameters
@@ -60,6 +62,9 @@ class TrainingRun:
             The caller's array of each segment that the program does not own, C-contiguous.
         threads : int
             How many to use; fewer where not so many can be had.
+        outside : sequence of (int, callable)
+            Operations at which each step is left, ascending, and what is called there, with the
+            step's row of `steps`.
         """
         threads = runtime.usable_threads(threads)
         contexts = np.zeros((threads, CONTEXT_WORDS), np.int64)
@@ -71,7 +76,25 @@ class TrainingRun:
         contexts[:, BASES + Segment.PRIVATE] = [
             piece.ctypes.data for piece in self._private[:threads]
         ]
-        team, table = aligned_bytes(TEAM_BYTES), self.table(threads)
+        table = self.table(threads)
+        if not outside:
+            self._run(table, steps, contexts, threads)
+            return
+        # Whoever leaves a part has done with it, so the barriers of the next one are enough.
+        starts = [0, *(operation + 1 for operation, _ in outside)]
+        ends = [*(operation for operation, _ in outside), len(table)]
+        calls = [*(call for _, call in outside), None]
+        for k in range(len(steps)):
+            for start, end, call in zip(starts, ends, calls):
+                if end > start:
+                    self._run(table[start:end], steps[k : k + 1], contexts, threads)
+                if call is not None:
+                    call(steps[k])
+
+    @staticmethod
+    def _run(table: np.ndarray, steps: np.ndarray, contexts: np.ndarray, threads: int) -> None:
+        """All operations of a table, in each step."""
+        team = aligned_bytes(TEAM_BYTES)
         call = (table.ctypes.data, *table.shape, steps.ctypes.data, len(steps),
                 contexts.ctypes.data, team.ctypes.data)
         if threads == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +13,22 @@ import numpy as np
 from nbbn import operations as op
 from nbbn.errors import LayerError
 from nbbn.kernels.tile import UPDATE_HEIGHT
-from nbbn.losses import RECORDS, LossRecord
-from nbbn.operations import Computation, Step
+from nbbn.losses import LossRecord, record_of
+from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.backward import BACKWARD, add_gradients, turn_kernels
 from nbbn.program.forward import copied, copy_along
 from nbbn.program.fusion import Node, fused
 from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
-from nbbn.program.losses import Head, add_loss, collect_losses, weigh_rows
+from nbbn.program.losses import (
+    Head,
+    Outside,
+    add_loss,
+    collect_losses,
+    leave_step,
+    weigh_rows,
+)
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
 from nbbn.program.program import Buffer, Program, Segment
@@ -57,6 +65,8 @@ class TrainingProgram:
         Of each of several outputs its rows' losses and hits (float64), summed over steps.
     rows_of_outputs : int
         How many rows' there are.
+    outside : list of Outside
+        Where a step is left for a loss that NumPy computes.
     """
 
     computation: Computation
@@ -69,6 +79,7 @@ class TrainingProgram:
     targets: int
     outputs: list[tuple[Buffer, Buffer]]
     rows_of_outputs: int
+    outside: list[Outside]
 
     @functools.cached_property
     def inference(self) -> InferenceProgram:
@@ -100,7 +111,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
     rows : int
         The largest batch.
     loss : str or tuple of Head
-        A key of `nbbn.losses.RECORDS`; of a network of several outputs a loss of each.
+        Name of a record of `nbbn.losses`; of a network of several outputs a loss of each.
     optimizer : Optimizer
     decay : float
         L2 penalty: `decay * kernel / rows` joins a kernel's gradient.
@@ -123,7 +134,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         For a network that cannot be trained by this loss, or on such rows.
     """
     heads = (Head(loss, loss_parameter),) if isinstance(loss, str) else loss
-    records = [RECORDS[head.loss] for head in heads]
+    records = [record_of(head.loss) for head in heads]
     nodes, ends = _up_to_the_losses(computation, records)
     settings: dict[str, Any] = {"rows": rows, "optimizer": optimizer, "decay": decay,
                                 "debias": debias, "seed": seed, "weighted": weighted}
@@ -132,7 +143,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         low = TrainingLowering(computation, nodes, dtype, **settings)
     else:
         low = ShardedLowering(computation, nodes, dtype, world=world, **settings)
-    width = 0 if records[0].takes_labels else sum(nodes[end].width for end in ends)
+    alone = len(records) == 1 and (records[0].takes_labels or records[0].outside)
+    width = 0 if alone else sum(nodes[end].width for end in ends)
     inputs, targets = [], []
     for _ in low.each_shard():
         inputs.append(sparse_input(low) if sparse else _gather_input(low))
@@ -142,13 +154,14 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         targets.append(_gather(low, "target", _Y, width) if width else None)
     results, gradients = _forward(low, inputs), []
     sums = [_sums_of_rows(low, k) for k in range(len(heads))] if len(heads) > 1 else []
+    outside: list[Outside] = []
     for shard in low.each_shard():
-        gradients.append(_losses(low, heads, ends, results[shard], targets[shard], sums))
+        gradients.append(_losses(low, heads, ends, results[shard], targets[shard], sums, outside))
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
     return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
-                           updates.squares, updates.penalties, width, sums, rows)
+                           updates.squares, updates.penalties, width, sums, rows, outside)
 
 
 def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
@@ -160,23 +173,30 @@ def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
 
 def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
             results: list[Result], targets: Tensor | None,
-            sums: list[tuple[Buffer, Buffer]]) -> dict[int, Tensor]:
-    """Emit the losses of all outputs; the gradients, by the node that gives an output."""
+            sums: list[tuple[Buffer, Buffer]], outside: list[Outside]) -> dict[int, Tensor]:
+    """Emit the losses of all outputs; the gradients, by the node that gives an output.
+
+    `outside` gets those that NumPy computes.
+    """
     gradients: dict[int, Tensor] = {}
     first, several = 0, len(heads) > 1
     if several:
         whole = low.program.buffer("losses_of_outputs", Segment.WORK, low.rows, itemsize=8)
     for k, (head, end) in enumerate(zip(heads, ends)):
         y, own = results[end].y, targets
-        if low.is_read(end) or ends.count(end) > 1:  # losses write over their outputs
+        record = record_of(head.loss)
+        if record.end is not None and not _may_be_overwritten(low, ends, end):
             y = copied(low, f"output{k}", y)
         if targets is not None and several:
             own = low.tensor(f"target{k}", (y.width,))
             copy_along(low, 0, targets, first, own, 0, y.width)
             first += y.width
-        record = RECORDS[head.loss]
-        d = add_loss(low, record, y, own, parameter=head.parameter,
-                     name=str(k) if several else "")
+        if record.outside:
+            outside.append(leave_step(low, k, low.shard, y))
+            d = outside[-1].written
+        else:
+            d = add_loss(low, record, y, own, parameter=head.parameter,
+                         name=str(k) if several else "")
         if low.shares:
             weigh_rows(low, d, low.shares)
         if several:
@@ -197,22 +217,27 @@ def _up_to_the_losses(computation: Computation,
     ends = computation.ends or (len(computation.steps) - 1,)
     if len(ends) != len(records):
         raise LayerError(f"{len(records)} losses for a network of {len(ends)} outputs")
-    found, gone = [], set[int]()
+    found, chains, gone = [], list[list[int]](), set[int]()
+    readers = Counter(source for node in nodes for source in node.sources)
     for end, record in zip(ends, records):
         at = place[end] if end >= 0 else -1
+        if record.end is not None and computation.ends_as(end) != record.end:
+            raise LayerError(f"loss {record.engine} needs a network that ends with {record.end}, "
+                             f"this one ends with {computation.ends_as(end)}")
         if record.end not in (None, "linear"):
-            _check_end(computation, end, record, several=len(ends) > 1)
-            gone.add(at)
-            at = nodes[at].sources[0]
-            if at < 0 or not _gives_logits(nodes[at]):
-                raise LayerError(f"the layer before the output's {record.end} must be Dense on "
-                                 "rows of one axis")
-        elif record.end == "linear":
-            _check_end(computation, end, record, several=len(ends) > 1)
+            closing = computation.closing(end, record.end)
+            assert closing is not None
+            chain = [place[step] for step in computation.between(closing, end)]
+            at = nodes[chain[0]].sources[0]
+            chains.append(chain)
         found.append(at)
-    if any(source in gone for node in nodes for source in node.sources):
-        raise LayerError("an output's activation, which its loss stands for, is read by other "
-                         "layers: let these read a layer of their own")
+    for chain in chains:
+        for k in reversed(chain):
+            if readers[k] or k in found:  # others read it
+                break
+            if k not in gone:
+                gone.add(k)
+                readers.subtract(nodes[k].sources)
     number = {node.index: k for k, node in enumerate(node for node in nodes
                                                      if node.index not in gone)}
     number[-1] = -1
@@ -225,26 +250,12 @@ def _up_to_the_losses(computation: Computation,
     return kept, [number[at] for at in found]
 
 
-def _check_end(computation: Computation, end: int, record: LossRecord, *, several: bool) -> None:
-    """LayerError for an output that ends otherwise than its loss wants."""
-    if several:
-        ends_with = _activation_of(computation.steps[end])
-    else:
-        last = computation.last_activation == len(computation.steps) - 1
-        ends_with = computation.ends_with if last else "linear"
-    if ends_with != record.end:
-        raise LayerError(f"loss {record.engine} needs a network that ends with {record.end}, "
-                         f"this one ends with {ends_with}")
-
-
-def _activation_of(step: Step[Any]) -> str:
-    if isinstance(step.operation, op.Softmax):
-        return step.operation.name
-    return step.operation.function if isinstance(step.operation, op.Elementwise) else "linear"
-
-
-def _gives_logits(node: Node) -> bool:
-    return isinstance(node.operation, op.Dense) and len(node.input_shape) == 1 and not node.relu
+def _may_be_overwritten(low: TrainingLowering, ends: list[int], end: int) -> bool:
+    """Whether a loss may write its gradient over the logits: neither another node nor the backward
+    pass of the one that gives them reads them."""
+    node = low.nodes[end]
+    plain = isinstance(node.operation, op.Dense) and len(node.input_shape) == 1 and not node.relu
+    return plain and not low.is_read(end) and ends.count(end) == 1
 
 
 def _gather(low: TrainingLowering, name: str, source: Buffer, width: int) -> Tensor:

@@ -145,6 +145,14 @@ def filled(node: OnnxNode, shape: np.ndarray) -> np.ndarray:
     return np.full(shape, np.float32(0) if value is None else value.item())
 
 
+def expanded(node: OnnxNode, array: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """A few numbers repeated: exporters write the zeros of a bias that is not there so."""
+    whole = np.broadcast_shapes(array.shape, tuple(shape.tolist()))
+    if array.size > _FEW or math.prod(whole) * 8 > _MOST_BYTES:
+        raise node.refuse("repeats weights; simplify the model before")
+    return np.broadcast_to(array, whole)
+
+
 _CASTS = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
 
 

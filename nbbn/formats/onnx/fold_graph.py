@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
 
-from nbbn.fold.graph import Graph, Linear, Node
+from nbbn.fold.graph import Graph, Join, Linear, Node
 from nbbn.fold.report import FoldEntry
 from nbbn.formats.files import BROKEN
 from nbbn.formats.onnx.constants import evaluated
@@ -116,7 +116,8 @@ def graph_of(graph: OnnxGraph) -> tuple[Graph, dict[str, Place]]:
         read = [value for value in names_read(node.proto) if graph.constant(value) is None]
         if not node.domain and node.operator in ("Shape", "Size"):
             read = []  # no number of it, and folding keeps the shape
-        inputs = tuple(dict.fromkeys(graph.first_name(value) for value in read))
+        first = [graph.first_name(value) for value in read]
+        inputs = tuple(first if isinstance(made, Join) else dict.fromkeys(first))
         made = replace(made, inputs=inputs, outputs=tuple(o for o in outputs if o))
         places[name] = Place(i, addition, rest)
         ending = scale_within(node, graph, names.new(f"{name} ending"))

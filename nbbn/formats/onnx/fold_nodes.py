@@ -32,8 +32,36 @@ def not_linear(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
     return Node(name, what=f"is {_a(node.operator)}, which is not linear")
 
 
+def homogeneous(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
+    """An activation with f(a x) = a f(x) for a not negative."""
+    other = not_linear(node, name, graph)
+    if any(graph.constant(value) is None for value in node.inputs[1:]):
+        return other
+    carry = passes.homogeneous(f"{name} {other.what}", name)
+    return Pass(name, what=other.what, carry=carry, back=carry)
+
+
 def pad(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
-    return Node(name, what="pads with values that the batch norm would have shifted")
+    """Values around: zeros, which stay zeros if they are scaled, or those that are there."""
+    other = Node(name, what="pads with values that the batch norm would have shifted")
+    rank, sides = graph.rank(node.inputs[0]), _integers(node, graph, 1, "pads")
+    axes = _integers(node, graph, 3, "axes") if node.inputs[3:] else list(range(rank or 0))
+    if not rank or not axes or not sides or len(sides) != 2 * len(axes):
+        return other
+    adds = node.attributes.get("mode", "constant") == "constant" and max(sides) > 0
+    if adds and _fills(node, graph):
+        return other
+    moved = [axis % rank for k, axis in enumerate(axes) if sides[k] or sides[len(axes) + k]]
+    carry = passes.padded(moved, f"{name} {other.what}" if adds else "", name)
+    return Pass(name, what=other.what, carry=carry, back=carry)
+
+
+def _fills(node: OnnxNode, graph: OnnxGraph) -> bool:
+    """Whether what a Pad puts around is not known to be zeros."""
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return bool(node.attributes.get("value", 0.0) != 0)
+    value = graph.constant(node.inputs[2])
+    return value is None or bool(value.array().any())
 
 
 # -- batch norm
@@ -198,8 +226,8 @@ def average_pool(node: OnnxNode, name: str, graph: OnnxGraph) -> Node:
     given = node.attributes
     counted = given.get("count_include_pad", 0)  # which one of whole images has not
     if counted and (_pads(given, given["kernel_shape"]) or given.get("ceil_mode", 0)):
-        what = "counts zeros over the border, which the batch norm would have shifted"
-        return Node(name, what=what)
+        reason = f"{name} counts zeros over the border, which the batch norm would have shifted"
+        return _per_image(name, passes.padded([0], reason, name))
     return _per_image(name, passes.mean_of_values)
 
 

@@ -13,7 +13,7 @@ from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.tensors import DTYPES
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What one node does to what it reads: a gain and a mean or an offset along an axis.
 
     The axis is None for a single number.
@@ -39,10 +39,10 @@ def scale_from(at: int, graph: OnnxGraph, name: str) -> tuple[Norm, tuple[int, .
 
     None where the nodes from there on only add, or are not along one axis of known size.
     """
-    steps, members = [_step(graph.nodes[at], graph)], [at]
+    steps, members = [along_axis(graph.nodes[at], graph)], [at]
     while steps[-1] is not None:
         following = graph.only_reader(graph.nodes[members[-1]].output)
-        step = None if following is None else _step(graph.nodes[following], graph)
+        step = None if following is None else along_axis(graph.nodes[following], graph)
         if following is None or step is None or not _fits(steps, step):
             break
         steps.append(step)
@@ -81,15 +81,16 @@ def scale_within(node: OnnxNode, graph: OnnxGraph, name: str) -> Norm | None:
     return Norm(name, affine=affine, axis=rank - 1, arithmetic=True) if usable else None
 
 
-def _fits(steps: list[_Step | None], step: _Step) -> bool:
+def _fits(steps: list[Step | None], step: Step) -> bool:
     """Whether a step is along the axis of those before it."""
     axes = {s.axis for s in (*steps, step) if s is not None and s.axis is not None}
     return len(axes) <= 1
 
 
-def _step(node: OnnxNode, graph: OnnxGraph) -> _Step | None:
+def along_axis(node: OnnxNode, graph: OnnxGraph) -> Step | None:
     """What a node does, if it combines a value with numbers along one of its axes."""
     known = not node.domain and node.operator in ("Mul", "Div", "Add", "Sub")
+    known = known and not node.attributes.get("broadcast")  # of opset 6, along an axis of its own
     if not known or len(node.inputs) != 2:
         return None
     first, second = (graph.constant(value) for value in node.inputs)
@@ -108,10 +109,10 @@ def _step(node: OnnxNode, graph: OnnxGraph) -> _Step | None:
     if math.prod(dims) == 0 or along == [0]:
         return None
     numbers = constant.array().astype(np.float64).reshape(-1)
-    return _Step(value, along[0] if along else None, _affine(node.operator, numbers))
+    return Step(value, along[0] if along else None, _affine(node.operator, numbers))
 
 
-def _axis_of_giver(graph: OnnxGraph, step: _Step) -> int | None:
+def _axis_of_giver(graph: OnnxGraph, step: Step) -> int | None:
     """The axis of channels of the linear node that gives what is scaled by single numbers."""
     giver = graph.givers.get(graph.first_name(step.value))
     if giver is not None and giver.operator == "Add":  # of a bias

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nbbn.fold import passes
+from nbbn.fold.joins import COMBINED
 from nbbn.formats.onnx import constants as of_constants
+from nbbn.formats.onnx import fold_joins
 from nbbn.formats.onnx import fold_nodes as fold
 from nbbn.formats.onnx import read_activations as activations
 from nbbn.formats.onnx import read_dense as dense
@@ -65,19 +68,25 @@ class Operator:
     attributes: activations.Attributes = field(default_factory=dict)
 
 
-def _nonlinear(read: Read | None = None, **more: Any) -> Operator:
-    return Operator(read, fold.not_linear, **more)
+def _nonlinear(read: Read | None = None, known: fold.Fold = fold.not_linear,
+               **more: Any) -> Operator:
+    return Operator(read, known, **more)
 
 
 def _function(name: str, *, expression: str = "", **attributes: tuple[str, float]) -> Operator:
     read = activations.function(name, attributes)
-    return _nonlinear(read, expression=expression, function=name, attributes=attributes)
+    known = fold.homogeneous if name in passes.HOMOGENEOUS else fold.not_linear
+    return _nonlinear(read, known, expression=expression, function=name, attributes=attributes)
+
+
+def _joined(kind: str) -> fold.Fold:
+    return fold_joins.combined(COMBINED[kind])
 
 
 def _arithmetic(expression: str, compute: of_constants.Compute | None = None, *,
-                join: joins.Join = joins.combined) -> Operator:
-    return Operator(dense.with_constant, join=join, compute=compute, weighted=True,
-                    expression=expression)
+                join: joins.Join = joins.combined, known: fold.Fold | None = None) -> Operator:
+    return Operator(dense.with_constant, known or _joined(expression), join=join, compute=compute,
+                    weighted=True, expression=expression)
 
 
 def _on_images(read: Read, known: fold.Fold = fold.opaque, *, weighted: bool = False,
@@ -96,9 +105,9 @@ OPERATORS: dict[str, Operator] = {
     "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
     "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
     "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
-    "Div": _arithmetic("divide", of_constants.quotient, join=joins.divided),
-    "Sum": Operator(shapes.alone, join=joins.combined),
-    "Mean": Operator(shapes.alone, join=joins.combined),
+    "Div": _arithmetic("divide", of_constants.quotient, join=joins.divided, known=fold.opaque),
+    "Sum": Operator(shapes.alone, _joined("add"), join=joins.combined),
+    "Mean": Operator(shapes.alone, fold_joins.combined(fold_joins.average), join=joins.combined),
     "Pow": Operator(join=joins.squared, twice=True),
     "Mod": Operator(compute=of_constants.arithmetic(np.mod)),
     # Convolutions and pools
@@ -121,7 +130,7 @@ OPERATORS: dict[str, Operator] = {
     # Activations
     "Relu": _function("relu", expression="relu"),
     "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)),
-    "PRelu": Operator(activations.prelu, fold.not_linear, weighted=True),
+    "PRelu": _nonlinear(activations.prelu, fold.homogeneous, weighted=True),
     "Elu": _function("elu", alpha=("alpha", 1.0)),
     "Selu": _nonlinear(activations.selu, function="selu"),
     "Celu": _nonlinear(),
@@ -139,12 +148,14 @@ OPERATORS: dict[str, Operator] = {
     "Mish": _nonlinear(activations.function("mish", {})),  # of a newer opset than is written
     "ThresholdedRelu": _nonlinear(activations.thresholded_relu),
     "Clip": _nonlinear(activations.clip),
-    "Min": Operator(activations.minimum, join=joins.combined, expression="minimum"),
-    "Max": Operator(activations.maximum, join=joins.combined),
+    "Min": Operator(activations.minimum, _joined("minimum"), join=joins.combined,
+                    expression="minimum"),
+    "Max": Operator(activations.maximum, _joined("maximum"), join=joins.combined),
     "Exp": _function("exponential", expression="exp"),
     "Log": _nonlinear(),
     "Sqrt": _nonlinear(expression="sqrt"),
-    "Abs": _nonlinear(join=joins.absolute, twice=True, expression="absolute"),
+    "Abs": _nonlinear(None, fold.homogeneous, join=joins.absolute, twice=True,
+                      expression="absolute"),
     "Neg": Operator(dense.negative, expression="negative"),
     "Erf": Operator(expression="erf"),
     # Shapes
@@ -157,8 +168,9 @@ OPERATORS: dict[str, Operator] = {
     "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
     "Gather": Operator(compute=of_constants.gather, weighted=True),
-    "Concat": Operator(shapes.alone, join=joins.concatenated, compute=of_constants.concat),
-    "Expand": Operator(images.expand),
+    "Concat": Operator(shapes.alone, fold_joins.concatenated, join=joins.concatenated,
+                       compute=of_constants.concat),
+    "Expand": Operator(images.expand, compute=of_constants.expanded),
     "Slice": Operator(images.slices, fold=fold.cut, compute=of_constants.slices),
     # What does nothing in inference
     "Identity": Operator(shapes.identity, compute=lambda node, array: array),

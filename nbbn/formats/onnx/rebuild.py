@@ -54,7 +54,7 @@ class _Rebuild:
                 self._gone |= {place.node, *place.rest}
                 self._renamed[norm.outputs[0]] = norm.inputs[0]
         for node in graph.nodes.values():
-            if not isinstance(node, Norm) and node.outputs:
+            if node.outputs and not (isinstance(node, Norm) and node.arithmetic):
                 self._outputs(node)
             if isinstance(node, Linear) and node.changed:
                 self._linear(node)
