@@ -124,7 +124,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "get_file": "use urllib.request.urlretrieve",
         "load_img": "use PIL.Image.open", "save_img": "use PIL.Image.fromarray",
         "img_to_array": "use numpy.asarray", "array_to_img": "use PIL.Image.fromarray",
-        "pad_sequences": "use numpy.pad", "plot_model": "use model.summary()",
+        "pad_sequences": "use numpy.pad",
         "model_to_dot": "use model.summary()", "FeatureSpace": _TEXT,
         "Progbar": "use rich.progress",
         "split_dataset": "use sklearn.model_selection.train_test_split",

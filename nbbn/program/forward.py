@@ -235,14 +235,14 @@ def embed(low: Lowering, node: Node, x: Tensor) -> Result:
 def dot(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
     """`out[i, j] = x[i] @ y[j]`."""
     out = low.tensor(f"y{node.index}", node.output_shape)
-    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(low, node, x, y, out))
+    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(node, x, y))
     low.clear_padding(out)
     return Result(out, x, others=(y,))
 
 
-def dot_sizes(low: Lowering, node: Node, x: Tensor, y: Tensor, out: Tensor) -> dict[str, int]:
+def dot_sizes(node: Node, x: Tensor, y: Tensor) -> dict[str, int]:
     """What the kernels of products must know of rows."""
-    return {"a": x.pixels, "b": y.pixels, "panels": low.panels(x.channels),
+    return {"a": x.pixels, "b": y.pixels, "depth": x.channels,
             "cosine": int(node.operation.cosine)}
 
 
