@@ -31,6 +31,7 @@ from nbbn import (
     regularizers,
     schedules,
     utils,
+    warning,
 )
 from nbbn.fold import FoldCheckFailed, FoldRefused, FoldReport, fold_conv, fold_dense
 from nbbn.folded_model import FoldedModel
@@ -59,7 +60,7 @@ __all__ = [
     "datasets", "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads",
     "initializers", "interop", "layers", "load", "losses", "metrics", "models", "nn",
     "num_threads", "optimizers", "regularizers", "schedules", "set_num_threads", "set_random_seed",
-    "show_config", "utils",
+    "show_config", "utils", "warning",
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+__all__ = ["ShortFitWarning"]
+
 # Modules between a user's call and ours: pipelines, searches, and what wraps `fit`.
 _BETWEEN = ("nbbn.", "sklearn.", "joblib.")
 
@@ -20,5 +22,14 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 class ShortFitWarning(UserWarning):
     """A fit has ended before the running statistics of its batch norms have left their start.
 
-    Filter it by `warnings.filterwarnings("ignore", category=nbbn.warning.ShortFitWarning)`.
+    Examples
+    --------
+    >>> import warnings
+    >>> import nbbn
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", nbbn.warning.ShortFitWarning)  # fit says nothing here
     """
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,6 +21,7 @@ MODULES = {
     "nbbn.schedules": "Learning rates over steps",
     "nbbn.models": "Models",
     "nbbn.nn": "Activations as functions",
+    "nbbn.warning": "Warnings",
     "nbbn.saving": "Models in files, by Keras's names",
     "nbbn.backend": "What programs still call of `keras.backend`",
     "nbbn.datasets.mnist": "Data",
