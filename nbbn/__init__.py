@@ -3,8 +3,8 @@
 Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
 `SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
 `optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
-`models`, `utils`), rows that do not fit into memory (`Partitions`), other programs' files
-(`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
+`models`, `utils`, `warning`), rows that do not fit into memory (`Partitions`), other programs'
+files (`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
 kernels as NumPy functions (`functional`), claims about batch norm, tried (`evidence`), threads
 (`set_num_threads`, `num_threads`, `show_config`).
 """

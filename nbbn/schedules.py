@@ -241,7 +241,7 @@ class CosineDecayRestarts(Schedule):
     --------
     >>> from nbbn.schedules import CosineDecayRestarts
     >>> CosineDecayRestarts(0.1, 10, m_mul=0.5)([0, 5, 10, 20]).round(6)
-    array([0.1  , 0.05 , 0.05 , 0.05 ])
+    array([0.1  , 0.05 , 0.05 , 0.025])
     """
 
     initial_learning_rate: float

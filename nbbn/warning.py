@@ -26,8 +26,7 @@ class ShortFitWarning(UserWarning):
     --------
     >>> import warnings
     >>> import nbbn
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("ignore", nbbn.warning.ShortFitWarning)  # fit says nothing here
+    >>> warnings.filterwarnings("ignore", category=nbbn.warning.ShortFitWarning)
     """
 
 

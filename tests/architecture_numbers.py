@@ -78,6 +78,51 @@ def predictions(model: Any, x: list[np.ndarray]) -> list[np.ndarray]:
     return [np.asarray(one) for one in (made if isinstance(made, list) else [made])]
 
 
+# Classifiers and an estimator, whose last layer is cut off.
+TRANSFERRED = [name for name, one in ARCHITECTURES.items()
+               if one.loss == "sparse_categorical_crossentropy" or name == "residual_mlp"]
+
+
+def transferred(namespace: Any, name: str, dtype: str = "float64") -> Trained:
+    """Another head on a network: trained alone, then with all but the norms."""
+    k = Named(namespace, dtype)
+    whole = ARCHITECTURES[name].make(k)
+    base = namespace.Model(whole.input, whole.layers[-1].input, name="base")
+    base.trainable = False
+    inputs = k.Input(tuple(whole.input_shape[1:]))
+    model = namespace.Model(inputs, k.layers.Dense(4, activation="softmax")(base(inputs)))
+    draw_weights(model)
+    alone = three_steps(namespace, model, ARCHITECTURES["resnet_v1"], "momentum", dtype)
+    base.trainable = True
+    for layer in base.layers:
+        if isinstance(layer, namespace.layers.BatchNormalization):
+            layer.trainable = False
+    tuned = three_steps(namespace, model, ARCHITECTURES["resnet_v1"], "momentum", dtype)
+    return tuned._replace(losses=np.concatenate([alone.losses, tuned.losses]))
+
+
+# Those that are tuned as Keras's guide to transfer learning writes it.
+TUNED = ["resnet_v1", "residual_mlp"]
+
+
+def tuned(namespace: Any, name: str, dtype: str = "float64") -> Trained:
+    """A base called with `training=False`, which Keras 3 sets aside in `fit`: its norms are trained
+    with the rest once it is trainable again.
+    """
+    k = Named(namespace, dtype)
+    whole = ARCHITECTURES[name].make(k)
+    base = namespace.Model(whole.input, whole.layers[-1].input, name="base")
+    base.trainable = False
+    inputs = k.Input(tuple(whole.input_shape[1:]))
+    x = k.layers.BatchNormalization()(base(inputs, training=False), training=False)
+    model = namespace.Model(inputs, k.layers.Dense(4, activation="softmax")(x))
+    draw_weights(model)
+    alone = three_steps(namespace, model, ARCHITECTURES["resnet_v1"], "momentum", dtype)
+    base.trainable = True
+    whole = three_steps(namespace, model, ARCHITECTURES["resnet_v1"], "adam", dtype)
+    return whole._replace(losses=np.concatenate([alone.losses, whole.losses]))
+
+
 # -- numbers that are kept
 
 
@@ -136,7 +181,11 @@ def write(names: list[str]) -> None:
         for name in names:
             numbers[name] = {optimizer: kept(trained(keras, name, optimizer))
                              for optimizer in OPTIMIZERS}
-            print(name, numbers[name]["adam"]["losses"])
+            if name in TRANSFERRED:
+                numbers[name]["transferred"] = kept(transferred(keras, name))
+            if name in TUNED:
+                numbers[name]["tuned"] = kept(tuned(keras, name))
+            print(name, numbers[name])
     lines = [f'"{name}": {json.dumps(numbers[name])}' for name in sorted(numbers)]
     PATH.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

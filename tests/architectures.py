@@ -191,8 +191,7 @@ def mobilenet_v3(k):
     x = inverted(k, x, 4, 8, 5, 2, "hard_silu", ("relu", "hard_sigmoid"))
     x = k.layers.GlobalAveragePooling2D(keepdims=True)(conv_norm(k, x, 8, 1, "hard_silu"))
     x = k.layers.Conv2D(6, 1, activation="hard_silu")(x)
-    x = k.layers.Flatten()(k.layers.Conv2D(3, 1)(x))
-    return k.Model(inputs, k.layers.Activation("softmax")(x))
+    return k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
 
 
 def efficientnet(k):
@@ -294,6 +293,47 @@ def autoencoder(k):
     return k.Model(whole, k.layers.Average()([decoder(code), decoder(bend(code))]))
 
 
+def two_towers(k):
+    """Recommenders: a product of two encodings of words."""
+    first, second = k.Input((3,)), k.Input((2,))
+    words = k.layers.Embedding(7, 4)
+    ends = []
+    for given in (first, second):
+        x = k.layers.Dense(5)(k.layers.GlobalAveragePooling1D()(words(given)))
+        ends.append(k.layers.ReLU()(k.layers.BatchNormalization()(x)))
+    x = k.layers.Concatenate()([k.layers.Dot(axes=-1)(ends), *ends])
+    return k.Model([first, second], k.layers.Dense(1, activation="sigmoid")(x))
+
+
+def temporal(k):
+    """Bai et al. (2018): causal convolutions ever further apart, with residuals."""
+    inputs = k.Input((12, 3))
+    x = k.layers.Conv1D(4, 1)(inputs)
+    for rate in (1, 2):
+        y = k.layers.ZeroPadding1D((2 * rate, 0))(x)
+        y = k.layers.Conv1D(4, 3, dilation_rate=rate, use_bias=False)(y)
+        y = k.layers.PReLU(shared_axes=[1])(k.layers.BatchNormalization()(y))
+        x = k.layers.Add()([x, y])
+    x = k.layers.MaxPooling1D(2)(k.layers.SeparableConv1D(5, 3, padding="same")(x))
+    x = k.layers.Concatenate()([k.layers.GlobalAveragePooling1D()(x),
+                                k.layers.GlobalMaxPooling1D()(x)])
+    return k.Model(inputs, k.layers.Dense(3, activation="softmax")(x))
+
+
+def wave_unet(k):
+    """Stoller et al. (2018): a U-Net over steps."""
+    inputs = k.Input((12, 2))
+    top = k.layers.Conv1D(3, 3, padding="same", use_bias=False)(inputs)
+    top = k.layers.LeakyReLU(0.2)(k.layers.BatchNormalization()(top))
+    bottom = k.layers.Conv1D(4, 5, padding="same")(k.layers.AveragePooling1D(2)(top))
+    bottom = k.layers.LeakyReLU(0.2)(k.layers.BatchNormalization()(bottom))
+    x = k.layers.Concatenate()([k.layers.UpSampling1D(2)(bottom), top,
+                                k.layers.Conv1DTranspose(2, 2, strides=2)(bottom)])
+    x = k.layers.DepthwiseConv1D(3, depth_multiplier=2)(x)
+    x = k.layers.Subtract()([k.layers.Cropping1D(1)(inputs), k.layers.Conv1D(2, 1)(x)])
+    return k.Model(inputs, x)
+
+
 class Architecture(NamedTuple):
     """How a network is made and trained; what it needs besides what has been there for long."""
 
@@ -314,6 +354,10 @@ _ALL = (
     Architecture(two_outputs, ["sparse_categorical_crossentropy", "mean_squared_error"],
                  [1.0, 0.3]),
     Architecture(autoencoder, "mean_squared_error"),
+    Architecture(two_towers, "binary_crossentropy", needs=("Embedding", "Dot",
+                                                           "GlobalAveragePooling1D")),
+    Architecture(temporal, needs=("Conv1D", "SeparableConv1D", "PReLU")),
+    Architecture(wave_unet, "mean_squared_error", needs=("Conv1D", "Conv1DTranspose")),
 )
 ARCHITECTURES = {
     one.make.__name__: one for one in _ALL
@@ -367,8 +411,14 @@ def shapes_of(given):
 
 
 def rows_of(model, n=12, seed=1, dtype="float64"):
-    """Random rows that float32 holds exactly, one array for each input."""
+    """Random rows that float32 holds exactly, one array for each input; words where there is a
+    table of them.
+    """
     rng = np.random.default_rng(seed)
+    tables = [layer for layer in model.layers if layer.__class__.__name__ == "Embedding"]
+    if tables:
+        return [rng.integers(0, tables[0].input_dim, (n, *shape)).astype(dtype)
+                for shape in shapes_of(model.input_shape)]
     return [rng.normal(size=(n, *shape)).astype(np.float32).astype(dtype)
             for shape in shapes_of(model.input_shape)]
 

@@ -92,11 +92,13 @@ def short_lines():
     """Many filters on lines of a few pixels, with all that a convolution's kernel does besides."""
     g = Drawing((5, 3, 3))
     x = g.chain(-1, conv(64), L.BatchNormalization(), L.ReLU(6))
-    y = g.chain(x, conv(64), L.BatchNormalization(), L.ReLU(), conv(64), L.BatchNormalization())
-    x = g.chain(g(L.Add(), y, x), L.ReLU(6), L.DepthwiseConv2D(3, padding="same"), L.ReLU())
-    y = g.chain(x, conv(64, (2, 3), strides=2), L.BatchNormalization())
-    x = g(L.Add(), g(conv(64, 1, strides=2), x), g(L.Activation("relu6"), y))
-    x = g(conv(70, dilation_rate=2), x)
+    y = g.chain(x, conv(4, 1), L.ReLU(6), conv(64), L.BatchNormalization())
+    x = g.chain(g(L.Add(), y, x), L.ReLU(6), L.DepthwiseConv2D(3, padding="same"), L.ReLU(6))
+    x = g.chain(x, conv(5, 1), L.BatchNormalization(), L.Activation("relu6"))
+    y = g.chain(x, conv(64, (2, 3), strides=2), L.BatchNormalization(), L.ReLU(6))
+    x = g(L.Add(), g(conv(64, 1, strides=2), x), y)
+    x = g.chain(x, conv(6, 1), L.ReLU(6),
+                conv(70, dilation_rate=2, activation="tanh"))
     return g, g.chain(x, L.GlobalAveragePooling2D(), L.Dense(2))
 
 

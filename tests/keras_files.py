@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -146,4 +147,96 @@ def h5_file(config, network, names=None, *, suffix="", change=None):
                 group.create_dataset(path, data=array.astype("float32"))
         if change is not None:
             change(file)
+    return buffer.getvalue()
+
+
+# -- graphs, from a `nbbn.Model`
+
+
+def graph_config(model, name="small", *, old=False):
+    """A model of nbbn's as the config of a functional one; `old`: with Keras 2's nodes."""
+    layers, graph = model._layers.layers, model._layers.graph
+    inputs = [input_config(shape, f"input_{k}") for k, shape in enumerate(graph.inputs)]
+    entries = [*inputs, *map(config_of, layers)]
+    for entry in entries:
+        entry.update(name=entry["config"]["name"], inbound_nodes=[])
+    place = {-k - 1: [f"input_{k}", 0, 0] for k in range(len(graph.inputs))}
+    for i, call in enumerate(graph.calls):
+        entry = entries[len(inputs) + call.layer]
+        place[i] = [layers[call.layer].name, len(entry["inbound_nodes"]), 0]
+        entry["inbound_nodes"].append(
+            use([place[source] for source in call.sources], layers[call.layer].merges, old=old))
+    config = {
+        "name": name, "trainable": True, "layers": entries,
+        "input_layers": [[f"input_{k}", 0, 0] for k in range(len(inputs))],
+        "output_layers": [place[output] for output in graph.outputs],
+    }
+    if len(graph.outputs) == 1 and not old:
+        config["output_layers"] = config["output_layers"][0]
+    return {"module": "keras.src.models.functional", "class_name": "Functional", "config": config,
+            "registered_name": "Functional"}
+
+
+def config_of(layer):
+    """One of nbbn's layers as Keras's JSON has it."""
+    unsaid = "input_shape", "use_running", "update_running"
+    arguments = {field.name: getattr(layer, field.name) for field in fields(layer)
+                 if field.name not in unsaid and not field.name.endswith("_initializer")}
+    return {"module": "keras.layers", "class_name": type(layer).__name__,
+            "config": {**arguments, "dtype": POLICY}, "registered_name": None}
+
+
+def use(sources, merges=False, *, old=False, **options):
+    """A call of a layer on outputs, `[name, use, output]` each."""
+    if old:
+        return [[*source, options] for source in sources]
+    tensors = [{"class_name": "__keras_tensor__",
+                "config": {"shape": [], "dtype": "float32", "keras_history": source}}
+               for source in sources]
+    return {"args": [tensors] if merges else tensors, "kwargs": options}
+
+
+def within(config, name, *nodes):
+    """A model's config as a layer of another, with its uses."""
+    config["config"]["name"] = name
+    return {**config, "name": name, "inbound_nodes": list(nodes)}
+
+
+def graph_weights(model, *, say_names=True):
+    """The bytes of `model.weights.h5`."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        write_layers(file, model, say_names=say_names)
+    return buffer.getvalue()
+
+
+def write_layers(group, model, *, say_names=True):
+    """A model's arrays into its group."""
+    top, seen = group.create_group("layers"), {}
+    for layer in model.layers:
+        place = snake(layer.__class__.__name__)
+        seen[place] = seen.get(place, -1) + 1
+        own = top.create_group(f"{place}_{seen[place]}" if seen[place] else place)
+        own = own.create_group("vars")
+        if say_names:
+            own.attrs["name"] = layer.name
+        for i, array in enumerate(layer.get_weights()):
+            own.create_dataset(str(i), data=array)
+
+
+def graph_h5(config, models, *, suffix=""):
+    """The bytes of a whole-model HDF5 file; `models` are those within, by name, or the whole."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        top = file.create_group("model_weights")
+        for name, model in models.items():
+            for layer in model.layers:
+                arrays = layer.copies()
+                paths = [f"{layer.name}/{NAMES[key]}{suffix}" for key in arrays]
+                group = top.require_group(name or layer.name)
+                told = [*group.attrs.get("weight_names", []), *np.array(paths, "S")]
+                group.attrs["weight_names"] = np.array(told, "S") if told else np.zeros(0)
+                for path, array in zip(paths, arrays.values()):
+                    group.create_dataset(path, data=array)
     return buffer.getvalue()

@@ -12,15 +12,33 @@ import zipfile
 
 import numpy as np
 import pytest
+from architectures import (
+    ARCHITECTURES,
+    NAMES,
+    Named,
+    alone_or_all,
+    draw_weights,
+    rows_of,
+    weights_by_name,
+)
 from keras_files import (
+    config_of,
     functional_config,
+    graph_config,
+    graph_h5,
+    graph_weights,
     h5_file,
+    input_config,
     keras_file,
     layer_config,
     names_of,
     node,
     sequential_config,
+    snake,
+    use,
     weights_file,
+    within,
+    write_layers,
 )
 from naive_layers import NaiveNetwork, describe
 
@@ -316,6 +334,273 @@ def test_nodes_of_keras_2(tmp_path):
     check(from_keras(written(tmp_path, h5_file(config, network))), network, shape)
 
 
+# Graphs
+
+
+def drawn_model(name):
+    model = ARCHITECTURES[name].make(Named(nbbn))
+    draw_weights(model)
+    return model
+
+
+def check_graph(got, model):
+    """The same arrays by name, and the same numbers."""
+    arrays, ref = weights_by_name(got), weights_by_name(model)
+    assert arrays.keys() == ref.keys()
+    for name in ref:
+        for one, other in zip(arrays[name], ref[name], strict=True):
+            np.testing.assert_array_equal(one, other)
+    x = alone_or_all(rows_of(model, dtype="float32"))
+    for one, other in zip(as_list(got.predict(x)), as_list(model.predict(x)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def as_list(given):
+    return given if isinstance(given, list) else [given]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs(tmp_path, name):
+    """With names beside the weights and without, nodes as Keras 3 and as Keras 2 have them."""
+    model = drawn_model(name)
+    for old in (False, True):
+        config = graph_config(model, old=old)
+        weights = graph_weights(model, say_names=not old)
+        got = from_keras(written(tmp_path, keras_file(config, weights)))
+        check_graph(got, model)
+        assert (type(got), got.name) == (nbbn.Model, "small")
+    data = graph_h5(config, {None: model}, suffix=":0")
+    check_graph(from_keras(written(tmp_path, data, "model.h5")), model)
+
+
+def nested(old=False):
+    """An encoder, called twice, and a Sequential, whose layers have names of the encoder's; the
+    models within, and what the whole makes of rows.
+    """
+    layers = nbbn.layers
+    image, code = nbbn.Input((6, 6, 1)), nbbn.Input((4,))
+    x = layers.BatchNormalization(name="norm")(layers.Conv2D(2, 3, name="conv")(image))
+    x = layers.Dense(4, name="dense")(layers.Flatten(name="flat")(x))
+    encoder = nbbn.Model(image, [x, layers.Activation("tanh", name="tanh")(x)])
+    bend = nbbn.Sequential([layers.Dense(3, name="dense", input_shape=(4,)),
+                            layers.BatchNormalization(name="norm")])
+    for k, model in enumerate((encoder, bend)):
+        rng = np.random.default_rng(k)
+        model.set_weights([rng.uniform(0.1, 1, array.shape) for array in model.get_weights()])
+
+    def whole(first, second):
+        return bend.predict(encoder.predict(first)[0]) - bend.predict(encoder.predict(second)[1])
+
+    inside = graph_config(nbbn.Model(code, bend(code)))["config"]["layers"]
+    sequential = {"module": "keras", "class_name": "Sequential", "registered_name": None, "config": {
+        "name": "bend", "trainable": True, "layers": inside}}
+    shift = int(old)  # Keras counted the use that a model was made by
+    sequential = within(sequential, "bend", use([["encoder", shift, 0]], old=old),
+                        use([["encoder", shift + 1, 1]], old=old))
+    less = {**config_of(layers.Subtract(name="less")), "name": "less", "inbound_nodes": [
+        use([["bend", shift, 0], ["bend", shift + 1, 0]], True, old=old)]}
+    inputs = [{**input_config((6, 6, 1), name), "name": name, "inbound_nodes": []}
+              for name in ("a", "b")]
+    uses = [use([[name, 0, 0]], old=old) for name in ("a", "b")]
+    config = {"name": "whole", "trainable": True, "layers": [
+        *inputs, within(graph_config(encoder, old=old), "encoder", *uses), sequential, less],
+        "input_layers": [["a", 0, 0], ["b", 0, 0]], "output_layers": [["less", 0, 0]]}
+    config = {"module": "keras", "class_name": "Functional", "config": config,
+              "registered_name": None}
+    return config, {"encoder": encoder, "bend": bend}, whole
+
+
+def nested_weights(models, *, say_names=True):
+    """`model.weights.h5` of models within a model."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        top = file.create_group("layers")
+        for name, model in models.items():
+            kind = "Functional" if isinstance(model, nbbn.Model) else "Sequential"
+            group = top.create_group(snake(kind))
+            write_layers(group, model, say_names=say_names)
+            if say_names:
+                group.create_group("vars").attrs["name"] = name
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("say_names", [True, False])
+@pytest.mark.parametrize("old", [True, False])
+def test_models_within_models(tmp_path, old, say_names):
+    """Their layers become the whole's, under names of their own."""
+    config, models, whole = nested(old)
+    weights = nested_weights(models, say_names=say_names)
+    got = from_keras(written(tmp_path, keras_file(config, weights)))
+    rows = [np.random.default_rng(k).normal(size=(5, 6, 6, 1)).astype("float32") for k in (1, 2)]
+    np.testing.assert_array_equal(got.predict({"a": rows[0], "b": rows[1]}), whole(*rows))
+    assert [layer.name for layer in got.layers if layer.get_weights()] == [
+        "conv", "norm", "dense", "bend_dense", "bend_norm"]
+    h5 = from_keras(written(tmp_path, graph_h5(config, models), "m.h5"))
+    np.testing.assert_array_equal(h5.predict(rows), whole(*rows))
+
+
+def test_calls_with_training_false_are_read(tmp_path):
+    """Keras 3 sets it aside in `fit`, and inference is what it asks for."""
+    shape, network = drawn("twins")
+    config = functional_config(network, shape)
+    config["config"]["layers"][2]["inbound_nodes"][0]["kwargs"]["training"] = False
+    check(from_keras(written(tmp_path, keras_file(config, weights_file(network)))), network, shape)
+
+
+def test_frozen_models_within_models(tmp_path):
+    config, models, _ = nested()
+    config["config"]["layers"][2]["config"]["trainable"] = False
+    got = from_keras(written(tmp_path, keras_file(config, nested_weights(models))))
+    assert [layer.trainable for layer in got.layers if layer.get_weights()] == [
+        False, False, False, True, True]
+
+
+def test_models_in_a_row_are_a_sequential(tmp_path):
+    shape, network = drawn("twins")
+    inside = within(functional_config(network, shape), "inside")
+    config = sequential_config(network, shape)
+    config["config"]["layers"] = [input_config(shape), inside]
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file, h5py.File(io.BytesIO(weights_file(network))) as own:
+        own.copy("layers", file.create_group("layers/functional"), "layers")
+        file.create_group("layers/functional/vars").attrs["name"] = "inside"
+    got = from_keras(written(tmp_path, keras_file(config, buffer.getvalue())))
+    assert isinstance(got, nbbn.Sequential)
+    check(got, network, shape)
+
+
+def test_names_of_several_outputs(tmp_path):
+    """Those of a dict, which losses go by; else the layers'."""
+    model = drawn_model("two_outputs")
+    config = graph_config(model)
+    kind, number = config["config"]["output_layers"]
+    assert from_keras(written(tmp_path, keras_file(config, graph_weights(model)))).output_names == [
+        kind[0], number[0]]
+    config["config"]["output_layers"] = {"kind": kind, "number": number}
+    got = from_keras(written(tmp_path, keras_file(config, graph_weights(model))))
+    assert got.output_names == ["kind", "number"]
+    got.compile("adam", {"number": "mse", "kind": "sparse_categorical_crossentropy"})
+    x, y = rows_of(model)[0], {"kind": np.arange(12) % 3, "number": np.zeros((12, 2))}
+    assert len(got.train_on_batch(x, y)) == 3
+
+
+def operator(kind, sources, name=None, module="keras.src.ops.numpy", **config):
+    return {"module": module, "class_name": kind, "config": {"name": name or kind, **config},
+            "registered_name": kind, "name": name or kind,
+            "inbound_nodes": [use(sources, merges=kind == "Concatenate")]}
+
+
+def with_operators(*entries):
+    """Two inputs, and what operators make of them."""
+    inputs = [{**input_config((3,), name), "name": name, "inbound_nodes": []} for name in "ab"]
+    config = {"name": "m", "layers": [*inputs, *entries],
+              "input_layers": [["a", 0, 0], ["b", 0, 0]],
+              "output_layers": [entries[-1]["name"], 0, 0]}
+    return {"module": "keras", "class_name": "Functional", "config": config,
+            "registered_name": None}
+
+
+def test_operators(tmp_path):
+    """Those that Python's operators and `keras.ops` leave in a file."""
+    a, b = ["a", 0, 0], ["b", 0, 0]
+    config = with_operators(
+        operator("Add", [a, b]), operator("Multiply", [["Add", 0, 0], b]),
+        operator("Subtract", [["Multiply", 0, 0], a]),
+        operator("Relu", [["Subtract", 0, 0]], module="keras.src.ops.nn"),
+        operator("Maximum", [["Relu", 0, 0], a]),
+        operator("Concatenate", [["Maximum", 0, 0], ["Add", 0, 0]], axis=-1))
+    x, y = (np.random.default_rng(k).normal(size=(4, 3)).astype("float32") for k in (1, 2))
+    ref = np.concatenate([np.maximum(np.maximum((x + y) * y - x, 0), x), x + y], 1)
+    buffer = io.BytesIO()
+    h5py.File(buffer, "w").close()
+    got = from_keras(written(tmp_path, keras_file(config, buffer.getvalue())))
+    np.testing.assert_allclose(got.predict([x, y]), ref, rtol=1e-6)
+    config = with_operators({
+        "class_name": "TFOpLambda", "name": "plus", "config": {
+            "name": "plus", "function": "__operators__.add"},
+        "inbound_nodes": [["a", 0, 0, {"y": ["b", 0, 0], "name": None}]]})
+    got = from_keras(written(tmp_path, keras_file(config, buffer.getvalue())))
+    np.testing.assert_array_equal(got.predict([x, y]), x + y)
+
+
+rescales = pytest.mark.skipif("Rescaling" not in nbbn.layers.__all__, reason="has no such layers")
+
+
+@rescales
+@pytest.mark.parametrize("say_module", [True, False])
+def test_operators_with_numbers(tmp_path, say_module):
+    """A number on either side; HDF5 files do not say the module."""
+    a = ["a", 0, 0]
+    entries = [operator("Add", [a]), operator("Multiply", [["Add", 0, 0]]),
+               operator("Subtract", [["Multiply", 0, 0]]),
+               operator("Subtract", [["Subtract", 0, 0]], "less"),
+               operator("TrueDivide", [["less", 0, 0]]),
+               operator("Negative", [["TrueDivide", 0, 0]]),
+               operator("Multiply", [["Negative", 0, 0], ["b", 0, 0]], "last")]
+    for entry, numbers in zip(entries, ([3], [0.5], [2.0], [5.0], [4.0])):
+        entry["inbound_nodes"][0]["args"] += numbers
+    entries[3]["inbound_nodes"][0]["args"].reverse()
+    if not say_module:
+        for entry in entries:
+            del entry["module"]
+    x, y = (np.random.default_rng(k).normal(size=(4, 3)).astype("float32") for k in (1, 2))
+    buffer = io.BytesIO()
+    h5py.File(buffer, "w").close()
+    got = from_keras(written(tmp_path, keras_file(with_operators(*entries), buffer.getvalue())))
+    np.testing.assert_allclose(got.predict([x, y]), -(5 - ((x + 3) * 0.5 - 2)) / 4 * y, rtol=1e-6)
+    entries[4]["inbound_nodes"][0]["args"].reverse()
+    refused(tmp_path, keras_file(with_operators(*entries), buffer.getvalue()),
+            r"layer 'TrueDivide' \(TrueDivide\) is an operation that nbbn does not read")
+
+
+@rescales
+@pytest.mark.parametrize("axis", [[-1], None])
+def test_what_a_layer_has_adapted_to(tmp_path, axis):
+    """Mean and variance are arrays in the file, and part of the layer here."""
+    entry = a_layer("Normalization", {"axis": axis, "mean": None, "variance": None})
+    config = {"name": "m", "layers": [input_config((3,)), entry]}
+    config = {"module": "keras", "class_name": "Sequential", "config": config,
+              "registered_name": None}
+    mean, var = (np.array([1.0, 2.0, 3.0]), np.array([4.0, 9.0, 16.0]))
+    mean, var = (mean, var) if axis else (mean[0], var[0])
+    keras, h5 = io.BytesIO(), io.BytesIO()
+    for buffer, place, names in ((keras, "layers/normalization/vars", "012"),
+                                 (h5, "model_weights/odd/odd", ("mean", "variance", "count"))):
+        with h5py.File(buffer, "w") as file:
+            group = file.create_group(place)
+            for name, array in zip(names, (mean, var, np.int32(5))):
+                group.create_dataset(name, data=array)
+            if buffer is h5:
+                file.attrs["model_config"] = json.dumps(config)
+                file["model_weights/odd"].attrs["weight_names"] = np.array(
+                    [f"odd/{name}" for name in names], "S")
+    x = np.random.default_rng(4).normal(size=(5, 3)).astype("float32")
+    for data in (keras_file(config, keras.getvalue()), h5.getvalue()):
+        got = from_keras(written(tmp_path, data))
+        np.testing.assert_allclose(got.predict(x), (x - mean) / np.sqrt(var), atol=1e-6)
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    (operator("Sort", [["a", 0, 0]]), r"layer 'Sort' \(Sort\) is an operation that nbbn does not"),
+    (operator("Softmax", [["a", 0, 0]], axis=0), r"'Softmax' \(Softmax\) is an operation that"),
+    (operator("Concatenate", [["a", 0, 0], ["b", 0, 0]], axis=0), "axis 0 is not an axis of rows"),
+])
+def test_refuses_operators(tmp_path, entry, message):
+    buffer = io.BytesIO()
+    h5py.File(buffer, "w").close()
+    refused(tmp_path, keras_file(with_operators(entry), buffer.getvalue()), message)
+
+
+def test_refuses_models_within_models_without_end(tmp_path):
+    config, shape = sequential_config(drawn("twins")[1], (5,)), (5,)
+    for _ in range(20):
+        outer = sequential_config(drawn("twins")[1], shape)
+        outer["config"]["layers"] = [input_config(shape), config]
+        config = outer
+    refused(tmp_path, keras_file(config, weights_file(drawn("twins")[1])),
+            "models within models, 17 deep; at most 16")
+
+
 # What is refused
 
 
@@ -344,8 +629,8 @@ LAYERS = [
     ),
     (a_layer("Dense", {"units": 3}, module="mine"), r"layer 'odd' \(Dense\) is not known"),
     (
-        a_layer("Sequential", {"layers": []}),
-        r"layer 'odd' \(Sequential\) is a model inside the model; put its layers",
+        a_layer("RandomFlip", {"mode": "horizontal"}),
+        r"'odd' \(RandomFlip\) is not known; .*; augmentation has no effect in inference: save",
     ),
     (
         a_layer("Dense", {"units": 0}),
@@ -424,13 +709,9 @@ def two_inputs(c, inner, layers):
 
 
 MODELS = [
-    (nodes(1, 1), "layer 'dense_of_1' is used 2 times"),
-    (
-        nodes(0),
-        "the output of layer 'input_layer' goes into two layers, 'dense_of_0' and 'dense_of_1': no one path",
-    ),
-    (nodes(3), "the output of layer 'dense_of_2'|no one path"),
-    (two_inputs, "layer 'dense_of_1' has more than one input: no one path; such a graph is folded as ONNX"),
+    (nodes(3), "layer 'dense_of_1' takes output 0 of use 0 of 'dense_of_2', which does not come"),
+    (nodes(2), "layer 'dense_of_1' takes output 0 of use 0 of 'dense_of_1', which does not come"),
+    (two_inputs, "layer 'dense_of_1' is called on 2 values; it takes one"),
     (
         lambda c, i, layers: layers[2].update(inbound_nodes=[node("dense_of_0", training=True)]),
         "layer 'dense_of_1' is called with training=True",
@@ -439,19 +720,64 @@ MODELS = [
         lambda c, i, layers: layers[2]["inbound_nodes"][0]["args"][0]["config"].update(
             keras_history=["dense_of_0", 1, 0]
         ),
-        "layer 'dense_of_1' takes output 0 of use 1 of 'dense_of_0'",
+        "layer 'dense_of_1' takes output 0 of use 1 of 'dense_of_0', which does not come before it",
+    ),
+    (
+        lambda c, i, layers: layers[2]["inbound_nodes"][0]["args"][0]["config"].update(
+            keras_history=["dense_of_0", 0, 1]
+        ),
+        "layer 'dense_of_1' takes output 1 of use 0 of 'dense_of_0', which there is not",
+    ),
+    (
+        lambda c, i, layers: layers[2]["inbound_nodes"][0].update(args=["dense_of_0"]),
+        "a layer is called on dense_of_0, which is no value of a layer",
+    ),
+    (
+        lambda c, i, layers: layers[2]["inbound_nodes"][0]["args"].append(3.0),
+        r"layer 'dense_of_1' \(Dense\) is called on a number, which it does not take",
+    ),
+    (
+        lambda c, i, layers: layers[2]["inbound_nodes"][0].update(
+            args=[{"a": layers[2]["inbound_nodes"][0]["args"][0]}]
+        ),
+        r"layer 'dense_of_1' \(Dense\) is called on a dict",
     ),
     (
         lambda c, i, layers: i.update(input_layers=[["a", 0, 0], ["b", 0, 0]]),
-        "has 2 inputs; models with one are read",
+        "its input_layers name 'a', which is no layer of it",
+    ),
+    (lambda c, i, layers: i.update(output_layers=[]), "its output_layers name no layer"),
+    (
+        lambda c, i, layers: i.update(output_layers=["input_layer", 0, 0]),
+        "gives out one of its inputs as it is",
     ),
     (
-        lambda c, i, layers: i.update(output_layers=[["a", 0, 0], ["b", 0, 0]]),
-        "has 2 outputs; models with one",
+        lambda c, i, layers: i.update(output_layers=["dense_of_1", 1, 0]),
+        "the model gives out output 0 of use 1 of 'dense_of_1', which there is not",
     ),
     (
-        lambda c, i, layers: i.update(output_layers=["dense_of_1", 0, 0]),
-        "no one path from 'input_layer' to 'dense_of_1'",
+        lambda c, i, layers: i.update(output_layers=["dense_of_1", "a", 0]),
+        "where an output of a layer must stand",
+    ),
+    (
+        lambda c, i, layers: (
+            layers.append({**input_config((5,), "other"), "name": "other", "inbound_nodes": []}),
+            i.update(input_layers=[["input_layer", 0, 0], ["other", 0, 0]]),
+        )[:0],
+        "no output depends on its input 'other'; leave it out",
+    ),
+    (lambda c, i, layers: layers.append(layers[1]), "need different names, 'dense_of_0' is there"),
+    (
+        lambda c, i, layers: layers.append(within(sequential_config(drawn("twins")[1], (5,)), "s",
+                                                  use([["dense_of_0", 0, 0], [
+                                                      "dense_of_1", 0, 0]], True))),
+        "layer 'dense_of_0' is called on 2 values; it takes one",
+    ),
+    (
+        lambda c, i, layers: layers.append(within(functional_config(drawn("twins")[1], (5,)), "f",
+                                                  use([["dense_of_0", 0, 0], [
+                                                      "dense_of_1", 0, 0]], True))),
+        "model 'f' is called on 2 values; it takes 1",
     ),
     (
         lambda c, i, layers: c.update(class_name="Mine"),

@@ -630,19 +630,20 @@ def test_a_folded_model_of_several_inputs_and_outputs(tmp_path):
         folded.predict([X, Z[:5]])
 
 
-def test_c_and_onnx_have_rows_flat_beside_each_other(tmp_path):
+def test_c_and_onnx_have_inputs_and_outputs_by_name(tmp_path):
     pytest.importorskip("onnx")
     model = pair()
     source = model.fold().to_c(tmp_path / "net.c")
-    assert "#define NET_INPUTS 8" in source
-    assert "#define NET_OUTPUTS 3" in source
+    for name, numbers in (("X_A", 5), ("X_B", 3), ("OUT_CLS", 2), ("OUT_REG", 1)):
+        assert f"#define NET_{name} {numbers}" in source
     written = nbbn.interop.to_onnx(model, tmp_path / "net.onnx")
-    assert [value.type.tensor_type.shape.dim[1].dim_value for value in
-            (*written.graph.input, *written.graph.output)] == [8, 3]
+    assert [(value.name, value.type.tensor_type.shape.dim[1].dim_value) for value in
+            (*written.graph.input, *written.graph.output)] == [
+                ("a", 5), ("b", 3), ("cls", 2), ("reg", 1)]
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(str(tmp_path / "net.onnx"))
-    (got,) = session.run(None, {written.graph.input[0].name: np.concatenate([X, Z], 1)})
-    np.testing.assert_allclose(got, np.concatenate(model.predict([X, Z]), 1), rtol=1e-4, atol=1e-6)
+    for got, ref in zip(session.run(None, {"a": X, "b": Z}), model.predict([X, Z])):
+        np.testing.assert_allclose(got, ref, rtol=1e-4, atol=1e-6)
 
 
 def exact(values):

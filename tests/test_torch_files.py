@@ -487,7 +487,7 @@ def test_refuses_arguments():
         from_torch(3, DENSE)
     for layers in (Dense(3), 3, None):
         with pytest.raises(
-            TypeError, match="from_torch takes a list of layers or a Sequential, got "
+            TypeError, match="from_torch takes a list of layers, a Sequential or a Model, got "
         ):
             from_torch(STATE, layers)
     with pytest.raises(

@@ -13,14 +13,15 @@ from nbbn.interop.pipelines import is_pipeline
 from nbbn.interop.pipelines import to_onnx as pipeline_to_onnx
 from nbbn.layers import Layer
 from nbbn.loading import for_inference, model_of
+from nbbn.models.functional import Model
 from nbbn.models.sequential import Sequential
 from nbbn.utils import keras_name
 
 if TYPE_CHECKING:
-    from nbbn.loading import Model
+    from nbbn.loading import AnyModel
 
 
-def open_model(path: PathLike) -> Model:
+def open_model(path: PathLike) -> AnyModel:
     """Open a model that nbbn, Keras or an ONNX exporter wrote.
 
     Parameters
@@ -53,7 +54,7 @@ def open_model(path: PathLike) -> Model:
     return model_of(formats.reader_of(path).read(path), path)
 
 
-def from_keras(path: PathLike) -> Sequential:
+def from_keras(path: PathLike) -> Sequential | Model:
     """Read a model that Keras saved, with h5py and json; Keras is not needed.
 
     Parameters
@@ -64,25 +65,29 @@ def from_keras(path: PathLike) -> Sequential:
 
     Returns
     -------
-    Sequential
-        Built, with the file's weights, running statistics and trainable flags; not compiled.
+    Sequential or Model
+        A `Sequential` where each layer reads the one before it, else a `Model`. Built, with the
+        file's weights, running statistics and trainable flags; not compiled.
 
     Raises
     ------
     ImportError
         Without the package h5py.
     FileError
-        For a missing, broken or foreign file, and for a model that nbbn cannot hold: several
-        inputs, layers that are no single path, layers that it does not have, custom ones and
-        `Lambda` (no code is run) included. The message names file and layer.
+        For a missing, broken or foreign file, and for a model that nbbn cannot hold: layers that it
+        does not have, custom ones and `Lambda` (no code is run) included, and classes of one's own.
+        The message names file and layer.
 
     Notes
     -----
-    Sequential models and functional ones of one path are read. Weights are found by the layers'
-    names. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are float32,
-    give a model in float32, and float64 gives one in float64. Arguments of `compile` and the
-    optimiser's state are not read: call `compile` before training on. An initializer that nbbn does
-    not have becomes the layer's default one, which only new weights would show.
+    Sequential and functional models are read: branches, several inputs and outputs, layers that are
+    called several times, models within models. The layers of these become the whole's; one whose
+    name is taken gets that of its model in front. `+`, `-`, `*` and the functions of `keras.ops`
+    that layers stand for become these layers. Weights are found by the layers' names and those of
+    their models. The policies float32, `mixed_float16` and `mixed_bfloat16`, whose weights are
+    float32, give a model in float32, and float64 gives one in float64. Arguments of `compile` and
+    the optimiser's state are not read: call `compile` before training on. An initializer that nbbn
+    does not have becomes the layer's default one, which only new weights would show.
 
     No more memory is taken than a small multiple of the file's size, whatever the file promises.
     h5py reads in a process of its own, since damaged files can make the HDF5 library crash.
@@ -99,8 +104,8 @@ def from_keras(path: PathLike) -> Sequential:
 
 
 def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
-               layers: Sequence[Layer] | Sequential, *,
-               flatten: str = "channels_first") -> Sequential:
+               layers: Sequence[Layer] | Sequential | Model, *,
+               flatten: str = "channels_first") -> Sequential | Model:
     """Layers of nbbn with the weights of a PyTorch model.
 
     Parameters
@@ -110,9 +115,9 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
         `.pt`, where torch is installed and reads it with `weights_only=True`. Of a checkpoint the
         entry `state_dict`, `model_state_dict`, `model_state`, `model`, `net`, `params_ema`,
         `params`, `ema` or the like is taken, the first of these that is there.
-    layers : list of Layer or Sequential
-        The network, as nbbn's layers say it, the first with the shape of its rows (`Input`, or
-        `input_shape=`). Images have their channels last.
+    layers : list of Layer, Sequential or Model
+        The network, as nbbn's layers say it; of a list the first with the shape of its rows
+        (`Input`, or `input_shape=`). Images have their channels last.
     flatten : {"channels_first", "channels_last"}
         The order in which the PyTorch model flattens images: its own, or, where the model turns
         them by `permute(0, 2, 3, 1)` before, nbbn's. A state dict does not say it, and the wrong
@@ -120,8 +125,8 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
 
     Returns
     -------
-    Sequential
-        New and built, not compiled; what is given stays as it is.
+    Sequential or Model
+        A `Model` for a `Model`. New and built, not compiled; what is given stays as it is.
 
     Raises
     ------
@@ -142,6 +147,12 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     GroupNorm. Weight norm and spectral norm are computed; other parametrisations are refused. A
     safetensors file has lost the order: there, modules whose paths differ in their numbers alone
     keep the order of these, shapes tell the rest, and where they cannot, the error asks for names.
+
+    The layers of a `Model` are in the order in which they were called. Where the modules come in
+    another, as where PyTorch defines a shortcut behind the layers that it goes around, layers that
+    read each other, as a convolution and its norm, take modules that follow each other. Of several
+    such runs of the same shapes the first takes those that come first: where that may be another
+    than in PyTorch, name the layers after the modules.
 
     Kernels are turned into nbbn's layouts: `(out, in)` to `(in, out)`, `(out, in, h, w)` to
     `(h, w, in, out)`. A Dense after a Flatten of images has its rows put in nbbn's order, as torch
@@ -173,11 +184,11 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     if flatten not in ("channels_first", "channels_last"):
         raise ValueError("flatten must be 'channels_first' or 'channels_last', the order in which "
                          f"the PyTorch model flattens images, got {flatten!r}")
-    if not isinstance(layers, Sequential | list | tuple):
-        raise TypeError("from_torch takes a list of layers or a Sequential, "
+    if not isinstance(layers, Sequential | Model | list | tuple):
+        raise TypeError("from_torch takes a list of layers, a Sequential or a Model, "
                         f"got {type(layers).__name__}")
-    own = None if isinstance(layers, Sequential) else [layer.name for layer in layers]
-    model = layers if isinstance(layers, Sequential) else Sequential(layers)
+    own = [layer.name for layer in layers] if isinstance(layers, list | tuple) else None
+    model = layers if isinstance(layers, Sequential | Model) else Sequential(layers)
     if not model.built:
         raise ValueError("from_torch needs the shape of one row: "
                          "begin the layers with Input((...)), or give the first input_shape=")
@@ -185,7 +196,8 @@ def from_torch(state_dict_or_path: Mapping[str, Any] | PathLike,
     if own is None:
         own = [layer.name for layer in network.layers if not _is_automatic(layer)]
     named = {name for name in own if name is not None}
-    content = torch.read(state_dict_or_path, network.layers, network.input_shape, named, flatten)
+    content = torch.read(state_dict_or_path, network, model._layers.call_order, named, flatten,
+                         model._own_words())
     return model_of(content, "state_dict")
 
 

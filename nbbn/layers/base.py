@@ -4,6 +4,7 @@ Its weights' shapes, its output's shape, how it is written to a file.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import MISSING, InitVar, dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -324,6 +325,9 @@ class Layer(Ruled):
         return found
 
 
+_NUMBERS = itertools.count()
+
+
 class Value:
     """What a layer gives, before there are any numbers.
 
@@ -337,10 +341,13 @@ class Value:
     ----------
     shape : tuple
         `(None, ...)`, with the batch axis.
+    number : int
+        Grows from value to value, as layers are called.
     """
 
     def __init__(self, layer: Layer, sources: tuple[Any, ...], row_shape: Shape):
         self.layer, self.sources, self.row_shape = layer, sources, row_shape
+        self.number = next(_NUMBERS)
 
     @property
     def shape(self) -> tuple[int | None, ...]:

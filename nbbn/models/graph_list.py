@@ -191,6 +191,12 @@ class GraphList(LayerList):
     def output_shapes(self) -> list[Shape]:
         return [shape for _, shape in self._layer_shapes]
 
+    @property
+    def call_order(self) -> list[int]:
+        pairs = sorted((value.number, call.layer)
+                       for value, call in zip(self.values, self.graph.calls))
+        return list(dict.fromkeys(layer for _, layer in pairs))
+
     def network(self) -> Network:
         arrays = [entry.known_arrays() for entry in self.entries]
         return Network(self.layers, self.graph.input_shape, arrays, self.dtype, self.graph)

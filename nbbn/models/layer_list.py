@@ -280,6 +280,11 @@ class LayerList:
         """What the layers compute in training, several outputs each for itself."""
         return self.network().computation(training=True, joined=False)
 
+    @property
+    def call_order(self) -> list[int]:
+        """The layers' numbers in the order in which they were called."""
+        return list(range(len(self.entries)))
+
     def network(self) -> Network:
         """The list as the engine takes it; its arrays are not copied."""
         assert self.input_shape is not None

@@ -1,4 +1,4 @@
-"""Keras's files: `config` reads descriptions of layers, `hdf5` weights, `reading` joins them."""
+"""Keras's files: `config` reads what they say of a layer, `graph` of a model, `hdf5` weights."""
 
 from nbbn.formats.keras.reading import read
 

@@ -1,14 +1,14 @@
-"""What a Keras file says about a model, as layers of nbbn."""
+"""What a Keras file says of a layer, as a layer of nbbn."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbbn import initializers, layers
-from nbbn.formats.assembly import MAX_LAYERS
 from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.initializers import Initializer
 from nbbn.layers import Layer
+from nbbn.operations import Shape
 
 _KNOWN: dict[str, type[Layer]] = {
     name: cls for name in layers.__all__ if name not in ("Input", "Layer")
@@ -20,128 +20,54 @@ _DTYPES = {"float32": None, "mixed_float16": None, "mixed_bfloat16": None, "floa
 # that is so.
 _NEUTRAL = {"groups": (1,), "virtual_batch_size": (None,), "rms_scaling": (False,)}
 _WITHOUT_EFFECT = ("fused", "renorm_clipping", "renorm_momentum", "autocast")
-# What to say of a graph of several paths.
-_GRAPHS = ("; such a graph is folded as ONNX: model.export('model.onnx', format='onnx') in Keras, "
-           "then nbbn fold model.onnx folded.onnx")
-
-
-class KerasLayer(NamedTuple):
-    """A layer as the file has it: Keras's class and name, and nbbn's layer (None for an input)."""
-
-    class_name: str
-    name: str
-    layer: Layer | None
-
-
-class KerasModel(NamedTuple):
-    """A model as the file describes it: its layers from first to last, and the shape of one row."""
-
-    name: str | None
-    layers: list[KerasLayer]
-    input_shape: tuple[int, ...]
-
-
-def read_model(config: Any) -> KerasModel:
-    """The model of a JSON config; Refused for all but one known layer after the other."""
-    try:
-        kind, inner = config["class_name"], config["config"]
-        entries = inner if isinstance(inner, list) else inner["layers"]
-        if kind not in ("Sequential", "Functional", "Model") or not _is_keras_own(config):
-            raise Refused(f"holds a {one_line(kind)}; "
-                          "only Sequential models and functional ones of one path are read")
-        if len(entries) > MAX_LAYERS:
-            raise Refused(f"has {len(entries)} layers; at most {MAX_LAYERS} are read")
-        if kind != "Sequential":
-            entries = _in_a_row(inner, entries)
-        read = [_read_layer(entry) for entry in entries]
-        name = inner.get("name") if isinstance(inner, dict) else None
-        return KerasModel(name, read, _input_shape(config, inner, entries))
-    except Refused:
-        raise
-    except BROKEN as err:
-        raise Refused(f"its config describes no Keras model ({one_line(err)})") from err
-
-
-# -- one path through a functional model
-
-
-def _in_a_row(config: dict, entries: list) -> list:
-    """The layers of a functional model in the order in which rows pass them."""
-    ends: list[str] = []
-    for what in ("input", "output"):
-        names = _ends(config[f"{what}_layers"])
-        if len(names) != 1:
-            raise Refused(f"has {len(names)} {what}s; models with one are read")
-        ends += names
-    (first, last), by_name = ends, {entry["name"]: entry for entry in entries}
-    after: dict[str, str] = {}
-    for name, entry in by_name.items():
-        if name == first:
-            continue
-        source = _source(name, entry["inbound_nodes"])
-        if source in after:
-            raise Refused(f"the output of layer {source!r} goes into two layers, "
-                          f"{after[source]!r} and {name!r}: no one path{_GRAPHS}")
-        after[source] = name
-    row: list[dict] = []
-    at: str | None = first
-    while at is not None and len(row) < len(by_name):
-        row.append(by_name[at])
-        at = after.get(at)
-    if len(row) != len(by_name) or row[-1]["name"] != last or len(by_name) != len(entries):
-        raise Refused(f"its layers are no one path from {first!r} to {last!r}")
-    return row
-
-
-def _ends(given: list) -> list:
-    """Names of input or output layers, which stand as `[name, 0, 0]` or as a list of these."""
-    return [given[0]] if given and isinstance(given[0], str) else [end[0] for end in given]
-
-
-def _source(name: str, nodes: list) -> str:
-    """The layer whose output goes into this one."""
-    if len(nodes) != 1:
-        raise Refused(f"layer {name!r} is used {len(nodes)} times; "
-                      "each layer of one path is used once")
-    (node,) = nodes
-    if isinstance(node, dict):  # Keras 3
-        tensors, options = node["args"], node.get("kwargs") or {}
-    else:  # Keras 2
-        tensors, options = node, (node[0][3] if node and len(node[0]) > 3 else {})
-    if len(tensors) != 1 or isinstance(tensors[0], list) == isinstance(node, dict):
-        raise Refused(f"layer {name!r} has more than one input: no one path{_GRAPHS}")
-    for option, value in options.items():
-        if value is not None:
-            raise Refused(f"layer {name!r} is called with {one_line(option)}={one_line(value)}, "
-                          "which nbbn has no layer for")
-    source, node_index, tensor = (
-        tensors[0]["config"]["keras_history"] if isinstance(node, dict) else tensors[0][:3]
-    )
-    if (node_index, tensor) != (0, 0):
-        raise Refused(f"layer {name!r} takes output {tensor} of use {node_index} of {source!r}: "
-                      "no one path")
-    return source
+# Classes of models, which may be within models.
+MODELS = ("Sequential", "Functional", "Model")
+# What to do about layers that nbbn lacks, by what their names begin with.
+_WAYS = {
+    "Random": "augmentation has no effect in inference: save the model without it",
+    "LSTM": "nbbn has no recurrent layers", "GRU": "nbbn has no recurrent layers",
+    "SimpleRNN": "nbbn has no recurrent layers", "Bidirectional": "nbbn has no recurrent layers",
+    "MultiHeadAttention": "nbbn has no attention", "Attention": "nbbn has no attention",
+    "Conv3D": "nbbn has no volumes", "TimeDistributed": "put the layer itself in its place",
+    "ActivityRegularization": "save the model without it",
+}
+# Operations of Keras's `ops` on values, by class; activations by theirs.
+_OPERATORS = {"Add": layers.Add, "Subtract": layers.Subtract, "Multiply": layers.Multiply,
+              "Maximum": layers.Maximum, "Minimum": layers.Minimum,
+              "Concatenate": layers.Concatenate}
+_FUNCTIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Silu": "silu", "Elu": "elu",
+              "Selu": "selu", "Softplus": "softplus", "Softsign": "softsign", "Exp": "exponential",
+              "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Relu6": "relu6",
+              "Softmax": "softmax"}
+_OF_NUMBERS = ("TrueDivide", "Divide", "Negative")
+# The names that Keras 2 has for them.
+_OF_KERAS_2 = {"__operators__.add": "Add", "math.add": "Add", "math.subtract": "Subtract",
+               "math.truediv": "TrueDivide", "math.negative": "Negative",
+               "math.multiply": "Multiply", "math.maximum": "Maximum", "math.minimum": "Minimum",
+               "nn.relu": "Relu", "math.sigmoid": "Sigmoid", "math.tanh": "Tanh",
+               "nn.silu": "Silu", "nn.softmax": "Softmax"}
 
 
 # -- layers
 
 
-def _read_layer(entry: dict) -> KerasLayer:
-    kind, config = entry["class_name"], dict(entry["config"])
-    name = config.get("name") or entry.get("name")
-    where = f"layer {one_line(name)!r} ({one_line(kind)})"
-    if not isinstance(name, str) or not isinstance(kind, str):
-        raise Refused(f"{where}: a layer must have a name and a class")
+def described(entry: dict) -> str:
+    """A layer in an error's words."""
+    config = entry["config"]
+    name = entry.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    return f"layer {one_line(name)!r} ({one_line(entry['class_name'])})"
+
+
+def read_layer(entry: dict) -> Layer:
+    """The layer of an entry; Refused for one that nbbn lacks."""
+    kind, config, where = entry["class_name"], dict(entry["config"]), described(entry)
     if kind == "Lambda":
         raise Refused(f"{where} holds code, which is not run; "
                       "replace it by layers that nbbn has and save the model again")
-    if kind in ("Sequential", "Functional", "Model"):
-        raise Refused(f"{where} is a model inside the model; "
-                      "put its layers in its place and save again")
-    if kind == "InputLayer" and _is_keras_own(entry):
-        return KerasLayer(kind, name, None)
-    if kind not in _KNOWN or not _is_keras_own(entry):
-        raise Refused(f"{where} is not known; nbbn has {', '.join(_KNOWN)}")
+    if kind not in _KNOWN or not is_keras_own(entry):
+        raise Refused(f"{where} is not known; nbbn has {', '.join(_KNOWN)}{_way(kind)}")
+    if is_adapted(entry):
+        config |= {"mean": 0.0, "variance": 1.0}  # until its arrays are read
     if kind == "Activation" and config.get("activation") == "relu6":
         kind, config = "ReLU", {**config, "max_value": 6.0}
         del config["activation"]
@@ -149,10 +75,72 @@ def _read_layer(entry: dict) -> KerasLayer:
         layer = _KNOWN[kind](**_arguments(_KNOWN[kind], config))
     except BROKEN as err:
         raise Refused(f"{where}: {err if isinstance(err, Refused) else one_line(err)}") from None
-    return KerasLayer(entry["class_name"], name, layer)
+    return layer
 
 
-def _is_keras_own(entry: dict) -> bool:
+def is_adapted(entry: dict) -> bool:
+    """Whether a layer has mean and variance among the file's arrays, and as arguments here."""
+    return entry["class_name"] == "Normalization" and entry["config"].get("mean") is None
+
+
+def is_operator(entry: dict, takes: list) -> bool:
+    """Whether an entry is no layer, but an operator or a function that was called on values."""
+    module, kind = entry.get("module"), entry["class_name"]
+    if isinstance(module, str):
+        return module.startswith(("keras.src.ops.", "keras.ops"))
+    # HDF5 files do not say the module.
+    numbers = any(isinstance(one, float) for one in takes)
+    return kind == "TFOpLambda" or (numbers and kind in _OPERATORS) or (
+        kind not in _KNOWN and (kind in _FUNCTIONS or kind in _OF_NUMBERS))
+
+
+def read_operator(entry: dict, takes: list) -> Layer:
+    """The layer that does what an operator does; Refused for one that nbbn lacks."""
+    kind, config, where = entry["class_name"], dict(entry["config"]), described(entry)
+    name = config.pop("name", None)
+    if kind == "TFOpLambda":
+        function = config.pop("function", None)
+        kind = _OF_KERAS_2.get(function, one_line(function))
+        where = f"layer {one_line(name)!r} ({one_line(function)})"
+    config = {key: value for key, value in config.items() if key == "axis" or value is not None}
+    try:
+        if any(isinstance(one, float) for one in takes):
+            return _of_number(kind, name, takes)
+        if kind == "Negative":
+            return _rescaling(-1.0, 0.0, name)
+        if kind in _OPERATORS:
+            return _OPERATORS[kind](name=name, **config)
+        if kind in _FUNCTIONS and config.get("axis", -1) == -1 and {*config} <= {"axis"}:
+            return layers.Activation(_FUNCTIONS[kind], name=name)
+    except BROKEN as err:
+        if not isinstance(err, Refused | KeyError):
+            raise Refused(f"{where}: {one_line(err)}") from None
+    raise Refused(f"{where} is an operation that nbbn does not read; "
+                  "write it as a layer and save the model again")
+
+
+def _of_number(kind: str, name: Any, takes: list) -> Layer:
+    """An operator with a number on one side: a value times a number, plus a number."""
+    first = isinstance(takes[0], float)
+    (number,) = (one for one in takes if isinstance(one, float))
+    lines = {"Add": (1.0, number), "Multiply": (number, 0.0),
+             "Subtract": (-1.0, number) if first else (1.0, -number)}
+    if not first and number:
+        lines |= dict.fromkeys(("TrueDivide", "Divide"), (1 / number, 0.0))
+    return _rescaling(*lines[kind], name)
+
+
+def _rescaling(scale: float, offset: float, name: Any) -> Layer:
+    made: Any = _KNOWN["Rescaling"]
+    return made(scale, offset, name=name)
+
+
+def _way(kind: str) -> str:
+    way = next((way for name, way in _WAYS.items() if str(kind).startswith(name)), None)
+    return "" if way is None else f"; {way}"
+
+
+def is_keras_own(entry: dict) -> bool:
     """Whether a class is Keras's and not a custom one of the same name; old files do not tell."""
     module, registered = entry.get("module"), entry.get("registered_name")
     roots = "keras", "tf_keras", "builtins"
@@ -206,7 +194,7 @@ def _initializer(value: Any) -> Initializer | None:
 def _regularizer(key: str, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    if not _is_keras_own(value):
+    if not is_keras_own(value):
         raise Refused(f"{key} is {_described(value)}, which nbbn does not have; "
                       "save the model without it")
     return {"class_name": value["class_name"], "config": value.get("config", {})}
@@ -220,15 +208,19 @@ def _described(value: dict) -> str:
 # -- rows
 
 
-def _input_shape(config: dict, inner: Any, entries: list) -> tuple[int, ...]:
-    """Shape of one row: what the input, the first layer or the built model says."""
+def input_shape(config: dict, inner: Any, entries: list) -> Shape:
+    """Shape of one row of a Sequential: what the input, the first layer or the built model says."""
     first = entries[0]["config"] if entries else {}
     places = [first.get("batch_shape"), first.get("batch_input_shape")]
     for part in (inner, config):
         if isinstance(part, dict):
             places.append(part.get("build_input_shape"))
             places.append((part.get("build_config") or {}).get("input_shape"))
-    shape = next((place for place in places if place is not None), None)
+    return row_shape(next((place for place in places if place is not None), None))
+
+
+def row_shape(shape: Any) -> Shape:
+    """Shape of one row, from one with the batch axis."""
     if shape is None:
         raise Refused("the shape of its rows is not known: the model was saved before it was built")
     row = tuple(shape)[1:]
@@ -236,15 +228,3 @@ def _input_shape(config: dict, inner: Any, entries: list) -> tuple[int, ...]:
         raise Refused(f"its rows have shape {one_line(shape)}; "
                       "every size but the batch's must be known")
     return row
-
-
-def check_layers(model: KerasModel) -> list[Layer]:
-    """The layers that do something, of one dtype; Refused where there are none, or they differ."""
-    found = [keras.layer for keras in model.layers if keras.layer is not None]
-    if not found:
-        raise Refused("has no layers")
-    if len({layer.dtype for layer in found}) > 1:
-        names = [layer.name for layer in found if layer.dtype is not None]
-        raise Refused(f"layer {names[0]!r} computes in float64, others in float32; "
-                      "nbbn computes a whole model in one")
-    return found

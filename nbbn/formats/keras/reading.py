@@ -8,18 +8,18 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
 
-from nbbn.formats.assembly import assembled, wanted_shapes
+from nbbn.formats.assembly import assembled
 from nbbn.formats.content import Content, of_layers
 from nbbn.formats.files import BROKEN, HDF5, ZIP, FileError, PathLike, Refused, one_line, read_whole
 from nbbn.formats.keras import hdf5
-from nbbn.formats.keras.config import KerasModel, check_layers, read_model
-from nbbn.layers import Layer
+from nbbn.formats.keras.graph import KerasLayer, KerasModel, Level, read_model
 from nbbn.utils import keras_name
 
 # What broken archives raise besides broken descriptions.
@@ -33,7 +33,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def read(path: PathLike) -> Content:
-    """The content of a `Sequential`; files and errors are those of `nbbn.interop.from_keras`."""
+    """The content of a `Sequential` or `Model`.
+
+    Files and errors are those of `nbbn.interop.from_keras`.
+    """
 
     def accept(start: bytes, size: int) -> None:
         if not start.startswith((ZIP, HDF5)):
@@ -55,13 +58,11 @@ def read(path: PathLike) -> Content:
 def _from_zip(data: bytes) -> Content:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         model = read_model(_json(_entry(archive, "config.json", _MAX_CONFIG)))
-        layers = check_layers(model)
         weights = _entry(archive, "model.weights.h5", hdf5.most_bytes(data))
     root = hdf5.read(weights)
-    known = ("layers", "_layer_checkpoint_dependencies")
-    top = next((hdf5.group_in(root, name) for name in known if name in root["entries"]), None)
-    places = _named_places(top) or _places_by_class(model) if top else {}
-    return _assembled(model, layers, partial(_by_place, top or {}, places))
+    groups: dict[tuple[str, ...], dict] = {}
+    _find_groups(root, model.level, (), groups)
+    return _assembled(model, partial(_by_place, groups))
 
 
 def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
@@ -82,15 +83,37 @@ def _entry(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _by_place(top: dict, places: dict[str, str], layer: Layer, wanted: dict) -> Arrays:
+# Arrays of layers that are adapted, of which the last is no float and not read.
+_ADAPTED = ("mean", "variance", "count")
+
+
+def _by_place(groups: dict[tuple[str, ...], dict], read: KerasLayer) -> Arrays:
     """A layer's arrays in `model.weights.h5`: `layers/<place>/vars/<index>`."""
-    if layer.name not in places:
+    if read.path not in groups:
         raise hdf5.Hdf5Error("its weights are missing")
-    group = hdf5.group_in(top, places[layer.name], "vars")
+    group, wanted = hdf5.group_in(groups[read.path], "vars"), read.weights
+    if read.adapted is not None:
+        return {name: hdf5.array_in(group, str(i), read.adapted)
+                for i, name in enumerate(_ADAPTED[:2])}
     if (found := len(group["entries"])) != len(wanted):
         raise hdf5.Hdf5Error(f"has {found} arrays, needs {', '.join(wanted)}")
     return {name: hdf5.array_in(group, str(i), shape)
             for i, (name, shape) in enumerate(wanted.items())}
+
+
+def _find_groups(group: dict, level: Level, path: tuple[str, ...],
+                 found: dict[tuple[str, ...], dict]) -> None:
+    """The group of each layer by the names that lead to it, from that of a model on."""
+    known = ("layers", "_layer_checkpoint_dependencies")
+    top = next((hdf5.group_in(group, name) for name in known if name in group["entries"]), None)
+    if top is None:
+        return
+    for name, place in (_named_places(top) or _places_by_class(level)).items():
+        if place in top["entries"]:
+            own = (*path, name)
+            found[own] = hdf5.group_in(top, place)
+            if name in level.models:
+                _find_groups(found[own], level.models[name], own, found)
 
 
 def _named_places(top: dict) -> dict[str, str]:
@@ -106,13 +129,13 @@ def _named_places(top: dict) -> dict[str, str]:
     return places
 
 
-def _places_by_class(model: KerasModel) -> dict[str, str]:
+def _places_by_class(level: Level) -> dict[str, str]:
     """The same in older files: the class in snake case, numbered from the second on."""
     seen: Counter[str] = Counter()
     places = {}
-    for keras in model.layers:
-        name = keras_name(keras.class_name)
-        places[keras.name] = f"{name}_{seen[name]}" if seen[name] else name
+    for class_name, own in level.layers:
+        name = keras_name(class_name)
+        places[own] = f"{name}_{seen[name]}" if seen[name] else name
         seen[name] += 1
     return places
 
@@ -127,21 +150,39 @@ def _from_hdf5(data: bytes) -> Content:
         raise Refused("holds weights without layers; save the whole model: "
                       "model.save('name.keras')")
     model = read_model(_json(config[0].encode()))
-    layers = check_layers(model)
-    return _assembled(model, layers, partial(_by_path, hdf5.group_in(root, "model_weights")))
+    return _assembled(model, partial(_by_path, hdf5.group_in(root, "model_weights")))
 
 
-def _by_path(top: dict, layer: Layer, wanted: dict) -> Arrays:
-    """A layer's arrays in a whole-model file: its group lists their paths, ending in names."""
-    group = hdf5.group_in(top, str(layer.name))
+def _by_path(top: dict, read: KerasLayer) -> Arrays:
+    """A layer's arrays in a whole-model file: its group lists their paths, ending in names.
+
+    Layers of models within stand in the group of the outermost, their names before the arrays'.
+    """
+    outermost, *inner = read.path
+    group, wanted = hdf5.group_in(top, outermost), read.weights
+    if read.adapted is not None:
+        wanted = dict.fromkeys(_ADAPTED[:2], read.adapted)
     paths: dict[str, list[str]] = {}
     for path in _paths(group["texts"]):
-        name = path.split("/")[-1].split(":")[0]
-        paths[name if name in wanted else _ALIASES.get(name, name)] = path.split("/")
+        *places, last = path.split("/")
+        name = last.split(":")[0]
+        name = name if name in wanted else _ALIASES.get(name, name)
+        if not inner or (places and places[-1] == inner[-1]):
+            if inner and name in paths and not _leads(places, inner):
+                continue  # a layer of the same name in another model
+            paths[name] = path.split("/")
+    if read.adapted is not None:
+        paths.pop(_ADAPTED[-1], None)
     if set(paths) != set(wanted):
         raise hdf5.Hdf5Error(f"has arrays {one_line(sorted(paths))}, needs {', '.join(wanted)}")
     return {name: hdf5.array_in(hdf5.group_in(group, *paths[name][:-1]), paths[name][-1], shape)
             for name, shape in wanted.items()}
+
+
+def _leads(places: list[str], inner: list[str]) -> bool:
+    """Whether the names of a layer's models are all in a path, in their order."""
+    rest = iter(places)
+    return all(name in rest for name in inner)
 
 
 def _paths(texts: dict[str, list[str]]) -> list[str]:
@@ -161,16 +202,32 @@ def _json(text: bytes) -> Any:
     return json.loads(text)
 
 
-def _assembled(model: KerasModel, layers: list[Layer],
-               read_arrays: Callable[[Layer, dict], Arrays]) -> Content:
+def _assembled(model: KerasModel, read_arrays: Callable[[KerasLayer], Arrays]) -> Content:
     """The model, with the arrays that `read_arrays` finds."""
-    weights = []
-    for layer, wanted in zip(layers, wanted_shapes(layers, model.input_shape)):
+    layers, weights, dtype = [read.layer for read in model.layers], list[Arrays](), _dtype_of(model)
+    for i, read in enumerate(model.layers):
         try:
-            weights.append(read_arrays(layer, wanted) if wanted else {})
+            weights.append(read_arrays(read) if read.weights else {})
+            if read.adapted is not None:
+                adapted: dict[str, Any] = read_arrays(read)
+                layers[i] = replace(read.layer, **adapted)
         except BROKEN as err:
-            raise Refused(f"layer {one_line(layer.name)!r} ({type(layer).__name__}): "
+            raise Refused(f"layer {one_line(read.layer.name)!r} ({type(read.layer).__name__}): "
                           f"{one_line(err)}") from err
-    name = model.name if isinstance(model.name, str) else None
-    dtype = layers[0].dtype or "float32"
-    return of_layers(assembled(layers, model.input_shape, weights, dtype), name)
+    graph = None if model.is_chain else model.graph
+    content = of_layers(assembled(layers, model.graph.input_shape, weights, dtype, graph),
+                        model.name)
+    if graph is None:
+        return content
+    return content._replace(meta={**content.meta, "inputs": model.inputs,
+                                  "outputs": model.outputs})
+
+
+def _dtype_of(model: KerasModel) -> str:
+    """What all layers compute in; Refused where they differ."""
+    layers = [read.layer for read in model.layers]
+    if len({layer.dtype for layer in layers}) > 1:
+        names = [layer.name for layer in layers if layer.dtype is not None]
+        raise Refused(f"layer {names[0]!r} computes in float64, others in float32; "
+                      "nbbn computes a whole model in one")
+    return layers[0].dtype or "float32"

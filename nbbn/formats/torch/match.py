@@ -10,12 +10,12 @@ import numpy as np
 
 from nbbn.formats.files import Refused
 from nbbn.formats.torch.tensors import Tensor
-from nbbn.layers import Dense, DepthwiseConv2D, Layer
+from nbbn.layers import Dense, Layer
 
 # Torch's names of a layer's arrays.
 _PART_OF = {
     "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias", "mean": "running_mean",
-    "var": "running_var",
+    "var": "running_var", "alpha": "weight", "embeddings": "weight",
 }
 _PARTS = (*dict.fromkeys(_PART_OF.values()), "num_batches_tracked")
 
@@ -56,46 +56,60 @@ def modules_of(tensors: dict[str, Tensor]) -> list[Module]:
 def wanted_tensors(layer: Layer,
                    arrays: dict[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Torch's name of each array of a layer; the array's name, and its shape in torch's layout."""
+    if unknown := [array for array in arrays if array not in _PART_OF]:
+        raise Refused(f"layer {layer.name!r} ({type(layer).__name__}) has {', '.join(unknown)}, "
+                      "which no module of torch's has; give layers as the modules are, such as a "
+                      "depthwise convolution and one of size 1")
     return {_PART_OF[array]: (array, torch_shape(layer, array, shape))
             for array, shape in arrays.items()}
 
 
 def torch_shape(layer: Layer, array: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch gives an array of this layer."""
+    if array == "alpha":
+        return shape if any(n > 1 for n in shape[:-1]) else shape[-1:]
     if array != "kernel":
         # A layer norm over whole images has its weights channels first.
         return (shape[2], *shape[:2]) if len(shape) == 3 else shape
     if isinstance(layer, Dense):
         return shape[::-1]
-    height, width, first, second = shape
-    if isinstance(layer, DepthwiseConv2D):
-        return first * second, 1, height, width
-    return second, first, height, width
+    *window, first, second = shape
+    if _is_depthwise(layer):
+        return first * second, 1, *window
+    return second, first, *window
+
+
+def _is_depthwise(layer: Layer) -> bool:
+    return type(layer).__name__.startswith("DepthwiseConv")
 
 
 def in_our_layout(layer: Layer, array: str, values: np.ndarray,
                   shape: tuple[int, ...]) -> np.ndarray:
     """An array of torch's layout in ours, of `shape`."""
+    if array == "alpha":
+        return values.reshape(shape)
     if array != "kernel":
         return values.transpose(1, 2, 0) if values.ndim == 3 else values
     if isinstance(layer, Dense):
         return values.T
-    if isinstance(layer, DepthwiseConv2D):
-        height, width, channels, multiplier = shape
-        return values.reshape(channels, multiplier, height, width).transpose(2, 3, 0, 1)
-    return values.transpose(2, 3, 1, 0)
+    *window, first, second = shape
+    axes = range(2, values.ndim)
+    if _is_depthwise(layer):
+        return values.reshape(first, second, *window).transpose(*axes, 0, 1)
+    return values.transpose(*axes, 1, 0)
 
 
 def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Collection[str],
-          in_order: bool) -> list[Module]:
+          in_order: bool, runs: Sequence[Sequence[int]] = ()) -> list[Module]:
     """The module of each layer, which has arrays, of shapes by name.
 
     Layers of `named` take the modules of these paths, behind a prefix if all have the same, such as
     `module.`. With `in_order` the modules may be taken in the order in which they come. Else, and
     where that order shows that they were sorted by name, modules whose names differ in their
-    numbers alone keep the order of these, and shapes must tell the rest. Refused for names of no
-    module, for modules that are missing, left over, of other shapes, or in no order that can be
-    told.
+    numbers alone keep the order of these, and shapes must tell the rest. Where the layers' own
+    order does not fit, `runs` of layers that read each other are taken as wholes, in any order.
+    Refused for names of no module, for modules that are missing, left over, of other shapes, or in
+    no order that can be told.
     """
     left, found = list(modules), {}
     prefix = _prefix([m.path for m in left], [str(la.name) for la, _ in layers if la.name in named])
@@ -105,6 +119,17 @@ def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Co
             found[i] = _checked(own, layer, arrays)
             left.remove(own)
     sort = not (in_order and _keeps_the_order(left))
+    rest = [i for i in range(len(layers)) if i not in found]
+    fit = len(left) == len(rest) and all(_fits(module, *layers[i])
+                                         for module, i in zip(left, rest))
+    if not sort and not fit and len(left) == len(rest) and len(runs) > 1:
+        unnamed = [[i for i in run if i not in found] for run in runs]
+        if turned := _run_by_run(left, layers, [run for run in unnamed if run]):
+            return [(found | turned)[i] for i in range(len(layers))]
+        at = next(k for k, i in enumerate(rest) if not _fits(left[k], *layers[i]))
+        raise Refused(f"module {left[at].shown} does not fit layer {_shown(*layers[rest[at]])}, "
+                      "and no other order of the layers fits the modules; name the layers after "
+                      f"them: name={left[at].path!r}")
     rows = [sorted(row, key=_natural) for row in _alike(left)] if sort else [left]
     for i, (layer, arrays) in enumerate(layers):
         if i not in found:
@@ -113,6 +138,42 @@ def match(modules: list[Module], layers: Sequence[tuple[Layer, dict]], named: Co
         raise Refused(f"module {over[0].shown} belongs to no layer: "
                       f"the layers take {len(layers)} modules of {len(modules)}")
     return [found[i] for i in range(len(layers))]
+
+
+# Attempts to lay runs out, before the error asks for names.
+_MOST_TRIALS = 20_000
+
+
+def _run_by_run(modules: list[Module], layers: Sequence[tuple[Layer, dict]],
+                runs: list[list[int]]) -> dict[int, Module]:
+    """The modules by layer where runs of layers, each whole, come in some order; else nothing.
+
+    The first order that fits, and of it the one that departs last from the layers' own.
+    """
+    shapes = [[_shapes(*layers[i]) for i in run] for run in runs]
+    placed: list[int] = []
+    tried = [0]  # by depth: the next run to try
+    at, trials = 0, 0
+    while len(placed) < len(runs):
+        trials += 1
+        if trials > _MOST_TRIALS:
+            return {}
+        failed = [shapes[k] for k in range(tried[-1]) if k not in placed]
+        run = next((k for k in range(tried[-1], len(runs)) if k not in placed
+                    and shapes[k] not in failed  # the same again would fail the same
+                    and shapes[k] == [m.shapes for m in modules[at : at + len(shapes[k])]]), None)
+        if run is not None:
+            tried[-1] = run + 1
+            tried.append(0)
+            placed.append(run)
+            at += len(runs[run])
+        elif placed:
+            tried.pop()
+            at -= len(runs[placed.pop()])
+        else:
+            return {}
+    order = [i for k in placed for i in runs[k]]
+    return dict(zip(order, modules))
 
 
 def _prefix(paths: Sequence[str], names: Sequence[str]) -> str:
