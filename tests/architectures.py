@@ -191,7 +191,8 @@ def mobilenet_v3(k):
     x = inverted(k, x, 4, 8, 5, 2, "hard_silu", ("relu", "hard_sigmoid"))
     x = k.layers.GlobalAveragePooling2D(keepdims=True)(conv_norm(k, x, 8, 1, "hard_silu"))
     x = k.layers.Conv2D(6, 1, activation="hard_silu")(x)
-    return k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
+    x = k.layers.Flatten()(k.layers.Conv2D(3, 1)(x))
+    return k.Model(inputs, k.layers.Activation("softmax")(x))
 
 
 def efficientnet(k):
@@ -348,7 +349,7 @@ _ALL = (
     Architecture(densenet), Architecture(inception), Architecture(mobilenet_v2),
     Architecture(mobilenet_v3, needs=("hard_silu", "hard_sigmoid")), Architecture(efficientnet),
     Architecture(xception, needs=("SeparableConv2D",)),
-    Architecture(unet, "mean_squared_error"), Architecture(residual_mlp, "mean_squared_error"),
+    Architecture(unet, "binary_crossentropy"), Architecture(residual_mlp, "mean_squared_error"),
     Architecture(wide_and_deep, "binary_crossentropy"),
     Architecture(siamese, "binary_crossentropy"),
     Architecture(two_outputs, ["sparse_categorical_crossentropy", "mean_squared_error"],

@@ -209,6 +209,15 @@ def products():
     return g, g(L.Dense(2), x)
 
 
+def products_of_sigmoids():
+    """Behind the features of these rows stands no zero; one vector on the right, and inputs."""
+    g = Drawing((5,), (3, 5))
+    a, b = g(L.Dense(5, "sigmoid"), -1), g(L.Dense(5, "tanh"), -2)
+    c = g(L.Dot(axes=-1, normalize=True), a, g(L.Dense(5, "exponential"), -1))
+    x = g(L.Concatenate(), g(L.Dot(-1), b, a), c, g(L.Dot(-1), -1, a), g(L.Dot(-1), -2, -1))
+    return g, g(L.Dense(2), x)
+
+
 def cosines():
     g = Drawing((5,), (5,))
     first = g(L.Dense(7, "sigmoid"), -1)
@@ -234,7 +243,8 @@ def embedded_twice():
 DRAWN = (
     residual_mlp, input_read_by_several, every_combination, two_inputs_two_outputs, resnet,
     resnet_v2, densenet, inception, mobilenet, unet, wide_and_deep, siamese, recurrent,
-    short_lines, kernels_used_again, sequences, products, cosines, factors, embedded_twice,
+    short_lines, kernels_used_again, sequences, products, products_of_sigmoids, cosines, factors,
+    embedded_twice,
 )
 NAMES = [made.__name__ for made in DRAWN]
 

@@ -19,7 +19,8 @@ h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install h5
 # Names of the arrays in a `.h5`; in a `.keras` they have numbers in this order.
 NAMES = {
     "kernel": "kernel", "depthwise_kernel": "depthwise_kernel",
-    "pointwise_kernel": "pointwise_kernel", "bias": "bias", "gamma": "gamma", "beta": "beta", "mean": "moving_mean",
+    "pointwise_kernel": "pointwise_kernel", "bias": "bias", "gamma": "gamma", "beta": "beta",
+    "mean": "moving_mean",
     "var": "moving_variance",
 }
 POLICY = {
@@ -233,7 +234,7 @@ def graph_h5(config, models, *, suffix=""):
         for name, model in models.items():
             for layer in model.layers:
                 arrays = layer.copies()
-                paths = [f"{layer.name}/{NAMES[key]}{suffix}" for key in arrays]
+                paths = [f"{layer.name}/{NAMES.get(key, key)}{suffix}" for key in arrays]
                 group = top.require_group(name or layer.name)
                 told = [*group.attrs.get("weight_names", []), *np.array(paths, "S")]
                 group.attrs["weight_names"] = np.array(told, "S") if told else np.zeros(0)

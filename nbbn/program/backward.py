@@ -27,6 +27,7 @@ from nbbn.program.forward import (
     copied,
     copy_along,
     dot_sizes,
+    dot_step,
     node_cells,
     pixels_of,
     prelu_operands,
@@ -441,7 +442,8 @@ def dot(low: TrainingLowering, node: Node, result: Result,
     x, y = xs
     # What is not wanted is not written: any buffer stands for it.
     low.add("dot_backward", d=d, x=x, y=y, dx=(dxs[0] or d).buffer, dy=(dxs[1] or d).buffer,
-            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(node, x, y))
+            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(node, x, y),
+            d_pixel=dot_step(x, d))
     return tuple(dxs)
 
 

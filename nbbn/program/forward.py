@@ -235,9 +235,15 @@ def embed(low: Lowering, node: Node, x: Tensor) -> Result:
 def dot(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
     """`out[i, j] = x[i] @ y[j]`."""
     out = low.tensor(f"y{node.index}", node.output_shape)
-    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(node, x, y))
+    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(node, x, y), out_pixel=dot_step(x, out))
     low.clear_padding(out)
     return Result(out, x, others=(y,))
+
+
+def dot_step(x: Tensor, out: Tensor) -> int:
+    """From the products of one vector of `x` to those of the next: with one vector they are a row.
+    """
+    return 1 if len(x.shape) > 1 and len(out.shape) == 1 else out.pixel
 
 
 def dot_sizes(node: Node, x: Tensor, y: Tensor) -> dict[str, int]:
