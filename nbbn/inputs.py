@@ -156,9 +156,11 @@ def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
         wrong |= given != np.floor(given)
     if wrong.any():
         row, column = (int(k) for k in np.argwhere(wrong)[0])
-        raise ValueError(f"{name} holds {given[row, column]:g} in row {row}, which an Embedding "
-                         f"reads: it takes whole numbers from 0 to {some.count - 1}; number them "
-                         "so, or give it a larger input_dim")
+        value = given[row, column]
+        shown = f"{value:.10g}" if given.dtype.kind == "f" else f"{value}"
+        raise ValueError(f"{name} holds {shown} in row {row}, which an Embedding reads: it takes "
+                         f"whole numbers from 0 to {some.count - 1}; number them so, or "
+                         "give it a larger input_dim")
 
 
 def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dis
 import sys
-from collections.abc import Callable
 from typing import Any
 
 # Of each module the names that have no counterpart by the same name, with one here that is the same
@@ -24,11 +23,6 @@ ALIASES: dict[str, dict[str, str]] = {
     "optimizers": {}, "losses": {}, "metrics": {}, "callbacks": {}, "models": {},
     "schedules": {"LearningRateSchedule": "Schedule"},
 }
-# Functions that call a layer at once.
-CALLED = {"add": "Add", "average": "Average", "concatenate": "Concatenate", "dot": "Dot",
-          "maximum": "Maximum", "minimum": "Minimum", "multiply": "Multiply",
-          "subtract": "Subtract"}
-
 _AUGMENT = "change images in a generator of batches, which fit takes"
 _RECURRENT = "use Conv1D over steps, or windows of steps as columns and Dense"
 _ATTENTION = "no layer of attention: Conv1D, pooling over steps and Dense are there"
@@ -73,17 +67,10 @@ INSTEAD: dict[str, dict[str, str]] = {
         **dict.fromkeys(("Pipeline", "Wrapper"), "put the layers one after the other"),
         "ActivityRegularization": "regularise weights: kernel_regularizer",
         "AlphaDropout": "use Dropout", "GaussianDropout": "use GaussianNoise, or Dropout",
-        "DepthwiseConv1D": "use Conv1D with groups",
-        "Dot": "use Multiply and a Dense of one unit, or a loss on both outputs",
         "EinsumDense": "use Dense, which works along the last axis of any rows",
-        "Embedding": "give one-hot rows and a Dense without bias, or encode beforehand",
         "Identity": 'use Activation("linear")',
         "InputSpec": "layers check their rows by themselves",
-        "Normalization": "use BatchNormalization(use_running=True), or scale beforehand",
-        "Rescaling": "scale beforehand: x / 255",
-        "PReLU": "use LeakyReLU", "RMSNormalization": "use LayerNormalization",
-        "Permute": "transpose beforehand",
-        "RepeatVector": "use Reshape and UpSampling2D",
+        "RMSNormalization": "use LayerNormalization",
         "SpectralNormalization": "use a regulariser or a constraint of the kernel",
         "TimeDistributed": "Dense works along the last axis of any rows as it is",
         "UnitNormalization": "use LayerNormalization, or utils.normalize beforehand",
@@ -108,7 +95,7 @@ INSTEAD: dict[str, dict[str, str]] = {
     "callbacks": {
         "BackupAndRestore": "use ModelCheckpoint and nbbn.load: a loaded model's fit goes on bit "
                             "for bit",
-        "OrbaxCheckpoint": "use ModelCheckpoint", "CallbackList": "give fit a list of callbacks",
+        "OrbaxCheckpoint": "use ModelCheckpoint",
         "ProgbarLogger": "fit(verbose=1) shows it",
         "RemoteMonitor": "use LambdaCallback(on_epoch_end=...) and urllib.request",
         "SwapEMAWeights": "no moving averages of weights: average get_weights() of epochs",
@@ -124,7 +111,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "get_file": "use urllib.request.urlretrieve",
         "load_img": "use PIL.Image.open", "save_img": "use PIL.Image.fromarray",
         "img_to_array": "use numpy.asarray", "array_to_img": "use PIL.Image.fromarray",
-        "pad_sequences": "use numpy.pad", "plot_model": "use model.summary()",
+        "pad_sequences": "use numpy.pad",
         "model_to_dot": "use model.summary()", "FeatureSpace": _TEXT,
         "Progbar": "use rich.progress",
         "split_dataset": "use sklearn.model_selection.train_test_split",
@@ -231,8 +218,6 @@ def attribute(module: str, name: str) -> Any:
     here, alias = sys.modules[module], ALIASES.get(short, {}).get(name)
     if alias is not None and alias in vars(here):
         return vars(here)[alias]
-    if short == "layers" and CALLED.get(name) in vars(here):
-        return _calling(vars(here)[CALLED[name]], name)
     error: type[Exception] = AttributeError
     if _is_imported():
         error = ImportError
@@ -247,12 +232,3 @@ def _is_imported() -> bool:
     """Whether a module's `__getattr__` was called by `from module import name`."""
     frame = sys._getframe(3)
     return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_FROM"
-
-
-def _calling(layer: Any, name: str) -> Callable[..., Any]:
-    def call(inputs: Any, **arguments: Any) -> Any:
-        return layer(**arguments)(inputs)
-
-    call.__name__ = call.__qualname__ = name
-    call.__doc__ = f"`{layer.__name__}(**arguments)(inputs)`."
-    return call

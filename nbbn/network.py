@@ -125,6 +125,10 @@ class Graph:
                                  f"are {len(inputs)} inputs, and {i} calls before it")
         if not outputs or not all(0 <= k < len(calls) for k in outputs):
             raise LayerError(f"the graph gives out {list(outputs)} of its {len(calls)} calls")
+        read = {*outputs, *(source for call in calls for source in call.sources)}
+        if unread := [i for i in range(len(calls)) if i not in read]:
+            raise LayerError(f"nobody reads what call {unread[0]} of the graph gives, and it is no "
+                             "output")
         names = [tuple(map(str, config.get(f"{kind}_names", ()))) for kind in ("input", "output")]
         for given, of in zip(names, (inputs, outputs)):
             if given and len({*given}) != len(of):

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nbbn import names_of_keras
+from nbbn.drawing import plot_model
 
-__all__ = ["PyDataset", "Sequence", "clear_session", "normalize", "set_random_seed",
+__all__ = ["PyDataset", "Sequence", "clear_session", "normalize", "plot_model", "set_random_seed",
            "to_categorical"]
 
 _seeds = np.random.SeedSequence()

@@ -220,7 +220,7 @@ def products_of_sigmoids():
 
 def cosines():
     g = Drawing((5,), (5,))
-    first = g(L.Dense(7, "tanh"), -1)
+    first = g(L.Dense(7, "sigmoid"), -1)
     return g, g(L.Dense(2), g(L.Dot(axes=1, normalize=True), first, g.again(0, -2)))
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nbbn"
 
 # The rooms from the ground up: modules and packages of nbbn, the latter with all that is in them.
 ROOMS = (
-    ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "utils",
+    ("version", "terminal", "markup", "errors", "names", "warning", "dtypes", "answers", "compiler", "drawing", "utils",
      "sparse_rows", "tensor", "names_of_keras", "backend"),
     ("number", "loss_formulas"),
     ("expressions", "activations", "nn", "initializers", "regularizers", "schedules"),

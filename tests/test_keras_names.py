@@ -201,6 +201,12 @@ def test_each_of_keras_names_works_or_says_what_to_use(module, name):
             getattr(here, name)
 
 
+def test_no_words_about_what_is_here():
+    for module, names in names_of_keras.INSTEAD.items():
+        here = getattr(nbbn, module) if module else nbbn
+        assert [name for name in names if hasattr(here, name)] == []
+
+
 def test_words_about_what_is_not_here():
     with pytest.raises(AttributeError, match=r"no attribute 'LSTM'; use Conv1D over steps"):
         _ = L.LSTM

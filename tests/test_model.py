@@ -11,7 +11,9 @@ import pytest
 import nbbn
 from nbbn import layers as L
 from nbbn.callbacks import Callback, EarlyStopping, ModelCheckpoint, NormMonitor
-from nbbn.network import Network
+from nbbn.fallback import NumpyBlocks
+from nbbn.fold.network import fold_network
+from nbbn.network import Graph, Network
 from nbbn.norm_monitor import look
 from nbbn.optimizers import SGD
 
@@ -729,6 +731,13 @@ def test_what_is_shown(capsys):
     for shown in ("dense_1 (Dense)", "add (Add)", "(None, 6)", "Total params: 116"):
         assert shown in text
     assert "add (Add)" in html
+    assert "Connected to" in text and "dense[0][0]" in text
+    shared = L.Dense(5)
+    a = L.Input((5,), name="a")
+    nbbn.Model(a, shared(shared(a))).summary(line_length=120)
+    assert "a[0][0], dense[0][0]" in capsys.readouterr().out
+    nbbn.Model(a, L.Dense(2)(a)).summary()
+    assert "Connected" not in capsys.readouterr().out
     assert model.count_params() == 116
     assert model.get_layer(index=-1).name == "out"
     with pytest.raises(ValueError, match="no layer is named 'x'; the names are dense, dense_1"):
@@ -902,3 +911,137 @@ def test_refused(call):
     kind, words = REFUSED[call]
     with pytest.raises(kind, match=words):
         call()
+
+
+def of_a_circle():
+    a = L.Input((3,))
+    x = L.Dense(3)(a)
+    y = L.Add()([x, L.Dense(3)(x)])
+    x.sources = (y,)
+    return nbbn.Model(a, y)
+
+
+def of_other_shapes():
+    a, b = L.Input((3,)), L.Input((4,))
+    return L.Add()([L.Dense(2, name="left")(a), L.Dense(3, name="right")(b)])
+
+
+def of_an_input_that_nobody_reads():
+    a, b = L.Input((3,)), L.Input((4,))
+    return nbbn.Model([a, b], L.Dense(2)(a))
+
+
+def of_an_input_that_is_not_listed():
+    a, b = L.Input((3,)), L.Input((4,))
+    return nbbn.Model(a, L.Concatenate()([a, b]))
+
+
+def of_one_loss_in_a_list():
+    a = L.Input((3,))
+    nbbn.Model(a, [L.Dense(2)(a), L.Dense(3)(a)]).compile("sgd", ["mse"])
+
+
+def of_a_call_that_nobody_reads():
+    return Graph.from_config({"calls": [[0, -1], [1, -1]], "inputs": [[3]], "outputs": [0]})
+
+
+class OfOnesOwn(nbbn.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (of_a_circle, r"the layers go round in a circle: what Add\(\) gives depends on itself"),
+    (of_other_shapes, r"got \(2,\) and \(3,\); it is called on Dense 'left' with rows of shape "
+     r"\(2,\) and Dense 'right' with rows of shape \(3,\)"),
+    (of_an_input_that_nobody_reads, "no output depends on input 2 of 2"),
+    (of_an_input_that_is_not_listed, r"depends on Input\(shape=\(4,\)\), which is not among"),
+    (of_one_loss_in_a_list, "loss must have one entry for each of the 2 outputs"),
+    (of_a_call_that_nobody_reads, "nobody reads what call 1 of the graph gives"),
+    (OfOnesOwn, "A model written as a class of its own"),
+], ids=lambda one: getattr(one, "__name__", "words"))
+def test_graphs_that_are_none(make, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        make()
+
+
+def test_features_of_a_layer_in_the_midst():
+    a = L.Input((3,))
+    model = nbbn.Model(a, L.Dense(2)(L.Dense(4, name="hidden")(a)))
+    hidden = model.get_layer("hidden")
+    assert hidden.input is a and hidden.output.shape == (None, 4)
+    features = nbbn.Model(model.inputs, hidden.output)
+    kernel, bias = hidden.get_weights()
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(features.predict(x), x @ kernel + bias, rtol=1e-6)
+
+
+def test_numbers_that_an_embedding_does_not_have():
+    model = nbbn.Sequential([nbbn.Input((2,)), L.Embedding(3, 2), L.Flatten(), L.Dense(1)])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    for x, shown in [([[0, 1], [0, 3]], "3 in row 1"), ([[-1, 0]], "-1 in row 0"),
+                     ([[0.5, 1]], "0.5 in row 0"), ([[0, 2**24 + 1]], "16777217 in row 0")]:
+        words = f"x holds {shown}, which an Embedding reads: it takes whole numbers from 0 to 2"
+        for call in (model.predict, lambda x: model.fit(x, np.zeros((len(x), 1)), verbose=0),
+                     lambda x: model.evaluate(x, np.zeros((len(x), 1)), verbose=0)):
+            with pytest.raises(ValueError, match=words):
+                call(np.array(x))
+    assert all(map(np.array_equal, before, model.get_weights()))
+    with pytest.raises(ValueError, match=r"mask_zero: not supported, got True"):
+        L.Embedding(3, 2, mask_zero=True)
+    with pytest.raises(ValueError, match=r"input_dim must be at most 2\*\*24"):
+        L.Embedding(2**24 + 1, 2)
+    trained = nbbn.Sequential([nbbn.Input((3,)), L.Dense(3), L.Embedding(4, 2)])
+    trained.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="which have no gradient by it"):
+        trained.fit(np.zeros((4, 3)), np.zeros((4, 3, 2)), verbose=0)
+
+
+def test_a_normalization_is_adapted_before_it_is_used():
+    rows = RNG.normal(3, 5, (50, 4))
+    layer = L.Normalization(dtype="float64")
+    with pytest.raises(ValueError, match=r"call adapt\(data\) before the model is made"):
+        layer(L.Input((4,)))
+    layer.adapt(rows)
+    batches = L.Normalization(dtype="float64")
+    batches.adapt([rows[:7], rows[7:9], rows[9:]])
+    for one in (layer, batches):
+        model = nbbn.Sequential([L.Input((4,)), one])
+        np.testing.assert_allclose(model.predict(rows), (rows - rows.mean(0)) / rows.std(0),
+                                   rtol=1e-12, atol=1e-12)
+    value = layer(L.Input((4,)))
+    assert value.shape == (None, 4)
+    with pytest.raises(ValueError, match="a model uses the layer already"):
+        layer.adapt(rows)
+    with pytest.raises(ValueError, match="must be given both, or none"):
+        L.Normalization(mean=0.0)
+    with pytest.raises(ValueError, match="do not fit rows of shape"):
+        L.Normalization(mean=[0.0, 1.0], variance=1.0).operations((3,))
+    with pytest.raises(ValueError, match="data holds NaN or infinity"):
+        L.Normalization().adapt([[np.nan, 1.0]])
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_what_numbers_go_through_folds_into_the_first_layer(padding):
+    """An offset does not go through zeros around an image, a scale does."""
+    of_both, of_scale = L.Rescaling(0.5, [1.0, 2.0, 3.0]), L.Rescaling(1 / 255)
+    for before, folds in ((of_both, padding == "valid"), (of_scale, True)):
+        model = nbbn.Sequential([L.Input((5, 6, 3)), before, L.Conv2D(4, 3, padding=padding,
+                                                                      dtype="float64")])
+        folded, report = fold_network(model.network())
+        kinds = [type(layer) for layer in folded.layers]
+        assert (L.Rescaling in kinds) != folds and report.n_folded == int(folds)
+        x = RNG.normal(size=(3, 5, 6, 3))
+        np.testing.assert_allclose(NumpyBlocks(folded).run(x), NumpyBlocks(model.network()).run(x),
+                                   rtol=1e-11, atol=1e-11)
+
+
+def test_layers_that_merge_as_functions():
+    a, b = L.Input((3,)), L.Input((3,))
+    for function, kind in [(L.add, L.Add), (L.subtract, L.Subtract), (L.multiply, L.Multiply),
+                           (L.average, L.Average), (L.maximum, L.Maximum), (L.minimum, L.Minimum),
+                           (L.concatenate, L.Concatenate), (L.dot, L.Dot)]:
+        value = function([a, b], name="merged")
+        assert isinstance(value.layer, kind) and value.layer.name == "merged"
+    assert L.concatenate([a, b]).shape == (None, 6) and L.dot([a, b], axes=1).shape == (None, 1)

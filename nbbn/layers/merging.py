@@ -289,40 +289,180 @@ class Dot(Merge):
 
 
 def add(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Add(**kwargs)(inputs)`."""
+    """What a new `Add` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.add([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Add(**kwargs)(inputs)
 
 
 def subtract(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Subtract(**kwargs)(inputs)`."""
+    """What a new `Subtract` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.subtract([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Subtract(**kwargs)(inputs)
 
 
 def multiply(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Multiply(**kwargs)(inputs)`."""
+    """What a new `Multiply` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.multiply([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Multiply(**kwargs)(inputs)
 
 
 def average(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Average(**kwargs)(inputs)`."""
+    """What a new `Average` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.average([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Average(**kwargs)(inputs)
 
 
 def maximum(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Maximum(**kwargs)(inputs)`."""
+    """What a new `Maximum` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.maximum([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Maximum(**kwargs)(inputs)
 
 
 def minimum(inputs: list[Any], **kwargs: Any) -> Any:
-    """`Minimum(**kwargs)(inputs)`."""
+    """What a new `Minimum` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.minimum([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 3)
+    """
     return Minimum(**kwargs)(inputs)
 
 
 def concatenate(inputs: list[Any], axis: int = -1, **kwargs: Any) -> Any:
-    """`Concatenate(axis, **kwargs)(inputs)`."""
+    """What a new `Concatenate` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    axis : int
+        As of `Concatenate`.
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.concatenate([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 6)
+    """
     return Concatenate(axis, **kwargs)(inputs)
 
 
 def dot(inputs: list[Any], axes: int | tuple[int, int] = -1, **kwargs: Any) -> Any:
-    """`Dot(axes, **kwargs)(inputs)`."""
+    """What a new `Dot` makes of values.
+
+    Parameters
+    ----------
+    inputs : list of Input or Value
+    axes : int or tuple of two int
+        As of `Dot`.
+    **kwargs
+        The layer's other arguments, such as `name`.
+
+    Returns
+    -------
+    Value
+
+    Examples
+    --------
+    >>> from nbbn import layers
+    >>> layers.dot([layers.Input((3,)), layers.Input((3,))]).shape
+    (None, 1)
+    """
     return Dot(axes, **kwargs)(inputs)

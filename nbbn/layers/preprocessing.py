@@ -58,9 +58,9 @@ class Rescaling(Layer):
     Examples
     --------
     >>> import nbbn
-    >>> model = nbbn.Sequential([nbbn.layers.Rescaling(1 / 255, input_shape=(2,))])
-    >>> model.predict([[0.0, 51.0]])
-    array([[0. , 0.2]], dtype=float32)
+    >>> model = nbbn.Sequential([nbbn.layers.Rescaling(0.5, 1.0, input_shape=(2,))])
+    >>> model.predict([[0.0, 4.0]])
+    array([[1., 3.]], dtype=float32)
     """
 
     scale: Numbers
@@ -146,7 +146,8 @@ class Normalization(Layer):
         LayerError
             For no rows, for NaN and infinity, and where a model uses the layer already.
         """
-        if "_shapes" in self.__dict__ or "_entry" in self.__dict__:
+        used = "_shapes" in self.__dict__ or "_entry" in self.__dict__
+        if used and self.mean is not None:
             raise self.error("a model uses the layer already: adapt it before, or make a new one")
         rows, mean, variance = 0, np.zeros(()), np.zeros(())
         for batch in _batches(data):

@@ -223,6 +223,24 @@ class GraphList(LayerList):
         return self.entries if len(calls) == len(self.entries) else None
 
     @property
+    def sources_told(self) -> list[str]:
+        """Of each layer what it takes, call by call, as Keras tells it; empty of a chain."""
+        if self.chain is not None:
+            return []
+        calls_of, places = dict[int, int](), dict[int, str]()
+        for k, source in enumerate(self.inputs, 1):
+            layer = source.layer if isinstance(source, Value) else source
+            name = layer.name or ("input" if len(self.inputs) == 1 else f"input {k}")
+            places[-k] = f"{name}[0][0]"
+        told: list[list[str]] = [[] for _ in self.entries]
+        for i, call in enumerate(self.graph.calls):
+            number = calls_of.get(call.layer, 0)
+            calls_of[call.layer] = number + 1
+            places[i] = f"{self.names[call.layer]}[{number}][0]"
+            told[call.layer] += [places[source] for source in call.sources]
+        return [", ".join(one) for one in told]
+
+    @property
     def output_names(self) -> list[str]:
         """The names of the layers that give the outputs; numbered where one gives several."""
         found: list[str] = []
@@ -244,7 +262,7 @@ def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
     Without recursion: networks are deep.
     """
     order: list[Value] = []
-    seen = set(known)
+    seen, open_ones = set(known), set[int]()
     for output in outputs:
         stack = [(output, iter(getattr(output, "sources", ())))]
         while stack:
@@ -252,14 +270,19 @@ def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
             if id(value) in seen:
                 stack.pop()
                 continue
+            open_ones.add(id(value))
             if not isinstance(value, Value):
                 raise ValueError(f"Model: an output depends on {value!r}, which is not among the "
                                  "inputs; list it")
             source = next(sources, None)
             if source is not None:
+                if id(source) in open_ones:
+                    raise ValueError("Model: the layers go round in a circle: what "
+                                     f"{source.layer!r} gives depends on itself")
                 stack.append((source, iter(getattr(source, "sources", ()))))
                 continue
             seen.add(id(value))
+            open_ones.discard(id(value))
             order.append(value)
             stack.pop()
     return order

@@ -270,6 +270,11 @@ class LayerList:
         """Of each layer the shape of a row that comes out."""
         return self.shapes[1:]
 
+    @property
+    def sources_told(self) -> list[str]:
+        """Of each layer what it takes, in words; empty where each takes from the one before it."""
+        return []
+
     @cached_property
     def computation(self) -> Computation:
         """What the layers compute in inference."""

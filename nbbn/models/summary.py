@@ -22,14 +22,16 @@ def summary_html(name: str, layers: LayerList) -> str:
 def _cells(layers: LayerList, *,
            show_trainable: bool) -> tuple[list[str], list[list[str]], dict[str, str]]:
     """Heads and rows of the table, and the counts below it by title."""
-    heads = ["Layer (type)", "Output Shape", "Param #", *(["Trainable"] if show_trainable else [])]
+    sources = layers.sources_told
+    heads = ["Layer (type)", "Output Shape", "Param #", *(["Connected to"] if sources else []),
+             *(["Trainable"] if show_trainable else [])]
     rows = []
     for i, entry in enumerate(layers.entries):
         known, spec = entry.arrays is not None, entry.spec
         size = sum(array.size for array in (entry.arrays or {}).values())
         row = [f"{layers.names[i]} ({type(spec).__name__})",
                str((None, *layers.output_shapes[i])) if layers.built else "?",
-               f"{size:,}" if known else "0 (unbuilt)"]
+               f"{size:,}" if known else "0 (unbuilt)", *([sources[i]] if sources else [])]
         if show_trainable:
             row.append(("Y" if spec.trainable else "N") if size else "-")
         rows.append(row)
@@ -44,8 +46,9 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
                  show_trainable: bool = False, *, color: bool = False) -> str:
     """Layers, output shapes and numbers of parameters, as text that ends with a newline.
 
-    `line_length` None: what the terminal has, at most 88 columns (100 with `show_trainable`, a
-    column that says whether a layer is trained); `color`: whether control characters may be used.
+    `line_length` None: what the terminal has, at most 88 columns, or 100 with a fourth: what layers
+    take that do not follow one another, and with `show_trainable` whether a layer is trained.
+    `color`: whether control characters may be used.
     """
     heads, rows, counts = _cells(layers, show_trainable=show_trainable)
     if find_spec("rich") is None:
@@ -56,11 +59,13 @@ def summary_text(name: str, layers: LayerList, line_length: int | None = None,
     from rich.table import Table
 
     columns = max(40, shutil.get_terminal_size().columns - 4)
-    width = line_length or min(100 if show_trainable else 88, columns)
+    width = line_length or min(100 if len(heads) > 3 else 88, columns)
     table = Table(width=width, show_lines=True)
     table.add_column("Layer (type)", ratio=45)
     table.add_column("Output Shape", ratio=35)
     table.add_column("Param #", ratio=20, justify="right")
+    if "Connected to" in heads:
+        table.add_column("Connected to", ratio=35)
     if show_trainable:
         table.add_column("Trainable", justify="center")
     for row in rows:

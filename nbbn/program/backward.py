@@ -442,7 +442,7 @@ def dot(low: TrainingLowering, node: Node, result: Result,
     x, y = xs
     # What is not wanted is not written: any buffer stands for it.
     low.add("dot_backward", d=d, x=x, y=y, dx=(dxs[0] or d).buffer, dy=(dxs[1] or d).buffer,
-            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(low, node, x, y),
+            wants_x=int(wanted[0]), wants_y=int(wanted[1]), **dot_sizes(node, x, y),
             d_pixel=dot_step(x, d))
     return tuple(dxs)
 

@@ -235,13 +235,7 @@ def embed(low: Lowering, node: Node, x: Tensor) -> Result:
 def dot(low: Lowering, node: Node, x: Tensor, y: Tensor) -> Result:
     """`out[i, j] = x[i] @ y[j]`."""
     out = low.tensor(f"y{node.index}", node.output_shape)
-    for source in (x, y):
-        if len(source.shape) == 1 and source.stride > source.width:
-            # Behind features may stand anything, as behind a sigmoid's; whole vectors are summed.
-            low.add("clear_padding", x=source.buffer, pixel=source.stride, channels=source.width,
-                    pixels=1)
-    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(low, node, x, y),
-            out_pixel=dot_step(x, out))
+    low.add("dot_forward", x=x, y=y, out=out, **dot_sizes(node, x, y), out_pixel=dot_step(x, out))
     low.clear_padding(out)
     return Result(out, x, others=(y,))
 
@@ -252,9 +246,9 @@ def dot_step(x: Tensor, out: Tensor) -> int:
     return 1 if len(x.shape) > 1 and len(out.shape) == 1 else out.pixel
 
 
-def dot_sizes(low: Lowering, node: Node, x: Tensor, y: Tensor) -> dict[str, int]:
+def dot_sizes(node: Node, x: Tensor, y: Tensor) -> dict[str, int]:
     """What the kernels of products must know of rows."""
-    return {"a": x.pixels, "b": y.pixels, "panels": low.panels(x.channels),
+    return {"a": x.pixels, "b": y.pixels, "depth": x.channels,
             "cosine": int(node.operation.cosine)}
 
 

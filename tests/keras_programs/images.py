@@ -10,7 +10,7 @@ from keras_programs.common import curve, pictures, program, rng, start
 def small(keras, **norm):
     layers = keras.layers
     return keras.Sequential([
-        keras.Input(shape=(8, 8, 1)), layers.Conv2D(4, 3, padding="same"),
+        keras.Input(shape=(8, 8, 1)), layers.Conv2D(4, 3, padding="same", use_bias=False),
         layers.BatchNormalization(**norm), layers.Activation("relu"), layers.MaxPooling2D(2),
         layers.Flatten(), layers.Dense(3, activation="softmax")])
 
@@ -50,7 +50,7 @@ def global_pooling(keras):
     return curve(model.fit(x, keras.utils.to_categorical(y, 3), epochs=3, shuffle=False, verbose=0))
 
 
-@program("images that are turned and shifted in a generator while the network trains", same=False)
+@program("images that are turned and shifted in a generator while the network trains")
 def augmentation(keras):
     x, y = pictures()
     draw = rng()
