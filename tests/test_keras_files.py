@@ -639,7 +639,7 @@ LAYERS = [
     (a_layer("Dense", {"units": 2**70, "use_bias": 3}), "use_bias must be True or False"),
     (a_layer("Dense", {"units": 3, "rms": 3}), r"layer 'odd' \(Dense\): rms=3 is not supported"),
     (a_layer("LayerNormalization", {"rms_scaling": True}), "rms_scaling=True is not supported"),
-    (a_layer("Dense", {"units": 3, "activation": "squareplus"}), "unknown activation 'squareplus'"),
+    (a_layer("Dense", {"units": 3, "activation": "sparsemax"}), "unknown activation 'sparsemax'"),
     (
         a_layer("Dense", {"units": 3, "activation": {"class_name": "function", "config": "mine"}}),
         "activation is the function mine, which nbbn does not have",
