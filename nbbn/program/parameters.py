@@ -61,7 +61,7 @@ def input_pixel(node: Node, dtype: np.dtype) -> int:
     Whole vectors, but a convolution reads the caller's images as they are.
     """
     channels = node.input_shape[-1]
-    if node.is_convolution and node.sources == (-1,):
+    if node.is_convolution and node.sources[0] == -1:
         return channels
     if isinstance(node.operation, op.ConvolveDepthwise):
         return padded(channels * node.operation.multiplier, dtype)
