@@ -89,11 +89,19 @@ def trained(case, group, threads):
 
 # Those that end so that no Sequential takes them.
 REFUSED = ("loss, not softmax", "loss, pixels")
+# Those whose loss NumPy computes.
+BY_NUMPY = ("loss, tanh", "loss, softmax, pooled", "loss, binary of softmax")
 # The gradient of a bias before a batch norm is rounding noise, whose sign an L1 penalty counts.
 SIGNS_OF_NOISE = ("loss, penalties",)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REFUSED])
+@pytest.mark.parametrize("name", BY_NUMPY)
+def test_losses_of_numpy_are_not_shared(name):
+    with pytest.raises(ValueError, match="a loss that NumPy computes cannot be shared"):
+        trained(NETWORKS[name], Shards([0, 2, sum(NETWORKS[name].rows)]), 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in (*REFUSED, *BY_NUMPY)])
 def test_shards_train_as_a_whole(name, teams):
     """Some of them without rows in a batch, or at all; to the same bits on any team."""
     case = NETWORKS[name]
