@@ -200,14 +200,14 @@ def test_figures_of_several_outputs():
 @pytest.mark.parametrize(("more", "names"), [
     ({"loss": list(BOTH.values()), "loss_weights": [1.0, 0.5], "metrics": [["accuracy"], "mae"]},
      ["loss", "cls_loss", "reg_loss", "cls_accuracy", "reg_mae"]),
-    ({"loss": "mse", "loss_weights": None, "metrics": None}, ["loss", "cls_loss", "reg_loss"]),
+    ({"loss": ["mse", "mse"], "loss_weights": None, "metrics": None}, ["loss", "cls_loss", "reg_loss"]),
     ({"loss_weights": {"reg": 2.0}, "metrics": {"reg": "mae"}},
      ["loss", "cls_loss", "reg_loss", "reg_mae"]),
 ])
 def test_ways_to_compile(more, names):
     model = pair(**more)
     assert model.metrics_names == names
-    targets = [np.eye(2)[LABELS] if more.get("loss") == "mse" else LABELS, NUMBERS]
+    targets = [np.eye(2)[LABELS] if more.get("loss") == ["mse", "mse"] else LABELS, NUMBERS]
     assert [*model.fit([X, Z], targets, verbose=0).history] == names
 
 
@@ -231,7 +231,9 @@ def test_from_logits_of_an_output():
     ({"loss": ["mse"]}, r"loss must have one entry for each of the 2 outputs \(cls, reg\), got 1"),
     ({"loss": {"cls": "mse", "regg": "mse"}}, r"loss names 'regg'; the model's outputs are cls, reg"),
     ({"loss": {"cls": "mse"}}, r"loss lacks the output 'reg'"),
-    ({"loss": None}, r"compile: loss must be given: one for all outputs, a list, or a dict with cls"),
+    ({"loss": None}, r"compile: loss must be given: a list, or a dict with cls"),
+    ({"loss": "mse"}, r"loss must be a list with one entry for each of the 2 outputs \(cls, reg\), "
+     r"or a dict by name, got 'mse'"),
     ({"loss_weights": 2.0}, r"loss_weights must be a list with one entry for each of the 2 outputs"),
     ({"loss_weights": ["1", 1]}, r"loss_weights must be finite numbers, got '1' for 'cls'"),
     ({"loss_weights": [1, np.nan]}, r"loss_weights must be finite numbers, got nan for 'reg'"),
@@ -314,7 +316,7 @@ def test_a_siamese_model():
     assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
     assert model.output_names == ["dense_1", "dense_1_1"] == list(dict.fromkeys(model.output_names))
     assert [array.shape for array in model.get_weights()] == [(5, 4), (4,), (4, 3), (3,)]
-    model.compile("sgd", "mse", metrics=[["mae"], ["mae"]])
+    model.compile("sgd", ["mse", "mse"], metrics=[["mae"], ["mae"]])
     fitted(model, [X, X[::-1].copy()], [Z, Z])
     one, other = model.predict([X, X[::-1].copy()]), model.predict([X[::-1].copy(), X])
     assert np.array_equal(one[0], other[1])
@@ -782,7 +784,7 @@ def test_partitions():
             call(parts)
     inputs = L.Input((5,))
     two = nbbn.Model(inputs, [L.Dense(2)(inputs), L.Dense(1)(inputs)])
-    two.compile("sgd", "mse")
+    two.compile("sgd", ["mse", "mse"])
     with pytest.raises(TypeError, match="Partitions, which a model of several outputs does not"):
         two.fit(parts)
     assert [out.shape for out in two.predict(parts)] == [(60, 2), (60, 1)]

@@ -194,8 +194,8 @@ class Model(TrainedModel):
             loss, loss_weights, metrics = (self._only(name, one) for name, one in given.items())
             return super()._made_of(optimizer, loss, loss_weights, metrics, norm_step)
         if loss is None:
-            raise ValueError("compile: loss must be given: one for all outputs, a list, or a dict "
-                             f"with {', '.join(self.output_names)}")
+            raise ValueError("compile: loss must be given: a list, or a dict with "
+                             f"{', '.join(self.output_names)}")
         joint = JointLoss.of(loss, loss_weights, self.output_names, self._layers.answer_shapes)
         return Compiled.of_outputs(optimizer, joint, metrics, norm_step)
 

@@ -202,7 +202,7 @@ def _share(name: str, weight: Any) -> float:
 
 
 def _each(name: str, given: Any, outputs: Sequence[str], *, absent: Any = None) -> list[Any]:
-    """One of what is given for each output: the same for all, a list, or a dict by name."""
+    """One of what is given for each output: a list, or a dict by name; metrics the same for all."""
     known = ", ".join(outputs)
     if isinstance(given, dict):
         if unknown := [key for key in given if key not in outputs]:
@@ -216,7 +216,8 @@ def _each(name: str, given: Any, outputs: Sequence[str], *, absent: Any = None) 
             raise ValueError(f"{name} must have one entry for each of the {len(outputs)} outputs "
                              f"({known}), got {len(given)}")
         return list(given)
-    if name in ("loss", "metrics"):
+    if name == "metrics":
         return [given] * len(outputs)
+    came = repr(given) if isinstance(given, str) else type(given).__name__
     raise ValueError(f"{name} must be a list with one entry for each of the {len(outputs)} outputs "
-                     f"({known}), or a dict by name, got {type(given).__name__}")
+                     f"({known}), or a dict by name, got {came}")
