@@ -699,20 +699,19 @@ def test_layouts_change_where_they_must(layers, names):
     assert operators(to_onnx(drawn(IMAGE, layers))) == [*names, "Identity"]
 
 
-def test_only_layer_norm_needs_a_newer_opset():
-    versions = [to_onnx(drawn(*case)).opset_import[0].version for case in NETWORKS]
-    assert set(versions) == {13, 17}
-    steps = [drawn(*case).computation().steps for case in NETWORKS]
-    needs = [
-        any(step.operation == op.RowNorm(1, step.input_shape[-1], 1e-3) for step in each)
-        for each in steps
-    ]
-    assert [version == 17 for version in versions] == needs
-    assert all(
-        n
-        for (_, layers), n in zip(NETWORKS, needs)
-        if any(isinstance(x, LayerNormalization) for x in layers)
-    )
+def test_what_needs_a_newer_opset():
+    """A layer norm does, and a hard swish."""
+    seen = set()
+    for shape, layers in NETWORKS:
+        network = drawn(shape, layers)
+        steps = network.computation().steps
+        norms = any(step.operation == op.RowNorm(1, step.input_shape[-1], 1e-3) for step in steps)
+        swishes = any(step.operation == op.Elementwise("hard_silu") for step in steps)
+        version = to_onnx(network).opset_import[0].version
+        assert version == (17 if norms else 14 if swishes else 13), layers
+        assert norms or not any(isinstance(x, LayerNormalization) for x in layers)
+        seen.add(version)
+    assert seen == {13, 14, 17}
 
 
 def test_a_folded_convolution_agrees():
