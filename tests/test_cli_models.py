@@ -142,7 +142,8 @@ def test_inspect_a_graph_that_is_no_chain(tmp_path, capsys):
         helper.make_node(
             "BatchNormalization", ["h", "gamma", "beta", "mean", "var"], ["n"], "norm", epsilon=1e-3
         ),
-        helper.make_node("Add", ["x", "n"], ["y"], "sum"),
+        helper.make_node("Sin", ["n"], ["s"], "wave"),  # which nbbn cannot read
+        helper.make_node("Add", ["x", "s"], ["y"], "sum"),
     ]
     ends = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")
@@ -163,7 +164,7 @@ def test_inspect_a_graph_that_is_no_chain(tmp_path, capsys):
         and facts["parameters"] == 32
     )
     assert [(layer["kind"], layer["parameters"]) for layer in facts["layers"]] == [
-        ("MatMul", 16), ("BatchNormalization", 16), ("Add", 0)
+        ("MatMul", 16), ("BatchNormalization", 16), ("Sin", 0), ("Add", 0)
     ]  # fmt: skip
     (norm,) = facts["batch_norms"]
     assert norm["suspicious_channels"] == [1] and norm["epsilon"] == pytest.approx(1e-3)

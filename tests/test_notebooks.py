@@ -169,6 +169,8 @@ def test_a_report_of_what_stays_says_why():
     model = nbbn.Sequential([L.Dense(5, "relu", input_shape=(4,)), L.BatchNormalization(),
                              L.ReLU()])
     model.build((None, 4))
+    norm = model.layers[1]
+    norm.set_weights([np.ones(5), np.ones(5), np.zeros(5), np.ones(5)])  # a shift stops at a ReLU
     report = nbbn.fold(model).report
     assert any("stays: " in word for word in page(report).words)
     assert "fold" not in page(nbbn.FoldedModel(model.network())).text.lower().split()

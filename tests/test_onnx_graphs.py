@@ -364,7 +364,7 @@ def test_forms_are_found_beside_other_ways():
 
 # Of what cannot be read, products of two values and tables, the first such node.
 UNREAD = {"products": "MatMul", "cosines": "ReduceSum", "factors": "Cast",
-          "embedded_twice": "Cast"}
+          "embedded_twice": "Cast", "products_of_sigmoids": "ReduceSum"}
 
 
 @pytest.mark.parametrize("name", UNREAD)

@@ -88,9 +88,9 @@ def trained(case, group, threads):
 
 
 # Those that end so that no Sequential takes them.
-REFUSED = ("loss, not softmax", "loss, pixels")
+REFUSED = ("loss, not softmax", "loss, pixels", "loss, tanh")
 # Those whose loss NumPy computes.
-BY_NUMPY = ("loss, tanh", "loss, softmax, pooled", "loss, binary of softmax")
+BY_NUMPY = ("loss, softmax, pooled", "loss, binary of softmax")
 # The gradient of a bias before a batch norm is rounding noise, whose sign an L1 penalty counts.
 SIGNS_OF_NOISE = ("loss, penalties",)
 

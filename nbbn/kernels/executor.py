@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from numba import int64, njit, prange
+from numba import config, int64, njit, prange
 
 from nbbn.kernels.cache import kernel_cache
 from nbbn.kernels.registry import BASES, CONTEXT_WORDS, OPTIONS, inline
@@ -179,12 +179,15 @@ def pieces(start, zeros, bytes_needed):
 HEAD_BYTES = TEAM_BYTES + 2 * LINE
 
 
-def memory_bytes(work_bytes, threads):
+def memory_bytes(work_bytes, pieces):
     """Bytes of the memory that `run_blocks`, `run_blocks_alone` and `run_together` work in.
 
-    The caller keeps it from call to call: new pages take longer to come by than small networks.
+    A piece for each thread; of `run_together` one for all, and where threads write for themselves
+    alone one for each. The caller keeps it from call to call: new pages take longer to come by than
+    small networks.
     """
-    return HEAD_BYTES + -(-(work_bytes + CONTEXT_BYTES) // LINE) * LINE * (threads + 1)
+    contexts = config.NUMBA_NUM_THREADS * CONTEXT_BYTES
+    return HEAD_BYTES + contexts + -(-(work_bytes + CONTEXT_BYTES) // LINE) * LINE * pieces
 
 
 @inline

@@ -5,6 +5,7 @@ All of it in one thread, rows to answers.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -92,6 +93,12 @@ class InferenceProgram:
         if not self.may_be_sparse:
             return None
         return InferenceProgram(self._computation, self.program.dtype, self.parameters, sparse=True)
+
+    @functools.cached_property
+    def writes_apart(self) -> bool:
+        """Whether threads that share rows write anything for themselves alone."""
+        return any(access == Write.ALL for call in self.program.operations
+                   for access in KERNELS[call.kernel].buffers().values())
 
     def together(self) -> Program:
         """The same on a block whose rows all threads share, operation by operation.

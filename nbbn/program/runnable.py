@@ -155,7 +155,7 @@ class InferenceRun:
         self._work_per_row, self.in_tiles = lowered.work_per_row, lowered.in_tiles
         self._work = lowered.program.sizes.get(Segment.WORK, 0)
         self._choice = CallChoice()
-        # By number of threads: memory that no call works in just now.
+        # By number of pieces: memory that no call works in just now.
         self._memory: dict[int, list[np.ndarray]] = {}
         self._lowered = lowered
         self._sparse: SparseInferenceRun | None = None  # made when first asked for
@@ -206,13 +206,13 @@ class InferenceRun:
                                   out.strides[0], len(x), self._work, id(memory), self.block)
         self._memory[1].append(memory)
 
-    def _memory_for(self, threads: int) -> np.ndarray:
+    def _memory_for(self, pieces: int) -> np.ndarray:
         """Memory for one call, which gives it back behind it."""
-        kept = self._memory.setdefault(threads, [])
+        kept = self._memory.setdefault(pieces, [])
         try:
             return kept.pop()
         except IndexError:
-            return np.empty(executor.memory_bytes(self._work, threads), np.uint8)
+            return np.empty(executor.memory_bytes(self._work, pieces), np.uint8)
 
     def _arrays(self, table: np.ndarray) -> tuple[int, ...]:
         """The first arguments of the executor."""
@@ -236,11 +236,12 @@ class InferenceRun:
 
     def _fill_together(self, x: np.ndarray, out: np.ndarray, threads: int) -> bool:
         """`_fill` with all threads on one block of rows."""
-        memory = self._memory_for(threads)
+        pieces = threads + 1 if self._lowered.writes_apart else 1
+        memory = self._memory_for(pieces)
         done = runtime.run_if_free(threads, executor.run_together,
                                    *self._arrays(self.shared_table), id(x), id(out), len(x),
                                    self._work, id(memory))
-        self._memory[threads].append(memory)
+        self._memory[pieces].append(memory)
         return done
 
     def _shares_rows(self, rows: int, threads: int) -> bool:
