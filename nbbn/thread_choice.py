@@ -13,6 +13,9 @@ CHUNK_SECONDS, FIRST_SECONDS, RUN_SECONDS = 0.3, 0.01, 0.03
 TURN = 1.5
 # Seconds of a trial of the other way, and how much faster it must be to be taken.
 TRIAL_SECONDS, TRIAL_MARGIN = 1e-3, 0.9
+# A trial of one step that takes longer than the first run has so many times its seconds before the
+# next: steps of seconds would go on one thread every second time.
+LONG_TRIALS_APART = 20
 
 
 class ThreadChoice:
@@ -40,6 +43,7 @@ class ThreadChoice:
         self._best: int | None = 1 if alone else None
         self._span = FIRST_SECONDS
         self._since = 0.0  # seconds of the best way since the last trial
+        self._apart = 0.0  # seconds that must go by after a long trial
         self._trial_is_due = False
 
     def next(self, threads: int, left: int) -> tuple[int, int]:
@@ -71,9 +75,10 @@ class ThreadChoice:
         if threads == self._best:  # where steps come one by one, many make a run
             self._since += seconds
             slower = before is not None and seconds / steps > TURN * before
-            self._trial_is_due = slower or 2 * self._since >= self._span
+            self._trial_is_due = slower or self._since >= max(self._span / 2, self._apart)
             return
         self._since, self._trial_is_due = 0.0, False
+        self._apart = LONG_TRIALS_APART * seconds if seconds > FIRST_SECONDS else 0.0
         best = self._seconds[threads if self._best is None else self._best]
         if seconds / steps < TRIAL_MARGIN * best:
             self._best, self._span = threads, FIRST_SECONDS

@@ -141,3 +141,13 @@ def test_the_bits_do_not_depend_on_the_choice(network, team, monkeypatch):
     ref = network.predict(x)
     monkeypatch.setattr(runnable.CallChoice, "next", lambda self, rows: team)
     np.testing.assert_array_equal(network.predict(x), ref)
+
+
+def test_long_steps_are_seldom_tried_on_one_thread():
+    """A trial of a step of seconds costs as much as the step."""
+    choice, taken = ThreadChoice(), []
+    for _ in range(100):
+        threads, steps = choice.next(2, 100)
+        choice.note(threads, steps, steps * {1: 2.0, 2: 1.0}[threads])
+        taken.append(threads)
+    assert taken.count(1) <= 5 and taken[-1] == 2
