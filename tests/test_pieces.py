@@ -13,7 +13,7 @@ import pytest
 
 import nbbn
 from nbbn import layers as L
-from nbbn.models.pieces import in_batches
+from nbbn.models.batches import in_batches
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(205, 6)).astype("float32")

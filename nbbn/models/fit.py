@@ -15,9 +15,10 @@ from nbbn.losses import Loss
 from nbbn.metrics.base import Metric
 from nbbn.metrics.names import counted_accuracy
 from nbbn.models.base_model import BaseModel
+from nbbn.models.batches import Batches, OutOfData
 from nbbn.models.fit_data import outputs_of
 from nbbn.models.joint_loss import JointLoss
-from nbbn.models.pieces import Batches, InPieces, OutOfData, read
+from nbbn.models.pieces import InPieces, read
 from nbbn.progress import REFRESH_SECONDS, Silence
 from nbbn.trainer import Epoch, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher

@@ -19,6 +19,7 @@ from nbbn.formats.files import FileError
 from nbbn.group import ALONE, KEY_BYTES, Group, Order
 from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, whole
+from nbbn.models.batches import Batches, in_batches
 from nbbn.models.compiled import Compiled, needs_batches
 from nbbn.models.fit import Fit, Measure
 from nbbn.models.fit_data import (
@@ -31,7 +32,7 @@ from nbbn.models.fit_data import (
     targets_of,
 )
 from nbbn.models.joint_loss import JointLoss
-from nbbn.models.pieces import Batches, InPieces, in_batches, read
+from nbbn.models.pieces import InPieces, read
 from nbbn.models.short_fit import running_statistics, tell
 from nbbn.names import suggested
 from nbbn.network import Network
@@ -556,15 +557,18 @@ class TrainedModel(BaseModel):
         return _first_rows(found, steps, batch_size)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
-                 prefix: str = "") -> Samples:
-        """Checked data; builds the model where the rows tell its shape."""
+                 prefix: str = "", *, finite: bool = True) -> Samples:
+        """Checked data; builds the model where the rows tell its shape.
+
+        `finite`: whether to look for NaN and infinity in the rows.
+        """
         compiled, layers = self._require_compiled("fit"), self._layers
         name_x, name_y = f"{prefix}x", f"{prefix}y"
         if not self.built:
             layers.build(inputs.row_shape(x, name_x))
         compiled.tail(layers)
         after = layers.shapes[-1]
-        x = self._checked_rows(x, name_x)
+        x = self._checked_rows(x, name_x, finite=finite)
         y = self._targets(y, after, len(x), name_y, name_x)
         units, name = int(np.prod(after)), f"{prefix}sample_weight"
         softmax = compiled.loss.end == "softmax"
