@@ -132,6 +132,38 @@ def test_other_dtypes_and_targets(x, y, loss):
     assert same_weights(ref, got) and history == found
 
 
+def test_a_functional_model():
+    def make():
+        nbbn.set_random_seed(0)
+        x = L.Input((6,))
+        model = nbbn.Model(x, L.Dense(3, activation="softmax")(L.Dense(8)(x)))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    ref = make()
+    history = ref.fit(X, Y, batch_size=32, epochs=3, shuffle=False, verbose=0).history
+    got, found = fitted_on(generated((X, Y), 32), (X, Y), 32, make())
+    assert same_weights(ref, got) and history == found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("rows", [100, 900])
+def test_large_batches(dtype, rows):
+    """Copied by all threads, and looked over on the way; also those that fill a room."""
+    width = 1500
+    x = RNG.integers(0, 200, (2500, width)).astype(dtype)
+    y = RNG.integers(0, 3, 2500)
+    ref = network()
+    history = ref.fit(x, y, batch_size=rows, epochs=3, shuffle=False, verbose=0).history
+    got, found = fitted_on(refilled((x, y), rows), (x, y), rows)
+    assert same_weights(ref, got) and history == found
+    if dtype != "uint8":
+        x[2300, 1400] = np.inf
+        number = 2300 // rows + 1
+        with pytest.raises(ValueError, match=rf"x, batch {number}: x holds inf at \({2300 % rows}, 1400"):
+            got.fit(generated((x, y), rows, passes=1), verbose=0)
+
+
 def test_weights_of_rows_and_of_classes():
     weights = RNG.random(205)
     ref = network()
