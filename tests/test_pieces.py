@@ -283,13 +283,44 @@ def test_validation_data():
                          **given).history == ref
 
 
-def test_metrics_that_training_does_not_count():
-    """Measured when a piece has been trained on: the same every time."""
-    model = network(metrics=[nbbn.metrics.SparseTopKCategoricalAccuracy(2)])
-    first = model.fit(Dataset((X, Y), 10), epochs=2, verbose=0, shuffle=False).history
-    model = network(metrics=[nbbn.metrics.SparseTopKCategoricalAccuracy(2)])
-    again = model.fit(generated((X, Y), 10), epochs=2, steps_per_epoch=21, verbose=0).history
-    assert first == again and 0.5 < first["sparse_top_k_categorical_accuracy"][0] < 1
+def spread(y_true, y_pred):
+    """A number for all rows, which depends on which they are."""
+    return np.ptp(np.asarray(y_pred))
+
+
+class Batches(nbbn.metrics.Metric):
+    """How many there were, and their largest output."""
+
+    def __init__(self):
+        super().__init__(name="batches")
+        self.count = self.add_weight()
+        self.most = self.add_weight()
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.count.assign_add(1)
+        self.most.assign(max(self.most, np.max(y_pred)))
+
+    def result(self):
+        return {"batches": float(self.count), "most": float(self.most)}
+
+
+def uncounted():
+    return [nbbn.metrics.SparseTopKCategoricalAccuracy(2), spread, Batches()]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_metrics_that_training_does_not_count(source):
+    """Of what training gave, batch by batch: the figures of the fit in memory."""
+    ref = network(metrics=uncounted()).fit(X, Y, batch_size=10, epochs=3, shuffle=False, verbose=0,
+                                           validation_data=(X, Y)).history
+    _, found = fitted_on(SOURCES[source]((X, Y), 10), (X, Y), 10, network(metrics=uncounted()),
+                         validation_data=Dataset((X, Y), 10))
+    assert found == ref and ref["batches"] == [21, 21, 21]
+    assert 0.5 < ref["sparse_top_k_categorical_accuracy"][0] < 1
+    model = network(metrics=uncounted(), input_shape=(6,))
+    given = {"steps": 21} if source in ("generator", "refilled") else {}
+    got = model.evaluate(SOURCES[source]((X, Y), 10), verbose=0, return_dict=True, **given)
+    assert got == model.evaluate(X, Y, batch_size=10, verbose=0, return_dict=True)
 
 
 # -- epochs and their steps

@@ -46,7 +46,6 @@ class Batches:
     name: str
     steps: int | None = None
     is_slow: bool = False  # whether a thread asks for them
-    alike: bool = False  # whether pieces are so long however fast they come
     _current: Iterator[tuple[int, Any]] | None = None  # what is left of a pass
 
     @property

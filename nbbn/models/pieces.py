@@ -50,10 +50,7 @@ class InPieces:
         self._loss, self._optimizer = compiled.loss, compiled.optimizer
         self.steps = self._steps(batches.steps or batches.count)
         self.largest = 0  # rows of a step so far
-        self._run: Callable[[Any], np.ndarray] | None = None
-        self._measured: list[tuple[np.ndarray, np.ndarray]] = []
         self._rooms: list[Room] = []
-        self._used: Piece | None = None
         self._reader: Reader | None = None
         self._first: Piece | None = None
         self._open()
@@ -77,20 +74,7 @@ class InPieces:
         """Whether rows have weights."""
         return self._checks.like is not None and self._checks.like.weighted
 
-    def figures(self) -> Samples | None:
-        """The outputs of the epoch's rows, measured when they were trained on, with targets."""
-        self._measure()
-        if self._run is None:
-            return None
-        ys, outputs = zip(*self._measured)
-        self._measured = []
-        return Samples(np.concatenate(outputs), np.concatenate(ys))
-
     # -- epochs
-
-    def measure_with(self, run: Callable[[Any], np.ndarray]) -> None:
-        """Keep what a stretch gives in inference once it was trained on."""
-        self._run, self._batches.alike = run, True
 
     def _open(self, then: str = "") -> None:
         """Begin an epoch: its first piece is there then; OutOfData where there is none."""
@@ -142,7 +126,6 @@ class InPieces:
         for epoch in range(epochs):
             if epoch:
                 self._open(f"training stops after epoch {epoch} of {epochs}")
-            self._measured, self._used = [], None
             plan = _KnownSoFar(self.steps or 1 << 30, ())
             plan.stretches = self._stretches()
             yield plan
@@ -151,11 +134,9 @@ class InPieces:
         reader, piece, done = self._reader, self._first, 0
         assert reader is not None
         while piece is not None:
-            self._used = piece
             self.largest = max(self.largest, int(np.diff(piece.edges).max()))
             done += len(piece.edges) - 1
             yield Stretch(piece.samples, np.arange(piece.edges[-1]), piece.edges)
-            self._measure()
             piece = next(iter(reader), None)
         taken = reader.taken
         self.close()
@@ -165,34 +146,27 @@ class InPieces:
         self.steps = self.steps or done
         self._batches.ended()
 
-    def _measure(self) -> None:
-        if self._run is not None and self._used is not None:
-            self._measured.append((self._used.y.copy(), self._run(self._used.samples.x)))
-        self._used = None
-
 
 def read(model: Any, batches: Batches,
-         run: Callable[[Any], np.ndarray]) -> tuple[Samples, np.ndarray]:
-    """Targets and weights of all batches, and what a network makes of their rows."""
+         run: Callable[[Any], np.ndarray]) -> tuple[Samples, np.ndarray, np.ndarray]:
+    """Targets and weights of all batches, what a network makes of their rows, and their sizes."""
     compiled = model._require_compiled("evaluate")
     checks = Checks(model, batches.name)
     batches.begin()
     reader = Reader(batches, checks, compiled.loss, 1, joins_single=False, rooms=[])
-    found: list[tuple[np.ndarray, np.ndarray | None, np.ndarray]] = []
+    found: list[tuple[np.ndarray, ...]] = []
     try:
         for piece in reader:
-            weights = piece.samples.row_weights
-            found.append((piece.y.copy(), None if weights is None else weights.copy(),
-                          run(piece.samples.x)))
+            samples = piece.samples
+            kept = () if samples.row_weights is None else (samples.row_weights.copy(),)
+            found.append((run(samples.x), np.diff(piece.edges), np.array(samples.given), *kept))
     finally:
         reader.close()
     if not found:
         raise ValueError(f"{batches.name} has no batches{once(batches)}")
     told(batches, reader.taken)
-    y, weights = np.concatenate([own for own, *_ in found]), None
-    if checks.like is not None and checks.like.weighted:
-        weights = np.concatenate([np.asarray(own) for _, own, _ in found])
-    return Samples(y, y, weights), np.concatenate([outputs for *_, outputs in found])
+    outputs, sizes, y, *weights = map(np.concatenate, zip(*found))
+    return Samples(y, y, *weights), outputs, sizes
 
 
 def outputs_of_batches(batches: Batches, check: Callable[[Any, str], np.ndarray],

@@ -19,8 +19,6 @@ from nbbn.training_loop import Samples
 
 # Seconds after which a piece is used, however few batches it has.
 _SECONDS = 0.02
-# Batches of a piece where figures depend on where it ends.
-_ALIKE = 8
 # Seconds that a source takes, to those in which its batches are used, from which a thread asks for
 # them: on few cores it stands in the way of the engine's.
 _WORTH_A_THREAD = 0.1
@@ -29,13 +27,9 @@ _NONE: tuple[int, Any] = (0, None)
 
 @dataclass(frozen=True)
 class Piece:
-    """Some batches in a row, checked, in memory.
-
-    `y` are the targets as the metrics take them; `samples` have them as they are trained on.
-    """
+    """Some batches in a row, checked, in memory; `edges` are those of steps."""
 
     samples: Samples
-    y: np.ndarray
     edges: np.ndarray
 
 
@@ -112,7 +106,8 @@ class Reader:
                     raise self._error
                 return
             found = self._checks.samples(room)
-            yield Piece(replace(found, y=self._loss.prepare(found.y)), found.y, self._edges(room))
+            yield Piece(replace(found, y=self._loss.prepare(found.y), given=found.y),
+                        self._edges(room))
             used.append(room)
             while len(used) > self._batches.is_slow:  # the thread is ahead: the last one is in use
                 self._free.append(used.popleft())
@@ -164,11 +159,7 @@ class Reader:
     def _is_full(self, room: Room) -> bool:
         ends, like = room.ends, self._checks.like
         assert like is not None
-        if self._batches.alike:
-            full = len(ends) > _ALIKE
-        else:
-            full = 2 * ends[-1] - ends[-2] > like.room
-        return full and self._ends_a_step(room)
+        return 2 * ends[-1] - ends[-2] > like.room and self._ends_a_step(room)
 
     def _edges(self, room: Room) -> np.ndarray:
         """First row of each step, and the end."""

@@ -21,7 +21,7 @@ from nbbn.losses import Loss
 from nbbn.models.base_model import BaseModel, whole
 from nbbn.models.batches import Batches, in_batches
 from nbbn.models.compiled import Compiled, needs_batches
-from nbbn.models.fit import Fit, Measure
+from nbbn.models.fit import Fit, Measure, Outputs, sizes_of_batches
 from nbbn.models.fit_data import (
     InMemory,
     Rules,
@@ -41,7 +41,7 @@ from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header
 from nbbn.progress import check_verbose, epoch_reporter, steps_line
 from nbbn.trainer import Trainer, batches
-from nbbn.training_loop import Loop, Samples, Watcher, diverged, in_memory
+from nbbn.training_loop import Loop, Samples, diverged, in_memory
 from nbbn.warning import warn
 
 _BATCH_SIZE = 32
@@ -240,9 +240,9 @@ class TrainedModel(BaseModel):
         Notes
         -----
         The loss of an epoch is the mean over its rows of what each batch had before its update,
-        penalties included. Interrupted (Ctrl-C), the model keeps the weights so far. Of batches
-        that come one after the other, metrics that training does not count are measured in
-        inference as soon as each has been trained on.
+        penalties included, and so are metrics: of the outputs that training had, dropout and the
+        batches' own statistics included, as in Keras. Interrupted (Ctrl-C), the model keeps the
+        weights so far. Where a generator raises an error, what it gave before has been trained on.
 
         Examples
         --------
@@ -356,10 +356,9 @@ class TrainedModel(BaseModel):
                                                       max(0, epochs - initial_epoch)))
             fit = Fit(self, Loop(trainer, planned),
                       lambda: self._trainer(data, max(largest, data.largest)),
-                      data if isinstance(data, InPieces) else data.samples,
-                      Measure(compiled.loss, compiled.metrics(self._units())), called, history,
-                      epoch_reporter(verbose if first else 0, epochs, count), validation,
-                      frequency, group)
+                      data, Measure(compiled.loss, compiled.metrics(self._units())), called,
+                      history, epoch_reporter(verbose if first else 0, epochs, count),
+                      validation, held_size, frequency, group)
             before = running_statistics(self._layers.network()) if validation is not None else {}
             began = compiled.norm_step
             fit.run(initial_epoch, epochs)
@@ -453,13 +452,13 @@ class TrainedModel(BaseModel):
             samples = self._samples(x, y, sample_weight, class_weight)
             inputs.check_enough(len(samples), needs_batches(self._layers.layers))
         measure = Measure(compiled.loss, compiled.metrics(self._units()))
-        targets = replace(samples, y=compiled.loss.prepare(samples.y))
+        targets = replace(samples, y=compiled.loss.prepare(samples.y), given=samples.y)
         trainer = self._trainer(InMemory(samples, len(samples)), len(samples))
         self._trains()
         edges = np.array([0, len(samples)])
         plans = in_memory(targets, self._plans(edges, shuffle=False))
-        sums = Loop(trainer, plans).epoch(Watcher())
-        logs = measure.trained(sums, samples, trainer.outputs)
+        seen = Outputs()
+        logs = measure.trained(Loop(trainer, plans).epoch(seen), seen.kept)
         return logs if return_dict else _flat(logs)
 
     def _edges(self, data: Data, batch_size: int) -> np.ndarray:
@@ -502,8 +501,10 @@ class TrainedModel(BaseModel):
         weighted = self._weighting if data.weighted else False
         if self._others_train():
             self._pull()
-        return self._require_compiled("fit").trainer_for(
-            self._layers, data.source, rows, weighted=weighted, group=data.group)
+        compiled = self._require_compiled("fit")
+        keeps = Measure(compiled.loss, compiled.metrics(self._units())).needs_outputs
+        return compiled.trainer_for(self._layers, data.source, rows, weighted=weighted,
+                                    group=data.group, keeps=keeps)
 
     def _fit_data(self, group: Group, x: Any, y: Any, sample_weight: Any,
                   class_weight: Any, steps: int | None) -> InMemory | Streamed:
@@ -596,7 +597,8 @@ class TrainedModel(BaseModel):
         x, y, sample_weight
             As in `fit`, partitions and batches included; the weights count in the loss alone.
         batch_size : int
-            Without effect on the figures, but for `steps`; 32 by default.
+            Rows of a batch, 32 by default: what `steps` counts, and what metrics of one's own take
+            at a time.
         verbose : {"auto", 0, 1, 2}
             0: print nothing; else a line.
         steps : int
@@ -644,10 +646,12 @@ class TrainedModel(BaseModel):
             measure = Measure(compiled.loss, compiled.metrics(self._units()))
             if batched:
                 with self._layers.unbuilt_on_error():
-                    samples, outputs = read(self, Batches(x, "x", steps), self._outputs_for_loss)
+                    samples, outputs, sizes = read(self, Batches(x, "x", steps),
+                                                   self._outputs_for_loss)
             else:
                 outputs = outputs_of(self._outputs_for_loss, samples.x)
-            logs = measure(samples, outputs, self._penalty())
+                sizes = sizes_of_batches(len(outputs), batch_size)
+            logs = measure(samples, outputs, self._penalty(), sizes)
             called.call("on_test_end", logs)
         if verbose:
             seconds, count = time.perf_counter() - start, -(-len(samples) // batch_size)
