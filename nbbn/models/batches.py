@@ -11,6 +11,8 @@ from typing import Any
 from nbbn.partitions.partitions import Partitions
 from nbbn.warning import warn
 
+# Batches after which a source may be thought to have no end.
+MANY = 100_000
 # What looks like one array, whatever else it can do.
 _OF_ARRAYS = ("__array__", "__array_interface__", "shape", "dtype", "iloc", "nnz")
 
@@ -45,6 +47,7 @@ class Batches:
     given: Any
     name: str
     steps: int | None = None
+    argument: str = "steps"  # what the user gives `steps` by
     is_slow: bool = False  # whether a thread asks for them
     _current: Iterator[tuple[int, Any]] | None = None  # what is left of a pass
 
@@ -85,6 +88,12 @@ class Batches:
         """The next batches, with their numbers; to be called by the thread that reads."""
         assert self._current is not None
         return self._current if self.steps is None else islice(self._current, self.steps)
+
+    def look_for_an_end(self, taken: int) -> None:
+        """Warn where `MANY` were taken, and nobody has said how many there are to be."""
+        if taken == MANY and self.steps is None and self.count is None:
+            warn(f"{self.name} has given {taken} batches and has not ended; a generator that does "
+                 f"not end needs {self.argument}")
 
     def over(self, taken: int) -> bool:
         """So many were taken: whether less than were asked for, and the pass is over."""

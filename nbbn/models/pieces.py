@@ -12,7 +12,7 @@ import numpy as np
 from nbbn.group import ALONE
 from nbbn.models.batches import Batches, OutOfData, once, told
 from nbbn.models.compiled import needs_batches
-from nbbn.models.reader import Piece, Reader
+from nbbn.models.reader import PATIENCE, Piece, Reader
 from nbbn.models.rooms import Checks, Room
 from nbbn.partitions.read_ahead import ReadAhead
 from nbbn.training_loop import Samples, Stretch
@@ -178,6 +178,7 @@ def outputs_of_batches(batches: Batches, check: Callable[[Any, str], np.ndarray]
 
     def rows() -> Iterator[np.ndarray]:
         for k, item in batches.take():
+            batches.look_for_an_end(k)
             kinds = tuple if of_lists else (tuple, list)
             if isinstance(item, kinds) and len(item) in (1, 2, 3) and hasattr(item[0], "__len__"):
                 item = item[0]
@@ -185,7 +186,7 @@ def outputs_of_batches(batches: Batches, check: Callable[[Any, str], np.ndarray]
             yield np.array(check(item, f"{batches.name}, batch {k}"))
 
     batches.begin()
-    with ReadAhead(rows()) as ahead:
+    with ReadAhead(rows(), patience=PATIENCE) as ahead:
         found = [run(x) for x in ahead]
     if not found:
         raise ValueError(f"{batches.name} has no batches{once(batches)}")

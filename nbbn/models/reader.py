@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbbn.losses import Loss
-from nbbn.models.batches import Batches
+from nbbn.models.batches import MANY, Batches
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.rooms import Checks, Room
 from nbbn.partitions.read_ahead import ReadAhead
@@ -22,6 +22,8 @@ _SECONDS = 0.02
 # Seconds that a source takes, to those in which its batches are used, from which a thread asks for
 # them: on few cores it stands in the way of the engine's.
 _WORTH_A_THREAD = 0.1
+# Seconds that the end of a fit waits for a source that is asked by a thread.
+PATIENCE = 5.0
 _NONE: tuple[int, Any] = (0, None)
 
 
@@ -89,7 +91,7 @@ class Reader:
                 if self._asked > _WORTH_A_THREAD * (time.perf_counter() - began):
                     self._batches.is_slow = True
                     break
-        with ReadAhead(pieces) as ahead:
+        with ReadAhead(pieces, patience=PATIENCE) as ahead:
             yield from ahead
 
     # -- in the thread, where there is one
@@ -147,6 +149,8 @@ class Reader:
             if not number:
                 return
             self.taken += 1
+            if self.taken == MANY:
+                self._batches.look_for_an_end(self.taken)
             if full and not _is_single(item):
                 add(number, item, further)
                 return
