@@ -471,7 +471,7 @@ class BaseModel:
         Returns
         -------
         ndarray of the model's dtype, shape (n, ...)
-            Of several outputs a list of them.
+            Of several outputs a list of them, or a dict for a model that was made so.
 
         Raises
         ------
@@ -545,7 +545,8 @@ class BaseModel:
         Returns
         -------
         Tensor
-            An array, which has `numpy()` besides. Of several outputs a list of them.
+            An array, which has `numpy()` besides. Of several outputs a list of them, or a dict for
+            a model that was made so.
 
         Examples
         --------
@@ -555,6 +556,8 @@ class BaseModel:
         array([[1., 0.]], dtype=float32)
         """
         out = self._as_in_training(x) if training else self.predict(x)
+        if isinstance(out, dict):
+            return {name: tensor(part) for name, part in out.items()}
         return [tensor(part) for part in out] if isinstance(out, list) else tensor(out)
 
     def _as_in_training(self, x: Any) -> Any:

@@ -134,6 +134,11 @@ class LayerList:
         self.made += 1
         return self.entries[-1]
 
+    def attach(self, entry: Entry) -> None:
+        """Put a layer with its weights at the end."""
+        self.entries.append(entry)
+        self._changed()
+
     def share(self, other: LayerList, entries: list[Entry]) -> None:
         """Put another list's layers at the end, which both have from now on."""
         before, input_shape = self.input_shape, other.input_shape

@@ -187,7 +187,7 @@ class Sequential(TrainedModel):
         for part in graph.parts[1:]:
             found: Any = part.what
             if isinstance(found, Entry):
-                layers.entries.append(found)
+                layers.attach(found)
             else:
                 layers.share(found._layers, found._layers.entries)
             self._own.append(found)
