@@ -597,6 +597,9 @@ class Computation:
             return True
         step = self.steps[end]
         if isinstance(step.operation, Elementwise):
+            scale, offset = (*step.operation.numbers, 0.0, 0.0)[:2]
+            if step.activation == "affine" and scale > 0 and not offset:  # as of a mean
+                return self.gives_shares(step.sources[0])
             return step.activation in _SHARES
         if isinstance(step.operation, Softmax):
             return not step.operation.log

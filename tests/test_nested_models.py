@@ -265,3 +265,41 @@ def test_pictures_have_a_box_for_a_model(tmp_path):
     found, text = boxes(expand_nested=True)
     assert len(found) == 10 and 'label="encoder"' in text and text.count("subgraph") == 2
     assert "head_dense (Dense)" not in found
+
+
+def test_an_input_among_the_outputs_and_lists_within_lists():
+    model = encoder()
+    features = nbbn.Model([model.inputs], [[layer.output for layer in model.layers]])
+    found = features.predict(X)
+    np.testing.assert_array_equal(found[0], X)
+    np.testing.assert_array_equal(found[-1], model.predict(X))
+    with pytest.raises(ValueError, match="an output is one of the inputs"):
+        nbbn.Model(model.inputs, model.inputs)
+
+
+def test_an_input_by_the_shape_of_a_batch():
+    assert nbbn.Input(batch_shape=(None, 4), name="rows") == nbbn.Input((4,), name="rows")
+    with pytest.raises(L.LayerError, match=r"batch_shape must be \(None, ...\)"):
+        nbbn.Input(batch_shape=(None,))
+    with pytest.raises(L.LayerError, match="shape and batch_shape are both given"):
+        nbbn.Input((4,), batch_shape=(None, 4))
+
+
+def test_the_mean_of_probabilities_has_a_cross_entropy():
+    inputs = nbbn.Input((4,))
+    ends = [L.Dense(3, activation="softmax")(inputs) for _ in range(2)]
+    model = nbbn.Model(inputs, L.Average()(ends))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    labels = np.arange(40) % 3
+    loss = model.evaluate(X, labels, verbose=0)
+    assert loss == pytest.approx(-np.log(model.predict(X)[np.arange(40), labels]).mean(), rel=1e-5)
+
+
+def test_a_dict_of_outputs_is_gone_through_by_its_keys():
+    """As Keras does, whose layers of one depth stand in the order in which they are met."""
+    inputs = nbbn.Input((4,))
+    model = nbbn.Model(inputs, {"z": L.Dense(1)(inputs), "a": L.Dense(2)(inputs)})
+    assert [array.shape[-1] for array in model.get_weights()] == [2, 2, 1, 1]
+    again = nbbn.Model.from_config(model.get_config())
+    assert [array.shape[-1] for array in again.get_weights()] == [2, 2, 1, 1]
+    assert list(pickle.loads(pickle.dumps(model)).predict(X)) == ["z", "a"]

@@ -31,6 +31,8 @@ class Input(Layer):
         Shape of one row, without the batch axis; the same as `input_shape`.
     batch_size : int, optional
         Taken as in Keras, and ignored: batches are as long as `fit` and `predict` make them.
+    batch_shape : tuple, optional
+        Keyword only; `batch_shape=(None, n)` is `shape=(n,)`.
     **base
         `name`, `dtype`: see `Layer`.
 
@@ -45,10 +47,19 @@ class Input(Layer):
 
     shape: RowShape = None
     batch_size: InitVar[int | None] = None
+    batch_shape: InitVar[tuple[int | None, ...] | None] = field(default=None, kw_only=True)
 
     gives_rows: ClassVar = True
 
-    def __post_init__(self, batch_size: int | None) -> None:
+    def __post_init__(self, batch_size: int | None,
+                      batch_shape: tuple[int | None, ...] | None) -> None:
+        if batch_shape is not None:
+            if not isinstance(batch_shape, list | tuple) or len(batch_shape) < 2:
+                raise self.error("batch_shape must be (None, ...), the shape of a batch, got "
+                                 f"{batch_shape!r}; or give shape, that of one row")
+            if self.shape is not None:
+                raise self.error("shape and batch_shape are both given; give one")
+            object.__setattr__(self, "shape", tuple(batch_shape[1:]))
         super().__post_init__()
         shape = self.shape or self.input_shape
         if shape is None:

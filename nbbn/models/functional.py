@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbbn import inputs as checks
-from nbbn.layers import Layer, layer_from_config
+from nbbn.layers import Activation, Layer, layer_from_config
 from nbbn.layers.base import Value
 from nbbn.layers.names import free_name
 from nbbn.models.compiled import Compiled
@@ -74,14 +74,26 @@ class Model(TrainedModel):
             raise TypeError("Model takes inputs and outputs: values of layers. A model written as "
                             "a class of its own, with a method call, is not supported")
         self._of_inputs, self._of_outputs = _form(inputs), _form(outputs)
-        super().__init__(name or "functional", GraphList(_listed("inputs", inputs),
-                                                         _listed("outputs", outputs)))
+        rows = _listed("inputs", inputs)
+        values = _computed(rows, _listed("outputs", outputs))
+        super().__init__(name or "functional", GraphList(rows, values))
+        self._order_outputs()
         if not trainable:
             self.trainable = False
 
     def _parts(self) -> list[Any]:
         rows = iter(self._rows_shown())
         return [next(rows) if part.is_input else part.what for part in self._layers.parts]
+
+    def _order_outputs(self) -> None:
+        """Keras goes through a dict in the order of its keys."""
+        self._layers.order_of_outputs = self._of_outputs.order
+        self._layers.__dict__.pop("parts", None)
+        self._input_views = None
+
+    @property
+    def _order_of_inputs(self) -> list[int] | None:
+        return self._of_inputs.order
 
     def _outline(self) -> list[Part]:
         return self._layers.parts
@@ -275,6 +287,7 @@ class Model(TrainedModel):
         inputs, outputs = words.get("inputs"), words.get("outputs")
         self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs), words.get("given"))
         self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs), words.get("gives"))
+        self._order_outputs()
 
     def network(self) -> Network:
         network, inputs = super().network(), self._of_inputs.names
@@ -319,6 +332,13 @@ class _Form:
     def __init__(self, names: list[str] | None, kind: str | None = None):
         self.names, self.kind = names, kind
 
+    @property
+    def order(self) -> list[int] | None:
+        """Of a dict the places of the things in the order of their names."""
+        if self.kind != "dict" or self.names is None:
+            return None
+        return sorted(range(len(self.names)), key=self.names.__getitem__)
+
     def like_given(self, things: list[Any]) -> Any:
         """Things in the model's order as the user gave theirs."""
         if self.kind == "dict" and self.names is not None:
@@ -345,7 +365,7 @@ class _Form:
 def _form(given: Any) -> _Form:
     if isinstance(given, dict):
         return _Form(list(given), "dict")
-    listed = given if isinstance(given, list | tuple) else [given]
+    listed = _flat(given)
     names = [one.name for one in listed if isinstance(one, Layer) and one.name]
     if len({*names}) < len(names):
         raise ValueError(f"Model: inputs need different names, got {', '.join(names)}")
@@ -360,15 +380,32 @@ def _all_of(names: list[str], rows: Sequence[Any]) -> list[str]:
 
 
 def _listed(name: str, given: Any) -> list[Any]:
-    found = list(given.values()) if isinstance(given, dict) else given
-    found = list(found) if isinstance(found, list | tuple) else [found]
+    found = _flat(given)
     for one in found:
-        rows = name == "inputs" and getattr(one, "gives_rows", False)
+        rows = getattr(one, "gives_rows", False)
         if not (rows or isinstance(one, Value)):
             raise TypeError(f"{name} must be what layers give, got {type(one).__name__}")
     if not found:
         raise ValueError(f"Model: there are no {name}")
     return found
+
+
+def _flat(given: Any) -> list[Any]:
+    """What lists and dicts of values hold, of lists within, too."""
+    if isinstance(given, dict):
+        given = list(given.values())
+    if not isinstance(given, list | tuple):
+        return [given]
+    return [one for part in given for one in _flat(part)]
+
+
+def _computed(inputs: list[Any], outputs: list[Any]) -> list[Any]:
+    """The outputs, where some of several are inputs as they are behind a layer that does nothing.
+    """
+    rows = {id(one) for one in inputs if not isinstance(one, Value)}
+    if all(id(one) in rows for one in outputs):
+        return outputs  # refused: nothing is computed
+    return [Activation("linear")(one) if id(one) in rows else one for one in outputs]
 
 
 KINDS["Model"] = Model

@@ -103,6 +103,9 @@ class GraphList(LayerList):
         Where layers compute in different dtypes.
     """
 
+    # In which the way back from the outputs begins; None: the model's.
+    order_of_outputs: list[int] | None = None
+
     def __init__(self, inputs: list[Any], outputs: list[Any]):
         super().__init__(utils.new_seed())
         self.inputs, self.outputs = inputs, outputs
@@ -273,7 +276,9 @@ class GraphList(LayerList):
     @cached_property
     def parts(self) -> list[Part]:
         """The inputs, the layers and the models within, in Keras's order."""
-        return parts_of(self.inputs, self.outputs, self.values, self.within, entry_of)
+        order = self.order_of_outputs or range(len(self.outputs))
+        outputs = [self.outputs[k] for k in order]
+        return parts_of(self.inputs, outputs, self.values, self.within, entry_of)
 
     @property
     def chain(self) -> list[Entry] | None:

@@ -187,7 +187,10 @@ def _walk(nodes: Sequence[Node], ends: Iterable[Node]) -> tuple[list[Node], dict
     def enter(node: Node) -> tuple[Node, Iterator[Node]]:
         seen.add(id(node))
         met.setdefault(id(node.what), len(met))
-        return node, iter([source for source, _ in node.sources])
+        order = getattr(node.what, "_order_of_inputs", None)
+        if order is None or len(order) != len(node.sources):
+            order = range(len(node.sources))
+        return node, iter([node.sources[k][0] for k in order])
 
     for end in ends:
         stack = [enter(end)] if id(end) not in seen else []
