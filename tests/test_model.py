@@ -1005,7 +1005,7 @@ def test_numbers_that_an_embedding_does_not_have():
                 call(np.array(x))
         with pytest.raises(ValueError, match=words.replace("x holds", "X holds")):
             model.fold().predict(np.array(x))
-        with pytest.raises(ValueError, match="X holds .* which an Embedding reads"):
+        with pytest.raises(ValueError, match=r"X holds .* which an Embedding reads"):
             model.fold().predict(np.array(x, np.float32))
     assert all(map(np.array_equal, before, model.get_weights()))
     with pytest.raises(ValueError, match=r"mask_zero: not supported, got True"):
