@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from architectures import ARCHITECTURES
 from test_layer_specs import MERGING, SHAPES
 
 import nbbn
@@ -70,6 +71,17 @@ def test_every_layer_of_several_there_and_back(layer, rows, dtype):
         f"x{k}" for k in range(len(rows))) if len(rows) > 1 else ())
     network = assembled([layer], graph.input_shape, [{}], dtype, graph)
     x = np.random.default_rng(6).normal(size=(4, *graph.input_shape)).astype(dtype)
+    same_there_and_back(network, x)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_there_and_back(name):
+    network = ARCHITECTURES[name].make(nbbn).network()
+    rng = np.random.default_rng(7)
+    for arrays in network.weights:
+        for key, array in arrays.items():
+            array += rng.uniform(0, 0.3, array.shape).astype(array.dtype) * (key != "kernel")
+    x = rng.integers(3, size=(3, *network.input_shape)).astype(np.float32)
     same_there_and_back(network, x)
 
 
