@@ -144,23 +144,8 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite
     """
     rows = _checked_rows(x, shape, dtype, name, finite=finite)
     for some in indices:
-        check_indices(rows, some, name)
+        some.check(rows, name)
     return rows
-
-
-def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
-    """ValueError for numbers of rows that are to be indices, and are none."""
-    given = rows.reshape(len(rows), -1)[:, some.first : some.first + some.size]
-    wrong = ~((given >= 0) & (given < some.count))  # NaN too
-    if given.dtype.kind == "f":
-        wrong |= given != np.floor(given)
-    if wrong.any():
-        row, column = (int(k) for k in np.argwhere(wrong)[0])
-        value = given[row, column]
-        shown = f"{value:.10g}" if given.dtype.kind == "f" else f"{value}"
-        raise ValueError(f"{name} holds {shown} in row {row}, which an Embedding reads: it takes "
-                         f"whole numbers from 0 to {some.count - 1}; number them so, or "
-                         "give it a larger input_dim")
 
 
 def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,

@@ -24,20 +24,13 @@ from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape, Sides
 
 
-def check_steps(layer: Layer, strides: int | Pair, dilation_rate: int | Pair) -> None:
-    """LayerError where both are above 1."""
-    if max(windows.size_of(strides)) > 1 and max(windows.size_of(dilation_rate)) > 1:
-        raise layer.error("strides and dilation_rate cannot both be above 1, "
-                          f"got {strides} and {dilation_rate}")
-
-
 def with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
     """Shapes of a kernel and of the bias, where there is one."""
     return {"kernel": kernel, "bias": (channels,)} if use_bias else {"kernel": kernel}
 
 
 @dataclass(frozen=True, repr=False)
-class _Convolution(Layer):
+class _Convolution(windows.Sliding):
     filters: Count
     kernel_size: Any
     strides: Any = 1
@@ -55,12 +48,8 @@ class _Convolution(Layer):
     kernel_constraint: NotSupported = None
     bias_constraint: NotSupported = None
 
-    # Axes of a row.
-    rank: ClassVar[int]
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
         if self.filters % self.groups:
             raise self.error("filters must be a multiple of groups, "
                              f"got filters {self.filters} and groups {self.groups}")
@@ -74,15 +63,6 @@ class _Convolution(Layer):
         size = windows.size_of(self.kernel_size)
         kernel = (*size, self._depth(input_shape), self.filters)
         return with_bias(kernel, self.filters, self.use_bias)
-
-    def pads(self, input_shape: Shape) -> Sides:
-        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
-        return self._window(input_shape).sides
-
-    def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, self.rank)
-        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                               self.padding)
 
     def _depth(self, input_shape: Shape) -> int:
         """Channels that one filter sees."""
@@ -222,7 +202,7 @@ class _Transposed(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
+        windows.check_steps(self, self.strides, self.dilation_rate)
         if self.output_padding is not None:
             extra, strides = map(windows.size_of, (self.output_padding, self.strides))
             if any(p >= s for p, s in zip(extra, strides)):

@@ -23,8 +23,10 @@ _MOST = 1 << 24
 class Embedding(Layer):
     """Each whole number of a row as a row of the table `embeddings`, `(input_dim, output_dim)`.
 
-    Rows of shape `(...)` become rows of shape `(..., output_dim)`. `fit` and `predict` refuse
-    numbers that are not whole, or not in 0 to `input_dim - 1`.
+    Rows of shape `(...)` become rows of shape `(..., output_dim)`. `fit`, `predict` and folded
+    models refuse numbers of their rows that are not whole, or not in 0 to `input_dim - 1`: what
+    Keras does with these depends on its backend (an error, NaN, zeros, rows from the end). Of
+    numbers that other layers compute, the nearest row is taken.
 
     Parameters
     ----------
