@@ -8,6 +8,7 @@ from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
     CausalPadding,
+    Constraint,
     Count,
     DataFormat,
     Flag,
@@ -52,8 +53,8 @@ class _Convolution(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     # Axes of a row.
     rank: ClassVar[int]
@@ -124,8 +125,10 @@ class Conv2D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -177,8 +180,10 @@ class Conv1D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -214,8 +219,8 @@ class _Transposed(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     # Axes of a row.
     rank: ClassVar[int]
@@ -296,8 +301,10 @@ class Conv2DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -348,8 +355,10 @@ class Conv1DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
