@@ -30,7 +30,7 @@ from networks import (
 )
 from networks import NETWORKS as ALL_NETWORKS
 from test_naive_layers import keras  # noqa: F401
-from test_shards import Shards
+from test_shards import Shards, teams  # noqa: F401
 
 import nbbn
 from nbbn import constraints, layers
@@ -266,9 +266,7 @@ def test_steps_are_keras(keras, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["dense", "conv", "embeddings"])
-def test_bits_do_not_depend_on_threads(name, monkeypatch):
-    monkeypatch.setattr("nbbn.trainer._WORTH_A_TEAM", 0)
-    monkeypatch.setattr("nbbn.program.runnable.TrainingRun.worth", lambda self, most: most)
+def test_bits_do_not_depend_on_threads(name, teams):  # noqa: F811
     x, y, _ = next(NETWORKS[name][0].batches())
     found = []
     for threads in (1, 2, 3):
