@@ -30,6 +30,7 @@ from nbbn.kernels import (  # noqa: E402, F401  (each registers its kernels)
     products,
     sparse,
     update,
+    winograd,
 )
 from nbbn.kernels.registry import KERNELS  # noqa: E402
 

@@ -16,8 +16,9 @@ import numpy as np
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.errors import LayerError
+from nbbn.kernels.winograd import POINTS
 from nbbn.operations import Operation
-from nbbn.program import patches, window_words
+from nbbn.program import patches, window_words, winograd
 from nbbn.program.forward import (
     POOLS,
     add_affine,
@@ -46,8 +47,8 @@ from nbbn.program.training_forward import (
     by_weight,
     norm_pool_operands,
 )
-from nbbn.program.training_lowering import TrainingLowering, keeps_columns
-from nbbn.program.weight_layouts import ConvLayout
+from nbbn.program.training_lowering import TrainingLowering, Turned, keeps_columns
+from nbbn.program.weight_layouts import ConvLayout, PointsLayout
 
 # -- dense layers and convolutions
 
@@ -96,33 +97,45 @@ def convolve(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> Te
     layout = low.parameters.of(node, "kernel").layout
     assert isinstance(layout, ConvLayout)
     if low.is_trained(node, "kernel"):
-        parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
-        operands: dict[str, Any] = {
-            "x": x, "window": low.constant(f"gradient_reads{node.index}", words), "dz": d,
-            "partial": parts, "weight_depth": padded(layout.depth, low.dtype),
-            "panels": low.panels(d.channels),
-        }
-        held = patches.held_for_gradient(words, low.rows, low.dtype)
-        if held and d.stride == d.pixels * d.pixel:
-            low.add("conv_patches_gradient", **operands, held=held,
-                    patch=patches.patch(words, low.dtype))
-        else:
-            low.add("conv_gradient", **operands)
+        gradient = _kernel_gradient(low, node, words, layout, x, d)
     dx = None
     if low.wants_input_gradient(node):
         dx = low.like(f"d{node.index}", x)
         _convolution_input_gradient(low, node, words, d, dx)
     _bias_gradient(low, node, d)
     if low.is_trained(node, "kernel"):
-        low.updates.later(lambda: _update_convolution(low, node, layout, parts))
+        low.updates.later(lambda: _update_convolution(low, node, layout, gradient()))
     return dx
 
 
+def _kernel_gradient(low: TrainingLowering, node: Node, words: np.ndarray, layout: ConvLayout,
+                     x: Tensor, d: Tensor) -> Callable[[], Buffer]:
+    """Emit the gradient of a convolution's kernel; return what gives all of it, when it is due."""
+    operands: dict[str, Any] = {
+        "x": x, "window": low.constant(f"gradient_reads{node.index}", words), "dz": d,
+        "weight_depth": padded(layout.depth, low.dtype), "panels": low.panels(d.channels),
+    }
+    if winograd.is_faster(words, low.dtype):
+        gradient = low.updates.gradient_of(node, "kernel")
+        points = PointsLayout(layout).items(low.dtype)
+        low.add("winograd_gradient", **operands, gradient=gradient,
+                sums=low.program.buffer(f"dpoints{node.index}", Segment.WORK, points),
+                held=winograd.held_for_gradient(words, low.rows, low.dtype))
+        return lambda: gradient
+    parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
+    held = patches.held_for_gradient(words, low.rows, low.dtype)
+    if held and d.stride == d.pixels * d.pixel:
+        low.add("conv_patches_gradient", **operands, partial=parts, held=held,
+                patch=patches.patch(words, low.dtype))
+    else:
+        low.add("conv_gradient", **operands, partial=parts)
+    return lambda: low.merged(parts, f"dkernel{node.index}", low.updates.vectors(node, "kernel"))
+
+
 def _update_convolution(low: TrainingLowering, node: Node, layout: ConvLayout,
-                        parts: Buffer) -> None:
-    """One step on a convolution's kernel, from its gradient's parts."""
+                        gradient: Buffer) -> None:
+    """One step on a convolution's kernel."""
     vectors = low.updates.vectors(node, "kernel")
-    gradient = low.merged(parts, f"dkernel{node.index}", vectors)
     if layout.groups > 1:
         mask = low.constant(f"mask{node.index}", layout.mask(low.dtype))
         low.add("mask_columns", x=gradient, mask=mask, panels=vectors)
@@ -154,36 +167,44 @@ def turn_kernels(low: TrainingLowering, results: list[Result]) -> None:
             low.turned[node.index] = _transposed(low, node, result.x, result.y)
 
 
-def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]:
+def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> Turned:
     items = low.parameters.of(node, "kernel").layout.items(low.dtype)
     flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
     low.add("flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
             panels=low.panels(z.channels), out=flipped)
-    return flipped, 0
+    return Turned(flipped)
 
 
-def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tuple[Buffer, int]:
+def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> Turned:
     cells = node_cells(node)
     depth = padded(cells * z.pixel, low.dtype)
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
+    words = low.window(node, x.pixel)
     low.add("transpose_cells", weights=low.block(node, "kernel"),
             weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
-            turned=int(_is_turned(low.window(node, x.pixel))), pixel=x.pixel,
+            turned=int(_is_turned(words)), pixel=x.pixel,
             units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels))
-    return turned, depth
+    points = None
+    if winograd.is_faster(window_words.input_gradient(words), low.dtype):
+        items = POINTS * z.pixel * x.pixel
+        points = low.program.buffer(f"turned_points{node.index}", Segment.WORK, items)
+        low.add_points(turned, z.pixel, x.channels, points)
+    return Turned(turned, depth, points)
 
 
 def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor,
                                 dx: Tensor) -> None:
     """By a convolution turned round; where it would read zeros between pixels cell by cell."""
-    turned, depth = low.turned[node.index]
+    turned = low.turned[node.index]
     if _is_turned(words):
         words = window_words.input_gradient(words)
         window = low.constant(f"gradient_window{node.index}", words)
-        add_convolution(low, d, dx, window, words, turned, low.zeros(dx.pixel))
+        add_convolution(low, d, dx, window, words, turned.weights, low.zeros(dx.pixel),
+                        points=turned.points)
         return
     low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
-            weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))
+            weights=turned.weights, weight_depth=turned.depth, dx=dx,
+            panels=low.panels(dx.channels))
 
 
 def _is_turned(words: np.ndarray) -> bool:
@@ -203,7 +224,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
                 panels=panels)
     dx = None
     if low.wants_input_gradient(node):
-        flipped, _ = low.turned[node.index]
+        flipped = low.turned[node.index].weights
         dx = low.like(f"drepeated{node.index}", repeated)
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_depthwise(low, d, dx, window, flipped, low.zeros(repeated.pixel))

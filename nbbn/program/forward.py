@@ -17,7 +17,7 @@ from nbbn.activations import ELEMENTWISE
 from nbbn.kernels import KERNELS
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Operation, Pair, Shape
-from nbbn.program import patches, window_words
+from nbbn.program import patches, window_words, winograd
 from nbbn.program.fusion import Node
 from nbbn.program.layout import padded
 from nbbn.program.lowering import Lowering, Result
@@ -53,12 +53,13 @@ def convolve(low: Lowering, node: Node, x: Tensor, *others: Tensor) -> Result:
     words = low.window(node, x.pixel)
     window = low.constant(f"window{node.index}", words)
     weights, bias = low.block(node, "kernel"), low.block(node, "bias")
-    if node.pool:
+    points = low.points(node, words)
+    if node.pool and points is None:
         return _convolve_and_pool(low, node, x, window, weights, bias)
     z = low.tensor(f"z{node.index}", node.output_shape, kept=node.relu)
     other = _laid_out_as(low, z, others[0]) if node.adds else None
-    add_convolution(low, x, z, window, words, weights, bias, other=other, relu=node.relu,
-                    most=node.most)
+    add_convolution(low, x, z, window, words, weights, bias, points=points, other=other,
+                    relu=node.relu, most=node.most, pooled=bool(node.pool))
     return Result(z, x)
 
 
@@ -72,14 +73,23 @@ def _laid_out_as(low: Lowering, z: Tensor, x: Tensor) -> Tensor:
 
 
 def add_convolution(low: Lowering, x: Tensor, z: Tensor, window: Buffer, words: np.ndarray,
-                    weights: Buffer, bias: Buffer, *, other: Tensor | None = None,
-                    relu: bool = False, most: float = math.inf) -> None:
-    """A convolution of `x` with any weights of a node's window, and what `finish` does."""
+                    weights: Buffer, bias: Buffer, *, points: Buffer | None = None,
+                    other: Tensor | None = None, relu: bool = False,
+                    most: float = math.inf, pooled: bool = False) -> None:
+    """A convolution of `x` with any weights of a node's window, and what `finish` does.
+
+    By tiles where the weights stand by `points`, each of them `pooled` where a pool joined.
+    """
     common: dict[str, Any] = {
-        "x": x, "window": window, "weights": weights, "bias": bias, "adds": int(other is not None),
-        "weight_depth": padded(window_words.depth(words), low.dtype), "other": other or z, "z": z,
-        "relu": int(relu), "most": most, "panels": low.panels(z.channels),
+        "x": x, "window": window, "bias": bias, "adds": int(other is not None),
+        "other": other or z, "z": z, "relu": int(relu), "most": most,
+        "panels": low.panels(z.channels),
     }
+    if points is not None:
+        low.add("winograd_forward", **common, points=points, zeros=low.zeros(z.pixel),
+                pooled=int(pooled), held=winograd.held(words, low.rows, low.dtype))
+        return
+    common |= {"weights": weights, "weight_depth": padded(window_words.depth(words), low.dtype)}
     held = patches.held(words, low.rows, low.dtype)
     if held and z.stride == z.pixels * z.pixel:
         low.add("conv_patches_forward", **common, held=held, patch=patches.patch(words, low.dtype))

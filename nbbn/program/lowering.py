@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nbbn.kernels import KERNELS
+from nbbn.kernels.winograd import CELLS
 from nbbn.operations import Computation, Shape
-from nbbn.program import patches, window_words
+from nbbn.program import patches, window_words, winograd
 from nbbn.program.fusion import Node
-from nbbn.program.layout import padded, panels_of
+from nbbn.program.layout import panels_of
 from nbbn.program.parameters import Parameters, input_pixel
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.tensors import Tensor, layout_of
@@ -75,7 +76,7 @@ class Lowering:
         self.computation, self.nodes = computation, nodes
         self.program, self.rows, self.training = Program(np.dtype(dtype)), rows, training
         self.parameters = parameters or Parameters(self.program, computation.arrays, self.nodes,
-                                                   by_rows=by_rows)
+                                                   by_rows=by_rows, training=training)
         self.blocks = self._training_blocks() if training else 1
         self.scratch, self.patches = self._scratch(), self._patches()
         self._readers = Counter(source for node in nodes for source in node.sources)
@@ -107,8 +108,17 @@ class Lowering:
                 words = self.window(node, input_pixel(node, self.dtype))
                 held = patches.held(words, self.rows, self.dtype)
                 room = max(room, held * patches.patch(words, self.dtype))
-                room = max(room, self._patches_of_gradients(words)) if self.training else room
+                room = max(room, self._room_of_tiles(node, words))
+                if self.training:
+                    turned = window_words.input_gradient(words)
+                    room = max(room, self._patches_of_gradients(words),
+                               self._room_of_tiles(node, turned))
         return self.program.buffer("patches", self.own_segment, room) if room else None
+
+    def _room_of_tiles(self, node: Node, words: np.ndarray) -> int:
+        if not winograd.is_faster(words, self.dtype, node.pool):
+            return 0
+        return winograd.room(words, self.rows, self.dtype, training=self.training)
 
     def _patches_of_gradients(self, words: np.ndarray) -> int:
         held = patches.held_for_gradient(words, self.rows, self.dtype)
@@ -144,9 +154,7 @@ class Lowering:
 
     def window(self, node: Node, pixel: int) -> np.ndarray:
         """The window of a convolution that reads pixels of `pixel` floats."""
-        out_pixel = padded(node.step.output_shape[-1], self.dtype)
-        words = window_words.convolution(node.operation, node.input_shape, node.step.output_shape,
-                                         pixel, out_pixel)
+        words = window_words.of_node(node, pixel, self.dtype)
         pointwise = window_words.is_pointwise(words) and not node.pool
         return window_words.as_one_line(words) if pointwise else words
 
@@ -172,6 +180,18 @@ class Lowering:
         """The per-channel numbers of a norm."""
         return self.parameters.state(node.layer)
 
+    def points(self, node: Node, words: np.ndarray) -> Buffer | None:
+        """A node's kernel by points, where its convolution goes by tiles.
+
+        A program that has its parameters from another goes by tiles where that one does.
+        """
+        if not winograd.is_faster(words, self.dtype, node.pool):
+            return None
+        if self.training:
+            return self.parameters.add_points(node).buffer
+        block = self.parameters.points_of(node)
+        return block.buffer if block else None
+
     def constant(self, name: str, values: np.ndarray) -> Buffer:
         """Fixed numbers as an operand."""
         return self.parameters.add_constant(name, values)
@@ -181,6 +201,11 @@ class Lowering:
         return self.constant(f"zeros{len(self.program.operations)}", np.zeros(width))
 
     # -- operations
+
+    def add_points(self, weights: Buffer, pixel: int, units: int, points: Buffer) -> None:
+        """A kernel of 3 x 3 cells by points."""
+        self.add("winograd_kernel", weights=weights, weight_depth=CELLS * pixel, pixel=pixel,
+                 out=points, panels=self.panels(units))
 
     def add(self, kernel: str, **operands: Tensor | Buffer | float | None) -> None:
         """Append a kernel call.

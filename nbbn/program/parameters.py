@@ -13,17 +13,18 @@ from nbbn import operations as op
 from nbbn.errors import LayerError
 from nbbn.kernels.norm import BETA, GAMMA, RUNNING_MEAN, RUNNING_VAR, STATE_ROWS
 from nbbn.operations import Array, Shape
+from nbbn.program import window_words, winograd
 from nbbn.program.fusion import Node
 from nbbn.program.layout import aligned_bytes, padded
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.weight_layouts import (
     ConvLayout,
     MatrixLayout,
+    PointsLayout,
     RowsLayout,
     VectorLayout,
     WeightLayout,
 )
-from nbbn.program.window_words import window_of
 
 _STATE_ROW = {"gamma": GAMMA, "beta": BETA, "mean": RUNNING_MEAN, "var": RUNNING_VAR}
 Weights = list[dict[str, np.ndarray]]
@@ -84,14 +85,19 @@ class Parameters:
     by_rows : bool
         Whether the first dense kernel stands row by row, as it does in the user's array: where few
         of its rows are read, and nothing but that is done with them.
+    training : bool
+        Whether training changes them: then a kernel stands by cells in any case.
     """
 
     def __init__(self, program: Program, arrays: tuple[dict[str, Array], ...], nodes: list[Node],
-                 *, by_rows: bool = False):
+                 *, by_rows: bool = False, training: bool = False):
         self.dtype, self._by_rows = program.dtype, by_rows
+        self._by_cells = {node.step.key_of("kernel") for node in nodes
+                          if node.is_convolution and (training or not self._is_by_tiles(node))}
         # By layer and the array's name there.
         self.blocks: dict[tuple[int, str], Block] = {}
         self.transposed: dict[tuple[int, str], Block] = {}
+        self.by_points: dict[tuple[int, str], Block] = {}
         self._program, self._arrays = program, arrays
         self._constants: list[tuple[Buffer, np.ndarray]] = []
         for node in nodes:
@@ -121,17 +127,22 @@ class Parameters:
     def _kernel_layout(self, node: Node) -> WeightLayout:
         operation, channels = node.operation, node.input_shape[-1]
         units = node.step.output_shape[-1]
-        size = window_of(operation).size
+        size = window_words.window_of(operation).size
         if isinstance(operation, op.ConvolveDepthwise):
             return RowsLayout((*size, channels, operation.multiplier), size[0] * size[1])
         if not node.is_convolution and self._by_rows and node.index == 0:
             return RowsLayout((channels, units), channels)
         if not node.is_convolution:
             return MatrixLayout(channels, units)
-        return ConvLayout(
+        layout = ConvLayout(
             size, channels, input_pixel(node, self.dtype), units, getattr(operation, "groups", 1),
             isinstance(operation, op.ConvolveTransposed),
         )
+        return layout if node.step.key_of("kernel") in self._by_cells else PointsLayout(layout)
+
+    def _is_by_tiles(self, node: Node) -> bool:
+        words = window_words.of_node(node, input_pixel(node, self.dtype), self.dtype)
+        return winograd.is_faster(words, self.dtype, node.pool)
 
     def of(self, node: Node, array: str) -> Block:
         """The block of one of a node's arrays."""
@@ -187,6 +198,24 @@ class Parameters:
             self.transposed[layer, name] = block
         return block
 
+    def points_of(self, node: Node) -> Block | None:
+        """Where a convolution's kernel stands by points, if it does."""
+        kernel = self.of(node, "kernel")
+        own = isinstance(kernel.layout, PointsLayout)
+        return kernel if own else self.by_points.get(node.step.key_of("kernel"))
+
+    def add_points(self, node: Node) -> Block:
+        """Room for a convolution's kernel by points, kept up to date by the program."""
+        if (block := self.points_of(node)) is None:
+            layer, name = node.step.key_of("kernel")
+            kernel = self.blocks[layer, name]
+            assert isinstance(kernel.layout, ConvLayout)
+            layout = PointsLayout(kernel.layout)
+            buffer = self._buffer(f"{name}{layer}P", layout.items(self.dtype))
+            block = Block(buffer, layout, kernel.shape)
+            self.by_points[layer, name] = block
+        return block
+
     def add_constant(self, name: str, values: np.ndarray) -> Buffer:
         """A buffer with fixed contents: integers as int64, floats in the program's dtype."""
         values = values.astype(np.int64 if values.dtype.kind == "i" else self.dtype)
@@ -218,6 +247,8 @@ class Parameters:
         self.blocks[layer, name].write(memory, self.dtype, array)
         if transposed := self.transposed.get((layer, name)):
             transposed.write(memory, self.dtype, array.T)
+        if points := self.by_points.get((layer, name)):
+            points.write(memory, self.dtype, array)
 
     def constrain(self, memory: np.ndarray, layer: int, name: str,
                   constraint: Callable[[np.ndarray], np.ndarray]) -> None:

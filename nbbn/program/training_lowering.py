@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,24 @@ from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
 from nbbn.program.updates import Updates
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A kernel as the gradient of what went in multiplies with it.
+
+    Attributes
+    ----------
+    weights : Buffer
+    depth : int
+        Rows of its matrix; 0 of a depthwise one.
+    points : Buffer or None
+        The same by points, where that convolution goes by tiles.
+    """
+
+    weights: Buffer
+    depth: int = 0
+    points: Buffer | None = None
 
 
 class TrainingLowering(Lowering):
@@ -44,7 +63,7 @@ class TrainingLowering(Lowering):
     places : Buffer or None
         Each row's place in the batch, where processes share it.
     turned : dict
-        By node, the kernel as the input's gradient multiplies with it, and its depth.
+        By node, its kernel as the input's gradient multiplies with it.
     """
 
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
@@ -55,7 +74,7 @@ class TrainingLowering(Lowering):
         self.places: Buffer | None = None
         self.updates = self._updates(optimizer, decay)
         self.debias, self.weighted = debias, weighted
-        self.turned: dict[int, tuple[Buffer, int]] = {}
+        self.turned: dict[int, Turned] = {}
         self._seed = seed
         if weighted == "mean" and any(_has_image_statistics(node) for node in nodes):
             raise LayerError(

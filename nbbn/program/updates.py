@@ -18,6 +18,7 @@ from nbbn.program.parameters import Block
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.sparse import SparseTensor, kernel_update
 from nbbn.program.tensors import Tensor
+from nbbn.program.weight_layouts import ConvLayout
 
 # Bytes of a dense layer's rows that are multiplied at a time for its kernel's gradient, half of a
 # small L2; and fewest rows.
@@ -97,7 +98,7 @@ class Updates:
         gradient = low.block(node, "kernel")  # which is not read where there is one chunk
         chunk = low.rows if isinstance(x, SparseTensor) else chunk_of(low.rows, x, low.dtype)
         if bounded or low.rows > chunk:
-            gradient = self._gradient_of(node, "kernel")
+            gradient = self.gradient_of(node, "kernel")
         if not isinstance(x, SparseTensor):
             common |= {"chunk": chunk, "gradient": gradient, "depth_parts": 1}
         stepped = True
@@ -177,7 +178,8 @@ class Updates:
         layer, named = node.step.key_of(name)
         return self._low.computation.arrays[layer][named]
 
-    def _gradient_of(self, node: Node, name: str) -> Buffer:
+    def gradient_of(self, node: Node, name: str) -> Buffer:
+        """Room for the gradient of an array."""
         items = self._low.parameters.of(node, name).layout.items(self._low.dtype)
         return self._low.program.buffer(f"d{name}{node.index}", Segment.WORK, items)
 
@@ -206,6 +208,16 @@ class Updates:
         self._shrink(parameter, vectors)
         self._low.add(f"update_{self._optimizer.kernel}", param=parameter, grad=gradient,
                       slots=self._slots(node, name), constants=self._constants, panels=vectors)
+        self._follow(node, name)
+
+    def _follow(self, node: Node, name: str) -> None:
+        """Bring the points of a convolution's kernel up to date."""
+        low = self._low
+        points = low.parameters.points_of(node) if name == "kernel" else None
+        if points:
+            layout = low.parameters.of(node, name).layout
+            assert isinstance(layout, ConvLayout)
+            low.add_points(low.block(node, name), layout.pixel, layout.filters, points.buffer)
 
     def _shrink(self, parameter: Buffer, vectors: int) -> None:
         if self._shrinks:

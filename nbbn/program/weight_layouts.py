@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from nbbn.kernels.winograd import CELLS, POINTS
 from nbbn.program.layout import lanes, pack_kernel, padded, panels_of, unpack_kernel
 
 
@@ -142,4 +143,37 @@ class RowsLayout:
         return flat.reshape(self.rows, -1)[:, : self._width].reshape(self.shape).copy()
 
 
-WeightLayout = VectorLayout | MatrixLayout | ConvLayout | RowsLayout
+@dataclass(frozen=True)
+class PointsLayout:
+    """A convolution's kernel of 3 x 3 cells as `kernels/winograd.py` multiplies with it.
+
+    Attributes
+    ----------
+    kernel : ConvLayout
+        As it stands otherwise.
+    """
+
+    kernel: ConvLayout
+
+    def items(self, dtype: DTypeLike) -> int:
+        """Items in memory."""
+        return POINTS * self.kernel.items(dtype) // CELLS
+
+    def write(self, flat: np.ndarray, array: np.ndarray) -> None:
+        """Take an array of the user's layout; by the kernel `winograd_kernel`, bit for bit."""
+        cells = np.zeros(self.kernel.items(flat.dtype), flat.dtype)
+        self.kernel.write(cells, array)
+        panels = panels_of(self.kernel.filters, flat.dtype)
+        g = cells.reshape(panels, 3, 3, -1)
+        for axis in (1, 2):
+            a, b, c = (g.take(k, axis) for k in range(3))
+            half = g.dtype.type(0.5)
+            g = np.stack([a, half * ((a + c) + b), half * ((a + c) - b), c], axis)
+        flat[:] = g.reshape(-1)
+
+    def read(self, flat: np.ndarray) -> np.ndarray:
+        """The points as they stand."""
+        return flat.copy()
+
+
+WeightLayout = VectorLayout | MatrixLayout | ConvLayout | RowsLayout | PointsLayout

@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from nbbn import operations as op
 from nbbn.kernels import window as w
 from nbbn.operations import Operation, Shape, Sides, Window
+from nbbn.program.fusion import Node
+from nbbn.program.layout import padded
 
 _ONES = (1, 1)
 Numbers = Sequence[int] | np.ndarray
@@ -58,6 +61,12 @@ def convolution(operation: Operation, before: Shape, after: Shape, pixel: int,
         spread, strides = _ONES, window.strides
     return _words(source, pixel, start, spread, bordered, window.size, strides, window.dilation,
                   out, out_pixel)
+
+
+def of_node(node: Node, pixel: int, dtype: DTypeLike) -> np.ndarray:
+    """The window of a node that reads pixels of `pixel` floats."""
+    before, after = node.input_shape, node.step.output_shape
+    return convolution(node.operation, before, after, pixel, padded(after[-1], dtype))
 
 
 def is_pointwise(words: np.ndarray) -> bool:
