@@ -311,9 +311,10 @@ class Trainer:
         targets = y[order[first : first + rows]]
         values, gradient = function(targets, outputs)
         losses[first : first + rows] = values
-        if np.ndim(values) == 0 and self._weighted:
-            raise ValueError("a loss that is one number for all rows takes no sample_weight or "
-                             "class_weight; leave them out, or use a loss with a number a row")
+        if place.shares is not None and place.own_shares is not None:
+            shares, own = self._vector(place.shares, rows), self._vector(place.own_shares, rows)
+            # One number for all rows counts by the mean of their weights, as in Keras.
+            own[:] = shares if np.ndim(values) else shares.mean(dtype=np.float64)
         share = batch_rows if np.ndim(values) else 1
         np.divide(gradient, share, out=self._rows_of(place.written, rows), casting="same_kind")
 
@@ -324,6 +325,11 @@ class Trainer:
         strides += [*inner, 1]
         return np.ndarray((rows, *x.shape), self.dtype, self._steps.work, x.buffer.offset,
                           tuple(size * step for step in strides))
+
+    def _vector(self, buffer: Buffer, rows: int) -> np.ndarray:
+        """A number a row in working memory."""
+        size = rows * self.dtype.itemsize
+        return self._steps.work[buffer.offset : buffer.offset + size].view(self.dtype)
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

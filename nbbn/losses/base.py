@@ -134,7 +134,18 @@ class Loss(Specification):
         if not self.record.outside:
             return self.record.of_rows(targets, outputs, self.parameter)
         values = np.asarray(self.pair(targets.astype(np.float64), outputs.astype(np.float64))[0])
-        return np.full(len(outputs), values) if values.ndim == 0 else by_row(values)
+        if values.ndim == 0:
+            return np.full(len(outputs), values)
+        return by_row(values) * self._scale(targets)
+
+    def counted(self, targets: np.ndarray) -> np.ndarray | None:
+        """Which values count in a mean; None for all of them."""
+        return None
+
+    def _scale(self, targets: np.ndarray) -> float:
+        """What the mean of all values is multiplied by to be that of those which count."""
+        counted = self.counted(targets)
+        return 1.0 if counted is None else counted.size / max(int(counted.sum()), 1)
 
     def of_probabilities(self) -> "Loss":
         """The same of outputs that are taken as they are: probabilities that no activation ends."""
@@ -171,6 +182,8 @@ class Loss(Specification):
         if gradient.shape != outputs.shape:
             raise self._error("the gradient must have the outputs' shape "
                               f"{outputs.shape}, got {gradient.shape}")
+        if (scale := self._scale(own)) != 1:
+            values, gradient = values * scale, gradient * scale
         return by_row(values) if values.ndim else values, gradient
 
     def call(self, y_true: Any, y_pred: Any) -> np.ndarray:
@@ -214,10 +227,15 @@ class Loss(Specification):
             values = values * weights
         if self.reduction in (None, "none"):
             return tensor(values) if values.ndim else Number(values)
-        if self.reduction == "mean_with_sample_weight" and weights is not None:
-            total = weights.sum()
-            return Number(values.sum() / total if total else 0.0)
-        return Number(values.sum() if self.reduction == "sum" else values.mean())
+        if self.reduction == "sum":
+            return Number(values.sum())
+        if self.reduction == "mean_with_sample_weight":
+            if (counted := self.counted(y_true)) is not None:
+                weights = counted * (1.0 if weights is None else weights)
+            if weights is not None:
+                total = weights.sum()
+                return Number(values.sum() / total if total else 0.0)
+        return Number(values.mean() * self._scale(y_true))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras gives them."""

@@ -2,6 +2,8 @@
 """
 
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +19,8 @@ class SparseCategoricalCrossentropy(Loss):
     ----------
     from_logits : bool
         Whether the model ends before the softmax.
-    ignore_class : None
-        Not supported.
+    ignore_class : int or None
+        A label, of a class or of none, that does not count: the loss is the mean over the others.
     **base
         See `Loss`.
 
@@ -45,9 +47,23 @@ class SparseCategoricalCrossentropy(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ignore_class is not None:
-            raise self._error("ignore_class is not supported; "
-                              "give those rows a sample_weight of 0")
+        ignored: Any = self.ignore_class
+        if ignored is None:
+            return
+        if isinstance(ignored, bool) or not isinstance(ignored, Integral):
+            raise self._error(f"ignore_class must be None or a whole number, got {ignored!r}")
+        # NumPy computes it, from the outputs as they are.
+        self.__dict__.update(engine="numpy_labels", _end=None if self.from_logits else "softmax")
+
+    def counted(self, targets: np.ndarray) -> np.ndarray | None:
+        return None if self.ignore_class is None else targets != self.ignore_class
+
+    def pair(self, targets: np.ndarray, outputs: np.ndarray) -> formulas.Pair:
+        counted = self.counted(targets)
+        if counted is None:
+            return super().pair(targets, outputs)
+        values, slopes = super().pair(np.where(counted, targets, 0), outputs)
+        return np.where(counted, values, 0.0), np.where(counted[..., None], slopes, 0.0)
 
 
 @dataclass(frozen=True)

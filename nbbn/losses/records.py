@@ -14,9 +14,14 @@ import numpy as np
 
 
 def _softmax_cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """`-log p[row, label]`; p are kept off 0 by the dtype's epsilon, as scikit-learn does."""
-    picked = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -np.log(np.maximum(picked, np.finfo(probabilities.dtype).eps))
+    """`-log p[row, label]`; p are kept off 0 by the dtype's epsilon, as scikit-learn does.
+
+    0 for a label of no class, as a metric may get beside a loss that ignores it.
+    """
+    known = (labels >= 0) & (labels < probabilities.shape[1])
+    picked = probabilities[np.arange(len(labels)), np.where(known, labels, 0)].astype(np.float64)
+    values = -np.log(np.maximum(picked, np.finfo(probabilities.dtype).eps))
+    return values if known.all() else np.where(known, values, 0.0)
 
 
 def _categorical_cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
