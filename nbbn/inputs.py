@@ -225,7 +225,8 @@ def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndar
     if (broken := y[y != np.floor(y)]).size:
         raise ValueError(f"loss {loss.shown!r} takes class indices, whole numbers, "
                          f"got {broken[0]:g} in {name}")
-    least, most = y.min(), y.max()
+    own = y if (ignored := getattr(loss, "ignore_class", None)) is None else y[y != ignored]
+    least, most = (own.min(), own.max()) if own.size else (0, 0)
     if least < 0 or most >= classes:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
@@ -279,7 +280,7 @@ def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs:
             raise ValueError("class_weight needs one class a row: class indices, 0 and 1 for one "
                              "output, or one-hot rows; for other targets give sample_weight")
         y = chosen(y, "classifier")
-    return table[y]
+    return table[np.clip(y, 0, len(table) - 1)]  # no class at all is a label that does not count
 
 
 def _table_of(class_weight: Any, classes: int) -> np.ndarray:

@@ -481,12 +481,16 @@ class Array:
         Whether training changes it by gradients.
     l1, l2 : float
         Its penalty: `l1 * sum(|a|) + l2 * sum(a^2)`.
+    constraint : callable, optional
+        From it to what it becomes after each step of the optimiser; nothing to a program.
     """
 
     shape: Shape
     trained: bool
     l1: float = 0.0
     l2: float = 0.0
+    constraint: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False,
+                                                                  repr=False)
 
     @property
     def penalised(self) -> bool:

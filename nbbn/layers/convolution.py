@@ -8,6 +8,7 @@ from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
     CausalPadding,
+    Constraint,
     Count,
     DataFormat,
     Flag,
@@ -45,8 +46,8 @@ class _Convolution(windows.Sliding):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,8 +105,10 @@ class Conv2D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -157,8 +160,10 @@ class Conv1D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -194,8 +199,8 @@ class _Transposed(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     # Axes of a row.
     rank: ClassVar[int]
@@ -276,8 +281,10 @@ class Conv2DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -328,8 +335,10 @@ class Conv1DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 

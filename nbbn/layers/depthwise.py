@@ -7,6 +7,7 @@ from nbbn import operations as op
 from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
+    Constraint,
     Count,
     DataFormat,
     Flag,
@@ -37,8 +38,8 @@ class _Depthwise(windows.Sliding):
     depthwise_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    depthwise_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    depthwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     argument_names: ClassVar = {"kernel": "depthwise"}
 
@@ -82,8 +83,10 @@ class DepthwiseConv2D(_Depthwise):
         Of `nbbn.initializers`.
     depthwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -131,8 +134,10 @@ class DepthwiseConv1D(_Depthwise):
         Of `nbbn.initializers`.
     depthwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -168,9 +173,9 @@ class _Separable(windows.Sliding):
     pointwise_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    depthwise_constraint: NotSupported = None
-    pointwise_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    depthwise_constraint: Constraint = None
+    pointwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     argument_names: ClassVar = {
         "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise",
@@ -226,8 +231,10 @@ class SeparableConv2D(_Separable):
         Of `nbbn.initializers`.
     depthwise_regularizer, pointwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, pointwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -277,8 +284,10 @@ class SeparableConv1D(_Separable):
         Of `nbbn.initializers`.
     depthwise_regularizer, pointwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, pointwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 

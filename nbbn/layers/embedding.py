@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from nbbn import operations as op
 from nbbn.layers.arguments import (
+    Constraint,
     Count,
     Initializer,
     NotSupported,
@@ -38,7 +39,9 @@ class Embedding(Layer):
         Of `nbbn.initializers`.
     embeddings_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    embeddings_constraint, mask_zero, weights, lora_rank, lora_alpha, quantization_config
+    embeddings_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
+    mask_zero, weights, lora_rank, lora_alpha, quantization_config
         Not supported: there are no masks; `set_weights` takes a table that is there.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
@@ -58,7 +61,7 @@ class Embedding(Layer):
     output_dim: Count
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer = None
-    embeddings_constraint: NotSupported = None
+    embeddings_constraint: Constraint = None
     mask_zero: NotSupportedFlag = False
     weights: NotSupported = None
     lora_rank: NotSupported = None

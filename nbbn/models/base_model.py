@@ -319,6 +319,8 @@ class BaseModel:
             Of `json.dumps`.
         """
         kind = type(self).__name__
+        for layer in self._layers.layers:
+            layer.check_written()
         return json.dumps({"class_name": kind, "config": self.get_config()}, **how)
 
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbbn.kernels import KERNELS
 from nbbn.losses import LossRecord
@@ -44,6 +44,8 @@ class Outside:
         Of the batch.
     read, written : Tensor
         What the loss starts from, and the gradient.
+    shares, own_shares : Buffer or None
+        The rows' parts of the batch's mass, and those that this loss is weighed by.
     """
 
     operation: int
@@ -51,6 +53,8 @@ class Outside:
     shard: int
     read: Tensor
     written: Tensor
+    shares: Buffer | None = None
+    own_shares: Buffer | None = None
 
 
 _LOSSES = Buffer("losses", Segment.LOSSES)
@@ -58,11 +62,19 @@ _LOSSES = Buffer("losses", Segment.LOSSES)
 _BY_PIXEL = ("softmax_cross_entropy", "categorical_cross_entropy")
 
 
-def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor) -> Outside:
-    """Leave the step for a loss that NumPy computes; its gradient has a place of its own."""
+def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor,
+               shares: Buffer | None) -> Outside:
+    """Leave the step for a loss that NumPy computes; its gradient has a place of its own.
+
+    Where rows have `shares` of the mass, it says those that it is weighed by.
+    """
     gradient = low.like(f"doutputs{number}", outputs)
     low.add("outside", read=outputs.buffer, written=gradient.buffer)
-    return Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    place = Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    if shares is None:
+        return place
+    own = low.program.buffer(f"shares{number}", Segment.WORK, low.rows)
+    return replace(place, shares=shares, own_shares=own)
 
 
 def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,
