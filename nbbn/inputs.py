@@ -105,6 +105,56 @@ def _scan_table(size: int, dtype: np.dtype) -> np.ndarray:
     return p.table(repeats=False)
 
 
+class CheckedCopies:
+    """Copies of rows that look for NaN and infinity on the way; large ones are on all threads.
+
+    `dtype` is float32 or float64.
+    """
+
+    def __init__(self, dtype: np.dtype):
+        from nbbn.kernels import executor
+        from nbbn.program.runnable import call_program
+
+        self._dtype, self._alone, self._call = dtype, executor.run_call_alone.ready(), call_program
+        # By number of numbers a table, and what a call has before and behind the arrays.
+        self._tables: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
+        self._found = np.zeros(_COPIED_BLOCKS, dtype)
+        self._behind = (*(id(self._found),) * 4, 0)
+        self._choice = CallChoice()
+
+    def copy(self, x: np.ndarray, out: np.ndarray) -> None:
+        """`out = x`, of the dtype, C-contiguous and aligned."""
+        known = self._tables.get(x.size)
+        if known is None:
+            table = _copy_table(x.size, self._dtype)
+            known = self._tables[x.size] = table, (id(table), *table.shape)
+        if x.nbytes < _COPIED_TOGETHER:  # microseconds: without what lies on the way
+            self._alone(*known[1], id(x), id(out), *self._behind)
+            return
+        found = self._found
+        self._call(known[0], x, out, found, found, found, found, 0, self._choice)
+
+    def were_finite(self) -> bool:
+        """Whether all numbers since the last question were."""
+        fine = not self._found.any()  # NaN counts as true
+        self._found[:] = 0
+        return fine
+
+
+_COPIED_BLOCKS, _COPIED_TOGETHER = 16, 256 << 10
+
+
+@functools.lru_cache(maxsize=64)
+def _copy_table(size: int, dtype: np.dtype) -> np.ndarray:
+    from nbbn.program.program import Buffer, Program, Segment
+
+    p = Program(dtype)
+    x, out = Buffer("x", Segment.X), Buffer("out", Segment.Y)
+    p.add("copy_finite", x=x, size=size, blocks=_COPIED_BLOCKS, out=out,
+          found=Buffer("found", Segment.OUT))
+    return p.table(repeats=False)
+
+
 def _as_floats(array: np.ndarray, dtype: np.dtype, name: str, *, finite: bool = True) -> np.ndarray:
     """A C-contiguous array of floats of `dtype`, all of them `finite`."""
     with np.errstate(over="ignore"):

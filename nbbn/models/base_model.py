@@ -17,11 +17,12 @@ from nbbn import inputs
 from nbbn.folded_model import FoldedModel
 from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
+from nbbn.models.batches import Batches, in_batches
 from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
+from nbbn.models.pieces import outputs_of_batches
 from nbbn.models.summary import summary_html, summary_text
 from nbbn.models.training_call import TrainingCall
 from nbbn.models.variable import Variable, variables_of

@@ -193,10 +193,11 @@ class OfOutput:
     def rises(self) -> bool:
         return self.metric.rises
 
-    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+    def measured(self, targets: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None = None) -> float:
         own = self.output.shaped(targets)
         own = self.output.labels(own) if self.metric.takes_labels else own
-        return self.metric.measured(own, self.output.shaped(outputs))
+        return self.metric.measured(own, self.output.shaped(outputs), sizes)
 
 
 def _share(name: str, weight: Any) -> float:

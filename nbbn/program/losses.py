@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from nbbn.kernels import KERNELS
@@ -57,9 +58,44 @@ class Outside:
     own_shares: Buffer | None = None
 
 
-_LOSSES = Buffer("losses", Segment.LOSSES)
+@dataclass(frozen=True)
+class Kept:
+    """An output of a step, in rows of the caller's array.
+
+    Attributes
+    ----------
+    first : int
+        Its first column.
+    shape : tuple of int
+        Of a row.
+    end : str or None
+        The activation that is still to come.
+    """
+
+    first: int
+    shape: tuple[int, ...]
+    end: str | None
+
+    @property
+    def columns(self) -> slice:
+        """Those of its own."""
+        return slice(self.first, self.first + math.prod(self.shape))
+
+
+_LOSSES, _KEPT = Buffer("losses", Segment.LOSSES), Buffer("kept", Segment.OUT)
 # Of pixels, each of which has a loss.
 _BY_PIXEL = ("softmax_cross_entropy", "categorical_cross_entropy")
+
+
+def keep_outputs(low: Lowering, kept: list[Kept], outputs: list[Tensor]) -> None:
+    """Leave what losses start from in an array of the caller's, before they write over it."""
+    for k, (place, y) in enumerate(zip(kept, outputs)):
+        if len(y.shape) > 1:
+            flat = low.tensor(f"kept{k}", (y.width,))
+            low.repack(y, flat)
+            y = flat
+        low.add("keep_rows", x=y, width=y.width, out=_KEPT, begins=place.first,
+                out_width=kept[-1].columns.stop)
 
 
 def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor,
