@@ -374,11 +374,14 @@ class Value:
         `(None, ...)`, with the batch axis.
     number : int
         Grows from value to value, as layers are called.
+    within : tuple
+        Where it comes of models that were called on values: their uses, the outermost first.
     """
 
     def __init__(self, layer: Layer, sources: tuple[Any, ...], row_shape: Shape):
         self.layer, self.sources, self.row_shape = layer, sources, row_shape
         self.number = next(_NUMBERS)
+        self.within: tuple[Any, ...] = ()
 
     @property
     def shape(self) -> tuple[int | None, ...]:
