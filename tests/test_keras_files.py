@@ -664,8 +664,8 @@ LAYERS = [
         "kernel_regularizer is the Mine {}, which nbbn does not have; save the model without it",
     ),
     (
-        a_layer("Dense", {"units": 3, "kernel_constraint": "max_norm"}),
-        "kernel_constraint: not supported, got 'max_norm'",
+        a_layer("Dense", {"units": 3, "kernel_constraint": "maximum"}),
+        "kernel_constraint: unknown constraint 'maximum'",
     ),
     (
         a_layer("Conv2D", {"filters": 3, "kernel_size": 2, "data_format": "channels_first"}),

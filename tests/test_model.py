@@ -981,6 +981,20 @@ def test_features_of_a_layer_in_the_midst():
     np.testing.assert_allclose(features.predict(x), x @ kernel + bias, rtol=1e-6)
 
 
+def test_numbers_for_an_embedding_that_are_picked_and_moved():
+    """Each of a row's numbers has a table of its own, and the rest is none of any."""
+    row = L.Input((4,))
+    turned = L.Permute((2, 1))(L.Reshape((2, 2))(row))
+    ends = [L.Flatten()(L.Embedding(count, 2)(L.Cropping1D(sides)(turned)))
+            for count, sides in ((3, (0, 1)), (5, (1, 0)))]
+    model = nbbn.Model(row, L.Dense(1)(L.Concatenate()(ends)))
+    assert model.predict([[2, 4, 2, 4]]).shape == (1, 1)
+    for x in ([[3, 4, 2, 4]], [[2, 4, 3, 4]], [[2, 5, 2, 4]], [[2, 4, 2, 5]]):
+        for call in (model.predict, model.fold().predict):
+            with pytest.raises(ValueError, match="which an Embedding reads: it takes whole"):
+                call(np.array(x))
+
+
 def test_numbers_that_an_embedding_does_not_have():
     model = nbbn.Sequential([nbbn.Input((2,)), L.Embedding(3, 2), L.Flatten(), L.Dense(1)])
     model.compile("sgd", "mse")
@@ -992,6 +1006,10 @@ def test_numbers_that_an_embedding_does_not_have():
                      lambda x: model.evaluate(x, np.zeros((len(x), 1)), verbose=0)):
             with pytest.raises(ValueError, match=words):
                 call(np.array(x))
+        with pytest.raises(ValueError, match=words.replace("x holds", "X holds")):
+            model.fold().predict(np.array(x))
+        with pytest.raises(ValueError, match=r"X holds .* which an Embedding reads"):
+            model.fold().predict(np.array(x, np.float32))
     assert all(map(np.array_equal, before, model.get_weights()))
     with pytest.raises(ValueError, match=r"mask_zero: not supported, got True"):
         L.Embedding(3, 2, mask_zero=True)

@@ -18,11 +18,12 @@ from nbbn import inputs
 from nbbn.folded_model import FoldedModel
 from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
+from nbbn.models.batches import Batches, in_batches
 from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
+from nbbn.models.pieces import outputs_of_batches
 from nbbn.models.summary import summary_html, summary_text, table_of
 from nbbn.models.training_call import TrainingCall
 from nbbn.models.variable import Variable, variables_of
@@ -367,6 +368,8 @@ class BaseModel:
             Of `json.dumps`.
         """
         kind = type(self).__name__
+        for layer in self._layers.layers:
+            layer.check_written()
         return json.dumps({"class_name": kind, "config": self.get_config()}, **how)
 
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:

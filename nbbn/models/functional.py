@@ -199,7 +199,7 @@ class Model(TrainedModel):
         return checks.check_rows_of_inputs(given, shapes, self._layers.dtype, name, finite=finite)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
-                 prefix: str = "") -> Samples:
+                 prefix: str = "", *, finite: bool = True) -> Samples:
         if len(self.outputs) > 1:
             if class_weight is not None:
                 raise ValueError("class_weight is not supported for a model of several outputs; "
@@ -208,7 +208,7 @@ class Model(TrainedModel):
             if by_output or isinstance(sample_weight, dict):
                 raise ValueError("sample_weight must be one array, of a weight for each row that "
                                  "counts for all outputs; outputs have loss_weights in compile")
-        return super()._samples(x, y, sample_weight, class_weight, prefix)
+        return super()._samples(x, y, sample_weight, class_weight, prefix, finite=finite)
 
     def _answers(self, out: np.ndarray) -> Any:
         shapes = self._layers.answer_shapes

@@ -49,8 +49,7 @@ class Sequential(TrainedModel):
     -----
     As in Keras, but for this: data are arrays, computed in float32 unless the layers say
     `dtype="float64"`; where a layer takes statistics over the batch, a last batch of one row joins
-    the batch before; metrics that the training step does not count (all but the accuracy of a
-    cross-entropy) are measured on the training rows when the epoch is over, by inference.
+    the batch before.
 
     Examples
     --------

@@ -23,9 +23,11 @@ from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.losses import (
     Head,
+    Kept,
     Outside,
     add_loss,
     collect_losses,
+    keep_outputs,
     leave_step,
     weigh_rows,
 )
@@ -67,6 +69,8 @@ class TrainingProgram:
         How many rows' there are.
     outside : list of Outside
         Where a step is left for a loss that NumPy computes.
+    kept : list of Kept
+        What each step leaves of the outputs in the caller's array, where that is asked for.
     """
 
     computation: Computation
@@ -80,6 +84,7 @@ class TrainingProgram:
     outputs: list[tuple[Buffer, Buffer]]
     rows_of_outputs: int
     outside: list[Outside]
+    kept: list[Kept]
 
     @functools.cached_property
     def inference(self) -> InferenceProgram:
@@ -99,7 +104,8 @@ class TrainingProgram:
 def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: Loss,
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
-                   sparse: bool = False, world: World | None = None) -> TrainingProgram:
+                   sparse: bool = False, world: World | None = None,
+                   keeps: bool = False) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -127,6 +133,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         Whether rows come as stored elements, which the first layer, a dense one, reads.
     world : World, optional
         Where several processes share each batch: who has which part of it.
+    keeps : bool
+        Whether a step leaves its outputs in an array of the caller's, a row for each row.
 
     Raises
     ------
@@ -155,13 +163,25 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
     results, gradients = _forward(low, inputs), []
     sums = [_sums_of_rows(low, k) for k in range(len(heads))] if len(heads) > 1 else []
     outside: list[Outside] = []
+    kept = _places_of_kept(nodes, ends, records) if keeps else []
     for shard in low.each_shard():
+        if kept:
+            keep_outputs(low, kept, [results[shard][end].y for end in ends])
         gradients.append(_losses(low, heads, ends, results[shard], targets[shard], sums, outside))
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
     return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
-                           updates.squares, updates.penalties, width, sums, rows, outside)
+                           updates.squares, updates.penalties, width, sums, rows, outside, kept)
+
+
+def _places_of_kept(nodes: list[Node], ends: list[int], records: list[LossRecord]) -> list[Kept]:
+    """Where each output's numbers stand in a row of the caller's array."""
+    first, found = 0, []
+    for end, record in zip(ends, records):
+        found.append(Kept(first, nodes[end].output_shape, record.end))
+        first += nodes[end].width
+    return found
 
 
 def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
@@ -183,7 +203,7 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
     if several:
         whole = low.program.buffer("losses_of_outputs", Segment.WORK, low.rows, itemsize=8)
     for k, (head, end) in enumerate(zip(heads, ends)):
-        y, own = results[end].y, targets
+        y, own, shares = results[end].y, targets, low.shares
         record = record_of(head.loss)
         if record.end is not None and not _may_be_overwritten(low, ends, end):
             y = copied(low, f"output{k}", y)
@@ -192,13 +212,13 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
             copy_along(low, 0, targets, first, own, 0, y.width)
             first += y.width
         if record.outside:
-            outside.append(leave_step(low, k, low.shard, y))
-            d = outside[-1].written
+            outside.append(leave_step(low, k, low.shard, y, low.shares))
+            d, shares = outside[-1].written, outside[-1].own_shares
         else:
             d = add_loss(low, record, y, own, parameter=head.parameter,
                          name=str(k) if several else "")
-        if low.shares:
-            weigh_rows(low, d, low.shares)
+        if shares:
+            weigh_rows(low, d, shares)
         if several:
             collect_losses(low, k, head.weight, d, sums[k], whole)
         gradients[end] = add_gradients(low, low.nodes[end], gradients[end], d) \
