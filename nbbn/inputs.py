@@ -194,23 +194,8 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite
     """
     rows = _checked_rows(x, shape, dtype, name, finite=finite)
     for some in indices:
-        check_indices(rows, some, name)
+        some.check(rows, name)
     return rows
-
-
-def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
-    """ValueError for numbers of rows that are to be indices, and are none."""
-    given = rows.reshape(len(rows), -1)[:, some.first : some.first + some.size]
-    wrong = ~((given >= 0) & (given < some.count))  # NaN too
-    if given.dtype.kind == "f":
-        wrong |= given != np.floor(given)
-    if wrong.any():
-        row, column = (int(k) for k in np.argwhere(wrong)[0])
-        value = given[row, column]
-        shown = f"{value:.10g}" if given.dtype.kind == "f" else f"{value}"
-        raise ValueError(f"{name} holds {shown} in row {row}, which an Embedding reads: it takes "
-                         f"whole numbers from 0 to {some.count - 1}; number them so, or "
-                         "give it a larger input_dim")
 
 
 def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,
@@ -290,7 +275,8 @@ def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndar
     if (broken := y[y != np.floor(y)]).size:
         raise ValueError(f"loss {loss.shown!r} takes class indices, whole numbers, "
                          f"got {broken[0]:g} in {name}")
-    least, most = y.min(), y.max()
+    own = y if (ignored := getattr(loss, "ignore_class", None)) is None else y[y != ignored]
+    least, most = (own.min(), own.max()) if own.size else (0, 0)
     if least < 0 or most >= classes:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
@@ -344,7 +330,7 @@ def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs:
             raise ValueError("class_weight needs one class a row: class indices, 0 and 1 for one "
                              "output, or one-hot rows; for other targets give sample_weight")
         y = chosen(y, "classifier")
-    return table[y]
+    return table[np.clip(y, 0, len(table) - 1)]  # no class at all is a label that does not count
 
 
 def _table_of(class_weight: Any, classes: int) -> np.ndarray:

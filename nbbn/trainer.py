@@ -178,6 +178,9 @@ class Trainer:
         source = self.dtype if sparse else np.dtype(source)
         self._steps = TrainingRun(self.lowered.program, source, self.params,
                                   -(-self.rows // group.ranks))
+        self._constraints = [(layer, name, array.constraint)
+                             for layer, arrays in enumerate(computation.arrays)
+                             for name, array in arrays.items() if array.constraint is not None]
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
@@ -322,13 +325,24 @@ class Trainer:
 
     def _outside(self, y: np.ndarray, share: Share,
                  losses: np.ndarray) -> list[tuple[int, Callable[[np.ndarray], None]]]:
-        """At which operations a step is left, and what is done there: the losses of NumPy."""
+        """At which operations a step is left, and what is done there: the losses of NumPy, and at
+        its end the constraints."""
         if self.lowered.outside and self._group.world is not None:
             raise ValueError("a loss that NumPy computes cannot be shared by several processes; "
                              "fit in one, or use a loss such as 'mse' or a cross-entropy behind "
                              "its activation")
-        return [(place.operation, partial(self._in_numpy, place, y, share.order, losses))
-                for place in self.lowered.outside]
+        stops: list[tuple[int, Callable[[np.ndarray], None]]] = [
+            (place.operation, partial(self._in_numpy, place, y, share.order, losses))
+            for place in self.lowered.outside
+        ]
+        if self._constraints:
+            stops.append((len(self.lowered.program.operations), self._constrain))
+        return stops
+
+    def _constrain(self, step: np.ndarray) -> None:
+        """Bring the weights back to where their constraints want them, after a step."""
+        for layer, name, constraint in self._constraints:
+            self.lowered.parameters.constrain(self.params, layer, name, constraint)
 
     def _in_numpy(self, place: Outside, y: np.ndarray, order: np.ndarray, losses: np.ndarray,
                   step: np.ndarray) -> None:
@@ -341,9 +355,10 @@ class Trainer:
         targets = y[order[first : first + rows]]
         values, gradient = function(targets, outputs)
         losses[first : first + rows] = values
-        if np.ndim(values) == 0 and self._weighted:
-            raise ValueError("a loss that is one number for all rows takes no sample_weight or "
-                             "class_weight; leave them out, or use a loss with a number a row")
+        if place.shares is not None and place.own_shares is not None:
+            shares, own = self._vector(place.shares, rows), self._vector(place.own_shares, rows)
+            # One number for all rows counts by the mean of their weights, as in Keras.
+            own[:] = shares if np.ndim(values) else shares.mean(dtype=np.float64)
         share = batch_rows if np.ndim(values) else 1
         np.divide(gradient, share, out=self._rows_of(place.written, rows), casting="same_kind")
 
@@ -354,6 +369,11 @@ class Trainer:
         strides += [*inner, 1]
         return np.ndarray((rows, *x.shape), self.dtype, self._steps.work, x.buffer.offset,
                           tuple(size * step for step in strides))
+
+    def _vector(self, buffer: Buffer, rows: int) -> np.ndarray:
+        """A number a row in working memory."""
+        size = rows * self.dtype.itemsize
+        return self._steps.work[buffer.offset : buffer.offset + size].view(self.dtype)
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

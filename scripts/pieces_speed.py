@@ -72,9 +72,11 @@ class Case:
         return x, rng.integers(0, 10, self.rows)
 
 
-CASES = tuple(Case("mlp", size, dtype, 20000) for size in (32, 128, 256, 1024)
-              for dtype in ("float32", "uint8", "float64")) + (
-    Case("cnn", 32, "float32", 4000), Case("cnn", 32, "uint8", 4000))
+CASES = (
+    *(Case("mlp", size, dtype, 20000) for size in (32, 128, 256, 1024)
+      for dtype in ("float32", "uint8", "float64")),
+    Case("cnn", 32, "float32", 4000), Case("cnn", 32, "uint8", 4000),
+)
 
 
 def batches(arrays: Arrays, size: int) -> Iterator[Arrays]:

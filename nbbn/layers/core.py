@@ -9,6 +9,7 @@ from nbbn import activations
 from nbbn import operations as op
 from nbbn.layers.arguments import (
     ActivationName,
+    Constraint,
     Count,
     Flag,
     Initializer,
@@ -31,6 +32,8 @@ class Input(Layer):
         Shape of one row, without the batch axis; the same as `input_shape`.
     batch_size : int, optional
         Taken as in Keras, and ignored: batches are as long as `fit` and `predict` make them.
+    batch_shape : tuple, optional
+        Keyword only; `batch_shape=(None, n)` is `shape=(n,)`.
     **base
         `name`, `dtype`: see `Layer`.
 
@@ -45,10 +48,19 @@ class Input(Layer):
 
     shape: RowShape = None
     batch_size: InitVar[int | None] = None
+    batch_shape: InitVar[tuple[int | None, ...] | None] = field(default=None, kw_only=True)
 
     gives_rows: ClassVar = True
 
-    def __post_init__(self, batch_size: int | None) -> None:
+    def __post_init__(self, batch_size: int | None,
+                      batch_shape: tuple[int | None, ...] | None) -> None:
+        if batch_shape is not None:
+            if not isinstance(batch_shape, list | tuple) or len(batch_shape) < 2:
+                raise self.error("batch_shape must be (None, ...), the shape of a batch, got "
+                                 f"{batch_shape!r}; or give shape, that of one row")
+            if self.shape is not None:
+                raise self.error("shape and batch_shape are both given; give one")
+            object.__setattr__(self, "shape", tuple(batch_shape[1:]))
         super().__post_init__()
         shape = self.shape or self.input_shape
         if shape is None:
@@ -87,8 +99,10 @@ class Dense(Layer):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     input_dim : int, optional
         Keyword only; `input_dim=n` is `input_shape=(n,)`.
     **base
@@ -112,8 +126,8 @@ class Dense(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
     input_dim: InitVar[int | None] = field(default=None, kw_only=True)
 
     written: ClassVar = ("units", "activation", "use_bias")

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from nbbn import inputs as checks
-from nbbn.layers import Layer, layer_from_config
+from nbbn.layers import Activation, Layer, layer_from_config
 from nbbn.layers.base import Value
+from nbbn.layers.names import free_name
 from nbbn.models.compiled import Compiled
 from nbbn.models.graph_list import GraphList, on_values, rebuilt, values_of
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import Entry
+from nbbn.models.layer_view import InputView
+from nbbn.models.nested_config import KINDS
+from nbbn.models.nesting import Part, Use
 from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Graph, Network, apart
 from nbbn.training_loop import Samples
@@ -27,7 +31,7 @@ class Model(TrainedModel):
     ----------
     inputs : Input or Value, or a list or dict of them
         What the model is given. A value in the midst of another model begins the model there.
-    outputs : Value, or a list of them
+    outputs : Value, or a list or dict of them
         What it gives.
     name : str, optional
     trainable : bool
@@ -43,8 +47,8 @@ class Model(TrainedModel):
     Notes
     -----
     A layer that is called several times, in one model or in several, has one set of weights, and a
-    fit of one model is seen by all. A model may be called on values: its layers become part of the
-    other.
+    fit of one model is seen by all. A model may be called on values: it is one of the other's
+    `layers` then, by its name.
 
     Examples
     --------
@@ -62,6 +66,7 @@ class Model(TrainedModel):
     """
 
     _layers: GraphList
+    _input_views: list[InputView] | None = None
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None,
                  trainable: bool = True):
@@ -69,10 +74,44 @@ class Model(TrainedModel):
             raise TypeError("Model takes inputs and outputs: values of layers. A model written as "
                             "a class of its own, with a method call, is not supported")
         self._of_inputs, self._of_outputs = _form(inputs), _form(outputs)
-        super().__init__(name or "functional", GraphList(_listed("inputs", inputs),
-                                                         _listed("outputs", outputs)))
+        rows = _listed("inputs", inputs)
+        values = _computed(rows, _listed("outputs", outputs))
+        super().__init__(name or "functional", GraphList(rows, values))
+        self._order_outputs()
         if not trainable:
             self.trainable = False
+
+    def _parts(self) -> list[Any]:
+        rows = iter(self._rows_shown())
+        return [next(rows) if part.is_input else part.what for part in self._layers.parts]
+
+    def _order_outputs(self) -> None:
+        """Keras goes through a dict in the order of its keys."""
+        self._layers.order_of_outputs = self._of_outputs.order
+        self._layers.__dict__.pop("parts", None)
+        self._input_views = None
+
+    @property
+    def _order_of_inputs(self) -> list[int] | None:
+        return self._of_inputs.order
+
+    def _outline(self) -> list[Part]:
+        return self._layers.parts
+
+    def _rows_shown(self) -> list[InputView]:
+        """The inputs as they are among the layers."""
+        if self._input_views is None:
+            own = [part.what for part in self._layers.parts if part.is_input]
+            taken = {*self._layers.names, *(getattr(one, "name", None) for one in own)}
+            self._input_views = []
+            for one in own:
+                name = getattr(one, "name", None) or free_name("InputLayer", taken)
+                taken.add(name)
+                self._input_views.append(InputView(one, name))
+        return self._input_views
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_input_views": None}
 
     # -- values
 
@@ -88,13 +127,13 @@ class Model(TrainedModel):
 
     @property
     def input(self) -> Any:
-        """The input, or a list of them."""
-        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+        """The input, or a list or dict of them, as the model was made."""
+        return self._of_inputs.like_given(self.inputs)
 
     @property
     def output(self) -> Any:
-        """The output, or a list of them."""
-        return self.outputs[0] if len(self.outputs) == 1 else self.outputs
+        """The output, or a list or dict of them, as the model was made."""
+        return self._of_outputs.like_given(self.outputs)
 
     def __call__(self, x: Any, training: bool | None = False) -> Any:
         """Outputs of arrays; of values what the model's layers make of them.
@@ -120,8 +159,10 @@ class Model(TrainedModel):
         return self._on_values(given)
 
     def _on_values(self, given: list[Any]) -> Any:
-        found = self._layers.on_values(given)
-        return found[0] if len(found) == 1 else found
+        return self._of_outputs.like_given(self._use(given))
+
+    def _use(self, given: list[Any]) -> list[Value]:
+        return self._layers.on_values(Use(self, tuple(given)))
 
     def _value_of(self, entry: Entry) -> Value:
         return self._layers.value_of(entry)
@@ -171,9 +212,9 @@ class Model(TrainedModel):
 
     def _answers(self, out: np.ndarray) -> Any:
         shapes = self._layers.answer_shapes
-        if len(shapes) == 1:
-            return out.reshape(len(out), *shapes[0])
-        return apart(out, shapes)
+        one = len(shapes) == 1
+        parts = [out.reshape(len(out), *shapes[0])] if one else apart(out, shapes)
+        return self._of_outputs.like_given(parts)
 
     def _takes_partitions(self) -> None:
         if len(self.inputs) > 1:
@@ -228,14 +269,25 @@ class Model(TrainedModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Model:
         layers = [layer_from_config(layer) for layer in config["layers"]]
-        inputs, outputs = values_of(Graph.from_config(config["graph"]), layers)
+        graph = Graph.from_config(config["graph"])
+        inputs, outputs = values_of(graph, layers, config.get("nested"), config.get("inputs"))
         model = cls(inputs, outputs, name=config.get("name"))
-        model._name_rows(config.get("inputs"), config.get("outputs"))
+        model._name_rows(config)
         return model
 
-    def _name_rows(self, inputs: Any, outputs: Any) -> None:
-        self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs))
-        self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs))
+    @classmethod
+    def _of_values(cls, inputs: list[Any], outputs: list[Any], words: dict[str, Any]) -> Model:
+        """A model within another, of a file."""
+        model = cls(inputs, outputs, name=words.get("name"))
+        model._name_rows(words)
+        model._trainable = bool(words.get("trainable", True))
+        return model
+
+    def _name_rows(self, words: dict[str, Any]) -> None:
+        inputs, outputs = words.get("inputs"), words.get("outputs")
+        self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs), words.get("given"))
+        self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs), words.get("gives"))
+        self._order_outputs()
 
     def network(self) -> Network:
         network, inputs = super().network(), self._of_inputs.names
@@ -251,25 +303,47 @@ class Model(TrainedModel):
     def _empty(cls) -> Model:
         return cls.__new__(cls)
 
+    def _row_names(self) -> dict[str, Any]:
+        return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names,
+                **({"given": "dict"} if self._of_inputs.kind == "dict" else {}),
+                **({"gives": "dict"} if self._of_outputs.kind == "dict" else {})}
+
     def _own_words(self) -> dict[str, Any]:
-        return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names}
+        nesting = self._layers.nesting()
+        return {**self._row_names(), **({"nested": nesting.config()} if nesting else {})}
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
-                slots: dict[str, np.ndarray] | None = None, inputs: Any = None,
-                outputs: Any = None) -> None:
-        """See `TrainedModel.restore`; `inputs` and `outputs` are names of rows, if they have any.
-        """
-        rows, values = rebuilt(network)
+                slots: dict[str, np.ndarray] | None = None,
+                words: dict[str, Any] | None = None) -> None:
+        """See `TrainedModel.restore`; `words` are those of `_own_words`, if a file has any."""
+        words = words or {}
+        rows, values = rebuilt(network, words.get("nested"), words.get("inputs"))
         Model.__init__(self, rows, values)
-        self._name_rows(inputs, outputs)
+        self._name_rows(words)
         self._resume(meta, slots)
 
 
 class _Form:
-    """How a user gives several things: one, a list, or a dict by name."""
+    """How a user gives several things: one, a list, or a dict by name.
 
-    def __init__(self, names: list[str] | None):
-        self.names = names
+    `kind` is `"dict"` where it was a dict, and `"list"` for a list, of one too.
+    """
+
+    def __init__(self, names: list[str] | None, kind: str | None = None):
+        self.names, self.kind = names, kind
+
+    @property
+    def order(self) -> list[int] | None:
+        """Of a dict the places of the things in the order of their names."""
+        if self.kind != "dict" or self.names is None:
+            return None
+        return sorted(range(len(self.names)), key=self.names.__getitem__)
+
+    def like_given(self, things: list[Any]) -> Any:
+        """Things in the model's order as the user gave theirs."""
+        if self.kind == "dict" and self.names is not None:
+            return dict(zip(self.names, things))
+        return things[0] if len(things) == 1 else things
 
     def picked(self, given: Any, name: str, count: int) -> Sequence[Any]:
         """The things in the model's order; ValueError where there are others."""
@@ -290,8 +364,8 @@ class _Form:
 
 def _form(given: Any) -> _Form:
     if isinstance(given, dict):
-        return _Form(list(given))
-    listed = given if isinstance(given, list | tuple) else [given]
+        return _Form(list(given), "dict")
+    listed = _flat(given)
     names = [one.name for one in listed if isinstance(one, Layer) and one.name]
     if len({*names}) < len(names):
         raise ValueError(f"Model: inputs need different names, got {', '.join(names)}")
@@ -306,12 +380,32 @@ def _all_of(names: list[str], rows: Sequence[Any]) -> list[str]:
 
 
 def _listed(name: str, given: Any) -> list[Any]:
-    found = list(given.values()) if isinstance(given, dict) else given
-    found = list(found) if isinstance(found, list | tuple) else [found]
+    found = _flat(given)
     for one in found:
-        rows = name == "inputs" and getattr(one, "gives_rows", False)
+        rows = getattr(one, "gives_rows", False)
         if not (rows or isinstance(one, Value)):
             raise TypeError(f"{name} must be what layers give, got {type(one).__name__}")
     if not found:
         raise ValueError(f"Model: there are no {name}")
     return found
+
+
+def _flat(given: Any) -> list[Any]:
+    """What lists and dicts of values hold, of lists within, too."""
+    if isinstance(given, dict):
+        given = list(given.values())
+    if not isinstance(given, list | tuple):
+        return [given]
+    return [one for part in given for one in _flat(part)]
+
+
+def _computed(inputs: list[Any], outputs: list[Any]) -> list[Any]:
+    """The outputs, where some of several are inputs as they are behind a layer that does nothing.
+    """
+    rows = {id(one) for one in inputs if not isinstance(one, Value)}
+    if all(id(one) in rows for one in outputs):
+        return outputs  # refused: nothing is computed
+    return [Activation("linear")(one) if id(one) in rows else one for one in outputs]
+
+
+KINDS["Model"] = Model

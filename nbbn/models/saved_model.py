@@ -91,13 +91,19 @@ class SavedModel(CompiledModel):
             For arrays of other shapes.
         """
         network, meta, _ = native.load(filepath)
-        kind = type(self).__name__
+        kind = self._kind
         if (name := meta.get("model")) != kind:
             raise ValueError(f"{filepath}: holds a {name}, no {kind}'s weights")
         if not self.built:
             self._layers.build(network.input_shape)
+        if self._layers.network().links.calls == network.links.calls and all(
+                entry.known_arrays().keys() == arrays.keys()
+                for entry, arrays in zip(self._layers.entries, network.weights)):
+            self._take([(entry, [arrays[name] for name in entry.known_arrays()])
+                        for entry, arrays in zip(self._layers.entries, network.weights)])
+            return
         other = type(self)._empty()
-        other.restore(network)
+        other.restore(network, words=meta)
         self.set_weights(other.get_weights())
 
     def training_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -113,10 +119,12 @@ class SavedModel(CompiledModel):
         return {**meta, **compiled.config(), **counts}, compiled.state()
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
-                slots: dict[str, np.ndarray] | None = None) -> None:
+                slots: dict[str, np.ndarray] | None = None,
+                words: dict[str, Any] | None = None) -> None:
         """Become what a file holds; `nbbn.load` calls it on a new model.
 
-        `meta` and `slots` are what `training_state` gave; None: layers and weights alone.
+        `meta` and `slots` are what `training_state` gave; None: layers and weights alone. `words`
+        are what `_own_words` gave.
         ValueError, TypeError or KeyError for anything else.
         """
         raise NotImplementedError
@@ -135,6 +143,14 @@ class SavedModel(CompiledModel):
     def _own_words(self) -> dict[str, Any]:
         """What a file says of the model besides its network."""
         return {}
+
+    def _row_names(self) -> dict[str, Any]:
+        """What a file says of the inputs and outputs of a model."""
+        return {}
+
+    def _use(self, given: list[Any]) -> list[Any]:
+        """What the model makes of values, of which they are within it: of each output one."""
+        raise NotImplementedError
 
     @classmethod
     def _empty(cls) -> SavedModel:

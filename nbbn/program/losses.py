@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbbn.kernels import KERNELS
 from nbbn.losses import LossRecord
@@ -45,6 +45,8 @@ class Outside:
         Of the batch.
     read, written : Tensor
         What the loss starts from, and the gradient.
+    shares, own_shares : Buffer or None
+        The rows' parts of the batch's mass, and those that this loss is weighed by.
     """
 
     operation: int
@@ -52,6 +54,8 @@ class Outside:
     shard: int
     read: Tensor
     written: Tensor
+    shares: Buffer | None = None
+    own_shares: Buffer | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,19 @@ def keep_outputs(low: Lowering, kept: list[Kept], outputs: list[Tensor]) -> None
                 out_width=kept[-1].columns.stop)
 
 
-def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor) -> Outside:
-    """Leave the step for a loss that NumPy computes; its gradient has a place of its own."""
+def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor,
+               shares: Buffer | None) -> Outside:
+    """Leave the step for a loss that NumPy computes; its gradient has a place of its own.
+
+    Where rows have `shares` of the mass, it says those that it is weighed by.
+    """
     gradient = low.like(f"doutputs{number}", outputs)
     low.add("outside", read=outputs.buffer, written=gradient.buffer)
-    return Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    place = Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    if shares is None:
+        return place
+    own = low.program.buffer(f"shares{number}", Segment.WORK, low.rows)
+    return replace(place, shares=shares, own_shares=own)
 
 
 def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,

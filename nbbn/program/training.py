@@ -203,7 +203,7 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
     if several:
         whole = low.program.buffer("losses_of_outputs", Segment.WORK, low.rows, itemsize=8)
     for k, (head, end) in enumerate(zip(heads, ends)):
-        y, own = results[end].y, targets
+        y, own, shares = results[end].y, targets, low.shares
         record = record_of(head.loss)
         if record.end is not None and not _may_be_overwritten(low, ends, end):
             y = copied(low, f"output{k}", y)
@@ -212,13 +212,13 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
             copy_along(low, 0, targets, first, own, 0, y.width)
             first += y.width
         if record.outside:
-            outside.append(leave_step(low, k, low.shard, y))
-            d = outside[-1].written
+            outside.append(leave_step(low, k, low.shard, y, low.shares))
+            d, shares = outside[-1].written, outside[-1].own_shares
         else:
             d = add_loss(low, record, y, own, parameter=head.parameter,
                          name=str(k) if several else "")
-        if low.shares:
-            weigh_rows(low, d, low.shares)
+        if shares:
+            weigh_rows(low, d, shares)
         if several:
             collect_losses(low, k, head.weight, d, sums[k], whole)
         gradients[end] = add_gradients(low, low.nodes[end], gradients[end], d) \

@@ -4,7 +4,7 @@ Each is a function of the library that gives numbers. Weights are set and rows a
 where the numbers are to be the same.
 """
 
-from keras_programs import callbacks, generative, images, loops, series, tables
+from keras_programs import callbacks, generative, images, loops, nested, series, tables
 from keras_programs.common import PROGRAMS
 
-__all__ = ["PROGRAMS", "callbacks", "generative", "images", "loops", "series", "tables"]
+__all__ = ["PROGRAMS", "callbacks", "generative", "images", "loops", "nested", "series", "tables"]
