@@ -120,7 +120,6 @@ class CheckedCopies:
         self._tables: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
         self._found = np.zeros(_COPIED_BLOCKS, dtype)
         self._behind = (*(id(self._found),) * 4, 0)
-        self._choice = CallChoice()
 
     def copy(self, x: np.ndarray, out: np.ndarray) -> None:
         """`out = x`, of the dtype, C-contiguous and aligned."""
@@ -132,7 +131,7 @@ class CheckedCopies:
             self._alone(*known[1], id(x), id(out), *self._behind)
             return
         found = self._found
-        self._call(known[0], x, out, found, found, found, found, 0, self._choice)
+        self._call(known[0], x, out, found, found, found, found, 0, _COPIES)
 
     def were_finite(self) -> bool:
         """Whether all numbers since the last question were."""
@@ -142,6 +141,8 @@ class CheckedCopies:
 
 
 _COPIED_BLOCKS, _COPIED_TOGETHER = 16, 256 << 10
+# Whether to copy on all threads just now.
+_COPIES = CallChoice()
 
 
 @functools.lru_cache(maxsize=64)
