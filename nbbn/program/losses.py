@@ -149,4 +149,6 @@ def _add(low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None,
     if targets is not None:
         known |= {"targets": targets, "t_stride": targets.stride}
     low.add(record.engine, **{name: value for name, value in known.items() if name in wanted})
+    if gradient is not y:
+        low.clear_padding(gradient)
     return gradient

@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from nbbn.program.losses import (
 )
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
+from nbbn.program.placement import Moves, share_memory
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.sharded import ShardedLowering
 from nbbn.program.shards import World
@@ -99,7 +101,8 @@ class TrainingProgram:
 def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: Loss,
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
-                   sparse: bool = False, world: World | None = None) -> TrainingProgram:
+                   sparse: bool = False, world: World | None = None,
+                   share: bool = True) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -127,6 +130,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         Whether rows come as stored elements, which the first layer, a dense one, reads.
     world : World, optional
         Where several processes share each batch: who has which part of it.
+    share : bool
+        Whether buffers that are never in use at the same time share memory.
 
     Raises
     ------
@@ -160,8 +165,25 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
-    return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
+    made = TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
                            updates.squares, updates.penalties, width, sums, rows, outside)
+    return _with_shared_memory(made, low.lasting) if share else made
+
+
+def _with_shared_memory(made: TrainingProgram, lasting: set[str]) -> TrainingProgram:
+    """With working memory by need; what is read behind the steps keeps a place of its own."""
+    read = [*(pair[0] for pair in made.squares + made.penalties), *chain(*made.outputs)]
+    at = share_memory(made.program, lasting | {buffer.name for buffer in read})
+    return replace(
+        made, squares=[(at(sums), count) for sums, count in made.squares],
+        penalties=[(at(sums), count) for sums, count in made.penalties],
+        outputs=[(at(losses), at(hits)) for losses, hits in made.outputs],
+        outside=[replace(place, read=_moved(place.read, at), written=_moved(place.written, at))
+                 for place in made.outside])
+
+
+def _moved(x: Tensor, at: Moves) -> Tensor:
+    return replace(x, buffer=at(x.buffer))
 
 
 def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
@@ -190,6 +212,7 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
         if targets is not None and several:
             own = low.tensor(f"target{k}", (y.width,))
             copy_along(low, 0, targets, first, own, 0, y.width)
+            low.clear_padding(own)
             first += y.width
         if record.outside:
             outside.append(leave_step(low, k, low.shard, y))
@@ -262,6 +285,7 @@ def _gather(low: TrainingLowering, name: str, source: Buffer, width: int) -> Ten
     """The step's rows of an array of the caller's."""
     x = low.tensor(name, (width,))
     low.add("gather_rows", x=source, order=_ORDER, out=x, width=width)
+    low.clear_padding(x)
     return x
 
 
