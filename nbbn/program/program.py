@@ -73,7 +73,8 @@ class Operation:
         """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
-                access = replace(access, split=self._split(access.split))
+                if self.grid is not None:
+                    access = replace(access, split=self._split(access.split))
                 yield self.operands[name].name, access, self.operands.get("panels")
 
     @property
@@ -136,6 +137,23 @@ def _meet(a: _Access, b: _Access, overlaps: _Overlaps, *, same_step: bool) -> bo
     kept = kept or (same_step and (split in ("rows", "images") or split.startswith("row_parts")))
     same_columns = split in ("alone", "rows", "images") or a[2] == b[2]
     return not (split == b[1].split and kept and same_columns)
+
+
+def _meet_where_due(due: list[bool], accesses: list[list[_Access]], overlaps: _Overlaps) -> None:
+    """Add the barriers that are due, besides those that there are, in a step or two of them.
+
+    The second step sees what the first one's end leaves for the next one's beginning.
+    """
+    count = len(due)
+    unmet: list[tuple[int, _Access]] = []
+    for at, mine in enumerate(accesses):
+        step, i = divmod(at, count)
+        if any(_meet(a, b, overlaps, same_step=s == step) for s, a in unmet for b in mine):
+            due[i - 1] = True
+            unmet = []
+        unmet += [(step, access) for access in mine]
+        if due[i]:
+            unmet = []
 
 
 @dataclass
@@ -269,26 +287,12 @@ class Program:
         `repeats` for steps that follow each other without end.
         """
         due = [self.in_step] * len(self.operations)
-        self._meet_where_due(due, {}, repeats)
+        accesses = [list(op.accesses()) for op in self.operations] * (2 if repeats else 1)
+        _meet_where_due(due, accesses, {})
         # Of shared memory afterwards: most of it is taken over behind a barrier that is there.
         if self.overlaps:
-            self._meet_where_due(due, self.overlaps, repeats)
+            _meet_where_due(due, accesses, self.overlaps)
         return due
-
-    def _meet_where_due(self, due: list[bool], overlaps: _Overlaps, repeats: bool) -> None:
-        """Add the barriers that are due besides those that there are."""
-        unmet: list[tuple[int, _Access]] = []
-        # The second step sees what the first one's end leaves for the next one's beginning.
-        for step in range(2 if repeats else 1):
-            for i, op in enumerate(self.operations):
-                mine = list(op.accesses())
-                if any(_meet(a, b, overlaps, same_step=s == step)
-                       for s, a in unmet for b in mine):
-                    due[i - 1] = True
-                    unmet = []
-                unmet += [(step, access) for access in mine]
-                if due[i]:
-                    unmet = []
 
     def arrivals(self, barriers: list[bool]) -> list[bool]:
         """After which operations threads arrive at the barrier that comes next.
