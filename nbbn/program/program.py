@@ -145,15 +145,17 @@ def _meet_where_due(due: list[bool], accesses: list[list[_Access]], overlaps: _O
     The second step sees what the first one's end leaves for the next one's beginning.
     """
     count = len(due)
-    unmet: list[tuple[int, _Access]] = []
+    unmet: dict[str, list[tuple[int, _Access]]] = {}  # by buffer, with their step
     for at, mine in enumerate(accesses):
         step, i = divmod(at, count)
-        if any(_meet(a, b, overlaps, same_step=s == step) for s, a in unmet for b in mine):
+        if any(_meet(a, b, overlaps, same_step=s == step) for b in mine
+               for name in (b[0], *overlaps.get(b[0], ())) for s, a in unmet.get(name, ())):
             due[i - 1] = True
-            unmet = []
-        unmet += [(step, access) for access in mine]
+            unmet = {}
+        for access in mine:
+            unmet.setdefault(access[0], []).append((step, access))
         if due[i]:
-            unmet = []
+            unmet = {}
 
 
 @dataclass
