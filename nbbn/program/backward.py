@@ -16,7 +16,6 @@ import numpy as np
 from nbbn import operations as op
 from nbbn.activations import ELEMENTWISE
 from nbbn.errors import LayerError
-from nbbn.kernels.winograd import POINTS
 from nbbn.operations import Operation
 from nbbn.program import patches, window_words, winograd
 from nbbn.program.forward import (
@@ -47,8 +46,8 @@ from nbbn.program.training_forward import (
     by_weight,
     norm_pool_operands,
 )
-from nbbn.program.training_lowering import TrainingLowering, Turned, keeps_columns
-from nbbn.program.weight_layouts import ConvLayout, PointsLayout
+from nbbn.program.training_lowering import TrainingLowering, keeps_columns
+from nbbn.program.weight_layouts import ConvLayout
 
 # -- dense layers and convolutions
 
@@ -117,9 +116,7 @@ def _kernel_gradient(low: TrainingLowering, node: Node, words: np.ndarray, layou
     }
     if winograd.is_faster(words, low.dtype):
         gradient = low.updates.gradient_of(node, "kernel")
-        points = PointsLayout(layout).items(low.dtype)
-        low.add("winograd_gradient", **operands, gradient=gradient,
-                sums=low.program.buffer(f"dpoints{node.index}", Segment.WORK, points),
+        low.add("winograd_gradient", **operands, gradient=gradient, sums=low.points_at_hand,
                 held=winograd.held_for_gradient(words, low.rows, low.dtype))
         return lambda: gradient
     parts = low.partial(f"dkernel_parts{node.index}", layout.items(low.dtype))
@@ -167,15 +164,15 @@ def turn_kernels(low: TrainingLowering, results: list[Result]) -> None:
             low.turned[node.index] = _transposed(low, node, result.x, result.y)
 
 
-def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> Turned:
+def _flipped(low: TrainingLowering, node: Node, z: Tensor) -> tuple[Buffer, int]:
     items = low.parameters.of(node, "kernel").layout.items(low.dtype)
     flipped = low.program.buffer(f"flipped{node.index}", Segment.WORK, items)
     low.add("flip_cells", weights=low.block(node, "kernel"), cells=node_cells(node),
             panels=low.panels(z.channels), out=flipped)
-    return Turned(flipped)
+    return flipped, 0
 
 
-def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> Turned:
+def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> tuple[Buffer, int]:
     cells = node_cells(node)
     depth = padded(cells * z.pixel, low.dtype)
     turned = low.program.buffer(f"turned{node.index}", Segment.WORK, depth * x.pixel)
@@ -184,27 +181,24 @@ def _transposed(low: TrainingLowering, node: Node, x: Tensor, z: Tensor) -> Turn
             weight_depth=padded(cells * x.pixel, low.dtype), cells=cells,
             turned=int(_is_turned(words)), pixel=x.pixel,
             units_pixel=z.pixel, out=turned, out_depth=depth, panels=low.panels(z.channels))
-    points = None
-    if winograd.is_faster(window_words.input_gradient(words), low.dtype):
-        items = POINTS * z.pixel * x.pixel
-        points = low.program.buffer(f"turned_points{node.index}", Segment.WORK, items)
-        low.add_points(turned, z.pixel, x.channels, points)
-    return Turned(turned, depth, points)
+    return turned, depth
 
 
 def _convolution_input_gradient(low: TrainingLowering, node: Node, words: np.ndarray, d: Tensor,
                                 dx: Tensor) -> None:
     """By a convolution turned round; where it would read zeros between pixels cell by cell."""
-    turned = low.turned[node.index]
+    turned, depth = low.turned[node.index]
     if _is_turned(words):
         words = window_words.input_gradient(words)
         window = low.constant(f"gradient_window{node.index}", words)
-        add_convolution(low, d, dx, window, words, turned.weights, low.zeros(dx.pixel),
-                        points=turned.points)
+        points = None
+        if winograd.is_faster(words, low.dtype):
+            points = low.points_at_hand
+            low.add_points(turned, d.pixel, dx.channels, points)
+        add_convolution(low, d, dx, window, words, turned, low.zeros(dx.pixel), points=points)
         return
     low.add("conv_input_gradient", dz=d, window=low.constant(f"gradient_window{node.index}", words),
-            weights=turned.weights, weight_depth=turned.depth, dx=dx,
-            panels=low.panels(dx.channels))
+            weights=turned, weight_depth=depth, dx=dx, panels=low.panels(dx.channels))
 
 
 def _is_turned(words: np.ndarray) -> bool:
@@ -224,7 +218,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
                 panels=panels)
     dx = None
     if low.wants_input_gradient(node):
-        flipped = low.turned[node.index].weights
+        flipped, _ = low.turned[node.index]
         dx = low.like(f"drepeated{node.index}", repeated)
         window = low.constant(f"gradient_window{node.index}", window_words.input_gradient(words))
         add_depthwise(low, d, dx, window, flipped, low.zeros(repeated.pixel))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from nbbn import operations as op
 from nbbn.errors import LayerError
+from nbbn.kernels.winograd import CELLS, POINTS
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.fusion import Node
@@ -17,24 +18,7 @@ from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
 from nbbn.program.updates import Updates
-
-
-@dataclass(frozen=True)
-class Turned:
-    """A kernel as the gradient of what went in multiplies with it.
-
-    Attributes
-    ----------
-    weights : Buffer
-    depth : int
-        Rows of its matrix; 0 of a depthwise one.
-    points : Buffer or None
-        The same by points, where that convolution goes by tiles.
-    """
-
-    weights: Buffer
-    depth: int = 0
-    points: Buffer | None = None
+from nbbn.program.weight_layouts import ConvLayout
 
 
 class TrainingLowering(Lowering):
@@ -63,7 +47,7 @@ class TrainingLowering(Lowering):
     places : Buffer or None
         Each row's place in the batch, where processes share it.
     turned : dict
-        By node, its kernel as the input's gradient multiplies with it.
+        By node, its kernel as the input's gradient multiplies with it, and its depth.
     """
 
     def __init__(self, computation: Computation, nodes: list[Node], dtype: np.dtype, *, rows: int,
@@ -74,7 +58,7 @@ class TrainingLowering(Lowering):
         self.places: Buffer | None = None
         self.updates = self._updates(optimizer, decay)
         self.debias, self.weighted = debias, weighted
-        self.turned: dict[int, Turned] = {}
+        self.turned: dict[int, tuple[Buffer, int]] = {}
         self._seed = seed
         if weighted == "mean" and any(_has_image_statistics(node) for node in nodes):
             raise LayerError(
@@ -146,6 +130,14 @@ class TrainingLowering(Lowering):
             super().clear_padding(y, always=always)
         elif not always and padded(y.width, self.dtype) > y.width:
             self.lasting.add(y.buffer.name)
+
+    @functools.cached_property
+    def points_at_hand(self) -> Buffer:
+        """Room for one kernel by points, or for its gradient, one layer after the other."""
+        layouts = [block.layout for block in self.parameters.blocks.values()]
+        sizes = [POINTS * layout.items(self.dtype) // CELLS for layout in layouts
+                 if isinstance(layout, ConvLayout) and layout.size == (3, 3)]
+        return self.program.buffer("points", Segment.WORK, max(sizes))
 
     def partial(self, name: str, items: int) -> Buffer:
         """Room for a sum of each block of rows."""
