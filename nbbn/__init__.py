@@ -2,11 +2,11 @@
 
 Estimators (`MLPClassifier`, `MLPRegressor`; around any layers `SequentialClassifier`,
 `SequentialRegressor`), models of layers as in Keras (`Sequential`, `layers`, `losses`,
-`optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `schedules`, `datasets`,
-`models`, `utils`, `warning`), rows that do not fit into memory (`Partitions`), other programs'
-files (`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`, `FoldedModel`, `load`),
-kernels as NumPy functions (`functional`), claims about batch norm, tried (`evidence`), threads
-(`set_num_threads`, `num_threads`, `show_config`).
+`optimizers`, `metrics`, `callbacks`, `initializers`, `regularizers`, `constraints`, `schedules`,
+`datasets`, `models`, `utils`, `warning`), rows that do not fit into memory (`Partitions`), other
+programs' files (`interop`), folding of batch norm (`fold`, `fold_dense`, `fold_conv`,
+`FoldedModel`, `load`), kernels as NumPy functions (`functional`), claims about batch norm, tried
+(`evidence`), threads (`set_num_threads`, `num_threads`, `show_config`).
 """
 
 import importlib
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nbbn import (
     backend,
     callbacks,
+    constraints,
     datasets,
     evidence,
     functional,
@@ -57,10 +58,10 @@ __all__ = [
     "FileError", "FoldCheckFailed", "FoldRefused", "FoldReport", "FoldedModel", "Input",
     "MLPClassifier", "MLPRegressor", "Model", "Network", "Partitions", "Sequential",
     "SequentialClassifier", "SequentialRegressor", "__version__", "backend", "callbacks",
-    "datasets", "evidence", "fold", "fold_conv", "fold_dense", "functional", "get_num_threads",
-    "initializers", "interop", "layers", "load", "losses", "metrics", "models", "nn",
-    "num_threads", "optimizers", "regularizers", "schedules", "set_num_threads", "set_random_seed",
-    "show_config", "utils", "warning",
+    "constraints", "datasets", "evidence", "fold", "fold_conv", "fold_dense", "functional",
+    "get_num_threads", "initializers", "interop", "layers", "load", "losses", "metrics", "models",
+    "nn", "num_threads", "optimizers", "regularizers", "schedules", "set_num_threads",
+    "set_random_seed", "show_config", "utils", "warning",
 ]
 
 

@@ -188,7 +188,12 @@ class _Monitor(Callback):
         if self.monitor not in logs:
             warnings.warn(f"{type(self).__name__}: {self.monitor!r} is not among the figures "
                           f"({', '.join(logs)}); it does nothing", stacklevel=3)
-        return logs.get(self.monitor)
+        value: Any = logs.get(self.monitor)
+        if np.ndim(value):
+            raise ValueError(f"{type(self).__name__}: {self.monitor!r} is {np.size(value)} numbers "
+                             "an epoch, and one is monitored; give a metric of one number, such as "
+                             "F1Score(average='macro')")
+        return value
 
 
 class EarlyStopping(_Monitor):
@@ -482,6 +487,9 @@ def _takes_two(function: Callable[..., float]) -> bool:
 class CSVLogger(Callback):
     """Writes a line of figures for every epoch.
 
+    A figure of several numbers, as `F1Score(average=None)` has, is written as Keras does: quoted,
+    `"[0.5, 1.0]"`.
+
     Parameters
     ----------
     filename : path-like
@@ -526,13 +534,18 @@ class CSVLogger(Callback):
                                           lineterminator="\n")
             if self._header:
                 self._writer.writeheader()
-        self._writer.writerow({"epoch": epoch, **logs})
+        self._writer.writerow({"epoch": epoch, **{k: _in_a_cell(v) for k, v in logs.items()}})
         self._file.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._file is not None:
             self._file.close()
         self._file = self._writer = None
+
+
+def _in_a_cell(value: Any) -> Any:
+    """A figure as a table's cell takes it."""
+    return f'"[{", ".join(map(str, value))}]"' if np.ndim(value) else value
 
 
 class LambdaCallback(Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 # Inches of a box's line and letter, and between boxes.
 _LINE, _LETTER, _APART = 0.22, 0.085, 0.45
 _DIRECTIONS = ("TB", "BT", "LR", "RL")
+# Of inputs and of models within.
+_COLORS = {"i": "#e8e8e8", "m": "#e3efdc"}
 
 
 @dataclass(frozen=True)
 class _Box:
-    """A layer or an input: its lines of text, and how many boxes stand before it at least."""
+    """A layer, a model within or an input: its lines of text, how many boxes stand before it at
+    least, and the models that it is drawn within, each with its number."""
 
     lines: tuple[str, ...]
     depth: int
+    within: tuple[tuple[int, str], ...] = ()
 
     @property
     def size(self) -> tuple[float, float]:
@@ -30,11 +34,11 @@ class _Box:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Boxes by their number (of inputs below 0), and which leads to which."""
+    """Boxes by name, and which leads to which."""
 
     name: str
-    boxes: dict[int, _Box]
-    edges: list[tuple[int, int]]
+    boxes: dict[str, _Box]
+    edges: list[tuple[str, str]]
 
 
 def plot_model(model: Any, to_file: str | os.PathLike[str] = "model.png",
@@ -42,6 +46,8 @@ def plot_model(model: Any, to_file: str | os.PathLike[str] = "model.png",
                rankdir: str = "TB", expand_nested: bool = False, dpi: int = 200,
                show_layer_activations: bool = False, show_trainable: bool = False) -> Path:
     """Draw a model: a box for each layer, however often it is called, and arrows between them.
+
+    A model within has one box, as a layer has.
 
     Parameters
     ----------
@@ -55,7 +61,7 @@ def plot_model(model: Any, to_file: str | os.PathLike[str] = "model.png",
     rankdir : {"TB", "LR", "BT", "RL"}
         Where the arrows lead: down, to the right, up, to the left.
     expand_nested : bool
-        Keras's; models that were called are always drawn as their layers.
+        Draw the layers of models within, in a `.dot` file with a frame around each model's.
     dpi : int
         Dots per inch of a picture.
 
@@ -92,7 +98,7 @@ def plot_model(model: Any, to_file: str | os.PathLike[str] = "model.png",
         raise ValueError(f"rankdir must be one of {', '.join(_DIRECTIONS)}, got {rankdir!r}")
     shown = {"shapes": show_shapes, "dtype": show_dtype, "names": show_layer_names,
              "activations": show_layer_activations, "trainable": show_trainable}
-    drawing, path = _drawing_of(model, shown), Path(to_file)
+    drawing, path = _drawing_of(model, shown, expand_nested), Path(to_file)
     if path.suffix == ".dot":
         path.write_text(_as_dot(drawing, rankdir))
     else:
@@ -100,38 +106,111 @@ def plot_model(model: Any, to_file: str | os.PathLike[str] = "model.png",
     return path
 
 
-def _drawing_of(model: Any, shown: dict[str, bool]) -> _Drawing:
-    network = model.network()
-    links, shapes = network.links, network.layer_shapes
-    boxes: dict[int, _Box] = {}
-    for k, shape in enumerate(links.inputs, 1):
-        boxes[-k] = _Box(("Input", *([_rows(shape)] if shown["shapes"] else [])), 0)
-    of_call = {-k: -k for k in range(1, len(links.inputs) + 1)}
-    edges: list[tuple[int, int]] = []
-    for i, call in enumerate(links.calls):
-        of_call[i] = number = call.layer
-        sources = [of_call[source] for source in call.sources]
-        if number not in boxes:
-            lines = tuple(_lines(network.layers[number], shapes[number], network.dtype, shown))
-            boxes[number] = _Box(lines, 1 + max(boxes[source].depth for source in sources))
-        edges += [(source, number) for source in sources]
-    edges = list(dict.fromkeys(edges))
-    return _Drawing(str(model.name), boxes, edges)
+def _drawing_of(model: Any, shown: dict[str, bool], expand: bool) -> _Drawing:
+    model.network()  # refuses a model that has no weights
+    drawing = _Drawing(str(model.name), {}, [])
+    _Drawer(model, shown, drawing, expand=expand).draw(model, ())
+    edges = list(dict.fromkeys(drawing.edges))
+    return replace(drawing, edges=edges)
 
 
-def _lines(layer: Any, shapes: tuple[Any, Any], dtype: Any,
-           shown: dict[str, bool]) -> Iterator[str]:
-    before, after = shapes
-    kind = type(layer).__name__
-    yield f"{layer.name} ({kind})" if shown["names"] else kind
-    if shown["activations"] and getattr(layer, "activation", None) is not None:
-        yield f"activation: {layer.activation}"
-    if shown["shapes"]:
-        yield f"{', '.join(map(_rows, before))} -> {_rows(after)}"
-    if shown["dtype"]:
-        yield str(dtype)
-    if shown["trainable"] and not layer.trainable:
-        yield "not trained"
+class _Drawer:
+    """Draws a model's layers, and those of models within."""
+
+    def __init__(self, model: Any, shown: dict[str, bool], drawing: _Drawing, *, expand: bool):
+        self._shown, self._drawing, self._expand = shown, drawing, expand
+        self._dtype = model._layers.dtype
+        self._names = {id(entry): f"l{i}" for i, entry in enumerate(model._layers.entries)}
+        self._frames, self._rows = 0, list(model.inputs)
+
+    def draw(self, model: Any, within: tuple[tuple[int, str], ...]) -> None:
+        """The boxes of a model and the arrows between them."""
+        parts = model._outline()
+        inputs = [part for part in parts if part.is_input]
+        if not within:
+            for part in inputs:
+                value = part.what
+                self._box(part, ("Input", *self._lines_of_rows(value)), within)
+        layers = model.layers[-(len(parts) - len(inputs)):]
+        for part, layer in zip([part for part in parts if not part.is_input], layers):
+            if self._opened(part.what):
+                self._frames += 1
+                # What leads into it comes first, so that its boxes stand behind that.
+                self._arrows(part, into=True)
+                self.draw(part.what, (*within, (self._frames, str(layer.name))))
+            else:
+                self._arrows(part)
+                self._box(part, tuple(self._lines(layer, part)), within)
+
+    def _opened(self, what: Any) -> bool:
+        return self._expand and hasattr(what, "layers")
+
+    def _name(self, what: Any) -> str:
+        kind = "m" if hasattr(what, "layers") else "i" if hasattr(what, "row_shape") or hasattr(
+            what, "gives_rows") else "l"
+        if id(what) not in self._names:
+            number = 1 + sum(name[0] == kind for name in self._names.values())
+            self._names[id(what)] = f"{kind}{number}"
+        return self._names[id(what)]
+
+    def _box(self, part: Any, lines: tuple[str, ...], within: tuple[tuple[int, str], ...]) -> None:
+        name, boxes = self._name(part.what), self._drawing.boxes
+        before = [boxes[a].depth for a, b in self._drawing.edges if b == name and a in boxes]
+        boxes.setdefault(name, _Box(lines, 1 + max(before) if before else 0, within))
+
+    def _arrows(self, part: Any, *, into: bool = False) -> None:
+        for node in part.nodes:
+            for k, (source, output) in enumerate(node.sources):
+                if not source.calls and not any(source.what is one for one in self._rows):
+                    continue  # of a model within: what leads there has its arrows
+                ends = self._entrances(part.what, k) if into else [self._name(part.what)]
+                self._drawing.edges.extend((start, end) for start in self._exits(source, output)
+                                           for end in ends)
+
+    def _exits(self, node: Any, output: int) -> list[str]:
+        """The boxes that give an output of a layer or a model."""
+        if not self._opened(node.what):
+            return [self._name(node.what)]
+        value = node.what.outputs[output]
+        inner = (one for part in node.what._outline() for one in part.nodes)
+        source, at = next((one, k) for one in inner for k, gave in enumerate(one.gave)
+                          if gave is value)
+        return self._exits(source, at)
+
+    def _entrances(self, model: Any, index: int) -> list[str]:
+        """The boxes that take an input of a model."""
+        rows, found = model.inputs[index], list[str]()
+        for part in model._outline():
+            for node in part.nodes:
+                for k, (source, _) in enumerate(node.sources):
+                    if source.what is rows:
+                        found += (self._entrances(part.what, k) if self._opened(part.what) else
+                                  [self._name(part.what)])
+        return found
+
+    def _lines_of_rows(self, value: Any) -> list[str]:
+        return [_rows(_row_shape(value))] if self._shown["shapes"] else []
+
+    def _lines(self, layer: Any, part: Any) -> Iterator[str]:
+        shown, is_model = self._shown, hasattr(part.what, "layers")
+        kind = layer._class_name if is_model else layer.__class__.__name__
+        yield f"{layer.name} ({kind})" if shown["names"] else kind
+        if shown["activations"] and getattr(layer, "activation", None) is not None:
+            yield f"activation: {layer.activation}"
+        if shown["shapes"]:
+            node = part.nodes[0]
+            before = [_row_shape(source.gave[k]) for source, k in node.sources]
+            after = [_row_shape(one) for one in node.gave if one is not None]
+            yield f"{', '.join(map(_rows, before))} -> {', '.join(map(_rows, after))}"
+        if shown["dtype"]:
+            yield str(self._dtype)
+        if shown["trainable"] and not layer.trainable:
+            yield "not trained"
+
+
+def _row_shape(value: Any) -> tuple[int, ...]:
+    """Of an input or of what a layer gives."""
+    return value.row_shape if hasattr(value, "row_shape") else value.shape
 
 
 def _rows(shape: tuple[int, ...]) -> str:
@@ -139,18 +218,25 @@ def _rows(shape: tuple[int, ...]) -> str:
 
 
 def _as_dot(drawing: _Drawing, rankdir: str) -> str:
-    def called(number: int) -> str:
-        return f"i{-number}" if number < 0 else f"l{number}"
-
     def quoted(text: str) -> str:
         return text.replace("\\", "\\\\").replace('"', '\\"')
 
     lines = [f'digraph "{quoted(drawing.name)}" {{', f"    rankdir={rankdir};",
              '    node [shape=box, fontname="Helvetica"];']
-    for number, box in drawing.boxes.items():
+    open_ones: tuple[tuple[int, str], ...] = ()
+    for name, box in drawing.boxes.items():
+        same = 0
+        while same < min(len(open_ones), len(box.within)) and open_ones[same] == box.within[same]:
+            same += 1
+        lines += ["    " * (k + 1) + "}" for k in range(len(open_ones) - 1, same - 1, -1)]
+        for k, (number, title) in enumerate(box.within[same:], same + 1):
+            lines += ["    " * k + f"subgraph cluster_{number} {{",
+                      "    " * (k + 1) + f'label="{quoted(title)}";']
+        open_ones = box.within
         label = "\\n".join(map(quoted, box.lines))
-        lines.append(f'    {called(number)} [label="{label}"];')
-    lines += [f"    {called(a)} -> {called(b)};" for a, b in drawing.edges]
+        lines.append("    " * (len(open_ones) + 1) + f'{name} [label="{label}"];')
+    lines += ["    " * (k + 1) + "}" for k in range(len(open_ones) - 1, -1, -1)]
+    lines += [f"    {a} -> {b};" for a, b in drawing.edges]
     return "\n".join([*lines, "}", ""])
 
 
@@ -166,9 +252,9 @@ def _as_figure(drawing: _Drawing, rankdir: str) -> Figure:
     axes.set_xlim(0, wide)
     axes.set_ylim(0, high)
     axes.axis("off")
-    for number, box in drawing.boxes.items():
-        color = "#e8e8e8" if number < 0 else "#dce9f5"
-        axes.text(*places[number], "\n".join(box.lines), ha="center", va="center", fontsize=9,
+    for name, box in drawing.boxes.items():
+        color = _COLORS.get(name[0], "#dce9f5")
+        axes.text(*places[name], "\n".join(box.lines), ha="center", va="center", fontsize=9,
                   family="monospace", zorder=2,
                   bbox={"boxstyle": "round", "facecolor": color, "edgecolor": "#555555"})
     for a, b in drawing.edges:
@@ -181,13 +267,13 @@ def _as_figure(drawing: _Drawing, rankdir: str) -> Figure:
 
 
 def _places(drawing: _Drawing,
-            rankdir: str) -> tuple[dict[int, tuple[float, float]], float, float]:
+            rankdir: str) -> tuple[dict[str, tuple[float, float]], float, float]:
     """Middles of boxes, in inches, and the picture's width and height."""
     along = rankdir in ("LR", "RL")
-    ranks: dict[int, list[int]] = {}
+    ranks: dict[int, list[str]] = {}
     for number, box in drawing.boxes.items():
         ranks.setdefault(box.depth, []).append(number)
-    order: dict[int, float] = {}
+    order: dict[str, float] = {}
     for depth in sorted(ranks):  # each near the middle of what leads to it
         before = {n: [order[a] for a, b in drawing.edges if b == n and a in order]
                   for n in ranks[depth]}
@@ -213,8 +299,8 @@ def _places(drawing: _Drawing,
     return places, wide, high
 
 
-def _border(drawing: _Drawing, places: dict[int, tuple[float, float]], number: int,
-            other: int) -> tuple[float, float]:
+def _border(drawing: _Drawing, places: dict[str, tuple[float, float]], number: str,
+            other: str) -> tuple[float, float]:
     """Where the line from a box's middle to another's leaves the box."""
     (x, y), (u, v), (wide, high) = places[number], places[other], drawing.boxes[number].size
     dx, dy = u - x, v - y

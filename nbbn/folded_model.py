@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from nbbn.fold import FoldReport, fold_checked
 from nbbn.formats import native
 from nbbn.formats.files import PathLike
 from nbbn.network import Network, apart, beside
+from nbbn.operations import Indices
 from nbbn.predictor import Predictor
 from nbbn.sparse_rows import SparseRows, stored_elements
 
@@ -124,11 +126,19 @@ class FoldedModel:
 
     # -- inference
 
+    @functools.cached_property
+    def _indices(self) -> list[Indices]:
+        """Numbers of a row that say which rows of tables are taken."""
+        return self.network.computation().indices
+
     def _outputs(self, x: Any) -> np.ndarray:
         """The network's outputs; a C-contiguous array of its dtype goes straight to the kernels."""
         if not (type(x) is np.ndarray and x.dtype == self._dtype and x.shape[1:] == self._row):
             x = self._checked(x, self._row)
         sparse = isinstance(x, SparseRows)
+        for some in self._indices:
+            for rows in x.dense_parts() if sparse else (x,):
+                some.check(rows, "X")
         if sparse not in self._predictors:
             self._predictors[sparse] = Predictor(self.network, sparse=sparse)
         outputs = self._predictors[sparse](x)
@@ -181,7 +191,7 @@ class FoldedModel:
         TypeError
             For rows that are not numeric.
         ValueError
-            For another shape.
+            For another shape, and for numbers that an Embedding reads and has no row for.
 
         Examples
         --------
@@ -324,6 +334,8 @@ class FoldedModel:
         threads may call the functions at once. Activations take turns in buffers, two in a chain of
         layers: on the stack, where they take at most 256 KiB together, or the caller's. Several
         inputs and outputs have pointers of their own, named after them.
+
+        A number that has no row in an Embedding's table takes the nearest, without a word.
 
         Outputs differ from nbbn's own by the order of sums and by the C library's exponentials, a
         few units in the last place of the largest term.

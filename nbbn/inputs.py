@@ -105,6 +105,56 @@ def _scan_table(size: int, dtype: np.dtype) -> np.ndarray:
     return p.table(repeats=False)
 
 
+class CheckedCopies:
+    """Copies of rows that look for NaN and infinity on the way; large ones are on all threads.
+
+    `dtype` is float32 or float64.
+    """
+
+    def __init__(self, dtype: np.dtype):
+        from nbbn.kernels import executor
+        from nbbn.program.runnable import call_program
+
+        self._dtype, self._alone, self._call = dtype, executor.run_call_alone.ready(), call_program
+        # By number of numbers a table, and what a call has before and behind the arrays.
+        self._tables: dict[int, tuple[np.ndarray, tuple[int, ...]]] = {}
+        self._found = np.zeros(_COPIED_BLOCKS, dtype)
+        self._behind = (*(id(self._found),) * 4, 0)
+        self._choice = CallChoice()
+
+    def copy(self, x: np.ndarray, out: np.ndarray) -> None:
+        """`out = x`, of the dtype, C-contiguous and aligned."""
+        known = self._tables.get(x.size)
+        if known is None:
+            table = _copy_table(x.size, self._dtype)
+            known = self._tables[x.size] = table, (id(table), *table.shape)
+        if x.nbytes < _COPIED_TOGETHER:  # microseconds: without what lies on the way
+            self._alone(*known[1], id(x), id(out), *self._behind)
+            return
+        found = self._found
+        self._call(known[0], x, out, found, found, found, found, 0, self._choice)
+
+    def were_finite(self) -> bool:
+        """Whether all numbers since the last question were."""
+        fine = not self._found.any()  # NaN counts as true
+        self._found[:] = 0
+        return fine
+
+
+_COPIED_BLOCKS, _COPIED_TOGETHER = 16, 256 << 10
+
+
+@functools.lru_cache(maxsize=64)
+def _copy_table(size: int, dtype: np.dtype) -> np.ndarray:
+    from nbbn.program.program import Buffer, Program, Segment
+
+    p = Program(dtype)
+    x, out = Buffer("x", Segment.X), Buffer("out", Segment.Y)
+    p.add("copy_finite", x=x, size=size, blocks=_COPIED_BLOCKS, out=out,
+          found=Buffer("found", Segment.OUT))
+    return p.table(repeats=False)
+
+
 def _as_floats(array: np.ndarray, dtype: np.dtype, name: str, *, finite: bool = True) -> np.ndarray:
     """A C-contiguous array of floats of `dtype`, all of them `finite`."""
     with np.errstate(over="ignore"):
@@ -144,23 +194,8 @@ def check_rows(x: Any, shape: Shape, dtype: np.dtype, name: str = "x", *, finite
     """
     rows = _checked_rows(x, shape, dtype, name, finite=finite)
     for some in indices:
-        check_indices(rows, some, name)
+        some.check(rows, name)
     return rows
-
-
-def check_indices(rows: np.ndarray, some: Indices, name: str = "x") -> None:
-    """ValueError for numbers of rows that are to be indices, and are none."""
-    given = rows.reshape(len(rows), -1)[:, some.first : some.first + some.size]
-    wrong = ~((given >= 0) & (given < some.count))  # NaN too
-    if given.dtype.kind == "f":
-        wrong |= given != np.floor(given)
-    if wrong.any():
-        row, column = (int(k) for k in np.argwhere(wrong)[0])
-        value = given[row, column]
-        shown = f"{value:.10g}" if given.dtype.kind == "f" else f"{value}"
-        raise ValueError(f"{name} holds {shown} in row {row}, which an Embedding reads: it takes "
-                         f"whole numbers from 0 to {some.count - 1}; number them so, or "
-                         "give it a larger input_dim")
 
 
 def _checked_rows(x: Any, shape: Shape, dtype: np.dtype, name: str, *,
@@ -240,7 +275,8 @@ def _check_labels(y: np.ndarray, loss: Loss, shape: Shape, name: str) -> np.ndar
     if (broken := y[y != np.floor(y)]).size:
         raise ValueError(f"loss {loss.shown!r} takes class indices, whole numbers, "
                          f"got {broken[0]:g} in {name}")
-    least, most = y.min(), y.max()
+    own = y if (ignored := getattr(loss, "ignore_class", None)) is None else y[y != ignored]
+    least, most = (own.min(), own.max()) if own.size else (0, 0)
     if least < 0 or most >= classes:
         wrong = int(least if least < 0 else most)
         advice = f"end the model with {wrong + 1} units or more"
@@ -294,7 +330,7 @@ def check_weights(sample_weight: Any, class_weight: Any, y: np.ndarray, outputs:
             raise ValueError("class_weight needs one class a row: class indices, 0 and 1 for one "
                              "output, or one-hot rows; for other targets give sample_weight")
         y = chosen(y, "classifier")
-    return table[y]
+    return table[np.clip(y, 0, len(table) - 1)]  # no class at all is a label that does not count
 
 
 def _table_of(class_weight: Any, classes: int) -> np.ndarray:

@@ -170,15 +170,14 @@ def _folded(content: Content) -> FoldedModel:
 
 def _graph(content: Content) -> Model:
     model, meta = Model._empty(), content.meta
-    model.restore(content.network, meta.get("training"), content.slots, meta.get("inputs"),
-                  meta.get("outputs"))
+    model.restore(content.network, meta.get("training"), content.slots, meta)
     model.name = content.meta["name"]
     return model
 
 
 def _sequential(content: Content) -> Sequential:
     model = Sequential(name=content.meta["name"])
-    model.restore(content.network, content.meta.get("training"), content.slots)
+    model.restore(content.network, content.meta.get("training"), content.slots, content.meta)
     return model
 
 

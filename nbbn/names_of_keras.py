@@ -102,6 +102,7 @@ INSTEAD: dict[str, dict[str, str]] = {
         "TensorBoard": "use CSVLogger, or the History that fit returns, shown in notebooks",
     },
     "schedules": {"deserialize": "use schedules.from_config", "serialize": "use config()"},
+    "constraints": {"deserialize": "use constraints.get", "serialize": _SERIAL},
     "models": {},
     "utils": {
         "image_dataset_from_directory": "read images with Pillow, and give fit a generator",
@@ -205,6 +206,9 @@ KERAS: dict[str, str] = {
     "schedules": """
         CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay LearningRateSchedule
         PiecewiseConstantDecay PolynomialDecay deserialize serialize""",
+    "constraints": """
+        Constraint MaxNorm MinMaxNorm NonNeg UnitNorm deserialize get max_norm min_max_norm non_neg
+        serialize unit_norm""",
     "models": "Model Sequential clone_model load_model model_from_json save_model",
 }
 

@@ -481,12 +481,16 @@ class Array:
         Whether training changes it by gradients.
     l1, l2 : float
         Its penalty: `l1 * sum(|a|) + l2 * sum(a^2)`.
+    constraint : callable, optional
+        From it to what it becomes after each step of the optimiser; nothing to a program.
     """
 
     shape: Shape
     trained: bool
     l1: float = 0.0
     l2: float = 0.0
+    constraint: Callable[[np.ndarray], np.ndarray] | None = field(default=None, compare=False,
+                                                                  repr=False)
 
     @property
     def penalised(self) -> bool:
@@ -501,6 +505,20 @@ class Indices:
     first: int
     size: int
     count: int
+
+    def check(self, rows: np.ndarray, name: str = "x") -> None:
+        """ValueError for numbers of rows that are none of them."""
+        given = rows.reshape(len(rows), -1)[:, self.first : self.first + self.size]
+        wrong = ~((given >= 0) & (given < self.count))  # NaN too
+        if given.dtype.kind == "f":
+            wrong |= given != np.floor(given)
+        if wrong.any():
+            row, column = (int(k) for k in np.argwhere(wrong)[0])
+            value = given[row, column]
+            shown = f"{value:.10g}" if given.dtype.kind == "f" else f"{value}"
+            raise ValueError(f"{name} holds {shown} in row {row}, which an Embedding reads: it "
+                             f"takes whole numbers from 0 to {self.count - 1}; number them so, or "
+                             "give it a larger input_dim")
 
 
 @dataclass(frozen=True)
@@ -545,15 +563,32 @@ class Computation:
         """Numbers of the input that are read as rows of a table."""
         found = []
         for step in self.steps:
-            if isinstance(step.operation, Embed):
-                at, first = step.sources[0], 0
-                while at >= 0 and isinstance(self.steps[at].operation, Reshape | Part):
-                    first += getattr(self.steps[at].operation, "first", 0)
-                    at = self.steps[at].sources[0]
-                if at < 0:
-                    size = math.prod(step.input_shape)
-                    found.append(Indices(first, size, step.operation.count))
+            places = self._places(step.sources[0]) if isinstance(step.operation, Embed) else None
+            if places is not None:
+                flat = places.ravel()
+                for run in np.split(flat, np.flatnonzero(np.diff(flat) != 1) + 1):
+                    found.append(Indices(int(run[0]), len(run), step.operation.count))
         return found
+
+    def _places(self, at: int) -> np.ndarray | None:
+        """Which numbers of the input a step gives, where it only moves and picks them."""
+        if at < 0:
+            return np.arange(math.prod(self.input_shape)).reshape(self.input_shape)
+        operation, shape = self.steps[at].operation, self.steps[at].output_shape
+        before = self._places(self.steps[at].sources[0])
+        if before is None:
+            return None
+        if isinstance(operation, Reshape):
+            return before.reshape(shape)
+        if isinstance(operation, Part):
+            first = operation.first
+            return before.reshape(-1)[first : first + math.prod(shape)].reshape(shape)
+        if isinstance(operation, Permute):
+            return before.transpose(operation.order)
+        if isinstance(operation, Pad) and np.max(operation.sides) <= 0:
+            (top, _), (left, _) = operation.sides
+            return before[-top : -top + shape[0], -left : -left + shape[1]]
+        return None
 
     @property
     def last_activation(self) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbbn.group import ALONE, Group
 from nbbn.layers import BatchNormalization
-from nbbn.network import Network, Weights
+from nbbn.network import Call, Graph, Network, Weights, apart, beside
 from nbbn.operations import Shape
 from nbbn.partitions.many_parts import ManyParts
 from nbbn.predictor import Predictor
@@ -20,6 +20,8 @@ from nbbn.sparse_rows import SparseRows
 
 # Rows whose inputs to a batch norm are in memory at once.
 _CHUNK = 4096
+# Numbers that norms read of all rows, up to which they are kept: 512 MB of float32.
+_CARRIED = 1 << 27
 
 
 Rows = np.ndarray | SparseRows | ManyParts
@@ -34,9 +36,16 @@ def recalibrated(network: Network, x: Rows,
     LeVeque, 1983, equation 2.1); so are those of the processes of a group.
     """
     weights, found = group.from_first([dict(arrays) for arrays in network.weights]), {}
-    for i, sources in _order(network):
+    order = _order(network)
+    carried = (_Carried(network, weights, x)
+               if isinstance(x, np.ndarray) and _few(network, len(x)) else None)
+    for k, (i, sources) in enumerate(order):
         layer: Any = network.layers[i]
-        befores = [_before(network, weights, i, source) for source in sources]
+        if carried is not None:
+            befores = [carried.before(source) for source in sources]
+            carried.keep([source for _, after in order[k + 1 :] for source in after])
+        else:
+            befores = [_before(network, weights, i, source) for source in sources]
         mean, var = _statistics(befores, layer.axis, x, group)
         found[i] = {"mean": mean.astype(network.dtype), "var": var.astype(network.dtype)}
         weights[i].update(found[i])
@@ -87,6 +96,65 @@ def _before(network: Network, weights: Weights, norm: int, source: int) -> tuple
     dense, sparse = (functools.cache(partial(Predictor, before, sparse=way))
                      for way in (False, True))
     return (lambda x: (sparse() if isinstance(x, SparseRows) else dense())(x)), before.output_shape
+
+
+def _few(network: Network, rows: int) -> bool:
+    """Whether what all norms read of so many rows has room in memory."""
+    norms = [shapes[0] for layer, (shapes, _) in zip(network.layers, network.layer_shapes)
+             if isinstance(layer, BatchNormalization)]
+    return rows <= _CHUNK and rows * sum(map(math.prod, norms)) <= _CARRIED
+
+
+class _Carried:
+    """What calls give for all rows, kept as long as norms follow from it.
+
+    Each norm's rows are computed from those of norms before it, so that no layer is made ready, or
+    run, for all norms behind it anew.
+    """
+
+    def __init__(self, network: Network, weights: Weights, x: np.ndarray):
+        self._network, self._weights, self._graph = network, weights, network.links
+        inputs = apart(x, self._graph.inputs) if len(self._graph.inputs) > 1 else [
+            x.reshape(len(x), *network.input_shape)]
+        self._known = {-k: part for k, part in enumerate(inputs, 1)}
+
+    def before(self, source: int) -> tuple[_Before, Shape]:
+        """As the function `_before`, of all rows."""
+        if source not in self._known:
+            self._known[source] = self._computed(source)
+        rows = self._known[source]
+        return lambda _: rows, rows.shape[1:]
+
+    def keep(self, sources: list[int]) -> None:
+        """Forget what these calls do not follow from."""
+        read = self._between(sources)[1]
+        self._known = {at: rows for at, rows in self._known.items() if at in read}
+
+    def _between(self, sources: list[int]) -> tuple[list[int], list[int]]:
+        """The calls that others follow from and that are not known, and the known ones before."""
+        needed, known, ahead = set[int](), set[int](), [*sources]
+        while ahead:
+            at = ahead.pop()
+            if at in self._known:
+                known.add(at)
+            elif at not in needed:
+                needed.add(at)
+                ahead += self._graph.calls[at].sources
+        return sorted(needed), sorted(known)
+
+    def _computed(self, source: int) -> np.ndarray:
+        needed, known = self._between([source])
+        layers = sorted({self._graph.calls[at].layer for at in needed})
+        number = {layer: k for k, layer in enumerate(layers)}
+        place = {at: -k for k, at in enumerate(known, 1)} | {at: k for k, at in enumerate(needed)}
+        calls = tuple(Call(number[call.layer], tuple(place[at] for at in call.sources))
+                      for call in (self._graph.calls[at] for at in needed))
+        given = [self._known[at] for at in known]
+        graph = Graph(calls, tuple(rows.shape[1:] for rows in given), (place[source],))
+        part = Network(tuple(self._network.layers[i] for i in layers), graph.input_shape,
+                       [self._weights[i] for i in layers], self._network.dtype, graph)
+        rows = given[0] if len(given) == 1 else beside(given, self._network.dtype)
+        return Predictor(part)(rows).reshape(len(rows), *part.output_shape)
 
 
 _Moments = tuple[int, np.ndarray, np.ndarray]  # count, mean, sum of squares about it

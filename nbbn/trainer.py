@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nbbn.group import ALONE, Group, Order, Share
+from nbbn.loss_formulas import sigmoid, softmax
 from nbbn.network import Weights
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
@@ -47,6 +48,8 @@ def batches(rows: int, batch_size: int, *, merge_tail: bool) -> np.ndarray:
 # Multiply-adds of a batch on its way forward below which a step is on one thread, since all of its
 # barriers take longer (it lasts about 15 us), and below which steps begin on one thread.
 _WORTH_A_TEAM, _STARTS_A_TEAM = 1 << 16, 1 << 20
+# The activations that losses of logits begin before.
+_ENDS = {"softmax": softmax, "sigmoid": sigmoid}
 # Rows that a trainer has room for at least, and the numbers of an activation that may take.
 _LEAST_ROWS, _LEAST_NUMBERS = 32, 1 << 16
 
@@ -61,6 +64,27 @@ def _room(rows: int, computation: Computation) -> int:
     return -(-rows // step) * step
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a network in training gave for some rows, before each step's update.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Their numbers, of the process's own.
+    outputs : ndarray, shape (n, outputs)
+    sizes : ndarray of int
+        Rows of each batch.
+    targets : ndarray, shape (n, ...), or None
+        As metrics take them, where somebody has looked them up.
+    """
+
+    rows: np.ndarray
+    outputs: np.ndarray
+    sizes: np.ndarray
+    targets: np.ndarray | None = None
+
+
 @dataclass
 class Epoch:
     """What one epoch came to: sums over its rows, before each step's update."""
@@ -73,6 +97,8 @@ class Epoch:
     outputs: tuple[tuple[float, float], ...] = ()
     # Each row's, of what was trained on at once.
     losses: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    # Their outputs, where the trainer keeps them.
+    kept: Kept | None = field(default=None, repr=False, compare=False)
 
     def __add__(self, other: Epoch) -> Epoch:
         """Both together."""
@@ -128,13 +154,15 @@ class Trainer:
     outside : sequence of callables
         Of each output's loss that NumPy computes, in the place of the others anything: from targets
         and outputs of some rows to the rows' losses and gradients.
+    keeps : bool
+        Whether `epoch` gives the outputs of its rows.
     """
 
     def __init__(self, computation: Computation, dtype: np.dtype, source: np.dtype, rows: int,
                  loss: Loss, optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False,
                  seed: int = 0, loss_parameter: float = 0.0, weighted: bool | str = False,
                  sparse: bool = False, group: Group = ALONE,
-                 outside: Sequence[InNumPy | None] = ()):
+                 outside: Sequence[InNumPy | None] = (), keeps: bool = False):
         # These import numba: here and below, so that only those who train need it.
         from nbbn.program.kept import training_program
         from nbbn.program.runnable import TrainingRun
@@ -145,11 +173,14 @@ class Trainer:
         self.lowered = training_program(computation, self.dtype, self.rows, loss, optimizer,
                                         decay=decay, debias=debias, seed=seed,
                                         loss_parameter=loss_parameter, weighted=weighted,
-                                        sparse=sparse, world=group.world)
+                                        sparse=sparse, world=group.world, keeps=keeps)
         self.params = self.lowered.parameters.memory()
         source = self.dtype if sparse else np.dtype(source)
         self._steps = TrainingRun(self.lowered.program, source, self.params,
                                   -(-self.rows // group.ranks))
+        self._constraints = [(layer, name, array.constraint)
+                             for layer, arrays in enumerate(computation.arrays)
+                             for name, array in arrays.items() if array.constraint is not None]
         self._predictor: InferenceRun | None = None
         self._own: Parameters | None = None  # of the predictor, where the trained ones do not do
         self._choice = ThreadChoice(alone=self._work(self.rows) < _STARTS_A_TEAM)
@@ -249,6 +280,9 @@ class Trainer:
             arrays[Segment.X] = x
         if weights is not None:
             arrays[Segment.WEIGHTS] = weights
+        if self.lowered.kept:
+            width = self.lowered.kept[-1].columns.stop
+            arrays[Segment.OUT] = np.empty((len(share.order), width), self.dtype)
         squares, penalties = self._sums(self.lowered.squares), self._sums(self.lowered.penalties)
         rows = [(b, self.lowered.rows_of_outputs) for pair in self.lowered.outputs for b in pair]
         of_outputs = self._sums(rows)
@@ -274,17 +308,41 @@ class Trainer:
         penalty += float(sum(s.sum() for s in penalties))
         each = [sum(group.gathered(float(sums.sum()))) for sums in of_outputs]
         return Epoch(len(order), group.total(losses, share) + penalty, group.total(hits, share),
-                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])), losses)
+                     time.perf_counter() - start, tuple(zip(each[::2], each[1::2])), losses,
+                     self._kept(arrays.get(Segment.OUT), share.order, sizes))
+
+    def _kept(self, outputs: np.ndarray | None, order: np.ndarray,
+              sizes: np.ndarray) -> Kept | None:
+        """What steps have left of their outputs, the last activations included."""
+        if outputs is None:
+            return None
+        for place in self.lowered.kept:
+            if place.end in _ENDS:
+                own = outputs[:, place.columns].reshape(-1, *place.shape)
+                done = _ENDS[place.end](own)
+                outputs[:, place.columns] = done.reshape(len(outputs), -1)
+        return Kept(order, outputs, sizes)
 
     def _outside(self, y: np.ndarray, share: Share,
                  losses: np.ndarray) -> list[tuple[int, Callable[[np.ndarray], None]]]:
-        """At which operations a step is left, and what is done there: the losses of NumPy."""
+        """At which operations a step is left, and what is done there: the losses of NumPy, and at
+        its end the constraints."""
         if self.lowered.outside and self._group.world is not None:
             raise ValueError("a loss that NumPy computes cannot be shared by several processes; "
                              "fit in one, or use a loss such as 'mse' or a cross-entropy behind "
                              "its activation")
-        return [(place.operation, partial(self._in_numpy, place, y, share.order, losses))
-                for place in self.lowered.outside]
+        stops: list[tuple[int, Callable[[np.ndarray], None]]] = [
+            (place.operation, partial(self._in_numpy, place, y, share.order, losses))
+            for place in self.lowered.outside
+        ]
+        if self._constraints:
+            stops.append((len(self.lowered.program.operations), self._constrain))
+        return stops
+
+    def _constrain(self, step: np.ndarray) -> None:
+        """Bring the weights back to where their constraints want them, after a step."""
+        for layer, name, constraint in self._constraints:
+            self.lowered.parameters.constrain(self.params, layer, name, constraint)
 
     def _in_numpy(self, place: Outside, y: np.ndarray, order: np.ndarray, losses: np.ndarray,
                   step: np.ndarray) -> None:
@@ -297,9 +355,10 @@ class Trainer:
         targets = y[order[first : first + rows]]
         values, gradient = function(targets, outputs)
         losses[first : first + rows] = values
-        if np.ndim(values) == 0 and self._weighted:
-            raise ValueError("a loss that is one number for all rows takes no sample_weight or "
-                             "class_weight; leave them out, or use a loss with a number a row")
+        if place.shares is not None and place.own_shares is not None:
+            shares, own = self._vector(place.shares, rows), self._vector(place.own_shares, rows)
+            # One number for all rows counts by the mean of their weights, as in Keras.
+            own[:] = shares if np.ndim(values) else shares.mean(dtype=np.float64)
         share = batch_rows if np.ndim(values) else 1
         np.divide(gradient, share, out=self._rows_of(place.written, rows), casting="same_kind")
 
@@ -310,6 +369,11 @@ class Trainer:
         strides += [*inner, 1]
         return np.ndarray((rows, *x.shape), self.dtype, self._steps.work, x.buffer.offset,
                           tuple(size * step for step in strides))
+
+    def _vector(self, buffer: Buffer, rows: int) -> np.ndarray:
+        """A number a row in working memory."""
+        size = rows * self.dtype.itemsize
+        return self._steps.work[buffer.offset : buffer.offset + size].view(self.dtype)
 
     def _work(self, rows: int) -> int:
         """Multiply-adds of so many rows on their way forward."""

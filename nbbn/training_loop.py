@@ -25,13 +25,15 @@ class Samples:
     x: Any
     y: np.ndarray
     row_weights: np.ndarray | None = None  # float64 `(n,)`
+    # Targets as metrics take them, where these are others: without a loss's smoothing.
+    given: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, which: Any) -> Samples:
-        weights = self.row_weights
-        return Samples(self.x[which], self.y[which], None if weights is None else weights[which])
+        others = (None if one is None else one[which] for one in (self.row_weights, self.given))
+        return Samples(self.x[which], self.y[which], *others)
 
     @property
     def _are_read_as_they_are(self) -> bool:
@@ -176,5 +178,9 @@ class Loop:
         samples, order = stretch.samples.as_arrays(stretch.order[edges[0] : edges[-1]])
         steps = np.arange(trainer.step, trainer.step + len(edges) - 1)
         rates, shrinks = self.rates(trainer.optimizer, steps)
-        return trainer.epoch(samples.x, samples.y, order, edges - edges[0], rates,
+        part = trainer.epoch(samples.x, samples.y, order, edges - edges[0], rates,
                              samples.row_weights, shrinks)
+        if part.kept is not None:
+            y = samples.y if samples.given is None else samples.given
+            part.kept = replace(part.kept, targets=y[part.kept.rows])
+        return part

@@ -4,7 +4,7 @@
     python scripts/keras_surface.py [--check]
 
 Each of Keras 3's public names in `layers`, `losses`, `metrics`, `optimizers`, `callbacks`,
-`schedules` and `models` works, or the page says what to use instead. The programs of
+`schedules`, `constraints` and `models` works, or the page says what to use instead. The programs of
 `tests/keras_programs` are run; where Keras is installed, on it too, and the numbers compared. Where
 it is not, the page keeps what was found with it. `--check` writes nothing, and fails where the page
 is another.

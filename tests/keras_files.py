@@ -211,10 +211,15 @@ def graph_weights(model, *, say_names=True):
     return buffer.getvalue()
 
 
+def engine_layers(model):
+    """All layers, those of models within too, in the order of `graph_config`."""
+    return [model.get_layer(name) for name in model._layers.names]
+
+
 def write_layers(group, model, *, say_names=True):
     """A model's arrays into its group."""
     top, seen = group.create_group("layers"), {}
-    for layer in model.layers:
+    for layer in engine_layers(model):
         place = snake(layer.__class__.__name__)
         seen[place] = seen.get(place, -1) + 1
         own = top.create_group(f"{place}_{seen[place]}" if seen[place] else place)
@@ -232,7 +237,7 @@ def graph_h5(config, models, *, suffix=""):
         file.attrs["model_config"] = json.dumps(config)
         top = file.create_group("model_weights")
         for name, model in models.items():
-            for layer in model.layers:
+            for layer in engine_layers(model):
                 arrays = layer.copies()
                 paths = [f"{layer.name}/{NAMES.get(key, key)}{suffix}" for key in arrays]
                 group = top.require_group(name or layer.name)

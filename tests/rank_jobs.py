@@ -43,7 +43,8 @@ MLP = {"hidden_layer_sizes": (17, 9), "max_iter": 3, "batch_size": 64, "random_s
 CNN = [
     L.Conv2D(6, 2, padding="same"), L.BatchNormalization(), L.ReLU(), L.MaxPooling2D((1, 2)),
     L.Conv2D(5, (2, 1)), L.BatchNormalization(), L.Activation("tanh"), L.Dropout(0.1, seed=4),
-    L.Flatten(), L.Dense(9, kernel_regularizer="l2"), L.BatchNormalization(), L.ReLU(),
+    L.Flatten(), L.Dense(9, kernel_regularizer="l2", kernel_constraint=nbbn.constraints.MaxNorm(0.9)),
+    L.BatchNormalization(gamma_constraint="non_neg"), L.ReLU(),
 ]  # fmt: skip
 # Of each case: class, parameters, rows, whether weighted, whether there are rows to validate on.
 CASES = {

@@ -438,6 +438,35 @@ def test_csv(model, data, tmp_path):
     assert len(path.read_text().splitlines()) == 3
 
 
+def test_csv_of_figures_that_are_several_numbers(model, data, tmp_path):
+    """Whole, in one cell, however many they are."""
+    classes, path = 1100, tmp_path / "log.csv"
+    x, y = data[0], np.eye(classes)[data[1]]
+    model = Sequential([Dense(classes, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[nbbn.metrics.F1Score(average=None)])
+    history = model.fit(x, y, epochs=2, callbacks=[CSVLogger(path)], verbose=0).history
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "f1_score", "loss", "val_f1_score", "val_loss"]
+    cell = rows[1]["f1_score"]
+    assert cell.startswith('"[0.') and cell.endswith(']"') and ", " in cell
+    np.testing.assert_array_equal([float(n) for n in cell[2:-2].split(", ")],
+                                  history["f1_score"][1])
+    assert rows[1]["val_f1_score"] == "NA" and len(rows) == 2
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: EarlyStopping("f1_score"), lambda path: ReduceLROnPlateau("val_f1_score"),
+    lambda path: ModelCheckpoint(path / "m.safetensors", monitor="f1_score", save_best_only=True),
+])
+def test_figures_that_are_several_numbers_are_not_monitored(make, data, tmp_path):
+    x, y = data[0], np.eye(3)[data[1]]
+    model = Sequential([Dense(3, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[nbbn.metrics.F1Score(average=None)])
+    with pytest.raises(ValueError, match=r"f1_score' is 3 numbers an epoch, and one is monitored"):
+        model.fit(x, y, verbose=0, validation_data=(x, y), callbacks=[make(tmp_path)])
+
+
 def test_terminate_on_nan(model, data, capsys):
     model.compile(nbbn.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
     history = model.fit(*data, epochs=20, batch_size=16, callbacks=[TerminateOnNaN()], verbose=0)

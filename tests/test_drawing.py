@@ -22,10 +22,11 @@ def siamese():
 
 def test_layers_are_drawn_once(tmp_path):
     path = plot_model(siamese(), tmp_path / "m.dot", show_layer_names=True, show_shapes=True,
-                      show_dtype=True, show_layer_activations=True, show_trainable=True)
+                      show_dtype=True, show_layer_activations=True, show_trainable=True,
+                      expand_nested=True)
     text = path.read_text()
     assert text.startswith('digraph "a \\"pair\\"" {\n    rankdir=TB;')
-    boxes = dict(re.findall(r'^    (\w+) \[label="(.*)"\];$', text, flags=re.M))
+    boxes = dict(re.findall(r'^ +(\w+) \[label="(.*)"\];$', text, flags=re.M))
     assert [label.split("\\n")[0] for label in boxes.values()] == [
         "Input", "Input", "inner (Dense)", "subtract (Subtract)", "dense (Dense)",
     ]

@@ -789,3 +789,25 @@ def test_random_chains_compute_the_same_folded():
         axes |= {layer.axis for layer in layers if isinstance(layer, BatchNormalization)}
     assert min(directions[way] for way in ("backward", "forward", "merged")) >= 5
     assert stayed >= 20 and axes >= {1, 2, 3, 4}
+
+
+SCALE = BatchNormalization(center=False)
+BEHIND_ZEROS = {
+    "a convolution": ([SCALE, ZeroPadding2D(((1, 0), (0, 2))), Conv2D(4, 2)], "conv2d"),
+    "one that pads, too": (
+        [SCALE, ZeroPadding2D(1), Conv2D(4, 3, padding="same")], "conv2d",
+    ),
+    "one of groups": ([SCALE, ZeroPadding2D(1), Conv2D(4, 3, groups=2)], "conv2d"),
+    "a depthwise one": ([SCALE, ZeroPadding2D(1), DepthwiseConv2D(3)], "depthwise_conv2d"),
+    "a transposed one": ([SCALE, ZeroPadding2D(1), Conv2DTranspose(4, 3)], "conv2d_transpose"),
+    "a flattened image": ([SCALE, ZeroPadding2D(1), Flatten(), Dense(3)], "dense"),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_ZEROS)
+def test_a_scale_folds_forward_through_zeros(name):
+    """They stay zeros; with a mean or a beta they would not, see `STAY`."""
+    layers, into = BEHIND_ZEROS[name]
+    network = make(layers)
+    network.weights[0]["mean"][:] = 0
+    assert_folds(network, (into, "forward"))

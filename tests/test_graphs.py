@@ -15,6 +15,7 @@ from races import races
 
 import nbbn
 from nbbn import layers as L
+from nbbn import recalibration
 from nbbn.fallback import NumpyBlocks
 from nbbn.fold.network import fold_network
 from nbbn.formats import native
@@ -274,3 +275,17 @@ def test_a_layer_on_rows_of_other_ranks_is_refused():
     assert isinstance(net.graph.calls[0], Call)
     with pytest.raises(LayerError, match="rows of one axis and on rows of several"):
         Predictor(net)
+
+
+@pytest.mark.parametrize("name", ["resnet", "wide_and_deep", "densenet"])
+def test_recalibrates_the_same_from_norm_to_norm(name, monkeypatch):
+    """What norms read is computed from what those before read, or from the rows: the same bits."""
+    net = network(name, np.float32)
+    x = rows_of(net, 9).reshape(9, *net.input_shape)
+    carried = recalibration.recalibrated(net, x)
+    monkeypatch.setattr(recalibration, "_CARRIED", -1)
+    anew = recalibration.recalibrated(net, x)
+    assert carried.keys() == anew.keys() != set()
+    for i, arrays in anew.items():
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(carried[i][key], array)

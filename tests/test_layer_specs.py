@@ -12,7 +12,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import numpy as np
 import pytest
 
-from nbbn import initializers, layers, regularizers
+from nbbn import constraints, initializers, layers, regularizers
 from nbbn.layers import (
     ACTIVATIONS,
     ELU,
@@ -590,6 +590,8 @@ GIVEN = [
     ),
     LayerNormalization((1, 2), gamma_initializer=initializers.Constant(2)),
     GroupNormalization(-1, name="instance"),
+    Dense(3, kernel_constraint=constraints.MaxNorm(3, [0]), bias_constraint="non_neg"),
+    BatchNormalization(gamma_constraint=constraints.MinMaxNorm(0.5, 2.0, axis=None)),
     Softmax((1, 2)),
     Dropout(0.25, (None, 1, 3), 5),
     ZeroPadding2D(((1, 2), (3, 4))),
@@ -702,8 +704,8 @@ ODD_ARGUMENTS = [
         "Dense: kernel_regularizer: a regularizer is a name",
     ),
     (
-        lambda: Dense(2, kernel_constraint=max),
-        "Dense: kernel_constraint: not supported, got .* leave it out",
+        lambda: Dense(2, activity_regularizer=max),
+        "Dense: activity_regularizer: not supported, got .* leave it out",
     ),
     (lambda: Dense(2, name=""), "Dense: name must be None or a string that is not empty, got ''"),
     (lambda: Dense(2, trainable=1), "Dense: trainable must be True or False, got 1"),

@@ -36,6 +36,9 @@ LOSSES = {
     "CategoricalCrossentropy logits": ({"from_logits": True}, ONE_HOT, Y),
     "SparseCategoricalCrossentropy": ({}, LABELS, P),
     "SparseCategoricalCrossentropy logits": ({"from_logits": True}, LABELS, Y),
+    "SparseCategoricalCrossentropy ignoring": ({"ignore_class": 2}, LABELS, P),
+    "SparseCategoricalCrossentropy of logits ignoring": (
+        {"ignore_class": -1, "from_logits": True}, np.where(LABELS == 1, -1, LABELS), Y),
     "BinaryFocalCrossentropy": ({"apply_class_balancing": True, "gamma": 1.5}, BITS, P),
     "BinaryFocalCrossentropy logits": ({"from_logits": True, "label_smoothing": 0.1}, BITS, Y),
     "CategoricalFocalCrossentropy": ({"alpha": (0.1, 0.2, 0.3, 0.4)}, ONE_HOT, P),
@@ -272,10 +275,6 @@ def test_refused(name):
 def test_what_keras_has_besides():
     with pytest.raises(AttributeError, match=r"no attribute 'CTC'; no loss of"):
         losses.CTC  # noqa: B018
-    with pytest.raises(ValueError, match="one number for all rows takes no sample_weight"):
-        model = nbbn.Sequential([L.Dense(4)])
-        model.compile("sgd", "dice")
-        model.fit(Y, BITS, sample_weight=np.ones(6), verbose=0)
 
 
 def test_weights_and_axes():
@@ -296,6 +295,118 @@ def test_weights_and_axes():
         assert model.train_on_batch(x, t, sample_weight=w)[0] == pytest.approx(loss_now, rel=1e-5)
 
 
+def test_a_class_that_does_not_count():
+    """The mean is that of the other pixels, in each batch; weights are those of rows."""
+    rng = np.random.default_rng(7)
+    x, t = rng.normal(size=(8, 3, 3, 2)), rng.integers(0, 4, (8, 3, 3))
+    t[0], t[1, 1] = 255, 255
+    w, counted = rng.uniform(0.5, 2, 8), t != 255
+    nbbn.set_random_seed(5)
+    model = nbbn.Sequential([
+        L.Conv2D(4, 1, activation="softmax", input_shape=(3, 3, 2), dtype="float64")])
+    loss = losses.SparseCategoricalCrossentropy(ignore_class=255)
+    model.compile(nbbn.optimizers.SGD(0.5), loss,
+                  metrics=["accuracy", "sparse_categorical_crossentropy",
+                           nbbn.metrics.SparseTopKCategoricalAccuracy(4)])
+    p = model.predict(x)
+    values = -np.log(np.take_along_axis(p, np.where(counted, t, 0)[..., None], -1)[..., 0]) * counted
+    plain = values.sum() / counted.sum()
+    weighed = (values * w[:, None, None]).sum() / counted.sum()
+    got, accuracy, entropy, top = model.evaluate(x, t, verbose=0)
+    assert got == pytest.approx(plain) == pytest.approx(loss(t, p))
+    assert accuracy == pytest.approx((p.argmax(-1) == t).mean())
+    assert entropy == pytest.approx(values.mean()) and top == pytest.approx(counted.mean())
+    assert model.evaluate(x, t, sample_weight=w, verbose=0)[0] == pytest.approx(weighed)
+    assert loss(t, p, w[:, None]) == pytest.approx(weighed)
+    sums = losses.SparseCategoricalCrossentropy(ignore_class=255, reduction="sum")
+    assert sums(t, p) == pytest.approx(values.sum())
+    means = losses.SparseCategoricalCrossentropy(
+        ignore_class=255, reduction="mean_with_sample_weight")
+    assert means(t, p) == pytest.approx(plain)
+    assert means(t, p, w[:, None]) == pytest.approx(
+        (values * w[:, None, None]).sum() / (counted * w[:, None, None]).sum())
+    # A batch of rows that do not count, and one of others.
+    history = model.fit(x[:2], t[:2], batch_size=1, shuffle=False, verbose=0).history
+    assert history["loss"][0] == pytest.approx(values[1].sum() / counted[1].sum() / 2)
+    assert losses.get(loss.config()) == loss
+    kernel = model.get_weights()[0]
+    model.train_on_batch(x[:1], t[:1])
+    np.testing.assert_array_equal(model.get_weights()[0], kernel)
+    with pytest.raises(ValueError, match="y holds the label 255"):
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(x, t, verbose=0)
+
+
+def test_a_class_that_does_not_count_of_one_output():
+    nbbn.set_random_seed(5)
+    a = nbbn.Input((4,))
+    heads = [L.Dense(4, activation="softmax", name=name)(a) for name in ("one", "two")]
+    model, labels = nbbn.Model(a, heads), np.where(LABELS == 1, -1, LABELS)
+    model.compile("sgd", [losses.SparseCategoricalCrossentropy(ignore_class=-1), "mse"])
+    p, q = model.predict(Y)
+    wanted = losses.SparseCategoricalCrossentropy(ignore_class=-1)(labels, p)
+    _, one, two = model.evaluate(Y, [labels, BITS], verbose=0)
+    assert one == pytest.approx(wanted, rel=1e-6)
+    assert two == pytest.approx(((q - BITS) ** 2).mean(), rel=1e-6)
+    assert model.train_on_batch(Y, [labels, BITS])[1] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_class_weights_beside_a_class_that_does_not_count():
+    model = network("SparseCategoricalCrossentropy ignoring")
+    labels, loss = np.where(LABELS == 1, 300, LABELS), losses.SparseCategoricalCrossentropy
+    model.compile("sgd", loss(ignore_class=300))
+    weights = {0: 0.5, 1: 7.0, 2: 2.0, 3: 1.5}
+    found = model.train_on_batch(Y, labels, class_weight=weights)
+    model = network("SparseCategoricalCrossentropy ignoring")
+    w = [weights.get(int(label), 1.0) for label in labels]
+    assert found == pytest.approx(loss(ignore_class=300)(labels, model.predict(Y), w), rel=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "void", True])
+def test_a_class_that_does_not_count_is_a_number(wrong):
+    with pytest.raises(ValueError, match="ignore_class must be None or a whole number, got"):
+        losses.SparseCategoricalCrossentropy(ignore_class=wrong)
+
+
+@pytest.mark.parametrize("name", ["Dice", "Tversky", "Dice by row"])
+def test_weights_of_overlaps(name):
+    """One number for a batch counts by the mean weight of its rows, one a row by its own."""
+    w = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25])
+    _, t, x = LOSSES[name]
+    model, plain = network(name), network(name)
+    before, loss = model.get_weights()[0], made(name)
+    values = loss.call(t, model.predict(x))
+    wanted = float((np.ravel(values) * w).mean())
+    assert model.evaluate(x, t, sample_weight=w, verbose=0) == pytest.approx(wanted)
+    assert loss(t, model.predict(x), w) == pytest.approx(wanted)
+    assert model.train_on_batch(x, t, sample_weight=w) == pytest.approx(wanted)
+    plain.train_on_batch(x, t)
+    steps = [other.get_weights()[0] - before for other in (model, plain)]
+    if "row" not in name:
+        np.testing.assert_allclose(steps[0], w.mean() * steps[1], rtol=1e-9)
+    else:
+        assert not np.allclose(steps[0], w.mean() * steps[1], rtol=1e-3)
+
+
+def test_weights_of_overlaps_stay_its_own():
+    """Another output's loss is weighed row by row."""
+    w = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25])
+    a = nbbn.Input((4,))
+    nbbn.set_random_seed(5)
+    model = nbbn.Model(a, [L.Dense(4, activation=end, dtype="float64")(a)
+                           for end in ("sigmoid", "tanh")])
+    model.compile(nbbn.optimizers.SGD(0.1), ["dice", "mse"])
+    kernels = model.get_weights()
+    p, q = model.predict(Y)
+    got = model.train_on_batch(Y, [BITS, BITS], sample_weight=w)
+    rows = ((q - BITS) ** 2).mean(1)
+    wanted = [losses.Dice()(BITS, p, w), (rows * w).mean()]
+    np.testing.assert_allclose(got, [sum(wanted), *wanted], rtol=1e-9)
+    # d mse / d bias: of each row its own weight.
+    slope = (w[:, None] * 2 * (q - BITS) / 4 * (1 - q * q)).mean(0)
+    np.testing.assert_allclose(kernels[3] - model.get_weights()[3], 0.1 * slope, rtol=1e-9)
+
+
 # -- beside Keras
 
 
@@ -305,7 +416,33 @@ def test_values_are_keras_s(name):
     _, t, y = LOSSES[name]
     ref = np.asarray(made(name, keras.losses, dtype="float64")(t, y), np.float64)
     assert made(name)(t, y) == pytest.approx(float(ref), rel=1e-6)
-    if "Dice" not in name and "Tversky" not in name:
+    if "by class" not in name:
         w = np.arange(1.0, 7.0)
         ref = made(name, keras.losses, dtype="float64")(t, y, sample_weight=w)
         assert made(name)(t, y, w) == pytest.approx(float(np.asarray(ref)), rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["ignoring", "dice", "tversky"])
+def test_training_is_keras_s(kind):
+    """Three batches with weights, a fit without, and the outputs behind them."""
+    keras = pytest.importorskip("keras")
+    rng = np.random.default_rng(2)
+    x, w = rng.normal(size=(12, 4)), rng.uniform(0.5, 2, 12)
+    t = rng.integers(0, 4, 12) if kind == "ignoring" else rng.integers(0, 2, (12, 4)).astype(float)
+    start, found = [rng.normal(size=(4, 4)), np.zeros(4)], []
+    for library in (keras, nbbn):
+        end = "softmax" if kind == "ignoring" else "sigmoid"
+        model = library.Sequential([library.Input((4,), dtype="float64"),
+                                    library.layers.Dense(4, activation=end, dtype="float64")])
+        loss = library.losses.SparseCategoricalCrossentropy(ignore_class=2, dtype="float64") \
+            if kind == "ignoring" else {"dice": library.losses.Dice,
+                                        "tversky": library.losses.Tversky}[kind](dtype="float64")
+        model.compile(library.optimizers.SGD(0.5), loss)
+        model.set_weights(start)
+        values = [model.train_on_batch(x[k : k + 4], t[k : k + 4], sample_weight=w[k : k + 4])
+                  for k in (0, 4, 8)]
+        values += model.fit(x, t, batch_size=6, shuffle=False, verbose=0).history["loss"]
+        values.append(model.evaluate(x, t, sample_weight=w, verbose=0))
+        found.append(np.concatenate([np.ravel(values), *map(np.ravel, model.get_weights())]))
+    np.testing.assert_allclose(found[1], found[0], rtol=2e-6)

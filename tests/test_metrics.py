@@ -173,10 +173,116 @@ def test_metrics_of_ones_own_in_a_fit():
     assert list(history)[:8] == ["loss", "error", "total_error", "largest", "mae", "r2_score",
                                  "logcosh", "mean_squared_error"]
     np.testing.assert_allclose(history["error"], history["mae"], rtol=1e-6)
-    np.testing.assert_allclose(history["total_error"], history["mae"], rtol=1e-6)
     found = model.predict(Y, verbose=0)
     assert history["val_largest"][-1] == pytest.approx(np.abs(found - P).max())
-    assert history["largest"][-1] == pytest.approx(np.abs(found - Y[::-1]).max())
+    # A number for all rows of a batch counts once, however many rows there are: 32, 18.
+    errors = [total_error(P[part], found[part]) for part in (slice(0, 32), slice(32, 50))]
+    assert history["val_total_error"][-1] == pytest.approx(np.mean(errors))
+
+
+def outputs_before_each_step(model, x, y, size):
+    """What a model gives for batches in turn, each before it is trained on."""
+    found = []
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        found.append(model.predict(x[part], verbose=0))
+        model.train_on_batch(x[part], y[part])
+    return found
+
+
+def test_figures_of_an_epoch_are_of_the_outputs_that_training_had():
+    def make():
+        nbbn.set_random_seed(0)
+        model = nbbn.Sequential([L.Dense(4, input_shape=(4,), dtype="float64")])
+        model.compile(nbbn.optimizers.SGD(0.3), "mse", metrics=[Largest(), total_error, "r2_score"])
+        return model
+
+    targets = Y[::-1]
+    history = make().fit(Y, targets, batch_size=20, shuffle=False, verbose=0).history
+    found = outputs_before_each_step(make(), Y, targets, 20)
+    errors = [np.abs(own - targets[20 * k : 20 * k + 20]) for k, own in enumerate(found)]
+    assert history["largest"] == [pytest.approx(max(own.max() for own in errors))]
+    assert history["total_error"] == [pytest.approx(np.mean([own.mean() for own in errors]))]
+    assert history["r2_score"] == [pytest.approx(M.R2Score()(targets, np.concatenate(found)))]
+    after = make().train_on_batch(Y, targets, return_dict=True)
+    first = make().predict(Y, verbose=0)
+    assert after["largest"] == pytest.approx(np.abs(first - targets).max())
+
+
+@pytest.mark.parametrize("loss, end", [
+    ("categorical_crossentropy", "softmax"), ("binary_crossentropy", "sigmoid"), ("mse", "tanh"),
+])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_kept_outputs_are_those_behind_the_last_activation(loss, end, pixels):
+    """With dropout and batch norm before it, of rows and of pixels, whole batches of one epoch."""
+    nbbn.set_random_seed(0)
+    if pixels:
+        x, first = RNG.normal(size=(12, 3, 3, 2)), L.Conv2D(5, 1, input_shape=(3, 3, 2))
+        y = np.eye(4)[RNG.integers(0, 4, (12, 3, 3))]
+    else:
+        x, y, first = Y, ONE_HOT, L.Dense(5, input_shape=(4,))
+    last = L.Conv2D(4, 1, activation=end) if pixels else L.Dense(4, activation=end)
+    model = nbbn.Sequential([first, L.BatchNormalization(), L.ReLU(), last])
+    model.compile(nbbn.optimizers.SGD(0.0), loss, metrics=["mae"])
+    found = np.asarray(model(x, training=True))
+    got = model.fit(x, y, batch_size=len(x), verbose=0).history["mae"]
+    assert got == [pytest.approx(np.abs(found - y).mean(), rel=1e-5)]
+    assert model.train_on_batch(x, y)[1] == pytest.approx(got[0], rel=1e-5)
+
+
+def test_kept_outputs_of_several_outputs():
+    nbbn.set_random_seed(0)
+    x = L.Input((4,))
+    hidden = L.Dense(6, activation="relu")(x)
+    model = nbbn.Model(x, [L.Dense(4, activation="softmax", name="a")(hidden),
+                           L.Dense(4, name="b")(hidden)])
+    model.compile(nbbn.optimizers.SGD(0.0), ["categorical_crossentropy", "mse"],
+                  metrics=[["accuracy", "mae"], ["mae", total_error]])
+    history = model.fit(Y, [ONE_HOT, P], batch_size=50, verbose=0).history
+    a, b = model.predict(Y, verbose=0)
+    assert history["a_accuracy"] == [pytest.approx((a.argmax(1) == LABELS).mean())]
+    assert history["a_mae"] == [pytest.approx(np.abs(a - ONE_HOT).mean())]
+    assert history["b_mae"] == [pytest.approx(np.abs(b - P).mean())]
+    assert history["b_total_error"] == [pytest.approx(history["b_mae"][0])]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Keras's
+def test_figures_are_keras_figures():
+    """Of training, validation and evaluation; of built-in metrics and of one's own."""
+    keras = pytest.importorskip("keras")
+    x, one_hot = RNG.normal(size=(75, 5)).astype("float32"), np.eye(3)[RNG.integers(0, 3, 75)]
+
+    def figures(lib, own, weights):
+        layers, names = lib.layers, lib.metrics
+        model = lib.Sequential([
+            layers.Dense(6, name="one"), layers.BatchNormalization(momentum=0.9),
+            layers.Activation("relu"), layers.Dense(3, activation="softmax")])
+        model.build((None, 5))
+        model.set_weights(weights or model.get_weights())
+        weights = model.get_weights()
+        model.compile(lib.optimizers.SGD(0.1), "categorical_crossentropy", metrics=[
+            own, names.AUC(name="auc"), names.F1Score(name="f1"), names.R2Score(name="r2"),
+            names.MeanAbsoluteError(name="mae"), names.CategoricalAccuracy(name="acc")])
+        history = model.fit(x, one_hot, batch_size=32, epochs=2, shuffle=False, verbose=0,
+                            validation_data=(x, one_hot)).history
+        measured = model.evaluate(x, one_hot, batch_size=20, verbose=0, return_dict=True)
+        step = model.train_on_batch(x, one_hot, return_dict=True)
+        return weights, {**history, **{f"evaluated {k}": v for k, v in measured.items()},
+                         **{f"stepped {k}": v for k, v in step.items()}}
+
+    def mean_error(y_true, y_pred):
+        return keras.ops.mean(keras.ops.abs(y_true - y_pred))
+
+    def total(y_true, y_pred):
+        return total_error(y_true, y_pred)
+
+    total.__name__ = "mean_error"
+    weights, ref = figures(keras, mean_error, None)
+    _, got = figures(nbbn, total, weights)
+    assert set(got) == set(ref)
+    for name, values in ref.items():
+        np.testing.assert_allclose(np.array(got[name]), np.array(values), rtol=2e-4, atol=2e-5,
+                                   err_msg=name)
 
 
 def test_a_number_for_each_class_in_a_fit(capsys):
@@ -185,7 +291,7 @@ def test_a_number_for_each_class_in_a_fit(capsys):
     history = model.fit(Y, ONE_HOT, epochs=2, verbose=2).history
     assert history["f1_score"][-1].shape == (4,)
     ref = M.F1Score()(ONE_HOT, model.predict(Y, verbose=0))
-    np.testing.assert_array_equal(history["f1_score"][-1], ref)
+    np.testing.assert_array_equal(model.evaluate(Y, ONE_HOT, verbose=0)[1], ref)
     assert "f1_score" in capsys.readouterr().out
 
 

@@ -79,7 +79,7 @@ def test_a_chain_trains_as_a_sequential():
     assert histories[0] == histories[1]
     assert alike(chain, model)
     assert np.array_equal(chain.predict(X), model.predict(X))
-    assert [layer.name for layer in model.layers] == [layer.name for layer in chain.layers]
+    assert [layer.name for layer in model.layers[1:]] == [layer.name for layer in chain.layers]
 
 
 def branched_loss(arrays, x, y, epsilon=1e-3):
@@ -313,7 +313,7 @@ def test_a_siamese_model():
     a, b = L.Input((5,), name="a"), L.Input((5,), name="b")
     ends = [second(first(a)), second(first(b))]
     model = nbbn.Model([a, b], ends)
-    assert [layer.name for layer in model.layers] == ["dense", "dense_1"]
+    assert [layer.name for layer in model.layers] == ["a", "b", "dense", "dense_1"]
     assert model.output_names == ["dense_1", "dense_1_1"] == list(dict.fromkeys(model.output_names))
     assert [array.shape for array in model.get_weights()] == [(5, 4), (4,), (4, 3), (3,)]
     model.compile("sgd", ["mse", "mse"], metrics=[["mae"], ["mae"]])
@@ -330,9 +330,10 @@ def test_two_sequentials_with_the_same_layers_in_one_model():
               for _ in range(2)]
     inputs = L.Input((5,))
     model = nbbn.Model(inputs, L.Add()([tower(inputs) for tower in towers]))
-    names = ["dense", "batch_normalization", "dense_1", "batch_normalization_1", "add"]
+    names = ["input_layer", "sequential", "sequential_1", "add"]
     assert [layer.name for layer in model.layers] == names
-    assert [layer.name for layer in towers[1].layers] == names[:2]
+    assert model.layers[1:3] == towers and model.layers[2].name == "sequential_1"
+    assert [layer.name for layer in towers[1].layers] == ["dense", "batch_normalization"]
     for name, layer in zip(names, model.layers):
         assert model.get_layer(name) is layer
     assert np.array_equal(model.get_layer("dense_1").get_weights()[0], towers[1].get_weights()[0])
@@ -409,14 +410,14 @@ def test_a_callback_that_trains_another_model_loses_no_step():
 
     class Other(Callback):
         def on_epoch_end(self, epoch, logs=None):
-            features.layers[0].set_weights([np.full((5, 6), 0.5), np.zeros(6)])
+            features.layers[1].set_weights([np.full((5, 6), 0.5), np.zeros(6)])
             features.train_on_batch(X, np.zeros((60, 6)))
 
     base.compile(SGD(0.0), "sparse_categorical_crossentropy")
     base.fit(X, LABELS, epochs=2, verbose=0, callbacks=[Other()])
-    assert (base.layers[0].get_weights()[0] == 0.5).all()
+    assert (base.layers[1].get_weights()[0] == 0.5).all()
     base.fit(X, LABELS, epochs=1, verbose=0)
-    assert (base.layers[0].get_weights()[0] == 0.5).all()
+    assert (base.layers[1].get_weights()[0] == 0.5).all()
 
 
 def test_an_autoencoder_of_two_models():
@@ -459,7 +460,7 @@ def test_what_a_model_is_made_of_stays_when_layers_are_frozen():
     head = L.Dense(1)(base.output)
     base.trainable = False
     model = nbbn.Model(base.input, head)
-    assert [layer.trainable for layer in model.layers] == [False, False, True]
+    assert [layer.trainable for layer in model.layers[1:]] == [False, False, True]
     frozen = base.get_weights()
     model.compile("sgd", "mse")
     fitted(model, X, NUMBERS)
@@ -485,7 +486,7 @@ def test_a_sequential_shares_what_a_model_freezes():
     base = nbbn.Sequential([L.Dense(4, input_shape=(5,)), L.Dense(1)])
     base.compile("sgd", "mse")
     fitted(base, X, NUMBERS)
-    nbbn.Model(base.input, base.output).layers[0].trainable = False
+    nbbn.Model(base.input, base.output).layers[1].trainable = False
     before = base.get_weights()
     fitted(base, X, NUMBERS)
     assert list(map(np.array_equal, before, base.get_weights())) == [True, True, False, False]
@@ -506,7 +507,7 @@ def test_a_sequential_is_built_by_the_value_that_it_is_called_on():
 def test_layers_of_a_model_called_on_other_values():
     base = residual()
     other = L.Input((5,))
-    copied = nbbn.Model(other, base.layers[0](other))
+    copied = nbbn.Model(other, base.layers[1](other))
     assert np.array_equal(copied.get_weights()[0], base.get_weights()[0])
     assert base.get_layer("add").input == [base.get_layer("dense").output,
                                            base.get_layer("batch_normalization").output]
@@ -528,7 +529,7 @@ def test_a_model_begins_in_the_midst_of_another():
     tail = nbbn.Model(middle, base.output)
     np.testing.assert_allclose(tail.predict(nbbn.Model(base.input, middle).predict(X)),
                                base.predict(X), rtol=1e-5)
-    assert [layer.name for layer in tail.layers] == ["out"]
+    assert [layer.name for layer in tail.layers] == ["input_layer", "out"]
 
 
 # -- files, copies
@@ -551,9 +552,9 @@ def test_a_saved_model_goes_on_bit_for_bit(make, tmp_path):
         fitted(other, *data)
         assert alike(model, other)
         assert other.evaluate(*data, verbose=0) == model.evaluate(*data, verbose=0)
-        part = nbbn.Model(other.inputs[0], other.layers[0].output)
-        other.layers[0].set_weights([np.zeros((5, n := len(other.layers[0].get_weights()[1]))),
-                                     np.ones(n)])
+        first = next(layer for layer in other.layers if layer.get_weights())
+        part = nbbn.Model(other.inputs[0], first.output)
+        first.set_weights([np.zeros((5, n := len(first.get_weights()[1]))), np.ones(n)])
         assert (part.predict(X) == 1).all()
 
 
@@ -567,7 +568,8 @@ def test_names_of_rows_are_in_the_file(tmp_path):
     for path in ("m.st", "w.st"):
         other = nbbn.load(tmp_path / path)
         assert other.output_names == ["p", "q"]
-        assert np.array_equal(other.predict({"v": X, "u": X})[0], model.predict([X, X])[0])
+        assert np.array_equal(other.predict({"v": X, "u": X})["p"],
+                              model.predict([X, X])["p"])
     assert nbbn.load(tmp_path / "m.st").loss == model.loss
 
 
@@ -588,7 +590,7 @@ def test_models_pickled_together_share_their_weights():
     base = residual()
     features = features_of(base)
     base, features = pickle.loads(pickle.dumps((base, features)))
-    base.layers[0].set_weights([np.zeros((5, 6)), np.ones(6)])
+    base.layers[1].set_weights([np.zeros((5, 6)), np.ones(6)])
     assert np.array_equal(features.get_weights()[1], np.ones(6))
 
 
@@ -742,7 +744,8 @@ def test_what_is_shown(capsys):
     assert "Connected" not in capsys.readouterr().out
     assert model.count_params() == 116
     assert model.get_layer(index=-1).name == "out"
-    with pytest.raises(ValueError, match="no layer is named 'x'; the names are dense, dense_1"):
+    with pytest.raises(ValueError, match="no layer is named 'x'; the names are input_layer, dense, "
+                       "dense_1"):
         model.get_layer("x")
 
 
@@ -978,6 +981,20 @@ def test_features_of_a_layer_in_the_midst():
     np.testing.assert_allclose(features.predict(x), x @ kernel + bias, rtol=1e-6)
 
 
+def test_numbers_for_an_embedding_that_are_picked_and_moved():
+    """Each of a row's numbers has a table of its own, and the rest is none of any."""
+    row = L.Input((4,))
+    turned = L.Permute((2, 1))(L.Reshape((2, 2))(row))
+    ends = [L.Flatten()(L.Embedding(count, 2)(L.Cropping1D(sides)(turned)))
+            for count, sides in ((3, (0, 1)), (5, (1, 0)))]
+    model = nbbn.Model(row, L.Dense(1)(L.Concatenate()(ends)))
+    assert model.predict([[2, 4, 2, 4]]).shape == (1, 1)
+    for x in ([[3, 4, 2, 4]], [[2, 4, 3, 4]], [[2, 5, 2, 4]], [[2, 4, 2, 5]]):
+        for call in (model.predict, model.fold().predict):
+            with pytest.raises(ValueError, match="which an Embedding reads: it takes whole"):
+                call(np.array(x))
+
+
 def test_numbers_that_an_embedding_does_not_have():
     model = nbbn.Sequential([nbbn.Input((2,)), L.Embedding(3, 2), L.Flatten(), L.Dense(1)])
     model.compile("sgd", "mse")
@@ -989,6 +1006,10 @@ def test_numbers_that_an_embedding_does_not_have():
                      lambda x: model.evaluate(x, np.zeros((len(x), 1)), verbose=0)):
             with pytest.raises(ValueError, match=words):
                 call(np.array(x))
+        with pytest.raises(ValueError, match=words.replace("x holds", "X holds")):
+            model.fold().predict(np.array(x))
+        with pytest.raises(ValueError, match=r"X holds .* which an Embedding reads"):
+            model.fold().predict(np.array(x, np.float32))
     assert all(map(np.array_equal, before, model.get_weights()))
     with pytest.raises(ValueError, match=r"mask_zero: not supported, got True"):
         L.Embedding(3, 2, mask_zero=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
+import signal
 import threading
 import time
 import traceback
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 
 import nbbn
 from nbbn import layers as L
-from nbbn.models.pieces import in_batches
+from nbbn.models.batches import in_batches
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(205, 6)).astype("float32")
@@ -130,6 +134,38 @@ def test_other_dtypes_and_targets(x, y, loss):
     history = ref.fit(x, y, batch_size=32, epochs=3, shuffle=False, verbose=0).history
     got, found = fitted_on(generated((x, y), 32), (x, y), 32, network(loss))
     assert same_weights(ref, got) and history == found
+
+
+def test_a_functional_model():
+    def make():
+        nbbn.set_random_seed(0)
+        x = L.Input((6,))
+        model = nbbn.Model(x, L.Dense(3, activation="softmax")(L.Dense(8)(x)))
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
+
+    ref = make()
+    history = ref.fit(X, Y, batch_size=32, epochs=3, shuffle=False, verbose=0).history
+    got, found = fitted_on(generated((X, Y), 32), (X, Y), 32, make())
+    assert same_weights(ref, got) and history == found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("rows", [100, 900])
+def test_large_batches(dtype, rows):
+    """Copied by all threads, and looked over on the way; also those that fill a room."""
+    width = 1500
+    x = RNG.integers(0, 200, (2500, width)).astype(dtype)
+    y = RNG.integers(0, 3, 2500)
+    ref = network()
+    history = ref.fit(x, y, batch_size=rows, epochs=3, shuffle=False, verbose=0).history
+    got, found = fitted_on(refilled((x, y), rows), (x, y), rows)
+    assert same_weights(ref, got) and history == found
+    if dtype != "uint8":
+        x[2300, 1400] = np.inf
+        number = 2300 // rows + 1
+        with pytest.raises(ValueError, match=rf"x, batch {number}: x holds inf at \({2300 % rows}, 1400"):
+            got.fit(generated((x, y), rows, passes=1), verbose=0)
 
 
 def test_weights_of_rows_and_of_classes():
@@ -251,13 +287,44 @@ def test_validation_data():
                          **given).history == ref
 
 
-def test_metrics_that_training_does_not_count():
-    """Measured when a piece has been trained on: the same every time."""
-    model = network(metrics=[nbbn.metrics.SparseTopKCategoricalAccuracy(2)])
-    first = model.fit(Dataset((X, Y), 10), epochs=2, verbose=0, shuffle=False).history
-    model = network(metrics=[nbbn.metrics.SparseTopKCategoricalAccuracy(2)])
-    again = model.fit(generated((X, Y), 10), epochs=2, steps_per_epoch=21, verbose=0).history
-    assert first == again and 0.5 < first["sparse_top_k_categorical_accuracy"][0] < 1
+def spread(y_true, y_pred):
+    """A number for all rows, which depends on which they are."""
+    return np.ptp(np.asarray(y_pred))
+
+
+class Batches(nbbn.metrics.Metric):
+    """How many there were, and their largest output."""
+
+    def __init__(self):
+        super().__init__(name="batches")
+        self.count = self.add_weight()
+        self.most = self.add_weight()
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.count.assign_add(1)
+        self.most.assign(max(self.most, np.max(y_pred)))
+
+    def result(self):
+        return {"batches": float(self.count), "most": float(self.most)}
+
+
+def uncounted():
+    return [nbbn.metrics.SparseTopKCategoricalAccuracy(2), spread, Batches()]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_metrics_that_training_does_not_count(source):
+    """Of what training gave, batch by batch: the figures of the fit in memory."""
+    ref = network(metrics=uncounted()).fit(X, Y, batch_size=10, epochs=3, shuffle=False, verbose=0,
+                                           validation_data=(X, Y)).history
+    _, found = fitted_on(SOURCES[source]((X, Y), 10), (X, Y), 10, network(metrics=uncounted()),
+                         validation_data=Dataset((X, Y), 10))
+    assert found == ref and ref["batches"] == [21, 21, 21]
+    assert 0.5 < ref["sparse_top_k_categorical_accuracy"][0] < 1
+    model = network(metrics=uncounted(), input_shape=(6,))
+    given = {"steps": 21} if source in ("generator", "refilled") else {}
+    got = model.evaluate(SOURCES[source]((X, Y), 10), verbose=0, return_dict=True, **given)
+    assert got == model.evaluate(X, Y, batch_size=10, verbose=0, return_dict=True)
 
 
 # -- epochs and their steps
@@ -358,6 +425,173 @@ def test_an_error_of_the_source_comes_out_as_it_is():
     with pytest.raises(KeyError, match="mine") as info:
         model.fit(broken(), verbose=0)
     assert "in broken" in "".join(traceback.format_exception(info.value))
+
+
+@contextlib.contextmanager
+def no_thread_left():
+    yield
+    assert not [t for t in threading.enumerate() if t.name == "nbbn read-ahead"]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.004])
+def test_what_came_before_an_error_has_been_trained_on(seconds):
+    """Also in a later epoch, and with the thread; the model goes on afterwards."""
+    def broken():
+        for k, batch in enumerate(generated((X, Y), 32)):
+            if k == 12:
+                raise KeyError("mine")
+            time.sleep(seconds)
+            yield batch
+
+    model, epochs = network(), []
+    with pytest.raises(KeyError, match="mine"), no_thread_left():
+        model.fit(broken(), steps_per_epoch=7, epochs=3, verbose=0, callbacks=[
+            nbbn.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))])
+    assert model._compiled.step == 12 and epochs == [0]
+    ref = network()
+    for _, batch in zip(range(12), generated((X, Y), 32)):
+        ref.train_on_batch(*batch)
+    assert same_weights(ref, model)
+    for one in (ref, model):
+        one.fit(Dataset((X, Y), 32), verbose=0, shuffle=False)
+    assert same_weights(ref, model)
+    for call in (model.evaluate, model.predict):
+        with pytest.raises(KeyError, match="mine"), no_thread_left():
+            call(broken(), verbose=0)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.004])
+def test_a_source_that_is_interrupted(seconds):
+    def interrupted():
+        for k, batch in enumerate(generated((X, Y), 32)):
+            if k == 12:
+                raise KeyboardInterrupt
+            time.sleep(seconds)
+            yield batch
+
+    model = network()
+    with pytest.raises(KeyboardInterrupt), no_thread_left():
+        model.fit(interrupted(), verbose=0)
+    assert np.isfinite(model.predict(X)).all()
+    model.fit(X, Y, verbose=0)
+
+
+def test_ctrl_c_while_a_source_hangs(monkeypatch):
+    """The fit ends although the thread cannot; nothing waits for it."""
+    monkeypatch.setattr("nbbn.models.reader.PATIENCE", 0.1)
+    goes_on = threading.Event()
+
+    def hanging():
+        for k, batch in enumerate(generated((X, Y), 32)):
+            if k > 5:
+                threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+                goes_on.wait(20)
+                return
+            time.sleep(0.01)
+            yield batch
+
+    model, began = network(), time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(hanging(), verbose=0)
+    assert not goes_on.is_set() and time.perf_counter() - began < 10
+    assert np.isfinite(model.predict(X)).all()
+    goes_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "nbbn read-ahead":
+            thread.join(5)
+
+
+@pytest.mark.parametrize("call, argument", [
+    ("fit", "steps_per_epoch"), ("evaluate", "steps"), ("predict", "steps")])
+def test_a_source_without_end(monkeypatch, call, argument):
+    for module in ("batches", "reader"):
+        monkeypatch.setattr(f"nbbn.models.{module}.MANY", 30, raising=False)
+
+    class Enough(Exception):
+        pass
+
+    def endless(batches):
+        for k, batch in enumerate(generated((X, Y), 8)):
+            if k == batches:
+                raise Enough
+            yield batch
+
+    model = network(input_shape=(6,))
+    with pytest.warns(UserWarning, match=f"x has given 30 batches .* needs {argument}$"):
+        with pytest.raises(Enough):
+            getattr(model, call)(endless(40), verbose=0)
+    with pytest.raises(Enough):
+        getattr(model, call)(endless(20), verbose=0)
+    getattr(model, call)(endless(50), verbose=0, **{argument: 40})  # no warning
+    model.fit(list(generated((X, Y), 5, passes=1)), verbose=0)  # 41 batches: it is known
+
+
+def test_hints_name_validation_steps(monkeypatch):
+    for module in ("batches", "reader"):
+        monkeypatch.setattr(f"nbbn.models.{module}.MANY", 10, raising=False)
+    with pytest.warns(UserWarning, match="validation_data has given 10 batches .* validation_steps$"):
+        network().fit(X, Y, verbose=0, validation_data=generated((X, Y), 20, passes=1))
+
+
+def test_figures_of_batches_are_those_in_memory():
+    """What callbacks get after each batch."""
+    class Watch(nbbn.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.seen.append(batch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen.append((batch, dict(logs), self.model._compiled.step))
+
+    seen = []
+    for data, given in (((X, Y), {"batch_size": 32}), ((generated((X, Y), 32),), {}),
+                        ((Dataset((X, Y), 32),), {})):
+        watch = Watch()
+        steps = {"steps_per_epoch": 7} if len(data) == 1 else {}
+        network().fit(*data, epochs=2, shuffle=False, verbose=0, callbacks=[watch], **given, **steps)
+        seen.append(watch.seen)
+    assert len(seen[0]) == 28
+    # The losses of a piece are summed in another order.
+    for other in seen[1:]:
+        for one, two in zip(seen[0], other, strict=True):
+            if isinstance(one, tuple):
+                assert one[::2] == two[::2] and one[1] == pytest.approx(two[1], rel=1e-12)
+            else:
+                assert one == two
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_in_a_forked_process():
+    """Which has no threads of Numba's, but may ask a slow source by one of its own."""
+    def slow():
+        for batch in generated((X, Y), 32, passes=1):
+            time.sleep(0.005)
+            yield batch
+
+    def weights():
+        model = network()
+        model.fit(slow(), verbose=0)
+        model.fit(generated((X, Y), 32, passes=1), verbose=0)
+        return [float(np.abs(a).sum()) for a in model.get_weights()]
+
+    ref = weights()
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+
+    def work():
+        warnings.simplefilter("ignore")
+        theirs.send(weights())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = context.Process(target=work)
+        child.start()
+    assert ours.poll(60)
+    assert ours.recv() == ref
+    child.join(20)
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])

@@ -144,6 +144,28 @@ def test_nothing_counts_on_what_it_finds_in_an_estimator(sparse):
         assert same_bytes(expected, arrays())
 
 
+@pytest.mark.parametrize("metrics", [[], ["mae"]])
+def test_numpy_finds_what_its_loss_reads(metrics):
+    """Weights of rows too, which the program itself reads no more, and outputs for metrics."""
+    def arrays():
+        rng = np.random.default_rng(0)
+        nbbn.set_random_seed(0)
+        layers = [nbbn.layers.Conv2D(9, 3, activation="softmax"),
+                  nbbn.layers.GlobalAveragePooling2D()]
+        model = nbbn.Sequential(layers)
+        model.compile(Adam(0.01), "categorical_crossentropy", metrics=metrics)
+        x, y = rng.standard_normal((40, 6, 7, 2)).astype("f4"), np.eye(9)[rng.integers(0, 9, 40)]
+        weights = rng.random(40)
+        history = model.fit(x, y, batch_size=16, epochs=3, sample_weight=weights, verbose=0)
+        return [*chain(*history.history.values()), *model.get_weights()]
+
+    with places_of_their_own():
+        expected = arrays()
+    assert same_bytes(expected, arrays())
+    with poison():
+        assert same_bytes(expected, arrays())
+
+
 def test_the_next_step_finds_nothing():
     """Nor does a step on two threads, whatever the last one has left."""
     losses = []

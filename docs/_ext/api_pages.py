@@ -18,6 +18,7 @@ MODULES = {
     "nbbn.callbacks": "Callbacks",
     "nbbn.initializers": "Initial weights",
     "nbbn.regularizers": "Penalties on weights",
+    "nbbn.constraints": "Bounds of weights",
     "nbbn.schedules": "Learning rates over steps",
     "nbbn.models": "Models",
     "nbbn.nn": "Activations as functions",
@@ -38,7 +39,8 @@ MODULES = {
 }
 # Of each family the class that tells what all of its classes do.
 FAMILIES = {
-    "nbbn.callbacks": "Callback", "nbbn.initializers": "Initializer", "nbbn.layers": "Layer",
+    "nbbn.callbacks": "Callback", "nbbn.constraints": "Constraint",
+    "nbbn.initializers": "Initializer", "nbbn.layers": "Layer",
     "nbbn.losses": "Loss", "nbbn.metrics": "Metric", "nbbn.optimizers": "Optimizer",
     "nbbn.regularizers": "Regularizer", "nbbn.schedules": "Schedule",
 }  # fmt: skip

@@ -180,7 +180,7 @@ def _facts(model: Any) -> dict[str, Any]:
         found |= {name: _shown(value) for name, value in model.get_params(deep=False).items()
                   if name not in free}
     elif hasattr(model, "layers"):
-        found["layers"] = [_shown(layer.specification) for layer in model.layers]
+        found["layers"] = [_shown(layer) for layer in model._layers.layers]
         found["links"] = _shown(_links(model))
         if model.compiled:
             found |= {"optimizer": _shown(model.optimizer), "loss": _shown(model.loss)}

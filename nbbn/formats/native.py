@@ -34,14 +34,17 @@ def save(path: PathLike, network: Network, meta: dict[str, Any],
 
     `load` gives back `meta`, JSON-ready values (tuples as lists): kind of model, classes, report;
     `slots` is an optimiser's state: `layer.array.slot` -> an array like the layer's. TypeError for
-    a `meta` that is not JSON-ready, LayerError for arrays that do not fit, FileError where the file
-    cannot be written or does not read back equal; it is untouched then.
+    a `meta` that is not JSON-ready or a layer's argument that is a function, LayerError for arrays
+    that do not fit, FileError where the file cannot be written or does not read back equal; it is
+    untouched then.
     """
     from safetensors.numpy import save as to_bytes
 
     _check_name(path)
     if not isinstance(meta, dict):
         raise TypeError(f"meta must be a dict, got {type(meta).__name__}")
+    for layer in network.layers:
+        layer.check_written()
     described, named = network.check().config(), _all_named(network, slots or {})
     header = {"format": FORMAT, "version": VERSION, "network": described, "meta": meta,
               "sha256": _digest(named)}

@@ -241,7 +241,10 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     that transposes its input first, as those of Keras and nbbn do, takes the rows that it declares.
 
     Read are: Gemm, MatMul, Add, Sub, Mul and Div with constants (a bias, the gain of a norm, else a
-    batch norm); Add, Sub, Mul, Max, Min, Sum, Mean and Concat of several values; of images and of
+    batch norm, and along several axes a Normalization); Add, Sub, Mul, Max, Min, Sum, Mean, MatMul
+    and Concat of several values; Gather of a table's rows by whole numbers, and of neighbours;
+    ReduceSum over the last axis or all others, of products of vectors as Dot, and what makes a
+    cosine of it, whose least length becomes that of Dot, 1e-7; of images and of
     steps Conv (groups and depthwise), ConvTranspose, MaxPool, AveragePool, GlobalAveragePool,
     GlobalMaxPool, ReduceMean and ReduceMax, Pad with zeros, Resize and Upsample that repeat the
     nearest number; Expand, Slice, Split; BatchNormalization, LayerNormalization,
@@ -249,12 +252,13 @@ def from_onnx(path_or_proto: Any) -> Sequential | Model | FoldedModel:
     Sigmoid, HardSigmoid, HardSwish, Shrink, Tanh, Softplus, Softsign, Mish,
     Exp, Abs, Neg, Pow of 2, Softmax, LogSoftmax, Clip and Min on top of a ReLU, Clip between -1 and
     1, and the forms of several nodes that exporters give activations, softmax and norms; Flatten,
-    Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Identity.
+    Reshape, Squeeze, Unsqueeze, Transpose, Dropout, Cast, Identity. Rows of no axes, one number
+    each, are of length 1 here.
 
     Nodes with the same weights are one layer that is called several times, unless all nodes stand
     in a row.
 
-    The model computes in float64 if the graph's input is of float64, else in float32. A layer may
+    The model computes in float64 if the graph's floats are of float64, else in float32. A layer may
     differ from the one that was written where it computes the same: a depthwise convolution for a
     grouped one, a batch norm for an affine map, the larger of `x` and `-x` for `|x|`.
 

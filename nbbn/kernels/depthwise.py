@@ -58,6 +58,35 @@ def _four_pixels(w, x, row, step, weights, panels, first, end, start):
 
 
 @inline
+def _three(x0, x1, x2, w0, w1, w2, total):
+    """One pixel's sum over a row of three cells."""
+    return fma(x2, w2, fma(x1, w1, fma(x0, w0, total)))
+
+
+@inline
+def _four_pixels_of_three(w, x, row, step, weights, panels, first, end, start):
+    """`_four_pixels` of rows of three cells side by side, one or two pixels from window to window:
+    what two windows read is loaded once.
+    """
+    a, b, c, d = start, start, start, start
+    panel, pixel = panels * lanes(x), w[PIXEL]
+    for k in range(first, end):
+        at, cell = shift(x, k * row), shift(weights, 3 * k * panel)
+        w0, w1, w2 = load(cell, 0), load(cell, panel), load(cell, 2 * panel)
+        x0, x1, x2 = load(at, 0), load(at, pixel), load(at, 2 * pixel)
+        x3, x4, x5 = load(at, 3 * pixel), load(at, 4 * pixel), load(at, 5 * pixel)
+        a = _three(x0, x1, x2, w0, w1, w2, a)
+        if step == pixel:
+            b, c = _three(x1, x2, x3, w0, w1, w2, b), _three(x2, x3, x4, w0, w1, w2, c)
+            d = _three(x3, x4, x5, w0, w1, w2, d)
+        else:
+            x6, x7, x8 = load(at, 6 * pixel), load(at, 7 * pixel), load(at, 8 * pixel)
+            b, c = _three(x2, x3, x4, w0, w1, w2, b), _three(x4, x5, x6, w0, w1, w2, c)
+            d = _three(x6, x7, x8, w0, w1, w2, d)
+    return a, b, c, d
+
+
+@inline
 def _pixel(w, x, row, weights, panels, first, end, left, right, total):
     """The sum of one pixel over some rows and columns of the kernel."""
     panel, across = panels * lanes(x), w[DILATION_W] * w[PIXEL]
@@ -86,19 +115,25 @@ def _line(w, image, height, width, top, left, weights, bias, relu, most, out, pa
     """Line `i` of the output; the image's first pixel is `top` down and `left` to the right."""
     v, row, pixel = lanes(image), width * w[PIXEL], w[OUT_PIXEL]
     step, down = w[STRIDE_W] * w[PIXEL], w[DILATION_H] * row
-    begin = i * w[STRIDE_H] - top
-    first, end = _taps(begin, w[KERNEL_H], w[DILATION_H], height)
-    source, target = shift(image, begin * row - left * w[PIXEL]), shift(out, out_at(w, i, 0))
+    place = i * w[STRIDE_H] - top
+    first, end = _taps(place, w[KERNEL_H], w[DILATION_H], height)
+    source, target = shift(image, place * row - left * w[PIXEL]), shift(out, out_at(w, i, 0))
     # Pixels whose windows are within the image; the last four of them may be computed twice.
     inner, outer = _inner_pixels(w, width, left)
+    of_three = w[KERNEL_W] == 3 and w[DILATION_W] == 1 and w[STRIDE_W] <= 2
     j = 0
     while j < w[OUT_W]:
         if inner <= j < outer and outer - inner >= AT_ONCE:
             j = min(j, outer - AT_ONCE)
             at, to = shift(source, j * step), shift(target, j * pixel)
             for p in range(0, panels * v, v):
-                a, b, c, d = _four_pixels(w, shift(at, p), down, step, shift(weights, p), panels,
-                                          first, end, load(bias, p))
+                cells, start = shift(weights, p), load(bias, p)
+                if of_three:
+                    a, b, c, d = _four_pixels_of_three(w, shift(at, p), down, step, cells, panels,
+                                                       first, end, start)
+                else:
+                    a, b, c, d = _four_pixels(w, shift(at, p), down, step, cells, panels, first,
+                                              end, start)
                 store(to, p, _clipped(image, a, relu, most))
                 store(to, p + pixel, _clipped(image, b, relu, most))
                 store(to, p + 2 * pixel, _clipped(image, c, relu, most))

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from nbbn.kernels.registry import INDICES, SOURCE, Read, Write, inline, kernel
-from nbbn.kernels.simd import fma, lanes, load, prefetch, scalar, shift, splat, total
+from nbbn.kernels.simd import (
+    fma,
+    lanes,
+    load,
+    prefetch,
+    scalar,
+    shift,
+    splat,
+    store,
+    total,
+)
 from nbbn.kernels.team import share, share_images, share_rows
 
 # Rows whose lines are asked for before they are copied: rows in random order come at memory's
@@ -102,6 +112,42 @@ def copy_rows(x: Read.ROWS, x_stride, width, out: Write.ROWS, out_stride, rows, 
         source, target = shift(x, r * x_stride), shift(out, r * out_stride)
         for j in range(width):
             target[j] = source[j]
+
+
+@kernel
+def keep_rows(x: Read.ROWS, x_stride, width, out: Write.ROWS, begins, out_width, first, rows,
+              thread, threads):
+    """`out[first + r, begins : begins + width] = x[r, :width]`, into an array of the caller's."""
+    begin, end = share_rows(rows, thread, threads)
+    for r in range(begin, end):
+        source, target = shift(x, r * x_stride), shift(out, (first + r) * out_width + begins)
+        for j in range(width):
+            target[j] = source[j]
+
+
+@kernel
+def copy_finite(x: Read.ROWS, size, blocks, out: Write.ROWS, found: Write.ROWS, thread, threads):
+    """`out = x`, both flat, and `found[block] += sum(0 * x)`: memory is read once."""
+    v = lanes(x)
+    zero = splat(x, 0.0)
+    first_block, end_block = share(blocks, thread, threads)
+    for block in range(first_block, end_block):
+        first, end = share(size, block, blocks)
+        a, b = zero, zero
+        at = first
+        while at + 2 * v <= end:
+            p, q = shift(x, at), shift(out, at)
+            one, two = load(p, 0), load(p, v)
+            store(q, 0, one)
+            store(q, v, two)
+            a, b = fma(one, zero, a), fma(two, zero, b)
+            at += 2 * v
+        sums = total(a + b)
+        while at < end:
+            out[at] = x[at]
+            sums += x[at] * 0
+            at += 1
+        found[block] += sums
 
 
 @kernel(inference=True)

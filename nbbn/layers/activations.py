@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from nbbn import operations as op
 from nbbn.layers.arguments import (
     Axes,
+    Constraint,
     Initializer,
     Limit,
     NonNegative,
-    NotSupported,
     Regularizer,
     Rule,
     sequence,
@@ -112,8 +112,8 @@ class PReLU(Layer):
         Of `nbbn.initializers`.
     alpha_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    alpha_constraint : None
-        Not supported.
+    alpha_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     shared_axes : list of int, optional
         Axes along which there is one alpha for all, counted with the batch axis in front: `[1, 2]`
         for one a channel of an image.
@@ -131,7 +131,7 @@ class PReLU(Layer):
 
     alpha_initializer: Initializer = "zeros"
     alpha_regularizer: Regularizer = None
-    alpha_constraint: NotSupported = None
+    alpha_constraint: Constraint = None
     shared_axes: Annotated[
         tuple[int, ...] | None,
         Rule(_shared, "None, a whole number of at least 1, or a list of them",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 
-from nbbn import initializers, regularizers
+from nbbn import constraints, initializers, regularizers
 from nbbn.activations import ACTIVATIONS, SYNONYMS
 from nbbn.errors import LayerError
 
@@ -345,6 +345,11 @@ Initializer = Annotated[
 Regularizer = Annotated[
     regularizers.Regularizer | None,
     Rule(regularizers.get, given=str | regularizers.Regularizer | None),
+]
+Constraint = Annotated[
+    Callable[[np.ndarray], Any] | None,
+    Rule(constraints.get,
+         given=str | constraints.Constraint | Callable[[np.ndarray], np.ndarray] | None),
 ]
 
 # Arguments of Keras's that exist here so that a program which spells out their defaults runs.

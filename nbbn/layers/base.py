@@ -5,12 +5,13 @@ Its weights' shapes, its output's shape, how it is written to a file.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, InitVar, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from nbbn import constraints
 from nbbn import operations as op
 from nbbn.activations import ACTIVATIONS
 from nbbn.errors import LayerError
@@ -168,12 +169,14 @@ class Layer(Ruled):
         return {}
 
     def arrays(self, input_shape: Shape, *others: Shape) -> dict[str, Array]:
-        """What there is to know of each array: its shape, whether it is trained, its penalty."""
+        """What there is to know of each array: its shape, whether it is trained, its penalty, what
+        it is brought back to."""
         trained = self.trainable_names(input_shape, *others)
         penalties = self.regularizers(input_shape, *others)
+        bounds = self.constraints(input_shape, *others)
         return {
             name: Array(shape, name in trained, getattr(penalties.get(name), "l1", 0.0),
-                        getattr(penalties.get(name), "l2", 0.0))
+                        getattr(penalties.get(name), "l2", 0.0), bounds.get(name))
             for name, shape in self.weight_shapes(input_shape, *others).items()
         }
 
@@ -214,10 +217,31 @@ class Layer(Ruled):
         }
         return {name: regularizer for name, regularizer in found.items() if regularizer is not None}
 
+    def constraints(self, input_shape: Shape,
+                    *others: Shape) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        """From an array to what it becomes after each step, of each trained one with a constraint.
+
+        Raises
+        ------
+        LayerError
+            For a constraint that cannot take arrays of this shape.
+        """
+        found, shapes = dict[str, Any](), self.weight_shapes(input_shape, *others)
+        for name in self.trainable_names(input_shape, *others):
+            argument = self._field_of(name, "constraint")
+            if (given := getattr(self, argument, None)) is not None:
+                try:
+                    constraints.checked(given, shapes[name])
+                except ValueError as err:
+                    raise self.error(f"{argument}: {err}") from None
+                where = str(self.error(argument))
+                found[name] = functools.partial(constraints.applied, where, given)
+        return found
+
     def config(self) -> dict:
         """The arguments as JSON-ready values; `layer_from_config` reads them.
 
-        Most defaults are left out.
+        Most defaults are left out. A constraint that is a plain function stays one.
         """
         return {
             "layer": type(self).__name__,
@@ -240,6 +264,13 @@ class Layer(Ruled):
             Of `get_config`.
         """
         return layer_from_config({**config, "layer": cls.__name__})
+
+    def check_written(self) -> None:
+        """TypeError for an argument that no file can hold."""
+        for name, value in self._given():
+            if name.endswith("_constraint") and not hasattr(value, "config") and value is not None:
+                raise TypeError(f"{self.error(name)} is the function {value!r}, which no file "
+                                "holds; make it a subclass of nbbn.constraints.Constraint")
 
     def as_activation(self) -> Any:
         """The layer as the argument `activation` of others keeps it: a name where it has one.
@@ -343,11 +374,14 @@ class Value:
         `(None, ...)`, with the batch axis.
     number : int
         Grows from value to value, as layers are called.
+    within : tuple
+        Where it comes of models that were called on values: their uses, the outermost first.
     """
 
     def __init__(self, layer: Layer, sources: tuple[Any, ...], row_shape: Shape):
         self.layer, self.sources, self.row_shape = layer, sources, row_shape
         self.number = next(_NUMBERS)
+        self.within: tuple[Any, ...] = ()
 
     @property
     def shape(self) -> tuple[int | None, ...]:

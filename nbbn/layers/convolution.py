@@ -8,6 +8,7 @@ from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
     CausalPadding,
+    Constraint,
     Count,
     DataFormat,
     Flag,
@@ -24,20 +25,13 @@ from nbbn.layers.base import Layer, register
 from nbbn.operations import Operation, Shape, Sides
 
 
-def check_steps(layer: Layer, strides: int | Pair, dilation_rate: int | Pair) -> None:
-    """LayerError where both are above 1."""
-    if max(windows.size_of(strides)) > 1 and max(windows.size_of(dilation_rate)) > 1:
-        raise layer.error("strides and dilation_rate cannot both be above 1, "
-                          f"got {strides} and {dilation_rate}")
-
-
 def with_bias(kernel: Shape, channels: int, use_bias: bool) -> dict[str, Shape]:
     """Shapes of a kernel and of the bias, where there is one."""
     return {"kernel": kernel, "bias": (channels,)} if use_bias else {"kernel": kernel}
 
 
 @dataclass(frozen=True, repr=False)
-class _Convolution(Layer):
+class _Convolution(windows.Sliding):
     filters: Count
     kernel_size: Any
     strides: Any = 1
@@ -52,15 +46,11 @@ class _Convolution(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
-
-    # Axes of a row.
-    rank: ClassVar[int]
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
         if self.filters % self.groups:
             raise self.error("filters must be a multiple of groups, "
                              f"got filters {self.filters} and groups {self.groups}")
@@ -74,15 +64,6 @@ class _Convolution(Layer):
         size = windows.size_of(self.kernel_size)
         kernel = (*size, self._depth(input_shape), self.filters)
         return with_bias(kernel, self.filters, self.use_bias)
-
-    def pads(self, input_shape: Shape) -> Sides:
-        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
-        return self._window(input_shape).sides
-
-    def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, self.rank)
-        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                               self.padding)
 
     def _depth(self, input_shape: Shape) -> int:
         """Channels that one filter sees."""
@@ -124,8 +105,10 @@ class Conv2D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -177,8 +160,10 @@ class Conv1D(_Convolution):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -214,15 +199,15 @@ class _Transposed(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     # Axes of a row.
     rank: ClassVar[int]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
+        windows.check_steps(self, self.strides, self.dilation_rate)
         if self.output_padding is not None:
             extra, strides = map(windows.size_of, (self.output_padding, self.strides))
             if any(p >= s for p, s in zip(extra, strides)):
@@ -296,8 +281,10 @@ class Conv2DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -348,8 +335,10 @@ class Conv1DTranspose(_Transposed):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 

@@ -9,6 +9,7 @@ from nbbn import activations
 from nbbn import operations as op
 from nbbn.layers.arguments import (
     ActivationName,
+    Constraint,
     Count,
     Flag,
     Initializer,
@@ -87,8 +88,10 @@ class Dense(Layer):
         Of `nbbn.initializers`.
     kernel_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, kernel_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    kernel_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     input_dim : int, optional
         Keyword only; `input_dim=n` is `input_shape=(n,)`.
     **base
@@ -112,8 +115,8 @@ class Dense(Layer):
     kernel_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    kernel_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    kernel_constraint: Constraint = None
+    bias_constraint: Constraint = None
     input_dim: InitVar[int | None] = field(default=None, kw_only=True)
 
     written: ClassVar = ("units", "activation", "use_bias")

@@ -7,6 +7,7 @@ from nbbn import operations as op
 from nbbn.layers import windows
 from nbbn.layers.arguments import (
     ActivationName,
+    Constraint,
     Count,
     DataFormat,
     Flag,
@@ -17,13 +18,13 @@ from nbbn.layers.arguments import (
     Regularizer,
     Single,
 )
-from nbbn.layers.base import Layer, register
-from nbbn.layers.convolution import check_steps, with_bias
-from nbbn.operations import Operation, Shape, Sides
+from nbbn.layers.base import register
+from nbbn.layers.convolution import with_bias
+from nbbn.operations import Operation, Shape
 
 
 @dataclass(frozen=True, repr=False)
-class _Depthwise(Layer):
+class _Depthwise(windows.Sliding):
     kernel_size: Any
     strides: Any = 1
     padding: Padding = "valid"
@@ -37,16 +38,10 @@ class _Depthwise(Layer):
     depthwise_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    depthwise_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    depthwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     argument_names: ClassVar = {"kernel": "depthwise"}
-    # Axes of a row.
-    rank: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         convolve = op.ConvolveDepthwise(self._window(input_shape), self.depth_multiplier)
@@ -56,15 +51,6 @@ class _Depthwise(Layer):
         channels, times = self._row(input_shape, self.rank)[-1], self.depth_multiplier
         kernel = (*windows.size_of(self.kernel_size), channels, times)
         return with_bias(kernel, channels * times, self.use_bias)
-
-    def pads(self, input_shape: Shape) -> Sides:
-        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
-        return self._window(input_shape).sides
-
-    def _window(self, input_shape: Shape) -> op.Window:
-        shape = self._row(input_shape, self.rank)
-        return windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                               self.padding)
 
 
 @register
@@ -97,8 +83,10 @@ class DepthwiseConv2D(_Depthwise):
         Of `nbbn.initializers`.
     depthwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -146,8 +134,10 @@ class DepthwiseConv1D(_Depthwise):
         Of `nbbn.initializers`.
     depthwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -166,7 +156,7 @@ class DepthwiseConv1D(_Depthwise):
 
 
 @dataclass(frozen=True, repr=False)
-class _Separable(Layer):
+class _Separable(windows.Sliding):
     filters: Count
     kernel_size: Any
     strides: Any = 1
@@ -183,26 +173,18 @@ class _Separable(Layer):
     pointwise_regularizer: Regularizer = None
     bias_regularizer: Regularizer = None
     activity_regularizer: NotSupported = None
-    depthwise_constraint: NotSupported = None
-    pointwise_constraint: NotSupported = None
-    bias_constraint: NotSupported = None
+    depthwise_constraint: Constraint = None
+    pointwise_constraint: Constraint = None
+    bias_constraint: Constraint = None
 
     argument_names: ClassVar = {
         "depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise",
     }
-    # Axes of a row.
-    rank: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_steps(self, self.strides, self.dilation_rate)
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         shape = self._row(input_shape, self.rank)
-        window = windows.sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
-                                 self.padding)
         # The bias of the first has no place in the layer: it would do what that of the second does.
-        depthwise = op.ConvolveDepthwise(window, self.depth_multiplier,
+        depthwise = op.ConvolveDepthwise(self._window(shape), self.depth_multiplier,
                                          names=("depthwise_kernel", "depthwise_bias"))
         pointwise = op.Convolve(op.Window((1, 1)), self.filters, names=("pointwise_kernel", "bias"))
         return [*windows.on_images(shape, [depthwise, pointwise]),
@@ -249,8 +231,10 @@ class SeparableConv2D(_Separable):
         Of `nbbn.initializers`.
     depthwise_regularizer, pointwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, pointwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -300,8 +284,10 @@ class SeparableConv1D(_Separable):
         Of `nbbn.initializers`.
     depthwise_regularizer, pointwise_regularizer, bias_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    activity_regularizer, depthwise_constraint, pointwise_constraint, bias_constraint : None
+    activity_regularizer : None
         Not supported.
+    depthwise_constraint, pointwise_constraint, bias_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from nbbn import operations as op
 from nbbn.layers.arguments import (
+    Constraint,
     Count,
     Initializer,
     NotSupported,
@@ -23,8 +24,10 @@ _MOST = 1 << 24
 class Embedding(Layer):
     """Each whole number of a row as a row of the table `embeddings`, `(input_dim, output_dim)`.
 
-    Rows of shape `(...)` become rows of shape `(..., output_dim)`. `fit` and `predict` refuse
-    numbers that are not whole, or not in 0 to `input_dim - 1`.
+    Rows of shape `(...)` become rows of shape `(..., output_dim)`. `fit`, `predict` and folded
+    models refuse numbers of their rows that are not whole, or not in 0 to `input_dim - 1`: what
+    Keras does with these depends on its backend (an error, NaN, zeros, rows from the end). Of
+    numbers that other layers compute, the nearest row is taken.
 
     Parameters
     ----------
@@ -36,7 +39,9 @@ class Embedding(Layer):
         Of `nbbn.initializers`.
     embeddings_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    embeddings_constraint, mask_zero, weights, lora_rank, lora_alpha, quantization_config
+    embeddings_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
+    mask_zero, weights, lora_rank, lora_alpha, quantization_config
         Not supported: there are no masks; `set_weights` takes a table that is there.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
@@ -56,7 +61,7 @@ class Embedding(Layer):
     output_dim: Count
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer = None
-    embeddings_constraint: NotSupported = None
+    embeddings_constraint: Constraint = None
     mask_zero: NotSupportedFlag = False
     weights: NotSupported = None
     lora_rank: NotSupported = None

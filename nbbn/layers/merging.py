@@ -3,6 +3,7 @@
 The functions call them, as in Keras.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Any, ClassVar
@@ -287,9 +288,7 @@ class Dot(Merge):
 
 # -- as functions
 
-
-def add(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Add` makes of values.
+_OF_A_FUNCTION = """What a new `{layer}` makes of values.
 
     Parameters
     ----------
@@ -304,120 +303,25 @@ def add(inputs: list[Any], **kwargs: Any) -> Any:
     Examples
     --------
     >>> from nbbn import layers
-    >>> layers.add([layers.Input((3,)), layers.Input((3,))]).shape
+    >>> layers.{function}([layers.Input((3,)), layers.Input((3,))]).shape
     (None, 3)
     """
-    return Add(**kwargs)(inputs)
 
 
-def subtract(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Subtract` makes of values.
+def _function(layer: type[Merge]) -> Callable[..., Any]:
+    """The function that calls a new layer without arguments of its own."""
 
-    Parameters
-    ----------
-    inputs : list of Input or Value
-    **kwargs
-        The layer's other arguments, such as `name`.
+    def function(inputs: list[Any], **kwargs: Any) -> Any:
+        return layer(**kwargs)(inputs)
 
-    Returns
-    -------
-    Value
-
-    Examples
-    --------
-    >>> from nbbn import layers
-    >>> layers.subtract([layers.Input((3,)), layers.Input((3,))]).shape
-    (None, 3)
-    """
-    return Subtract(**kwargs)(inputs)
+    name = layer.__name__.lower()
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = _OF_A_FUNCTION.format(layer=layer.__name__, function=name)
+    return function
 
 
-def multiply(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Multiply` makes of values.
-
-    Parameters
-    ----------
-    inputs : list of Input or Value
-    **kwargs
-        The layer's other arguments, such as `name`.
-
-    Returns
-    -------
-    Value
-
-    Examples
-    --------
-    >>> from nbbn import layers
-    >>> layers.multiply([layers.Input((3,)), layers.Input((3,))]).shape
-    (None, 3)
-    """
-    return Multiply(**kwargs)(inputs)
-
-
-def average(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Average` makes of values.
-
-    Parameters
-    ----------
-    inputs : list of Input or Value
-    **kwargs
-        The layer's other arguments, such as `name`.
-
-    Returns
-    -------
-    Value
-
-    Examples
-    --------
-    >>> from nbbn import layers
-    >>> layers.average([layers.Input((3,)), layers.Input((3,))]).shape
-    (None, 3)
-    """
-    return Average(**kwargs)(inputs)
-
-
-def maximum(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Maximum` makes of values.
-
-    Parameters
-    ----------
-    inputs : list of Input or Value
-    **kwargs
-        The layer's other arguments, such as `name`.
-
-    Returns
-    -------
-    Value
-
-    Examples
-    --------
-    >>> from nbbn import layers
-    >>> layers.maximum([layers.Input((3,)), layers.Input((3,))]).shape
-    (None, 3)
-    """
-    return Maximum(**kwargs)(inputs)
-
-
-def minimum(inputs: list[Any], **kwargs: Any) -> Any:
-    """What a new `Minimum` makes of values.
-
-    Parameters
-    ----------
-    inputs : list of Input or Value
-    **kwargs
-        The layer's other arguments, such as `name`.
-
-    Returns
-    -------
-    Value
-
-    Examples
-    --------
-    >>> from nbbn import layers
-    >>> layers.minimum([layers.Input((3,)), layers.Input((3,))]).shape
-    (None, 3)
-    """
-    return Minimum(**kwargs)(inputs)
+add, subtract, multiply = map(_function, (Add, Subtract, Multiply))
+average, maximum, minimum = map(_function, (Average, Maximum, Minimum))
 
 
 def concatenate(inputs: list[Any], axis: int = -1, **kwargs: Any) -> Any:

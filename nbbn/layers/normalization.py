@@ -10,10 +10,10 @@ from nbbn import operations as op
 from nbbn.layers.arguments import (
     Axes,
     Axis,
+    Constraint,
     Flag,
     Initializer,
     Momentum,
-    NotSupported,
     NotSupportedFlag,
     Positive,
     Regularizer,
@@ -52,7 +52,9 @@ class BatchNormalization(Layer):
         Of `nbbn.initializers`.
     beta_regularizer, gamma_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    beta_constraint, gamma_constraint, renorm, synchronized
+    beta_constraint, gamma_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
+    renorm, synchronized
         Not supported.
     use_running : bool or None
         Keyword only. Whether training, too, normalises with the running values. None: where
@@ -93,8 +95,8 @@ class BatchNormalization(Layer):
     moving_variance_initializer: Initializer = "ones"
     beta_regularizer: Regularizer = None
     gamma_regularizer: Regularizer = None
-    beta_constraint: NotSupported = None
-    gamma_constraint: NotSupported = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
     renorm: NotSupportedFlag = False
     synchronized: NotSupportedFlag = field(default=False, kw_only=True)
     use_running: Switch = field(default=None, kw_only=True)
@@ -180,8 +182,8 @@ class LayerNormalization(Layer):
         Of `nbbn.initializers`.
     beta_regularizer, gamma_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    beta_constraint, gamma_constraint : None
-        Not supported.
+    beta_constraint, gamma_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -206,8 +208,8 @@ class LayerNormalization(Layer):
     gamma_initializer: Initializer = "ones"
     beta_regularizer: Regularizer = None
     gamma_regularizer: Regularizer = None
-    beta_constraint: NotSupported = None
-    gamma_constraint: NotSupported = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         return op.over_last(input_shape, self.axes(input_shape),
@@ -251,8 +253,8 @@ class GroupNormalization(Layer):
         Of `nbbn.initializers`.
     beta_regularizer, gamma_regularizer : str, Regularizer or None
         Of `nbbn.regularizers`.
-    beta_constraint, gamma_constraint : None
-        Not supported.
+    beta_constraint, gamma_constraint : str, Constraint, callable or None
+        Of `nbbn.constraints`.
     **base
         `name`, `trainable`, `input_shape`, `dtype`: see `Layer`.
 
@@ -279,8 +281,8 @@ class GroupNormalization(Layer):
     gamma_initializer: Initializer = "ones"
     beta_regularizer: Regularizer = None
     gamma_regularizer: Regularizer = None
-    beta_constraint: NotSupported = None
-    gamma_constraint: NotSupported = None
+    beta_constraint: Constraint = None
+    gamma_constraint: Constraint = None
 
     def operations(self, input_shape: Shape, *others: Shape) -> list[Operation]:
         axis, groups = self._row_axis(self.axis, input_shape), self.group_count(input_shape)

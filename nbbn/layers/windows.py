@@ -6,10 +6,11 @@ Rows of steps are images of one line.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 from nbbn import operations as op
 from nbbn.layers.base import Layer
-from nbbn.operations import Operation, Pair, Shape, Window
+from nbbn.operations import Operation, Pair, Shape, Sides, Window
 
 
 def count(values: int, span: int, stride: int, padding: str) -> int:
@@ -75,6 +76,38 @@ def sliding(layer: Layer, shape: Shape, size: int | Pair, strides: int | Pair,
         raise layer.error(f"needs rows of {least} at least, got rows of shape {shape}; "
                           "use padding='same'")
     return window
+
+
+class Sliding(Layer):
+    """A layer whose kernel slides over rows: it has a size, strides, a dilation and a padding."""
+
+    kernel_size: Any
+    strides: Any
+    padding: Any
+    dilation_rate: Any
+
+    # Axes of a row.
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_steps(self, self.strides, self.dilation_rate)
+
+    def pads(self, input_shape: Shape) -> Sides:
+        """Zeros around a row, ((top, bottom), (left, right)); an odd one at the bottom or right."""
+        return self._window(input_shape).sides
+
+    def _window(self, input_shape: Shape) -> Window:
+        shape = self._row(input_shape, self.rank)
+        return sliding(self, shape, self.kernel_size, self.strides, self.dilation_rate,
+                       self.padding)
+
+
+def check_steps(layer: Layer, strides: int | Pair, dilation_rate: int | Pair) -> None:
+    """LayerError where both are above 1."""
+    if max(size_of(strides)) > 1 and max(size_of(dilation_rate)) > 1:
+        raise layer.error("strides and dilation_rate cannot both be above 1, "
+                          f"got {strides} and {dilation_rate}")
 
 
 def transposed_count(values: int, span: int, stride: int, padding: str,

@@ -93,11 +93,17 @@ class Metric(Specification):
         """The figure of sums: a number, or an array of several."""
         return sums[0] / sums[1] if sums[1] else 0.0
 
-    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> Any:
-        """The figure of checked rows alone; what is kept stays."""
+    def measured(self, targets: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None = None) -> Any:
+        """The figure of checked rows alone; what is kept stays.
+
+        `sizes` are the rows of each batch: a metric of one's own takes them batch by batch, as in
+        Keras. None: all at once.
+        """
         if type(self).update_state is not Metric.update_state:
             self.reset_state()
-            self.update_state(targets, outputs)
+            for part in _parts(len(outputs), sizes):
+                self.update_state(targets[part], outputs[part])
             found = self.result()
             found = found if isinstance(found, dict) else _shown(np.array(found))
             self.reset_state()
@@ -159,6 +165,14 @@ class Metric(Specification):
     def get_config(self) -> dict[str, Any]:
         """The arguments, as Keras gives them."""
         return self.config()["config"]
+
+
+def _parts(rows: int, sizes: np.ndarray | None) -> list[slice]:
+    """The batches of some rows."""
+    if sizes is None:
+        return [slice(0, rows)]
+    ends = np.cumsum(sizes)
+    return [slice(end - size, end) for size, end in zip(sizes, ends)]
 
 
 def _answered(figure: Any) -> Any:
@@ -252,11 +266,17 @@ class MeanMetricWrapper(Metric):
             object.__setattr__(self, "name", getattr(self.fn, "__name__", "mean_metric_wrapper"))
         super().__post_init__()
 
+    def measured(self, targets: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None = None) -> Any:
+        parts = _parts(len(outputs), sizes)
+        sums = [self.sums(targets[part], outputs[part], None) for part in parts]
+        return _shown(self.figure(np.sum(sums, 0)))
+
     def sums(self, targets: np.ndarray, outputs: np.ndarray,
              weights: np.ndarray | None) -> np.ndarray:
         found = np.asarray(self.fn(targets, outputs), np.float64)
-        if found.ndim == 0:  # of all rows: as many as these
-            return np.array([found * len(outputs), len(outputs)])
+        if found.ndim == 0:  # each batch's number counts once, as in Keras
+            return np.array([found, 1.0])
         return mean_sums(found, weights)
 
     def config(self) -> dict:

@@ -355,7 +355,8 @@ class AUC(Metric):
 
     # -- the exact area needs all rows
 
-    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> Any:
+    def measured(self, targets: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None = None) -> Any:
         if self.num_thresholds is not None:
             return super().measured(targets, outputs)
         return _exact(targets, outputs, None)

@@ -113,8 +113,9 @@ class SparseTopKCategoricalAccuracy(Metric):
     takes_labels = rises = True
 
     def rows(self, targets: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        picked = np.take_along_axis(outputs, targets[..., None], -1)
-        return (outputs > picked).sum(-1) < self.k
+        known = (targets >= 0) & (targets < outputs.shape[-1])  # a loss may ignore other labels
+        picked = np.take_along_axis(outputs, np.where(known, targets, 0)[..., None], -1)
+        return ((outputs > picked).sum(-1) < self.k) & known
 
 
 class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):

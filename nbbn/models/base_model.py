@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,12 +18,13 @@ from nbbn import inputs
 from nbbn.folded_model import FoldedModel
 from nbbn.group import ALONE, Group
 from nbbn.layers import Layer
+from nbbn.models.batches import Batches, in_batches
 from nbbn.models.compiled import Compiled
 from nbbn.models.fit_data import many_rows, outputs_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
-from nbbn.models.pieces import Batches, in_batches, outputs_of_batches
-from nbbn.models.summary import summary_html, summary_text
+from nbbn.models.pieces import outputs_of_batches
+from nbbn.models.summary import summary_html, summary_text, table_of
 from nbbn.models.training_call import TrainingCall
 from nbbn.models.variable import Variable, variables_of
 from nbbn.network import Network
@@ -32,6 +34,7 @@ from nbbn.progress import check_verbose
 from nbbn.recalibration import recalibrated
 from nbbn.tensor import tensor
 from nbbn.trainer import Trainer
+from nbbn.utils import keras_name
 
 
 class BaseModel:
@@ -54,8 +57,40 @@ class BaseModel:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers; the same objects every time."""
-        return [self._view(entry) for entry in self._layers.entries]
+        """The layers, and the models within; the same objects every time."""
+        return [self._shown(part) for part in self._parts()]
+
+    def _parts(self) -> list[Any]:
+        """What the model has, in Keras's order: inputs, an `Entry` of a layer, models within."""
+        return list(self._layers.entries)
+
+    def _shown(self, part: Any) -> Any:
+        return self._view(part) if isinstance(part, Entry) else part
+
+    def _entries(self) -> list[Entry]:
+        """The layers of the models within, too, in Keras's order, each once."""
+        found: dict[Entry, None] = {}
+        for part in self._parts():
+            if isinstance(part, Entry):
+                found[part] = None
+            elif isinstance(part, BaseModel):
+                found |= dict.fromkeys(part._entries())
+        return list(found)
+
+    @property
+    def _kind(self) -> str:
+        """The name of the class, of one's own that of what it derives from."""
+        return "Model"
+
+    @property
+    def _class_name(self) -> str:
+        """What Keras calls the class."""
+        return {"Model": "Functional"}.get(self._kind, self._kind)
+
+    @property
+    def _named_by_class(self) -> bool:
+        """Whether the name is that of the class, maybe numbered."""
+        return re.fullmatch(rf"{keras_name(self._class_name)}(_\d+)?", self.name) is not None
 
     def _value_of(self, entry: Entry) -> Any:
         """What a layer gives, as `Model` is made of."""
@@ -94,18 +129,19 @@ class BaseModel:
         """
         if (name is None) == (index is None):
             raise ValueError("get_layer takes either a name or an index")
-        layers, entries = self.layers, self._layers.entries
+        layers = self.layers
         if index is not None:
             if not -len(layers) <= index < len(layers):
                 raise ValueError(f"get_layer: the model has {len(layers)} layers, "
                                  f"got index {index}")
             return layers[index]
-        known = self._layers.names
+        found = next((layer for layer in layers if layer.name == name), None)
+        if found is not None:
+            return found
+        known = self._layers.names  # of the layers of models within, too
         if name in known:
-            return self._view(entries[known.index(name)])
-        if (within := next((layer for layer in layers if layer.name == name), None)) is not None:
-            return within
-        names = ", ".join(known)
+            return self._view(self._layers.entries[known.index(name)])
+        names = ", ".join(str(layer.name) for layer in layers)
         raise ValueError(f"get_layer: no layer is named {name!r}; the names are {names}")
 
     @property
@@ -176,14 +212,17 @@ class BaseModel:
         ----------
         line_length : int or None
             Columns of the table.
-        positions, expand_nested, layer_range
+        positions, layer_range
             Keras's; without effect.
         print_fn : callable, optional
             Called with each line; None: the terminal.
+        expand_nested : bool
+            Show the layers of models within below each.
         show_trainable : bool
             Add a column that says whether a layer is trained.
         """
-        given = (self.name, self._layers, line_length, show_trainable)
+        table = table_of(self, expand_nested=expand_nested, show_trainable=show_trainable)
+        given = (self.name, table, line_length)
         if print_fn is not None:
             for line in summary_text(*given).splitlines():
                 print_fn(line)
@@ -192,7 +231,7 @@ class BaseModel:
 
     def _repr_html_(self) -> str:
         """For notebooks: the table of `summary`."""
-        return summary_html(self.name, self._layers)
+        return summary_html(self.name, table_of(self), built=self.built)
 
     def count_params(self) -> int:
         """Numbers in all arrays.
@@ -209,7 +248,8 @@ class BaseModel:
         15
         """
         self._shapes("count_params")
-        return self._layers.count()
+        return sum(array.size for entry in self._entries()
+                   for array in entry.known_arrays().values())
 
     # -- weights
 
@@ -219,7 +259,8 @@ class BaseModel:
         Kernel, bias; gamma, beta, running mean, running variance.
         """
         self._pull()
-        return [array.copy() for array in self._layers.flat()] if self.built else []
+        return [array.copy() for entry in self._entries()
+                for array in entry.known_arrays().values()] if self.built else []
 
     def set_weights(self, weights: Iterable[Any]) -> None:
         """Take arrays in the order and of the shapes of `get_weights`; the optimiser's state stays.
@@ -243,7 +284,7 @@ class BaseModel:
         array([0.5], dtype=float32)
         """
         self._shapes("set_weights")
-        weights, entries = list(weights), self._layers.entries
+        weights, entries = list(weights), self._entries()
         counts = [len(entry.known_arrays()) for entry in entries]
         if len(weights) != sum(counts):
             raise ValueError(f"set_weights: the model has {sum(counts)} arrays, got {len(weights)}")
@@ -257,8 +298,21 @@ class BaseModel:
 
         Each has `name`, `path`, `shape`, `dtype`, `numpy()` and `assign(value)`.
         """
-        return [variable for entry in self._layers.entries for variable in
-                self._variables_of(entry)]
+        found, trained = dict[tuple[Entry, str], Variable](), self._trained()
+        for part in self._parts():
+            own = (variables_of(self, part, trained.get(part, ())) if isinstance(part, Entry)
+                   else part.weights)
+            for variable in own:
+                found.setdefault((variable._entry, variable.name), variable)
+        return list(found.values())
+
+    def _trained(self) -> dict[Entry, tuple[str, ...]]:
+        """Names of each layer's arrays that training changes by gradients."""
+        if not self.built:
+            return {}
+        layers = self._layers
+        return {entry: entry.spec.trainable_names(*shapes)
+                for entry, shapes in zip(layers.entries, layers.source_shapes)}
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -275,12 +329,7 @@ class BaseModel:
     non_trainable_variables = non_trainable_weights
 
     def _variables_of(self, entry: Entry) -> list[Variable]:
-        if entry.arrays is None:
-            return []
-        if not self.built or entry not in self._layers.entries:
-            return variables_of(self, entry, ())
-        shapes = self._layers.source_shapes[self._layers.entries.index(entry)]
-        return variables_of(self, entry, entry.spec.trainable_names(*shapes))
+        return variables_of(self, entry, self._trained().get(entry, ()))
 
     def get_config(self) -> dict[str, Any]:
         """The layers and how they read each other, JSON-ready; `from_config` reads it.
@@ -319,6 +368,8 @@ class BaseModel:
             Of `json.dumps`.
         """
         kind = type(self).__name__
+        for layer in self._layers.layers:
+            layer.check_written()
         return json.dumps({"class_name": kind, "config": self.get_config()}, **how)
 
     def _take(self, given: list[tuple[Entry, Iterable[Any]]]) -> None:
@@ -334,7 +385,7 @@ class BaseModel:
     def _pull(self) -> None:
         """Bring trainers' weights here, where they are newer: this model's, and those of models
         that share layers with it."""
-        for entry in self._layers.entries:
+        for entry in self._entries():
             if entry.holder is not None and entry.holder is not self:
                 entry.holder._pull_own()
         self._pull_own()
@@ -423,7 +474,7 @@ class BaseModel:
         Returns
         -------
         ndarray of the model's dtype, shape (n, ...)
-            Of several outputs a list of them.
+            Of several outputs a list of them, or a dict for a model that was made so.
 
         Raises
         ------
@@ -497,7 +548,8 @@ class BaseModel:
         Returns
         -------
         Tensor
-            An array, which has `numpy()` besides. Of several outputs a list of them.
+            An array, which has `numpy()` besides. Of several outputs a list of them, or a dict for
+            a model that was made so.
 
         Examples
         --------
@@ -507,6 +559,8 @@ class BaseModel:
         array([[1., 0.]], dtype=float32)
         """
         out = self._as_in_training(x) if training else self.predict(x)
+        if isinstance(out, dict):
+            return {name: tensor(part) for name, part in out.items()}
         return [tensor(part) for part in out] if isinstance(out, list) else tensor(out)
 
     def _as_in_training(self, x: Any) -> Any:

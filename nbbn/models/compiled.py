@@ -112,14 +112,14 @@ class Compiled:
         return network
 
     def trainer_for(self, layers: LayerList, source: np.dtype, rows: int, *,
-                    weighted: bool | str, group: Group = ALONE) -> Trainer:
+                    weighted: bool | str, group: Group = ALONE, keeps: bool = False) -> Trainer:
         """A trainer with the newest weights and the optimiser's state: the one there is, or a new.
 
-        It takes rows of dtype `source`, `rows` and maybe more in a batch; `weighted` is
-        `Trainer`'s, and so is `group`. The weights of `layers` must be the newest, unless a trainer
+        It takes rows of dtype `source`, `rows` and maybe more in a batch; `weighted`, `group` and
+        `keeps` are `Trainer`'s. The weights of `layers` must be the newest, unless a trainer
         is `ahead`.
         """
-        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group)
+        wanted = (layers.layers, layers.input_shape, np.dtype(source), weighted, group, keeps)
         if self.trainer is not None and self._made_for == wanted and rows <= self.trainer.rows:
             if self.behind(layers):  # another model has trained a layer of this one
                 self.take(layers)
@@ -132,7 +132,7 @@ class Compiled:
         trainer = Trainer(computation, network.dtype, np.dtype(source), rows,
                           self.loss.engine, self.optimizer, seed=layers.seed,
                           loss_parameter=self.loss.parameter, weighted=weighted, group=group,
-                          outside=self._in_numpy())
+                          outside=self._in_numpy(), keeps=keeps)
         trainer.upload(network.weights)
         # What is newly trained starts with the fresh trainer's zeros.
         trainer.load_optimizer_state({**trainer.optimizer_state(), **self.slots})

@@ -15,11 +15,12 @@ from nbbn.losses import Loss
 from nbbn.metrics.base import Metric
 from nbbn.metrics.names import counted_accuracy
 from nbbn.models.base_model import BaseModel
+from nbbn.models.batches import Batches, OutOfData
 from nbbn.models.fit_data import outputs_of
 from nbbn.models.joint_loss import JointLoss
-from nbbn.models.pieces import Batches, InPieces, OutOfData, read
+from nbbn.models.pieces import read
 from nbbn.progress import REFRESH_SECONDS, Silence
-from nbbn.trainer import Epoch, Trainer
+from nbbn.trainer import Epoch, Kept, Trainer
 from nbbn.training_loop import Loop, Samples, Watcher
 from nbbn.warning import warn
 
@@ -31,8 +32,12 @@ class Measure:
     loss: Loss | JointLoss
     metrics: list[Metric]
 
-    def __call__(self, samples: Samples, outputs: np.ndarray, penalty: float) -> dict[str, float]:
-        """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras."""
+    def __call__(self, samples: Samples, outputs: np.ndarray, penalty: float,
+                 sizes: np.ndarray | None = None) -> dict[str, float]:
+        """The figures of outputs `(n, units)`; weights count in the loss alone, as in Keras.
+
+        `sizes` are the rows of each batch.
+        """
         outputs = _like_targets(outputs, samples.y, self.loss)
         targets = self.loss.prepare(samples.y)
         rows = self.loss.rows(targets, outputs)
@@ -40,13 +45,14 @@ class Measure:
         own = {}
         if isinstance(self.loss, JointLoss):
             own = self.loss.figures(targets, outputs, samples.row_weights)
-        return {"loss": loss, **own, **self._metrics(self.metrics, samples.y, outputs)}
+        return {"loss": loss, **own, **self._metrics(self.metrics, samples.y, outputs, sizes)}
 
     @staticmethod
-    def _metrics(given: list[Metric], y: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    def _metrics(given: list[Metric], y: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None) -> dict[str, float]:
         found: dict[str, float] = {}
         for metric in given:
-            value = metric.measured(y, outputs)
+            value = metric.measured(y, outputs, sizes)
             found |= value if isinstance(value, dict) else {str(metric.name): value}
         return found
 
@@ -70,19 +76,30 @@ class Measure:
         own = self.loss.passed(sums) if isinstance(self.loss, JointLoss) else {}
         return {"loss": sums.loss / sums.rows, **own, **dict.fromkeys(names, sums.hits / sums.rows)}
 
-    def trained(self, sums: Epoch, samples: Any, outputs: Callable,
-                group: Group = ALONE) -> dict[str, float]:
-        """The figures of an epoch: what was not counted is measured by `outputs`, in inference."""
+    def trained(self, sums: Epoch, kept: list[Kept], group: Group = ALONE) -> dict[str, float]:
+        """The figures of an epoch; what was not counted is measured on the outputs that it had."""
         figures = self.passing(sums)
         if others := [m for m in self.metrics if m.name not in figures]:
-            def measure(y: np.ndarray, found: np.ndarray) -> dict[str, float]:
-                return self._metrics(others, y, _like_targets(found, y, self.loss))
+            sizes = np.concatenate([part.sizes for part in kept])
 
-            figures |= group.measured(measure, samples.y, outputs(samples.x))
+            def measure(y: np.ndarray, found: np.ndarray) -> dict[str, float]:
+                # A batch of several processes is in no order.
+                own = sizes if group.world is None else None
+                return self._metrics(others, y, _like_targets(found, y, self.loss), own)
+
+            targets = np.concatenate([np.asarray(part.targets) for part in kept])
+            outputs = np.concatenate([part.outputs for part in kept])
+            figures |= group.measured(measure, targets, outputs)
         # In the order that the metrics were given.
         own = self.loss.own_names if isinstance(self.loss, JointLoss) else []
         names = ["loss", *own, *(str(m.name) for m in self.metrics)]
-        return {name: figures[name] for name in names}
+        # A metric of one's own may give several figures, by name.
+        return {name: figures[name] for name in names if name in figures} | figures
+
+
+def sizes_of_batches(rows: int, batch_size: int) -> np.ndarray:
+    """Rows of each batch, the last one's what is left."""
+    return np.diff(np.append(np.arange(0, rows, batch_size), rows))
 
 
 def _like_targets(outputs: np.ndarray, y: np.ndarray, loss: Loss | JointLoss) -> np.ndarray:
@@ -90,6 +107,18 @@ def _like_targets(outputs: np.ndarray, y: np.ndarray, loss: Loss | JointLoss) ->
     if loss.takes_labels:
         return outputs.reshape(*y.shape, -1)
     return outputs.reshape(y.shape) if y.ndim > 2 else outputs
+
+
+class Outputs(Watcher):
+    """Looks on, and has what training kept of its outputs."""
+
+    def __init__(self) -> None:
+        self.kept: list[Kept] = []
+
+    def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
+        if part.kept is not None:
+            self.kept.append(part.kept)
+        return False
 
 
 @dataclass
@@ -100,14 +129,13 @@ class Fit(Watcher):
     model: BaseModel
     loop: Loop
     make_trainer: Callable[[], Trainer]  # for the model's layers at this moment
-    # The rows with their targets as given: `Samples`, those of partitions, read when asked for, or
-    # `InPieces`.
-    samples: Any
+    data: Any  # what is trained on, whose batches may grow
     measure: Measure
     callbacks: CallbackList
     history: History
     progress: Silence
     validation: Samples | Batches | None
+    validation_batch: int  # rows of a batch of it
     # Validate after every so many epochs, or after these, counted from 1.
     validation_epochs: int | Collection[int]
     group: Group  # whose process this is; its first one's callbacks are called
@@ -116,13 +144,11 @@ class Fit(Watcher):
         """Train epochs `first` to `last`; an exception leaves the weights so far in the model."""
         self._pace, self._last = 1, False  # steps between two movements of the bar
         self._logs: dict[str, float] = {}
+        self._kept: list[Kept] = []  # of the epoch
         self._by_batch = self.group.from_first(self.callbacks.by_batch)
         self._moves = self.group.from_first(self.progress.moves)
         self._call(self.callbacks.call, "on_train_begin", {})
         self.history.on_train_begin()
-        pieces = self.samples if isinstance(self.samples, InPieces) else None
-        if pieces is not None and self.measure.needs_outputs:
-            pieces.measure_with(self._outputs)
         try:
             self.loop.run(first, last, self)
         except OutOfData as error:
@@ -166,7 +192,7 @@ class Fit(Watcher):
         One with newer weights where it has changed those of layers that models share.
         """
         trainer = self.loop.trainer
-        grown = isinstance(self.samples, InPieces) and self.samples.largest > trainer.rows
+        grown = self.data.largest > trainer.rows
         if grown or self.model._trainer_in_use is not trainer or self.model._others_changed():
             self.loop.trainer = self.make_trainer()
         return self.loop.trainer
@@ -179,6 +205,7 @@ class Fit(Watcher):
     def epoch_begins(self, epoch: int) -> None:
         self._call(self.callbacks.call, "on_epoch_begin", epoch, {})
         self.progress.begin(epoch)
+        self._kept = []
 
     def part_begins(self, done: int, left: int) -> int:
         if self._by_batch:
@@ -192,6 +219,8 @@ class Fit(Watcher):
 
     def part_ends(self, done: int, part: Epoch, so_far: Epoch) -> bool:
         logs = self.measure.passing(so_far)
+        if part.kept is not None:
+            self._kept.append(part.kept)
         if self._by_batch:
             self._call(self.callbacks.call_batch, "end", done - 1, logs)
             if self.model.stop_training:
@@ -203,11 +232,8 @@ class Fit(Watcher):
         return False
 
     def epoch_ends(self, epoch: int, whole: Epoch) -> bool:
-        samples: Any = self.samples
-        outputs: Callable = self._outputs
-        if isinstance(samples, InPieces):
-            samples, outputs = samples.figures(), _as_they_are
-        logs = self._logs = self.measure.trained(whole, samples, outputs, self.group)
+        logs = self._logs = self.measure.trained(whole, self._kept, self.group)
+        self._kept = []
         if self._validates(epoch):
             logs.update({f"val_{name}": value for name, value in self._validate().items()})
         self._call(self.callbacks.call, "on_epoch_end", epoch, logs)
@@ -227,20 +253,16 @@ class Fit(Watcher):
         self._call(self.callbacks.call, "on_test_begin", {})
         held, penalty = self.validation, self.model._penalty()
         if isinstance(held, Batches):
-            samples, found = read(self.model, held, self._outputs)
-            figures = self.measure(samples, found, penalty)
+            samples, found, sizes = read(self.model, held, self._outputs)
+            figures = self.measure(samples, found, penalty, sizes)
             self._call(self.callbacks.call, "on_test_end", figures)
             return figures
 
         def measure(y: np.ndarray, weights: np.ndarray | None,
                     outputs: np.ndarray) -> dict[str, float]:
-            return self.measure(Samples(y, y, weights), outputs, penalty)
+            return self.measure(Samples(y, y, weights), outputs, penalty,
+                                sizes_of_batches(len(y), self.validation_batch))
 
         figures = self.group.measured(measure, held.y, held.row_weights, self._outputs(held.x))
         self._call(self.callbacks.call, "on_test_end", figures)
         return figures
-
-
-def _as_they_are(outputs: np.ndarray) -> np.ndarray:
-    """Outputs that were measured already."""
-    return outputs

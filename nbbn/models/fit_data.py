@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,7 @@ from nbbn.partitions.many_parts import ManyParts
 from nbbn.partitions.partitions import Partitions
 from nbbn.partitions.sources import Header, Part, common_dtype, count, targets_and_weights
 from nbbn.partitions.stream import Order, Stream
-from nbbn.training_loop import Plan, Samples, in_memory
+from nbbn.training_loop import Plan, Samples, Stretch, in_memory
 
 Shape = tuple[int, ...]
 
@@ -50,7 +50,7 @@ class InMemory:
               epochs: int) -> Iterator[Iterator[Plan]]:
         """So many epochs of batches."""
         samples = self.samples
-        targets = Samples(samples.x, loss.prepare(samples.y), samples.row_weights)
+        targets = replace(samples, y=loss.prepare(samples.y), given=samples.y)
         orders = model._plans(edges, shuffle, self.group)
         yield in_memory(targets, orders if self.steps is None else _cut(orders, self.steps))
 
@@ -125,28 +125,23 @@ class Streamed:
         """Whether rows have weights."""
         return self._example.row_weights is not None
 
-    @property
-    def samples(self) -> Any:
-        """What the epoch's figures are measured on where training does not count them."""
-        return self
-
     @cached_property
     def _example(self) -> Samples:
         """A row of the first partition that has some."""
         for number, header, part in self.given.with_headers():
             if header.rows:
-                samples = self._prepared(number, part)
+                samples = self._checked(number, part)
                 return samples[:1]
         raise ValueError("the partitions hold no rows")
 
-    def _prepared(self, number: int, part: Part) -> Samples:
+    def _checked(self, number: int, part: Part) -> Samples:
         name = self.given.name(number)
         x = self.rules.rows(name, part.X)
         y, weights = self.rules.targets(name, part, len(x))
-        return Samples(x, self.rules.loss.prepare(y), weights)
+        return Samples(x, y, weights)
 
     def _stepped(self, number: int, part: Part) -> Samples:
-        samples = self._prepared(number, part)
+        samples = self._checked(number, part)
         if (samples.row_weights is not None) != self.weighted:
             has = "has no" if self.weighted else "has a"
             raise ValueError(f"{self.given.name(number)}: {has} sample_weight, unlike the first "
@@ -167,22 +162,15 @@ class Streamed:
         with Stream(self.given, order, edges, self._stepped, like, numbers) as stream:
             yield self._counted(model, stream.plans(), shuffle)
 
-    @staticmethod
-    def _counted(model: Any, plans: Iterator[Plan], shuffle: bool) -> Iterator[Plan]:
+    def _counted(self, model: Any, plans: Iterator[Plan], shuffle: bool) -> Iterator[Plan]:
         for plan in plans:
             model._shuffles += int(shuffle)
-            yield plan
+            yield replace(plan, stretches=map(self._ready, plan.stretches))
 
-    @property
-    def x(self) -> ManyParts:
-        """The rows."""
-        return many_rows(self.given, self.headers, self.rules.shape, self.rules.dtype,
-                         indices=self.rules.indices)
-
-    @property
-    def y(self) -> np.ndarray:
-        """The targets of all rows."""
-        return targets_of(self.given, self.rules)[1]
+    def _ready(self, stretch: Stretch) -> Stretch:
+        samples, loss = stretch.samples, self.rules.loss
+        return replace(stretch, samples=replace(samples, y=loss.prepare(samples.y),
+                                                given=samples.y))
 
 
 def loaded(parts: list[tuple[int, Header, Part]], given: Partitions, rules: Rules) -> Part:

@@ -11,10 +11,14 @@ import numpy as np
 from nbbn import inputs as checks
 from nbbn.layers import Layer, layer_from_config
 from nbbn.layers.base import Value
+from nbbn.layers.names import free_name
 from nbbn.models.compiled import Compiled
 from nbbn.models.graph_list import GraphList, on_values, rebuilt, values_of
 from nbbn.models.joint_loss import JointLoss
 from nbbn.models.layer_list import Entry
+from nbbn.models.layer_view import InputView
+from nbbn.models.nested_config import KINDS
+from nbbn.models.nesting import Part, Use
 from nbbn.models.trained_model import TrainedModel
 from nbbn.network import Graph, Network, apart
 from nbbn.training_loop import Samples
@@ -27,7 +31,7 @@ class Model(TrainedModel):
     ----------
     inputs : Input or Value, or a list or dict of them
         What the model is given. A value in the midst of another model begins the model there.
-    outputs : Value, or a list of them
+    outputs : Value, or a list or dict of them
         What it gives.
     name : str, optional
     trainable : bool
@@ -43,8 +47,8 @@ class Model(TrainedModel):
     Notes
     -----
     A layer that is called several times, in one model or in several, has one set of weights, and a
-    fit of one model is seen by all. A model may be called on values: its layers become part of the
-    other.
+    fit of one model is seen by all. A model may be called on values: it is one of the other's
+    `layers` then, by its name.
 
     Examples
     --------
@@ -62,6 +66,7 @@ class Model(TrainedModel):
     """
 
     _layers: GraphList
+    _input_views: list[InputView] | None = None
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None,
                  trainable: bool = True):
@@ -73,6 +78,28 @@ class Model(TrainedModel):
                                                          _listed("outputs", outputs)))
         if not trainable:
             self.trainable = False
+
+    def _parts(self) -> list[Any]:
+        rows = iter(self._rows_shown())
+        return [next(rows) if part.is_input else part.what for part in self._layers.parts]
+
+    def _outline(self) -> list[Part]:
+        return self._layers.parts
+
+    def _rows_shown(self) -> list[InputView]:
+        """The inputs as they are among the layers."""
+        if self._input_views is None:
+            own = [part.what for part in self._layers.parts if part.is_input]
+            taken = {*self._layers.names, *(getattr(one, "name", None) for one in own)}
+            self._input_views = []
+            for one in own:
+                name = getattr(one, "name", None) or free_name("InputLayer", taken)
+                taken.add(name)
+                self._input_views.append(InputView(one, name))
+        return self._input_views
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_input_views": None}
 
     # -- values
 
@@ -88,13 +115,13 @@ class Model(TrainedModel):
 
     @property
     def input(self) -> Any:
-        """The input, or a list of them."""
-        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+        """The input, or a list or dict of them, as the model was made."""
+        return self._of_inputs.like_given(self.inputs)
 
     @property
     def output(self) -> Any:
-        """The output, or a list of them."""
-        return self.outputs[0] if len(self.outputs) == 1 else self.outputs
+        """The output, or a list or dict of them, as the model was made."""
+        return self._of_outputs.like_given(self.outputs)
 
     def __call__(self, x: Any, training: bool | None = False) -> Any:
         """Outputs of arrays; of values what the model's layers make of them.
@@ -120,8 +147,10 @@ class Model(TrainedModel):
         return self._on_values(given)
 
     def _on_values(self, given: list[Any]) -> Any:
-        found = self._layers.on_values(given)
-        return found[0] if len(found) == 1 else found
+        return self._of_outputs.like_given(self._use(given))
+
+    def _use(self, given: list[Any]) -> list[Value]:
+        return self._layers.on_values(Use(self, tuple(given)))
 
     def _value_of(self, entry: Entry) -> Value:
         return self._layers.value_of(entry)
@@ -158,7 +187,7 @@ class Model(TrainedModel):
         return checks.check_rows_of_inputs(given, shapes, self._layers.dtype, name, finite=finite)
 
     def _samples(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None,
-                 prefix: str = "") -> Samples:
+                 prefix: str = "", *, finite: bool = True) -> Samples:
         if len(self.outputs) > 1:
             if class_weight is not None:
                 raise ValueError("class_weight is not supported for a model of several outputs; "
@@ -167,13 +196,13 @@ class Model(TrainedModel):
             if by_output or isinstance(sample_weight, dict):
                 raise ValueError("sample_weight must be one array, of a weight for each row that "
                                  "counts for all outputs; outputs have loss_weights in compile")
-        return super()._samples(x, y, sample_weight, class_weight, prefix)
+        return super()._samples(x, y, sample_weight, class_weight, prefix, finite=finite)
 
     def _answers(self, out: np.ndarray) -> Any:
         shapes = self._layers.answer_shapes
-        if len(shapes) == 1:
-            return out.reshape(len(out), *shapes[0])
-        return apart(out, shapes)
+        one = len(shapes) == 1
+        parts = [out.reshape(len(out), *shapes[0])] if one else apart(out, shapes)
+        return self._of_outputs.like_given(parts)
 
     def _takes_partitions(self) -> None:
         if len(self.inputs) > 1:
@@ -228,14 +257,24 @@ class Model(TrainedModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Model:
         layers = [layer_from_config(layer) for layer in config["layers"]]
-        inputs, outputs = values_of(Graph.from_config(config["graph"]), layers)
+        graph = Graph.from_config(config["graph"])
+        inputs, outputs = values_of(graph, layers, config.get("nested"), config.get("inputs"))
         model = cls(inputs, outputs, name=config.get("name"))
-        model._name_rows(config.get("inputs"), config.get("outputs"))
+        model._name_rows(config)
         return model
 
-    def _name_rows(self, inputs: Any, outputs: Any) -> None:
-        self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs))
-        self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs))
+    @classmethod
+    def _of_values(cls, inputs: list[Any], outputs: list[Any], words: dict[str, Any]) -> Model:
+        """A model within another, of a file."""
+        model = cls(inputs, outputs, name=words.get("name"))
+        model._name_rows(words)
+        model._trainable = bool(words.get("trainable", True))
+        return model
+
+    def _name_rows(self, words: dict[str, Any]) -> None:
+        inputs, outputs = words.get("inputs"), words.get("outputs")
+        self._of_inputs = _Form(inputs and _all_of(inputs, self.inputs), words.get("given"))
+        self._of_outputs = _Form(outputs and _all_of(outputs, self.outputs), words.get("gives"))
 
     def network(self) -> Network:
         network, inputs = super().network(), self._of_inputs.names
@@ -251,25 +290,40 @@ class Model(TrainedModel):
     def _empty(cls) -> Model:
         return cls.__new__(cls)
 
+    def _row_names(self) -> dict[str, Any]:
+        return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names,
+                **({"given": "dict"} if self._of_inputs.kind == "dict" else {}),
+                **({"gives": "dict"} if self._of_outputs.kind == "dict" else {})}
+
     def _own_words(self) -> dict[str, Any]:
-        return {"inputs": self._of_inputs.names, "outputs": self._of_outputs.names}
+        nesting = self._layers.nesting()
+        return {**self._row_names(), **({"nested": nesting.config()} if nesting else {})}
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
-                slots: dict[str, np.ndarray] | None = None, inputs: Any = None,
-                outputs: Any = None) -> None:
-        """See `TrainedModel.restore`; `inputs` and `outputs` are names of rows, if they have any.
-        """
-        rows, values = rebuilt(network)
+                slots: dict[str, np.ndarray] | None = None,
+                words: dict[str, Any] | None = None) -> None:
+        """See `TrainedModel.restore`; `words` are those of `_own_words`, if a file has any."""
+        words = words or {}
+        rows, values = rebuilt(network, words.get("nested"), words.get("inputs"))
         Model.__init__(self, rows, values)
-        self._name_rows(inputs, outputs)
+        self._name_rows(words)
         self._resume(meta, slots)
 
 
 class _Form:
-    """How a user gives several things: one, a list, or a dict by name."""
+    """How a user gives several things: one, a list, or a dict by name.
 
-    def __init__(self, names: list[str] | None):
-        self.names = names
+    `kind` is `"dict"` where it was a dict, and `"list"` for a list, of one too.
+    """
+
+    def __init__(self, names: list[str] | None, kind: str | None = None):
+        self.names, self.kind = names, kind
+
+    def like_given(self, things: list[Any]) -> Any:
+        """Things in the model's order as the user gave theirs."""
+        if self.kind == "dict" and self.names is not None:
+            return dict(zip(self.names, things))
+        return things[0] if len(things) == 1 else things
 
     def picked(self, given: Any, name: str, count: int) -> Sequence[Any]:
         """The things in the model's order; ValueError where there are others."""
@@ -290,7 +344,7 @@ class _Form:
 
 def _form(given: Any) -> _Form:
     if isinstance(given, dict):
-        return _Form(list(given))
+        return _Form(list(given), "dict")
     listed = given if isinstance(given, list | tuple) else [given]
     names = [one.name for one in listed if isinstance(one, Layer) and one.name]
     if len({*names}) < len(names):
@@ -315,3 +369,6 @@ def _listed(name: str, given: Any) -> list[Any]:
     if not found:
         raise ValueError(f"Model: there are no {name}")
     return found
+
+
+KINDS["Model"] = Model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,11 +14,13 @@ from nbbn.layers import Input, Layer, LayerError
 from nbbn.layers.base import Value, row_shape_of
 from nbbn.layers.names import free_name
 from nbbn.models.layer_list import Entry, LayerList
+from nbbn.models.nested_config import Nesting, Rebuilding
+from nbbn.models.nesting import Part, Use, in_turn, parts_of, values_behind, whole_uses
 from nbbn.network import Call, Graph, Network
 from nbbn.operations import Shape
 
 # Kept until the layers change.
-_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "training")
+_KEPT = ("_shape_of_answers", "_layer_shapes", "dtype", "computation", "training", "parts")
 
 
 def entry_of(layer: Layer) -> Entry:
@@ -47,23 +49,41 @@ def on_values(model: Any, given: list[Any]) -> bool:
     return True
 
 
-def rebuilt(network: Network) -> tuple[list[Any], list[Any]]:
-    """Inputs and outputs of a graph that a file holds, with its weights."""
-    assert network.graph is not None
-    found = values_of(network.graph, network.layers)
-    for layer, arrays in zip(network.layers, network.weights):
+def rebuilt(network: Network, nested: dict[str, Any] | None = None,
+            names: Sequence[str] | None = None) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs of a network that a file holds, with its weights.
+
+    `nested` describes the models within, `names` those of the inputs.
+    """
+    graph, nesting = network.links, None
+    if nested is not None:
+        nesting = Nesting.from_config(nested, graph, len(network.layers))
+    layers = _of_models(network.layers, nesting)
+    for layer, arrays in zip(layers, network.weights):
         entry_of(layer).take(dict(arrays))
-    return found
+    return values_of(graph, layers, nesting, names)
 
 
-def values_of(graph: Graph, layers: Sequence[Layer]) -> tuple[list[Any], list[Any]]:
-    """Inputs and outputs of layers that read each other so."""
-    values: dict[int, Any] = {-k: Input(shape) for k, shape in enumerate(graph.inputs, 1)}
-    for i, call in enumerate(graph.calls):
-        layer, sources = layers[call.layer], [values[k] for k in call.sources]
-        values[i] = layer(sources if layer.merges else sources[0])
-    return ([values[-k] for k in range(1, len(graph.inputs) + 1)],
-            [values[k] for k in graph.outputs])
+def values_of(graph: Graph, layers: Sequence[Layer], nested: Any = None,
+              names: Sequence[str] | None = None) -> tuple[list[Any], list[Any]]:
+    """Inputs and outputs of layers that read each other so; `nested` as of `rebuilt`."""
+    if isinstance(nested, dict):  # of a config
+        nested = Nesting.from_config(nested, graph, len(layers))
+        layers = _of_models(layers, nested)
+    named = names if names and len(names) == len(graph.inputs) else [None] * len(graph.inputs)
+    inputs = [Input(shape, name=name) for shape, name in zip(graph.inputs, named)]
+    values = Rebuilding(graph, layers, nested, inputs).values()
+    return inputs, [values[k] for k in graph.outputs]
+
+
+def _of_models(layers: Sequence[Layer], nesting: Nesting | None) -> Sequence[Layer]:
+    """The layers by the names that they have in their models, which may be taken anew."""
+    if nesting is None:
+        return layers
+    named = nesting.named(layers)
+    for i, (_, by_class) in nesting.names.items():
+        entry_of(named[i]).named_by_model = by_class
+    return named
 
 
 class GraphList(LayerList):
@@ -94,7 +114,7 @@ class GraphList(LayerList):
             raise ValueError("Model: an output is one of the inputs: nothing is computed")
         number: dict[int, int] = {}
         calls: list[Call] = []
-        for value in _in_order(outputs, place):
+        for value in values_behind(inputs, outputs):
             entry = entry_of(value.layer)
             if id(entry) not in number:
                 number[id(entry)] = len(self.entries)
@@ -104,9 +124,11 @@ class GraphList(LayerList):
             calls.append(Call(number[id(entry)], sources))
             self.values.append(value)
         self._check_inputs(calls)
+        self.within = whole_uses(self.values, outputs)
         shapes = tuple(row_shape_of(source) for source in inputs)
         self.graph = Graph(tuple(calls), shapes, tuple(place[id(output)] for output in outputs))
-        self._names = _names(self.entries)
+        self._names = _names(self.entries, self._own, self._homes)
+        self._name_models()
         self._input_shape, self.made = self.graph.input_shape, len(self.entries)
         self._complete()
 
@@ -137,20 +159,60 @@ class GraphList(LayerList):
             if [*found] != [*wanted]:
                 entry.arrays = {name: entry.arrays[name] for name in wanted}
 
+    @property
+    def _own(self) -> set[Entry]:
+        """The layers that are called outside of the models within."""
+        return {self.entries[call.layer] for call, inner in zip(self.graph.calls, self.within)
+                if not inner}
+
+    @property
+    def _homes(self) -> dict[Entry, str]:
+        """The model within that a layer is of, the innermost."""
+        return {self.entries[call.layer]: inner[-1].model.name
+                for call, inner in zip(self.graph.calls, self.within) if inner}
+
+    def _name_models(self) -> None:
+        """Number the models that are named after their class where the name is taken."""
+        parts = [part for part in self.parts if not part.is_input]
+        models = [part.what for part in parts if not isinstance(part.what, Entry)]
+        if not models:
+            return
+        own = self._own
+        taken = {name for name, entry in zip(self._names, self.entries) if entry in own}
+        for model in models:
+            if model.name in taken and model._named_by_class:
+                others = {other.name for other in models}
+                model.name = free_name(model._class_name, taken | others)
+            elif model.name in taken:
+                raise ValueError(f"Model: two layers are named {model.name!r}; give another name")
+            taken.add(model.name)
+
+    def nesting(self, *, described: bool = True) -> Nesting | None:
+        """Which calls are those of the models within; None without."""
+        place = {id(source): -k for k, source in enumerate(self.inputs, 1)}
+        place |= {id(value): i for i, value in enumerate(self.values)}
+        found = Nesting.of(self.within, place, described=described)
+        if found is not None:
+            found.name(self.entries, self._names)
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the values, which refer to each other as deep as the model is."""
-        return {name: value for name, value in self.__dict__.items()
-                if name not in ("inputs", "outputs", "values", *_KEPT)}
+        kept = {name: value for name, value in self.__dict__.items()
+                if name not in ("inputs", "outputs", "values", "within", *_KEPT)}
+        names = [getattr(source, "name", None) for source in self.inputs]
+        return {**kept, "nesting_kept": self.nesting(described=False), "input_names_kept": names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        nesting, names = (state.pop(f"{name}_kept", None) for name in ("nesting", "input_names"))
         self.__dict__.update(state)
-        self.inputs = [Input(shape) for shape in self.graph.inputs]
-        place: dict[int, Any] = {-k: source for k, source in enumerate(self.inputs, 1)}
-        for i, call in enumerate(self.graph.calls):
-            layer, sources = layer_of(self.entries[call.layer]), [place[k] for k in call.sources]
-            place[i] = layer(sources if layer.merges else sources[0])
-        self.values = [place[i] for i in range(len(self.graph.calls))]
+        layers = [layer_of(entry) for entry in self.entries]
+        names = names or [None] * len(self.graph.inputs)
+        self.inputs = [Input(shape, name=name) for shape, name in zip(self.graph.inputs, names)]
+        place = Rebuilding(self.graph, layers, nesting, self.inputs).values()
         self.outputs = [place[k] for k in self.graph.outputs]
+        self.values = values_behind(self.inputs, self.outputs)
+        self.within = whole_uses(self.values, self.outputs)
 
     # -- what a list of layers has
 
@@ -204,13 +266,14 @@ class GraphList(LayerList):
     def add(self, layer: Layer, arrays: dict[str, np.ndarray] | None = None) -> Entry | None:
         raise TypeError("add: only a Sequential takes further layers; make another Model")
 
-    def on_values(self, given: list[Any]) -> list[Any]:
+    def on_values(self, use: Use) -> list[Any]:
         """What the layers make of values in the place of the inputs: of each output a value."""
-        place: dict[int, Any] = {id(own): value for own, value in zip(self.inputs, given)}
-        for value in self.values:
-            sources = [place[id(source)] for source in value.sources]
-            place[id(value)] = value.layer(sources if value.layer.merges else sources[0])
-        return [place[id(output)] for output in self.outputs]
+        return in_turn(self.values, self.within, self.inputs, self.outputs, use)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The inputs, the layers and the models within, in Keras's order."""
+        return parts_of(self.inputs, self.outputs, self.values, self.within, entry_of)
 
     @property
     def chain(self) -> list[Entry] | None:
@@ -221,24 +284,6 @@ class GraphList(LayerList):
         if any(call.sources != (i - 1,) for i, call in enumerate(calls)):
             return None
         return self.entries if len(calls) == len(self.entries) else None
-
-    @property
-    def sources_told(self) -> list[str]:
-        """Of each layer what it takes, call by call, as Keras tells it; empty of a chain."""
-        if self.chain is not None:
-            return []
-        calls_of, places = dict[int, int](), dict[int, str]()
-        for k, source in enumerate(self.inputs, 1):
-            layer = source.layer if isinstance(source, Value) else source
-            name = layer.name or ("input" if len(self.inputs) == 1 else f"input {k}")
-            places[-k] = f"{name}[0][0]"
-        told: list[list[str]] = [[] for _ in self.entries]
-        for i, call in enumerate(self.graph.calls):
-            number = calls_of.get(call.layer, 0)
-            calls_of[call.layer] = number + 1
-            places[i] = f"{self.names[call.layer]}[{number}][0]"
-            told[call.layer] += [places[source] for source in call.sources]
-        return [", ".join(one) for one in told]
 
     @property
     def output_names(self) -> list[str]:
@@ -256,49 +301,27 @@ class GraphList(LayerList):
                     if call.layer == at)
 
 
-def _in_order(outputs: Iterable[Any], known: dict[int, int]) -> list[Value]:
-    """The values that lead to the outputs, each behind its sources.
+def _names(entries: list[Entry], own: set[Entry], homes: dict[Entry, str]) -> list[str]:
+    """The layers' names: their own, or Keras's, which another layer of the model may have first.
 
-    Without recursion: networks are deep.
+    Layers of models within may have a name that is taken: their model's comes before it.
     """
-    order: list[Value] = []
-    seen, open_ones = set(known), set[int]()
-    for output in outputs:
-        stack = [(output, iter(getattr(output, "sources", ())))]
-        while stack:
-            value, sources = stack[-1]
-            if id(value) in seen:
-                stack.pop()
-                continue
-            open_ones.add(id(value))
-            if not isinstance(value, Value):
-                raise ValueError(f"Model: an output depends on {value!r}, which is not among the "
-                                 "inputs; list it")
-            source = next(sources, None)
-            if source is not None:
-                if id(source) in open_ones:
-                    raise ValueError("Model: the layers go round in a circle: what "
-                                     f"{source.layer!r} gives depends on itself")
-                stack.append((source, iter(getattr(source, "sources", ()))))
-                continue
-            seen.add(id(value))
-            open_ones.discard(id(value))
-            order.append(value)
-            stack.pop()
-    return order
-
-
-def _names(entries: list[Entry]) -> list[str]:
-    """The layers' names: their own, or Keras's, which another layer of the model may have first."""
-    own = [entry.spec.name for entry in entries if entry.spec.name and not entry.named_by_model]
-    if twice := [name for name in own if own.count(name) > 1]:
+    given = [str(entry.spec.name) for entry in entries
+             if entry in own and entry.spec.name and not entry.named_by_model]
+    if twice := [name for name in given if given.count(name) > 1]:
         raise ValueError(f"Model: two layers are named {twice[0]!r}; give another name")
-    names: list[str] = []
+    known = {*given, *(entry.spec.name for entry in entries
+                       if entry.spec.name and not entry.named_by_model)}
+    names: dict[Entry, str] = {}
+    taken = {*given}
     for entry in entries:
-        name, taken = entry.spec.name, {*names, *own}
-        if name is None or (entry.named_by_model and name in taken):
-            name = free_name(type(entry.spec).__name__, taken)
+        name, kind = entry.spec.name, type(entry.spec).__name__
+        if name is None or (entry.named_by_model and name in taken | known):
+            name = free_name(kind, taken | known)
+        elif name in taken and entry not in own:
+            name = free_name(f"{homes[entry]}_{name}", taken | known)
         if entry.spec.name is None:
             entry.spec, entry.named_by_model = replace(entry.spec, name=name), True
-        names.append(name)
-    return names
+        names[entry] = name
+        taken.add(name)
+    return [names[entry] for entry in entries]

@@ -53,7 +53,12 @@ class Output:
     def in_step(self, targets: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As of a loss that NumPy computes, from the targets of all outputs."""
         own = self.shaped(targets)
-        return self.loss.in_step(own.argmax(-1) if self.loss.takes_labels else own, outputs)
+        return self.loss.in_step(self.labels(own) if self.loss.takes_labels else own, outputs)
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        """The labels of one-hot rows; of rows of zeros the one that the loss ignores."""
+        found, ignored = rows.argmax(-1), getattr(self.loss, "ignore_class", None)
+        return found if ignored is None else np.where(rows.any(-1), found, ignored)
 
     def targets(self, y: Any, rows: int, dtype: np.dtype, name: str) -> np.ndarray:
         """Its targets, checked, as a row of numbers for each row."""
@@ -66,7 +71,7 @@ class Output:
         """Its loss of each row, from the rows of all outputs."""
         own, found = self.shaped(y), self.shaped(outputs)
         if self.record.outside:
-            return self.loss.rows(own.argmax(-1) if self.loss.takes_labels else own, found)
+            return self.loss.rows(self.labels(own) if self.loss.takes_labels else own, found)
         return self.record.of_rows(own, found, self.loss.parameter)
 
 
@@ -188,10 +193,11 @@ class OfOutput:
     def rises(self) -> bool:
         return self.metric.rises
 
-    def measured(self, targets: np.ndarray, outputs: np.ndarray) -> float:
+    def measured(self, targets: np.ndarray, outputs: np.ndarray,
+                 sizes: np.ndarray | None = None) -> float:
         own = self.output.shaped(targets)
-        own = own.argmax(-1) if self.metric.takes_labels else own
-        return self.metric.measured(own, self.output.shaped(outputs))
+        own = self.output.labels(own) if self.metric.takes_labels else own
+        return self.metric.measured(own, self.output.shaped(outputs), sizes)
 
 
 def _share(name: str, weight: Any) -> float:

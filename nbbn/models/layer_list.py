@@ -80,6 +80,10 @@ class LayerList:
     def __init__(self, seed: int):
         self.seed, self.made = seed, 0
         self.entries: list[Entry] = []
+        # Layers of models within, of which another may have a layer's name.
+        self.shared: set[Entry] = set()
+        # The lists of such models, and where they begin here.
+        self._lists: list[tuple[int, LayerList]] = []
         self._input_shape: Shape | None = None
 
     # -- changing
@@ -130,12 +134,14 @@ class LayerList:
         self.made += 1
         return self.entries[-1]
 
-    def share(self, entries: list[Entry], input_shape: Shape | None) -> None:
-        """Put another list's layers at the end, which both have from now on.
+    def attach(self, entry: Entry) -> None:
+        """Put a layer with its weights at the end."""
+        self.entries.append(entry)
+        self._changed()
 
-        `input_shape` is that of the other's rows; None while it is not known.
-        """
-        before = self.input_shape
+    def share(self, other: LayerList, entries: list[Entry]) -> None:
+        """Put another list's layers at the end, which both have from now on."""
+        before, input_shape = self.input_shape, other.input_shape
         if not self.entries and before is None:
             self.input_shape = input_shape
         elif input_shape is not None and before is not None and input_shape != self.shapes[-1]:
@@ -146,19 +152,21 @@ class LayerList:
                              "Model of that")
         count = len(self.entries)
         self.entries += entries
+        self._lists.append((count, other))
         self._changed()
         try:
             self._complete()
         except Exception:
-            del self.entries[count:]
+            del self.entries[count:], self._lists[-1]
             self.input_shape = before
             raise
         self.made += len(entries)
+        self.shared |= {*entries}
 
     def _named(self, layer: Layer) -> Layer:
         """The layer with a name: its own, or Keras's of its class, numbered where that is taken."""
         taken = {*self.names}
-        if layer.name in taken:
+        if layer.name in {entry.spec.name for entry in self.entries if entry not in self.shared}:
             raise ValueError("a model's layers need different names, "
                              f"{layer.name!r} is there already; give another name")
         if layer.name is not None:
@@ -175,6 +183,8 @@ class LayerList:
         if not self.entries:
             raise ValueError("pop: the model has no layers")
         entry = self.entries.pop()
+        self.shared.discard(entry)
+        self._lists = [one for one in self._lists if one[0] < len(self.entries)]
         self._changed()
         if not self.entries and entry.spec.input_shape is not None:
             self.input_shape = None
@@ -221,6 +231,9 @@ class LayerList:
             # In the order that the layer declares: a file gives them in another.
             arrays = {name: np.ascontiguousarray(entry.arrays[name], dtype) for name in wanted}
             entry.arrays = arrays
+        for at, other in self._lists:
+            if not other.built:
+                other.build(self.shapes[at])
 
     # -- reading
 
@@ -270,11 +283,6 @@ class LayerList:
         """Of each layer the shape of a row that comes out."""
         return self.shapes[1:]
 
-    @property
-    def sources_told(self) -> list[str]:
-        """Of each layer what it takes, in words; empty where each takes from the one before it."""
-        return []
-
     @cached_property
     def computation(self) -> Computation:
         """What the layers compute in inference."""
@@ -300,11 +308,12 @@ class LayerList:
     def names(self) -> list[str]:
         """The layers' names; one of a model within may be numbered anew."""
         names: list[str] = []
+        own = {str(entry.spec.name) for entry in self.entries if entry not in self.shared}
         taken = set[str]()
         for entry in self.entries:
             name = str(entry.spec.name)
-            if name in taken:
-                name = free_name(type(entry.spec).__name__, taken)
+            if name in taken or (entry in self.shared and name in own):
+                name = free_name(type(entry.spec).__name__, taken | own)
             names.append(name)
             taken.add(name)
         return names

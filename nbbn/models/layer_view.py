@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nbbn.layers import Layer
+from nbbn.layers import Input, Layer
+from nbbn.layers.base import row_shape_of
 from nbbn.models.layer_list import Entry
 from nbbn.models.variable import Variable
 
@@ -154,6 +155,80 @@ class LayerView:
             Before the model is built.
         """
         return sum(array.size for array in self._entry.known_arrays().values())
+
+
+class InputView:
+    """An input of a model, among its layers: reads as the `Input`; has no arrays."""
+
+    # Keras's; there is nothing that could be trained.
+    trainable = True
+    built = True
+
+    def __init__(self, source: Any, name: str):
+        self.output, self.name = source, name
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        return Input
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.specification, name)
+
+    def __repr__(self) -> str:
+        return repr(self.specification)
+
+    def __reduce__(self) -> tuple[Callable[[Layer], Layer], tuple[Layer]]:
+        return _itself, (self.specification,)
+
+    def __call__(self, inputs: Any) -> Any:
+        """Hands on what it is given."""
+        return inputs
+
+    @property
+    def specification(self) -> Input:
+        """The `Input`, by the name that it has here."""
+        return Input(row_shape_of(self.output), name=self.name)
+
+    @property
+    def input(self) -> Any:
+        """What stands for the rows."""
+        return self.output
+
+    @property
+    def batch_shape(self) -> tuple[int | None, ...]:
+        """`(None, ...)`: the shape of the rows."""
+        return (None, *row_shape_of(self.output))
+
+    @property
+    def weights(self) -> list[Variable]:
+        """None."""
+        return []
+
+    trainable_weights = non_trainable_weights = weights
+    variables = trainable_variables = non_trainable_variables = weights
+
+    def get_config(self) -> dict[str, Any]:
+        """Its arguments."""
+        return self.specification.get_config()
+
+    def copies(self) -> None:
+        """It has no arrays."""
+        return
+
+    def get_weights(self) -> list[np.ndarray]:
+        """An empty list."""
+        return []
+
+    def set_weights(self, weights: Iterable[Any]) -> None:
+        """Takes an empty list alone."""
+        if list(weights):
+            raise ValueError(f"layer {self.name!r} is an Input and has no arrays; leave it out")
+
+    def count_params(self) -> int:
+        """0."""
+        return 0
 
 
 def _itself(spec: Layer) -> Layer:

@@ -11,11 +11,14 @@ import numpy as np
 from nbbn import utils
 from nbbn.layers import Input, Layer, layer_from_config
 from nbbn.layers.base import Value, row_shape_of
+from nbbn.layers.names import free_name
 from nbbn.models.graph_list import GraphList, entry_of, layer_of, rebuilt, values_of
 from nbbn.models.layer_list import Entry, LayerList
 from nbbn.models.layer_view import LayerView
+from nbbn.models.nested_config import KINDS, Nesting
+from nbbn.models.nesting import Part, Use, in_turn, parts_of, values_behind, whole_uses
 from nbbn.models.trained_model import TrainedModel
-from nbbn.network import Graph, Network
+from nbbn.network import Call, Graph, Network
 
 
 class Sequential(TrainedModel):
@@ -46,8 +49,7 @@ class Sequential(TrainedModel):
     -----
     As in Keras, but for this: data are arrays, computed in float32 unless the layers say
     `dtype="float64"`; where a layer takes statistics over the batch, a last batch of one row joins
-    the batch before; metrics that the training step does not count (all but the accuracy of a
-    cross-entropy) are measured on the training rows when the epoch is over, by inference.
+    the batch before.
 
     Examples
     --------
@@ -70,7 +72,8 @@ class Sequential(TrainedModel):
                  name: str | None = None):
         super().__init__(name or "sequential", LayerList(utils.new_seed()))
         self._values: list[Any] = []
-        self._models: list[TrainedModel] = []  # models within
+        # The layers and the models within, where all follow one another.
+        self._own: list[Entry | TrainedModel] = []
         if isinstance(layers, Layer):
             kind = type(layers).__name__
             raise TypeError(f"layers must be a list of layers, got one {kind}; write "
@@ -120,8 +123,8 @@ class Sequential(TrainedModel):
             if arrays is not None:
                 entry_of(layer).take(arrays)
             self._take_graph([*self._layers.inputs], [layer(self._layers.outputs[0])])
-        else:
-            self._layers.add(layer, arrays)
+        elif (entry := self._layers.add(layer, arrays)) is not None:
+            self._own.append(entry)
         self._restructured()
 
     def _add_model(self, model: TrainedModel) -> None:
@@ -135,7 +138,8 @@ class Sequential(TrainedModel):
         if not self._trainable:
             model.trainable = False
         if chain is not None and not isinstance(own, GraphList):
-            own.share(chain, theirs.input_shape)
+            own.share(theirs, chain)
+            self._own.append(model)
         else:
             inner: Any = model
             if len(inner.inputs) != 1 or len(inner.outputs) != 1:
@@ -147,26 +151,60 @@ class Sequential(TrainedModel):
                                  "first layer of the Sequential an input_shape")
             first = Input(own.input_shape or theirs.input_shape)
             if own.entries:
-                first = self.input
-            self._take_graph([first], [inner(self.output if own.entries else first)])
-        self._models.append(model)
+                first = self._chain()[0]
+            found = inner._use([self._chain()[-1] if own.entries else first])
+            self._take_graph([first], found)
+        self._number_models()
         self._restructured()
+
+    def _number_models(self) -> None:
+        """Number the models that are named after their class where the name is taken."""
+        taken = set[str]()
+        for part in self._own:
+            if isinstance(part, Entry):
+                taken.add(str(self._name_of(part)))
+                continue
+            if part.name in taken and part._named_by_class:
+                part.name = free_name(part._class_name, taken)
+            elif part.name in taken:
+                raise ValueError(f"add: two layers are named {part.name!r}; give another name")
+            taken.add(part.name)
 
     def _take_graph(self, inputs: list[Any], outputs: list[Any]) -> None:
         graph = GraphList(inputs, outputs)
         graph.seed, graph.made = self._layers.seed, self._layers.made + 1
-        self._layers, self._values = graph, []
+        self._layers, self._values, self._own = graph, [], []
 
-    @property
-    def layers(self) -> list[Any]:
-        """The layers and models; the same objects every time."""
-        found: list[Any] = []
-        for entry in self._layers.entries:
-            within = (model for model in self._models if entry in model._layers.entries)
-            one = next(within, None) or self._view(entry)
-            if not any(one is known for known in found):
-                found.append(one)
-        return found
+    def _take_chain(self, inputs: list[Any], outputs: list[Any]) -> None:
+        """Become what values say; of models within that are there already."""
+        graph = GraphList(inputs, outputs)
+        if graph.chain is None:
+            self._take_graph(inputs, outputs)
+            return
+        layers = self._layers
+        layers.input_shape = graph.input_shape
+        for part in graph.parts[1:]:
+            found: Any = part.what
+            if isinstance(found, Entry):
+                layers.attach(found)
+            else:
+                layers.share(found._layers, found._layers.entries)
+            self._own.append(found)
+        layers.made = len(layers.entries)
+        layers.build(graph.graph.input_shape)
+
+    def _parts(self) -> list[Any]:
+        if isinstance(self._layers, GraphList):
+            return [part.what for part in self._layers.parts if not part.is_input]
+        return list(self._own)
+
+    def _outline(self) -> list[Part]:
+        if isinstance(self._layers, GraphList):
+            return self._layers.parts
+        self._chain()
+        inputs, outputs = self._values[:1], self._values[-1:]
+        values = values_behind(inputs, outputs)
+        return parts_of(inputs, outputs, values, whole_uses(values, outputs), entry_of)
 
     def pop(self, rebuild: bool = True) -> None:
         """Take the last layer away.
@@ -182,15 +220,14 @@ class Sequential(TrainedModel):
             Where there is none.
         """
         self._pull()
-        last = self._models[-1] if self._models and self.layers[-1] is self._models[-1] else None
-        for _ in range(1 if last is None else len(last._layers.entries)):
-            if isinstance(self._layers, GraphList):
-                raise ValueError("pop: the model has branches; make another")
+        if isinstance(self._layers, GraphList):
+            raise ValueError("pop: the model has branches; make another")
+        last = self._own[-1] if self._own else None
+        for _ in range(len(last._entries()) if isinstance(last, TrainedModel) else 1):
             self._views.pop(self._layers.pop(), None)
             if self._compiled is not None:
                 self._compiled.forget(len(self._layers.entries))
-        if last is not None:
-            self._models.pop()
+        self._own.pop()
         self._restructured()
 
     # -- as part of a `Model`
@@ -217,26 +254,33 @@ class Sequential(TrainedModel):
 
     def _chain(self) -> list[Any]:
         """The input, and what each layer gives; ValueError before the model is built."""
-        shape, entries = self._shapes("output")[0], self._layers.entries
+        shape = self._shapes("output")[0]
         if isinstance(self._layers, GraphList):
             return [self._layers.inputs[0], *self._layers.outputs]
         if not self._values or self._values[0].shape != shape:
             self._values = [Input(shape)]
         values, kept = self._values, 0
         # What other models have been made of stays, whatever has been set of a layer since.
-        for entry, value in zip(entries, values[1:]):
-            if entry_of(value.layer) is not entry:
+        for part, value in zip(self._own, values[1:]):
+            whose = value.within[0].model if value.within else entry_of(value.layer)
+            if whose is not part:
                 break
             kept += 1
         del values[kept + 1 :]
-        for entry in entries[kept:]:
-            values.append(layer_of(entry)(values[-1]))
+        for part in self._own[kept:]:
+            behind: Any = values[-1]
+            values.append(layer_of(part)(behind) if isinstance(part, Entry) else
+                          part._use([behind])[0])
         return values
 
     def _value_of(self, entry: Entry) -> Any:
         if isinstance(self._layers, GraphList):
             return self._layers.value_of(entry)
-        return self._chain()[1 + self._layers.entries.index(entry)]
+        chain = self._chain()
+        if entry in self._own:
+            return chain[1 + self._own.index(entry)]
+        return next(value for value in values_behind(chain[:1], chain[-1:])
+                    if entry_of(value.layer) is entry)
 
     def __call__(self, x: Any, training: bool | None = False) -> Any:
         """Outputs of arrays; of a value what the model's layers make of it.
@@ -257,25 +301,47 @@ class Sequential(TrainedModel):
         if not (isinstance(x, Value) or isinstance(x, Input)):
             return super().__call__(x, training)
         self._refuse_training(training)
+        return self._use([x])[0]
+
+    def _use(self, given: list[Any]) -> list[Any]:
         if not self.built:
-            self.build((None, *row_shape_of(x)))
+            self.build((None, *row_shape_of(given[0])))
+        use = Use(self, tuple(given))
         if isinstance(self._layers, GraphList):
-            return self._layers.on_values([x])[0]
-        for value in self._chain()[1:]:
-            x = value.layer(x)
-        return x
+            return self._layers.on_values(use)
+        inputs, outputs = self.inputs, self.outputs
+        values = values_behind(inputs, outputs)
+        return in_turn(values, [value.within for value in values], inputs, outputs, use)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_values": []}
 
     # -- files
 
+    @property
+    def _kind(self) -> str:
+        return "Sequential"
+
+    def get_config(self) -> dict[str, Any]:
+        if self.built:
+            return {**super().get_config(), **self._nested()}
+        parts = [part.spec.config() if isinstance(part, Entry) else
+                 {"model": part._kind, "config": part.get_config()} for part in self._own]
+        return {"name": self.name, "layers": parts}
+
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
         model = cls(name=config.get("name"))
-        layers = [layer_from_config(layer) for layer in config["layers"]]
+        layers: list[Any] = [KINDS[layer["model"]].from_config(layer["config"])
+                             if "model" in layer else layer_from_config(layer)
+                             for layer in config["layers"]]
         if "graph" in config:
-            model._take_graph(*values_of(Graph.from_config(config["graph"]), layers))
+            graph = Graph.from_config(config["graph"])
+            model._take_graph(*values_of(graph, layers, config.get("nested")))
+            return model
+        if "nested" in config:
+            model._take_chain(*values_of(_links(layers, config["input_shape"]), layers,
+                                         config["nested"]))
             return model
         for layer in layers:
             model.add(layer)
@@ -283,21 +349,57 @@ class Sequential(TrainedModel):
             model.build((None, *config["input_shape"]))
         return model
 
+    @classmethod
+    def _of_values(cls, inputs: list[Any], outputs: list[Any],
+                   words: dict[str, Any]) -> Sequential:
+        """A model within another, of a file."""
+        model = cls(name=words.get("name"))
+        model._take_chain(inputs, outputs)
+        model._trainable = bool(words.get("trainable", True))
+        return model
+
+    def _nested(self) -> dict[str, Any]:
+        """What a file says of the models within."""
+        if isinstance(self._layers, GraphList):
+            nesting = self._layers.nesting()
+        elif all(isinstance(part, Entry) for part in self._own):
+            return {}
+        else:
+            inputs, outputs = self.inputs, self.outputs
+            values = values_behind(inputs, outputs)
+            place = {id(value): i for i, value in enumerate(values)} | {id(inputs[0]): -1}
+            nesting = Nesting.of([value.within for value in values], place, described=True)
+            if nesting is not None:
+                nesting.name(self._layers.entries, self._layers.names)
+        return {"nested": nesting.config()} if nesting else {}
+
     def _own_words(self) -> dict[str, Any]:
-        return {"model": "Sequential"}  # one with branches, too
+        return {"model": "Sequential", **self._nested()}  # one with branches, too
 
     @classmethod
     def _empty(cls) -> Sequential:
         return cls()
 
     def restore(self, network: Network, meta: dict[str, Any] | None = None,
-                slots: dict[str, np.ndarray] | None = None) -> None:
-        layers = self._layers
+                slots: dict[str, np.ndarray] | None = None,
+                words: dict[str, Any] | None = None) -> None:
+        nested = (words or {}).get("nested")
         if network.graph is not None:
-            self._take_graph(*rebuilt(network))
-            self._resume(meta, slots)
-            return
-        layers.input_shape = network.input_shape
-        for layer, arrays in zip(network.layers, network.weights):
-            layers.add(layer, arrays)
+            self._take_graph(*rebuilt(network, nested))
+        elif nested is not None:
+            self._take_chain(*rebuilt(network, nested))
+        else:
+            self._layers.input_shape = network.input_shape
+            for layer, arrays in zip(network.layers, network.weights):
+                entry = self._layers.add(layer, arrays)
+                self._own += [] if entry is None else [entry]
         self._resume(meta, slots)
+
+
+def _links(layers: Iterable[Layer], input_shape: Iterable[int]) -> Graph:
+    """How layers read each other that follow one another."""
+    calls = tuple(Call(i, (i - 1,)) for i, _ in enumerate(layers))
+    return Graph(calls, (tuple(input_shape),), (len(calls) - 1,))
+
+
+KINDS["Sequential"] = Sequential

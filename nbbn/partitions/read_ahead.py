@@ -25,10 +25,12 @@ class ReadAhead(Generic[T]):
 
     An item may be written over as soon as the next one is asked for: two are there at a time. What
     the iterator raises is raised by `next`. The thread begins with the first item that is asked
-    for; a `with` block, or `close`, ends it.
+    for; a `with` block, or `close`, ends it. That waits for the item that is being made, no longer
+    than `patience` seconds where they are given: behind them the thread is left to itself.
     """
 
-    def __init__(self, items: Iterator[T]):
+    def __init__(self, items: Iterator[T], patience: float | None = None):
+        self._patience = patience
         self._items, self._holds, self._stopped, self._over = items, False, False, False
         self._free = threading.Semaphore(2)
         self._made: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -70,11 +72,13 @@ class ReadAhead(Generic[T]):
                 continue
 
     def close(self) -> None:
-        """End the thread, after the partition that it is reading."""
+        """End the thread, after the item that it is making."""
         self._over = self._stopped = True
         self._free.release()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(self._patience)
+            if self._thread.is_alive():
+                return
         if (close := getattr(self._items, "close", None)) is not None:
             close()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from nbbn.kernels import KERNELS
 from nbbn.losses import LossRecord
@@ -44,6 +46,8 @@ class Outside:
         Of the batch.
     read, written : Tensor
         What the loss starts from, and the gradient.
+    shares, own_shares : Buffer or None
+        The rows' parts of the batch's mass, and those that this loss is weighed by.
     """
 
     operation: int
@@ -51,18 +55,70 @@ class Outside:
     shard: int
     read: Tensor
     written: Tensor
+    shares: Buffer | None = None
+    own_shares: Buffer | None = None
+
+    def moved(self, at: Callable[[Buffer], Buffer]) -> Outside:
+        """The same with its buffers where they stand now."""
+        return replace(self, read=self.read.moved(at), written=self.written.moved(at),
+                       shares=self.shares and at(self.shares),
+                       own_shares=self.own_shares and at(self.own_shares))
 
 
-_LOSSES = Buffer("losses", Segment.LOSSES)
+@dataclass(frozen=True)
+class Kept:
+    """An output of a step, in rows of the caller's array.
+
+    Attributes
+    ----------
+    first : int
+        Its first column.
+    shape : tuple of int
+        Of a row.
+    end : str or None
+        The activation that is still to come.
+    """
+
+    first: int
+    shape: tuple[int, ...]
+    end: str | None
+
+    @property
+    def columns(self) -> slice:
+        """Those of its own."""
+        return slice(self.first, self.first + math.prod(self.shape))
+
+
+_LOSSES, _KEPT = Buffer("losses", Segment.LOSSES), Buffer("kept", Segment.OUT)
 # Of pixels, each of which has a loss.
 _BY_PIXEL = ("softmax_cross_entropy", "categorical_cross_entropy")
 
 
-def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor) -> Outside:
-    """Leave the step for a loss that NumPy computes; its gradient has a place of its own."""
+def keep_outputs(low: Lowering, kept: list[Kept], outputs: list[Tensor]) -> None:
+    """Leave what losses start from in an array of the caller's, before they write over it."""
+    for k, (place, y) in enumerate(zip(kept, outputs)):
+        if len(y.shape) > 1:
+            flat = low.tensor(f"kept{k}", (y.width,))
+            low.repack(y, flat)
+            y = flat
+        low.add("keep_rows", x=y, width=y.width, out=_KEPT, begins=place.first,
+                out_width=kept[-1].columns.stop)
+
+
+def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor,
+               shares: Buffer | None) -> Outside:
+    """Leave the step for a loss that NumPy computes; its gradient has a place of its own.
+
+    Where rows have `shares` of the mass, it says those that it is weighed by.
+    """
     gradient = low.like(f"doutputs{number}", outputs)
     low.add("outside", read=outputs.buffer, written=gradient.buffer)
-    return Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    place = Outside(len(low.program.operations) - 1, number, shard, outputs, gradient)
+    if shares is None:
+        return place
+    own = low.program.buffer(f"shares{number}", Segment.WORK, low.rows)
+    low.lasting |= {shares.name, own.name}  # the program does not show that NumPy uses them here
+    return replace(place, shares=shares, own_shares=own)
 
 
 def add_loss(low: Lowering, record: LossRecord, outputs: Tensor, targets: Tensor | None, *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,11 +241,20 @@ class Parameters:
         """Arrays of the user's into the segment."""
         for i, arrays in enumerate(weights):
             for name, array in arrays.items():
-                self.blocks[i, name].write(memory, self.dtype, array)
-                if transposed := self.transposed.get((i, name)):
-                    transposed.write(memory, self.dtype, array.T)
-                if points := self.by_points.get((i, name)):
-                    points.write(memory, self.dtype, array)
+                self._write(memory, i, name, array)
+
+    def _write(self, memory: np.ndarray, layer: int, name: str, array: np.ndarray) -> None:
+        self.blocks[layer, name].write(memory, self.dtype, array)
+        if transposed := self.transposed.get((layer, name)):
+            transposed.write(memory, self.dtype, array.T)
+        if points := self.by_points.get((layer, name)):
+            points.write(memory, self.dtype, array)
+
+    def constrain(self, memory: np.ndarray, layer: int, name: str,
+                  constraint: Callable[[np.ndarray], np.ndarray]) -> None:
+        """What a constraint makes of an array, in its place."""
+        array = self.blocks[layer, name].read(memory, self.dtype)
+        self._write(memory, layer, name, constraint(array))
 
     def download(self, memory: np.ndarray) -> Weights:
         """New arrays in the user's layout."""

@@ -24,15 +24,17 @@ from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes, padded, stride_of
 from nbbn.program.losses import (
     Head,
+    Kept,
     Outside,
     add_loss,
     collect_losses,
+    keep_outputs,
     leave_step,
     weigh_rows,
 )
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
-from nbbn.program.placement import Moves, share_memory
+from nbbn.program.placement import share_memory
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.sharded import ShardedLowering
 from nbbn.program.shards import World
@@ -69,6 +71,8 @@ class TrainingProgram:
         How many rows' there are.
     outside : list of Outside
         Where a step is left for a loss that NumPy computes.
+    kept : list of Kept
+        What each step leaves of the outputs in the caller's array, where that is asked for.
     """
 
     computation: Computation
@@ -82,6 +86,7 @@ class TrainingProgram:
     outputs: list[tuple[Buffer, Buffer]]
     rows_of_outputs: int
     outside: list[Outside]
+    kept: list[Kept]
 
     @functools.cached_property
     def inference(self) -> InferenceProgram:
@@ -102,7 +107,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
                    sparse: bool = False, world: World | None = None,
-                   share: bool = True) -> TrainingProgram:
+                   keeps: bool = False, share: bool = True) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -130,6 +135,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         Whether rows come as stored elements, which the first layer, a dense one, reads.
     world : World, optional
         Where several processes share each batch: who has which part of it.
+    keeps : bool
+        Whether a step leaves its outputs in an array of the caller's, a row for each row.
     share : bool
         Whether buffers that are never in use at the same time share memory.
 
@@ -160,13 +167,16 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
     results, gradients = _forward(low, inputs), []
     sums = [_sums_of_rows(low, k) for k in range(len(heads))] if len(heads) > 1 else []
     outside: list[Outside] = []
+    kept = _places_of_kept(nodes, ends, records) if keeps else []
     for shard in low.each_shard():
+        if kept:
+            keep_outputs(low, kept, [results[shard][end].y for end in ends])
         gradients.append(_losses(low, heads, ends, results[shard], targets[shard], sums, outside))
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
     made = TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
-                           updates.squares, updates.penalties, width, sums, rows, outside)
+                           updates.squares, updates.penalties, width, sums, rows, outside, kept)
     return _with_shared_memory(made, low.lasting) if share else made
 
 
@@ -178,12 +188,16 @@ def _with_shared_memory(made: TrainingProgram, lasting: set[str]) -> TrainingPro
         made, squares=[(at(sums), count) for sums, count in made.squares],
         penalties=[(at(sums), count) for sums, count in made.penalties],
         outputs=[(at(losses), at(hits)) for losses, hits in made.outputs],
-        outside=[replace(place, read=_moved(place.read, at), written=_moved(place.written, at))
-                 for place in made.outside])
+        outside=[place.moved(at) for place in made.outside])
 
 
-def _moved(x: Tensor, at: Moves) -> Tensor:
-    return replace(x, buffer=at(x.buffer))
+def _places_of_kept(nodes: list[Node], ends: list[int], records: list[LossRecord]) -> list[Kept]:
+    """Where each output's numbers stand in a row of the caller's array."""
+    first, found = 0, []
+    for end, record in zip(ends, records):
+        found.append(Kept(first, nodes[end].output_shape, record.end))
+        first += nodes[end].width
+    return found
 
 
 def _sums_of_rows(low: TrainingLowering, head: int) -> tuple[Buffer, Buffer]:
@@ -205,7 +219,7 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
     if several:
         whole = low.program.buffer("losses_of_outputs", Segment.WORK, low.rows, itemsize=8)
     for k, (head, end) in enumerate(zip(heads, ends)):
-        y, own = results[end].y, targets
+        y, own, shares = results[end].y, targets, low.shares
         record = record_of(head.loss)
         if record.end is not None and not _may_be_overwritten(low, ends, end):
             y = copied(low, f"output{k}", y)
@@ -215,13 +229,13 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
             low.clear_padding(own)
             first += y.width
         if record.outside:
-            outside.append(leave_step(low, k, low.shard, y))
-            d = outside[-1].written
+            outside.append(leave_step(low, k, low.shard, y, low.shares))
+            d, shares = outside[-1].written, outside[-1].own_shares
         else:
             d = add_loss(low, record, y, own, parameter=head.parameter,
                          name=str(k) if several else "")
-        if low.shares:
-            weigh_rows(low, d, low.shares)
+        if shares:
+            weigh_rows(low, d, shares)
         if several:
             collect_losses(low, k, head.weight, d, sums[k], whole)
         gradients[end] = add_gradients(low, low.nodes[end], gradients[end], d) \

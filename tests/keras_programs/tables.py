@@ -106,6 +106,19 @@ def activations(keras):
     return curve(model.fit(x, y, epochs=2, shuffle=False, verbose=0))
 
 
+@program("weights of bounded norm and of one sign, by constraints")
+def constraints(keras):
+    x, y, _ = table()
+    most, steps = keras.constraints.MaxNorm(0.8), keras.constraints.MinMaxNorm(0.5, 1.0, rate=0.5)
+    model = start(keras.Sequential([
+        keras.Input((6,)), keras.layers.Dense(8, activation="relu", kernel_constraint=most),
+        keras.layers.Dense(6, activation="relu", kernel_constraint=steps, bias_constraint="max_norm"),
+        keras.layers.Dense(1, kernel_constraint="non_neg")]))
+    model.compile("adam", "mse")
+    losses = curve(model.fit(x, y, epochs=3, shuffle=False, verbose=0))
+    return losses, model.get_weights()
+
+
 @program("layers written as a loop, saved, loaded and trained on", same=False)
 def saved_and_loaded(keras):
     import tempfile

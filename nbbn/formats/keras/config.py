@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbbn import initializers, layers
+from nbbn import constraints, initializers, layers
 from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.initializers import Initializer
 from nbbn.layers import Layer
@@ -163,6 +163,8 @@ def _arguments(cls: type[Layer], config: dict) -> dict:
             arguments[key] = _initializer(value)
         elif key.endswith("_regularizer"):
             arguments[key] = _regularizer(key, value)
+        elif key.endswith("_constraint"):
+            arguments[key] = _constraint(key, value)
         elif isinstance(value, dict):
             raise Refused(f"{key} is {_described(value)}, which nbbn does not have; "
                           "give it as a layer of nbbn's own")
@@ -198,6 +200,18 @@ def _regularizer(key: str, value: Any) -> Any:
         raise Refused(f"{key} is {_described(value)}, which nbbn does not have; "
                       "save the model without it")
     return {"class_name": value["class_name"], "config": value.get("config", {})}
+
+
+def _constraint(key: str, value: Any) -> Any:
+    """Keras's constraint, or one of a subclass of `Constraint` that the program defines."""
+    if not isinstance(value, dict):
+        return value
+    try:
+        return constraints.get({name: value.get(name, {}) for name in ("class_name", "config")})
+    except ValueError as err:
+        if is_keras_own(value):
+            raise
+        raise Refused(f"{key} is {_described(value)}: {one_line(err)}") from None
 
 
 def _described(value: dict) -> str:

@@ -58,6 +58,9 @@ class KerasModel:
     inputs: list[str]
     outputs: list[str] | None
     level: Level
+    # Whether it is a Sequential, and which calls are those of which model within; None without.
+    is_sequential: bool = False
+    nested: dict[str, Any] | None = None
 
     @property
     def is_chain(self) -> bool:
@@ -83,7 +86,9 @@ def read_model(config: Any) -> KerasModel:
             keys = None
         else:
             names, keys, outputs = drawing.whole(config)
-        return drawing.model(name if isinstance(name, str) else None, names, keys, outputs)
+        model = drawing.model(name if isinstance(name, str) else None, names, keys, outputs)
+        model.is_sequential = kind == "Sequential"
+        return model
     except Refused:
         raise
     except (*BROKEN, RecursionError) as err:
@@ -109,6 +114,11 @@ class _Drawing:
         self._shapes: dict[int, Shape] = {}
         self._number: dict[tuple[str, ...], int] = {}
         self._names: set[str] = set()
+        # Models within and their uses: which model, the use around it, what it takes and gives.
+        self._models: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._uses: list[tuple[int, int, list[int], list[int]]] = []
+        self._use = -1  # the innermost just now
+        self._within: list[int] = []  # by call
 
     # -- values
 
@@ -138,6 +148,7 @@ class _Drawing:
                 own = tuple(shapes[0][axis] for axis in kept)
             self.layers.append(KerasLayer(self._named(layer, path), path, weights, own))
         self.calls.append(Call(self._number[path], tuple(sources)))
+        self._within.append(self._use)
         if len(self.calls) > _MAX_CALLS:
             raise Refused(f"calls its layers more than {_MAX_CALLS} times; so many are not read")
         self._shapes[len(self.calls) - 1] = shape
@@ -157,6 +168,7 @@ class _Drawing:
                    trainable: bool) -> list[int]:
         """What the layers of a Sequential make of a value, one after the other."""
         entries, level = _entries(config), self._level(path)
+        around = self._begin(path, {"class": "Sequential", "trainable": _is_trained(config)}, given)
         trainable = trainable and _is_trained(config)
         values = given
         for entry in entries:
@@ -164,7 +176,22 @@ class _Drawing:
             if entry["class_name"] == "InputLayer" and is_keras_own(entry):
                 continue
             values = self._used(entry, (*path, name), values, None, trainable)
+        self._end(around, values)
         return values
+
+    def _begin(self, path: tuple[str, ...], words: dict[str, Any], given: list[int]) -> int:
+        """Begin the use of a model within; the use around it."""
+        around = self._use
+        if path:
+            self._models.setdefault(path, {**words, "name": path[-1]})
+            self._uses.append(([*self._models].index(path), around, list(given), []))
+            self._use = len(self._uses) - 1
+        return around
+
+    def _end(self, around: int, gave: list[int]) -> None:
+        if self._use != around:
+            self._uses[self._use][3].extend(gave)
+            self._use = around
 
     def whole(self, config: dict) -> tuple[list[str], list[str] | None, list[int]]:
         """A functional model: the names of its inputs, those of outputs in a dict, its outputs."""
@@ -196,6 +223,10 @@ class _Drawing:
                 raise Refused(f"{where} is given {', '.join(keys)}; its inputs are "
                               f"{', '.join(known)}")
             given = [given[keys.index(key)] for key in known]
+        words = {"class": "Model", "trainable": _is_trained(config),
+                 "inputs": names or [name for name, *_ in inputs], "outputs": out_keys,
+                 **({"given": "dict"} if names else {}), **({"gives": "dict"} if out_keys else {})}
+        around = self._begin(path, words, given)
         values = {(name, use): [value] for (name, use, _), value in zip(inputs, given)}
         waiting = [(name, use, node) for name, entry in by_name.items()
                    for use, node in enumerate(_nodes(name, entry))
@@ -207,7 +238,9 @@ class _Drawing:
             takes = [_value(values, name, one) for one in node.takes]
             values[name, use] = self._used(by_name[name], (*path, name), takes, node.keys,
                                            trainable)
-        return [_value(values, None, end) for end in outputs], out_keys
+        ends = [_value(values, None, end) for end in outputs]
+        self._end(around, ends)
+        return ends, out_keys
 
     def _used(self, entry: dict, path: tuple[str, ...], takes: list[Any], keys: list[str] | None,
               trainable: bool) -> list[int]:
@@ -270,7 +303,23 @@ class _Drawing:
                            tuple(place.get(source, source) for source in self.calls[at].sources))
                       for at in place)
         graph = Graph(calls, tuple(self.inputs), tuple(place[end] for end in ends))
-        return KerasModel(name, [self.layers[i] for i in kept], graph, inputs, outputs, self.level)
+        return KerasModel(name, [self.layers[i] for i in kept], graph, inputs, outputs, self.level,
+                          nested=self._nested(place, kept))
+
+    def _nested(self, place: dict[int, int], kept: list[int]) -> dict[str, Any] | None:
+        """The models within, by the places that calls and layers have in the end."""
+        if not self._uses:
+            return None
+
+        def places(values: list[int]) -> list[int | None]:
+            return [value if value < 0 else place.get(value) for value in values]
+
+        names = [[i, self.layers[k].path[-1], False] for i, k in enumerate(kept)
+                 if self.layers[k].layer.name != self.layers[k].path[-1]]
+        return {"models": list(self._models.values()),
+                "uses": [[model, around, places(given), places(gave)]
+                         for model, around, given, gave in self._uses],
+                "within": [self._within[at] for at in place], "names": names}
 
 
 # -- the parts of a config

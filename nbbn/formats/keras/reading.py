@@ -214,13 +214,18 @@ def _assembled(model: KerasModel, read_arrays: Callable[[KerasLayer], Arrays]) -
         except BROKEN as err:
             raise Refused(f"layer {one_line(read.layer.name)!r} ({type(read.layer).__name__}): "
                           f"{one_line(err)}") from err
-    graph = None if model.is_chain else model.graph
-    content = of_layers(assembled(layers, model.graph.input_shape, weights, dtype, graph),
-                        model.name)
-    if graph is None:
-        return content
-    return content._replace(meta={**content.meta, "inputs": model.inputs,
-                                  "outputs": model.outputs})
+    nested = model.nested
+    flat = model.is_chain and (nested is None or model.is_sequential)
+    content = of_layers(assembled(layers, model.graph.input_shape, weights, dtype,
+                                  None if flat else model.graph), model.name)
+    meta = {**content.meta, **({"nested": nested} if nested else {})}
+    if model.is_sequential:
+        return content._replace(meta={**meta, "model": "Sequential"})
+    if flat:
+        return content._replace(meta=meta)
+    gives = {"gives": "dict"} if model.outputs else {}
+    return content._replace(meta={**meta, "inputs": model.inputs, "outputs": model.outputs,
+                                  **gives})
 
 
 def _dtype_of(model: KerasModel) -> str:

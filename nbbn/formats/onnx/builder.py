@@ -19,6 +19,7 @@ from nbbn.layers import (
     Dropout,
     GroupNormalization,
     Layer,
+    Normalization,
     Permute,
     Reshape,
 )
@@ -31,6 +32,8 @@ Args = list[np.ndarray | None]
 CHANNELS_FIRST = {3: (2, 0, 1), 2: (1, 0)}
 # Exact in float32, and so is 1 minus it: a batch norm of this variance multiplies by gamma alone.
 _EPSILON = 2.0**-10
+# A Normalization divides by 1e-7 at least.
+_MOST_SCALE = 1e7
 # A network that flattens rows of more numbers, or scales as many channels, has no room for weights.
 _MAX_MADE = 2**22
 # Operations that make no number below 0 of ones that are not.
@@ -38,13 +41,13 @@ _KEEPS_SIGNS = (op.Pool, op.Pad, op.Repeat, op.Reshape, op.Permute, op.Disturb)
 
 
 class Affine:
-    """`(x - mean) * scale + shift` along an axis of the row: becomes a batch norm.
+    """`(x - mean) * scale + shift` along axes of the row: becomes a batch norm, or fixed numbers.
 
-    The axis is None where one number is for all.
+    There are no axes where one number is for all.
     """
 
-    def __init__(self, axis: int | None = None):
-        self.axis = axis
+    def __init__(self, *axes: int):
+        self.axes = axes
         self.mean, self.scale, self.shift = np.zeros(()), np.ones(()), np.zeros(())
 
     def then(self, operator: str, value: np.ndarray) -> None:
@@ -66,12 +69,21 @@ class Affine:
         return bool(still and np.all(np.abs(self.scale - 1) < 1e-6))
 
     def layer(self, shape: Shape) -> tuple[Layer, dict[str, np.ndarray]]:
-        """The batch norm for rows of this shape."""
-        axis = len(shape) - 1 if self.axis is None else self.axis
+        """The batch norm for rows of this shape, or along several axes the Normalization."""
+        if len(self.axes) > 1:
+            return self._normalization(), {}
+        axis = self.axes[0] if self.axes else len(shape) - 1
         given = {"gamma": self.scale, "beta": self.shift, "mean": self.mean}
         full = {name: np.broadcast_to(value, shape[axis]) for name, value in given.items()}
         layer = BatchNormalization(axis=axis + 1, epsilon=_EPSILON)
         return layer, {**full, "var": np.full(shape[axis], 1 - _EPSILON)}
+
+    def _normalization(self) -> Layer:
+        if not np.all((self.scale > 0) & (self.scale < _MOST_SCALE)):
+            raise Refused("multiplies by a constant along more than one axis that is 0 or below, "
+                          "or above 1e7, which is no layer")
+        axes = tuple(axis + 1 for axis in self.axes)
+        return Normalization(axes, self.mean - self.shift / self.scale, self.scale**-2.0)
 
 
 class Centred(NamedTuple):
@@ -79,6 +91,12 @@ class Centred(NamedTuple):
 
     operator: str  # ReduceMean or ReduceMax
     axes: tuple[int, ...]
+
+
+class OfLengthOne(NamedTuple):
+    """Rows whose vectors along an axis are divided by their lengths, as within a cosine."""
+
+    axis: int
 
 
 class Split(NamedTuple):
@@ -93,11 +111,14 @@ class Split(NamedTuple):
     inside: Shape
 
 
+Part = Layer | Affine | Centred | OfLengthOne
+
+
 @dataclass
 class Step:
     """A layer, its arrays, and the shape of a row before it."""
 
-    layer: Layer | Affine | Centred
+    layer: Part
     arrays: dict[str, np.ndarray]
     before: Shape
 
@@ -107,7 +128,7 @@ class Origin:
     """A value that several may read on from, and how its rows stand to the graph's.
 
     `call` gives it, of `nbbn.network.Graph`; the rest is as of `NetworkBuilder`. `not_negative`
-    says whether no number of it is below 0.
+    says whether no number of it is below 0, `of_length_one` what its readers have to make of it.
     """
 
     call: int
@@ -116,6 +137,7 @@ class Origin:
     dtype: np.dtype
     order: np.ndarray | None = None
     not_negative: bool = False
+    of_length_one: OfLengthOne | None = None
 
 
 class NetworkBuilder:
@@ -123,16 +145,21 @@ class NetworkBuilder:
 
     def __init__(self, origin: Origin, opset: int, batch: int | None):
         self.origin = origin
-        # A row as nbbn has it, channels last, and for each axis of the graph's the one that it is.
+        # A row as nbbn has it, channels last, and for each axis of the graph's the one that it is;
+        # rows of no axes, one number each, are ones of length 1.
         self.shape, self.perm = origin.shape, origin.perm
         # Of rows of one axis: the graph's index of each of nbbn's features; None: the same.
         self.order = origin.order
         self.dtype, self.opset, self.batch = origin.dtype, opset, batch  # None: any number of rows
         self.steps: list[Step] = []
+        if origin.of_length_one is not None:
+            self.steps.append(Step(origin.of_length_one, {}, self.shape))
         self.split: Split | None = None
-        # Nodes that read what comes last, and the graph's axis that the next node on rows of so
-        # many axes, images or steps, takes for the channels, None where none does.
+        # Nodes that read what comes last, whether it only says which rows of tables are taken, and
+        # the graph's axis that the next node on rows of so many axes, images or steps, takes for
+        # the channels, None where none does.
         self.following: list[OnnxNode] = []
+        self.only_numbers_rows: Callable[[], bool] = lambda: False
         self.next_channels: Callable[[int], int | None] = lambda rank: None
         self.constant: Callable[[str], np.ndarray | None] = lambda name: None
 
@@ -143,7 +170,7 @@ class NetworkBuilder:
 
     # -- layers
 
-    def add(self, layer: Layer | Affine | Centred, **arrays: np.ndarray | None) -> None:
+    def add(self, layer: Part, **arrays: np.ndarray | None) -> None:
         """Put a layer at the end; arrays that are None are left out."""
         given = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
         self.steps.append(Step(layer, given, self.shape))
@@ -155,7 +182,7 @@ class NetworkBuilder:
             self.shape = layer.output_shape(self.shape)
 
     @property
-    def last(self) -> Layer | Affine | Centred | None:
+    def last(self) -> Part | None:
         """The last layer."""
         return self.steps[-1].layer if self.steps else None
 
@@ -197,7 +224,7 @@ class NetworkBuilder:
 
     def own_axis(self, axis: int) -> int:
         """The row's axis that an axis of the graph's array is, which counts the batch."""
-        rank = len(self.shape) + 1
+        rank = len(self.perm) + 1
         at = axis + rank if axis < 0 else axis
         if not 1 <= at < rank:
             raise Refused(f"axis {axis} is no axis of rows of shape {self.graph_shape}")
@@ -223,7 +250,7 @@ class NetworkBuilder:
 
         Raises Refused for a constant that would change the rows' shape, or differs from row to row.
         """
-        rank, shape = len(self.shape) + 1, self.graph_shape
+        rank, shape = len(self.perm) + 1, self.graph_shape
         whole = constant.reshape((1,) * max(0, rank - constant.ndim) + constant.shape)
         fits = all(n in (1, m) for n, m in zip(whole.shape[1:], shape))
         if whole.ndim > rank or whole.shape[0] != 1 or not fits:
@@ -236,7 +263,7 @@ class NetworkBuilder:
 
     def transpose(self, perm: Sequence[int]) -> None:
         """Another order of the graph's axes, which changes nothing in nbbn's."""
-        if sorted(perm) != list(range(len(self.shape) + 1)) or perm[0] != 0:
+        if sorted(perm) != list(range(len(self.perm) + 1)) or perm[0] != 0:
             raise Refused(f"perm {list(perm)} moves the batch axis or is none")
         self.perm = tuple(self.perm[axis - 1] for axis in perm[1:])
 
@@ -268,7 +295,7 @@ class NetworkBuilder:
 
         `move`: others are moved where they must be. Whether they are nbbn's now.
         """
-        order = list(range(len(self.shape)) if order is None else order)
+        order = list(range(len(self.perm)) if order is None else order)
         axes = [self.perm[k] for k in order]
         kept = [axis for axis in axes if self.shape[axis] > 1]
         stay = kept == sorted(kept)
@@ -300,8 +327,8 @@ def _gives_no_negative(operation: op.Elementwise) -> bool:
     return ELEMENTWISE[operation.function].not_negative or clipped
 
 
-def _by_feature(layer: Layer | Affine | Centred) -> bool:
+def _by_feature(layer: Part) -> bool:
     """Whether a layer treats each feature on its own."""
-    if isinstance(layer, Affine | Centred | GroupNormalization):
+    if not isinstance(layer, Layer) or isinstance(layer, GroupNormalization):
         return False
     return isinstance(layer, BatchNormalization | Dropout) or not layer.weight_shapes((1,))

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbbn.formats.assembly import MAX_LAYERS, assembled
 from nbbn.formats.files import Refused
-from nbbn.formats.onnx.builder import Affine, Centred, NetworkBuilder, Origin
+from nbbn.formats.onnx.builder import Affine, Centred, NetworkBuilder, OfLengthOne, Origin
 from nbbn.layers import Activation, Layer
 from nbbn.network import Call, Graph, Network, Weights
 from nbbn.operations import Shape
@@ -40,10 +40,17 @@ class Drawing:
         if len(self) + more > MAX_LAYERS:
             raise Refused(f"has more than {MAX_LAYERS} layers")
 
-    def settled(self, net: NetworkBuilder) -> Origin:
-        """What a row of layers ends in: they are called, and what stood for a layer is made one."""
+    def settled(self, net: NetworkBuilder, *, of_length_one: bool = False) -> Origin:
+        """What a row of layers ends in: they are called, and what stood for a layer is made one.
+
+        `of_length_one`: its readers may have vectors of length 1 to make of it yet.
+        """
         if net.split is not None or isinstance(net.last, Centred):
             raise Refused("ends within a norm or a softmax")
+        last = net.last if isinstance(net.last, OfLengthOne) else None
+        if last is not None and not of_length_one:
+            raise Refused("ends in vectors of length 1, which nbbn has in a Dot of two values "
+                          "alone")
         at, not_negative = net.origin.call, net.not_negative
         for step in net.steps:
             layer, arrays = step.layer, step.arrays
@@ -51,9 +58,9 @@ class Drawing:
                 if layer.nothing:
                     continue
                 layer, arrays = layer.layer(step.before)
-            if isinstance(layer, Layer):  # what is centred stands at the end alone
+            if isinstance(layer, Layer):  # all others stand at the end alone
                 at = self.call(layer, arrays, (at,))
-        return Origin(at, net.shape, net.perm, net.dtype, net.order, not_negative)
+        return Origin(at, net.shape, net.perm, net.dtype, net.order, not_negative, last)
 
     def network(self, inputs: dict[str, Shape], ends: dict[str, int], dtype: np.dtype) -> Network:
         """The network that gives what these calls give, as a chain where it is one."""

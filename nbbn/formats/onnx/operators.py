@@ -18,7 +18,9 @@ from nbbn.formats.onnx import read_dense as dense
 from nbbn.formats.onnx import read_images as images
 from nbbn.formats.onnx import read_joins as joins
 from nbbn.formats.onnx import read_norms as norms
+from nbbn.formats.onnx import read_products as products
 from nbbn.formats.onnx import read_shapes as shapes
+from nbbn.formats.onnx import read_tables as tables
 from nbbn.formats.onnx.builder import Args, NetworkBuilder
 from nbbn.formats.onnx.graph import Constant, OnnxGraph, OnnxNode
 
@@ -101,7 +103,8 @@ def _reshaping(read: Read, compute: of_constants.Compute | None = None) -> Opera
 OPERATORS: dict[str, Operator] = {
     # Dense layers and arithmetic
     "Gemm": Operator(dense.gemm, fold.gemm, mixes_axes=True, weighted=True),
-    "MatMul": Operator(dense.matmul, fold.matmul, mixes_axes=True, weighted=True),
+    "MatMul": Operator(dense.matmul, fold.matmul, join=products.product, mixes_axes=True,
+                       weighted=True),
     "Add": _arithmetic("add", of_constants.arithmetic(np.add)),
     "Sub": _arithmetic("subtract", of_constants.arithmetic(np.subtract)),
     "Mul": _arithmetic("multiply", of_constants.arithmetic(np.multiply)),
@@ -119,6 +122,7 @@ OPERATORS: dict[str, Operator] = {
     "GlobalMaxPool": _on_images(images.global_pool, fold.max_pool),
     "ReduceMean": Operator(images.reduced, fold.reduced),
     "ReduceMax": Operator(images.reduced, fold.reduced),
+    "ReduceSum": Operator(images.summed),
     "Pad": Operator(images.pad, fold.pad),
     "Resize": _on_images(images.resize, fold.resize),
     "Upsample": _on_images(images.resize, fold.resize),
@@ -167,7 +171,7 @@ OPERATORS: dict[str, Operator] = {
                           lambda node, array: array.transpose(node.attributes.get("perm"))),
     "Shape": Operator(compute=lambda node, array: of_constants.sizes(node, array.shape)),
     "ConstantOfShape": Operator(compute=of_constants.filled),
-    "Gather": Operator(compute=of_constants.gather, weighted=True),
+    "Gather": Operator(tables.gather, compute=of_constants.gather, weighted=True),
     "Concat": Operator(shapes.alone, fold_joins.concatenated, join=joins.concatenated,
                        compute=of_constants.concat),
     "Expand": Operator(images.expand, compute=of_constants.expanded),

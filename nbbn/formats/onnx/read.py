@@ -91,7 +91,7 @@ def _inputs(graph: OnnxGraph, nodes: Sequence[OnnxNode], outputs: Sequence[str])
         of = "its" if len(inputs) == 1 else f"its input {name!r}:"
         sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
         row = tuple(n for n in sizes[1:] if n is not None and 0 < n < 2**31)
-        if not row or len(row) + 1 < len(sizes):
+        if not sizes or len(row) + 1 < len(sizes):
             shown = one_line(tuple(sizes[1:]))
             raise Refused(f"{of} rows have shape {shown}; every size but the batch's must be known")
         if tensor.elem_type not in _OF_ROWS:

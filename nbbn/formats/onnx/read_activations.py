@@ -53,6 +53,11 @@ def prelu(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     slope = args[1] if len(args) == 2 else None
     if args[0] is not None or slope is None or not slope.size:
         raise node.refuse("needs a constant for its slopes")
+    add_prelu(net, slope)
+
+
+def add_prelu(net: NetworkBuilder, slope: np.ndarray) -> None:
+    """Add `x`, or up to 0 a slope times `x`; a LeakyReLU where all are the same."""
     if np.all(slope == slope.flat[0]) and slope.flat[0] >= 0:
         net.add(LeakyReLU(round_trip(slope)))
         return

@@ -40,7 +40,7 @@ def matmul(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def _dense(net: NetworkBuilder, node: OnnxNode, kernel: np.ndarray) -> None:
-    if net.perm[-1] != len(net.shape) - 1 and not net.settle(move=True):
+    if net.perm[-1:] != (len(net.shape) - 1,) and not net.settle(move=True):
         why = "a dense layer on images works on their channels, which must come last"
         raise node.refuse(why)
     if kernel.ndim != 2 or kernel.shape[0] != net.shape[-1] or not kernel.shape[1]:
@@ -114,13 +114,12 @@ def _takes_gain(net: NetworkBuilder, operator: str, axes: Axes) -> bool:
 
 def _affine(net: NetworkBuilder, node: OnnxNode, operator: str, axes: Axes,
             values: np.ndarray) -> None:
-    if len(axes) > 1:
-        rows = f"rows of shape {net.graph_shape}"
-        raise node.refuse(f"a constant along more than one axis of {rows} is no layer")
-    last, axis = net.last, axes[0] if axes else None
-    net.limited(net.shape[-1 if axis is None else axis])
-    if not isinstance(last, Affine) or (None not in (last.axis, axis) and last.axis != axis):
-        net.add(last := Affine(axis))
-    if last.axis is None:
-        last.axis = axis
+    if len(axes) > 1 and operator in ("Mul", "Div") and np.any(values <= 0):
+        rows = f"a constant along more than one axis of rows of shape {net.graph_shape}"
+        raise node.refuse(f"{rows} is no layer where it multiplies by 0 or less")
+    last = net.last
+    net.limited(math.prod(net.shape[axis] for axis in axes or (-1,)))
+    if not isinstance(last, Affine) or (last.axes and axes and last.axes != axes):
+        net.add(last := Affine(*axes))
+    last.axes = last.axes or axes
     last.then(operator, values)

@@ -14,10 +14,11 @@ from nbbn.activations import ELEMENTWISE
 from nbbn.expressions import Expression, expm1, minimum, parameter, relu
 from nbbn.expressions import X as ARGUMENT
 from nbbn.formats.files import Refused
-from nbbn.formats.onnx.builder import Centred, NetworkBuilder
+from nbbn.formats.onnx.builder import Centred, NetworkBuilder, OfLengthOne
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.operators import ACTIVATIONS, EXPRESSIONS
-from nbbn.formats.onnx.read_activations import add_function, round_trip
+from nbbn.formats.onnx.read_activations import add_function, add_prelu, round_trip
+from nbbn.formats.onnx.read_products import MOST_LEAST
 from nbbn.layers import Activation, GroupNormalization, LayerNormalization, LeakyReLU, Softmax
 
 
@@ -46,6 +47,12 @@ class Number(NamedTuple):
     value: float | None = None
 
 
+class Numbers(NamedTuple):
+    """A constant of any shape, called `name` in what matches."""
+
+    name: str
+
+
 class Product(NamedTuple):
     """Factors in any order, and numbers whose product is `coefficient`.
 
@@ -66,8 +73,8 @@ _COMMUTE = ("Add", "Mul", "Max", "Min")
 def match(pattern: Any, term: Any, found: Found) -> Found | None:
     """What is found, besides, in a term of a pattern's form; None for any other term.
 
-    A pattern is `X`, a number, a `Number`, a `Product`, a list of patterns of which one must do, or
-    `(operator, *patterns)`.
+    A pattern is `X`, a number, a `Number`, `Numbers`, a `Product`, a list of patterns of which one
+    must do, or `(operator, *patterns)`.
     """
     if pattern is X:
         return found if term is X else None
@@ -84,6 +91,8 @@ def match(pattern: Any, term: Any, found: Found) -> Found | None:
         if value is None or (wanted is not None and not _close(value, wanted)):
             return None
         return _numbered(pattern.name, value, found) if isinstance(pattern, Number) else found
+    if isinstance(pattern, Numbers):
+        return {**found, pattern.name: term} if isinstance(term, np.ndarray) else None
     operator, *parts = pattern
     if not isinstance(term, Term) or term.node.operator != operator:
         return None
@@ -261,8 +270,29 @@ def _normalised(net: NetworkBuilder, found: Found) -> None:
     net.add(Softmax(tuple(axis + 1 for axis in axes)))
 
 
+def _of_length_one(net: NetworkBuilder, found: Found) -> None:
+    """`x` over its length, of vectors along one axis."""
+    axes = _axes(net, found["ReduceL2" if "ReduceL2" in found else "ReduceSum"])
+    if len(axes) > 1 or not 0 <= found["least"] <= MOST_LEAST:
+        raise Refused("divides by a length along several axes, or of another least length than "
+                      "nearly 0")
+    if "Clip" in found and len(found["Clip"].args) > 2:
+        raise Refused("divides by a length that has a largest value")
+    if "Expand" in found:
+        shape = net.constant(found["Expand"].node.inputs[1])
+        if shape is None or tuple(shape[1:].tolist()) != net.graph_shape:
+            raise Refused("divides by lengths of another shape")
+    net.add(OfLengthOne(*axes))
+
+
+def _slopes(net: NetworkBuilder, found: Found) -> None:
+    add_prelu(net, found["slopes"])
+
+
 _VARIANCE = ("ReduceMean", [("Mul", X, X), ("Pow", X, 2)])
 _SLOPE = ("Mul", X, Number("slope"))
+_LENGTH = [("Sqrt", ("ReduceSum", [("Mul", X, X), ("Pow", X, 2)])), ("ReduceL2", X)]
+_LEAST = [(bound, _LENGTH, Number("least")) for bound in ("Max", "Clip")]
 _ELU = relu(ARGUMENT) + parameter("alpha") * expm1(minimum(ARGUMENT, 0))
 _FORMS: list[tuple[Any, Build]] = [
     *_functions(),
@@ -275,6 +305,8 @@ _FORMS: list[tuple[Any, Build]] = [
     (("Sub", X, ("ReduceMax", X)), _centred("ReduceMax")),
     (("Div", X, ("Sqrt", ("Add", _VARIANCE, Number("epsilon")))), _standardised),
     (("Div", X, ("ReduceSum", X)), _normalised),
+    (("Div", X, [*_LEAST, ("Expand", _LEAST)]), _of_length_one),
+    (("Add", ("Relu", X), ("Mul", ("Min", X, 0), Numbers("slopes"))), _slopes),
 ]
 
 # What must hold of what was found, besides.

@@ -12,9 +12,9 @@ import numpy as np
 
 from nbbn import layers
 from nbbn import operations as op
-from nbbn.formats.onnx.builder import Args, NetworkBuilder
+from nbbn.formats.onnx.builder import Affine, Args, NetworkBuilder
 from nbbn.formats.onnx.graph import OnnxNode
-from nbbn.formats.onnx.read_shapes import BATCH
+from nbbn.formats.onnx.read_shapes import BATCH, without_axis
 
 # From a padding, `valid` or `same`, to a layer with windows.
 Make = Callable[[str], Any]
@@ -243,6 +243,7 @@ def _stepwise(net: NetworkBuilder, kind: Callable[..., Any], size: Sequence[int]
 
 
 _GLOBAL = {"GlobalAveragePool": "global_average", "ReduceMean": "global_average",
+           "ReduceSum": "global_average",
            "GlobalMaxPool": "global_max", "ReduceMax": "global_max"}
 
 
@@ -260,6 +261,26 @@ def reduced(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
     net.add(getattr(_KINDS[rank], _GLOBAL[node.operator])(keepdims=keepdims))
     if not keepdims:
         net.perm = (0,)
+
+
+def summed(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
+    """A sum over the last axis as a Dense of ones; over all others as their mean times so many."""
+    given = args[1] if len(args) > 1 else node.attributes.get("axes")
+    axes = net.own_axes(() if given is None else np.asarray(given).reshape(-1).tolist())
+    count, rank = math.prod(net.shape[axis] for axis in axes), len(net.perm)
+    if axes == tuple(range(rank - 1)) and rank in _KINDS:
+        reduced(net, node, args)
+        net.add(times := Affine())
+        times.then("Mul", np.array(float(count)))
+        return
+    if axes != (rank - 1,):
+        raise node.refuse(f"sums over axes {axes} of rows of shape {net.shape}; nbbn does over the "
+                          "last, or over all others")
+    net.order = None
+    ones = np.ones((net.limited(count), 1))
+    net.add(layers.Dense(1, use_bias=False, trainable=False), kernel=ones)
+    if not node.attributes.get("keepdims", 1):
+        without_axis(net, node, net.perm.index(rank - 1) + 1)
 
 
 def pad(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:

@@ -19,7 +19,7 @@ _COMBINED: dict[str, type[Layer]] = {
     "Min": layers.Minimum, "Sum": layers.Add, "Mean": layers.Average,
 }
 # Of combinations of numbers that are not below 0: which may be below it.
-_MAY_BE_NEGATIVE = ("Sub",)
+_MAY_BE_NEGATIVE = ("Sub", "Div")
 _NEVER_NEGATIVE = ("Abs", "Pow")
 
 
@@ -66,7 +66,7 @@ def _in_one_layout(node: OnnxNode, nets: Sequence[NetworkBuilder],
                    whole: Sequence[NetworkBuilder]) -> None:
     """Let axes, or features, of all rows stand as those of one of the `whole` ones do."""
     if len(nets[0].shape) == 1:
-        _in_one_order(node, whole)
+        in_one_order(node, whole)
         return
     # Images as the network has them, where any are: axes of the others may move.
     turned = CHANNELS_FIRST.get(len(nets[0].shape))
@@ -75,7 +75,7 @@ def _in_one_layout(node: OnnxNode, nets: Sequence[NetworkBuilder],
         net.settle([perm.index(axis) for axis in range(len(perm))], move=True)
 
 
-def _in_one_order(node: OnnxNode, nets: Sequence[NetworkBuilder]) -> None:
+def in_one_order(node: OnnxNode, nets: Sequence[NetworkBuilder]) -> None:
     """Let the features of all rows stand in one order."""
     order = next((net.order for net in nets if net.order is not None), None)
     if order is None:

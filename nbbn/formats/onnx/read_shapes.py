@@ -17,6 +17,10 @@ _POOLS = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.G
           layers.GlobalMaxPooling2D)
 # Stands for the number of rows in a shape that the graph computes.
 BATCH = -(2**40)
+# To what rows are cast, by the number of `onnx.TensorProto`.
+_CASTS: dict[int, np.dtype] = {
+    1: np.dtype(np.float32), 6: np.dtype(np.int32), 7: np.dtype(np.int64), 11: np.dtype(np.float64),
+}
 # No array has more axes.
 _MAX_AXES = 9
 
@@ -83,19 +87,29 @@ def _axes(node: OnnxNode, given: np.ndarray | list[int] | None, rank: int) -> li
     return [int(axis) + rank if axis < 0 else int(axis) for axis in given.reshape(-1)]
 
 
+def without_axis(net: NetworkBuilder, node: OnnxNode, axis: int) -> None:
+    """Rows without one of the graph's axes, which is of length 1."""
+    shape, at = net.graph_shape, axis - 1 if axis > 0 else axis
+    kept = [n for i, n in enumerate(shape) if i != at % len(shape)]
+    _into(net, node, tuple(kept))
+
+
 def _into(net: NetworkBuilder, node: OnnxNode, shape: Shape) -> None:
     """Rows of another shape in the graph."""
     before = net.graph_shape
-    if math.prod(shape) != math.prod(before) or not shape:
+    if math.prod(shape) != math.prod(before):
         raise node.refuse(f"rows of shape {before} do not fill {shape}")
     if _begins_group_norm(net, shape) or net.split is not None:
         _split(net, node, shape)
     elif shape == before:
         return
+    elif len(net.shape) == 1 and len(shape) < 2:
+        net.perm = tuple(range(len(shape)))
     elif (moved := _moved(before, shape)) is not None and _agrees(net, moved):
         net.transpose([0, *(axis + 1 for axis in moved)])
-    elif len(shape) == 1:
+    elif len(shape) < 2:
         _to_features(net)
+        net.perm = tuple(range(len(shape)))
     elif len(before) == 1 and (len(shape) == 3 or (
             len(shape) == 2 and net.next_channels(2) == 0)):
         _to_image(net, node, shape)
@@ -213,8 +227,14 @@ def dropout(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
 
 
 def cast(net: NetworkBuilder, node: OnnxNode, args: Args) -> None:
-    """To floats at the entrance; later nothing else but what the network computes in."""
-    target = {1: np.float32, 11: np.float64}.get(node.attributes.get("to", 0))
-    if target is None or (net.steps and target != net.dtype):
+    """To floats at the entrance, or where numbers are whole; later nothing else but what the
+    network computes in. To whole numbers where these say which rows of tables are taken.
+    """
+    target, whole = _CASTS.get(node.attributes.get("to", 0)), net.dtype.kind in "iu"
+    if target is not None and target.kind == "i":
+        whole = whole or net.only_numbers_rows()
+    else:
+        whole = whole or not net.steps or target == net.dtype
+    if target is None or not whole:
         raise node.refuse("casts to another type in the midst of the network")
-    net.dtype = np.dtype(target)
+    net.dtype = target

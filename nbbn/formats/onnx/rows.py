@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +11,14 @@ import numpy as np
 from nbbn.formats.onnx.graph import OnnxNode
 from nbbn.formats.onnx.operators import operator_of
 from nbbn.formats.onnx.read_forks import Build, Found, Term, X, found_form
+from nbbn.formats.onnx.read_products import Meeting, Meetings
 
 # How far it is looked for the next node on images, so that many nodes do not take the square of
 # their number.
 _AHEAD = 100
+# What leaves numbers as they are.
+_MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Gather",
+          "Cast")
 # The longest form that is known has fewer nodes.
 _MAX_FORM = 32
 
@@ -109,19 +113,51 @@ class Rows:
                 ahead += [other for other in self._readers.get(value, ()) if other not in seen]
         return None
 
+    def only_numbers_rows(self, name: str) -> bool:
+        """Whether a value is read for nothing but to say which rows of tables are taken."""
+        ahead, seen = [name], {*self.outputs}
+        while ahead:
+            value = ahead.pop()
+            if value in seen or not self._readers.get(value):
+                return False
+            for i in self._readers[value]:
+                node = self.nodes[i]
+                if node.operator == "Gather" and node.inputs[1] == value:
+                    continue
+                if node.operator not in _MOVES or node.inputs[0] != value:
+                    return False
+                ahead += [output for output in node.outputs if output]
+        return True
+
     # -- nodes that are one layer together
 
-    def forms(self, constant: Callable[[str], Any]) -> dict[int, Form]:
+    def forms(self, constant: Callable[[str], Any]) -> dict[int, Form | Meeting]:
         """By its last node each form that is found; `constant` gives the numbers of a constant."""
-        forms, taken = dict[int, Form](), set[int]()
+        forms, taken = dict[int, Form | Meeting](), set[int]()
+        meetings = Meetings(self.nodes, self._giver.get, constant)
         for i in range(len(self.nodes) - 1, -1, -1):
-            if i in taken or len(self.read_by(i)) < 2:
+            if i in taken:
                 continue
-            form = self._form(i, constant)
+            form = (self._form(i, constant) if len(self.read_by(i)) > 1 else None
+                    ) or self._closed(i, meetings.ending_at(i))
             if form is not None:
                 forms[i] = form
                 taken |= form.inner
         return forms
+
+    def _closed(self, last: int, meeting: Meeting | None) -> Meeting | None:
+        """A meeting of which nothing else reads what is between."""
+        return meeting if meeting and self._only_read_by(meeting.inner, last) else None
+
+    def _only_read_by(self, inner: Collection[int], last: int) -> bool:
+        """Whether what nodes give is read by them and the last one alone."""
+        between = [name for i in inner for name in self.nodes[i].outputs]
+        readers = {i for name in between for i in self._readers.get(name, ())}
+        return readers <= {*inner, last} and not any(name in self.outputs for name in between)
+
+    def times(self, start: str, inner: Collection[int], last: int) -> int:
+        """How often some nodes read a value."""
+        return sum(self.read_by(i).count(start) for i in (*inner, last))
 
     def _form(self, last: int, constant: Callable[[str], Any]) -> Form | None:
         region = self._region(last)
@@ -131,8 +167,7 @@ class Rows:
         found = found_form(self._term(last, start, constant, {}))
         if found is None:
             return None
-        times = sum(self.read_by(i).count(start) for i in (*inner, last))
-        return Form(start, times, *found, frozenset(inner))
+        return Form(start, self.times(start, inner, last), *found, frozenset(inner))
 
     def _region(self, last: int) -> tuple[str, set[int]] | None:
         """The nearest value that all ways to a node come through, and the nodes between.
@@ -148,11 +183,7 @@ class Rows:
             behind = latest
             ways = {name for name in ways if self._giver.get(name, -1) != latest}
             ways |= set(self.read_by(latest))
-        between = [name for i in inner for name in self.nodes[i].outputs]
-        if any(name in self.outputs for name in between):
-            return None
-        readers = {i for name in between for i in self._readers.get(name, ())}
-        return (ways.pop(), inner) if readers <= inner | {last} else None
+        return (ways.pop(), inner) if self._only_read_by(inner, last) else None
 
     def _term(self, i: int, start: str, constant: Callable[[str], Any],
               known: dict[int, Term]) -> Term:

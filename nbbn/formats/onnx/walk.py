@@ -10,16 +10,27 @@ import numpy as np
 
 from nbbn.formats.files import BROKEN, Refused, one_line
 from nbbn.formats.onnx import read_images as images
-from nbbn.formats.onnx.builder import CHANNELS_FIRST, Args, Centred, NetworkBuilder, Origin
+from nbbn.formats.onnx.builder import (
+    CHANNELS_FIRST,
+    Args,
+    Centred,
+    NetworkBuilder,
+    OfLengthOne,
+    Origin,
+)
 from nbbn.formats.onnx.constants import evaluated
 from nbbn.formats.onnx.drawing import Drawing
 from nbbn.formats.onnx.graph import OnnxGraph, OnnxNode
 from nbbn.formats.onnx.operators import OPERATORS, constant_of, operator_of
-from nbbn.formats.onnx.read_joins import gives_no_negative, order_of_joined
+from nbbn.formats.onnx.read_joins import combined, gives_no_negative, order_of_joined
+from nbbn.formats.onnx.read_products import Meeting, product_of_vectors
 from nbbn.formats.onnx.read_shapes import BATCH
 from nbbn.formats.onnx.rows import Form, Given, Rows
+from nbbn.layers import Layer
 from nbbn.network import Network
 
+# What loses the fractions that it makes of whole numbers.
+_ROUNDING = ("Div", "ReduceMean", "AveragePool", "GlobalAveragePool")
 _OF_CONSTANTS = (1, 6, 7, 8, 9, 11)  # float32, int32, int64, texts, bool, float64
 
 
@@ -45,7 +56,7 @@ class Walk:
 
     def _entrance(self, number: int, given: Given) -> NetworkBuilder:
         """An input, its images channels last."""
-        shape, rank = given.row, len(given.row)
+        shape, rank = given.row or (1,), len(given.row)
         perm = tuple(range(rank))
         if rank in CHANNELS_FIRST and self._rows.channel_axis(given.name, rank) == 0:
             shape, perm = (*shape[1:], shape[0]), CHANNELS_FIRST[rank]
@@ -60,7 +71,7 @@ class Walk:
             if not there:
                 self._define(node)
             elif i in forms:
-                self._put(node.output, self._of_form(node, forms[i]))
+                self._put(node.output, self._of_form(i, forms[i]))
             elif node.operator == "Split":
                 self._split(node, self._rows.read_by(i))
             elif i not in inner:
@@ -121,7 +132,7 @@ class Walk:
             net = self._open.pop(name)
             if not self._uses[name]:
                 return net
-            self._settled[name] = self._drawing.settled(net)
+            self._settled[name] = self._drawing.settled(net, of_length_one=True)
         return self._from(self._settled[name])
 
     def _put(self, name: str, net: NetworkBuilder) -> None:
@@ -141,18 +152,54 @@ class Walk:
         net = self._open.get(name) or self._from(self._settled[name])
         rank = len(net.perm)
         turned = rank in self._turned and net.perm == CHANNELS_FIRST[rank]
-        if not turned and not net.settle():
+        if not turned and not net.settle(move=True):
             raise Refused("ends in images that are flattened or turned, channels first; "
                           "nbbn's channels come last")
         return self._drawing.settled(net)
 
     # -- nodes
 
-    def _of_form(self, node: OnnxNode, form: Form) -> NetworkBuilder:
+    def _of_form(self, i: int, form: Form | Meeting) -> NetworkBuilder:
+        node = self._rows.nodes[i]
+        if isinstance(form, Meeting):
+            return self._met(i, node, form)
         net = self._take(form.start, node, form.times)
         self._look_ahead(net, node)
         _naming(node, form.build, net, form.found)
         return net
+
+    def _met(self, i: int, node: OnnxNode, form: Meeting) -> NetworkBuilder:
+        """The product of two rows of one axis; of others the sum of their numbers' products."""
+        times = [self._rows.times(start, form.inner, i) for start in form.starts]
+        if form.starts[0] == form.starts[1]:
+            times = [times[0] - 1, 1]
+        nets = [self._take(start, node, many) for start, many in zip(form.starts, times)]
+        _check_one_dtype(node, nets)
+        vectors = all(len(net.perm) == 1 for net in nets) and nets[0].shape == nets[1].shape
+        if not vectors and form.cosine:
+            shown = " and ".join(str(net.graph_shape) for net in nets)
+            raise node.refuse(f"takes cosines of rows of shapes {shown}; nbbn's Dot takes those "
+                              "of rows of one axis, or of each vector with each")
+        if not vectors:
+            layer = _naming(form.products, combined, form.products, nets, [])
+            net = self._merged(form.products, nets, layer)
+            args = [None, *(self._constant(name) for name in node.inputs[1:])]
+            _naming(node, images.summed, net, node, args)
+            return net
+        kept = {_naming(one, self._sums_vectors, one) for one in form.sums}
+        if len(kept) > 1:
+            raise node.refuse("sums vectors of which some keep their axis")
+        net = self._merged(node, nets, _naming(node, product_of_vectors, node, nets, form.cosine))
+        net.perm, net.order = (0,) if kept.pop() else (), None
+        return net
+
+    def _sums_vectors(self, node: OnnxNode) -> bool:
+        """Whether a sum over the only axis of rows keeps that, of length 1."""
+        given = self._constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        axes = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
+        if axes not in ([1], [-1]):
+            raise node.refuse(f"sums over axes {axes} of rows of one axis")
+        return bool(node.attributes.get("keepdims", 1))
 
     def _of_node(self, node: OnnxNode, names: list[str]) -> NetworkBuilder:
         operator = operator_of(node)
@@ -168,6 +215,11 @@ class Walk:
         if isinstance(net.last, Centred) and node.operator not in ("Exp", "Identity"):
             why = "follows a mean or maximum that is subtracted, which makes no norm or softmax"
             raise node.refuse(why)
+        if isinstance(net.last, OfLengthOne) and node.operator not in ("Transpose", "Identity"):
+            why = "follows vectors of length 1, which nbbn has in a Dot of two values alone"
+            raise node.refuse(why)
+        if net.dtype.kind in "iu" and node.operator in _ROUNDING:
+            raise node.refuse("makes whole numbers of whole numbers; cast them to floats before")
         self._look_ahead(net, node)
         _naming(node, operator.read, net, node, args)
         return net
@@ -186,6 +238,7 @@ class Walk:
 
     def _look_ahead(self, net: NetworkBuilder, node: OnnxNode) -> None:
         net.following = self._rows.following(node.output)
+        net.only_numbers_rows = partial(self._rows.only_numbers_rows, node.output)
         net.next_channels = partial(self._rows.channel_axis, node.output)
 
     def _joined(self, node: OnnxNode, names: list[str], args: Args) -> NetworkBuilder:
@@ -201,16 +254,23 @@ class Walk:
         elif any(arg is not None for arg in args):
             raise node.refuse("merges values and a constant; do that in two steps")
         nets = [_naming(node, self._take, name, node) for name in names]
-        if len({net.dtype for net in nets}) > 1:
-            shown = " and ".join(str(net.dtype) for net in nets)
-            raise node.refuse(f"merges values of {shown}")
-        layer = _naming(node, join, node, nets, args)
+        _check_one_dtype(node, nets)
+        return self._merged(node, nets, _naming(node, join, node, nets, args))
+
+    def _merged(self, node: OnnxNode, nets: list[NetworkBuilder], layer: Layer) -> NetworkBuilder:
+        """A layer that merges what comes last in several."""
         not_negative, order = gives_no_negative(node, nets), _order(node, nets)
         origins = [_naming(node, self._drawing.settled, net) for net in nets]
         shape = _naming(node, layer.output_shape, *(origin.shape for origin in origins))
         call = self._drawing.call(layer, {}, [origin.call for origin in origins])
         return self._from(Origin(call, shape, origins[0].perm, origins[0].dtype, order,
                                  not_negative))
+
+
+def _check_one_dtype(node: OnnxNode, nets: list[NetworkBuilder]) -> None:
+    if len({net.dtype for net in nets}) > 1:
+        shown = " and ".join(str(net.dtype) for net in nets)
+        raise node.refuse(f"merges values of {shown}")
 
 
 def _may_be_turned(rank: int, entrances: list[NetworkBuilder]) -> bool:
