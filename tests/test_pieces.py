@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -714,3 +715,14 @@ def test_augmentation_within_a_fit():
     history = model.fit(turned(), steps_per_epoch=8, epochs=4, verbose=0,
                         validation_data=(images, labels)).history
     assert history["loss"][-1] < history["loss"][0] and len(history["val_accuracy"]) == 4
+
+
+def test_the_script_that_measures_feeding(monkeypatch, capsys):
+    """It runs, and both ways give the same weights."""
+    scripts = Path(__file__).resolve().parents[1] / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    import pieces_speed
+
+    monkeypatch.setattr("sys.argv", ["pieces_speed.py", "--short", "mlp-32-float32"])
+    pieces_speed.main()
+    assert capsys.readouterr().out.splitlines()[1].startswith("mlp-32-float32")

@@ -48,6 +48,7 @@ SETTINGS = {
     "weight decay, weighted statistics": (
         AdamW(0.01, weight_decay=0.1), {"weighted": "mean"}, False,
     ),
+    "kept outputs": (SGD(0.01), {"keeps": True}, False),
 }
 
 

@@ -117,6 +117,25 @@ def test_shards_train_as_a_whole(name, teams):
     assert all((one == other).all() for one, other in zip(weights_of_team, its_weights))
 
 
+@pytest.mark.parametrize("edges", [[0, 40], [0, 7, 7, 30, 40]])
+def test_figures_of_shards_are_of_all_their_rows(edges, teams):
+    """Of the outputs that each shard's steps leave."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)), rng.normal(size=(40, 2))
+
+    def figures(group):
+        nbbn.set_random_seed(0)
+        layers = [nbbn.layers.Dense(4), nbbn.layers.BatchNormalization(), nbbn.layers.Dense(2)]
+        model = nbbn.Sequential([*layers])
+        model.compile(SGD(0.1), "mse", metrics=["mae", "r2_score"])
+        return model._fit(group, x, y, 16, 2, 0).history
+
+    ref, got = figures(ALONE), figures(Shards(edges))
+    assert list(got) == list(ref)
+    for name, values in ref.items():
+        np.testing.assert_allclose(got[name], values, rtol=1e-5, err_msg=name)
+
+
 def test_every_barrier_of_a_rank_is_needed_somewhere():
     case = NETWORKS["convolutions with a pool"] if "convolutions with a pool" in NETWORKS else next(
         case for case in NETWORKS.values() if len(case.input_shape) == 3)
