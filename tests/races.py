@@ -16,7 +16,8 @@ of the split that its kernel declares:
   many parts of the rows there are; `grid rows` and `grid columns`: the rows or the panels of these;
 - `all` and `steps`: any of it.
 
-Parts that are cut in different ways have numbers in common, whatever these are.
+Parts that are cut in different ways have numbers in common, whatever these are. So have any parts
+of two buffers that share memory.
 """
 
 from __future__ import annotations
@@ -129,6 +130,16 @@ def _meet(one, other, threads):
     return False
 
 
+@functools.cache
+def _meet_elsewhere(one, other, threads):
+    """Whether different threads touch anything in two accesses."""
+    def touches(part, thread):
+        return all(first < end for first, end in _touched(*part, thread, threads)[1:])
+
+    return any(touches(one, a) and touches(other, b)
+               for a in range(threads) for b in range(threads) if a != b)
+
+
 def _accesses(op, rows, blocks):
     """Buffer name, whether it is written, and what decides about the part, of each buffer that
     threads share.
@@ -173,20 +184,23 @@ def races(program, table=None, teams=TEAMS, rows=ROWS, own_places=True):
     rows : tuple of int
         Rows of each step that follows.
     own_places : bool
-        Whether each buffer has a place of its own; not in inference, where a thread has memory of
+        Whether buffers stand where their names say; not in inference, where a thread has memory of
         its own and uses it again.
     """
     table = table_of(program) if table is None else table
-    if own_places:
-        check_names(program, table)
+    shared = check_places(program) if own_places else {}
     found, unmet, arrived = [], [], 0  # accesses that no barrier is behind, and those before one
     for step, n in enumerate(rows):
         for i, op, blocks, arrival, barrier in _walked(program, table):
             mine = [(step, i, op.kernel, *access) for access in _accesses(op, n, blocks)]
             for s, j, kernel, buffer, writes, part in unmet:
                 for _, _, _, its_buffer, its_writes, its_part in mine:
-                    if buffer == its_buffer and (writes or its_writes) and (s, j) != (step, i):
-                        if any(_meet(part, its_part, team) for team in teams):
+                    elsewhere = its_buffer in shared.get(buffer, ())
+                    if buffer != its_buffer and not elsewhere:
+                        continue
+                    if (writes or its_writes) and (s, j) != (step, i):
+                        meet = _meet_elsewhere if elsewhere else _meet
+                        if any(meet(part, its_part, team) for team in teams):
                             found.append((kernel, op.kernel, buffer))
             unmet = unmet + mine
             if arrival:
@@ -196,13 +210,31 @@ def races(program, table=None, teams=TEAMS, rows=ROWS, own_places=True):
     return sorted(set(found))
 
 
-def check_names(program, table):
-    """One name for each place, since buffers are told apart by name."""
-    names = {}
-    for op in program.operations:
+def check_places(program):
+    """Which buffers share memory, by name.
+
+    Each of them holds what it holds from its first use to its last, and no other is used meanwhile.
+    All the others have one name for each place, since buffers are told apart by name.
+    """
+    names, ranges, uses = {}, {}, {}
+    for i, op in enumerate(program.operations):
         for value in op.operands.values():
-            if isinstance(value, Buffer) and value.segment != Segment.PRIVATE:
-                assert names.setdefault(value.operand, value.name) == value.name, (
-                    value,
-                    names[value.operand],
-                )
+            if not isinstance(value, Buffer) or value.segment == Segment.PRIVATE:
+                continue
+            if value.segment == Segment.WORK and value.name in program.pieces:
+                first, size = program.pieces[value.name]
+                assert first % 64 == 0 and first <= value.offset < first + max(size, 1), value
+                ranges[value.name] = first, first + size
+                uses[value.name] = uses.get(value.name, (i, i))[0], i
+                continue
+            assert names.setdefault(value.operand, value.name) == value.name, (
+                value,
+                names[value.operand],
+            )
+    shared = {name: set() for name in ranges}
+    for name, (first, end) in ranges.items():
+        for other, (its_first, its_end) in ranges.items():
+            if name != other and max(first, its_first) < min(end, its_end):
+                assert uses[name][1] < uses[other][0] or uses[other][1] < uses[name][0]
+                shared[name].add(other)
+    return shared

@@ -210,7 +210,7 @@ def test_memory_by_lifetime(name):
 
 def room(program):
     """Bytes of all working buffers, and of those that are live at the same time, at most."""
-    uses, sizes = program._uses(Segment.WORK), {}
+    uses, sizes = program.uses(Segment.WORK), {}
     ends = sorted({first for first, _, _ in uses.values()} | {program.sizes[Segment.WORK]})
     for name, (first, _, _) in uses.items():
         sizes[name] = ends[ends.index(first) + 1] - first

@@ -18,7 +18,7 @@ from nbbn.network import computation
 from nbbn.optimizers import Adam
 from nbbn.program import kept, runnable, splits, training
 from nbbn.program.costs import Machine, cost, step_seconds
-from nbbn.program.program import GRIDS, Program, Segment
+from nbbn.program.program import GRIDS, Segment
 from nbbn.program.splits import split
 from nbbn.program.training import lower_training
 from nbbn.trainer import Trainer, batches
@@ -44,7 +44,7 @@ def forced(program, parts):
         op if op.grid is None else replace(op, operands={**op.operands, op.grid: parts})
         for op in program.operations
     ]
-    return Program(program.dtype, operations, program.sizes)
+    return program.with_operations(operations)
 
 
 def lowered(layers, width=WIDTH, rows=BATCH, **more):

@@ -239,6 +239,7 @@ def depthwise(low: TrainingLowering, node: Node, result: Result, d: Tensor) -> T
 def _sum_repeats(low: TrainingLowering, name: str, d: Tensor, times: int) -> Tensor:
     dx = low.tensor(name, (*d.shape[:-1], d.channels // times))
     low.add("sum_repeats", dy=d, channels=dx.channels, times=times, dx=dx, pixels=dx.pixels)
+    low.clear_padding(dx)
     return dx
 
 
@@ -471,6 +472,7 @@ def concatenate(low: TrainingLowering, node: Node, result: Result,
         dx = low.like(f"d{node.index}_{k}", x) if wants else None
         if dx is not None:
             copy_along(low, axis, d, first, dx, 0, x.shape[axis])
+            low.clear_padding(dx)
         dxs.append(dx)
         first += x.shape[axis]
     return tuple(dxs)

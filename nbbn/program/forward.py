@@ -270,6 +270,8 @@ def softmax(low: Lowering, node: Node, x: Tensor) -> Result:
     y = low.like(f"a{node.index}", x) if low.training or x.shared else x
     low.add(f"channel_{node.operation.name}", x=x.buffer, y=y.buffer, pixel=x.pixel,
             channels=x.channels, pixels=x.pixels)
+    if y.buffer is not x.buffer:
+        low.clear_padding(y)
     return Result(replace(y, kept=low.training), x)
 
 

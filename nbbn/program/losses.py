@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nbbn.kernels import KERNELS
@@ -57,6 +58,12 @@ class Outside:
     shares: Buffer | None = None
     own_shares: Buffer | None = None
 
+    def moved(self, at: Callable[[Buffer], Buffer]) -> Outside:
+        """The same with its buffers where they stand now."""
+        return replace(self, read=self.read.moved(at), written=self.written.moved(at),
+                       shares=self.shares and at(self.shares),
+                       own_shares=self.own_shares and at(self.own_shares))
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -110,6 +117,7 @@ def leave_step(low: Lowering, number: int, shard: int, outputs: Tensor,
     if shares is None:
         return place
     own = low.program.buffer(f"shares{number}", Segment.WORK, low.rows)
+    low.lasting |= {shares.name, own.name}  # the program does not show that NumPy uses them here
     return replace(place, shares=shares, own_shares=own)
 
 
@@ -197,4 +205,6 @@ def _add(low: Lowering, record: LossRecord, y: Tensor, targets: Tensor | None,
     if targets is not None:
         known |= {"targets": targets, "t_stride": targets.stride}
     low.add(record.engine, **{name: value for name, value in known.items() if name in wanted})
+    if gradient is not y:
+        low.clear_padding(gradient)
     return gradient

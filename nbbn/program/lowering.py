@@ -79,6 +79,8 @@ class Lowering:
                                                    by_rows=by_rows, training=training)
         self.blocks = self._training_blocks() if training else 1
         self.scratch, self.patches = self._scratch(), self._patches()
+        # Working buffers of training, by name, that count on what they hold from step to step.
+        self.lasting: set[str] = set()
         self._readers = Counter(source for node in nodes for source in node.sources)
 
     def _training_blocks(self) -> int:
@@ -233,9 +235,10 @@ class Lowering:
         self.clear_padding(y)
 
     def clear_padding(self, y: Tensor, *, always: bool = False) -> None:
-        """Zeros behind the channels: working memory begins as zeros in training alone."""
-        needed = always or not self.training
-        if needed and y.pixel > y.channels and len(y.shape) > 1:
+        """Zeros behind the channels, where an operation has left what it found or, `always`, has
+        written something else.
+        """
+        if y.pixel > y.channels and len(y.shape) > 1:
             self.add("clear_padding", x=y.buffer, pixel=y.pixel, channels=y.channels,
                      pixels=y.pixels)
 

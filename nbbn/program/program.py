@@ -5,7 +5,7 @@ Barriers stand where the kernels' own declarations demand them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
@@ -73,7 +73,8 @@ class Operation:
         """`(buffer name, Access, panels)` of each buffer that threads share."""
         for name, access in KERNELS[self.kernel].buffers().items():
             if self.operands[name].segment != Segment.PRIVATE:
-                access = replace(access, split=self._split(access.split))
+                if self.grid is not None:
+                    access = replace(access, split=self._split(access.split))
                 yield self.operands[name].name, access, self.operands.get("panels")
 
     @property
@@ -118,20 +119,43 @@ class Operation:
 GRIDS = ("row_parts", "depth_parts")
 # An access of an operation: buffer name, how, panels.
 _Access = tuple[str, Access, int | None]
+# By a buffer's name those that share some of its memory.
+_Overlaps = dict[str, frozenset[str]]
 
 
-def _conflict(a: _Access, b: _Access, *, same_step: bool) -> bool:
+def _meet(a: _Access, b: _Access, overlaps: _Overlaps, *, same_step: bool) -> bool:
     """Must all threads be through with access `a` before `b` begins?
 
     The next step may have fewer rows: then other threads own them.
     """
-    if a[0] != b[0] or not (a[1].writes or b[1].writes):
+    if not (a[1].writes or b[1].writes):
         return False
+    if a[0] != b[0]:
+        return b[0] in overlaps.get(a[0], ())
     split = a[1].split
     kept = split in ("columns", "alone") or split.startswith("depth_parts")
     kept = kept or (same_step and (split in ("rows", "images") or split.startswith("row_parts")))
     same_columns = split in ("alone", "rows", "images") or a[2] == b[2]
     return not (split == b[1].split and kept and same_columns)
+
+
+def _meet_where_due(due: list[bool], accesses: list[list[_Access]], overlaps: _Overlaps) -> None:
+    """Add the barriers that are due, besides those that there are, in a step or two of them.
+
+    The second step sees what the first one's end leaves for the next one's beginning.
+    """
+    count = len(due)
+    unmet: dict[str, list[tuple[int, _Access]]] = {}  # by buffer, with their step
+    for at, mine in enumerate(accesses):
+        step, i = divmod(at, count)
+        if any(_meet(a, b, overlaps, same_step=s == step) for b in mine
+               for name in (b[0], *overlaps.get(b[0], ())) for s, a in unmet.get(name, ())):
+            due[i - 1] = True
+            unmet = {}
+        for access in mine:
+            unmet.setdefault(access[0], []).append((step, access))
+        if due[i]:
+            unmet = {}
 
 
 @dataclass
@@ -152,7 +176,12 @@ class Program:
     tag : str
         Joins the names of new buffers, which tell barriers apart.
     in_step : bool
-        Whether all threads meet after every operation, as they must where buffers share memory.
+        Whether all threads meet after every operation, as they must where buffers share memory
+        whatever barriers there are.
+    pieces : dict
+        First byte and bytes of each working buffer, by name.
+    overlaps : dict
+        Of each working buffer those that share some of its memory, by name.
     """
 
     dtype: np.dtype
@@ -162,6 +191,8 @@ class Program:
     splits: dict[Any, Program] = field(default_factory=dict, repr=False)
     tag: str = ""
     in_step: bool = False
+    pieces: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    overlaps: _Overlaps = field(default_factory=dict, repr=False)
     _tables: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
 
     def buffer(self, name: str, segment: Segment, items: int,
@@ -169,8 +200,19 @@ class Program:
         """A new buffer at the end of a segment, on a cache line of its own."""
         offset = self.sizes.get(segment, 0)
         size = items * (itemsize or self.dtype.itemsize)
-        self.sizes[segment] = offset + -(-size // ALIGNMENT) * ALIGNMENT
-        return Buffer(f"{name}{self.tag}", segment, offset)
+        whole = -(-size // ALIGNMENT) * ALIGNMENT
+        self.sizes[segment] = offset + whole
+        made = Buffer(f"{name}{self.tag}", segment, offset)
+        if segment == Segment.WORK:
+            if made.name in self.pieces:
+                raise ValueError(f"two working buffers are named {made.name}")
+            self.pieces[made.name] = offset, whole
+        return made
+
+    def with_operations(self, operations: list[Operation]) -> Program:
+        """Other operations on the same memory."""
+        return Program(self.dtype, operations, self.sizes, pieces=self.pieces,
+                       overlaps=self.overlaps)
 
     def add(self, kernel: str, **operands: Any) -> None:
         """Append a kernel call; every operand of the kernel must be named."""
@@ -186,7 +228,7 @@ class Program:
         For a program whose operations run in order on one thread, and that leaves nothing behind.
         """
         self._tables.clear()
-        uses = self._uses(segment)
+        uses = self.uses(segment)
         ends = [*sorted(first for first, _, _ in uses.values()), self.sizes.get(segment, 0)]
         size = {name: ends[ends.index(first) + 1] - first for name, (first, _, _) in uses.items()}
         placed: dict[str, int] = {}
@@ -196,7 +238,7 @@ class Program:
                 for other, at in placed.items()
                 if uses[other][1] <= end and begin <= uses[other][2]
             )
-            placed[name] = _first_gap(taken, size[name])
+            placed[name] = first_gap(taken, size[name])
         moved = {name: placed[name] - first for name, (first, _, _) in uses.items()}
         for operation in self.operations:
             for key, value in operation.operands.items():
@@ -205,7 +247,28 @@ class Program:
                     operation.operands[key] = Buffer(value.name, segment, offset)
         self.sizes[segment] = max((placed[name] + size[name] for name in placed), default=0)
 
-    def _uses(self, segment: Segment) -> dict[str, tuple[int, int, int]]:
+    def move(self, moves: Callable[[Buffer], Buffer], places: dict[str, int], size: int) -> None:
+        """Give working buffers other places, which they may share.
+
+        Parameters
+        ----------
+        moves : callable
+            From a buffer, or a part of one, to where it stands then.
+        places : dict
+            First byte of each that has a place, by name.
+        size : int
+            Bytes of all together.
+        """
+        self._tables.clear()
+        for operation in self.operations:
+            operation.operands = {key: moves(value) if isinstance(value, Buffer) else value
+                                  for key, value in operation.operands.items()}
+        self.shared = {own: moves(place) for own, place in self.shared.items()}
+        self.pieces = {name: (at, self.pieces[name][1]) for name, at in places.items()}
+        self.overlaps = _overlaps(self.pieces)
+        self.sizes[Segment.WORK] = size
+
+    def uses(self, segment: Segment) -> dict[str, tuple[int, int, int]]:
         """Each buffer's first byte, and the first and last operation that use it."""
         uses: dict[str, tuple[int, int, int]] = {}
         for i, operation in enumerate(self.operations):
@@ -226,17 +289,11 @@ class Program:
         `repeats` for steps that follow each other without end.
         """
         due = [self.in_step] * len(self.operations)
-        unmet: list[tuple[int, _Access]] = []
-        # The second step sees what the first one's end leaves for the next one's beginning.
-        for step in range(2 if repeats else 1):
-            for i, op in enumerate(self.operations):
-                mine = list(op.accesses())
-                if any(_conflict(a, b, same_step=s == step) for s, a in unmet for b in mine):
-                    due[i - 1] = True
-                    unmet = []
-                unmet += [(step, access) for access in mine]
-                if due[i]:
-                    unmet = []
+        accesses = [list(op.accesses()) for op in self.operations] * (2 if repeats else 1)
+        _meet_where_due(due, accesses, {})
+        # Of shared memory afterwards: most of it is taken over behind a barrier that is there.
+        if self.overlaps:
+            _meet_where_due(due, accesses, self.overlaps)
         return due
 
     def arrivals(self, barriers: list[bool]) -> list[bool]:
@@ -269,7 +326,7 @@ class Program:
         """
         count = len(accesses)
         same = i // count == j // count
-        return any(_conflict(a, b, same_step=same)
+        return any(_meet(a, b, self.overlaps, same_step=same)
                    for a in accesses[i % count] for b in accesses[j % count])
 
     def groups(self, barriers: list[bool]) -> list[int]:
@@ -337,7 +394,20 @@ class Program:
         return "\n".join(lines)
 
 
-def _first_gap(taken: list[tuple[int, int]], size: int) -> int:
+def _overlaps(pieces: dict[str, tuple[int, int]]) -> _Overlaps:
+    """By name the others that have some bytes of a piece `(first byte, bytes)`."""
+    found: dict[str, set[str]] = {name: set() for name in pieces}
+    open_: list[tuple[int, str]] = []  # end, name
+    for name, (start, size) in sorted(pieces.items(), key=lambda piece: piece[1]):
+        open_ = [(end, other) for end, other in open_ if end > start]
+        for _, other in open_:
+            found[name].add(other)
+            found[other].add(name)
+        open_.append((start + size, name))
+    return {name: frozenset(others) for name, others in found.items() if others}
+
+
+def first_gap(taken: list[tuple[int, int]], size: int) -> int:
     """The first place for `size` bytes between pieces `(start, end)`, ascending by start."""
     at = 0
     for start, end in taken:

@@ -237,6 +237,7 @@ class ShardedUpdates(Updates):
         self._piece = max(1, -(-at // step)) * lanes(low.dtype)
         self._whole = self._piece * world.ranks
         self._flat = low.program.buffer("gradients", Segment.WORK, world.here * self._whole)
+        low.lasting.add(self._flat.name)  # beyond the last array nobody writes
 
     def _of_shard(self, node: Node, name: str) -> Buffer:
         """Where the shard at hand leaves its gradient of an array."""

@@ -56,12 +56,12 @@ def _with_shared_rows(program: Program) -> Program:
         operands = {name: program.shared.get(value, value) if isinstance(value, Buffer) else value
                     for name, value in op.operands.items()}
         operations.append(Operation(_SHARING.get(op.kernel, op.kernel), operands))
-    return Program(program.dtype, operations, program.sizes)
+    return program.with_operations(operations)
 
 
 def _in_grids(program: Program, rows: int, threads: int, machine: Machine) -> Program:
     chosen = list(program.operations)
-    whole = Program(program.dtype, chosen, program.sizes)
+    whole = program.with_operations(chosen)
     for i, operation in enumerate(chosen):
         if operation.grid is None:
             continue

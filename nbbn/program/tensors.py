@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +43,10 @@ class Tensor:
     kept: bool = False
     shared: bool = False
     panel: int = 0
+
+    def moved(self, at: Callable[[Buffer], Buffer]) -> Tensor:
+        """The same in the place of its buffer now."""
+        return replace(self, buffer=at(self.buffer))
 
     @property
     def width(self) -> int:

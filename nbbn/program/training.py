@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from nbbn.program.losses import (
 )
 from nbbn.program.lowering import Result
 from nbbn.program.parameters import Block, Parameters
+from nbbn.program.placement import share_memory
 from nbbn.program.program import Buffer, Program, Segment
 from nbbn.program.sharded import ShardedLowering
 from nbbn.program.shards import World
@@ -105,7 +107,7 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
                    optimizer: Optimizer, *, decay: float = 0.0, debias: bool = False, seed: int = 0,
                    loss_parameter: float = 1.0, weighted: bool | str = False,
                    sparse: bool = False, world: World | None = None,
-                   keeps: bool = False) -> TrainingProgram:
+                   keeps: bool = False, share: bool = True) -> TrainingProgram:
     """Lower one training step on up to `rows` rows.
 
     Parameters
@@ -135,6 +137,8 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
         Where several processes share each batch: who has which part of it.
     keeps : bool
         Whether a step leaves its outputs in an array of the caller's, a row for each row.
+    share : bool
+        Whether buffers that are never in use at the same time share memory.
 
     Raises
     ------
@@ -171,8 +175,20 @@ def lower_training(computation: Computation, dtype: np.dtype, rows: int, loss: L
     turn_kernels(low, results[0])
     _backward(low, results, gradients)
     updates = low.updates
-    return TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
+    made = TrainingProgram(computation, low.program, low.parameters, nodes, updates.slots,
                            updates.squares, updates.penalties, width, sums, rows, outside, kept)
+    return _with_shared_memory(made, low.lasting) if share else made
+
+
+def _with_shared_memory(made: TrainingProgram, lasting: set[str]) -> TrainingProgram:
+    """With working memory by need; what is read behind the steps keeps a place of its own."""
+    read = [*(pair[0] for pair in made.squares + made.penalties), *chain(*made.outputs)]
+    at = share_memory(made.program, lasting | {buffer.name for buffer in read})
+    return replace(
+        made, squares=[(at(sums), count) for sums, count in made.squares],
+        penalties=[(at(sums), count) for sums, count in made.penalties],
+        outputs=[(at(losses), at(hits)) for losses, hits in made.outputs],
+        outside=[place.moved(at) for place in made.outside])
 
 
 def _places_of_kept(nodes: list[Node], ends: list[int], records: list[LossRecord]) -> list[Kept]:
@@ -210,6 +226,7 @@ def _losses(low: TrainingLowering, heads: tuple[Head, ...], ends: list[int],
         if targets is not None and several:
             own = low.tensor(f"target{k}", (y.width,))
             copy_along(low, 0, targets, first, own, 0, y.width)
+            low.clear_padding(own)
             first += y.width
         if record.outside:
             outside.append(leave_step(low, k, low.shard, y, low.shares))
@@ -282,6 +299,7 @@ def _gather(low: TrainingLowering, name: str, source: Buffer, width: int) -> Ten
     """The step's rows of an array of the caller's."""
     x = low.tensor(name, (width,))
     low.add("gather_rows", x=source, order=_ORDER, out=x, width=width)
+    low.clear_padding(x)
     return x
 
 

@@ -124,6 +124,7 @@ def _drop_together(low: TrainingLowering, node: Node, x: Tensor) -> Result:
                          "for rows of more than three axes")
     shape = tuple(1 if n == 1 else length for n, length in zip(noise, x.shape))
     ones, y = low.tensor(f"ones{node.index}", shape), low.like(f"y{node.index}", x)
+    low.lasting.add(ones.buffer.name)  # numbers times 0
     low.add("image_affine", x=ones.buffer, y=ones.buffer, image=ones.stride, scale=0.0,
             offset=1.0)
     mask = low.like(f"mask{node.index}", ones)

@@ -13,7 +13,7 @@ from nbbn.kernels.winograd import CELLS, POINTS
 from nbbn.operations import Computation
 from nbbn.optimizers import Optimizer
 from nbbn.program.fusion import Node
-from nbbn.program.layout import lanes
+from nbbn.program.layout import lanes, padded
 from nbbn.program.lowering import Lowering, Result
 from nbbn.program.program import Buffer, Segment
 from nbbn.program.tensors import Tensor
@@ -123,6 +123,13 @@ class TrainingLowering(Lowering):
         """Of a node's random numbers."""
         own = node.operation.seed
         return (self._seed * 1_000_003 + node.layer if own is None else own) & (2**62 - 1)
+
+    def clear_padding(self, y: Tensor, *, always: bool = False) -> None:
+        """See `Lowering`; a tensor of one axis keeps the zeros that working memory begins with."""
+        if len(y.shape) > 1:
+            super().clear_padding(y, always=always)
+        elif not always and padded(y.width, self.dtype) > y.width:
+            self.lasting.add(y.buffer.name)
 
     @functools.cached_property
     def points_at_hand(self) -> Buffer:

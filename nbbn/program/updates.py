@@ -99,6 +99,8 @@ class Updates:
         chunk = low.rows if isinstance(x, SparseTensor) else chunk_of(low.rows, x, low.dtype)
         if bounded or low.rows > chunk:
             gradient = self.gradient_of(node, "kernel")
+            if isinstance(x, SparseTensor) or padded(x.width, low.dtype) > x.width:
+                low.lasting.add(gradient.name)  # zeros where nothing is written
         if not isinstance(x, SparseTensor):
             common |= {"chunk": chunk, "gradient": gradient, "depth_parts": 1}
         stepped = True
