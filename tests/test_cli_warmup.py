@@ -28,7 +28,8 @@ def kernels_of(network):
 
 
 def test_inference_is_what_networks_are_lowered_to():
-    networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()])]
+    networks = [drawn((6, 6, 1), [nbbn.layers.Conv2D(2, 3), nbbn.layers.MaxPooling2D()]),
+                drawn((6, 6, 64), [nbbn.layers.Conv2D(64, 3)])]
     networks += [drawn(*MORE[name]) for name in MORE]
     networks += [drawn(case.input_shape, case.built(nbbn)[0]) for name, case in CASES.items()]
     networks += [graph_networks.network(name, np.float32) for name in graph_networks.NAMES]
