@@ -12,9 +12,9 @@ ratio is the peer's median over nbbn's: above 1, nbbn is faster. A peer that is 
 skipped by name. ONNX Runtime gets the folded network as nbbn writes it, PyTorch the same weights in
 channels last, batch norms fused by itself. Answers are compared before anything is timed.
 
-The share of the peak counts the multiply-adds of the network's convolutions and dense layers, three
-times in training, over those of chains of FMA instructions in registers, measured before and after
-each case. A profile runs each operation alone many times, so what it reads is mostly in the caches:
+The share of the peak counts the multiply-adds of the network's convolutions and dense layers as
+they are defined, three times in training, over those of chains of FMA instructions in registers,
+measured before and after each case; minimal filtering takes fewer, and its share may pass 100 %. A profile runs each operation alone many times, so what it reads is mostly in the caches:
 the sum may fall short of the whole. Run it alone on the machine.
 """
 
