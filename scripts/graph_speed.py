@@ -14,8 +14,9 @@ channels last, batch norms fused by itself. Answers are compared before anything
 
 The share of the peak counts the multiply-adds of the network's convolutions and dense layers as
 they are defined, three times in training, over those of chains of FMA instructions in registers,
-measured before and after each case; minimal filtering takes fewer, and its share may pass 100 %. A profile runs each operation alone many times, so what it reads is mostly in the caches:
-the sum may fall short of the whole. Run it alone on the machine.
+measured before and after each case; minimal filtering takes fewer, and its share may pass 100 %. A
+profile runs each operation alone many times, so what it reads is mostly in the caches: the sum may
+fall short of the whole. Run it alone on the machine.
 """
 
 from __future__ import annotations
