@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from test_architectures import Forced
 from test_kernels import run
 
 import nbbn
@@ -17,7 +18,6 @@ from nbbn.program.inference import InferenceProgram
 from nbbn.program.layout import lanes
 from nbbn.program.runnable import TrainingRun
 from nbbn.program.weight_layouts import ConvLayout, PointsLayout
-from nbbn.thread_choice import ThreadChoice
 
 # Height, width, channels, filters, padding, rows: tiles at every border, odd sizes, padded vectors.
 SHAPES = [
@@ -173,16 +173,6 @@ def test_training(shape):
     for a, b, start in zip(got, expected, before):
         moved = np.abs(b - start).max()
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-3 * moved + 1e-6)
-
-
-class Forced(ThreadChoice):
-    """As many threads as there may be, for any network."""
-
-    def next(self, threads, left):
-        return threads, left
-
-    def note(self, threads, steps, seconds):
-        pass
 
 
 def print_digests():
